@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one table of options. Each row makes an environment variable KOLO_<NAME>, a row of
+ * docs/CONFIG.md and, for those marked so, a flag of `kolo run`.
+ */
+#ifndef KOLO_BASE_CONFIG_H
+#define KOLO_BASE_CONFIG_H
+
+#include <kolo/kolo.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+/* Values after parsing. Text members point into the struct's own storage or at static text. */
+struct kolo__config {
+    /* What a launcher says. rank < 0 or world_size < 1: not said. */
+    long rank, world_size, local_rank, local_size;
+    const char *rendezvous; /* "host:port"; "" : none */
+    const char *job;        /* job id; "" : none */
+    const char *token;      /* shared secret; "" : none */
+    const char *token_file; /* file that holds it; "" : none */
+    /* What a user chooses. */
+    const char *transport;  /* auto, shm, tcp */
+    const char *algorithm;  /* "" : chosen by cost */
+    const char *log;        /* error, warn, info, debug */
+    long timeout;           /* s, one operation */
+    long init_timeout;      /* s, forming the world */
+    long segment_bytes;     /* 0: chosen */
+    const char *bind;       /* core, numa, none, auto */
+    char storage[4096];
+};
+
+enum kolo__option_type { KOLO__OPTION_INTEGER, KOLO__OPTION_BYTES, KOLO__OPTION_CHOICE, KOLO__OPTION_TEXT };
+
+enum kolo__option_use {
+    KOLO__OPTION_USER,     /* users set it; documented first */
+    KOLO__OPTION_LAUNCHER, /* launchers set it */
+};
+
+struct kolo__option {
+    const char *name; /* "init-timeout": KOLO_INIT_TIMEOUT, --init-timeout */
+    enum kolo__option_type type;
+    enum kolo__option_use use;
+    size_t offset; /* in struct kolo__config */
+    const char *default_text;
+    const char *choices; /* "auto|shm|tcp" */
+    long minimum, maximum;
+    const char *unit;
+    const char *help;
+};
+
+extern const struct kolo__option kolo__options[];
+extern const size_t kolo__option_count;
+
+/* Reads defaults, then KOLO_* of environ (NAME=VALUE strings, NULL-terminated). An unknown KOLO_*
+ * name or a bad value is KOLO_ERR_CONFIG with the nearest known name or the allowed values. */
+kolo_status kolo__config_load(struct kolo__config *config, char *const *environ_);
+/* One value by option name, as from a flag. */
+kolo_status kolo__config_set(struct kolo__config *config, const char *name, const char *value);
+/* "KOLO_INIT_TIMEOUT" into text. */
+const char *kolo__option_variable(const struct kolo__option *option, char *text, size_t bytes);
+/* docs/CONFIG.md. */
+void kolo__config_document(FILE *out);
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A schedule is one rank's part in a collective: a list of steps over abstract buffers. It is made
+ * by a pure function of (rank, size, count), checked by verify.h without a network, and run by
+ * execute.h over any transport.
+ *
+ * Meaning. Steps take effect as if they ran in program order, each finishing before the next.
+ * The executor may overlap and cut them into segments wherever the ranges they touch allow it
+ * (that is where pipelining comes from: an algorithm never mentions segments). Two rules bind it:
+ *
+ *   - messages between one pair of ranks, in one direction, are matched in program order: the
+ *     k-th SEND from a to b meets the k-th RECV or RECV_REDUCE at b from a, with the same count;
+ *   - ARRIVE and AWAIT are fences: every earlier step is finished before, no later one begins.
+ *
+ * Zero-count steps are real: they send an empty message (which still synchronises and carries the
+ * signature).
+ *
+ * Buffers are ranges of elements, all of the collective's dtype:
+ *
+ *   INPUT    the caller's send buffer. Never written, unless in place.
+ *   OUTPUT   the caller's recv buffer. In place it shares memory with INPUT: see
+ *            kolo__schedule.input_in_output.
+ *   SCRATCH  private to the rank, scratch_count elements.
+ *   EXPOSED_IN, EXPOSED_OUT  index space of INPUT and OUTPUT, but readable and writable by every
+ *            rank of a mapped communicator. Only the window [k*window_count, (k+1)*window_count)
+ *            between two fences is guaranteed to exist; a COPY from INPUT fills it, a COPY to OUTPUT empties it.
+ *            (Where the caller's buffer itself is mapped, they are that buffer and such copies
+ *            cost nothing.)
+ *   SLOT     slot_count elements, mapped, private to this operation: alternating between two
+ *            areas from one operation to the next, so the last readers need no second fence.
+ */
+#ifndef KOLO_COLLECTIVES_SCHEDULE_H
+#define KOLO_COLLECTIVES_SCHEDULE_H
+
+#include <kolo/kolo.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum kolo__buffer {
+    KOLO__INPUT,
+    KOLO__OUTPUT,
+    KOLO__SCRATCH,
+    KOLO__EXPOSED_IN,
+    KOLO__EXPOSED_OUT,
+    KOLO__SLOT,
+    KOLO__BUFFER_COUNT
+};
+
+/* A place: element `offset` of a buffer of `rank`. Another rank's place may be named only in mapped
+ * buffers (EXPOSED_*, SLOT), and only by COPY and REDUCE. */
+struct kolo__place {
+    uint32_t rank;
+    enum kolo__buffer buffer;
+    size_t offset;
+};
+
+enum kolo__step_kind {
+    KOLO__COPY,        /* to = from */
+    KOLO__REDUCE,      /* to = sources[0] op sources[1] op ... in this order, one rounding */
+    KOLO__SEND,        /* from -> peer */
+    KOLO__RECV,        /* to = message from peer */
+    KOLO__RECV_REDUCE, /* to = from op message, or message op from (incoming_first) */
+    KOLO__ARRIVE,      /* tell all ranks: everything I did so far may be read */
+    KOLO__AWAIT,       /* wait until every rank has arrived as often as I have */
+};
+
+enum kolo__step_flag {
+    /* The result of this step is final for its range: divide for AVERAGE. Every element of the
+     * result passes exactly one FINISH (reductions only). */
+    KOLO__FINISH = 1,
+    /* RECV_REDUCE: the message is the left operand. Operand order matters for the bits of NaN;
+     * all ranks must end with the same bits. */
+    KOLO__INCOMING_FIRST = 2,
+    /* COPY or REDUCE from INPUT-like places: multiply each contribution by the rank's own
+     * PREMUL_SUM factor. (kolo__schedule.prescale says when this is wanted.) */
+    KOLO__PRESCALE = 4,
+};
+
+struct kolo__step {
+    enum kolo__step_kind kind;
+    uint32_t flags;
+    uint32_t peer;         /* SEND, RECV, RECV_REDUCE */
+    uint32_t first_source; /* REDUCE: index into kolo__schedule.sources */
+    uint32_t source_count; /* REDUCE: at least 1 */
+    size_t count;          /* elements; 0 is allowed */
+    struct kolo__place from;
+    struct kolo__place to;
+};
+
+/* Which collective, as on the wire and in messages to the user. */
+enum kolo__collective {
+    KOLO__ALLREDUCE,
+    KOLO__REDUCE_SCATTER,
+    KOLO__ALLGATHER,
+    KOLO__BROADCAST,
+    KOLO__REDUCE_TO_ROOT,
+    KOLO__ALLTOALL,
+    KOLO__BARRIER,
+    KOLO__POINT_TO_POINT, /* never scheduled; here because messages name it too */
+    KOLO__COLLECTIVE_COUNT
+};
+
+/* What an algorithm is asked for. count is the caller's count argument (per rank slice for
+ * reduce_scatter, allgather and alltoall; the whole for the others). */
+struct kolo__problem {
+    enum kolo__collective collective;
+    uint32_t rank;
+    uint32_t size;
+    uint32_t root;
+    size_t count;
+    bool in_place;
+    bool prescale;      /* PREMUL_SUM: contributions are scaled before they are combined */
+    size_t window_count;/* mapped algorithms: elements per EXPOSED window, at least 1 */
+    const uint32_t *host_of; /* size entries: ranks with the same number share a host; NULL: unknown */
+};
+
+/* Owned arrays, grown while building. */
+struct kolo__schedule {
+    struct kolo__problem problem; /* host_of is not kept */
+    const char *algorithm;        /* static name */
+    struct kolo__step *steps;
+    uint32_t step_count, step_capacity;
+    struct kolo__place *sources;
+    uint32_t source_count, source_capacity;
+    size_t input_count, output_count; /* elements of the caller's buffers on this rank */
+    /* in place: INPUT element i is OUTPUT element i + input_in_output. */
+    size_t input_in_output;
+    size_t scratch_count;
+    size_t slot_count;
+    bool mapped;        /* uses EXPOSED_*, SLOT, ARRIVE or AWAIT: needs kolo__mapping */
+    bool out_of_memory; /* an append failed; checked once at the end */
+};
+
+/* Building. Appends never fail visibly: they set out_of_memory. */
+void kolo__schedule_init(struct kolo__schedule *schedule, const struct kolo__problem *problem,
+                         const char *algorithm);
+void kolo__schedule_free(struct kolo__schedule *schedule);
+
+struct kolo__place kolo__place_of(uint32_t rank, enum kolo__buffer buffer, size_t offset);
+
+void kolo__schedule_copy(struct kolo__schedule *s, struct kolo__place from, struct kolo__place to,
+                         size_t count, uint32_t flags);
+void kolo__schedule_reduce(struct kolo__schedule *s, const struct kolo__place *sources,
+                           uint32_t source_count, struct kolo__place to, size_t count,
+                           uint32_t flags);
+void kolo__schedule_send(struct kolo__schedule *s, uint32_t peer, struct kolo__place from,
+                         size_t count);
+void kolo__schedule_recv(struct kolo__schedule *s, uint32_t peer, struct kolo__place to,
+                         size_t count);
+void kolo__schedule_recv_reduce(struct kolo__schedule *s, uint32_t peer, struct kolo__place from,
+                                struct kolo__place to, size_t count, uint32_t flags);
+void kolo__schedule_arrive(struct kolo__schedule *s);
+void kolo__schedule_await(struct kolo__schedule *s);
+
+/* Splits count elements into parts slices whose sizes differ by at most one, the larger first. */
+size_t kolo__slice_offset(size_t count, uint32_t parts, uint32_t index);
+size_t kolo__slice_count(size_t count, uint32_t parts, uint32_t index);
+
+const char *kolo__collective_name(enum kolo__collective collective); /* "allreduce", ... */
+bool kolo__collective_reduces(enum kolo__collective collective);
+
+/* ---- algorithms (collectives/algorithm/, one file each) ------------------------------------ */
+
+struct kolo__algorithm {
+    const char *name;
+    bool needs_mapping; /* only where all ranks of the communicator share one heap */
+    /* True when this algorithm can do this problem (collective, size, hosts). The answer is the same on every rank. */
+    bool (*accepts)(const struct kolo__problem *problem);
+    /* Emits one rank's steps. KOLO_ERR_MEMORY is the only failure. */
+    kolo_status (*build)(const struct kolo__problem *problem, struct kolo__schedule *schedule);
+};
+
+/* All algorithms, NULL-terminated, in the order of docs. */
+extern const struct kolo__algorithm *const kolo__algorithms[];
+const struct kolo__algorithm *kolo__algorithm_find(const char *name);
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The contract between the executor and whatever moves bytes.
+ *
+ * A transport belongs to one communicator and is used by one thread at a time. It moves messages between this rank
+ * and its peers, and nothing else: it knows no collectives, reduces nothing, makes no decision.
+ *
+ *   1. post_send and post_recv never block and never fail for lack of space: the post is queued inside
+ *      (intrusively: no allocation).
+ *   2. Per peer and direction, messages are delivered in the order posted; the k-th recv posted
+ *      for a peer takes the k-th message sent by it.
+ *   3. Every accepted post completes exactly once: with KOLO_OK, or with the transport's first
+ *      fault, also after that fault, and at the latest in close. Completion is
+ *      post->complete == true, seen by whoever looks; nobody is called back.
+ *   4. Only progress and close complete posts. post_* may start the work, and may complete it too.
+ *   5. The transport borrows post and data until completion, and touches neither afterwards.
+ *   6. progress never blocks and never sleeps; it moves what can be moved now.
+ *   7. The first fault sticks (status, text in `fault`): every later post completes with it.
+ *      One dead peer is a fault of the whole transport.
+ *   8. Each message carries a header (docs/PROTOCOL.md). A message whose header is not the expected one is
+ *      KOLO_ERR_MISMATCH with both sides in the text; bytes that are no header are KOLO_ERR_NETWORK.
+ *      Both without touching the receiver's buffer.
+ */
+#ifndef KOLO_COLLECTIVES_TRANSPORT_H
+#define KOLO_COLLECTIVES_TRANSPORT_H
+
+#include "collectives/schedule.h"
+
+/* Who says what: compared by the receiver, field by field. Equal on both sides of a message. */
+struct kolo__signature {
+    uint32_t epoch;    /* generation of the world */
+    uint32_t comm;     /* communicator id, the same on all its ranks */
+    uint64_t sequence; /* of operations on this communicator, from 1 (point to point: per pair and direction) */
+    uint8_t collective; /* enum kolo__collective */
+    uint8_t dtype;
+    uint8_t op;        /* kolo_op; 0 for collectives that do not reduce */
+    uint8_t algorithm; /* index into kolo__algorithms, 0xff for point to point */
+    uint32_t root;
+    uint64_t count;    /* the caller's count */
+};
+
+/* "allreduce #812 (1048576 x fp32, sum, ring)": for errors; returns text. */
+const char *kolo__signature_text(const struct kolo__signature *signature, char *text, size_t bytes);
+bool kolo__signature_equal(const struct kolo__signature *a, const struct kolo__signature *b);
+
+struct kolo__post {
+    /* Set by the caller. For a send, data is only read. */
+    unsigned char *data;
+    size_t bytes; /* the message's length; equal on both sides */
+    const struct kolo__signature *signature; /* borrowed until completion */
+    /* Set by the transport. */
+    size_t bytes_done; /* a recv: data[0, bytes_done) is already valid */
+    bool complete;
+    kolo_status status;
+    /* Owned by the transport until completion. */
+    struct kolo__post *next;
+};
+
+struct kolo__fault {
+    kolo_status status; /* KOLO_OK: none */
+    int peer;           /* communicator rank at fault, -1 if none in particular */
+    char text[480];
+};
+
+struct kolo__transport;
+
+struct kolo__transport_ops {
+    const char *name;
+    void (*post_send)(struct kolo__transport *transport, uint32_t peer, struct kolo__post *post);
+    void (*post_recv)(struct kolo__transport *transport, uint32_t peer, struct kolo__post *post);
+    /* True when something moved (a reason to look again before waiting). */
+    bool (*progress)(struct kolo__transport *transport);
+    /* Before sleeping: asks peers for a wake-up through wait_fd. False: there is work now, do not sleep. */
+    bool (*arm)(struct kolo__transport *transport);
+    /* After sleeping. */
+    void (*disarm)(struct kolo__transport *transport);
+    /* Readable (poll) whenever progress may have something to do after arm. -1: never sleeps (sim). */
+    int (*wait_fd)(struct kolo__transport *transport);
+    /* Fails everything with this fault, from outside (a rank was reported dead). */
+    void (*fail)(struct kolo__transport *transport, const struct kolo__fault *fault);
+    /* Completes every pending post with the fault (or KOLO_ERR_ABORTED), releases everything. */
+    void (*close)(struct kolo__transport *transport);
+};
+
+/* First member of every transport. */
+struct kolo__transport {
+    const struct kolo__transport_ops *ops; /* no NULL slots */
+    uint32_t rank, size;                   /* in the communicator */
+    struct kolo__fault fault;
+};
+
+/* ---- mapped memory: for algorithms that reach into peers' buffers --------------------------- */
+
+/* What a rank publishes at the start of a mapped operation. An address is a position in the heap that all ranks map. */
+struct kolo__exposure {
+    struct kolo__signature signature;
+    uint64_t in_position, out_position; /* heap positions of EXPOSED_IN[0], EXPOSED_OUT[0] */
+    uint64_t in_period, out_period;     /* elements after which the memory repeats; UINT64_MAX: never */
+};
+
+struct kolo__mapping;
+
+/* Non-blocking halves of split barriers over flags in the shared heap; one writer per flag. */
+struct kolo__mapping_ops {
+    /* Publishes this rank's exposure for the next operation. May be called once everybody has
+     * finished reading the previous one, which the fences of the operation ensure. */
+    void (*expose)(struct kolo__mapping *mapping, const struct kolo__exposure *exposure);
+    /* The peer's exposure for the operation with this sequence: NULL while it is not there yet. */
+    const struct kolo__exposure *(*peer_exposure)(struct kolo__mapping *mapping, uint32_t peer, uint64_t sequence);
+    /* Release: counts this rank's arrivals, over the life of the mapping. Wakes sleepers. */
+    void (*arrive)(struct kolo__mapping *mapping);
+    /* Acquire: true when every rank has arrived at least as often as this rank. */
+    bool (*arrived)(struct kolo__mapping *mapping);
+    /* The lowest rank that has not (for messages to the user), or -1. */
+    int (*missing)(struct kolo__mapping *mapping);
+    /* The address of a heap position, in this process. NULL when [position, +bytes) is outside. */
+    unsigned char *(*address)(struct kolo__mapping *mapping, uint64_t position, size_t bytes);
+    /* The heap position of a pointer, UINT64_MAX when [pointer, +bytes) is not in the heap. */
+    uint64_t (*position)(struct kolo__mapping *mapping, const void *pointer, size_t bytes);
+};
+
+struct kolo__mapping {
+    const struct kolo__mapping_ops *ops;
+    /* This communicator's areas in the heap of this rank (rank entries) and of its peers; positions. */
+    const uint64_t *slot_position[2]; /* [parity][rank]: SLOT, slot_bytes each */
+    uint64_t window_in, window_out;   /* this rank's staging areas, window_bytes each */
+    size_t slot_bytes, window_bytes;
+};
+
+#endif
