@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sockets: what both the control plane and the tcp transport need. Everything that waits takes a deadline
+ * (kolo__real_clock nanoseconds). Every descriptor is close-on-exec; all are non-blocking.
+ */
+#ifndef KOLO_BASE_SOCKET_H
+#define KOLO_BASE_SOCKET_H
+
+#include <kolo/kolo.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+
+struct kolo__address {
+    socklen_t length;
+    struct sockaddr_storage storage;
+};
+
+/* "10.0.0.1:5000", "[::1]:5000"; returns text. */
+const char *kolo__address_text(const struct kolo__address *address, char *text, size_t bytes);
+/* The reverse, numeric only: no name is resolved. */
+kolo_status kolo__address_parse(const char *text, struct kolo__address *address);
+bool kolo__address_is_loopback(const struct kolo__address *address);
+
+/* Splits "host:port", "[v6]:port". host gets at least 256 bytes. */
+kolo_status kolo__split_host_port(const char *text, char *host, size_t host_bytes, char *port,
+                                  size_t port_bytes);
+
+/* Listens on a numeric host ("127.0.0.1") and port (0: any); the bound address comes back. */
+kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound);
+/* Begins a connection; *fd is connecting or connected. */
+kolo_status kolo__connect_start(const struct kolo__address *address, int *fd);
+/* After it became writable: KOLO_OK when connected, KOLO_AGAIN, or KOLO_ERR_NETWORK with errno in the text. */
+kolo_status kolo__connect_finish(int fd);
+/* Resolves host:port (names too) and connects, trying every address until the deadline. One round only:
+ * KOLO_ERR_NETWORK when all addresses failed before the deadline (the caller may retry). */
+kolo_status kolo__connect(const char *host_port, uint64_t deadline_ns, int *fd);
+/* TCP_NODELAY, keepalive. Errors are ignored: they are only wishes. */
+void kolo__tune_stream(int fd);
+
+/* Blocking helpers for short control messages. */
+kolo_status kolo__send_all(int fd, const void *data, size_t bytes, uint64_t deadline_ns);
+/* KOLO_ERR_PEER_LOST when the stream ended first. */
+kolo_status kolo__recv_all(int fd, void *data, size_t bytes, uint64_t deadline_ns);
+
+#endif
