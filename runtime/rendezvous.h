@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The server of the control plane: forms the world, spreads the first fault, compares notes of ranks
+ * that wait too long. It is small and off the data path. It owns no thread: whoever embeds it
+ * (`kolo run`) polls its descriptor and calls step.
+ *
+ * Every connection proves that it knows the token (base/auth.h) before a byte of it is believed.
+ */
+#ifndef KOLO_RUNTIME_RENDEZVOUS_H
+#define KOLO_RUNTIME_RENDEZVOUS_H
+
+#include <kolo/kolo.h>
+#include <stdbool.h>
+
+struct kolo__rendezvous;
+
+struct kolo__rendezvous_options {
+    const char *host;  /* numeric address to listen on, "127.0.0.1" */
+    int port;          /* 0: any */
+    const char *job;   /* job id; copied */
+    const char *token; /* copied */
+    uint32_t world_size;
+};
+
+kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *options,
+                                    struct kolo__rendezvous **rendezvous);
+void kolo__rendezvous_free(struct kolo__rendezvous *rendezvous);
+
+/* "127.0.0.1:43817": what goes into KOLO_RENDEZVOUS. Valid until free. */
+const char *kolo__rendezvous_address(const struct kolo__rendezvous *rendezvous);
+
+/* An epoll descriptor: readable when step has something to do. */
+int kolo__rendezvous_fd(const struct kolo__rendezvous *rendezvous);
+/* Never blocks. Call when the descriptor is readable, and at least every
+ * kolo__rendezvous_timeout_ms milliseconds. */
+void kolo__rendezvous_step(struct kolo__rendezvous *rendezvous);
+/* Milliseconds until step wants to be called again; -1: only when the descriptor is readable. */
+int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *rendezvous);
+
+/* The embedder saw a rank's process end. why: "was killed by signal 9 (SIGKILL)", "exited with code 3". A rank that has
+ * not said goodbye (kolo_finalize) is thereby lost, and the others are told this reason. A rank that
+ * never joined is reported too when the others wait for it. clean: exit code 0 (still a loss if others wait for it). */
+void kolo__rendezvous_rank_ended(struct kolo__rendezvous *rendezvous, uint32_t rank, bool clean,
+                                 const char *why);
+
+/* The first fault that was spread: NULL while there is none. *rank: whose fault (-1: nobody in particular). */
+const char *kolo__rendezvous_fault(const struct kolo__rendezvous *rendezvous, kolo_status *status,
+                                   int *rank);
+
+#endif
