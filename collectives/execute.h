@@ -48,7 +48,9 @@ struct kolo__run_arguments {
     double scale;                     /* PREMUL_SUM */
     struct kolo__signature signature; /* copied */
     struct kolo__transport *transport;
-    struct kolo__mapping *mapping;    /* NULL unless the schedule is mapped */
+    /* NULL when the communicator has none. A mapped schedule needs it; the others use it only to
+     * notice a peer that runs a mapped schedule at the same time, which else nobody would. */
+    struct kolo__mapping *mapping;
 };
 
 /* Starts a run; nothing is sent before the first progress. At most one run of a program at a time (asserted). */

@@ -125,6 +125,10 @@ struct kolo__mapping {
     const uint64_t *slot_position[2]; /* [parity][rank]: SLOT, slot_bytes each */
     uint64_t window_in, window_out;   /* this rank's staging areas, window_bytes each */
     size_t slot_bytes, window_bytes;
+    /* Mapped runs begun so far: 0 at creation, then counted by the executor, the same on every rank.
+     * Its parity chooses the SLOT area. (The operations' sequence would not do: between two mapped
+     * operations of one parity there may be one that does not make ranks wait for each other.) */
+    uint64_t runs;
 };
 
 #endif
