@@ -40,7 +40,8 @@ kolo_status kolo__auth_hello(struct kolo__auth *auth, unsigned char hello[KOLO__
 kolo_status kolo__auth_check_reply(struct kolo__auth *auth,
                                    const unsigned char reply[KOLO__AUTH_REPLY_BYTES],
                                    unsigned char proof[KOLO__AUTH_PROOF_BYTES]);
-/* Acceptor. Errors: KOLO_ERR_NETWORK (no kolo on the other side, other version or role, wrong token). */
+/* Acceptor. Errors: KOLO_ERR_NETWORK (no kolo on the other side, other version or role, wrong
+ * token). */
 kolo_status kolo__auth_reply(struct kolo__auth *auth,
                              const unsigned char hello[KOLO__AUTH_HELLO_BYTES],
                              unsigned char reply[KOLO__AUTH_REPLY_BYTES]);

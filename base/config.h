@@ -19,17 +19,22 @@ struct kolo__config {
     const char *token;      /* shared secret; "" : none */
     const char *token_file; /* file that holds it; "" : none */
     /* What a user chooses. */
-    const char *transport;  /* auto, shm, tcp */
-    const char *algorithm;  /* "" : chosen by cost */
-    const char *log;        /* error, warn, info, debug */
-    long timeout;           /* s, one operation */
-    long init_timeout;      /* s, forming the world */
-    long segment_bytes;     /* 0: chosen */
-    const char *bind;       /* core, numa, none, auto */
+    const char *transport; /* auto, shm, tcp */
+    const char *algorithm; /* "" : chosen by cost */
+    const char *log;       /* error, warn, info, debug */
+    long timeout;          /* s, one operation */
+    long init_timeout;     /* s, forming the world */
+    long segment_bytes;    /* 0: chosen */
+    const char *bind;      /* core, numa, none, auto */
     char storage[4096];
 };
 
-enum kolo__option_type { KOLO__OPTION_INTEGER, KOLO__OPTION_BYTES, KOLO__OPTION_CHOICE, KOLO__OPTION_TEXT };
+enum kolo__option_type {
+    KOLO__OPTION_INTEGER,
+    KOLO__OPTION_BYTES,
+    KOLO__OPTION_CHOICE,
+    KOLO__OPTION_TEXT
+};
 
 enum kolo__option_use {
     KOLO__OPTION_USER,     /* users set it; documented first */

@@ -7,7 +7,8 @@ enum kolo__log_level { KOLO__LOG_ERROR, KOLO__LOG_WARN, KOLO__LOG_INFO, KOLO__LO
 
 /* level: "error", "warn", "info" or "debug". rank < 0: no rank is printed. */
 void kolo__log_configure(const char *level, int rank);
-void kolo__log(enum kolo__log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void kolo__log(enum kolo__log_level level, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /* This host's name, found once. */
 const char *kolo__host_name(void);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Seeded random numbers (splitmix64): the same seed gives the same numbers everywhere. Not for secrets. */
+/* Seeded random numbers (splitmix64): the same seed gives the same numbers everywhere. Not for
+ * secrets. */
 #ifndef KOLO_BASE_RANDOM_H
 #define KOLO_BASE_RANDOM_H
 

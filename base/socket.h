@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sockets: what both the control plane and the tcp transport need. Everything that waits takes a deadline
- * (kolo__real_clock nanoseconds). Every descriptor is close-on-exec; all are non-blocking.
+ * Sockets: what both the control plane and the tcp transport need. Everything that waits takes a
+ * deadline (kolo__real_clock nanoseconds). Every descriptor is close-on-exec; all are non-blocking.
  */
 #ifndef KOLO_BASE_SOCKET_H
 #define KOLO_BASE_SOCKET_H
@@ -29,10 +29,11 @@ kolo_status kolo__split_host_port(const char *text, char *host, size_t host_byte
 kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound);
 /* Begins a connection; *fd is connecting or connected. */
 kolo_status kolo__connect_start(const struct kolo__address *address, int *fd);
-/* After it became writable: KOLO_OK when connected, KOLO_AGAIN, or KOLO_ERR_NETWORK with errno in the text. */
+/* After it became writable: KOLO_OK when connected, KOLO_AGAIN, or KOLO_ERR_NETWORK with errno in
+ * the text. */
 kolo_status kolo__connect_finish(int fd);
-/* Resolves host:port (names too) and connects, trying every address until the deadline. One round only:
- * KOLO_ERR_NETWORK when all addresses failed before the deadline (the caller may retry). */
+/* Resolves host:port (names too) and connects, trying every address until the deadline. One round
+ * only: KOLO_ERR_NETWORK when all addresses failed before the deadline (the caller may retry). */
 kolo_status kolo__connect(const char *host_port, uint64_t deadline_ns, int *fd);
 /* TCP_NODELAY, keepalive. Errors are ignored: they are only wishes. */
 void kolo__tune_stream(int fd);

@@ -5,9 +5,12 @@
 
 #include <kolo/kolo.h>
 
-/* Stores the text and returns the status: `return kolo__error(KOLO_ERR_INVALID, "kolo_send: peer %d ...", peer);` */
-kolo_status kolo__error(kolo_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Stores the text and returns the status: `return kolo__error(KOLO_ERR_INVALID, "kolo_send: peer %d
+ * ...", peer);` */
+kolo_status kolo__error(kolo_status status, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /* As kolo__error with ": strerror(errno_value)" appended; status KOLO_ERR_SYSTEM. */
-kolo_status kolo__error_errno(int errno_value, const char *format, ...) __attribute__((format(printf, 2, 3)));
+kolo_status kolo__error_errno(int errno_value, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/config.h"
+
+#include "base/assert.h"
+#include "base/status.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IN(member) offsetof(struct kolo__config, member)
+
+/* A new row needs a reason why its value cannot be computed. */
+const struct kolo__option kolo__options[] = {
+    {.name = "transport",
+     .type = KOLO__OPTION_CHOICE,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(transport),
+     .default_text = "auto",
+     .choices = "auto|shm|tcp",
+     .help = "How bytes travel: shared memory between ranks of one host and TCP between hosts "
+             "(auto), or one of them for everything."},
+    {.name = "algorithm",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(algorithm),
+     .default_text = "",
+     .help = "Use this algorithm for every collective that it can do (ring, pairwise, ...; "
+             "docs/ARCHITECTURE.md). Empty: the cheapest by the cost model."},
+    {.name = "timeout",
+     .type = KOLO__OPTION_INTEGER,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(timeout),
+     .default_text = "300",
+     .minimum = 1,
+     .maximum = 1000000,
+     .unit = "s",
+     .help = "Longest wait of one operation. Must exceed the longest time that one rank may "
+             "lag behind the others (a checkpoint, an evaluation)."},
+    {.name = "init-timeout",
+     .type = KOLO__OPTION_INTEGER,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(init_timeout),
+     .default_text = "600",
+     .minimum = 1,
+     .maximum = 1000000,
+     .unit = "s",
+     .help = "Longest wait for all ranks to join the world."},
+    {.name = "segment-bytes",
+     .type = KOLO__OPTION_BYTES,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(segment_bytes),
+     .default_text = "0",
+     .minimum = 0,
+     .maximum = 1L << 30,
+     .unit = "bytes",
+     .help = "Messages are cut into segments of this length, to pipeline them. 0: chosen by the "
+             "transport. The same on every rank."},
+    {.name = "bind",
+     .type = KOLO__OPTION_CHOICE,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(bind),
+     .default_text = "auto",
+     .choices = "auto|core|numa|none",
+     .help = "What kolo run binds each rank to. auto: a core each while there are enough cores, "
+             "otherwise nothing."},
+    {.name = "log",
+     .type = KOLO__OPTION_CHOICE,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(log),
+     .default_text = "warn",
+     .choices = "error|warn|info|debug",
+     .help = "How much kolo says on stderr."},
+    {.name = "token-file",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(token_file),
+     .default_text = "",
+     .help = "File with the job's token, the secret that all its processes share. kolo run makes "
+             "one for itself."},
+    {.name = "rank",
+     .type = KOLO__OPTION_INTEGER,
+     .use = KOLO__OPTION_LAUNCHER,
+     .offset = IN(rank),
+     .default_text = "-1",
+     .minimum = -1,
+     .maximum = INT_MAX,
+     .help = "This process's rank in the world."},
+    {.name = "world-size",
+     .type = KOLO__OPTION_INTEGER,
+     .use = KOLO__OPTION_LAUNCHER,
+     .offset = IN(world_size),
+     .default_text = "0",
+     .minimum = 0,
+     .maximum = INT_MAX,
+     .help = "Number of ranks in the world."},
+    {.name = "local-rank",
+     .type = KOLO__OPTION_INTEGER,
+     .use = KOLO__OPTION_LAUNCHER,
+     .offset = IN(local_rank),
+     .default_text = "-1",
+     .minimum = -1,
+     .maximum = INT_MAX,
+     .help = "This process's rank among those of its host. For the program's own use: kolo finds "
+             "out by itself who shares memory."},
+    {.name = "local-size",
+     .type = KOLO__OPTION_INTEGER,
+     .use = KOLO__OPTION_LAUNCHER,
+     .offset = IN(local_size),
+     .default_text = "0",
+     .minimum = 0,
+     .maximum = INT_MAX,
+     .help = "Number of ranks on this host."},
+    {.name = "rendezvous",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_LAUNCHER,
+     .offset = IN(rendezvous),
+     .default_text = "",
+     .help = "HOST:PORT where the ranks find each other."},
+    {.name = "job",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_LAUNCHER,
+     .offset = IN(job),
+     .default_text = "",
+     .help = "Id of the job. Processes of another job are refused."},
+    {.name = "token",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_LAUNCHER,
+     .offset = IN(token),
+     .default_text = "",
+     .help = "The job's token itself. A file is safer: see KOLO_TOKEN_FILE."},
+};
+
+const size_t kolo__option_count = sizeof kolo__options / sizeof *kolo__options;
+
+const char *kolo__option_variable(const struct kolo__option *option, char *text, size_t bytes)
+{
+    snprintf(text, bytes, "KOLO_%s", option->name);
+    for (char *c = text + 5; *c != '\0'; c++)
+        *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+    return text;
+}
+
+/* Copies text into the config's storage: a running end of used bytes is found by walking it. */
+static const char *keep(struct kolo__config *config, const char *text)
+{
+    size_t length = strlen(text) + 1, used = 0;
+    while (used < sizeof config->storage && config->storage[used] != '\0')
+        used += strlen(config->storage + used) + 1;
+    if (length == 1)
+        return "";
+    if (used + length >= sizeof config->storage)
+        return NULL;
+    return memcpy(config->storage + used, text, length);
+}
+
+static bool is_choice(const char *choices, const char *value)
+{
+    size_t length = strlen(value);
+    for (const char *c = choices; length > 0 && c != NULL; c = strchr(c, '|')) {
+        c += *c == '|';
+        if (strncmp(c, value, length) == 0 && (c[length] == '|' || c[length] == '\0'))
+            return true;
+    }
+    return false;
+}
+
+/* A number, with K, M or G (powers of 1024) where suffixes are allowed. */
+static bool parse_number(const char *value, bool suffixes, long *number)
+{
+    char *end;
+    errno = 0;
+    *number = strtol(value, &end, 10);
+    if (end == value || errno != 0 || isspace((unsigned char)value[0]))
+        return false;
+    if (suffixes && *end != '\0') {
+        const char *units = "KMG", *unit = strchr(units, toupper((unsigned char)*end));
+        long factor = unit == NULL ? 0 : 1L << (10 * (unit - units + 1));
+        if (factor == 0 || *number < 0 || *number > LONG_MAX / factor)
+            return false;
+        *number *= factor;
+        end++;
+    }
+    return *end == '\0';
+}
+
+/* shown: how the user wrote the option's name. */
+static kolo_status set(struct kolo__config *config, const struct kolo__option *option,
+                       const char *shown, const char *value)
+{
+    void *target = (char *)config + option->offset;
+    long number;
+    const char *kept;
+    switch (option->type) {
+    case KOLO__OPTION_INTEGER:
+    case KOLO__OPTION_BYTES:
+        if (!parse_number(value, option->type == KOLO__OPTION_BYTES, &number) ||
+            number < option->minimum || number > option->maximum)
+            return kolo__error(
+                KOLO_ERR_CONFIG, "%s=%s: give a number from %ld to %ld%s%s%s", shown, value,
+                option->minimum, option->maximum, option->unit != NULL ? " (" : "",
+                option->unit != NULL ? option->unit : "", option->unit != NULL ? ")" : "");
+        memcpy(target, &number, sizeof number);
+        return KOLO_OK;
+    case KOLO__OPTION_CHOICE:
+        if (!is_choice(option->choices, value))
+            return kolo__error(KOLO_ERR_CONFIG, "%s=%s: give one of %s", shown, value,
+                               option->choices);
+        break;
+    case KOLO__OPTION_TEXT:
+        break;
+    }
+    kept = keep(config, value);
+    if (kept == NULL)
+        return kolo__error(KOLO_ERR_CONFIG, "%s: the value is too long", shown);
+    memcpy(target, &kept, sizeof kept);
+    return KOLO_OK;
+}
+
+/* Levenshtein's distance, for "did you mean"; rows of at most 64 characters. */
+static int edit_distance(const char *a, const char *b)
+{
+    int row[65];
+    int width = (int)strnlen(b, 64);
+    for (int j = 0; j <= width; j++)
+        row[j] = j;
+    for (int i = 1; a[i - 1] != '\0'; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= width; j++) {
+            int best = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[width];
+}
+
+static kolo_status unknown_variable(const char *variable)
+{
+    char name[64], nearest[64] = "";
+    int best = INT_MAX;
+    for (size_t i = 0; i < kolo__option_count; i++) {
+        kolo__option_variable(&kolo__options[i], name, sizeof name);
+        int distance = edit_distance(variable, name);
+        if (distance < best) {
+            best = distance;
+            memcpy(nearest, name, sizeof nearest);
+        }
+    }
+    return kolo__error(KOLO_ERR_CONFIG,
+                       "%s is not an option of kolo; the nearest is %s (all are in docs/CONFIG.md)",
+                       variable, nearest);
+}
+
+kolo_status kolo__config_set(struct kolo__config *config, const char *name, const char *value)
+{
+    char shown[72];
+    snprintf(shown, sizeof shown, "--%s", name);
+    for (size_t i = 0; i < kolo__option_count; i++)
+        if (strcmp(kolo__options[i].name, name) == 0)
+            return set(config, &kolo__options[i], shown, value);
+    return kolo__error(KOLO_ERR_CONFIG, "--%s is not an option of kolo", name);
+}
+
+static kolo_status set_variable(struct kolo__config *config, const char *entry)
+{
+    char variable[64], name[64];
+    size_t length = strcspn(entry, "=");
+    snprintf(variable, sizeof variable, "%.*s", (int)(length < 63 ? length : 63), entry);
+    for (size_t i = 0; i < kolo__option_count; i++)
+        if (strcmp(kolo__option_variable(&kolo__options[i], name, sizeof name), variable) == 0)
+            return set(config, &kolo__options[i], variable,
+                       entry[length] == '=' ? entry + length + 1 : "");
+    return unknown_variable(variable);
+}
+
+kolo_status kolo__config_load(struct kolo__config *config, char *const *environ_)
+{
+    memset(config, 0, sizeof *config);
+    for (size_t i = 0; i < kolo__option_count; i++) {
+        kolo_status status =
+            set(config, &kolo__options[i], kolo__options[i].name, kolo__options[i].default_text);
+        KOLO__ASSERT(status == KOLO_OK);
+    }
+    for (; environ_ != NULL && *environ_ != NULL; environ_++) {
+        if (strncmp(*environ_, "KOLO_", 5) != 0)
+            continue;
+        kolo_status status = set_variable(config, *environ_);
+        if (status != KOLO_OK)
+            return status;
+    }
+    return KOLO_OK;
+}
+
+static void document_rows(FILE *out, enum kolo__option_use use)
+{
+    fprintf(out, "| variable | values | default | meaning |\n|---|---|---|---|\n");
+    for (size_t i = 0; i < kolo__option_count; i++) {
+        const struct kolo__option *option = &kolo__options[i];
+        char variable[64];
+        if (option->use != use)
+            continue;
+        fprintf(out, "| `%s` | ", kolo__option_variable(option, variable, sizeof variable));
+        if (option->type == KOLO__OPTION_CHOICE)
+            for (const char *c = option->choices; *c != '\0'; c++)
+                fprintf(out, *c == '|' ? ", " : "%c", *c);
+        else if (option->type == KOLO__OPTION_TEXT)
+            fprintf(out, "text");
+        else
+            fprintf(out, "%ld to %ld%s%s", option->minimum, option->maximum,
+                    option->unit != NULL ? " " : "", option->unit != NULL ? option->unit : "");
+        fprintf(out, " | %s | %s |\n",
+                option->default_text[0] != '\0' ? option->default_text : "none", option->help);
+    }
+}
+
+void kolo__config_document(FILE *out)
+{
+    fprintf(out,
+            "# Options\n\n"
+            "Generated from the table in `base/config.c`; `kolo info --config-doc` prints it.\n"
+            "An unknown `KOLO_` variable is an error. `kolo run --NAME VALUE` sets the "
+            "variable for all ranks:\n`--init-timeout 60` is `KOLO_INIT_TIMEOUT=60`.\n\n"
+            "## For users\n\n");
+    document_rows(out, KOLO__OPTION_USER);
+    fprintf(out, "\n## Set by launchers\n\n");
+    document_rows(out, KOLO__OPTION_LAUNCHER);
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/socket.h"
+
+#include "base/clock.h"
+#include "base/status.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const char *kolo__address_text(const struct kolo__address *address, char *text, size_t bytes)
+{
+    char host[INET6_ADDRSTRLEN] = "?";
+    if (address->storage.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&address->storage;
+        inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+        snprintf(text, bytes, "%s:%d", host, ntohs(in->sin_port));
+    } else if (address->storage.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address->storage;
+        inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
+        snprintf(text, bytes, "[%s]:%d", host, ntohs(in6->sin6_port));
+    } else {
+        snprintf(text, bytes, "no address");
+    }
+    return text;
+}
+
+bool kolo__address_is_loopback(const struct kolo__address *address)
+{
+    if (address->storage.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&address->storage;
+        return ntohl(in->sin_addr.s_addr) >> 24 == 127;
+    }
+    if (address->storage.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address->storage;
+        return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+    }
+    return false;
+}
+
+kolo_status kolo__split_host_port(const char *text, char *host, size_t host_bytes, char *port,
+                                  size_t port_bytes)
+{
+    const char *colon = strrchr(text, ':');
+    const char *start = text, *end = colon;
+    if (colon != NULL && text[0] == '[' && colon > text + 1 && colon[-1] == ']') {
+        start = text + 1;
+        end = colon - 1;
+    } else if (colon != NULL && memchr(text, ':', (size_t)(colon - text)) != NULL) {
+        colon = NULL; /* a bare IPv6 address: the port is missing, or the brackets are */
+    }
+    if (colon == NULL || end == start || (size_t)(end - start) >= host_bytes)
+        return kolo__error(KOLO_ERR_CONFIG, "'%s' is not HOST:PORT (IPv6: [ADDRESS]:PORT)", text);
+
+    char *rest;
+    long number = strtol(colon + 1, &rest, 10);
+    if (colon[1] < '0' || colon[1] > '9' || *rest != '\0' || number > 65535)
+        return kolo__error(KOLO_ERR_CONFIG, "'%s': the port must be a number up to 65535", text);
+    memcpy(host, start, (size_t)(end - start));
+    host[end - start] = '\0';
+    snprintf(port, port_bytes, "%ld", number);
+    return KOLO_OK;
+}
+
+/* All addresses of a name. Numeric: no resolver is asked. */
+static kolo_status resolve(const char *host, const char *port, int flags, struct addrinfo **list)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = flags};
+    int failure = getaddrinfo(host, port, &hints, list);
+    if (failure == EAI_SYSTEM)
+        return kolo__error_errno(errno, "cannot resolve '%s'", host);
+    if (failure != 0)
+        return kolo__error(KOLO_ERR_NETWORK, "cannot resolve '%s': %s", host,
+                           gai_strerror(failure));
+    return KOLO_OK;
+}
+
+static void copy_address(struct kolo__address *address, const struct addrinfo *entry)
+{
+    memset(address, 0, sizeof *address);
+    address->length = entry->ai_addrlen;
+    memcpy(&address->storage, entry->ai_addr, entry->ai_addrlen);
+}
+
+kolo_status kolo__address_parse(const char *text, struct kolo__address *address)
+{
+    char host[256], port[8];
+    kolo_status status = kolo__split_host_port(text, host, sizeof host, port, sizeof port);
+    if (status != KOLO_OK)
+        return status;
+    struct addrinfo *list;
+    status = resolve(host, port, AI_NUMERICHOST | AI_NUMERICSERV, &list);
+    if (status != KOLO_OK)
+        return status;
+    copy_address(address, list);
+    freeaddrinfo(list);
+    return KOLO_OK;
+}
+
+kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound)
+{
+    char port_text[8];
+    snprintf(port_text, sizeof port_text, "%d", port);
+    struct addrinfo *list;
+    kolo_status status =
+        resolve(host, port_text, AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE, &list);
+    if (status != KOLO_OK)
+        return status;
+
+    int on = 1;
+    int s = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s < 0) {
+        status = kolo__error_errno(errno, "cannot make a socket for %s", host);
+        goto free_list;
+    }
+    setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(s, list->ai_addr, list->ai_addrlen) != 0 || listen(s, SOMAXCONN) != 0) {
+        status = kolo__error_errno(errno, "cannot listen on %s port %d", host, port);
+        goto close_socket;
+    }
+    memset(bound, 0, sizeof *bound);
+    bound->length = sizeof bound->storage;
+    if (getsockname(s, (struct sockaddr *)&bound->storage, &bound->length) != 0) {
+        status = kolo__error_errno(errno, "cannot read the address of a listening socket");
+        goto close_socket;
+    }
+    *fd = s;
+    freeaddrinfo(list);
+    return KOLO_OK;
+
+close_socket:
+    close(s);
+free_list:
+    freeaddrinfo(list);
+    return status;
+}
+
+kolo_status kolo__connect_start(const struct kolo__address *address, int *fd)
+{
+    int s = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s < 0)
+        return kolo__error_errno(errno, "cannot make a socket");
+    if (connect(s, (const struct sockaddr *)&address->storage, address->length) != 0 &&
+        errno != EINPROGRESS) {
+        int saved = errno;
+        char text[80];
+        close(s);
+        kolo__address_text(address, text, sizeof text);
+        return kolo__error(KOLO_ERR_NETWORK, "cannot connect to %s: %s", text, strerror(saved));
+    }
+    *fd = s;
+    return KOLO_OK;
+}
+
+kolo_status kolo__connect_finish(int fd)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLOUT};
+    if (poll(&ready, 1, 0) == 0)
+        return KOLO_AGAIN;
+    int failure = 0;
+    socklen_t length = sizeof failure;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &length) != 0)
+        failure = errno;
+    if (failure != 0)
+        return kolo__error(KOLO_ERR_NETWORK, "cannot connect: %s", strerror(failure));
+    return KOLO_OK;
+}
+
+/* Waits for events on one descriptor; KOLO_ERR_TIMEOUT at the deadline. */
+static kolo_status wait_for(int fd, short events, uint64_t deadline_ns)
+{
+    for (;;) {
+        uint64_t now = kolo__now_ns(&kolo__real_clock);
+        uint64_t left_ms = now >= deadline_ns ? 0 : (deadline_ns - now + 999999) / 1000000;
+        struct pollfd ready = {.fd = fd, .events = events};
+        int count = poll(&ready, 1, left_ms > 60000 ? 60000 : (int)left_ms);
+        if (count > 0)
+            return KOLO_OK;
+        if (count < 0 && errno != EINTR)
+            return kolo__error_errno(errno, "poll failed");
+        if (count == 0 && left_ms == 0)
+            return kolo__error(KOLO_ERR_TIMEOUT, "no answer before the deadline");
+    }
+}
+
+kolo_status kolo__connect(const char *host_port, uint64_t deadline_ns, int *fd)
+{
+    char host[256], port[8];
+    kolo_status status = kolo__split_host_port(host_port, host, sizeof host, port, sizeof port);
+    if (status != KOLO_OK)
+        return status;
+    struct addrinfo *list;
+    status = resolve(host, port, AI_NUMERICSERV, &list);
+    if (status != KOLO_OK)
+        return status;
+    for (const struct addrinfo *entry = list; entry != NULL; entry = entry->ai_next) {
+        struct kolo__address address;
+        copy_address(&address, entry);
+        status = kolo__connect_start(&address, fd);
+        if (status != KOLO_OK)
+            continue;
+        status = wait_for(*fd, POLLOUT, deadline_ns);
+        if (status == KOLO_OK)
+            status = kolo__connect_finish(*fd);
+        if (status == KOLO_OK)
+            break;
+        close(*fd);
+    }
+    freeaddrinfo(list);
+    return status;
+}
+
+void kolo__tune_stream(int fd)
+{
+    int on = 1, idle_s = 10, interval_s = 5, probes = 3;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
+
+kolo_status kolo__send_all(int fd, const void *data, size_t bytes, uint64_t deadline_ns)
+{
+    const unsigned char *next = data;
+    while (bytes > 0) {
+        ssize_t sent = send(fd, next, bytes, MSG_NOSIGNAL);
+        if (sent >= 0) {
+            next += sent;
+            bytes -= (size_t)sent;
+        } else if (errno == EAGAIN) {
+            kolo_status status = wait_for(fd, POLLOUT, deadline_ns);
+            if (status != KOLO_OK)
+                return status;
+        } else if (errno != EINTR) {
+            return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(errno));
+        }
+    }
+    return KOLO_OK;
+}
+
+kolo_status kolo__recv_all(int fd, void *data, size_t bytes, uint64_t deadline_ns)
+{
+    unsigned char *next = data;
+    while (bytes > 0) {
+        ssize_t received = recv(fd, next, bytes, 0);
+        if (received > 0) {
+            next += received;
+            bytes -= (size_t)received;
+        } else if (received == 0) {
+            return kolo__error(KOLO_ERR_PEER_LOST, "the other side closed the connection");
+        } else if (errno == EAGAIN) {
+            kolo_status status = wait_for(fd, POLLIN, deadline_ns);
+            if (status != KOLO_OK)
+                return status;
+        } else if (errno != EINTR) {
+            return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(errno));
+        }
+    }
+    return KOLO_OK;
+}
