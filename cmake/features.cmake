@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Optional modules. Each is AUTO, ON or OFF: AUTO takes what the machine has, OFF does not look,
+# ON makes its absence an error that names the package to install. Every feature prints one
+# line, so that a log shows what a build could have had.
+#
+# No module is part of this version: AUTO only reports whether its library is there, and ON is
+# refused, so that nobody believes in a GPU path that is not built.
+
+include_guard(GLOBAL)
+
+# kolo_feature(<name> LIBRARY <what is looked for> PACKAGE <Debian package> FOUND <true or false>)
+function(kolo_feature name)
+  cmake_parse_arguments(feature "" "LIBRARY;PACKAGE;FOUND" "" ${ARGN})
+  set(choice ${KOLO_${name}})
+  if(choice STREQUAL "OFF")
+    message(STATUS "kolo: ${name} module: off")
+  elseif(choice STREQUAL "AUTO")
+    if(feature_FOUND)
+      message(STATUS "kolo: ${name} module: not in this version (${feature_LIBRARY} found)")
+    else()
+      message(STATUS "kolo: ${name} module: not in this version (${feature_LIBRARY} not found)")
+    endif()
+  elseif(choice STREQUAL "ON")
+    if(NOT feature_FOUND)
+      message(FATAL_ERROR "KOLO_${name}=ON, but ${feature_LIBRARY} was not found: "
+        "install ${feature_PACKAGE}, or configure with -DKOLO_${name}=AUTO")
+    endif()
+    message(FATAL_ERROR "KOLO_${name}=ON: the ${name} module is not implemented in kolo "
+      "${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}; configure with -DKOLO_${name}=AUTO")
+  else()
+    message(FATAL_ERROR "KOLO_${name}=${choice}: must be AUTO, ON or OFF")
+  endif()
+endfunction()
+
+foreach(name CUDA NCCL RDMA MPI)
+  set(KOLO_${name} AUTO CACHE STRING "${name} module: AUTO, ON or OFF")
+  set_property(CACHE KOLO_${name} PROPERTY STRINGS AUTO ON OFF)
+endforeach()
+
+find_program(KOLO_NVCC nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
+find_path(KOLO_NCCL_INCLUDE nccl.h HINTS ENV NCCL_HOME PATHS /usr/local/cuda PATH_SUFFIXES include)
+pkg_check_modules(KOLO_IBVERBS QUIET libibverbs)
+find_program(KOLO_MPICC mpicc)
+mark_as_advanced(KOLO_NVCC KOLO_NCCL_INCLUDE KOLO_MPICC)
+
+kolo_feature(CUDA LIBRARY "CUDA toolkit" PACKAGE nvidia-cuda-toolkit FOUND "${KOLO_NVCC}")
+kolo_feature(NCCL LIBRARY "nccl.h" PACKAGE libnccl-dev FOUND "${KOLO_NCCL_INCLUDE}")
+kolo_feature(RDMA LIBRARY "libibverbs" PACKAGE libibverbs-dev FOUND "${KOLO_IBVERBS_FOUND}")
+kolo_feature(MPI LIBRARY "MPI compiler" PACKAGE libopenmpi-dev FOUND "${KOLO_MPICC}")
