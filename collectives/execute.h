@@ -56,7 +56,9 @@ struct kolo__run_arguments {
 /* Starts a run; nothing is sent before the first progress. At most one run of a program at a time (asserted). */
 void kolo__run_begin(struct kolo__program *program, const struct kolo__run_arguments *arguments);
 
-/* KOLO_OK: finished, every post has completed. KOLO_AGAIN: call again after something moved.
+/* The caller drives the transport: this looks at posts and makes new ones, but never calls the
+ * transport's progress.
+ * KOLO_OK: finished, every post has completed. KOLO_AGAIN: call again after something moved.
  * Otherwise the fault, given in program order by whoever detected it (text in *fault). After an error, posts may still be
  * owned by the transport: close it before kolo__program_free. *moved (may be NULL) is set true when a step advanced. */
 kolo_status kolo__run_progress(struct kolo__program *program, bool *moved, struct kolo__fault *fault);
