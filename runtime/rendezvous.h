@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The server of the control plane: forms the world, spreads the first fault, compares notes of ranks
- * that wait too long. It is small and off the data path. It owns no thread: whoever embeds it
+ * The server of the control plane: forms the world, spreads the first fault, compares notes of
+ * ranks that wait too long. It is small and off the data path. It owns no thread: whoever embeds it
  * (`kolo run`) polls its descriptor and calls step.
  *
  * Every connection proves that it knows the token (base/auth.h) before a byte of it is believed.
@@ -37,13 +37,15 @@ void kolo__rendezvous_step(struct kolo__rendezvous *rendezvous);
 /* Milliseconds until step wants to be called again; -1: only when the descriptor is readable. */
 int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *rendezvous);
 
-/* The embedder saw a rank's process end. why: "was killed by signal 9 (SIGKILL)", "exited with code 3". A rank that has
- * not said goodbye (kolo_finalize) is thereby lost, and the others are told this reason. A rank that
- * never joined is reported too when the others wait for it. clean: exit code 0 (still a loss if others wait for it). */
+/* The embedder saw a rank's process end. why: "was killed by signal 9 (SIGKILL)", "exited with code
+ * 3". A rank that has not said goodbye (kolo_finalize) is thereby lost, and the others are told
+ * this reason. A rank that never joined is reported too when the others wait for it. clean: exit
+ * code 0 (still a loss if others wait for it). */
 void kolo__rendezvous_rank_ended(struct kolo__rendezvous *rendezvous, uint32_t rank, bool clean,
                                  const char *why);
 
-/* The first fault that was spread: NULL while there is none. *rank: whose fault (-1: nobody in particular). */
+/* The first fault that was spread: NULL while there is none. *rank: whose fault (-1: nobody in
+ * particular). */
 const char *kolo__rendezvous_fault(const struct kolo__rendezvous *rendezvous, kolo_status *status,
                                    int *rank);
 

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A rank's end of the control plane: joins the world, exchanges set-up data, carries faults both
+ * ways. Thread-safe after join: threads that wait on different communicators all look at it.
+ */
+#ifndef KOLO_RUNTIME_CONTROL_H
+#define KOLO_RUNTIME_CONTROL_H
+
+#include "runtime/frame.h"
+#include "runtime/verdict.h"
+
+struct kolo__control;
+
+struct kolo__control_options {
+    const char *rendezvous; /* "host:port" */
+    const char *job, *token;
+    uint32_t rank, size;
+    uint64_t deadline_ns; /* kolo__real_clock: to connect and join */
+    int timeout_s;        /* the same, for messages */
+};
+
+/* What each rank told the others when it joined. */
+struct kolo__control_member {
+    char host[64];
+    uint32_t pid;
+    const unsigned char *blob; /* owned by the control, until close */
+    size_t blob_bytes;
+};
+
+/* Connects (again and again until the deadline, refusals excepted) and authenticates. The local
+ * address of the connection is the one by which this host reaches the others. */
+kolo_status kolo__control_connect(const struct kolo__control_options *options,
+                                  struct kolo__control **control);
+int kolo__control_fd(const struct kolo__control *control);
+
+/* Collective over the world: blocks until every rank has joined. */
+kolo_status kolo__control_join(struct kolo__control *control, const void *blob, size_t bytes);
+const struct kolo__control_member *kolo__control_member(const struct kolo__control *control,
+                                                        uint32_t rank);
+
+/* Collective over the world, before the first communicator works: gives every rank's blob to every
+ * rank. visit is called once a rank, with memory valid during the call. */
+kolo_status kolo__control_exchange(struct kolo__control *control, uint32_t tag, const void *blob,
+                                   size_t bytes, uint64_t deadline_ns,
+                                   void (*visit)(void *self, uint32_t rank,
+                                                 const unsigned char *blob, size_t bytes),
+                                   void *self);
+
+/* Reads what has come, without blocking. Cheap enough for a waiting loop, not for every turn of it.
+ */
+void kolo__control_poll(struct kolo__control *control);
+/* The first fault of this communicator or of the world: false when there is none. fault->peer is a
+ * rank of the world. */
+bool kolo__control_fault(struct kolo__control *control, uint32_t comm, struct kolo__fault *fault);
+
+/* Tells the others. fault->peer: world rank at fault or -1. comm 0: the whole world. */
+void kolo__control_report(struct kolo__control *control, uint32_t comm,
+                          const struct kolo__fault *fault);
+void kolo__control_stuck(struct kolo__control *control, const struct kolo__verdict_report *report);
+/* Leaves in good order; what happens to the connection afterwards means nothing. */
+void kolo__control_bye(struct kolo__control *control);
+/* control may be NULL. */
+void kolo__control_close(struct kolo__control *control);
+
+#endif

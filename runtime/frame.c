@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime/frame.h"
+
+#include "base/bytes.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Room for more bytes; NULL when memory is out. */
+static unsigned char *extend(struct kolo__frame_writer *writer, size_t bytes)
+{
+    if (writer->failed)
+        return NULL;
+    if (writer->bytes + bytes > writer->capacity) {
+        size_t capacity = writer->capacity * 2 + bytes + 256;
+        unsigned char *data = realloc(writer->data, capacity);
+        if (data == NULL) {
+            writer->failed = true;
+            return NULL;
+        }
+        writer->data = data;
+        writer->capacity = capacity;
+    }
+    unsigned char *place = writer->data + writer->bytes;
+    writer->bytes += bytes;
+    return place;
+}
+
+void kolo__frame_begin(struct kolo__frame_writer *writer, enum kolo__frame_type type)
+{
+    writer->frame = writer->bytes;
+    unsigned char *head = extend(writer, KOLO__FRAME_HEAD_BYTES);
+    if (head == NULL)
+        return;
+    kolo__store_u32(head, 0);
+    kolo__store_u16(head + 4, (uint16_t)type);
+    kolo__store_u16(head + 6, 0);
+}
+
+void kolo__frame_end(struct kolo__frame_writer *writer)
+{
+    if (!writer->failed)
+        kolo__store_u32(writer->data + writer->frame,
+                        (uint32_t)(writer->bytes - writer->frame - KOLO__FRAME_HEAD_BYTES));
+}
+
+void kolo__put_u8(struct kolo__frame_writer *writer, uint8_t value)
+{
+    unsigned char *place = extend(writer, 1);
+    if (place != NULL)
+        *place = value;
+}
+
+void kolo__put_u32(struct kolo__frame_writer *writer, uint32_t value)
+{
+    unsigned char *place = extend(writer, 4);
+    if (place != NULL)
+        kolo__store_u32(place, value);
+}
+
+void kolo__put_u64(struct kolo__frame_writer *writer, uint64_t value)
+{
+    unsigned char *place = extend(writer, 8);
+    if (place != NULL)
+        kolo__store_u64(place, value);
+}
+
+void kolo__put_blob(struct kolo__frame_writer *writer, const void *data, size_t bytes)
+{
+    kolo__put_u32(writer, (uint32_t)bytes);
+    unsigned char *place = extend(writer, bytes);
+    if (place != NULL && bytes > 0)
+        memcpy(place, data, bytes);
+}
+
+void kolo__put_text(struct kolo__frame_writer *writer, const char *text)
+{
+    kolo__put_blob(writer, text, strlen(text));
+}
+
+void kolo__put_signature(struct kolo__frame_writer *writer, const struct kolo__signature *signature)
+{
+    kolo__put_u32(writer, signature->epoch);
+    kolo__put_u32(writer, signature->comm);
+    kolo__put_u64(writer, signature->sequence);
+    kolo__put_u8(writer, signature->collective);
+    kolo__put_u8(writer, signature->dtype);
+    kolo__put_u8(writer, signature->op);
+    kolo__put_u8(writer, signature->algorithm);
+    kolo__put_u32(writer, signature->root);
+    kolo__put_u64(writer, signature->count);
+}
+
+void kolo__frame_writer_free(struct kolo__frame_writer *writer)
+{
+    free(writer->data);
+    memset(writer, 0, sizeof *writer);
+}
+
+size_t kolo__frame_parse(const unsigned char *data, size_t bytes, size_t payload_max,
+                         enum kolo__frame_type *type, struct kolo__frame_reader *payload)
+{
+    if (bytes < KOLO__FRAME_HEAD_BYTES)
+        return 0;
+    size_t length = kolo__load_u32(data);
+    uint16_t kind = kolo__load_u16(data + 4);
+    if (length > payload_max || kind < KOLO__FRAME_JOIN || kind > KOLO__FRAME_ABSENT ||
+        kolo__load_u16(data + 6) != 0)
+        return (size_t)-1;
+    if (bytes < KOLO__FRAME_HEAD_BYTES + length)
+        return 0;
+    *type = (enum kolo__frame_type)kind;
+    payload->next = data + KOLO__FRAME_HEAD_BYTES;
+    payload->end = payload->next + length;
+    payload->bad = false;
+    return KOLO__FRAME_HEAD_BYTES + length;
+}
+
+/* The next bytes, or NULL (and bad) when they are not there. */
+static const unsigned char *take(struct kolo__frame_reader *reader, size_t bytes)
+{
+    if (reader->bad || (size_t)(reader->end - reader->next) < bytes) {
+        reader->bad = true;
+        return NULL;
+    }
+    const unsigned char *place = reader->next;
+    reader->next += bytes;
+    return place;
+}
+
+uint8_t kolo__get_u8(struct kolo__frame_reader *reader)
+{
+    const unsigned char *place = take(reader, 1);
+    return place != NULL ? *place : 0;
+}
+
+uint32_t kolo__get_u32(struct kolo__frame_reader *reader)
+{
+    const unsigned char *place = take(reader, 4);
+    return place != NULL ? kolo__load_u32(place) : 0;
+}
+
+uint64_t kolo__get_u64(struct kolo__frame_reader *reader)
+{
+    const unsigned char *place = take(reader, 8);
+    return place != NULL ? kolo__load_u64(place) : 0;
+}
+
+const unsigned char *kolo__get_blob(struct kolo__frame_reader *reader, size_t *bytes)
+{
+    *bytes = kolo__get_u32(reader);
+    const unsigned char *place = take(reader, *bytes);
+    if (place == NULL)
+        *bytes = 0;
+    return place;
+}
+
+void kolo__get_text(struct kolo__frame_reader *reader, char *text, size_t bytes)
+{
+    size_t length;
+    const unsigned char *place = kolo__get_blob(reader, &length);
+    if (length > bytes - 1)
+        length = bytes - 1;
+    for (size_t i = 0; i < length; i++)
+        text[i] = place[i] < 0x20 || place[i] == 0x7f ? '?' : (char)place[i];
+    text[length] = '\0';
+}
+
+void kolo__get_signature(struct kolo__frame_reader *reader, struct kolo__signature *signature)
+{
+    memset(signature, 0, sizeof *signature);
+    signature->epoch = kolo__get_u32(reader);
+    signature->comm = kolo__get_u32(reader);
+    signature->sequence = kolo__get_u64(reader);
+    signature->collective = kolo__get_u8(reader);
+    signature->dtype = kolo__get_u8(reader);
+    signature->op = kolo__get_u8(reader);
+    signature->algorithm = kolo__get_u8(reader);
+    signature->root = kolo__get_u32(reader);
+    signature->count = kolo__get_u64(reader);
+}
+
+bool kolo__frame_done(const struct kolo__frame_reader *reader)
+{
+    return !reader->bad && reader->next == reader->end;
+}

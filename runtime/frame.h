@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages of the control plane, as bytes (docs/PROTOCOL.md):
+ *
+ *   | payload bytes u32 | type u16 | 0 u16 | payload |        little endian
+ *
+ * A reader never goes past its end: it sets `bad` and returns zeros instead, so that a parser
+ * checks once, at the end.
+ */
+#ifndef KOLO_RUNTIME_FRAME_H
+#define KOLO_RUNTIME_FRAME_H
+
+#include "collectives/transport/transport.h"
+
+enum kolo__frame_type {
+    KOLO__FRAME_JOIN = 1,      /* rank -> server: job, world, rank, pid, host, blob */
+    KOLO__FRAME_WORLD = 2,     /* server -> rank: size, then host, pid and blob of each rank */
+    KOLO__FRAME_REFUSED = 3,   /* server -> rank: status, text; the connection ends */
+    KOLO__FRAME_EXCHANGE = 4,  /* rank -> server: tag, blob */
+    KOLO__FRAME_EXCHANGED = 5, /* server -> rank: tag, size, blobs by rank */
+    KOLO__FRAME_BYE = 6,       /* rank -> server: leaves in good order */
+    KOLO__FRAME_FAULT = 7,     /* both ways: communicator, status, rank at fault, text */
+    KOLO__FRAME_STUCK =
+        8, /* rank -> server: recent signatures of a communicator, the last still waiting */
+    KOLO__FRAME_ABSENT = 9, /* rank -> server: who is missing?  server -> rank: text */
+};
+
+enum {
+    KOLO__FRAME_HEAD_BYTES = 8,
+    KOLO__FRAME_PAYLOAD_MAX = 1 << 26, /* server -> rank: blobs of the whole world */
+    KOLO__FRAME_REQUEST_MAX = 1 << 16, /* rank -> server */
+};
+
+/* A growing buffer of bytes to be sent. failed: out of memory at some point; nothing more is added.
+ */
+struct kolo__frame_writer {
+    unsigned char *data;
+    size_t bytes, capacity;
+    size_t frame; /* where the open frame begins */
+    bool failed;
+};
+
+void kolo__frame_begin(struct kolo__frame_writer *writer, enum kolo__frame_type type);
+void kolo__frame_end(struct kolo__frame_writer *writer);
+void kolo__put_u8(struct kolo__frame_writer *writer, uint8_t value);
+void kolo__put_u32(struct kolo__frame_writer *writer, uint32_t value);
+void kolo__put_u64(struct kolo__frame_writer *writer, uint64_t value);
+/* Length (u32) and bytes. */
+void kolo__put_blob(struct kolo__frame_writer *writer, const void *data, size_t bytes);
+void kolo__put_text(struct kolo__frame_writer *writer, const char *text);
+void kolo__put_signature(struct kolo__frame_writer *writer,
+                         const struct kolo__signature *signature);
+void kolo__frame_writer_free(struct kolo__frame_writer *writer);
+
+struct kolo__frame_reader {
+    const unsigned char *next, *end;
+    bool bad;
+};
+
+/* Looks at the start of received bytes. Returns the whole frame's length when all of it is there, 0
+ * when more is needed, and (size_t)-1 for a head that is no frame or longer than payload_max. */
+size_t kolo__frame_parse(const unsigned char *data, size_t bytes, size_t payload_max,
+                         enum kolo__frame_type *type, struct kolo__frame_reader *payload);
+uint8_t kolo__get_u8(struct kolo__frame_reader *reader);
+uint32_t kolo__get_u32(struct kolo__frame_reader *reader);
+uint64_t kolo__get_u64(struct kolo__frame_reader *reader);
+/* Points into the frame. */
+const unsigned char *kolo__get_blob(struct kolo__frame_reader *reader, size_t *bytes);
+/* Copies a text, cut to fit, with control characters replaced: it may go to a terminal. */
+void kolo__get_text(struct kolo__frame_reader *reader, char *text, size_t bytes);
+void kolo__get_signature(struct kolo__frame_reader *reader, struct kolo__signature *signature);
+/* True when everything was there, and nothing more. */
+bool kolo__frame_done(const struct kolo__frame_reader *reader);
+
+#endif
