@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The executor's frame: makes programs, and walks the window of a run.
+ *
+ * One call of progress looks at the steps in the window once, oldest first. That is enough: what a
+ * step waits for inside its rank is always an earlier step, so everything that one call can set
+ * going, it does.
+ */
+#include "collectives/execute_program.h"
+
+#include "base/assert.h"
+#include "base/status.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void check_schedule(const struct kolo__schedule *s);
+static kolo_status allocate(struct kolo__program *program);
+static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo__fault *fault);
+
+static bool is_message(const struct kolo__step *step)
+{
+    return step->kind == KOLO__SEND || step->kind == KOLO__RECV || step->kind == KOLO__RECV_REDUCE;
+}
+
+static bool is_fence(const struct kolo__step *step)
+{
+    return step->kind == KOLO__ARRIVE || step->kind == KOLO__AWAIT;
+}
+
+kolo_status kolo__program_create(struct kolo__schedule *schedule,
+                                 const struct kolo__program_options *options,
+                                 struct kolo__program **result)
+{
+    *result = NULL;
+    struct kolo__program *program = calloc(1, sizeof(*program));
+    if (program == NULL) {
+        kolo__schedule_free(schedule);
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for a program");
+    }
+    program->schedule = *schedule;
+    memset(schedule, 0, sizeof(*schedule));
+    program->options = *options;
+    program->element_bytes = kolo_dtype_bytes(options->dtype);
+    KOLO__ASSERT(program->element_bytes > 0 && options->depth > 0);
+    KOLO__ASSERT(!program->schedule.out_of_memory);
+    program->segment_count = options->segment_bytes / program->element_bytes;
+    if (program->segment_count == 0)
+        program->segment_count = 1;
+    check_schedule(&program->schedule);
+
+    kolo_status status = allocate(program);
+    if (status == KOLO_OK)
+        status = kolo__program_find_dependencies(program);
+    if (status != KOLO_OK) {
+        kolo__program_free(program);
+        return status;
+    }
+    *result = program;
+    return KOLO_OK;
+}
+
+void kolo__program_free(struct kolo__program *program)
+{
+    if (program == NULL)
+        return;
+    kolo__schedule_free(&program->schedule);
+    free(program->plan);
+    free(program->dependencies);
+    free(program->steps);
+    free(program->posts);
+    free(program->post_slots);
+    free(program->scratch);
+    free(program->staging);
+    free(program->free_slots);
+    free(program->operands);
+    free(program->scales);
+    free(program->peers);
+    free(program);
+}
+
+const struct kolo__schedule *kolo__program_schedule(const struct kolo__program *program)
+{
+    return &program->schedule;
+}
+
+size_t kolo__program_bytes(const struct kolo__program *program)
+{
+    return program->bytes;
+}
+
+void kolo__run_begin(struct kolo__program *program, const struct kolo__run_arguments *arguments)
+{
+    const struct kolo__schedule *s = &program->schedule;
+    struct kolo__mapping *mapping = arguments->mapping;
+    KOLO__ASSERT(!program->running);
+    if (s->mapped) {
+        KOLO__ASSERT(mapping != NULL);
+        KOLO__ASSERT(s->slot_count * program->element_bytes <= mapping->slot_bytes);
+        KOLO__ASSERT(s->problem.window_count * program->element_bytes <= mapping->window_bytes);
+    }
+    program->arguments = *arguments;
+    program->bases[KOLO__INPUT] = (unsigned char *)(uintptr_t)arguments->input; /* only read */
+    program->bases[KOLO__OUTPUT] = arguments->output;
+    program->bases[KOLO__SCRATCH] = program->scratch;
+    program->oldest = 0;
+    program->opened = 0;
+    program->spare_used = 0;
+    program->free_slot_count = program->slot_count;
+    for (uint32_t i = 0; i < program->slot_count; i++)
+        program->free_slots[i] = i;
+    program->exposed = false;
+    program->gathered = 0;
+    program->running = true;
+}
+
+kolo_status kolo__run_progress(struct kolo__program *program, bool *moved,
+                               struct kolo__fault *fault)
+{
+    const struct kolo__transport *transport = program->arguments.transport;
+    bool advanced = false;
+    kolo_status status = KOLO_OK;
+    KOLO__ASSERT(program->running);
+    if (transport != NULL && transport->fault.status != KOLO_OK) {
+        *fault = transport->fault;
+        status = fault->status;
+    }
+    if (status == KOLO_OK)
+        status = walk(program, &advanced, fault);
+    if (moved != NULL && advanced)
+        *moved = true;
+    if (status == KOLO_OK && program->oldest < program->schedule.step_count)
+        return KOLO_AGAIN;
+    program->running = false;
+    return status;
+}
+
+static void open_step(struct kolo__program *program, uint32_t index)
+{
+    const struct kolo__step *step = &program->schedule.steps[index];
+    struct kolo__step_run *run = kolo__step_run(program, index);
+    *run = (struct kolo__step_run){0};
+    if (step->kind == KOLO__COPY || step->kind == KOLO__SEND || step->kind == KOLO__RECV_REDUCE)
+        run->from = kolo__program_address(program, &step->from);
+    if (!is_fence(step) && step->kind != KOLO__SEND)
+        run->to = kolo__program_address(program, &step->to);
+    program->opened = index + 1;
+}
+
+static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo__fault *fault)
+{
+    const struct kolo__schedule *s = &program->schedule;
+    if (s->mapped && !kolo__program_gathered(program)) {
+        kolo_status status = kolo__program_gather(program, moved, fault);
+        if (status != KOLO_OK || !program->exposed)
+            return status;
+    }
+    for (uint32_t index = program->oldest;
+         index < s->step_count && index - program->oldest < program->window; index++) {
+        const struct kolo__step *step = &s->steps[index];
+        if (is_fence(step) && index != program->oldest)
+            break;
+        if (program->plan[index].remote && !kolo__program_gathered(program))
+            break;
+        if (index == program->opened)
+            open_step(program, index);
+        struct kolo__step_run *run = kolo__step_run(program, index);
+        if (!run->finished) {
+            kolo_status status = KOLO_OK;
+            if (is_message(step))
+                status = kolo__step_advance_message(program, index, moved);
+            else if (is_fence(step))
+                kolo__step_advance_fence(program, index, moved);
+            else
+                kolo__step_advance_local(program, index, moved);
+            if (status != KOLO_OK) {
+                *fault = program->arguments.transport->fault;
+                KOLO__ASSERT(fault->status != KOLO_OK);
+                return fault->status;
+            }
+        }
+        if (is_fence(step) && !run->finished)
+            break;
+        if (run->finished && index == program->oldest) {
+            while (program->oldest < program->opened &&
+                   kolo__step_run(program, program->oldest)->finished)
+                program->oldest++;
+        }
+    }
+    if (!*moved && !s->mapped && program->arguments.mapping != NULL)
+        return kolo__program_check_peers(program, fault);
+    return KOLO_OK;
+}
+
+/* The oldest unfinished step, or NULL while the run waits for the others to join in, or has ended.
+ */
+static const struct kolo__step *waiting_step(const struct kolo__program *program)
+{
+    const struct kolo__schedule *s = &program->schedule;
+    if (program->oldest >= s->step_count)
+        return NULL;
+    const struct kolo__step *step = &s->steps[program->oldest];
+    bool needs_all = is_fence(step) || program->plan[program->oldest].remote;
+    if (s->mapped && (!program->exposed || (needs_all && !kolo__program_gathered(program))))
+        return NULL;
+    return step;
+}
+
+int kolo__run_waiting_for(const struct kolo__program *program)
+{
+    const struct kolo__schedule *s = &program->schedule;
+    struct kolo__mapping *mapping = program->arguments.mapping;
+    if (!program->running || program->oldest >= s->step_count)
+        return -1;
+    const struct kolo__step *step = waiting_step(program);
+    if (step == NULL)
+        return program->exposed ? (int)program->gathered : mapping->ops->missing(mapping);
+    if (is_message(step))
+        return (int)step->peer;
+    return step->kind == KOLO__AWAIT ? mapping->ops->missing(mapping) : -1;
+}
+
+const char *kolo__run_state(const struct kolo__program *program, char *text, size_t bytes)
+{
+    static const char *const verbs[] = {[KOLO__COPY] = "copy",
+                                        [KOLO__REDUCE] = "reduce",
+                                        [KOLO__SEND] = "send to",
+                                        [KOLO__RECV] = "receive from",
+                                        [KOLO__RECV_REDUCE] = "receive from",
+                                        [KOLO__ARRIVE] = "arrive",
+                                        [KOLO__AWAIT] = "wait for"};
+    const struct kolo__schedule *s = &program->schedule;
+    const struct kolo__step *step = waiting_step(program);
+    int peer = kolo__run_waiting_for(program);
+    if (!program->running) {
+        snprintf(text, bytes, "not running");
+    } else if (program->oldest >= s->step_count) {
+        snprintf(text, bytes, "all %u steps done", s->step_count);
+    } else if (step == NULL) {
+        snprintf(text, bytes, "wait for rank %d to begin this operation (step %u of %u)", peer,
+                 program->oldest + 1, s->step_count);
+    } else if (is_fence(step)) {
+        snprintf(text, bytes, "%s rank %d (step %u of %u)", verbs[step->kind], peer,
+                 program->oldest + 1, s->step_count);
+    } else {
+        bool open = program->oldest < program->opened;
+        size_t done = open ? program->steps[program->oldest % program->window].done : 0;
+        char whom[32] = "";
+        if (peer >= 0)
+            snprintf(whom, sizeof(whom), " rank %d", peer);
+        snprintf(text, bytes, "%s%s (step %u of %u, %zu of %zu elements)", verbs[step->kind], whom,
+                 program->oldest + 1, s->step_count, done, step->count);
+    }
+    return text;
+}
+
+/* Algorithms are proved by verify.h before; this catches at once what else would corrupt memory. */
+static void check_place(const struct kolo__schedule *s, const struct kolo__place *place,
+                        size_t count)
+{
+    size_t limit = SIZE_MAX;
+    size_t window = s->problem.window_count;
+    KOLO__ASSERT(place->rank < s->problem.size);
+    switch (place->buffer) {
+    case KOLO__INPUT:
+        limit = s->input_count;
+        break;
+    case KOLO__OUTPUT:
+        limit = s->output_count;
+        break;
+    case KOLO__SCRATCH:
+        limit = s->scratch_count;
+        break;
+    case KOLO__SLOT:
+        limit = s->slot_count;
+        break;
+    default:
+        KOLO__ASSERT(window > 0);
+        KOLO__ASSERT(count == 0 || place->offset / window == (place->offset + count - 1) / window);
+        break;
+    }
+    KOLO__ASSERT(place->offset <= limit && count <= limit - place->offset);
+    KOLO__ASSERT(place->rank == s->problem.rank || place->buffer == KOLO__SLOT ||
+                 place->buffer == KOLO__EXPOSED_IN || place->buffer == KOLO__EXPOSED_OUT);
+}
+
+static void check_schedule(const struct kolo__schedule *s)
+{
+    for (uint32_t index = 0; index < s->step_count; index++) {
+        const struct kolo__step *step = &s->steps[index];
+        if (is_fence(step)) {
+            KOLO__ASSERT(s->mapped);
+            continue;
+        }
+        if (is_message(step))
+            KOLO__ASSERT(step->peer < s->problem.size && step->peer != s->problem.rank);
+        if (step->kind != KOLO__RECV && step->kind != KOLO__REDUCE)
+            check_place(s, &step->from, step->count);
+        if (step->kind != KOLO__SEND)
+            check_place(s, &step->to, step->count);
+        for (uint32_t i = 0; step->kind == KOLO__REDUCE && i < step->source_count; i++)
+            check_place(s, &s->sources[step->first_source + i], step->count);
+    }
+}
+
+/* What the steps need, found in one pass before anything is allocated. */
+struct needs {
+    size_t message_count; /* elements of the longest RECV_REDUCE */
+    uint32_t staged;      /* RECV_REDUCE steps in any one window */
+    uint32_t sources;
+};
+
+static struct needs find_needs(const struct kolo__program *program)
+{
+    const struct kolo__schedule *s = &program->schedule;
+    struct needs needs = {.sources = 1};
+    uint32_t staged = 0;
+    for (uint32_t index = 0; index < s->step_count; index++) {
+        const struct kolo__step *step = &s->steps[index];
+        if (index >= KOLO__EXECUTE_WINDOW &&
+            s->steps[index - KOLO__EXECUTE_WINDOW].kind == KOLO__RECV_REDUCE)
+            staged--;
+        if (step->kind == KOLO__RECV_REDUCE) {
+            staged++;
+            if (step->count > needs.message_count)
+                needs.message_count = step->count;
+        }
+        if (staged > needs.staged)
+            needs.staged = staged;
+        if (step->kind == KOLO__REDUCE && step->source_count > needs.sources)
+            needs.sources = step->source_count;
+    }
+    return needs;
+}
+
+static void plan_staging(struct kolo__program *program, const struct needs *needs)
+{
+    size_t count = needs->message_count < program->segment_count ? needs->message_count
+                                                                 : program->segment_count;
+    size_t useful = (size_t)needs->staged * program->options.depth;
+    size_t wanted = useful < KOLO__STAGING_SLOTS ? useful : KOLO__STAGING_SLOTS;
+    /* Whole cache lines, so that slots do not share any. */
+    program->slot_bytes = (count * program->element_bytes + 63) / 64 * 64;
+    program->slot_count = wanted > needs->staged ? (uint32_t)wanted : needs->staged;
+    program->spare_slots = program->slot_count - needs->staged;
+}
+
+/* n times bytes of zero, at least one byte so that NULL is a failure. */
+static void *zeroed(size_t n, size_t bytes)
+{
+    return calloc(n == 0 ? 1 : n, bytes);
+}
+
+static kolo_status allocate(struct kolo__program *program)
+{
+    const struct kolo__schedule *s = &program->schedule;
+    struct needs needs = find_needs(program);
+    plan_staging(program, &needs);
+    program->window =
+        s->step_count < KOLO__EXECUTE_WINDOW ? s->step_count + 1 : KOLO__EXECUTE_WINDOW;
+    size_t post_count = (size_t)program->window * program->options.depth;
+    size_t staging_bytes = program->slot_count * program->slot_bytes;
+    size_t scratch_bytes = s->scratch_count * program->element_bytes;
+    program->bytes = staging_bytes + scratch_bytes;
+
+    program->plan = zeroed(s->step_count, sizeof(*program->plan));
+    program->dependency_capacity = 64;
+    program->dependencies = zeroed(program->dependency_capacity, sizeof(*program->dependencies));
+    program->steps = zeroed(program->window, sizeof(*program->steps));
+    program->posts = zeroed(post_count, sizeof(*program->posts));
+    program->post_slots = zeroed(post_count, sizeof(*program->post_slots));
+    program->free_slots = zeroed(program->slot_count, sizeof(*program->free_slots));
+    program->operands = zeroed(needs.sources, sizeof(*program->operands));
+    program->scales = zeroed(needs.sources, sizeof(*program->scales));
+    program->peers = zeroed(s->mapped ? s->problem.size : 0, sizeof(*program->peers));
+    program->staging = aligned_alloc(64, staging_bytes + 64);
+    program->scratch = aligned_alloc(64, (scratch_bytes + 127) / 64 * 64);
+    if (program->plan == NULL || program->dependencies == NULL || program->steps == NULL ||
+        program->posts == NULL || program->post_slots == NULL || program->free_slots == NULL ||
+        program->operands == NULL || program->scales == NULL || program->peers == NULL ||
+        program->staging == NULL || program->scratch == NULL)
+        return kolo__error(KOLO_ERR_MEMORY,
+                           "no memory for a program of %u steps (%zu bytes of scratch and staging)",
+                           s->step_count, program->bytes);
+
+    for (uint32_t index = 0; index < s->step_count; index++) {
+        size_t count = s->steps[index].count;
+        program->plan[index].segments = count == 0 ? 1 : (count - 1) / program->segment_count + 1;
+    }
+    return KOLO_OK;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inside of a program, shared by the files that make up the executor and by nobody else:
+ *
+ *   execute.c               create, begin, progress: the walk over the window
+ *   execute_dependencies.c  which steps touch the same memory
+ *   execute_message.c       send, receive, receive-and-reduce
+ *   execute_local.c         copy and reduce
+ *   execute_mapped.c        exposures, signatures of all ranks, addresses of remote places, fences
+ */
+#ifndef KOLO_COLLECTIVES_EXECUTE_PROGRAM_H
+#define KOLO_COLLECTIVES_EXECUTE_PROGRAM_H
+
+#include "collectives/execute.h"
+#include "kernels/kernels.h"
+
+/* Copies and reductions stop after this many bytes of the destination, so that messages keep
+ * flowing and what one step wrote is still in cache when the next reads it. */
+enum { KOLO__PIECE_BYTES = 128 * 1024 };
+
+/* Steps may share staging; fewer slots than this are never the reason to wait. */
+enum { KOLO__STAGING_SLOTS = 16 };
+
+#define KOLO__NO_STEP UINT32_MAX
+
+/* Elements [0, end) of a step may begin when `step` is finished or has passed end + shift. */
+struct kolo__dependency {
+    uint32_t step;
+    ptrdiff_t shift;
+};
+
+/* What is known of a step for all runs. */
+struct kolo__plan_step {
+    uint32_t first_dependency, dependency_count;
+    uint32_t previous; /* message steps: the one before in the same channel, or KOLO__NO_STEP */
+    bool remote;       /* names another rank's memory */
+    size_t segments;   /* message steps: messages, at least 1 */
+};
+
+/* A step in the window. */
+struct kolo__step_run {
+    size_t done;                    /* watermark: elements [0, done) are finished */
+    size_t posted;                  /* segments */
+    size_t completed;               /* segments, of which `done` follows */
+    uint32_t first_open_dependency; /* those before it are finished for good */
+    uint32_t slots;                 /* staging slots held */
+    bool in_turn;                   /* every earlier message of the channel has been posted */
+    bool finished;
+    unsigned char *from, *to;
+};
+
+/* Where a rank's mapped buffers are in this process. */
+struct kolo__mapped_peer {
+    unsigned char *in, *out, *slot;
+    size_t in_period, out_period; /* elements after which in and out repeat; SIZE_MAX: never */
+};
+
+struct kolo__program {
+    struct kolo__schedule schedule;
+    struct kolo__program_options options;
+    size_t element_bytes;
+    size_t segment_count;         /* elements a message */
+    struct kolo__plan_step *plan; /* one a step */
+    struct kolo__dependency *dependencies;
+    uint32_t dependency_count, dependency_capacity;
+
+    /* State of the one run. Step i lives at i % window. */
+    uint32_t window;
+    struct kolo__step_run *steps; /* window */
+    struct kolo__post
+        *posts; /* window * depth: segment k of step i at (i % window) * depth + k % depth */
+    uint32_t *post_slots; /* the staging slot of a RECV_REDUCE's post */
+    uint32_t oldest;      /* steps before it are finished */
+    uint32_t opened;      /* steps before it have entered the window */
+    bool running;
+    struct kolo__run_arguments arguments;
+    unsigned char *bases[KOLO__BUFFER_COUNT]; /* of this rank's private buffers */
+    unsigned char *scratch;
+
+    /* Segment-sized slots that RECV_REDUCE receives into, last freed first used: it is the one
+     * still in cache. A step may always have one (slot_count covers a whole window), more while any
+     * of the spare ones is free: so the pool never is what a run waits for. */
+    unsigned char *staging;
+    size_t slot_bytes;
+    uint32_t slot_count, spare_slots, spare_used;
+    uint32_t *free_slots;
+    uint32_t free_slot_count;
+
+    /* REDUCE: one entry a source. */
+    const void **operands;
+    double *scales;
+    uint32_t source_max;
+
+    /* Mapped schedules: one entry a rank. */
+    struct kolo__mapped_peer *peers;
+    uint32_t gathered; /* ranks before it have been compared with this one */
+    bool exposed;
+    unsigned slot_parity;
+
+    size_t bytes; /* scratch and staging */
+};
+
+static inline struct kolo__step_run *kolo__step_run(struct kolo__program *program, uint32_t index)
+{
+    return &program->steps[index % program->window];
+}
+
+static inline bool kolo__step_finished(const struct kolo__program *program, uint32_t index)
+{
+    return index < program->oldest || program->steps[index % program->window].finished;
+}
+
+/* ---- execute_dependencies.c ---- */
+
+/* Fills plan[].first_dependency, dependency_count, previous and remote. */
+kolo_status kolo__program_find_dependencies(struct kolo__program *program);
+/* The elements that the step may process now: [0, limit). */
+size_t kolo__step_limit(struct kolo__program *program, uint32_t index);
+
+/* ---- execute_message.c, execute_local.c: each returns KOLO_OK, or the status of a failed post
+ * ---- */
+
+kolo_status kolo__step_advance_message(struct kolo__program *program, uint32_t index, bool *moved);
+void kolo__step_advance_local(struct kolo__program *program, uint32_t index, bool *moved);
+/* How the step combines, but for scales. */
+struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
+                                            const struct kolo__step *step);
+
+/* ---- execute_mapped.c ---- */
+
+/* Publishes this rank's exposure and compares those of the others, as far as they are there. */
+kolo_status kolo__program_gather(struct kolo__program *program, bool *moved,
+                                 struct kolo__fault *fault);
+/* For a run without mapped steps: notices peers that run one with mapped steps. */
+kolo_status kolo__program_check_peers(struct kolo__program *program, struct kolo__fault *fault);
+bool kolo__program_gathered(const struct kolo__program *program);
+void kolo__step_advance_fence(struct kolo__program *program, uint32_t index, bool *moved);
+/* The address of a place of any rank. */
+unsigned char *kolo__program_address(const struct kolo__program *program,
+                                     const struct kolo__place *place);
+
+#endif
