@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A simulated network: all ranks in one process, in virtual time, everything drawn from one seed.
+ *
+ * Every message gets a delay, arrives in pieces, and is either buffered on the way (the send
+ * completes early) or waits for its receive; arrivals at fences and exposures become visible late.
+ * The same seed gives the same run. The order in which ranks get to run is drawn too
+ * (kolo__sim_drive). One thread.
+ */
+#ifndef KOLO_COLLECTIVES_TRANSPORT_SIM_H
+#define KOLO_COLLECTIVES_TRANSPORT_SIM_H
+
+#include "collectives/execute.h"
+#include "collectives/transport/transport.h"
+
+struct kolo__sim;
+
+#define KOLO__SIM_NEVER UINT64_MAX
+
+struct kolo__sim_options {
+    uint32_t size;
+    uint64_t seed;
+    uint64_t delay_ns;     /* the longest delay of a message or a flag */
+    size_t piece_bytes;    /* the most that one progress moves of a message; 0: whole messages */
+    size_t buffered_bytes; /* the longest message that may be buffered on the way; 0: none is */
+    /* Mapped memory: each rank's share holds SLOT, windows, and what kolo__sim_alloc gives out.
+     * share_bytes 0: no mapping. */
+    size_t share_bytes, slot_bytes, window_bytes;
+    /* Faults. */
+    uint32_t lost_rank; /* dies at lost_ns: the others see KOLO_ERR_PEER_LOST some time later */
+    uint64_t lost_ns;   /* KOLO__SIM_NEVER: nobody dies */
+    uint64_t garbled;   /* this message (counted from 0 as headers arrive) has a header that
+                           is none; KOLO__SIM_NEVER: none does */
+};
+
+/* Everything that is taken is taken here; ends in KOLO_ERR_MEMORY at worst. */
+kolo_status kolo__sim_create(const struct kolo__sim_options *options, struct kolo__sim **sim);
+/* After every rank's transport was closed. NULL is allowed. */
+void kolo__sim_free(struct kolo__sim *sim);
+
+/* Rank's end. Lives until its ops->close. */
+struct kolo__transport *kolo__sim_transport(struct kolo__sim *sim, uint32_t rank);
+/* NULL when share_bytes was 0. */
+struct kolo__mapping *kolo__sim_mapping(struct kolo__sim *sim, uint32_t rank);
+/* Mapped memory of the rank's share, aligned to 64 bytes; NULL when the share is full. Released
+ * with the simulation. */
+void *kolo__sim_alloc(struct kolo__sim *sim, uint32_t rank, size_t bytes);
+
+/* Lets virtual time pass, by a random step. */
+void kolo__sim_step(struct kolo__sim *sim);
+uint64_t kolo__sim_now(const struct kolo__sim *sim);
+/* True from lost_ns on for lost_rank: it makes no more steps. */
+bool kolo__sim_lost(const struct kolo__sim *sim, uint32_t rank);
+/* A number that depends on all that happened so far: equal for equal runs. */
+uint64_t kolo__sim_trace(const struct kolo__sim *sim);
+
+/* Runs one begun program of every rank to its end, ranks in random order. programs[r] NULL: rank r
+ * does nothing. The first fault of a rank reaches the others through ops->fail some time later, as
+ * the control plane would do it. statuses[r] and faults[r] (size entries each) say how each rank
+ * ended; a lost rank's is KOLO_AGAIN. KOLO_ERR_TIMEOUT: at deadline_ns (virtual) some ranks were
+ * not done; text then has the state of every one. */
+kolo_status kolo__sim_drive(struct kolo__sim *sim, struct kolo__program *const *programs,
+                            uint64_t deadline_ns, kolo_status *statuses, struct kolo__fault *faults,
+                            char *text, size_t text_bytes);
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The simulation's mapped memory. A share, at position rank * share_bytes:
+ *
+ *   | unused 64 | SLOT, parity 0 | SLOT, parity 1 | window in | window out | kolo__sim_alloc ... |
+ *
+ * Each rank keeps one exposure, overwritten by the next: the strictest reading of the contract.
+ */
+#include "collectives/transport/sim_world.h"
+
+#include "base/assert.h"
+
+static size_t line(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+static struct kolo__sim_rank *rank_of(struct kolo__mapping *mapping)
+{
+    return (struct kolo__sim_rank *)(void *)((unsigned char *)mapping -
+                                             offsetof(struct kolo__sim_rank, mapping));
+}
+
+static void expose(struct kolo__mapping *mapping, const struct kolo__exposure *exposure)
+{
+    struct kolo__sim_rank *rank = rank_of(mapping);
+    rank->exposure = *exposure;
+    kolo__sim_note(rank->sim, exposure->signature.sequence << 8 | rank->transport.rank);
+}
+
+static const struct kolo__exposure *peer_exposure(struct kolo__mapping *mapping, uint32_t peer,
+                                                  uint64_t sequence)
+{
+    struct kolo__sim_rank *rank = rank_of(mapping);
+    const struct kolo__exposure *exposure = &rank->sim->ranks[peer].exposure;
+    struct kolo__sim_sight *sight = &rank->sights[peer];
+    if (exposure->signature.sequence != sequence)
+        return NULL;
+    if (sight->exposed_sequence != sequence) {
+        sight->exposed_sequence = sequence;
+        sight->exposed_ns = kolo__sim_later(rank->sim);
+    }
+    return rank->sim->now_ns >= sight->exposed_ns ? exposure : NULL;
+}
+
+static void arrive(struct kolo__mapping *mapping)
+{
+    struct kolo__sim_rank *rank = rank_of(mapping);
+    rank->arrivals++;
+    kolo__sim_note(rank->sim, rank->arrivals << 8 | rank->transport.rank);
+}
+
+static bool sees_arrived(struct kolo__sim_rank *rank, uint32_t peer)
+{
+    const struct kolo__sim *sim = rank->sim;
+    struct kolo__sim_sight *sight = &rank->sights[peer];
+    if (peer == rank->transport.rank || sight->arrivals >= rank->arrivals)
+        return true;
+    if (sight->arrivals_ns == 0 && sim->ranks[peer].arrivals > sight->arrivals) {
+        sight->arrivals_next = sim->ranks[peer].arrivals;
+        sight->arrivals_ns = kolo__sim_later(rank->sim);
+    }
+    if (sight->arrivals_ns != 0 && sim->now_ns >= sight->arrivals_ns) {
+        sight->arrivals = sight->arrivals_next;
+        sight->arrivals_ns = 0;
+    }
+    return sight->arrivals >= rank->arrivals;
+}
+
+static int missing(struct kolo__mapping *mapping)
+{
+    struct kolo__sim_rank *rank = rank_of(mapping);
+    for (uint32_t peer = 0; peer < rank->transport.size; peer++)
+        if (!sees_arrived(rank, peer))
+            return (int)peer;
+    return -1;
+}
+
+static bool arrived(struct kolo__mapping *mapping)
+{
+    return missing(mapping) < 0;
+}
+
+static unsigned char *address(struct kolo__mapping *mapping, uint64_t position, size_t bytes)
+{
+    const struct kolo__sim *sim = rank_of(mapping)->sim;
+    uint64_t end = (uint64_t)sim->options.share_bytes * sim->options.size;
+    if (position > end || bytes > end - position)
+        return NULL;
+    return sim->heap + position;
+}
+
+static uint64_t position(struct kolo__mapping *mapping, const void *pointer, size_t bytes)
+{
+    const struct kolo__sim *sim = rank_of(mapping)->sim;
+    uintptr_t first = (uintptr_t)sim->heap;
+    uintptr_t end = first + (uintptr_t)sim->options.share_bytes * sim->options.size;
+    uintptr_t at = (uintptr_t)pointer;
+    if (at < first || at > end || bytes > end - at)
+        return UINT64_MAX;
+    return at - first;
+}
+
+static const struct kolo__mapping_ops mapping_ops = {
+    .expose = expose,
+    .peer_exposure = peer_exposure,
+    .arrive = arrive,
+    .arrived = arrived,
+    .missing = missing,
+    .address = address,
+    .position = position,
+};
+
+size_t kolo__sim_reserved_bytes(const struct kolo__sim_options *options)
+{
+    return 64 + 2 * line(options->slot_bytes) + 2 * line(options->window_bytes);
+}
+
+void kolo__sim_mapping_init(struct kolo__sim *sim, uint32_t rank)
+{
+    const struct kolo__sim_options *options = &sim->options;
+    uint32_t size = options->size;
+    uint64_t share = (uint64_t)rank * options->share_bytes;
+    uint64_t slot = share + 64;
+    uint64_t window = slot + 2 * line(options->slot_bytes);
+    KOLO__ASSERT(options->share_bytes % 64 == 0);
+    KOLO__ASSERT(options->share_bytes >= kolo__sim_reserved_bytes(options));
+    sim->slot_positions[rank] = slot;
+    sim->slot_positions[size + rank] = slot + line(options->slot_bytes);
+    sim->ranks[rank].share_used = kolo__sim_reserved_bytes(options);
+    sim->ranks[rank].mapping = (struct kolo__mapping){
+        .ops = &mapping_ops,
+        .slot_position = {sim->slot_positions, sim->slot_positions + size},
+        .window_in = window,
+        .window_out = window + line(options->window_bytes),
+        .slot_bytes = options->slot_bytes,
+        .window_bytes = options->window_bytes,
+    };
+}
+
+struct kolo__mapping *kolo__sim_mapping(struct kolo__sim *sim, uint32_t rank)
+{
+    return sim->heap == NULL ? NULL : &sim->ranks[rank].mapping;
+}
+
+void *kolo__sim_alloc(struct kolo__sim *sim, uint32_t rank, size_t bytes)
+{
+    struct kolo__sim_rank *owner = &sim->ranks[rank];
+    size_t wanted = line(bytes);
+    if (wanted > sim->options.share_bytes - owner->share_used)
+        return NULL;
+    unsigned char *memory = sim->heap + (size_t)rank * sim->options.share_bytes + owner->share_used;
+    owner->share_used += wanted;
+    return memory;
+}
