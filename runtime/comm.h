@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A communicator: ranks, the transport between them, the operations under way.
+ *
+ * Requests stand in a queue in the order they were started. Collectives run one at a time;
+ * point-to-point messages run beside each other and beside the collective in front of which they
+ * were started, never ahead of one: on each pair of ranks messages are matched in the order of the
+ * calls.
+ */
+#ifndef KOLO_RUNTIME_COMM_H
+#define KOLO_RUNTIME_COMM_H
+
+#include "collectives/transport/heap.h"
+#include "base/socket.h"
+#include "runtime/context.h"
+#include "runtime/plan.h"
+#include "runtime/verdict.h"
+
+#include <stdatomic.h>
+
+enum kolo__request_kind { KOLO__REQUEST_COLLECTIVE, KOLO__REQUEST_SEND, KOLO__REQUEST_RECV };
+
+struct kolo_request {
+    kolo_comm *comm;
+    struct kolo_request *next; /* in the queue, or in the free list */
+    enum kolo__request_kind kind;
+    bool begun, done;
+    kolo_status status; /* once done */
+    struct kolo__signature signature;
+    struct kolo__plan *plan; /* collectives */
+    const void *input;
+    void *output;
+    double scale;
+    uint32_t peer; /* point to point */
+    struct kolo__post post;
+};
+
+struct kolo_comm {
+    kolo_context *context;
+    kolo_comm *next; /* in the context's list */
+    uint32_t id, rank, size, local_rank, local_size;
+    uint32_t *world_ranks; /* by rank */
+    uint32_t *host_of;     /* by rank: number of its host among those of this communicator */
+    const char **hosts;    /* by rank: name; owned by the control plane */
+    struct kolo__transport *transport; /* NULL with one rank */
+    struct kolo__mapping *mapping;     /* NULL unless all ranks share a heap */
+    struct kolo__plan_context plan_context;
+    struct kolo__plan_cache plans;
+    kolo_request *first, *last, *free_requests;
+    uint64_t sequence;                       /* of the last collective */
+    uint64_t *send_sequence, *recv_sequence; /* by peer */
+    struct kolo__verdict_report recent;
+    uint32_t splits;
+    struct kolo__fault fault; /* poisoned by; peer is a rank of the world */
+    atomic_bool aborted;      /* then abort_fault is set: by any thread, before this flag */
+    struct kolo__fault abort_fault;
+};
+
+/* What the ranks of a new communicator know of each other. Arrays are by rank of it, and borrowed.
+ */
+struct kolo__comm_members {
+    uint32_t id, rank, size;
+    const uint32_t *world_ranks;
+    const struct kolo__address *addresses; /* NULL unless tcp is used */
+    const uint64_t *mailboxes;             /* UINT64_MAX: not in this rank's heap */
+    int listen_fd; /* passes to the communicator, also on failure; -1: none */
+};
+
+kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_members *members,
+                              kolo_comm **comm);
+/* Local. comm may be NULL. */
+void kolo__comm_destroy(kolo_comm *comm);
+
+/* ---- operations (request.c) ---------------------------------------------------------------- */
+
+/* A blank request at the end of the queue, or the communicator's fault as an error of `operation`.
+ */
+kolo_status kolo__request_add(kolo_comm *comm, const char *operation, enum kolo__request_kind kind,
+                              kolo_request **request);
+/* Moves what can be moved. Afterwards done requests carry their status. */
+bool kolo__comm_progress(kolo_comm *comm);
+/* Waits until the request is done or timeout_ms passes (negative: KOLO_TIMEOUT, which is then a
+ * fault). */
+kolo_status kolo__request_wait(kolo_request *request, int timeout_ms);
+/* The status and text of a done request; gives the request back. */
+kolo_status kolo__request_finish(kolo_request *request);
+/* A barrier by messages, so that nobody looks into this rank's mailbox afterwards. Collective. */
+kolo_status kolo__comm_close_ranks(kolo_comm *comm, const char *operation);
+/* Poisons the communicator. spread: tell the others. */
+void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The process's place in the world: options, control plane, hosts, heap, world communicator. */
+#ifndef KOLO_RUNTIME_CONTEXT_H
+#define KOLO_RUNTIME_CONTEXT_H
+
+#include "base/config.h"
+#include "base/socket.h"
+#include "collectives/transport/heap.h"
+#include "runtime/control.h"
+
+#include <pthread.h>
+
+struct kolo_context {
+    struct kolo__config config;
+    uint32_t rank, size;
+    char job[64];
+    char token[256];
+    struct kolo__control *control; /* NULL: a world of one */
+    char listen_host[64];          /* numeric: where this host is reached; "" : no tcp */
+    uint32_t *host_of;       /* by world rank; ranks that may share memory have the same number */
+    bool shared_memory;      /* this host's ranks share the heap */
+    pthread_mutex_t lock;    /* of heap (when made late) and comms */
+    struct kolo__heap *heap; /* NULL: made at the first kolo_alloc */
+    kolo_comm *world;
+    kolo_comm *comms; /* all of them */
+    int cpus;
+};
+
+/* The heap, made if there is none. */
+kolo_status kolo__context_heap(kolo_context *context, struct kolo__heap **heap);
+/* A listening socket for a new communicator. */
+kolo_status kolo__context_listen(kolo_context *context, int *fd, struct kolo__address *address);
+
+#endif

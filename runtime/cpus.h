@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How many threads can really run at once here: the cgroup's quota counts, not only the cores. */
+#ifndef KOLO_RUNTIME_CPUS_H
+#define KOLO_RUNTIME_CPUS_H
+
+/* Online processors of this machine, cut to the cgroup's CPU quota (rounded up), at least 1. The
+ * affinity of this process is not counted: a rank bound to one core still has the machine's other
+ * cores beside it. */
+int kolo__usable_cpus(void);
+
+#endif

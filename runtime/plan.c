@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime/plan.h"
+
+#include "base/status.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SEGMENTS_IN_FLIGHT = 4 };
+
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+    hash ^= value;
+    hash *= 0x9e3779b97f4a7c15u;
+    return hash ^ (hash >> 29);
+}
+
+static size_t bucket_of(const struct kolo__plan_key *key)
+{
+    uint64_t hash = mix(0, key->count);
+    hash = mix(hash, (uint64_t)key->collective << 24 | (uint64_t)key->dtype << 16 |
+                         (uint64_t)key->op << 8 | key->in_place);
+    hash = mix(hash, key->root);
+    hash = mix(hash, (uint64_t)(uintptr_t)key->forced);
+    return hash % 256;
+}
+
+static bool same_key(const struct kolo__plan_key *a, const struct kolo__plan_key *b)
+{
+    return a->collective == b->collective && a->dtype == b->dtype && a->op == b->op &&
+           a->root == b->root && a->count == b->count && a->in_place == b->in_place &&
+           a->forced == b->forced;
+}
+
+static void unlink_age(struct kolo__plan_cache *cache, struct kolo__plan *plan)
+{
+    if (plan->newer != NULL)
+        plan->newer->older = plan->older;
+    else
+        cache->newest = plan->older;
+    if (plan->older != NULL)
+        plan->older->newer = plan->newer;
+    else
+        cache->oldest = plan->newer;
+}
+
+static void make_newest(struct kolo__plan_cache *cache, struct kolo__plan *plan)
+{
+    plan->newer = NULL;
+    plan->older = cache->newest;
+    if (cache->newest != NULL)
+        cache->newest->newer = plan;
+    else
+        cache->oldest = plan;
+    cache->newest = plan;
+}
+
+static void remove_plan(struct kolo__plan_cache *cache, struct kolo__plan *plan)
+{
+    struct kolo__plan **link = &cache->buckets[bucket_of(&plan->key)];
+    while (*link != plan)
+        link = &(*link)->next_in_bucket;
+    *link = plan->next_in_bucket;
+    unlink_age(cache, plan);
+    cache->count--;
+    cache->bytes -= kolo__program_bytes(plan->program);
+    kolo__program_free(plan->program);
+    free(plan);
+}
+
+/* Lets the oldest unused plans go while there are too many. */
+static void shrink(struct kolo__plan_cache *cache)
+{
+    struct kolo__plan *plan = cache->oldest;
+    while (plan != NULL && plan != cache->newest &&
+           (cache->count > KOLO__PLANS_MAX || cache->bytes > KOLO__PLAN_BYTES_MAX)) {
+        struct kolo__plan *newer = plan->newer;
+        if (plan->users == 0)
+            remove_plan(cache, plan);
+        plan = newer;
+    }
+}
+
+static kolo_status make(const struct kolo__plan_context *context, const struct kolo__plan_key *key,
+                        struct kolo__plan *plan)
+{
+    size_t element = kolo_dtype_bytes(key->dtype);
+    const struct kolo__mapping *mapping = context->mapping;
+    struct kolo__problem problem = {
+        .collective = key->collective,
+        .rank = context->rank,
+        .size = context->size,
+        .root = key->root,
+        .count = key->count,
+        .in_place = key->in_place,
+        .prescale = kolo__collective_reduces(key->collective) && key->op == KOLO_PREMUL_SUM,
+        .window_count = mapping != NULL ? mapping->window_bytes / element : 1,
+        .host_of = context->host_of,
+    };
+    struct kolo__select_input input = {
+        .problem = &problem,
+        .dtype = key->dtype,
+        .op = key->op,
+        .mapped = mapping != NULL,
+        .remote = context->remote,
+        .slot_bytes = mapping != NULL ? mapping->slot_bytes : 0,
+        .model = &kolo__default_cost_model,
+    };
+    struct kolo__schedule schedule;
+    kolo_status status =
+        kolo__select(&input, key->forced != NULL ? key->forced->name : context->preferred,
+                     key->forced == NULL, &plan->algorithm);
+    if (status != KOLO_OK)
+        return status;
+    while (kolo__algorithms[plan->algorithm_index] != plan->algorithm)
+        plan->algorithm_index++;
+    status = plan->algorithm->build(&problem, &schedule);
+    if (status != KOLO_OK)
+        return kolo__error(status, "no memory for the schedule of %s over %u ranks",
+                           plan->algorithm->name, context->size);
+    struct kolo__program_options options = {
+        .dtype = key->dtype,
+        .op = key->op,
+        .segment_bytes = context->segment_bytes,
+        .depth = SEGMENTS_IN_FLIGHT,
+    };
+    return kolo__program_create(&schedule, &options, &plan->program);
+}
+
+kolo_status kolo__plan_get(struct kolo__plan_cache *cache, const struct kolo__plan_context *context,
+                           const struct kolo__plan_key *key, struct kolo__plan **result)
+{
+    size_t bucket = bucket_of(key);
+    struct kolo__plan *plan = cache->buckets[bucket];
+    while (plan != NULL && !same_key(&plan->key, key))
+        plan = plan->next_in_bucket;
+    if (plan != NULL) {
+        if (plan != cache->newest) {
+            unlink_age(cache, plan);
+            make_newest(cache, plan);
+        }
+        *result = plan;
+        return KOLO_OK;
+    }
+
+    plan = calloc(1, sizeof *plan);
+    if (plan == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for a plan");
+    plan->key = *key;
+    kolo_status status = make(context, key, plan);
+    if (status != KOLO_OK) {
+        free(plan);
+        return status;
+    }
+    plan->next_in_bucket = cache->buckets[bucket];
+    cache->buckets[bucket] = plan;
+    make_newest(cache, plan);
+    cache->count++;
+    cache->bytes += kolo__program_bytes(plan->program);
+    shrink(cache);
+    *result = plan;
+    return KOLO_OK;
+}
+
+void kolo__plan_cache_clear(struct kolo__plan_cache *cache)
+{
+    while (cache->newest != NULL)
+        remove_plan(cache, cache->newest);
+    memset(cache, 0, sizeof *cache);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Plans: what a collective call needs and does not change from call to call. Found by the call's
+ * arguments; made at the first such call; kept until too many are there (the least recently used
+ * goes).
+ */
+#ifndef KOLO_RUNTIME_PLAN_H
+#define KOLO_RUNTIME_PLAN_H
+
+#include "collectives/execute.h"
+#include "collectives/select.h"
+
+enum {
+    KOLO__PLANS_MAX = 512,
+    KOLO__PLAN_BYTES_MAX =
+        1
+        << 28, /* of private memory over all plans of a communicator, unless one alone needs more */
+};
+
+struct kolo__plan_key {
+    enum kolo__collective collective;
+    kolo_dtype dtype;
+    kolo_op op;
+    uint32_t root;
+    size_t count;
+    bool in_place;
+    const struct kolo__algorithm *forced; /* by this call; NULL: none */
+};
+
+struct kolo__plan {
+    struct kolo__plan_key key;
+    const struct kolo__algorithm *algorithm;
+    uint8_t algorithm_index;
+    struct kolo__program *program;
+    uint32_t users; /* requests that hold it: it cannot go */
+    struct kolo__plan *next_in_bucket;
+    struct kolo__plan *newer, *older;
+};
+
+struct kolo__plan_cache {
+    struct kolo__plan *buckets[256];
+    struct kolo__plan *newest, *oldest;
+    size_t count, bytes;
+};
+
+/* What plans of a communicator have in common. */
+struct kolo__plan_context {
+    uint32_t rank, size;
+    const uint32_t *host_of;
+    const struct kolo__mapping *mapping; /* NULL: none */
+    bool remote;
+    const char *preferred; /* KOLO_ALGORITHM; "": none */
+    size_t segment_bytes;
+};
+
+/* The plan for the key, made if need be. The caller adds itself to users. */
+kolo_status kolo__plan_get(struct kolo__plan_cache *cache, const struct kolo__plan_context *context,
+                           const struct kolo__plan_key *key, struct kolo__plan **plan);
+/* Frees all plans; none may have users. */
+void kolo__plan_cache_clear(struct kolo__plan_cache *cache);
+
+#endif

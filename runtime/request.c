@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The queue of a communicator: how operations move, how callers wait, how failures end both. */
+#include "runtime/comm.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/status.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const uint64_t MICROSECOND = 1000, MILLISECOND = 1000000, SECOND = 1000000000;
+
+enum {
+    STUCK_AFTER_S = 1,   /* a rank that waits longer tells the rendezvous what it waits in */
+    VERDICT_MS = 1000,   /* a broken connection waits this long for the cause from the rendezvous */
+    SPINS_PER_LOOK = 64, /* turns of the waiting loop between two looks at the clock */
+};
+
+/* ---- failing ------------------------------------------------------------------------------- */
+
+static kolo_status poisoned(const kolo_comm *comm, const char *operation)
+{
+    return kolo__error(comm->fault.status, "%s on rank %u (host %s): %s", operation, comm->rank,
+                       kolo__host_name(), comm->fault.text);
+}
+
+static const char *operation_name(const kolo_request *request)
+{
+    static const char *const names[KOLO__COLLECTIVE_COUNT] = {
+        [KOLO__ALLREDUCE] = "kolo_allreduce",   [KOLO__REDUCE_SCATTER] = "kolo_reduce_scatter",
+        [KOLO__ALLGATHER] = "kolo_allgather",   [KOLO__BROADCAST] = "kolo_broadcast",
+        [KOLO__REDUCE_TO_ROOT] = "kolo_reduce", [KOLO__ALLTOALL] = "kolo_alltoall",
+        [KOLO__BARRIER] = "kolo_barrier",
+    };
+    if (request->kind == KOLO__REQUEST_SEND)
+        return "kolo_send";
+    if (request->kind == KOLO__REQUEST_RECV)
+        return "kolo_recv";
+    return names[request->signature.collective];
+}
+
+static void finish(kolo_request *request, kolo_status status)
+{
+    if (request->plan != NULL)
+        request->plan->users--;
+    request->plan = NULL;
+    request->done = true;
+    request->status = status;
+}
+
+/* A broken connection is a symptom: the rendezvous may know the cause. Waits for it a little. */
+static bool hear_verdict(kolo_comm *comm, struct kolo__fault *fault)
+{
+    struct kolo__control *control = comm->context->control;
+    uint64_t deadline = kolo__now_ns(&kolo__real_clock) + VERDICT_MS * MILLISECOND;
+    while (!kolo__control_fault(control, comm->id, fault)) {
+        if (kolo__now_ns(&kolo__real_clock) > deadline)
+            return false;
+        struct pollfd ready = {.fd = kolo__control_fd(control), .events = POLLIN};
+        poll(&ready, 1, 10);
+        kolo__control_poll(control);
+    }
+    return true;
+}
+
+void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread)
+{
+    if (comm->fault.status != KOLO_OK)
+        return;
+    comm->fault = *fault;
+    if (spread && comm->context->control != NULL) {
+        bool symptom = fault->status == KOLO_ERR_PEER_LOST || fault->status == KOLO_ERR_NETWORK;
+        struct kolo__fault verdict;
+        kolo__control_report(comm->context->control, comm->id, fault);
+        if (symptom && hear_verdict(comm, &verdict))
+            comm->fault = verdict;
+    }
+    if (comm->transport != NULL)
+        comm->transport->ops->fail(comm->transport, &comm->fault);
+    for (kolo_request *request = comm->first; request != NULL; request = request->next)
+        if (!request->done)
+            finish(request, comm->fault.status);
+    comm->first = comm->last = NULL;
+}
+
+/* A fault as the transport or executor saw it: its peer is a rank of this communicator. */
+static void fail_locally(kolo_comm *comm, const struct kolo__fault *seen)
+{
+    struct kolo__fault fault = *seen;
+    if (fault.peer >= 0 && (uint32_t)fault.peer < comm->size)
+        fault.peer = (int)comm->world_ranks[fault.peer];
+    kolo__comm_fail(comm, &fault, true);
+}
+
+/* A fault that others found, or an abort. */
+static void take_news(kolo_comm *comm)
+{
+    struct kolo__fault fault;
+    if (comm->fault.status != KOLO_OK)
+        return;
+    if (comm->context->control != NULL &&
+        kolo__control_fault(comm->context->control, comm->id, &fault))
+        kolo__comm_fail(comm, &fault, false);
+    else if (atomic_load(&comm->aborted))
+        kolo__comm_fail(comm, &comm->abort_fault, false);
+}
+
+/* ---- the queue ----------------------------------------------------------------------------- */
+
+kolo_status kolo__request_add(kolo_comm *comm, const char *operation, enum kolo__request_kind kind,
+                              kolo_request **result)
+{
+    take_news(comm);
+    if (comm->fault.status != KOLO_OK)
+        return poisoned(comm, operation);
+    kolo_request *request = comm->free_requests;
+    if (request != NULL)
+        comm->free_requests = request->next;
+    else if ((request = malloc(sizeof *request)) == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "%s: no memory for a request", operation);
+    *request = (kolo_request){.comm = comm, .kind = kind};
+    if (comm->last != NULL)
+        comm->last->next = request;
+    else
+        comm->first = request;
+    comm->last = request;
+    *result = request;
+    return KOLO_OK;
+}
+
+static void begin_message(kolo_request *request)
+{
+    struct kolo__transport *transport = request->comm->transport;
+    request->begun = true;
+    request->post.signature = &request->signature;
+    request->post.data =
+        request->kind == KOLO__REQUEST_SEND ? (void *)(uintptr_t)request->input : request->output;
+    request->post.bytes = request->signature.count * kolo_dtype_bytes(request->signature.dtype);
+    if (request->kind == KOLO__REQUEST_SEND)
+        transport->ops->post_send(transport, request->peer, &request->post);
+    else
+        transport->ops->post_recv(transport, request->peer, &request->post);
+}
+
+static bool progress_message(kolo_request *request)
+{
+    kolo_comm *comm = request->comm;
+    bool moved = !request->begun;
+    if (!request->begun)
+        begin_message(request);
+    if (!request->post.complete)
+        return moved;
+    if (request->post.status != KOLO_OK)
+        fail_locally(comm, &comm->transport->fault);
+    else
+        finish(request, KOLO_OK);
+    return true;
+}
+
+static bool progress_collective(kolo_request *request)
+{
+    kolo_comm *comm = request->comm;
+    struct kolo__fault fault = {.peer = -1};
+    bool moved = false;
+    if (!request->begun) {
+        struct kolo__run_arguments arguments = {
+            .input = request->input,
+            .output = request->output,
+            .scale = request->scale,
+            .signature = request->signature,
+            .transport = comm->transport,
+            .mapping = comm->mapping,
+        };
+        request->begun = true;
+        kolo__run_begin(request->plan->program, &arguments);
+    }
+    kolo_status status = kolo__run_progress(request->plan->program, &moved, &fault);
+    if (status == KOLO_AGAIN)
+        return moved;
+    if (status != KOLO_OK)
+        fail_locally(comm, &fault);
+    else
+        finish(request, KOLO_OK);
+    return true;
+}
+
+bool kolo__comm_progress(kolo_comm *comm)
+{
+    bool moved = false;
+    if (comm->transport != NULL)
+        moved = comm->transport->ops->progress(comm->transport);
+
+    kolo_request **link = &comm->first, *before = NULL;
+    while (*link != NULL) {
+        kolo_request *request = *link;
+        bool collective = request->kind == KOLO__REQUEST_COLLECTIVE;
+        moved |= collective ? progress_collective(request) : progress_message(request);
+        if (comm->fault.status != KOLO_OK)
+            return true; /* the queue is gone */
+        if (!request->done) {
+            if (collective)
+                break; /* what comes after waits for it */
+            before = request;
+            link = &request->next;
+            continue;
+        }
+        *link = request->next;
+        if (comm->last == request)
+            comm->last = before;
+    }
+    if (comm->transport != NULL && comm->transport->fault.status != KOLO_OK &&
+        comm->first != NULL) {
+        fail_locally(comm, &comm->transport->fault);
+        return true;
+    }
+    return moved;
+}
+
+kolo_status kolo__request_finish(kolo_request *request)
+{
+    kolo_comm *comm = request->comm;
+    kolo_status status = request->status;
+    if (status != KOLO_OK)
+        poisoned(comm, operation_name(request));
+    request->next = comm->free_requests;
+    comm->free_requests = request;
+    return status;
+}
+
+/* ---- waiting ------------------------------------------------------------------------------- */
+
+/* Spinning pays while every local rank has a processor of its own; else it takes the processor from
+ * the rank that one waits for. */
+static uint64_t spin_ns(const kolo_comm *comm)
+{
+    return comm->local_size <= (uint32_t)comm->context->cpus ? 100 * MICROSECOND : 0;
+}
+
+static void sleep_until_something(kolo_comm *comm, int timeout_ms)
+{
+    struct kolo__transport *transport = comm->transport;
+    struct pollfd ready[2];
+    nfds_t count = 0;
+    if (transport != NULL) {
+        if (transport->ops->wait_fd(transport) < 0 || !transport->ops->arm(transport)) {
+            transport->ops->disarm(transport);
+            return;
+        }
+        ready[count++] =
+            (struct pollfd){.fd = transport->ops->wait_fd(transport), .events = POLLIN};
+    }
+    if (comm->context->control != NULL)
+        ready[count++] =
+            (struct pollfd){.fd = kolo__control_fd(comm->context->control), .events = POLLIN};
+    poll(ready, count, timeout_ms);
+    if (transport != NULL)
+        transport->ops->disarm(transport);
+    if (comm->context->control != NULL)
+        kolo__control_poll(comm->context->control);
+}
+
+static void describe_wait(const kolo_request *request, char *text, size_t bytes)
+{
+    if (request->kind == KOLO__REQUEST_COLLECTIVE && request->begun)
+        kolo__run_state(request->plan->program, text, bytes);
+    else if (request->kind == KOLO__REQUEST_COLLECTIVE)
+        snprintf(text, bytes, "the operations started before it");
+    else
+        snprintf(text, bytes, "%s rank %u (host %s), %zu of %zu bytes moved",
+                 request->kind == KOLO__REQUEST_SEND ? "send to" : "receive from", request->peer,
+                 request->comm->hosts[request->peer], request->post.bytes_done,
+                 request->post.bytes);
+}
+
+static void time_out(kolo_request *request)
+{
+    kolo_comm *comm = request->comm;
+    struct kolo__fault fault = {.status = KOLO_ERR_TIMEOUT, .peer = -1};
+    char signature[160], state[200];
+    describe_wait(request, state, sizeof state);
+    snprintf(fault.text, sizeof fault.text,
+             "%s did not finish within %ld s; rank %u (host %s) waits for: %s. KOLO_TIMEOUT sets "
+             "the limit",
+             kolo__signature_text(&request->signature, signature, sizeof signature),
+             comm->context->config.timeout, comm->rank, kolo__host_name(), state);
+    kolo__comm_fail(comm, &fault, true);
+}
+
+/* One look at what is not checked at every turn: other threads' news, and the clock. */
+static uint64_t look_around(kolo_comm *comm)
+{
+    take_news(comm);
+    return kolo__now_ns(&kolo__real_clock);
+}
+
+kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
+{
+    kolo_comm *comm = request->comm;
+    bool may_stop = timeout_ms >= 0, told = comm->context->control == NULL;
+    kolo__comm_progress(comm);
+    if (request->done)
+        return kolo__request_finish(request);
+
+    uint64_t start = kolo__now_ns(&kolo__real_clock), now = start, busy = start;
+    uint64_t deadline = start + (may_stop ? (uint64_t)timeout_ms * MILLISECOND
+                                          : (uint64_t)comm->context->config.timeout * SECOND);
+    for (unsigned turn = 1; !request->done; turn++) {
+        bool moved = kolo__comm_progress(comm);
+        if (request->done)
+            break;
+        if (!moved && turn % SPINS_PER_LOOK != 0 && spin_ns(comm) > 0 && now - busy < spin_ns(comm))
+            continue;
+        now = look_around(comm);
+        if (moved) {
+            busy = now;
+            if (turn % SPINS_PER_LOOK != 0)
+                continue;
+        }
+        if (now >= deadline) {
+            if (may_stop)
+                return KOLO_AGAIN;
+            time_out(request);
+            break;
+        }
+        if (now - busy < spin_ns(comm))
+            continue;
+        if (now - busy < spin_ns(comm) + 20 * MICROSECOND) {
+            sched_yield();
+            continue;
+        }
+        if (!told && now - start > STUCK_AFTER_S * SECOND) {
+            kolo__control_stuck(comm->context->control, &comm->recent);
+            told = true;
+        }
+        uint64_t left_ms = (deadline - now + MILLISECOND - 1) / MILLISECOND;
+        uint64_t most_ms = told ? 1000 : 200;
+        sleep_until_something(comm, (int)(left_ms < most_ms ? left_ms : most_ms));
+    }
+    return kolo__request_finish(request);
+}
+
+kolo_status kolo_test(kolo_request **request)
+{
+    if (request == NULL || *request == NULL)
+        return KOLO_OK;
+    kolo_comm *comm = (*request)->comm;
+    if (!(*request)->done) {
+        kolo__comm_progress(comm);
+        if (!(*request)->done && comm->context->control != NULL)
+            kolo__control_poll(comm->context->control);
+        take_news(comm);
+    }
+    if (!(*request)->done)
+        return KOLO_AGAIN;
+    kolo_request *done = *request;
+    *request = NULL;
+    return kolo__request_finish(done);
+}
+
+kolo_status kolo_wait(kolo_request **request, int timeout_ms)
+{
+    if (request == NULL || *request == NULL)
+        return KOLO_OK;
+    kolo_status status = kolo__request_wait(*request, timeout_ms);
+    if (status != KOLO_AGAIN)
+        *request = NULL;
+    return status;
+}
