@@ -2,7 +2,7 @@
 /*
  * One suite for every transport: the contract of collectives/transport/transport.h as checks. The
  * author of a transport writes a fixture and a main
- * (tests/conformance/<transport>_conformance_test.c, which CMake links with conformance.c):
+ * (tests/conformance/<transport>_conformance_test.c, linked with the other files of this folder):
  *
  *     static const struct kolo__conformance_fixture shm = { .name = "shm", ... };
  *
