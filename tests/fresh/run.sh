@@ -46,7 +46,7 @@ for tool in gcc cmake ninja; do
     fi
 done
 cp --dereference /etc/resolv.conf "$root/etc/resolv.conf"
-git -c safe.directory="$source_dir" clone --quiet --no-hardlinks "$source_dir" "$root/root/kolo"
+git -c safe.directory="$source_dir" clone --quiet --no-hardlinks "$source_dir" "$root/opt/kolo"
 
 # inside <command>: as root of the new machine, with /proc, /dev and /dev/shm of its own.
 inside() {
@@ -56,7 +56,7 @@ inside() {
         mount -t tmpfs -o mode=1777 shm "$1/dev/shm"
         mount --rbind /sys "$1/sys"
         exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb \
-            chroot "$1" bash -euc "cd /root/kolo && $2"' inside "$root" "$1" </dev/null
+            chroot "$1" bash -euc "cd /opt/kolo && $2"' inside "$root" "$1" </dev/null
 }
 
 for command in "$@"; do

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The features of the build: OFF and AUTO always configure and say what they found in one line; ON never
+# pretends, and names what to do.
+set -euo pipefail
+
+scratch=$(mktemp -d "$PWD/XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+
+# configure <argument>...: what CMake prints, on one line.
+configure() {
+    cmake -G Ninja -S "$SOURCE_DIR" -B "$scratch/build" -DCMAKE_C_COMPILER="$CC" -DKOLO_TESTS=OFF \
+        "$@" 2>&1 | tr -s ' \n' ' '
+}
+
+expect() {
+    if [[ $1 != *"$2"* ]]; then
+        echo "expected '$2' in: $1"
+        exit 1
+    fi
+}
+
+output=$(configure -DKOLO_MPI=OFF -DKOLO_CUDA=AUTO)
+expect "$output" "kolo: MPI module: off"
+expect "$output" "kolo: CUDA module: not in this version (CUDA toolkit "
+for feature in CUDA NCCL RDMA MPI; do
+    if output=$(configure "-DKOLO_$feature=ON"); then
+        echo "KOLO_$feature=ON configured, though there is no such module"
+        exit 1
+    fi
+    # Either the library is missing, and the package is named, or only the module is.
+    [[ $output == *"was not found: install "* ]] || expect "$output" "is not implemented in kolo 0.1"
+    if output=$(configure "-DKOLO_$feature=perhaps"); then
+        echo "KOLO_$feature=perhaps was accepted"
+        exit 1
+    fi
+    expect "$output" "must be AUTO, ON or OFF"
+    configure "-DKOLO_$feature=AUTO" >/dev/null
+done
