@@ -25,7 +25,7 @@ enum {
 };
 
 /* What the connection is for: a connection for one purpose is refused for another. */
-enum kolo__auth_role { KOLO__AUTH_CONTROL = 1, KOLO__AUTH_DATA = 2 };
+enum kolo__auth_role { KOLO__AUTH_CONTROL = 1, KOLO__AUTH_DATA = 2, KOLO__AUTH_HEAP = 3 };
 
 struct kolo__auth {
     enum kolo__auth_role role;

@@ -5,9 +5,9 @@
  *
  *   | header | share of member 0 | share of member 1 | ... |
  *
- * A member allocates in its own share only and frees only what it allocated; everybody reads and writes everywhere. Pages
- * are reserved (fallocate) before an allocation returns, so a full memory is KOLO_ERR_MEMORY and
- * never SIGBUS; a freed block gives its pages back (hole punched).
+ * A member allocates in its own share only and frees only what it allocated; everybody reads and
+ * writes everywhere. Pages are reserved (fallocate) before an allocation returns, so a full memory
+ * is KOLO_ERR_MEMORY and never SIGBUS; a freed block gives its pages back (hole punched).
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_HEAP_H
 #define KOLO_COLLECTIVES_TRANSPORT_HEAP_H
@@ -18,22 +18,30 @@
 struct kolo__heap;
 
 struct kolo__heap_options {
-    const char *name;        /* unique to job, generation and host group; up to 80 bytes, the same on all members */
-    const char *token;       /* proves membership on the Unix socket; "" : none */
-    uint32_t member;         /* 0 .. members-1; member 0 creates the memfd and serves it */
+    const char *name;  /* unique to job, generation and host group; up to 80 bytes, the same on all
+                          members */
+    const char *token; /* proves membership on the Unix socket; "" : none */
+    uint32_t member;   /* 0 .. members-1; member 0 creates the memfd and serves it */
     uint32_t members;
-    size_t share_bytes;      /* virtual size of a share; 0: from the machine's memory. Member 0's decides */
-    uint64_t deadline_ns;    /* kolo__real_clock */
+    size_t
+        share_bytes; /* virtual size of a share; 0: from the machine's memory. Member 0's decides */
+    uint64_t deadline_ns; /* kolo__real_clock */
 };
 
-/* Collective over the members; blocks until all have mapped it. On failure every member fails by the deadline. */
+/* Collective over the members; blocks until all have mapped it. On failure every member fails by
+ * the deadline. */
 kolo_status kolo__heap_open(const struct kolo__heap_options *options, struct kolo__heap **heap);
 void kolo__heap_close(struct kolo__heap *heap);
 
 /* Thread-safe. alignment: a power of two up to 2 MiB. Memory is zero. */
-kolo_status kolo__heap_alloc(struct kolo__heap *heap, size_t bytes, size_t alignment, void **memory);
+kolo_status kolo__heap_alloc(struct kolo__heap *heap, size_t bytes, size_t alignment,
+                             void **memory);
 /* memory may be NULL. */
 void kolo__heap_free(struct kolo__heap *heap, void *memory);
+/* For memory that peers may still touch, such as a mailbox after its transport was closed: it stays
+ * as it is until unused(memory) is true, which kolo__heap_alloc asks; at the latest until close. */
+void kolo__heap_free_later(struct kolo__heap *heap, void *memory,
+                           bool (*unused)(const void *memory));
 
 /* UINT64_MAX when [pointer, +bytes) is not wholly in the heap. */
 uint64_t kolo__heap_position(const struct kolo__heap *heap, const void *pointer, size_t bytes);
