@@ -12,22 +12,30 @@
  *     k-th SEND from a to b meets the k-th RECV or RECV_REDUCE at b from a, with the same count;
  *   - ARRIVE and AWAIT are fences: every earlier step is finished before, no later one begins.
  *
- * Zero-count steps are real: they send an empty message (which still synchronises and carries the
- * signature).
+ * Zero-count steps are real: they send an empty message, which carries the signature. But they
+ * touch no range, so nothing orders them among each other but the match of the k-th with the k-th.
  *
  * Buffers are ranges of elements, all of the collective's dtype:
  *
- *   INPUT    the caller's send buffer. Never written, unless in place.
+ *   INPUT    the caller's send buffer. No step writes it.
  *   OUTPUT   the caller's recv buffer. In place it shares memory with INPUT: see
  *            kolo__schedule.input_in_output.
- *   SCRATCH  private to the rank, scratch_count elements.
+ *   SCRATCH  private to the rank, scratch_count elements; zero before the first run.
  *   EXPOSED_IN, EXPOSED_OUT  index space of INPUT and OUTPUT, but readable and writable by every
- *            rank of a mapped communicator. Only the window [k*window_count, (k+1)*window_count)
- *            between two fences is guaranteed to exist; a COPY from INPUT fills it, a COPY to OUTPUT empties it.
- *            (Where the caller's buffer itself is mapped, they are that buffer and such copies
- *            cost nothing.)
- *   SLOT     slot_count elements, mapped, private to this operation: alternating between two
- *            areas from one operation to the next, so the last readers need no second fence.
+ *            rank of a mapped communicator. Of one rank's buffer only one window
+ *            [k*window_count, (k+1)*window_count) exists between two fences (other ranks may show
+ *            another k), and no place crosses a multiple of window_count: the executor may keep a
+ *            single window, and find element i at i modulo window_count. A COPY from INPUT fills
+ * it, a COPY to OUTPUT empties it. Where the caller's buffer itself is mapped, they are that buffer
+ *            and such copies cost nothing; except that a COPY with PRESCALE into EXPOSED_IN needs
+ *            a real window, as INPUT is not to be changed. EXPOSED_IN and EXPOSED_OUT of a rank
+ * that works in place may thus be the same memory, and of one that does not, not; a schedule is
+ * right in both cases. SLOT     slot_count elements, mapped, private to this operation: alternating
+ * between two areas from one operation to the next, so the last readers need no second fence.
+ *
+ * Which messages and fences there are depends on nothing that may differ between ranks; in_place
+ * may (a rank can pass the same pointer twice where others do not), so it only decides about local
+ * copies.
  */
 #ifndef KOLO_COLLECTIVES_SCHEDULE_H
 #define KOLO_COLLECTIVES_SCHEDULE_H
@@ -73,7 +81,7 @@ enum kolo__step_flag {
      * all ranks must end with the same bits. */
     KOLO__INCOMING_FIRST = 2,
     /* COPY or REDUCE from INPUT-like places: multiply each contribution by the rank's own
-     * PREMUL_SUM factor. (kolo__schedule.prescale says when this is wanted.) */
+     * PREMUL_SUM factor. (kolo__problem.prescale says when this is wanted.) */
     KOLO__PRESCALE = 4,
 };
 
@@ -110,12 +118,13 @@ struct kolo__problem {
     uint32_t root;
     size_t count;
     bool in_place;
-    bool prescale;      /* PREMUL_SUM: contributions are scaled before they are combined */
-    size_t window_count;/* mapped algorithms: elements per EXPOSED window, at least 1 */
-    const uint32_t *host_of; /* size entries: ranks with the same number share a host; NULL: unknown */
+    bool prescale;       /* PREMUL_SUM: contributions are scaled before they are combined */
+    size_t window_count; /* mapped algorithms: elements per EXPOSED window, at least 1 */
+    const uint32_t
+        *host_of; /* size entries: ranks with the same number share a host; NULL: unknown */
 };
 
-/* Owned arrays, grown while building. */
+/* Owned arrays, grown while building; scratch_count and slot_count follow from the steps. */
 struct kolo__schedule {
     struct kolo__problem problem; /* host_of is not kept */
     const char *algorithm;        /* static name */
@@ -124,7 +133,8 @@ struct kolo__schedule {
     struct kolo__place *sources;
     uint32_t source_count, source_capacity;
     size_t input_count, output_count; /* elements of the caller's buffers on this rank */
-    /* in place: INPUT element i is OUTPUT element i + input_in_output. */
+    /* in place: INPUT element i is OUTPUT element i + input_in_output, modulo 2^64
+     * (reduce_scatter's OUTPUT begins in the middle of its INPUT). */
     size_t input_in_output;
     size_t scratch_count;
     size_t slot_count;
@@ -165,7 +175,8 @@ bool kolo__collective_reduces(enum kolo__collective collective);
 struct kolo__algorithm {
     const char *name;
     bool needs_mapping; /* only where all ranks of the communicator share one heap */
-    /* True when this algorithm can do this problem (collective, size, hosts). The answer is the same on every rank. */
+    /* True when this algorithm can do this problem (collective, size, hosts). The answer is the
+     * same on every rank. */
     bool (*accepts)(const struct kolo__problem *problem);
     /* Emits one rank's steps. KOLO_ERR_MEMORY is the only failure. */
     kolo_status (*build)(const struct kolo__problem *problem, struct kolo__schedule *schedule);
