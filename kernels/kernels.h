@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Element-wise kernels on host memory. Scalar code is the reference; every other variant gives the
- * same bits. Sources and destination may be the same memory or disjoint, never partly overlapping; alignment
- * to the element is not required. Nothing here allocates or fails: wrong arguments hit an assertion.
+ * same bits. Sources and destination may be the same memory or disjoint, never partly overlapping;
+ * alignment to the element is not required. Nothing here allocates or fails: wrong arguments hit an
+ * assertion.
  */
 #ifndef KOLO_KERNELS_KERNELS_H
 #define KOLO_KERNELS_KERNELS_H
@@ -23,14 +24,25 @@ struct kolo__reduction {
 
 /* to[k] = (((sources[0][k] op sources[1][k]) op sources[2][k]) ...) / divisor, for k < count.
  * 16-bit types: converted to fp32, combined in fp32, rounded once to nearest even at the end.
- * fp32 is combined in fp32, fp64 in fp64. AVERAGE combines as SUM. PREMUL_SUM: scale is cast to fp32 (fp64 for fp64) first.
- * NaN wins in MIN and MAX. to may be any of the sources. */
+ * fp32 is combined in fp32, fp64 in fp64. AVERAGE combines as SUM. PREMUL_SUM: scale is cast to
+ * fp32 (fp64 for fp64), scale * x is rounded, then added. Other ops ignore scales. The divisor is
+ * cast to the type of the accumulator; a float is truly divided, not multiplied by a reciprocal.
+ * NaN wins in MIN and MAX, and -0 is less than +0. A NaN that comes out is always the positive
+ * quiet NaN with an empty payload, so that sources in another order give the same bits; only one
+ * source without scale and divisor is copied as it is. to may be any of the sources. */
 void kolo__reduce(const struct kolo__reduction *reduction, void *to, const void *const *sources,
                   uint32_t source_count, size_t count);
 
 /* True when the op is defined for the dtype (AND/OR/XOR: integers; PREMUL_SUM: floats). */
 bool kolo__reduction_defined(kolo_dtype dtype, kolo_op op);
 
+/* Read the words that kolo_dtype_name and kolo_op_name write. False: text is none of them, and the
+ * output is untouched. */
+bool kolo__dtype_parse(const char *text, kolo_dtype *dtype);
+bool kolo__op_parse(const char *text, kolo_op *op);
+
+/* Exact on integers alone or on exact float steps: the rounding mode and flush-to-zero of the
+ * thread change nothing. A NaN keeps its sign and upper payload and comes out quiet. */
 float kolo__fp16_to_fp32(uint16_t bits);
 uint16_t kolo__fp16_from_fp32(float value); /* nearest even; overflow to infinity; NaN stays NaN */
 float kolo__bf16_to_fp32(uint16_t bits);

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A variant is the whole set of kernels compiled for one instruction set: one file that says so and
+ * then includes kernels/cpu/all_dtypes.h. All variants give the same bits, since an element-wise
+ * operation does not depend on the width of a vector, and nothing is contracted or reordered.
+ */
+#ifndef KOLO_KERNELS_CPU_VARIANT_H
+#define KOLO_KERNELS_CPU_VARIANT_H
+
+#include "kernels/kernels.h"
+
+/* As kolo__reduce, for one dtype; the arguments were checked. */
+typedef void kolo__reduce_function(const struct kolo__reduction *reduction, void *to,
+                                   const void *const *sources, uint32_t source_count, size_t count);
+
+struct kolo__cpu_variant {
+    const char *name;
+    bool (*supported)(void); /* by the processor this runs on */
+    kolo__reduce_function *reduce[KOLO_DTYPE_COUNT];
+};
+
+/* Best first; the last one runs everywhere. Ends with NULL. */
+extern const struct kolo__cpu_variant *const kolo__cpu_variants[];
+
+extern const struct kolo__cpu_variant kolo__cpu_portable;
+#if defined(__x86_64__)
+extern const struct kolo__cpu_variant kolo__cpu_avx2;
+extern const struct kolo__cpu_variant kolo__cpu_avx512;
+#endif
+
+#endif
