@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Members of the rendezvous: the world forming, exchanges, losses, faults. */
+#include "runtime/rendezvous_world.h"
+
+#include "base/clock.h"
+#include "base/status.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LOSS_GRACE_MS = 300 }; /* a closed connection waits this long for a better reason */
+
+static const uint64_t MILLISECOND = 1000000;
+
+/* ---- telling everybody ------------------------------------------------------------------ */
+
+static void send_fault(struct kolo__rendezvous *server, struct kolo__connection *to, uint32_t comm,
+                       kolo_status status, int rank, const char *text)
+{
+    (void)server;
+    kolo__frame_begin(&to->out, KOLO__FRAME_FAULT);
+    kolo__put_u32(&to->out, comm);
+    kolo__put_u8(&to->out, (uint8_t)status);
+    kolo__put_u32(&to->out, (uint32_t)rank);
+    kolo__put_text(&to->out, text);
+    kolo__frame_end(&to->out);
+    kolo__connection_flush(to);
+}
+
+/* Tells every member. comm 0: the whole world; only the first such fault counts. */
+static void spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status status, int rank,
+                   const char *text)
+{
+    if (server->fault.set)
+        return;
+    server->fault.set = comm == 0;
+    if (comm == 0) {
+        server->fault.status = status;
+        server->fault.rank = rank;
+        snprintf(server->fault.text, sizeof server->fault.text, "%s", text);
+    }
+    for (uint32_t r = 0; r < server->size; r++)
+        if (server->members[r].connection != NULL)
+            send_fault(server, server->members[r].connection, comm, status, rank, text);
+}
+
+/* ---- losses -------------------------------------------------------------------------------- */
+
+static bool somebody_needs(const struct kolo__rendezvous *server, uint32_t rank)
+{
+    for (uint32_t r = 0; r < server->size; r++)
+        if (r != rank && server->members[r].connection != NULL && !server->members[r].left)
+            return true;
+    return false;
+}
+
+static void suspect(struct kolo__rendezvous *server, uint32_t rank, int blamed_by, const char *why)
+{
+    struct kolo__member *member = &server->members[rank];
+    if (member->left || member->lost_at_ns != 0 || server->fault.set)
+        return;
+    member->lost_at_ns = kolo__now_ns(&kolo__real_clock) + LOSS_GRACE_MS * MILLISECOND;
+    member->blamed_by = blamed_by;
+    snprintf(member->lost_why, sizeof member->lost_why, "%s", why);
+}
+
+static void declare_lost(struct kolo__rendezvous *server, uint32_t rank, const char *why)
+{
+    struct kolo__member *member = &server->members[rank];
+    char text[640];
+    if (member->joined)
+        snprintf(text, sizeof text, "rank %u (host %s, pid %u) %s", rank, member->host, member->pid,
+                 why);
+    else
+        snprintf(text, sizeof text, "rank %u %s before it joined (kolo_init)", rank, why);
+    spread(server, 0, KOLO_ERR_PEER_LOST, (int)rank, text);
+}
+
+void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank, bool clean,
+                                 const char *why)
+{
+    struct kolo__member *member = &server->members[rank];
+    char text[480];
+    member->ended = true;
+    if (member->left)
+        return;
+    snprintf(text, sizeof text, "%s%s", why,
+             clean && member->joined ? " without kolo_finalize" : "");
+    if (somebody_needs(server, rank))
+        declare_lost(server, rank, text);
+    else
+        suspect(server, rank, -1, text); /* others may be on their way */
+}
+
+const char *kolo__rendezvous_fault(const struct kolo__rendezvous *server, kolo_status *status,
+                                   int *rank)
+{
+    if (!server->fault.set)
+        return NULL;
+    *status = server->fault.status;
+    *rank = server->fault.rank;
+    return server->fault.text;
+}
+
+void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank)
+{
+    server->members[rank].connection = NULL;
+    suspect(server, rank, -1, "closed its connection to the rendezvous without kolo_finalize");
+}
+
+void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns)
+{
+    for (uint32_t r = 0; r < server->size; r++) {
+        struct kolo__member *member = &server->members[r];
+        if (member->lost_at_ns == 0 || now_ns < member->lost_at_ns || !somebody_needs(server, r))
+            continue;
+        if (member->blamed_by >= 0 && member->connection != NULL) {
+            /* Its process lives: the fault is the network's between the two. */
+            spread(server, 0, KOLO_ERR_NETWORK, (int)r, member->lost_why);
+        } else {
+            declare_lost(server, r, member->lost_why);
+        }
+    }
+}
+
+/* ---- forming the world --------------------------------------------------------------------- */
+
+static void keep_blob(struct kolo__member *member, const unsigned char *data, size_t bytes)
+{
+    free(member->blob);
+    member->blob = malloc(bytes + 1);
+    member->blob_bytes = member->blob != NULL ? bytes : 0;
+    if (member->blob != NULL && bytes > 0)
+        memcpy(member->blob, data, bytes);
+}
+
+static void announce_world(struct kolo__rendezvous *server)
+{
+    server->formed = true;
+    for (uint32_t to = 0; to < server->size; to++) {
+        struct kolo__connection *connection = server->members[to].connection;
+        if (connection == NULL)
+            continue;
+        kolo__frame_begin(&connection->out, KOLO__FRAME_WORLD);
+        kolo__put_u32(&connection->out, server->size);
+        for (uint32_t r = 0; r < server->size; r++) {
+            kolo__put_text(&connection->out, server->members[r].host);
+            kolo__put_u32(&connection->out, server->members[r].pid);
+            kolo__put_blob(&connection->out, server->members[r].blob,
+                           server->members[r].blob_bytes);
+        }
+        kolo__frame_end(&connection->out);
+        kolo__connection_flush(connection);
+    }
+}
+
+static void on_join(struct kolo__connection *connection, struct kolo__frame_reader *payload)
+{
+    struct kolo__rendezvous *server = connection->server;
+    char job[128], host[64], text[512];
+    size_t blob_bytes;
+    kolo__get_text(payload, job, sizeof job);
+    uint32_t size = kolo__get_u32(payload);
+    uint32_t rank = kolo__get_u32(payload);
+    uint32_t pid = kolo__get_u32(payload);
+    kolo__get_text(payload, host, sizeof host);
+    const unsigned char *blob = kolo__get_blob(payload, &blob_bytes);
+    if (!kolo__frame_done(payload)) {
+        kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a JOIN message is broken");
+        return;
+    }
+    if (strcmp(job, server->job) != 0) {
+        snprintf(text, sizeof text, "this rendezvous belongs to job '%s', not to '%s'", server->job,
+                 job);
+        kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
+        return;
+    }
+    if (size != server->size || rank >= server->size) {
+        snprintf(text, sizeof text,
+                 "rank %u of a world of %u (host %s) does not fit the world of %u ranks that was "
+                 "launched: check KOLO_RANK and KOLO_WORLD_SIZE",
+                 rank, size, host, server->size);
+        kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
+        return;
+    }
+    struct kolo__member *member = &server->members[rank];
+    if (member->joined) {
+        snprintf(text, sizeof text,
+                 "rank %u joined already (host %s, pid %u): every process needs its own KOLO_RANK, "
+                 "and calls kolo_init once",
+                 rank, member->host, member->pid);
+        kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
+        return;
+    }
+    member->connection = connection;
+    member->joined = true;
+    member->pid = pid;
+    memcpy(member->host, host, sizeof host);
+    keep_blob(member, blob, blob_bytes);
+    connection->phase = MEMBER;
+    connection->rank = rank;
+    if (server->fault.set)
+        send_fault(server, connection, 0, server->fault.status, server->fault.rank,
+                   server->fault.text);
+    if (++server->joined == server->size)
+        announce_world(server);
+}
+
+static void on_exchange(struct kolo__connection *connection, struct kolo__frame_reader *payload)
+{
+    struct kolo__rendezvous *server = connection->server;
+    struct kolo__member *member = &server->members[connection->rank];
+    size_t bytes;
+    uint32_t tag = kolo__get_u32(payload);
+    const unsigned char *blob = kolo__get_blob(payload, &bytes);
+    if (!kolo__frame_done(payload) || member->exchanging || !server->formed) {
+        kolo__connection_refuse(connection, KOLO_ERR_NETWORK,
+                                "an EXCHANGE message is broken or out of turn");
+        return;
+    }
+    keep_blob(member, blob, bytes);
+    member->exchanging = true;
+    member->exchange_tag = tag;
+    for (uint32_t r = 0; r < server->size; r++)
+        if (!server->members[r].exchanging)
+            return;
+    for (uint32_t r = 0; r < server->size; r++)
+        if (server->members[r].exchange_tag != tag) {
+            spread(server, 0, KOLO_ERR_MISMATCH, (int)r, "ranks are in different set-up steps");
+            return;
+        }
+    for (uint32_t to = 0; to < server->size; to++) {
+        struct kolo__connection *other = server->members[to].connection;
+        server->members[to].exchanging = false;
+        if (other == NULL)
+            continue;
+        kolo__frame_begin(&other->out, KOLO__FRAME_EXCHANGED);
+        kolo__put_u32(&other->out, tag);
+        kolo__put_u32(&other->out, server->size);
+        for (uint32_t r = 0; r < server->size; r++)
+            kolo__put_blob(&other->out, server->members[r].blob, server->members[r].blob_bytes);
+        kolo__frame_end(&other->out);
+        kolo__connection_flush(other);
+    }
+}
+
+/* ---- faults and stuck ranks ---------------------------------------------------------------- */
+
+static void on_fault(struct kolo__connection *connection, struct kolo__frame_reader *payload)
+{
+    struct kolo__rendezvous *server = connection->server;
+    char text[480];
+    uint32_t comm = kolo__get_u32(payload);
+    uint8_t status = kolo__get_u8(payload);
+    uint32_t peer = kolo__get_u32(payload);
+    kolo__get_text(payload, text, sizeof text);
+    if (!kolo__frame_done(payload) || status <= KOLO_AGAIN || status > KOLO_ERR_ABORTED) {
+        kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a FAULT message is broken");
+        return;
+    }
+    bool about_a_rank = peer < server->size && peer != connection->rank;
+    if (about_a_rank && (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK))
+        suspect(server, peer, (int)connection->rank, text);
+    else
+        spread(server, comm, (kolo_status)status, (int)connection->rank, text);
+}
+
+static void on_stuck(struct kolo__connection *connection, struct kolo__frame_reader *payload)
+{
+    struct kolo__rendezvous *server = connection->server;
+    struct kolo__verdict_report *report = &server->members[connection->rank].report;
+    struct kolo__verdict_report fresh = {0};
+    fresh.count = kolo__get_u32(payload);
+    if (fresh.count > KOLO__VERDICT_RECENT) {
+        kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a STUCK message is broken");
+        return;
+    }
+    for (uint32_t i = 0; i < fresh.count; i++)
+        kolo__get_signature(payload, &fresh.recent[i]);
+    if (!kolo__frame_done(payload)) {
+        kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a STUCK message is broken");
+        return;
+    }
+    *report = fresh;
+    for (uint32_t r = 0; r < server->size; r++) {
+        char text[480];
+        if (r != connection->rank &&
+            kolo__verdict_mismatch(connection->rank, server->members[connection->rank].host, report,
+                                   r, server->members[r].host, &server->members[r].report, text,
+                                   sizeof text)) {
+            spread(server, fresh.recent[0].comm, KOLO_ERR_MISMATCH, (int)connection->rank, text);
+            return;
+        }
+    }
+}
+
+static void on_absent(struct kolo__connection *connection)
+{
+    struct kolo__rendezvous *server = connection->server;
+    char text[400] = "";
+    size_t used = 0;
+    uint32_t missing = 0;
+    for (uint32_t r = 0; r < server->size; r++) {
+        if (server->members[r].joined)
+            continue;
+        if (missing++ < 16)
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s%u",
+                                     missing > 1 ? ", " : "", r);
+    }
+    if (missing > 16)
+        snprintf(text + used, sizeof text - used, " and %u more", missing - 16);
+    kolo__frame_begin(&connection->out, KOLO__FRAME_ABSENT);
+    kolo__put_u32(&connection->out, missing);
+    kolo__put_text(&connection->out, text);
+    kolo__frame_end(&connection->out);
+    kolo__connection_flush(connection);
+}
+
+/* ---- dispatch ------------------------------------------------------------------------------ */
+
+void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_type type,
+                         struct kolo__frame_reader *payload)
+{
+    struct kolo__rendezvous *server = connection->server;
+    if ((type == KOLO__FRAME_JOIN) != (connection->phase == WANT_JOIN)) {
+        kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a message came out of turn");
+        return;
+    }
+    switch (type) {
+    case KOLO__FRAME_JOIN:
+        on_join(connection, payload);
+        break;
+    case KOLO__FRAME_EXCHANGE:
+        on_exchange(connection, payload);
+        break;
+    case KOLO__FRAME_BYE:
+        server->members[connection->rank].left = true;
+        break;
+    case KOLO__FRAME_FAULT:
+        on_fault(connection, payload);
+        break;
+    case KOLO__FRAME_STUCK:
+        on_stuck(connection, payload);
+        break;
+    case KOLO__FRAME_ABSENT:
+        on_absent(connection);
+        break;
+    default:
+        kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a message of an unknown type came");
+    }
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inside of the rendezvous server, shared by its two halves and by nobody else:
+ *
+ *   rendezvous.c        connections: bytes in and out, proof of the token, strangers
+ *   rendezvous_world.c  members: the world forming, exchanges, losses, faults
+ */
+#ifndef KOLO_RUNTIME_RENDEZVOUS_WORLD_H
+#define KOLO_RUNTIME_RENDEZVOUS_WORLD_H
+
+#include "base/auth.h"
+#include "runtime/frame.h"
+#include "runtime/rendezvous.h"
+#include "runtime/verdict.h"
+
+enum kolo__phase { WANT_HELLO, WANT_PROOF, WANT_JOIN, MEMBER };
+
+struct kolo__connection {
+    struct kolo__connection *next;
+    struct kolo__rendezvous *server;
+    int fd;
+    enum kolo__phase phase;
+    bool closing;         /* freed at the end of the step, once everything is sent or cannot be */
+    uint64_t deadline_ns; /* of strangers */
+    struct kolo__auth auth;
+    unsigned char *in;
+    size_t in_bytes, in_capacity;
+    struct kolo__frame_writer out;
+    size_t out_sent;
+    uint32_t rank; /* of members */
+};
+
+struct kolo__member {
+    struct kolo__connection *connection; /* NULL: not joined, or gone */
+    bool joined, left, ended;
+    uint64_t
+        lost_at_ns; /* 0, or when the loss of this rank is spread unless a better reason comes */
+    char lost_why[480];
+    int blamed_by; /* who noticed, -1: the server itself */
+    uint32_t pid;
+    char host[64];
+    unsigned char *blob; /* from JOIN, then of the exchange under way */
+    size_t blob_bytes;
+    bool exchanging;
+    uint32_t exchange_tag;
+    struct kolo__verdict_report report;
+};
+
+struct kolo__rendezvous {
+    int listen_fd, epoll_fd;
+    char address[80], job[128], *token;
+    uint32_t size, joined;
+    bool formed;
+    struct kolo__member *members;
+    struct kolo__connection *connections;
+    struct {
+        bool set;
+        kolo_status status;
+        int rank;
+        char text[640];
+    } fault;
+};
+
+/* ---- connections (rendezvous.c) ------------------------------------------------------------- */
+
+/* Sends what is in connection->out, now or when there is room. */
+void kolo__connection_flush(struct kolo__connection *connection);
+/* Says why, and ends the connection. */
+void kolo__connection_refuse(struct kolo__connection *connection, kolo_status status,
+                             const char *text);
+
+/* ---- members (rendezvous_world.c) ----------------------------------------------------------- */
+
+/* A whole message of a connection that has proved the token. */
+void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_type type,
+                         struct kolo__frame_reader *payload);
+/* A member's connection ended. */
+void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank);
+/* Spreads the losses whose grace is over. */
+void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A repeated call allocates nothing: this program's own malloc counts, in every rank. (Under a sanitizer, which has
+ * its own malloc, there is nothing to count.)
+ */
+#include "world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+static atomic_ulong allocations;
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
+/* glibc's own, under their other names. */
+void *__libc_malloc(size_t bytes);
+void *__libc_calloc(size_t count, size_t bytes);
+void *__libc_realloc(void *memory, size_t bytes);
+
+void *malloc(size_t bytes)
+{
+    atomic_fetch_add(&allocations, 1);
+    return __libc_malloc(bytes);
+}
+
+void *calloc(size_t count, size_t bytes)
+{
+    atomic_fetch_add(&allocations, 1);
+    return __libc_calloc(count, bytes);
+}
+
+void *realloc(void *memory, size_t bytes)
+{
+    atomic_fetch_add(&allocations, 1);
+    return __libc_realloc(memory, bytes);
+}
+enum { COUNTING = 1 };
+#else
+enum { COUNTING = 0 };
+#endif
+
+static float send_data[4 * 30000], recv_data[4 * 30000];
+
+static int all_operations(kolo_comm *comm, size_t count)
+{
+    kolo_request *requests[2];
+    int rank = kolo_comm_rank(comm), size = kolo_comm_size(comm);
+    CHECK(kolo_allreduce(comm, send_data, recv_data, count, KOLO_FP32, KOLO_SUM, NULL) == 0);
+    CHECK(kolo_allreduce(comm, send_data, send_data, count, KOLO_BF16, KOLO_AVERAGE, NULL) == 0);
+    CHECK(kolo_reduce_scatter(comm, send_data, recv_data, count, KOLO_FP32, KOLO_MAX, NULL) == 0);
+    CHECK(kolo_allgather(comm, send_data, recv_data, count, KOLO_FP32, NULL) == 0);
+    CHECK(kolo_broadcast(comm, send_data, count, KOLO_FP32, 1, NULL) == 0);
+    CHECK(kolo_reduce(comm, send_data, recv_data, count, KOLO_FP32, KOLO_SUM, 2, NULL) == 0);
+    CHECK(kolo_alltoall(comm, send_data, recv_data, count, KOLO_FP32, NULL) == 0);
+    CHECK(kolo_barrier(comm) == 0);
+    CHECK(kolo_send_start(comm, send_data, count, KOLO_FP32, (rank + 1) % size, &requests[0]) == 0);
+    CHECK(kolo_recv_start(comm, recv_data, count, KOLO_FP32, (rank + size - 1) % size,
+                          &requests[1]) == 0);
+    CHECK(kolo_wait(&requests[0], -1) == 0 && kolo_wait(&requests[1], -1) == 0);
+    return 0;
+}
+
+static int repeat_without_allocating(void)
+{
+    static const size_t counts[] = {0, 1, 100, 30000};
+    kolo_context *context;
+    CHECK(kolo_init(NULL, &context) == KOLO_OK);
+    kolo_comm *comm = kolo_world(context);
+    for (size_t c = 0; c < 4; c++)
+        for (int i = 0; i < 2; i++) /* twice: connections and free lists fill */
+            CHECK(all_operations(comm, counts[c]) == 0);
+    unsigned long before = atomic_load(&allocations);
+    CHECK(!COUNTING || before > 0);
+    for (int i = 0; i < 20; i++)
+        for (size_t c = 0; c < 4; c++)
+            CHECK(all_operations(comm, counts[c]) == 0);
+    CHECK(atomic_load(&allocations) == before);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+static void test_repeated_calls(void **state)
+{
+    (void)state;
+    static const char *const environments[][2] = {
+        {"KOLO_TRANSPORT=shm", NULL}, {"KOLO_TRANSPORT=tcp", NULL}, {"KOLO_ALGORITHM=ring", NULL}};
+    for (size_t i = 0; i < 3; i++) {
+        struct world_result result = world_run(4, environments[i], repeat_without_allocating);
+        world_assert_all_passed(&result, 4);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_repeated_calls)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

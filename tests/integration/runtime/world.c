@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "world.h"
+
+#include "base/auth.h"
+#include "base/clock.h"
+#include "runtime/rendezvous.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+void world_complain(const char *file, int line, const char *condition)
+{
+    fprintf(stderr, "rank %s: %s:%d: not true: %s (last error: %s)\n", getenv("KOLO_RANK"), file,
+            line, condition, kolo_error_text());
+}
+
+static void set_number(const char *name, int value)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%d", value);
+    setenv(name, text, 1);
+}
+
+static _Noreturn void become_rank(int rank, int ranks, const char *rendezvous, const char *token,
+                                  const char *const *environment, int (*rank_main)(void))
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    set_number("KOLO_RANK", rank);
+    set_number("KOLO_WORLD_SIZE", ranks);
+    setenv("KOLO_RENDEZVOUS", rendezvous, 1);
+    setenv("KOLO_TOKEN", token, 1);
+    setenv("KOLO_JOB", token, 1);
+    for (; environment != NULL && *environment != NULL; environment++)
+        putenv((char *)(uintptr_t)*environment);
+    int failed = rank_main();
+    fflush(NULL);
+    _exit(failed);
+}
+
+static const char *ending(int status, char *text, size_t bytes)
+{
+    if (WIFSIGNALED(status))
+        snprintf(text, bytes, "was killed by signal %d", WTERMSIG(status));
+    else
+        snprintf(text, bytes, "exited with code %d", WEXITSTATUS(status));
+    return text;
+}
+
+struct world_result world_run(int ranks, const char *const *environment, int (*rank_main)(void))
+{
+    struct world_result result;
+    struct kolo__rendezvous *server;
+    char token[33];
+    pid_t pids[WORLD_RANKS_MAX];
+    memset(&result, 0, sizeof result);
+    assert_int_equal(kolo__random_token(token, 16), KOLO_OK);
+    struct kolo__rendezvous_options options = {
+        .host = "127.0.0.1", .job = token, .token = token, .world_size = (uint32_t)ranks};
+    assert_int_equal(kolo__rendezvous_create(&options, &server), KOLO_OK);
+
+    uint64_t start = kolo__now_ns(&kolo__real_clock);
+    for (int r = 0; r < ranks; r++) {
+        pids[r] = fork();
+        assert_true(pids[r] >= 0);
+        if (pids[r] == 0)
+            become_rank(r, ranks, kolo__rendezvous_address(server), token, environment, rank_main);
+    }
+    for (int left = ranks; left > 0;) {
+        struct pollfd ready = {.fd = kolo__rendezvous_fd(server), .events = POLLIN};
+        poll(&ready, 1, 10);
+        kolo__rendezvous_step(server);
+        double elapsed = (double)(kolo__now_ns(&kolo__real_clock) - start) / 1e9;
+        for (int r = 0; r < ranks; r++) {
+            char text[64];
+            if (pids[r] == 0)
+                continue;
+            if (elapsed > WORLD_TIMEOUT_S)
+                kill(pids[r], SIGKILL);
+            if (waitpid(pids[r], &result.status[r], WNOHANG) != pids[r])
+                continue;
+            result.seconds[r] = elapsed;
+            pids[r] = 0;
+            left--;
+            kolo__rendezvous_rank_ended(server, (uint32_t)r, result.status[r] == 0,
+                                        ending(result.status[r], text, sizeof text));
+        }
+    }
+    kolo__rendezvous_free(server);
+    return result;
+}
+
+void world_assert_all_passed(const struct world_result *result, int ranks)
+{
+    for (int r = 0; r < ranks; r++)
+        if (result->status[r] != 0)
+            fail_msg("rank %d ended with status 0x%x", r, (unsigned)result->status[r]);
+}
