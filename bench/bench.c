@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bench/bench.h"
+
+#include "bench/check.h"
+#include "bench/launch.h"
+#include "bench/report.h"
+
+#include <inttypes.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_WRONG = 1, EXIT_ARGUMENTS = 64, EXIT_WORLD = 65, EXIT_PEER_LOST = 76 };
+
+/* Says what failed and gives the exit code for it. */
+static int report_error(const char *what, kolo_status status)
+{
+    fprintf(stderr, "kolo bench: %s: %s: %s\n", what, kolo_status_name(status), kolo_error_text());
+    switch (status) {
+    case KOLO_ERR_PEER_LOST:
+        return EXIT_PEER_LOST;
+    case KOLO_ERR_CONFIG:
+        return EXIT_ARGUMENTS;
+    case KOLO_ERR_WORLD:
+        return EXIT_WORLD;
+    default:
+        return 1;
+    }
+}
+
+/* ---- where it is measured -------------------------------------------------------------------- */
+
+/* CPUs that this process may run on; 0: unknown. */
+static int allowed_cpus(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+}
+
+static kolo_status make_setting(const struct bench_options *options, kolo_comm *comm,
+                                struct bench_setting *setting)
+{
+    const char *transport = options->transport;
+    if (transport == NULL)
+        transport = getenv("KOLO_TRANSPORT");
+    int cpus = allowed_cpus();
+    *setting = (struct bench_setting){
+        .collective = options->collective,
+        .format = options->format,
+        .transport = transport != NULL && *transport != '\0' ? transport : "auto",
+        .ranks = kolo_comm_size(comm),
+        .rewrite = options->rewrite,
+        .use_malloc = options->use_malloc,
+        .check = options->check,
+    };
+    int32_t largest[] = {cpus, -cpus, (int32_t)sysconf(_SC_NPROCESSORS_ONLN)};
+    int32_t hosts = kolo_comm_local_rank(comm) == 0;
+    kolo_status status = kolo_allreduce(comm, largest, largest, 3, KOLO_INT32, KOLO_MAX, NULL);
+    if (status == KOLO_OK)
+        status = kolo_allreduce(comm, &hosts, &hosts, 1, KOLO_INT32, KOLO_SUM, NULL);
+    setting->cpus_max = largest[0];
+    setting->cpus_min = -largest[1];
+    setting->cpus = largest[2];
+    setting->hosts = hosts;
+    return status;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static kolo_status allocate(const struct bench_options *options, kolo_context *context,
+                            size_t bytes, void **memory)
+{
+    if (!options->use_malloc)
+        return kolo_alloc(context, bytes, memory);
+    *memory = malloc(bytes);
+    if (*memory == NULL) {
+        fprintf(stderr, "kolo bench: no %zu bytes of memory: choose a smaller --max\n", bytes);
+        return KOLO_ERR_MEMORY;
+    }
+    return KOLO_OK;
+}
+
+static void release(const struct bench_options *options, kolo_context *context, void *memory)
+{
+    if (options->use_malloc)
+        free(memory);
+    else if (memory != NULL)
+        kolo_free(context, memory);
+}
+
+static kolo_status allocate_job(kolo_context *context, struct bench_job *job)
+{
+    const struct bench_options *options = job->options;
+    /* Sizes are rounded up to one element per slice. */
+    size_t smallest = (size_t)job->ranks * sizeof(uint64_t);
+    size_t bytes = options->max_bytes > smallest ? options->max_bytes : smallest;
+    job->samples = calloc(bench_samples_max(options), sizeof *job->samples);
+    if (job->samples == NULL)
+        return KOLO_ERR_MEMORY;
+    kolo_status status = allocate(options, context, bytes, &job->first);
+    if (status == KOLO_OK && !options->in_place &&
+        options->collective->in_place != BENCH_ALWAYS_IN_PLACE)
+        status = allocate(options, context, bytes, &job->second);
+    if (status != KOLO_OK)
+        return status;
+    /* Touched here, so that no operation pays for the first touch. */
+    memset(job->first, 0, bytes);
+    if (job->second != NULL)
+        memset(job->second, 0, bytes);
+    return KOLO_OK;
+}
+
+static void release_job(kolo_context *context, struct bench_job *job)
+{
+    release(job->options, context, job->first);
+    release(job->options, context, job->second);
+    free(job->samples);
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+/* The rows of one dtype and op: every size once, also when several are rounded up to it. */
+static kolo_status measure_sizes(const struct bench_job *job, const struct bench_setting *setting,
+                                 kolo_dtype dtype, int op, size_t *rows, uint64_t *wrong)
+{
+    const struct bench_options *options = job->options;
+    size_t last = SIZE_MAX;
+    for (size_t bytes = options->min_bytes; bytes != 0; bytes = bench_next_bytes(options, bytes)) {
+        size_t count = bench_collective_count(options->collective, bytes, dtype, job->ranks);
+        if (count == last)
+            continue;
+        last = count;
+        struct bench_row row;
+        kolo_status status = bench_measure(job, bytes, dtype, op, &row);
+        if (status != KOLO_OK)
+            return status;
+        if (job->rank == 0)
+            bench_report_row(setting, &row, *rows == 0, stdout);
+        *wrong += row.wrong;
+        ++*rows;
+    }
+    return KOLO_OK;
+}
+
+static kolo_status measure_all(const struct bench_job *job, const struct bench_setting *setting,
+                               size_t *rows, uint64_t *wrong)
+{
+    const struct bench_options *options = job->options;
+    int first_dtype = options->dtype == BENCH_ALL ? 0 : options->dtype;
+    int last_dtype = options->dtype == BENCH_ALL ? KOLO_DTYPE_COUNT - 1 : options->dtype;
+    int first_op = options->op == BENCH_ALL ? 0 : options->op;
+    int last_op = options->op == BENCH_ALL ? KOLO_OP_COUNT - 1 : options->op;
+    for (int dtype = first_dtype; dtype <= last_dtype; dtype++)
+        for (int op = first_op; op <= last_op; op++) {
+            if (op != BENCH_MOVE && !bench_is_defined((kolo_dtype)dtype, (kolo_op)op))
+                continue;
+            kolo_status status = measure_sizes(job, setting, (kolo_dtype)dtype, op, rows, wrong);
+            if (status != KOLO_OK)
+                return status;
+        }
+    return KOLO_OK;
+}
+
+static int run_job(const struct bench_options *options, kolo_context *context)
+{
+    struct bench_job job = {.options = options, .comm = kolo_world(context)};
+    job.rank = kolo_comm_rank(job.comm);
+    job.ranks = kolo_comm_size(job.comm);
+    struct bench_setting setting;
+    size_t rows = 0;
+    uint64_t wrong = 0;
+    kolo_status status = make_setting(options, job.comm, &setting);
+    if (status == KOLO_OK)
+        status = allocate_job(context, &job);
+    if (status == KOLO_OK) {
+        if (job.rank == 0)
+            bench_report_begin(&setting, stdout);
+        status = measure_all(&job, &setting, &rows, &wrong);
+        if (job.rank == 0)
+            bench_report_end(&setting, wrong, status == KOLO_OK, stdout);
+    }
+    int code = status == KOLO_OK ? 0 : report_error(options->collective->name, status);
+    release_job(context, &job);
+    if (status == KOLO_OK && wrong > 0) {
+        if (job.rank == 0)
+            fprintf(stderr, "kolo bench: %" PRIu64 " wrong elements\n", wrong);
+        code = EXIT_WRONG;
+    }
+    if (ferror(stdout)) {
+        perror("kolo bench: standard output");
+        code = 1;
+    }
+    return code;
+}
+
+/* The number of ranks is the launcher's; -n may only repeat it. */
+static int check_ranks(const struct bench_options *options, kolo_comm *world)
+{
+    int size = kolo_comm_size(world);
+    if (options->ranks == 0 || options->ranks == size)
+        return 0;
+    const char *variable = bench_launcher_variable();
+    if (kolo_comm_rank(world) == 0)
+        fprintf(stderr,
+                "kolo bench: -n %d, but the launcher (%s is set) started %d: leave out -n\n",
+                options->ranks, variable != NULL ? variable : "unknown", size);
+    return EXIT_ARGUMENTS;
+}
+
+int kolo_bench_main(int argc, char **argv)
+{
+    static char name[] = "kolo bench"; /* what messages begin with */
+    struct bench_options options;
+    argv[0] = name;
+    bench_parse_options(argc, argv, &options);
+    if (options.ranks > 1 && !options.launched && bench_launcher_variable() == NULL)
+        return bench_launch(options.ranks, argc, argv);
+
+    kolo_init_options init = {.size = sizeof init, .transport = options.transport};
+    kolo_context *context;
+    kolo_status status = kolo_init(&init, &context);
+    if (status != KOLO_OK)
+        return report_error("cannot join the world", status);
+    int code = check_ranks(&options, kolo_world(context));
+    if (code == 0)
+        code = run_job(&options, context);
+    status = kolo_finalize(context);
+    if (status != KOLO_OK && code == 0)
+        code = report_error("cannot leave the world", status);
+    return code;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `kolo bench`: how fast a collective is, and whether its results are right.
+ *
+ * Sees the library only through <kolo/kolo.h>, like any program of a user, so that it measures what
+ * users get.
+ */
+#ifndef KOLO_BENCH_BENCH_H
+#define KOLO_BENCH_BENCH_H
+
+/* argv[0] is whatever the caller likes ("bench"); then come the arguments after `kolo bench`.
+ * Returns the exit code of the process (kolo bench --help lists them). With -n and no launcher
+ * around it does not return: the process becomes `kolo run`. */
+int kolo_bench_main(int argc, char **argv);
+
+#endif
