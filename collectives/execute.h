@@ -3,18 +3,19 @@
  * Runs a schedule over a transport, in pipelined segments.
  *
  * A program is a schedule made ready: dependencies between steps found once, staging and posts
- * allocated. A run is one execution of it. kolo__run_progress is a resumable state machine: it never blocks, owns no thread,
- * reads no clock and allocates nothing, so that a waiting caller, a progress thread and the
- * simulator drive the same code.
+ * allocated. A run is one execution of it. kolo__run_progress is a resumable state machine: it
+ * never blocks, owns no thread, reads no clock and allocates nothing, so that a waiting caller, a
+ * progress thread and the simulator drive the same code.
  *
- * How it overlaps. Every step has a watermark: elements [0, done) are finished. At most KOLO__EXECUTE_WINDOW
- * steps, from the oldest unfinished one on, are in flight. A segment [a, b) of a step may begin when every earlier
- * step in the window that touches the same memory (and one of the two writes) has passed it:
+ * How it overlaps. Every step has a watermark: elements [0, done) are finished. At most
+ * KOLO__EXECUTE_WINDOW steps, from the oldest unfinished one on, are in flight. A segment [a, b) of
+ * a step may begin when every earlier step in the window that touches the same memory (and one of
+ * the two writes) has passed it:
  *
  *     done(earlier) >= min(count(earlier), b + shift)
  *
- * with shift the distance between the two ranges. The ring's "send what arrived in the last step" thus
- * streams segment by segment through all ranks, and so does a tree.
+ * with shift the distance between the two ranges. The ring's "send what arrived in the last step"
+ * thus streams segment by segment through all ranks, and so does a tree.
  */
 #ifndef KOLO_COLLECTIVES_EXECUTE_H
 #define KOLO_COLLECTIVES_EXECUTE_H
@@ -27,9 +28,10 @@ struct kolo__program; /* immutable shape plus preallocated state of one run at a
 
 struct kolo__program_options {
     kolo_dtype dtype;
-    kolo_op op;            /* ignored by collectives that do not reduce */
-    size_t segment_bytes;  /* the same on every rank; messages of a step are at most this long; rounded down to whole elements, at least one */
-    uint32_t depth;        /* segments in flight per step, at least 1 */
+    kolo_op op;           /* ignored by collectives that do not reduce */
+    size_t segment_bytes; /* the same on every rank; messages of a step are at most this long;
+                             rounded down to whole elements, at least one */
+    uint32_t depth;       /* segments in flight per step, at least 1 */
 };
 
 /* Takes over the schedule (moved: *schedule is emptied, also on failure). */
@@ -53,17 +55,21 @@ struct kolo__run_arguments {
     struct kolo__mapping *mapping;
 };
 
-/* Starts a run; nothing is sent before the first progress. At most one run of a program at a time (asserted). */
+/* Starts a run; nothing is sent before the first progress. At most one run of a program at a time
+ * (asserted). */
 void kolo__run_begin(struct kolo__program *program, const struct kolo__run_arguments *arguments);
 
 /* The caller drives the transport: this looks at posts and makes new ones, but never calls the
  * transport's progress.
  * KOLO_OK: finished, every post has completed. KOLO_AGAIN: call again after something moved.
- * Otherwise the fault, given in program order by whoever detected it (text in *fault). After an error, posts may still be
- * owned by the transport: close it before kolo__program_free. *moved (may be NULL) is set true when a step advanced. */
-kolo_status kolo__run_progress(struct kolo__program *program, bool *moved, struct kolo__fault *fault);
+ * Otherwise the fault, given in program order by whoever detected it (text in *fault). After an
+ * error, posts may still be owned by the transport: close it before kolo__program_free. *moved (may
+ * be NULL) is set true when a step advanced. */
+kolo_status kolo__run_progress(struct kolo__program *program, bool *moved,
+                               struct kolo__fault *fault);
 
-/* What the run waits for, in words: "receive from rank 3 (step 12 of 14, 65536 of 131072 elements)". */
+/* What the run waits for, in words: "receive from rank 3 (step 12 of 14, 65536 of 131072
+ * elements)". */
 const char *kolo__run_state(const struct kolo__program *program, char *text, size_t bytes);
 /* The communicator rank the oldest unfinished step waits for, -1 when none. */
 int kolo__run_waiting_for(const struct kolo__program *program);

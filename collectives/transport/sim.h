@@ -54,12 +54,16 @@ bool kolo__sim_lost(const struct kolo__sim *sim, uint32_t rank);
 /* A number that depends on all that happened so far: equal for equal runs. */
 uint64_t kolo__sim_trace(const struct kolo__sim *sim);
 
-/* Runs one begun program of every rank to its end, ranks in random order. programs[r] NULL: rank r
- * does nothing. The first fault of a rank reaches the others through ops->fail some time later, as
- * the control plane would do it. statuses[r] and faults[r] (size entries each) say how each rank
- * ended; a lost rank's is KOLO_AGAIN. KOLO_ERR_TIMEOUT: at deadline_ns (virtual) some ranks were
- * not done; text then has the state of every one. */
-kolo_status kolo__sim_drive(struct kolo__sim *sim, struct kolo__program *const *programs,
+/* The rank's next begun program, or NULL when it has no more. */
+typedef struct kolo__program *kolo__sim_next(void *self, uint32_t rank);
+
+/* Runs the programs of every rank, one after the other, to their end, ranks in random order: one
+ * rank may be in its third program while another is still in its second. The first fault of a rank
+ * reaches the others through ops->fail some time later, as the control plane would do it.
+ * statuses[r] and faults[r] (size entries each) say how each rank ended; a lost rank's is
+ * KOLO_AGAIN. KOLO_ERR_TIMEOUT: at deadline_ns (virtual) some ranks were not done; text then has
+ * the state of every one. */
+kolo_status kolo__sim_drive(struct kolo__sim *sim, kolo__sim_next *next, void *self,
                             uint64_t deadline_ns, kolo_status *statuses, struct kolo__fault *faults,
                             char *text, size_t text_bytes);
 

@@ -8,25 +8,22 @@
 
 #include <stdio.h>
 
-static bool all_ended(const struct kolo__sim *sim, struct kolo__program *const *programs,
-                      const kolo_status *statuses)
+static bool all_ended(const struct kolo__sim *sim, const kolo_status *statuses)
 {
     for (uint32_t r = 0; r < sim->options.size; r++)
-        if (programs[r] != NULL && statuses[r] == KOLO_AGAIN && !kolo__sim_lost(sim, r))
+        if (statuses[r] == KOLO_AGAIN && !kolo__sim_lost(sim, r))
             return false;
     return true;
 }
 
-static void describe(const struct kolo__sim *sim, struct kolo__program *const *programs,
-                     const kolo_status *statuses, char *text, size_t bytes)
+static void describe(const struct kolo__sim *sim, const kolo_status *statuses, char *text,
+                     size_t bytes)
 {
     size_t used = 0;
     for (uint32_t r = 0; r < sim->options.size && used < bytes; r++) {
         char state[160];
-        if (programs[r] == NULL)
-            continue;
         const char *what = statuses[r] == KOLO_AGAIN
-                               ? kolo__run_state(programs[r], state, sizeof(state))
+                               ? kolo__run_state(sim->ranks[r].program, state, sizeof(state))
                                : kolo_status_name(statuses[r]);
         int n =
             snprintf(text + used, bytes - used, "%srank %u: %s", used == 0 ? "" : "; ", r, what);
@@ -34,19 +31,22 @@ static void describe(const struct kolo__sim *sim, struct kolo__program *const *p
     }
 }
 
-/* A rank's turn. Returns true when it has just failed. */
-static bool advance_rank(struct kolo__sim *sim, struct kolo__program *program, uint32_t r,
+/* A rank's turn; it goes on to its next program at once. */
+static void advance_rank(struct kolo__sim_rank *rank, kolo__sim_next *next, void *self,
                          kolo_status *status, struct kolo__fault *fault)
 {
-    struct kolo__transport *transport = &sim->ranks[r].transport;
-    transport->ops->progress(transport);
+    rank->transport.ops->progress(&rank->transport);
     if (*status != KOLO_AGAIN)
-        return false;
-    *status = kolo__run_progress(program, NULL, fault);
-    return *status != KOLO_AGAIN && *status != KOLO_OK;
+        return;
+    *status = kolo__run_progress(rank->program, NULL, fault);
+    if (*status != KOLO_OK)
+        return;
+    rank->program = next(self, rank->transport.rank);
+    if (rank->program != NULL)
+        *status = KOLO_AGAIN;
 }
 
-kolo_status kolo__sim_drive(struct kolo__sim *sim, struct kolo__program *const *programs,
+kolo_status kolo__sim_drive(struct kolo__sim *sim, kolo__sim_next *next, void *self,
                             uint64_t deadline_ns, kolo_status *statuses, struct kolo__fault *faults,
                             char *text, size_t text_bytes)
 {
@@ -54,20 +54,21 @@ kolo_status kolo__sim_drive(struct kolo__sim *sim, struct kolo__program *const *
     const struct kolo__fault *first = NULL;
     uint64_t told_ns = 0; /* when everybody knows of the first fault */
     for (uint32_t r = 0; r < size; r++) {
-        statuses[r] = programs[r] == NULL ? KOLO_OK : KOLO_AGAIN;
+        sim->ranks[r].program = next(self, r);
+        statuses[r] = sim->ranks[r].program == NULL ? KOLO_OK : KOLO_AGAIN;
         faults[r] = (struct kolo__fault){.peer = -1};
     }
-    while (!all_ended(sim, programs, statuses)) {
+    while (!all_ended(sim, statuses)) {
         if (sim->now_ns >= deadline_ns) {
-            describe(sim, programs, statuses, text, text_bytes);
+            describe(sim, statuses, text, text_bytes);
             return KOLO_ERR_TIMEOUT;
         }
         for (uint32_t turn = 0; turn < size; turn++) {
             uint32_t r = (uint32_t)kolo__random_below(&sim->random, size);
-            if (kolo__sim_lost(sim, r) || programs[r] == NULL)
+            if (kolo__sim_lost(sim, r))
                 continue;
-            bool failed = advance_rank(sim, programs[r], r, &statuses[r], &faults[r]);
-            if (failed && first == NULL) {
+            advance_rank(&sim->ranks[r], next, self, &statuses[r], &faults[r]);
+            if (first == NULL && faults[r].status != KOLO_OK) {
                 first = &faults[r];
                 told_ns = kolo__sim_later(sim);
             }

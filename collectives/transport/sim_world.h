@@ -44,7 +44,8 @@ struct kolo__sim_rank {
     struct kolo__mapping mapping;
     struct kolo__sim *sim;
     bool open;
-    uint64_t learns_ns; /* when this rank learns of the lost one */
+    uint64_t learns_ns;            /* when this rank learns of the lost one */
+    struct kolo__program *program; /* that it runs now */
     /* Mapped memory. */
     struct kolo__exposure exposure;
     uint64_t arrivals;

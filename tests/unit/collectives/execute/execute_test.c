@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The executor runs every algorithm to the right result, whatever the network does. */
+#include "fleet.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static const uint32_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 16};
+enum { SIZES = sizeof(sizes) / sizeof(sizes[0]), SEEDS = 12 };
+
+static void run_right(const struct fleet_options *options)
+{
+    struct fleet fleet;
+    char what[400];
+    fleet_open(&fleet, options);
+    if (fleet_drive(&fleet) != KOLO_OK)
+        fail_msg("%s: stalled: %s", fleet_describe(options, what, sizeof(what)), fleet.text);
+    fleet_check(&fleet);
+    fleet_close(&fleet);
+}
+
+static void test_every_algorithm(void **state)
+{
+    (void)state;
+    size_t runs = 0;
+    for (size_t a = 0; kolo__algorithms[a] != NULL; a++) {
+        for (unsigned c = 0; c < KOLO__POINT_TO_POINT; c++) {
+            for (uint64_t i = 0; i < SIZES * SEEDS; i++) {
+                struct fleet_options options;
+                uint64_t seed = a * 100000 + c * 10000 + i;
+                if (!fleet_draw(kolo__algorithms[a], (enum kolo__collective)c, sizes[i % SIZES],
+                                seed, &options))
+                    continue;
+                run_right(&options);
+                runs++;
+            }
+        }
+    }
+    print_message("%zu fleets\n", runs);
+    assert_true(runs > 100);
+}
+
+/* More steps than the window holds, and more segments than posts. */
+static void test_long_schedules(void **state)
+{
+    (void)state;
+    for (size_t a = 0; kolo__algorithms[a] != NULL; a++) {
+        for (uint32_t depth = 1; depth <= 4; depth += 3) {
+            struct fleet_options options;
+            fleet_draw(kolo__algorithms[a], KOLO__ALLREDUCE, 16, 1, &options);
+            options.dtype = KOLO_INT32;
+            options.op = KOLO_SUM;
+            options.rough = false;
+            options.problem.prescale = false;
+            options.problem.count = 20011;
+            options.problem.window_count = 4096;
+            options.segment_bytes = 400;
+            options.depth = depth;
+            options.repeat = 1;
+            if (kolo__algorithms[a]->accepts(&options.problem))
+                run_right(&options);
+        }
+    }
+}
+
+static void test_same_seed_same_run(void **state)
+{
+    (void)state;
+    uint64_t traces[3];
+    const uint64_t seeds[3] = {7, 7, 8};
+    for (int i = 0; i < 3; i++) {
+        struct fleet_options options;
+        struct fleet fleet;
+        fleet_draw(kolo__algorithm_find("ring"), KOLO__ALLREDUCE, 5, 77, &options);
+        options.sim.seed = seeds[i];
+        options.problem.count = 500;
+        fleet_open(&fleet, &options);
+        assert_int_equal(fleet_drive(&fleet), KOLO_OK);
+        traces[i] = fleet.trace;
+        fleet_close(&fleet);
+    }
+    assert_true(traces[0] == traces[1]);
+    assert_true(traces[0] != traces[2]);
+}
+
+/* ---- schedules by hand ----------------------------------------------------------------------- */
+
+/* A chain 0 -> 1 -> 2: the middle rank forwards what it has before it has everything. */
+static void test_streams_through(void **state)
+{
+    (void)state;
+    enum { COUNT = 200 };
+    const struct kolo__sim_options sim_options = {.size = 3,
+                                                  .seed = 1,
+                                                  .delay_ns = 10,
+                                                  .lost_ns = KOLO__SIM_NEVER,
+                                                  .garbled = KOLO__SIM_NEVER};
+    const struct kolo__program_options options = {
+        .dtype = KOLO_INT32, .op = KOLO_SUM, .segment_bytes = 40, .depth = 2};
+    struct kolo__sim *sim;
+    struct kolo__program *programs[3];
+    int32_t buffers[3][COUNT];
+    assert_int_equal(kolo__sim_create(&sim_options, &sim), KOLO_OK);
+    for (uint32_t r = 0; r < 3; r++) {
+        struct kolo__problem problem = {
+            .collective = KOLO__BROADCAST, .rank = r, .size = 3, .count = COUNT, .in_place = true};
+        struct kolo__schedule schedule;
+        kolo__schedule_init(&schedule, &problem, "chain");
+        if (r > 0)
+            kolo__schedule_recv(&schedule, r - 1, kolo__place_of(r, KOLO__OUTPUT, 0), COUNT);
+        if (r < 2)
+            kolo__schedule_send(&schedule, r + 1, kolo__place_of(r, KOLO__OUTPUT, 0), COUNT);
+        assert_int_equal(kolo__program_create(&schedule, &options, &programs[r]), KOLO_OK);
+        for (int i = 0; i < COUNT; i++)
+            buffers[r][i] = r == 0 ? i : -1;
+        struct kolo__run_arguments arguments = {.input = buffers[r],
+                                                .output = buffers[r],
+                                                .signature = {.sequence = 1},
+                                                .transport = kolo__sim_transport(sim, r)};
+        kolo__run_begin(programs[r], &arguments);
+    }
+
+    kolo_status statuses[3] = {KOLO_AGAIN, KOLO_AGAIN, KOLO_AGAIN};
+    bool overlapped = false;
+    for (int i = 0; i < 100000 && (statuses[1] == KOLO_AGAIN || statuses[2] == KOLO_AGAIN); i++) {
+        for (uint32_t r = 0; r < 3; r++) {
+            struct kolo__transport *transport = kolo__sim_transport(sim, r);
+            struct kolo__fault fault;
+            transport->ops->progress(transport);
+            if (statuses[r] == KOLO_AGAIN)
+                statuses[r] = kolo__run_progress(programs[r], NULL, &fault);
+        }
+        kolo__sim_step(sim);
+        overlapped = overlapped || (buffers[2][9] == 9 && buffers[1][COUNT - 1] == -1);
+        for (int k = 1; k < COUNT; k++)
+            assert_true(buffers[2][k] == -1 || buffers[2][k - 1] == k - 1);
+    }
+    assert_true(overlapped);
+    assert_int_equal(statuses[2], KOLO_OK);
+    assert_memory_equal(buffers[2], buffers[0], sizeof(buffers[0]));
+    for (uint32_t r = 0; r < 3; r++) {
+        kolo__sim_transport(sim, r)->ops->close(kolo__sim_transport(sim, r));
+        kolo__program_free(programs[r]);
+    }
+    kolo__sim_free(sim);
+}
+
+/* Local steps only: overlapping ranges must be passed in program order, a piece at a time. */
+static void test_local_order(void **state)
+{
+    (void)state;
+    const size_t count = 100003; /* several pieces */
+    struct kolo__problem problem = {.collective = KOLO__ALLREDUCE, .size = 1, .count = count};
+    const struct kolo__program_options options = {
+        .dtype = KOLO_FP64, .op = KOLO_SUM, .segment_bytes = 1, .depth = 1};
+    struct kolo__schedule s;
+    struct kolo__program *program;
+    double *input = malloc(count * sizeof(*input)), *output = malloc(count * sizeof(*output));
+    assert_non_null(input);
+    assert_non_null(output);
+    for (size_t i = 0; i < count; i++)
+        input[i] = (double)i;
+    kolo__schedule_init(&s, &problem, "local");
+    struct kolo__place in = kolo__place_of(0, KOLO__INPUT, 0);
+    struct kolo__place out = kolo__place_of(0, KOLO__OUTPUT, 0);
+    struct kolo__place scratch = kolo__place_of(0, KOLO__SCRATCH, 0);
+    const size_t half = count / 2;
+    kolo__schedule_copy(&s, in, scratch, count, 0);
+    kolo__schedule_copy(&s, kolo__place_of(0, KOLO__SCRATCH, half), out, half, 0);
+    /* Overwrites what the step before reads: out = in, moved by half. */
+    kolo__schedule_copy(&s, in, kolo__place_of(0, KOLO__SCRATCH, half), half, 0);
+    struct kolo__place sources[2] = {out, kolo__place_of(0, KOLO__SCRATCH, half)};
+    kolo__schedule_reduce(&s, sources, 2, out, half, KOLO__FINISH);
+    assert_int_equal(kolo__program_create(&s, &options, &program), KOLO_OK);
+    struct kolo__run_arguments arguments = {.input = input, .output = output};
+    for (int run = 0; run < 2; run++) {
+        struct kolo__fault fault;
+        kolo_status status = KOLO_AGAIN;
+        int calls = 0;
+        kolo__run_begin(program, &arguments);
+        for (; status == KOLO_AGAIN && calls < 10000; calls++)
+            status = kolo__run_progress(program, NULL, &fault);
+        assert_int_equal(status, KOLO_OK);
+        assert_true(calls > 2); /* it let others run in between */
+        for (size_t i = 0; i < half; i++)
+            assert_true(output[i] == (double)(i + half) + (double)i);
+    }
+    kolo__program_free(program);
+    free(input);
+    free(output);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_local_order),        cmocka_unit_test(test_streams_through),
+        cmocka_unit_test(test_same_seed_same_run), cmocka_unit_test(test_every_algorithm),
+        cmocka_unit_test(test_long_schedules),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
