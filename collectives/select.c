@@ -31,7 +31,7 @@ struct terms {
 
 static bool moves_twice(const struct terms *t)
 {
-    return t->collective == KOLO__ALLREDUCE;
+    return t->collective == KOLO__ALLREDUCE || t->collective == KOLO__REDUCE_TO_ROOT;
 }
 
 static double ring(const struct terms *t)
@@ -76,8 +76,6 @@ static double pairwise(const struct terms *t)
 {
     double share = (t->p - 1) / t->p * t->n, halves = moves_twice(t) ? 2 : 1;
     bool reduces = kolo__collective_reduces(t->collective);
-    if (t->collective == KOLO__REDUCE_TO_ROOT)
-        share = (t->p - 1) * t->n;
     return halves * ((1 + 0.4 * (t->p - 2)) * t->a + share * t->B) + (reduces ? t->n * t->G : 0);
 }
 
@@ -89,11 +87,6 @@ static double shm_one_shot(const struct terms *t)
 static double shm_direct(const struct terms *t)
 {
     return 2 * t->fence + 0.2e-6 * t->p + 3 * t->n * t->G;
-}
-
-static double dissemination(const struct terms *t)
-{
-    return t->h * t->a;
 }
 
 static const struct {
@@ -108,7 +101,6 @@ static const struct {
     {"tree", false, tree},
     {"two_level", false, two_level},
     {"pairwise", true, pairwise},
-    {"dissemination", true, dissemination},
     {"shm_one_shot", true, shm_one_shot},
     {"shm_direct", true, shm_direct},
 };

@@ -20,13 +20,14 @@
 
 static void allreduce(struct kolo__schedule *s);
 static void reduce_scatter(struct kolo__schedule *s);
+static void reduce(struct kolo__schedule *s);
 static void allgather(struct kolo__schedule *s);
 static void alltoall(struct kolo__schedule *s);
 
 static bool accepts(const struct kolo__problem *problem)
 {
     return problem->collective == KOLO__ALLREDUCE || problem->collective == KOLO__REDUCE_SCATTER ||
-           problem->collective == KOLO__ALLGATHER ||
+           problem->collective == KOLO__ALLGATHER || problem->collective == KOLO__REDUCE_TO_ROOT ||
            (problem->collective == KOLO__ALLTOALL && !problem->in_place);
 }
 
@@ -39,6 +40,8 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
         allreduce(s);
     else if (problem->collective == KOLO__REDUCE_SCATTER)
         reduce_scatter(s);
+    else if (problem->collective == KOLO__REDUCE_TO_ROOT)
+        reduce(s);
     else if (problem->collective == KOLO__ALLGATHER)
         allgather(s);
     else
@@ -118,6 +121,42 @@ static void reduce_scatter(struct kolo__schedule *s)
     }
     combine(s, kolo__here(s, mine.buffer, mine.offset + rank * count),
             kolo__here(s, KOLO__OUTPUT, 0), count);
+}
+
+/* As reduce_scatter of uneven slices; then the root collects them. SCRATCH of the others:
+ *
+ *     | messages: (size-1) own slices | result: own slice | scaled INPUT, when wanted |
+ */
+static void reduce(struct kolo__schedule *s)
+{
+    uint32_t rank = s->problem.rank, size = s->problem.size, root = s->problem.root;
+    size_t all = s->problem.count;
+    size_t own = kolo__slice_offset(all, size, rank),
+           own_count = kolo__slice_count(all, size, rank);
+    struct kolo__place mine = kolo__here(s, KOLO__INPUT, 0);
+    struct kolo__place result = rank == root ? kolo__here(s, KOLO__OUTPUT, own)
+                                             : kolo__here(s, KOLO__SCRATCH, (size - 1) * own_count);
+    if (s->problem.prescale) {
+        mine = kolo__here(s, KOLO__SCRATCH, size * own_count);
+        kolo__schedule_copy_input(s, 0, mine, all);
+    }
+    for (uint32_t k = 1; k < size; k++) {
+        uint32_t to = ahead(s, k);
+        size_t slice = mine.offset + kolo__slice_offset(all, size, to);
+        kolo__schedule_send(s, to, kolo__here(s, mine.buffer, slice),
+                            kolo__slice_count(all, size, to));
+        kolo__schedule_recv(s, behind(s, k), kolo__here(s, KOLO__SCRATCH, (k - 1) * own_count),
+                            own_count);
+    }
+    combine(s, kolo__here(s, mine.buffer, mine.offset + own), result, own_count);
+    if (rank != root)
+        kolo__schedule_send(s, root, result, own_count);
+    for (uint32_t k = 1; k < size && rank == root; k++) {
+        uint32_t peer = behind(s, k);
+        kolo__schedule_recv(s, peer,
+                            kolo__here(s, KOLO__OUTPUT, kolo__slice_offset(all, size, peer)),
+                            kolo__slice_count(all, size, peer));
+    }
 }
 
 static void allgather(struct kolo__schedule *s)
