@@ -91,7 +91,7 @@ static void copy_address(struct kolo__address *address, const struct addrinfo *e
 
 kolo_status kolo__address_parse(const char *text, struct kolo__address *address)
 {
-    char host[256], port[8];
+    char host[256], port[24];
     kolo_status status = kolo__split_host_port(text, host, sizeof host, port, sizeof port);
     if (status != KOLO_OK)
         return status;
@@ -106,7 +106,7 @@ kolo_status kolo__address_parse(const char *text, struct kolo__address *address)
 
 kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound)
 {
-    char port_text[8];
+    char port_text[16];
     snprintf(port_text, sizeof port_text, "%d", port);
     struct addrinfo *list;
     kolo_status status =
@@ -192,7 +192,7 @@ static kolo_status wait_for(int fd, short events, uint64_t deadline_ns)
 
 kolo_status kolo__connect(const char *host_port, uint64_t deadline_ns, int *fd)
 {
-    char host[256], port[8];
+    char host[256], port[24];
     kolo_status status = kolo__split_host_port(host_port, host, sizeof host, port, sizeof port);
     if (status != KOLO_OK)
         return status;

@@ -114,7 +114,7 @@ static kolo_status start(kolo_comm *comm, const struct call *call, kolo_request 
     struct kolo__plan_key key = {
         .collective = call->collective, .dtype = call->dtype, .op = call->op, .count = call->count};
     struct kolo__plan *plan;
-    kolo_request *request;
+    kolo_request *request = NULL;
     kolo_status status = check_comm(comm, call->name);
     if (status == KOLO_OK)
         status = check_type(call);
@@ -168,7 +168,7 @@ static kolo_status start_for_user(kolo_comm *comm, const struct call *call, kolo
 
 static kolo_status run(kolo_comm *comm, const struct call *call)
 {
-    kolo_request *request;
+    kolo_request *request = NULL;
     kolo_status status = start(comm, call, &request);
     return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
 }
@@ -407,7 +407,7 @@ static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, 
                                  kolo_request **result)
 {
     const char *name = kind == KOLO__REQUEST_SEND ? "kolo_send" : "kolo_recv";
-    kolo_request *request;
+    kolo_request *request = NULL;
     kolo_status status = check_comm(comm, name);
     if (status != KOLO_OK)
         return status;
@@ -441,7 +441,7 @@ static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, 
 
 kolo_status kolo_send(kolo_comm *comm, const void *buffer, size_t count, kolo_dtype dtype, int peer)
 {
-    kolo_request *request;
+    kolo_request *request = NULL;
     kolo_status status =
         start_message(comm, KOLO__REQUEST_SEND, buffer, NULL, count, dtype, peer, &request);
     return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
@@ -449,7 +449,7 @@ kolo_status kolo_send(kolo_comm *comm, const void *buffer, size_t count, kolo_dt
 
 kolo_status kolo_recv(kolo_comm *comm, void *buffer, size_t count, kolo_dtype dtype, int peer)
 {
-    kolo_request *request;
+    kolo_request *request = NULL;
     kolo_status status =
         start_message(comm, KOLO__REQUEST_RECV, NULL, buffer, count, dtype, peer, &request);
     return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
