@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writing and reading checkpoints: see checkpoint.h. */
+#include "checkpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* As a number in the writer's byte order, it also refuses a file of the other byte order. */
+static const uint64_t MAGIC = 0x54504B4359425254U; /* "TRBYCKPT" */
+enum { VERSION = 1 };
+
+struct header {
+    uint64_t magic, version;
+    struct run_identity identity;
+    uint64_t step;
+    double seconds;
+    uint64_t count;
+};
+
+uint64_t checksum(uint64_t hash, const void *data, size_t bytes)
+{
+    const uint8_t *byte = data;
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ byte[i]) * 0x100000001B3U;
+    return hash;
+}
+
+static uint64_t sum_of(const struct header *header, const float *arrays)
+{
+    uint64_t hash = checksum(CHECKSUM_START, header, sizeof(*header));
+    return checksum(hash, arrays, 3 * header->count * sizeof(float));
+}
+
+/* A rename is on the disk when its directory is. */
+static int sync_directory(const char *path)
+{
+    char *copy = strdup(path);
+    if (!copy)
+        return -1;
+    int directory = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(copy);
+    if (directory < 0)
+        return -1;
+    int result = fsync(directory);
+    close(directory);
+    return result;
+}
+
+int checkpoint_save(const char *path, const struct run_identity *identity,
+                    const struct training_state *state)
+{
+    struct header header = {MAGIC, VERSION, *identity, state->step, state->seconds, state->count};
+    uint64_t sum = sum_of(&header, state->parameters);
+    char temporary[4096];
+    if (snprintf(temporary, sizeof(temporary), "%s.tmp", path) >= (int)sizeof(temporary)) {
+        fprintf(stderr, "train_bytes: the checkpoint's name is too long\n");
+        return -1;
+    }
+    FILE *file = fopen(temporary, "wb");
+    bool good =
+        file && fwrite(&header, sizeof(header), 1, file) == 1 &&
+        fwrite(state->parameters, sizeof(float), 3 * state->count, file) == 3 * state->count &&
+        fwrite(&sum, sizeof(sum), 1, file) == 1 && fflush(file) == 0 && fsync(fileno(file)) == 0;
+    if (file && fclose(file) != 0)
+        good = false;
+    if (good && rename(temporary, path) == 0 && sync_directory(path) == 0)
+        return 0;
+    fprintf(stderr, "train_bytes: cannot write the checkpoint %s: %s\n", path, strerror(errno));
+    return -1;
+}
+
+static enum checkpoint_result refuse(const char *path, const char *why)
+{
+    fprintf(stderr,
+            "train_bytes: %s: %s. The file was not changed; to train from the start, move it away "
+            "or choose another --checkpoint\n",
+            path, why);
+    return CHECKPOINT_REFUSED;
+}
+
+/* Names the first thing in which the checkpoint's run differs from this one. */
+static const char *difference(const struct run_identity *saved, const struct run_identity *wanted)
+{
+    if (saved->layers != wanted->layers || saved->width != wanted->width ||
+        saved->heads != wanted->heads)
+        return "it holds a model of another size (--layers, --width, --heads)";
+    if (saved->context != wanted->context || saved->batch != wanted->batch)
+        return "its run had another --context or --batch";
+    if (saved->seed != wanted->seed || saved->learning_rate != wanted->learning_rate)
+        return "its run had another --seed or --lr";
+    if (saved->corpus != wanted->corpus)
+        return "its run was trained on other files, or they have changed";
+    return NULL;
+}
+
+static enum checkpoint_result read_checked(FILE *file, const char *path,
+                                           const struct run_identity *identity,
+                                           struct training_state *state)
+{
+    struct header header;
+    if (fread(&header, sizeof(header), 1, file) != 1)
+        return refuse(path, "torn: shorter than the head of a checkpoint");
+    if (header.magic != MAGIC)
+        return refuse(path, "not a checkpoint of train_bytes on this kind of machine");
+    if (header.version != VERSION)
+        return refuse(path, "a checkpoint of another version of train_bytes");
+    const char *unlike = difference(&header.identity, identity);
+    if (unlike)
+        return refuse(path, unlike);
+
+    struct stat status;
+    off_t size = (off_t)(sizeof(header) + 3 * state->count * sizeof(float) + sizeof(uint64_t));
+    if (fstat(fileno(file), &status) != 0)
+        return refuse(path, strerror(errno));
+    if (header.count != state->count || status.st_size != size) {
+        char why[128];
+        snprintf(why, sizeof(why), "torn: %lld bytes instead of %lld", (long long)status.st_size,
+                 (long long)size);
+        return refuse(path, why);
+    }
+    uint64_t sum;
+    if (fread(state->parameters, sizeof(float), 3 * state->count, file) != 3 * state->count ||
+        fread(&sum, sizeof(sum), 1, file) != 1)
+        return refuse(path, "torn: it cannot be read to its end");
+    if (sum != sum_of(&header, state->parameters))
+        return refuse(path, "damaged: its checksum does not fit its contents");
+    state->step = header.step;
+    state->seconds = header.seconds;
+    return CHECKPOINT_OK;
+}
+
+enum checkpoint_result checkpoint_load(const char *path, const struct run_identity *identity,
+                                       struct training_state *state)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return errno == ENOENT ? CHECKPOINT_ABSENT : refuse(path, strerror(errno));
+    enum checkpoint_result result = read_checked(file, path, identity, state);
+    fclose(file);
+    return result;
+}

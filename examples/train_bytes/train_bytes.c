@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Data-parallel training with kolo, from beginning to end. Every rank holds the same model and
+ * computes the gradients of its share of the batch; one allreduce a step adds them up, and every
+ * rank makes the same update. This file is all there is to it: model.c is the mathematics, corpus.c
+ * the text, optimizer.c AdamW, checkpoint.c and progress.c what their names say.
+ *
+ *     kolo run -n 2 -- train_bytes --seconds 120 --sample 500 /usr/include
+ */
+#include <kolo/kolo.h>
+
+#include "checkpoint.h"
+#include "corpus.h"
+#include "evaluate.h"
+#include "model.h"
+#include "optimizer.h"
+#include "options.h"
+#include "progress.h"
+#include "random.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { EXIT_FAILED = 1, EXIT_PEER_LOST = 76 };
+
+/* Numbers that ride behind the gradients, so that a step needs one collective and no more. */
+enum { RIDER_LOSS, RIDER_COMMUNICATION, RIDER_PROGRESS, RIDER_COUNT };
+
+/* Each purpose draws its random numbers from a seed of its own. */
+enum { SEED_PARAMETERS = 1, SEED_WINDOWS, SEED_SAMPLE };
+
+struct trainer {
+    const struct options *options;
+    kolo_context *context; /* owned */
+    kolo_comm *world;
+    int rank, size;
+    struct corpus corpus;
+    struct model *model;
+    struct run_identity identity;
+    struct training_state state;
+    float *gradients;           /* [state.count + RIDER_COUNT], from kolo_alloc */
+    uint8_t *window;            /* [context + 1] */
+    double progress;            /* 0 to 1, decided by rank 0, the same on all ranks */
+    double communication_share; /* of this rank's last step */
+};
+
+static int start(struct trainer *trainer);
+static int train(struct trainer *trainer);
+static int train_step(struct trainer *trainer, struct step_report *report);
+static int evaluate(struct trainer *trainer);
+static int finish(struct trainer *trainer, int code);
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    options_parse(argc, argv, &options);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+
+    struct trainer trainer = {.options = &options};
+    if (corpus_open(options.paths, options.held_out_bytes, &trainer.corpus) != 0)
+        return EX_USAGE;
+    if (options.export_held_out) {
+        int result = corpus_export_held_out(&trainer.corpus, options.export_held_out);
+        corpus_close(&trainer.corpus);
+        return result == 0 ? EXIT_SUCCESS : EXIT_FAILED;
+    }
+
+    int code = start(&trainer);
+    if (code == 0)
+        code = train(&trainer);
+    if (code == 0)
+        code = evaluate(&trainer);
+    code = finish(&trainer, code);
+    if (code == 0 && trainer.rank == 0 && options.sample_bytes > 0) /* nobody waits for it */
+        write_sample(trainer.model, trainer.state.parameters, options.model.context,
+                     random_at(options.seed, 0, SEED_SAMPLE), options.temperature,
+                     options.sample_bytes);
+
+    training_state_destroy(&trainer.state);
+    model_destroy(trainer.model);
+    free(trainer.window);
+    corpus_close(&trainer.corpus);
+    return code;
+}
+
+/* The exit code for a status of kolo, after its text has been printed. */
+static int failure(const struct trainer *trainer, kolo_status status)
+{
+    fprintf(stderr, "train_bytes: rank %d: %s: %s\n", trainer->rank, kolo_status_name(status),
+            kolo_error_text());
+    if (status == KOLO_ERR_CONFIG)
+        return EX_USAGE;
+    return status == KOLO_ERR_PEER_LOST ? EXIT_PEER_LOST : EXIT_FAILED;
+}
+
+static int out_of_memory(void)
+{
+    fprintf(stderr, "train_bytes: not enough memory: try a smaller model or --context\n");
+    return EXIT_FAILED;
+}
+
+/* Joins the world and makes this rank's buffers. */
+static int join(struct trainer *trainer)
+{
+    const struct options *options = trainer->options;
+    kolo_status status = kolo_init(NULL, &trainer->context);
+    if (status != KOLO_OK)
+        return failure(trainer, status);
+    trainer->world = kolo_world(trainer->context);
+    trainer->rank = kolo_comm_rank(trainer->world);
+    trainer->size = kolo_comm_size(trainer->world);
+
+    size_t count = model_parameter_count(&options->model);
+    trainer->window = malloc((size_t)options->model.context + 1);
+    trainer->model = model_create(&options->model);
+    if (!trainer->window || !trainer->model || training_state_create(count, &trainer->state) != 0)
+        return out_of_memory();
+    void *gradients;
+    status = kolo_alloc(trainer->context, (count + RIDER_COUNT) * sizeof(float), &gradients);
+    if (status != KOLO_OK)
+        return failure(trainer, status);
+    trainer->gradients = gradients;
+    return 0;
+}
+
+/* This rank's share of the machine: what the launcher has bound it to, or else an even part. */
+static int thread_count(const struct trainer *trainer)
+{
+    cpu_set_t allowed;
+    long even = sysconf(_SC_NPROCESSORS_ONLN) / kolo_comm_local_size(trainer->world);
+    int bound = sched_getaffinity(0, sizeof(allowed), &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
+    return even < 1 ? 1 : even < bound ? (int)even : bound;
+}
+
+/* Ranks that were given other files or options would train one model on a muddle. */
+static int agree_on_the_run(struct trainer *trainer)
+{
+    const struct options *options = trainer->options;
+    trainer->identity = (struct run_identity){
+        .layers = (uint64_t)options->model.layers,
+        .width = (uint64_t)options->model.width,
+        .heads = (uint64_t)options->model.heads,
+        .context = (uint64_t)options->model.context,
+        .batch = options->batch,
+        .seed = options->seed,
+        .learning_rate = options->learning_rate,
+        .corpus = trainer->corpus.fingerprint,
+    };
+    uint64_t sum = checksum(CHECKSUM_START, &trainer->identity, sizeof(trainer->identity));
+    sum = checksum(sum, &trainer->corpus.held_out.bytes, sizeof(uint64_t));
+    uint64_t least[2] = {sum, ~sum}; /* the least of ~sum is the complement of the greatest sum */
+    kolo_status status =
+        kolo_allreduce(trainer->world, least, least, 2, KOLO_UINT64, KOLO_MIN, NULL);
+    if (status != KOLO_OK)
+        return failure(trainer, status);
+    if (least[0] == ~least[1])
+        return 0;
+    if (trainer->rank == 0)
+        fprintf(stderr, "train_bytes: the ranks have different files or options: give all of them "
+                        "the same command line and copies of the same files\n");
+    return EX_USAGE;
+}
+
+/* How far training has come, in steps or in seconds, whichever ends it sooner. */
+static double progress_after(const struct options *options, uint64_t step, double seconds)
+{
+    double by_steps = options->steps ? (double)step / (double)options->steps : 0;
+    double by_time = options->seconds > 0 ? seconds / options->seconds : 0;
+    return fmin(1, fmax(by_steps, by_time));
+}
+
+/* Rank 0 makes the parameters or reads a checkpoint; the others get the same bits. */
+static int share_state(struct trainer *trainer)
+{
+    const struct options *options = trainer->options;
+    struct training_state *state = &trainer->state;
+    enum checkpoint_result found = CHECKPOINT_ABSENT;
+    if (trainer->rank == 0) {
+        if (options->resume)
+            found = checkpoint_load(options->checkpoint, &trainer->identity, state);
+        if (options->resume && found == CHECKPOINT_ABSENT)
+            printf("no checkpoint %s yet: training starts\n", options->checkpoint);
+        if (found == CHECKPOINT_ABSENT)
+            model_initialize(&options->model, random_at(options->seed, 0, SEED_PARAMETERS),
+                             state->parameters);
+    }
+    double facts[] = {found, (double)state->step, state->seconds,
+                      progress_after(options, state->step, state->seconds)};
+    kolo_status status = kolo_broadcast(trainer->world, facts, 4, KOLO_FP64, 0, NULL);
+    if (status == KOLO_OK) /* parameters, mean and variance are one block */
+        status =
+            kolo_broadcast(trainer->world, state->parameters, 3 * state->count, KOLO_FP32, 0, NULL);
+    if (status != KOLO_OK)
+        return failure(trainer, status);
+    state->step = (uint64_t)facts[1];
+    state->seconds = facts[2];
+    trainer->progress = facts[3];
+    return facts[0] == CHECKPOINT_REFUSED ? EXIT_FAILED : 0;
+}
+
+static int start(struct trainer *trainer)
+{
+    const struct options *options = trainer->options;
+    if (corpus_stream_bytes(&trainer->corpus) <= (uint64_t)options->model.context) {
+        fprintf(stderr, "train_bytes: the files are shorter than one sequence: give more of them "
+                        "or a smaller --context\n");
+        return EX_USAGE;
+    }
+    int code = join(trainer);
+    if (code != 0)
+        return code;
+    int threads = options->threads ? options->threads : thread_count(trainer);
+    openblas_set_num_threads(threads);
+    if (trainer->rank == 0) {
+        const struct span_list *training = &trainer->corpus.training;
+        const struct span_list *held_out = &trainer->corpus.held_out;
+        printf("text: %zu files, %.1f MB to train on; %zu files, %.2f MB held out\n",
+               training->count, (double)training->bytes / 1e6, held_out->count,
+               (double)held_out->bytes / 1e6);
+        printf("model: %zu parameters; batch %llu x %d bytes over %d rank%s of %d thread%s\n",
+               trainer->state.count, (unsigned long long)options->batch, options->model.context,
+               trainer->size, trainer->size == 1 ? "" : "s", threads, threads == 1 ? "" : "s");
+    }
+    code = agree_on_the_run(trainer);
+    return code == 0 ? share_state(trainer) : code;
+}
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static int train(struct trainer *trainer)
+{
+    const struct options *options = trainer->options;
+    struct training_state *state = &trainer->state;
+    bool leader = trainer->rank == 0;
+    struct progress progress;
+    struct step_report report = {.step = state->step};
+    uint64_t saved = state->step;
+    if (leader && progress_open(options->csv, state->step, options->log_every, &progress) != 0)
+        return EXIT_FAILED;
+
+    int code = 0;
+    while (code == 0 && trainer->progress < 1) {
+        code = train_step(trainer, &report);
+        if (code != 0 || !leader)
+            continue;
+        progress_step(&progress, &report);
+        bool due = options->checkpoint &&
+                   (state->step % options->checkpoint_every == 0 || trainer->progress >= 1);
+        if (due && state->step != saved) {
+            if (checkpoint_save(options->checkpoint, &trainer->identity, state) != 0)
+                code = EXIT_FAILED;
+            saved = state->step;
+        }
+    }
+    if (leader && progress_close(&progress, &report) != 0 && code == 0)
+        code = EXIT_FAILED;
+    return code;
+}
+
+/* Adds up the gradients and the mean loss of this rank's sequences: those from batch * rank / size
+ * to batch * (rank + 1) / size, of the batch that (seed, step) fixes. */
+static int own_gradients(struct trainer *trainer, double *loss)
+{
+    const struct options *options = trainer->options;
+    const struct training_state *state = &trainer->state;
+    int length = options->model.context;
+    uint64_t seed = random_at(options->seed, 0, SEED_WINDOWS);
+    uint64_t rank = (uint64_t)trainer->rank, size = (uint64_t)trainer->size;
+    double scale = 1 / ((double)options->batch * length);
+
+    memset(trainer->gradients, 0, state->count * sizeof(float));
+    *loss = 0;
+    for (uint64_t i = options->batch * rank / size; i < options->batch * (rank + 1) / size; i++) {
+        uint8_t *bytes = trainer->window;
+        if (corpus_training_window(&trainer->corpus, seed, state->step, i, (size_t)length + 1,
+                                   bytes) != 0)
+            return EXIT_FAILED;
+        const float *losses =
+            model_forward(trainer->model, state->parameters, bytes, bytes + 1, length);
+        for (int t = 0; t < length; t++)
+            *loss += losses[t] * scale;
+        model_backward(trainer->model, state->parameters, (float)scale, trainer->gradients);
+    }
+    return 0;
+}
+
+static int train_step(struct trainer *trainer, struct step_report *report)
+{
+    const struct options *options = trainer->options;
+    struct training_state *state = &trainer->state;
+    double begin = now(), loss;
+    int code = own_gradients(trainer, &loss);
+    if (code != 0)
+        return code;
+
+    /* Rank 0 alone says how far training has come: no rank may do one step more than another. */
+    double computed = now(), seconds = state->seconds + computed - begin;
+    float *riders = trainer->gradients + state->count;
+    riders[RIDER_LOSS] = (float)loss;
+    riders[RIDER_COMMUNICATION] = (float)trainer->communication_share;
+    riders[RIDER_PROGRESS] =
+        trainer->rank == 0 ? (float)progress_after(options, state->step + 1, seconds) : 0;
+    kolo_status status = kolo_allreduce(trainer->world, trainer->gradients, trainer->gradients,
+                                        state->count + RIDER_COUNT, KOLO_FP32, KOLO_SUM, NULL);
+    if (status != KOLO_OK)
+        return failure(trainer, status);
+    double reduced = now();
+
+    if (!isfinite(riders[RIDER_LOSS])) {
+        if (trainer->rank == 0)
+            fprintf(stderr,
+                    "train_bytes: the loss is no longer finite at step %llu: try a smaller "
+                    "--lr\n",
+                    (unsigned long long)state->step + 1);
+        return EXIT_FAILED;
+    }
+    float rate = learning_rate(options->learning_rate, state->step, trainer->progress);
+    adamw_step(state, trainer->gradients, model_matrix_count(&options->model), rate);
+
+    double end = now();
+    state->seconds += end - begin;
+    trainer->progress = riders[RIDER_PROGRESS];
+    trainer->communication_share = (reduced - computed) / (end - begin);
+    *report = (struct step_report){
+        .step = state->step,
+        .loss = riders[RIDER_LOSS],
+        .tokens = (double)options->batch * options->model.context,
+        .seconds = end - begin,
+        .communication = riders[RIDER_COMMUNICATION] / (float)trainer->size,
+    };
+    return 0;
+}
+
+static int evaluate(struct trainer *trainer)
+{
+    const struct span_list *held_out = &trainer->corpus.held_out;
+    double nats;
+    if (held_out_loss(trainer->model, trainer->state.parameters, trainer->options->model.context,
+                      held_out, trainer->rank, trainer->size, &nats) != 0)
+        return EXIT_FAILED;
+    kolo_status status = kolo_allreduce(trainer->world, &nats, &nats, 1, KOLO_FP64, KOLO_SUM, NULL);
+    if (status != KOLO_OK)
+        return failure(trainer, status);
+    if (trainer->rank == 0 && held_out->bytes > 0)
+        printf("held out: %.4f bits per byte over %llu bytes of %zu files\n",
+               nats / log(2) / (double)held_out->bytes, (unsigned long long)held_out->bytes,
+               held_out->count);
+    return 0;
+}
+
+/* Leaves the world: in good order, or telling the others that this rank gives up. */
+static int finish(struct trainer *trainer, int code)
+{
+    if (code != 0 && trainer->world)
+        kolo_comm_abort(trainer->world, "train_bytes gave up on this rank");
+    if (trainer->gradients)
+        kolo_free(trainer->context, trainer->gradients);
+    kolo_status status = kolo_finalize(trainer->context);
+    if (code == 0 && status != KOLO_OK)
+        code = failure(trainer, status);
+    return code;
+}
