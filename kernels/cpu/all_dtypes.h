@@ -20,6 +20,9 @@
  * exactly or not at all, so that no element is read after it was written. Compilers would guard the
  * loop by a test for overlap, and take the scalar way when it is in place. */
 #if defined(__clang__)
+/* Said of every loop that has the pragma when a sanitizer's checks, or no optimisation, prevent it.
+ */
+#pragma clang diagnostic ignored "-Wpass-failed"
 #define INDEPENDENT_ELEMENTS _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define INDEPENDENT_ELEMENTS _Pragma("GCC ivdep")
