@@ -18,10 +18,11 @@ const struct kolo__cpu_variant *const kolo__cpu_variants[] = {
 /* Asked anew on every call: a look at one word in memory, and no state to initialise. */
 static const struct kolo__cpu_variant *best_variant(void)
 {
-    const struct kolo__cpu_variant *const *variant = kolo__cpu_variants;
-    while (!(*variant)->supported())
-        variant++;
-    return *variant;
+    for (size_t i = 0; kolo__cpu_variants[i] != NULL; i++) {
+        if (kolo__cpu_variants[i]->supported())
+            return kolo__cpu_variants[i];
+    }
+    return &kolo__cpu_portable;
 }
 
 void kolo__reduce(const struct kolo__reduction *reduction, void *to, const void *const *sources,
