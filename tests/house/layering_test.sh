@@ -6,7 +6,8 @@
 #     base <- kernels <- collectives <- runtime <- launcher
 #
 # bench and examples see nothing but <kolo/kolo.h>. CUDA, NCCL, ibverbs and MPI headers appear in at
-# most one file each, the one that adapts the library.
+# most one file each, the one that adapts the library. (bench/peers holds programs of their own, which
+# measure other libraries.)
 set -euo pipefail
 
 # layering <root>: prints every include that goes against an arrow.
@@ -17,7 +18,7 @@ layering() {
         [[ -d $folder ]] && folders+=("$folder")
     done
     # shellcheck disable=SC2016 # $0 and the like are awk's
-    find "${folders[@]}" -name '*.[ch]' -o -name '*.cu' | sort | xargs awk '
+    find "${folders[@]}" -path bench/peers -prune -o \( -name '*.[ch]' -o -name '*.cu' \) -print | sort | xargs awk '
         BEGIN {
             allowed["include"] = " "
             allowed["base"] = " base "
