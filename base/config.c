@@ -159,6 +159,8 @@ static const char *keep(struct kolo__config *config, const char *text)
 static bool is_choice(const char *choices, const char *value)
 {
     size_t length = strlen(value);
+    if (strchr(value, '|') != NULL)
+        return false;
     for (const char *c = choices; length > 0 && c != NULL; c = strchr(c, '|')) {
         c += *c == '|';
         if (strncmp(c, value, length) == 0 && (c[length] == '|' || c[length] == '\0'))

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The rendezvous against strangers: port scanners, wrong tokens, wrong jobs, garbage after the
+ * proof, half-open connections. Each is refused, and the world forms all the same.
+ */
+#include "base/auth.h"
+#include "base/clock.h"
+#include "base/random.h"
+#include "base/socket.h"
+#include "runtime/control.h"
+#include "runtime/rendezvous.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct kolo__rendezvous *server;
+static pthread_t thread;
+static atomic_bool stop;
+
+static uint64_t in_seconds(unsigned seconds)
+{
+    return kolo__now_ns(&kolo__real_clock) + seconds * 1000000000ull;
+}
+
+static void *serve(void *unused)
+{
+    while (!atomic_load(&stop)) {
+        struct pollfd ready = {.fd = kolo__rendezvous_fd(server), .events = POLLIN};
+        poll(&ready, 1, 10);
+        kolo__rendezvous_step(server);
+    }
+    return unused;
+}
+
+static int start(void **state)
+{
+    (void)state;
+    struct kolo__rendezvous_options options = {
+        .host = "127.0.0.1", .job = "job", .token = "secret", .world_size = 2};
+    atomic_store(&stop, false);
+    return kolo__rendezvous_create(&options, &server) != KOLO_OK ||
+           pthread_create(&thread, NULL, serve, NULL) != 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    atomic_store(&stop, true);
+    pthread_join(thread, NULL);
+    kolo__rendezvous_free(server);
+    return 0;
+}
+
+static struct kolo__control_options options_of(uint32_t rank)
+{
+    return (struct kolo__control_options){.rendezvous = kolo__rendezvous_address(server),
+                                          .job = "job",
+                                          .token = "secret",
+                                          .rank = rank,
+                                          .size = 2,
+                                          .deadline_ns = in_seconds(5),
+                                          .timeout_s = 5};
+}
+
+static void *join_as(void *argument)
+{
+    struct kolo__control *control;
+    struct kolo__control_options options = options_of(*(uint32_t *)argument);
+    kolo_status status = kolo__control_connect(&options, &control);
+    if (status != KOLO_OK)
+        return NULL;
+    status = kolo__control_join(control, &options.rank, sizeof options.rank);
+    if (status == KOLO_OK) {
+        const struct kolo__control_member *other = kolo__control_member(control, 1 - options.rank);
+        if (other->blob_bytes != 4 || other->blob[0] != 1 - options.rank)
+            status = KOLO_ERR_WORLD;
+        kolo__control_bye(control);
+    }
+    kolo__control_close(control);
+    return status == KOLO_OK ? argument : NULL;
+}
+
+static void assert_world_forms(void)
+{
+    static uint32_t ranks[2] = {0, 1};
+    pthread_t threads[2];
+    void *joined;
+    for (int r = 0; r < 2; r++)
+        assert_int_equal(pthread_create(&threads[r], NULL, join_as, &ranks[r]), 0);
+    for (int r = 0; r < 2; r++) {
+        pthread_join(threads[r], &joined);
+        assert_non_null(joined);
+    }
+}
+
+static int connect_raw(void)
+{
+    int fd;
+    assert_int_equal(kolo__connect(kolo__rendezvous_address(server), in_seconds(5), &fd), KOLO_OK);
+    return fd;
+}
+
+static void assert_closed_soon(int fd)
+{
+    char byte;
+    kolo_status status;
+    do /* a refusal may come first */
+        status = kolo__recv_all(fd, &byte, 1, in_seconds(5));
+    while (status == KOLO_OK);
+    assert_int_equal(status, KOLO_ERR_PEER_LOST);
+    close(fd);
+}
+
+static void test_world_forms(void **state)
+{
+    (void)state;
+    assert_world_forms();
+}
+
+static void test_garbage_and_half_open(void **state)
+{
+    (void)state;
+    struct kolo__random random = {.state = 1};
+    int half_open[100];
+    for (int i = 0; i < 30; i++)
+        half_open[i] = connect_raw();
+    for (int i = 0; i < 20; i++) {
+        unsigned char garbage[200];
+        for (size_t k = 0; k < sizeof garbage; k++)
+            garbage[k] = (unsigned char)kolo__random_u64(&random);
+        int fd = connect_raw();
+        kolo__send_all(fd, garbage, sizeof garbage, in_seconds(1));
+        assert_closed_soon(fd);
+    }
+    assert_world_forms();
+    for (int i = 0; i < 30; i++)
+        close(half_open[i]);
+}
+
+static void test_wrong_token_and_job(void **state)
+{
+    (void)state;
+    struct kolo__control *control;
+    struct kolo__control_options options = options_of(0);
+    options.token = "guess";
+    assert_int_equal(kolo__control_connect(&options, &control), KOLO_ERR_NETWORK);
+    assert_non_null(strstr(kolo_error_text(), "token"));
+    options = options_of(0);
+    options.job = "another";
+    assert_int_equal(kolo__control_connect(&options, &control), KOLO_OK);
+    assert_int_equal(kolo__control_join(control, "", 0), KOLO_ERR_WORLD);
+    assert_non_null(strstr(kolo_error_text(), "another"));
+    kolo__control_close(control);
+    options = options_of(5);
+    assert_int_equal(kolo__control_connect(&options, &control), KOLO_OK);
+    assert_int_equal(kolo__control_join(control, "", 0), KOLO_ERR_WORLD);
+    kolo__control_close(control);
+    assert_world_forms();
+}
+
+/* Somebody who knows the token and then sends nonsense. */
+static void test_garbage_after_the_proof(void **state)
+{
+    (void)state;
+    struct kolo__random random = {.state = 2};
+    for (int i = 0; i < 50; i++) {
+        struct kolo__auth auth;
+        unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
+        unsigned char proof[KOLO__AUTH_PROOF_BYTES], frame[64] = {0};
+        int fd = connect_raw();
+        kolo__auth_init(&auth, KOLO__AUTH_CONTROL, "secret");
+        assert_int_equal(kolo__auth_hello(&auth, hello), KOLO_OK);
+        assert_int_equal(kolo__send_all(fd, hello, sizeof hello, in_seconds(1)), KOLO_OK);
+        assert_int_equal(kolo__recv_all(fd, reply, sizeof reply, in_seconds(5)), KOLO_OK);
+        assert_int_equal(kolo__auth_check_reply(&auth, reply, proof), KOLO_OK);
+        assert_int_equal(kolo__send_all(fd, proof, sizeof proof, in_seconds(1)), KOLO_OK);
+        for (size_t k = 0; k < sizeof frame; k++)
+            frame[k] = (unsigned char)kolo__random_u64(&random);
+        if (i % 2 == 0) { /* a frame that looks right, with a payload that is not */
+            memset(frame, 0, 8);
+            frame[0] = sizeof frame - 8;
+            frame[4] = (unsigned char)(1 + i / 2 % 9);
+        }
+        kolo__send_all(fd, frame, sizeof frame, in_seconds(1));
+        assert_closed_soon(fd);
+    }
+    assert_world_forms();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_world_forms, start, end),
+        cmocka_unit_test_setup_teardown(test_garbage_and_half_open, start, end),
+        cmocka_unit_test_setup_teardown(test_wrong_token_and_job, start, end),
+        cmocka_unit_test_setup_teardown(test_garbage_after_the_proof, start, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
