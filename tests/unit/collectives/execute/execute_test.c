@@ -67,6 +67,28 @@ static void test_long_schedules(void **state)
     }
 }
 
+/* Steps that take several calls: whoever does not wait at the fences reads what is not there yet.
+ */
+static void test_fences(void **state)
+{
+    (void)state;
+    for (size_t a = 0; kolo__algorithms[a] != NULL; a++) {
+        for (uint64_t seed = 0; seed < 10 && kolo__algorithms[a]->needs_mapping; seed++) {
+            struct fleet_options options;
+            fleet_draw(kolo__algorithms[a], KOLO__ALLREDUCE, 3, seed, &options);
+            options.dtype = KOLO_INT32;
+            options.op = KOLO_SUM;
+            options.rough = false;
+            options.in_heap = seed % 2 == 0;
+            options.problem.prescale = false;
+            options.problem.count = 200003;
+            options.problem.window_count = 150000;
+            if (kolo__algorithms[a]->accepts(&options.problem))
+                run_right(&options);
+        }
+    }
+}
+
 static void test_same_seed_same_run(void **state)
 {
     (void)state;
@@ -199,7 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_local_order),        cmocka_unit_test(test_streams_through),
         cmocka_unit_test(test_same_seed_same_run), cmocka_unit_test(test_every_algorithm),
-        cmocka_unit_test(test_long_schedules),
+        cmocka_unit_test(test_long_schedules),     cmocka_unit_test(test_fences),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

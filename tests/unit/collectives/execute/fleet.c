@@ -47,16 +47,24 @@ static void store(unsigned char *at, kolo_dtype dtype, double value)
     }
 }
 
-/* Element i that rank contributes. Small whole numbers: no order of combining them rounds. */
-static double value_of(const struct fleet_options *options, uint32_t rank, size_t i)
+/* Element i that rank contributes to a run. Small whole numbers: no order of combining them rounds.
+ * Every run has others, so what is left from the last one is not right by chance. */
+static double value_of(const struct fleet_options *options, uint32_t rank, uint32_t run, size_t i)
 {
     if (options->rough) {
-        struct kolo__random random = {.state = rank * 1000003 + i};
+        struct kolo__random random = {.state = (rank * 64 + run) * 1000003 + i};
         return (double)kolo__random_below(&random, 1u << 20) / 9973 - 50;
     }
     if (options->op == KOLO_PRODUCT)
-        return (rank + i) % 3 == 0 ? 2 : 1;
-    return (double)((rank * 5 + i * 3 + i / 7) % 7) - 1;
+        return (rank + i + run) % 3 == 0 ? 2 : 1;
+    return (double)((rank * 5 + i * 3 + i / 7 + run * (1 + i % 5)) % 7) - 1;
+}
+
+/* NaNs that differ in sign: the sum keeps the bits of one of them, the same on every rank. */
+static void store_nan(unsigned char *at, uint32_t rank)
+{
+    uint32_t bits = 0x7fc00000u | rank << 31 | rank;
+    memcpy(at, &bits, sizeof(bits));
 }
 
 static double scale_of(uint32_t rank)
@@ -65,8 +73,14 @@ static double scale_of(uint32_t rank)
     return scales[rank % 4];
 }
 
-/* What OUTPUT of `rank` must be. */
-static void reference(const struct fleet *fleet, uint32_t rank, unsigned char *expected)
+static unsigned char *original_of(const struct fleet_rank *rank, uint32_t run)
+{
+    return rank->originals + run * rank->input_bytes;
+}
+
+/* What OUTPUT of `rank` must be after a run. */
+static void reference(const struct fleet *fleet, uint32_t rank, uint32_t run,
+                      unsigned char *expected)
 {
     const struct fleet_options *options = &fleet->options;
     const struct kolo__problem *problem = &options->problem;
@@ -78,7 +92,7 @@ static void reference(const struct fleet *fleet, uint32_t rank, unsigned char *e
                                         .op = options->op,
                                         .divisor = options->op == KOLO_AVERAGE ? problem->size : 1};
     for (uint32_t r = 0; r < problem->size; r++) {
-        const unsigned char *input = fleet->ranks[r].original;
+        const unsigned char *input = original_of(&fleet->ranks[r], run);
         sources[r] = input + (problem->collective == KOLO__REDUCE_SCATTER ? rank * part : 0);
         scales[r] = scale_of(r);
         if (problem->collective == KOLO__ALLGATHER)
@@ -213,10 +227,17 @@ static void make_buffers(struct fleet *fleet, uint32_t r, const struct kolo__sch
         rank->output = memory + GUARD + (shift < 0 ? -shift : 0);
         rank->input = rank->output + shift;
     }
-    rank->original = malloc(rank->input_bytes + 1);
-    assert_non_null(rank->original);
-    for (size_t i = 0; i < schedule->input_count; i++)
-        store(rank->original + i * element, options->dtype, value_of(options, r, i));
+    rank->originals = malloc(options->repeat * rank->input_bytes + 1);
+    assert_non_null(rank->originals);
+    for (uint32_t run = 0; run < options->repeat; run++) {
+        for (size_t i = 0; i < schedule->input_count; i++) {
+            unsigned char *at = original_of(rank, run) + i * element;
+            if (options->rough && i % 11 == 3)
+                store_nan(at, r);
+            else
+                store(at, options->dtype, value_of(options, r, run, i));
+        }
+    }
 }
 
 void fleet_open(struct fleet *fleet, const struct fleet_options *options)
@@ -251,6 +272,64 @@ void fleet_open(struct fleet *fleet, const struct fleet_options *options)
     }
 }
 
+/* ---- checking ---------------------------------------------------------------------------------
+ */
+
+/* Rounding differs with the order of additions: compare with a tolerance, and among ranks exactly.
+ */
+static bool roughly_equal(const unsigned char *a, const unsigned char *b, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += sizeof(float)) {
+        float x, y;
+        memcpy(&x, a + i, sizeof(x));
+        memcpy(&y, b + i, sizeof(y));
+        float error = x > y ? x - y : y - x;
+        float magnitude = y > 0 ? y : -y;
+        bool both_nan = x != x && y != y;
+        if (!both_nan && !(error <= 1e-3f + 1e-3f * magnitude))
+            return false;
+    }
+    return true;
+}
+
+static bool guarded(const struct fleet_rank *rank, bool in_place)
+{
+    const unsigned char *low = rank->output, *high = rank->output + rank->output_bytes;
+    if (in_place && rank->input_bytes > 0) {
+        low = rank->input < low ? rank->input : low;
+        high = rank->input + rank->input_bytes > high ? rank->input + rank->input_bytes : high;
+    }
+    for (size_t i = 1; i <= GUARD; i++)
+        if (low[-(ptrdiff_t)i] != GUARD_BYTE || high[i - 1] != GUARD_BYTE)
+            return false;
+    return true;
+}
+
+/* What a rank has right after one of its runs. */
+static void check_run(const struct fleet *fleet, uint32_t r, uint32_t run)
+{
+    const struct kolo__problem *problem = &fleet->options.problem;
+    const struct fleet_rank *rank = &fleet->ranks[r];
+    char what[400];
+    fleet_describe(&fleet->options, what, sizeof(what));
+    unsigned char *expected = malloc(rank->output_bytes + 1);
+    assert_non_null(expected);
+    if (rank->output_bytes > 0) {
+        reference(fleet, r, run, expected);
+        bool right = fleet->options.rough
+                         ? roughly_equal(rank->output, expected, rank->output_bytes)
+                         : memcmp(rank->output, expected, rank->output_bytes) == 0;
+        if (!right)
+            fail_msg("%s: rank %u has a wrong result in run %u", what, r, run);
+    }
+    free(expected);
+    if (!guarded(rank, problem->in_place))
+        fail_msg("%s: rank %u wrote outside its buffers", what, r);
+    if (!problem->in_place && rank->input_bytes > 0 &&
+        memcmp(rank->input, original_of(rank, run), rank->input_bytes) != 0)
+        fail_msg("%s: rank %u wrote to its input", what, r);
+}
+
 /* ---- running --------------------------------------------------------------------------------- */
 
 static struct kolo__program *next_program(void *self, uint32_t r)
@@ -258,11 +337,13 @@ static struct kolo__program *next_program(void *self, uint32_t r)
     struct fleet *fleet = self;
     struct fleet_rank *rank = &fleet->ranks[r];
     const struct fleet_options *options = &fleet->options;
+    if (rank->runs > 0 && options->odd_algorithm == NULL)
+        check_run(fleet, r, rank->runs - 1);
     if (rank->runs == options->repeat)
         return NULL;
-    rank->runs++;
     if (rank->input_bytes > 0)
-        memcpy(rank->input, rank->original, rank->input_bytes);
+        memcpy(rank->input, original_of(rank, rank->runs), rank->input_bytes);
+    rank->runs++;
     struct kolo__run_arguments arguments = {
         .input = rank->input,
         .output = rank->output,
@@ -291,64 +372,19 @@ kolo_status fleet_drive(struct fleet *fleet)
     return status;
 }
 
-/* Rounding differs with the order of additions: compare with a tolerance, and among ranks exactly.
- */
-static bool roughly_equal(const unsigned char *a, const unsigned char *b, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += sizeof(float)) {
-        float x, y;
-        memcpy(&x, a + i, sizeof(x));
-        memcpy(&y, b + i, sizeof(y));
-        float error = x > y ? x - y : y - x;
-        float magnitude = y > 0 ? y : -y;
-        if (!(error <= 1e-3f + 1e-3f * magnitude))
-            return false;
-    }
-    return true;
-}
-
-static bool guarded(const struct fleet_rank *rank, bool in_place)
-{
-    const unsigned char *low = rank->output, *high = rank->output + rank->output_bytes;
-    if (in_place && rank->input_bytes > 0) {
-        low = rank->input < low ? rank->input : low;
-        high = rank->input + rank->input_bytes > high ? rank->input + rank->input_bytes : high;
-    }
-    for (size_t i = 1; i <= GUARD; i++)
-        if (low[-(ptrdiff_t)i] != GUARD_BYTE || high[i - 1] != GUARD_BYTE)
-            return false;
-    return true;
-}
-
 void fleet_check(struct fleet *fleet)
 {
-    const struct kolo__problem *problem = &fleet->options.problem;
     const struct fleet_rank *ranks = fleet->ranks;
     char what[400];
     fleet_describe(&fleet->options, what, sizeof(what));
-    for (uint32_t r = 0; r < problem->size; r++) {
+    for (uint32_t r = 0; r < fleet->options.problem.size; r++) {
         if (fleet->statuses[r] != KOLO_OK)
             fail_msg("%s: rank %u ended with %s: %s", what, r, kolo_status_name(fleet->statuses[r]),
                      fleet->faults[r].text);
-        unsigned char *expected = malloc(ranks[r].output_bytes + 1);
-        assert_non_null(expected);
-        if (ranks[r].output_bytes > 0) {
-            reference(fleet, r, expected);
-            bool right = fleet->options.rough
-                             ? roughly_equal(ranks[r].output, expected, ranks[r].output_bytes)
-                             : memcmp(ranks[r].output, expected, ranks[r].output_bytes) == 0;
-            if (!right)
-                fail_msg("%s: rank %u has a wrong result", what, r);
-        }
-        free(expected);
-        if (problem->collective == KOLO__ALLREDUCE && ranks[r].output_bytes > 0 &&
+        assert_int_equal(ranks[r].runs, fleet->options.repeat);
+        if (fleet->options.problem.collective == KOLO__ALLREDUCE && ranks[r].output_bytes > 0 &&
             memcmp(ranks[r].output, ranks[0].output, ranks[0].output_bytes) != 0)
             fail_msg("%s: ranks 0 and %u differ", what, r);
-        if (!guarded(&ranks[r], problem->in_place))
-            fail_msg("%s: rank %u wrote outside its buffers", what, r);
-        if (!problem->in_place && ranks[r].input_bytes > 0 &&
-            memcmp(ranks[r].input, ranks[r].original, ranks[r].input_bytes) != 0)
-            fail_msg("%s: rank %u wrote to its input", what, r);
     }
 }
 
@@ -358,7 +394,7 @@ void fleet_close(struct fleet *fleet)
         struct kolo__transport *transport = kolo__sim_transport(fleet->sim, r);
         transport->ops->close(transport);
         kolo__program_free(fleet->ranks[r].program);
-        free(fleet->ranks[r].original);
+        free(fleet->ranks[r].originals);
         if (!(fleet->options.in_heap && fleet->options.algorithm->needs_mapping))
             free(fleet->ranks[r].memory);
     }

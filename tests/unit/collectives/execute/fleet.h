@@ -32,7 +32,7 @@ struct fleet_rank {
     struct kolo__program *program;
     unsigned char *memory;         /* owned unless in the heap; guards around input and output */
     unsigned char *input, *output; /* one inside the other when in place */
-    unsigned char *original;       /* owned; what INPUT was */
+    unsigned char *originals;      /* owned; what INPUT is in each run */
     size_t input_bytes, output_bytes;
     uint32_t runs; /* begun */
 };
@@ -55,7 +55,8 @@ bool fleet_draw(const struct kolo__algorithm *algorithm, enum kolo__collective c
 void fleet_open(struct fleet *fleet, const struct fleet_options *options);
 /* Runs all operations; each begins as soon as its rank has ended the one before. */
 kolo_status fleet_drive(struct fleet *fleet);
-/* Fails the test unless every rank holds what it must. */
+/* Fails the test unless every rank ended well and all agree. (What each holds after each run is
+ * checked on the way, unless there is an odd rank.) */
 void fleet_check(struct fleet *fleet);
 void fleet_close(struct fleet *fleet);
 
