@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Signatures: what a message belongs to, compared by every transport and shown to users. */
+/* What ranks say to each other about an operation, compared and put into words. */
 #include "collectives/transport/transport.h"
 
 #include <stdio.h>
 
-/* The values may come from a network: each is shown as it is when it has no name. */
-static const char *name_or_number(const char *name, unsigned value, char *text, size_t bytes)
+static const char *or_unknown(const char *name)
 {
-    if (name != NULL)
-        return name;
-    snprintf(text, bytes, "%u?", value);
-    return text;
+    return name != NULL ? name : "unknown";
 }
 
-static const char *algorithm_name(unsigned index)
+/* NULL for a number that is no algorithm. Counted, because the number may come from outside. */
+static const char *algorithm_name(uint8_t index)
 {
     for (unsigned i = 0; kolo__algorithms[i] != NULL; i++)
         if (i == index)
@@ -23,30 +20,27 @@ static const char *algorithm_name(unsigned index)
 
 const char *kolo__signature_text(const struct kolo__signature *signature, char *text, size_t bytes)
 {
-    char collective_text[16], dtype_text[16], algorithm_text[16], op_text[24] = "",
-                                                                  root_text[24] = "";
-    enum kolo__collective collective = signature->collective;
-    bool known = collective < KOLO__COLLECTIVE_COUNT;
-
-    if (known && kolo__collective_reduces(collective)) {
-        char number[16];
-        snprintf(op_text, sizeof(op_text), ", %s",
-                 name_or_number(kolo_op_name((kolo_op)signature->op), signature->op, number,
-                                sizeof(number)));
-    }
-    if (collective == KOLO__BROADCAST || collective == KOLO__REDUCE_TO_ROOT)
-        snprintf(root_text, sizeof(root_text), ", root %u", signature->root);
-    snprintf(text, bytes, "%s #%llu (%llu x %s%s%s%s%s)",
-             name_or_number(known ? kolo__collective_name(collective) : NULL, collective,
-                            collective_text, sizeof(collective_text)),
-             (unsigned long long)signature->sequence, (unsigned long long)signature->count,
-             name_or_number(kolo_dtype_name((kolo_dtype)signature->dtype), signature->dtype,
-                            dtype_text, sizeof(dtype_text)),
-             op_text, root_text, signature->algorithm == 0xff ? "" : ", ",
-             signature->algorithm == 0xff
-                 ? ""
-                 : name_or_number(algorithm_name(signature->algorithm), signature->algorithm,
-                                  algorithm_text, sizeof(algorithm_text)));
+    bool known = signature->collective < KOLO__COLLECTIVE_COUNT;
+    enum kolo__collective collective = (enum kolo__collective)signature->collective;
+    int length =
+        snprintf(text, bytes, "%s #%llu (%llu x %s",
+                 known ? or_unknown(kolo__collective_name(collective)) : "unknown",
+                 (unsigned long long)signature->sequence, (unsigned long long)signature->count,
+                 or_unknown(kolo_dtype_name((kolo_dtype)signature->dtype)));
+    if (length < 0)
+        return text;
+    size_t used = (size_t)length < bytes ? (size_t)length : bytes;
+    const char *op = known && kolo__collective_reduces(collective)
+                         ? or_unknown(kolo_op_name((kolo_op)signature->op))
+                         : "";
+    bool rooted = known && (collective == KOLO__BROADCAST || collective == KOLO__REDUCE_TO_ROOT);
+    char root[24] = "";
+    if (rooted)
+        snprintf(root, sizeof root, ", root %u", signature->root);
+    const char *algorithm =
+        signature->algorithm == 0xff ? "" : or_unknown(algorithm_name(signature->algorithm));
+    snprintf(text + used, bytes - used, "%s%s%s%s%s)", op[0] != '\0' ? ", " : "", op, root,
+             algorithm[0] != '\0' ? ", " : "", algorithm);
     return text;
 }
 

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages between ranks of one host: a byte ring for each ordered pair, and a doorbell for
+ * receivers that sleep.
+ *
+ * Nobody may sleep through what it waits for. The one who waits writes `asleep`, then looks once
+ * more; the one who acts writes head, tail or a flag, then reads `asleep`. Each of the two writes
+ * before it reads, and all four accesses are memory_order_seq_cst: in their one total order, the
+ * later of the two writes comes before its writer's read of the other's, so at least one of the
+ * two sees what the other did. With acquire and release alone both could miss it.
+ */
+#include "collectives/transport/shm.h"
+
+#include "base/assert.h"
+#include "base/status.h"
+#include "collectives/transport/shm_transport.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* A long message is handed over in pieces, so that the other side copies while this one does. */
+enum { PIECE_BYTES = 32 * 1024 };
+
+static const struct kolo__transport_ops transport_ops;
+static const struct kolo__pipe_ops ring_ops;
+
+static kolo_status attach(struct kolo__shm *shm, const struct kolo__shm_options *options);
+static kolo_status open_doorbell(struct kolo__shm *shm);
+static void close_shm(struct kolo__transport *transport);
+
+kolo_status kolo__shm_create(const struct kolo__shm_options *options,
+                             struct kolo__transport **transport, struct kolo__mapping **mapping)
+{
+    struct kolo__shm *shm = calloc(1, sizeof *shm);
+    if (shm == NULL) {
+        kolo__shm_mailbox_free(options->heap, options->mailboxes[options->rank]);
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for a communicator of %u ranks",
+                           options->size);
+    }
+    shm->heap = options->heap;
+    shm->position = options->mailboxes[options->rank];
+    shm->layout = kolo__shm_layout(options->size);
+    shm->doorbell_fd = -1;
+    shm->stream.transport.ops = &transport_ops;
+    snprintf(shm->doorbell, sizeof shm->doorbell, "%s", options->doorbell);
+
+    kolo_status status =
+        kolo__stream_init(&shm->stream, options->rank, options->size, options->hosts, &ring_ops);
+    if (status == KOLO_OK)
+        status = attach(shm, options);
+    if (status == KOLO_OK)
+        status = open_doorbell(shm);
+    if (status != KOLO_OK) {
+        close_shm(&shm->stream.transport);
+        return status;
+    }
+    *transport = &shm->stream.transport;
+    if (mapping != NULL)
+        *mapping = shm->mapped ? &shm->mapping : NULL;
+    return KOLO_OK;
+}
+
+/* Finds the mailboxes, and in them the rings from and to this rank. */
+static kolo_status attach(struct kolo__shm *shm, const struct kolo__shm_options *options)
+{
+    uint32_t rank = options->rank, size = options->size;
+    const struct kolo__shm_layout *layout = &shm->layout;
+    shm->peers = calloc(size, sizeof *shm->peers);
+    shm->slot_positions = calloc(size, 2 * sizeof *shm->slot_positions);
+    if (shm->peers == NULL || shm->slot_positions == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for a communicator of %u ranks", size);
+    shm->mailbox = kolo__shm_mailbox_at(options->heap, shm->position, rank, size);
+    if (shm->mailbox == NULL)
+        return KOLO_ERR_INVALID;
+
+    shm->mapped = true;
+    unsigned char *own = (unsigned char *)shm->mailbox;
+    for (uint32_t i = 0; i < size; i++) {
+        struct kolo__shm_peer *peer = &shm->peers[i];
+        if (options->mailboxes[i] == UINT64_MAX) {
+            /* Will never touch the mailbox, so never says that it is done with it. */
+            atomic_store_explicit(&shm->mailbox->detached[i], 1, memory_order_release);
+            shm->mapped = false;
+            continue;
+        }
+        peer->mailbox = kolo__shm_mailbox_at(options->heap, options->mailboxes[i], i, size);
+        if (peer->mailbox == NULL)
+            return KOLO_ERR_INVALID;
+        unsigned char *theirs = (unsigned char *)peer->mailbox;
+        peer->out = (struct kolo__shm_ring *)(void *)(theirs + layout->rings) + rank;
+        peer->out_data = theirs + layout->ring_data + rank * layout->ring_bytes;
+        peer->in = (struct kolo__shm_ring *)(void *)(own + layout->rings) + i;
+        peer->in_data = own + layout->ring_data + i * layout->ring_bytes;
+    }
+    if (shm->mapped)
+        kolo__shm_mapping_init(shm, options->mailboxes);
+    return KOLO_OK;
+}
+
+static void close_shm(struct kolo__transport *transport)
+{
+    struct kolo__shm *shm = (struct kolo__shm *)(void *)transport;
+    uint32_t size = transport->size, rank = transport->rank;
+    kolo__stream_release(&shm->stream);
+    if (shm->doorbell_fd >= 0)
+        close(shm->doorbell_fd);
+    /* The last touch of the peers' mailboxes, and of the own one. */
+    for (uint32_t i = 0; shm->peers != NULL && i < size; i++)
+        if (shm->peers[i].mailbox != NULL)
+            atomic_store_explicit(&shm->peers[i].mailbox->detached[rank], 1, memory_order_release);
+    kolo__shm_mailbox_free(shm->heap, shm->position);
+    free(shm->peers);
+    free(shm->slot_positions);
+    free(shm);
+}
+
+/* ---- rings -------------------------------------------------------------------------------- */
+
+/* Bytes to or from a ring at a running number, in at most two pieces because of its end. */
+static void copy_in(unsigned char *ring, uint64_t ring_bytes, uint64_t at,
+                    const unsigned char *from, size_t bytes)
+{
+    size_t offset = at & (ring_bytes - 1);
+    size_t first = bytes < ring_bytes - offset ? bytes : ring_bytes - offset;
+    memcpy(ring + offset, from, first);
+    memcpy(ring, from + first, bytes - first);
+}
+
+static void copy_out(const unsigned char *ring, uint64_t ring_bytes, uint64_t at, unsigned char *to,
+                     size_t bytes)
+{
+    size_t offset = at & (ring_bytes - 1);
+    size_t first = bytes < ring_bytes - offset ? bytes : ring_bytes - offset;
+    memcpy(to, ring + offset, first);
+    memcpy(to + first, ring, bytes - first);
+}
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static kolo_status write_ring(struct kolo__stream *stream, uint32_t index,
+                              const struct iovec *parts, int part_count, size_t *moved)
+{
+    struct kolo__shm *shm = (struct kolo__shm *)(void *)stream;
+    struct kolo__shm_peer *peer = &shm->peers[index];
+    KOLO__ASSERT(peer->mailbox != NULL);
+    uint64_t ring_bytes = shm->layout.ring_bytes, begin = peer->out_tail, published = begin;
+    for (int i = 0; i < part_count; i++) {
+        size_t done = 0;
+        while (done < parts[i].iov_len) {
+            size_t wanted = least(parts[i].iov_len - done, PIECE_BYTES);
+            if (ring_bytes - (peer->out_tail - peer->out_head) < wanted)
+                peer->out_head = atomic_load_explicit(&peer->out->head, memory_order_acquire);
+            size_t bytes = least(ring_bytes - (peer->out_tail - peer->out_head), wanted);
+            if (bytes == 0)
+                goto full;
+            copy_in(peer->out_data, ring_bytes, peer->out_tail,
+                    (const unsigned char *)parts[i].iov_base + done, bytes);
+            peer->out_tail += bytes;
+            done += bytes;
+            if (peer->out_tail - published >= PIECE_BYTES) {
+                atomic_store_explicit(&peer->out->tail, peer->out_tail, memory_order_release);
+                published = peer->out_tail;
+            }
+        }
+    }
+full:
+    *moved = peer->out_tail - begin;
+    if (*moved > 0) {
+        atomic_store(&peer->out->tail, peer->out_tail);
+        kolo__shm_wake(shm, index);
+    }
+    return KOLO_OK;
+}
+
+static kolo_status read_ring(struct kolo__stream *stream, uint32_t index, const struct iovec *parts,
+                             int part_count, size_t *moved)
+{
+    struct kolo__shm *shm = (struct kolo__shm *)(void *)stream;
+    struct kolo__shm_peer *peer = &shm->peers[index];
+    KOLO__ASSERT(peer->mailbox != NULL);
+    uint64_t ring_bytes = shm->layout.ring_bytes, begin = peer->in_head, published = begin;
+    uint64_t tail = atomic_load_explicit(&peer->in->tail, memory_order_acquire);
+    for (int i = 0; i < part_count && peer->in_head != tail; i++) {
+        size_t done = 0;
+        while (done < parts[i].iov_len && peer->in_head != tail) {
+            size_t bytes = least(least(parts[i].iov_len - done, PIECE_BYTES), tail - peer->in_head);
+            copy_out(peer->in_data, ring_bytes, peer->in_head,
+                     (unsigned char *)parts[i].iov_base + done, bytes);
+            peer->in_head += bytes;
+            done += bytes;
+            if (peer->in_head - published >= PIECE_BYTES) {
+                atomic_store_explicit(&peer->in->head, peer->in_head, memory_order_release);
+                published = peer->in_head;
+            }
+        }
+    }
+    *moved = peer->in_head - begin;
+    if (*moved > 0) {
+        atomic_store(&peer->in->head, peer->in_head);
+        /* A sender waits for room only after it has filled the ring. */
+        if (atomic_load(&peer->mailbox->asleep) != 0 &&
+            atomic_load(&peer->in->tail) - begin >= ring_bytes)
+            kolo__shm_wake(shm, index);
+    }
+    return KOLO_OK;
+}
+
+static const struct kolo__pipe_ops ring_ops = {
+    .write = write_ring,
+    .read = read_ring,
+    .read_ahead_bytes = KOLO__MESSAGE_HEADER_BYTES,
+};
+
+/* True when a pending post can go on. */
+static bool rings_ready(struct kolo__shm *shm)
+{
+    for (uint32_t i = 0; i < shm->stream.active_count; i++) {
+        uint32_t index = shm->stream.active[i];
+        const struct kolo__stream_peer *pending = &shm->stream.peers[index];
+        const struct kolo__shm_peer *peer = &shm->peers[index];
+        if (pending->recvs.first != NULL && atomic_load(&peer->in->tail) != peer->in_head)
+            return true;
+        if (pending->sends.first != NULL &&
+            peer->out_tail - atomic_load(&peer->out->head) < shm->layout.ring_bytes)
+            return true;
+    }
+    return false;
+}
+
+/* ---- sleeping and waking ------------------------------------------------------------------ */
+
+static socklen_t doorbell_address(const struct kolo__shm *shm, uint32_t rank,
+                                  struct sockaddr_un *address)
+{
+    /* sun_path begins with a zero: an abstract name, which vanishes with its socket. */
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    int bytes =
+        snprintf(address->sun_path + 1, sizeof address->sun_path - 1, "%s-%u", shm->doorbell, rank);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)bytes);
+}
+
+static kolo_status open_doorbell(struct kolo__shm *shm)
+{
+    struct sockaddr_un address;
+    socklen_t length = doorbell_address(shm, shm->stream.transport.rank, &address);
+    shm->doorbell_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (shm->doorbell_fd < 0)
+        return kolo__error_errno(errno, "cannot make a socket for wake-ups");
+    if (bind(shm->doorbell_fd, (struct sockaddr *)&address, length) != 0)
+        return kolo__error_errno(errno, "cannot bind the doorbell '%s'", address.sun_path + 1);
+    return KOLO_OK;
+}
+
+void kolo__shm_wake(struct kolo__shm *shm, uint32_t index)
+{
+    struct kolo__shm_peer *peer = &shm->peers[index];
+    uint32_t asleep = atomic_load(&peer->mailbox->asleep);
+    bool again = false;
+    if (asleep != 0 && asleep != peer->rung) {
+        struct sockaddr_un address;
+        socklen_t length = doorbell_address(shm, index, &address);
+        ssize_t sent = sendto(shm->doorbell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL,
+                              (struct sockaddr *)&address, length);
+        /* EAGAIN: its queue is full, so it wakes anyway. ECONNREFUSED: it has gone. */
+        again = sent < 0 && errno != EAGAIN && errno != ECONNREFUSED;
+        if (!again)
+            peer->rung = asleep;
+    }
+    if (again != peer->ring_again) {
+        peer->ring_again = again;
+        shm->ring_again_count += again ? 1 : -1u;
+    }
+}
+
+static void wake_again(struct kolo__shm *shm)
+{
+    for (uint32_t i = 0; i < shm->stream.transport.size && shm->ring_again_count > 0; i++)
+        if (shm->peers[i].ring_again)
+            kolo__shm_wake(shm, i);
+}
+
+static bool progress(struct kolo__transport *transport)
+{
+    struct kolo__shm *shm = (struct kolo__shm *)(void *)transport;
+    if (shm->ring_again_count > 0)
+        wake_again(shm);
+    return kolo__stream_progress(&shm->stream);
+}
+
+static bool arm(struct kolo__transport *transport)
+{
+    struct kolo__shm *shm = (struct kolo__shm *)(void *)transport;
+    if (kolo__stream_has_work(&shm->stream) || shm->ring_again_count > 0)
+        return false;
+    if (++shm->sleeps == 0)
+        shm->sleeps = 1;
+    atomic_store(&shm->mailbox->asleep, shm->sleeps);
+    bool news = shm->mapped && kolo__shm_mapping_news(shm);
+    if (news || rings_ready(shm)) {
+        atomic_store_explicit(&shm->mailbox->asleep, 0, memory_order_relaxed);
+        return false;
+    }
+    shm->armed = true;
+    return true;
+}
+
+static void disarm(struct kolo__transport *transport)
+{
+    struct kolo__shm *shm = (struct kolo__shm *)(void *)transport;
+    char rings[16];
+    if (!shm->armed)
+        return;
+    shm->armed = false;
+    atomic_store_explicit(&shm->mailbox->asleep, 0, memory_order_relaxed);
+    while (recv(shm->doorbell_fd, rings, sizeof rings, MSG_DONTWAIT) >= 0)
+        continue;
+}
+
+static int wait_fd(struct kolo__transport *transport)
+{
+    return ((struct kolo__shm *)(void *)transport)->doorbell_fd;
+}
+
+static const struct kolo__transport_ops transport_ops = {
+    .name = "shm",
+    .post_send = kolo__stream_post_send,
+    .post_recv = kolo__stream_post_recv,
+    .progress = progress,
+    .arm = arm,
+    .disarm = disarm,
+    .wait_fd = wait_fd,
+    .fail = kolo__stream_fail,
+    .close = close_shm,
+};

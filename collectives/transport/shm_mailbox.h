@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a rank owns of the shared heap for one communicator, and who writes what in it:
+ *
+ *   | identity | asleep | arrivals | exposure |                   owner; a line of 128 bytes each
+ *   | detached[0] detached[1] ...             |                   rank i writes detached[i]
+ *   | head, tail of the ring from rank 0 | ... from rank 1 | ...  owner: heads; rank i: tail i
+ *   | SLOT, parity 0 | SLOT, parity 1 |                           owner (read by all)
+ *   | window in | window out |                                    all, as schedules say
+ *   | ring from rank 0 | ring from rank 1 | ...                   rank i writes ring i
+ *
+ * All positions follow from the mailbox's position and the communicator's size. Zero is the valid
+ * beginning of everything. Each flag has one writer; none is reset by anybody else.
+ */
+#ifndef KOLO_COLLECTIVES_TRANSPORT_SHM_MAILBOX_H
+#define KOLO_COLLECTIVES_TRANSPORT_SHM_MAILBOX_H
+
+#include "collectives/transport/shm.h"
+
+#include <stdatomic.h>
+
+enum {
+    KOLO__SHM_LINE_BYTES = 128, /* two cache lines: processors fetch them in pairs */
+    KOLO__SHM_SLOT_BYTES = 32 * 1024,
+    KOLO__SHM_WINDOW_BYTES = 1024 * 1024,
+};
+
+struct kolo__shm_mailbox {
+    _Alignas(KOLO__SHM_LINE_BYTES) uint64_t magic;
+    uint32_t size;
+    /* 0: awake. Else the number of this sleep: a waker rings once for each. */
+    _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint32_t asleep;
+    _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint64_t arrivals;
+    _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint64_t exposed; /* sequence; written after exposure */
+    struct kolo__exposure exposure;
+    _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint32_t detached[];
+};
+
+/* A byte ring: bytes [head, tail) are in it, at these numbers modulo its size. */
+struct kolo__shm_ring {
+    _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint64_t head; /* the receiver writes it */
+    _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint64_t tail; /* the sender writes it */
+};
+
+/* Distances from the mailbox's position. */
+struct kolo__shm_layout {
+    uint64_t rings, slots[2], window_in, window_out, ring_data, end;
+    uint64_t ring_bytes; /* a power of two */
+};
+
+struct kolo__shm_layout kolo__shm_layout(uint32_t size);
+
+/* The mailbox at a position that came from outside; NULL when it is none of rank `owner`. */
+struct kolo__shm_mailbox *kolo__shm_mailbox_at(struct kolo__heap *heap, uint64_t position,
+                                               uint32_t owner, uint32_t size);
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Flags and records of mapped algorithms. A flag only grows, and has one writer, so waiting is a
+ * loop of loads that a peer's cache line satisfies.
+ */
+#include "collectives/transport/shm_transport.h"
+
+#include <stddef.h>
+
+static struct kolo__shm *shm_of(struct kolo__mapping *mapping)
+{
+    return (struct kolo__shm *)(void *)((unsigned char *)mapping -
+                                        offsetof(struct kolo__shm, mapping));
+}
+
+static void expose(struct kolo__mapping *mapping, const struct kolo__exposure *exposure)
+{
+    struct kolo__shm *shm = shm_of(mapping);
+    struct kolo__shm_mailbox *mailbox = shm->mailbox;
+    mailbox->exposure = *exposure;
+    atomic_store(&mailbox->exposed, exposure->signature.sequence);
+    for (uint32_t peer = 0; peer < shm->stream.transport.size; peer++)
+        if (peer != shm->stream.transport.rank)
+            kolo__shm_wake(shm, peer);
+}
+
+static const struct kolo__exposure *peer_exposure(struct kolo__mapping *mapping, uint32_t peer,
+                                                  uint64_t sequence)
+{
+    struct kolo__shm_peer *known = &shm_of(mapping)->peers[peer];
+    known->exposed = atomic_load_explicit(&known->mailbox->exposed, memory_order_acquire);
+    return known->exposed == sequence ? &known->mailbox->exposure : NULL;
+}
+
+static void arrive(struct kolo__mapping *mapping)
+{
+    struct kolo__shm *shm = shm_of(mapping);
+    uint32_t size = shm->stream.transport.size, rank = shm->stream.transport.rank;
+    shm->arrived_upto = 0;
+    atomic_store(&shm->mailbox->arrivals, ++shm->arrivals);
+    /* Sleepers wait for the last to arrive, so only the last wakes them. Of two that arrive at the
+     * same moment, at least one sees both: stores and loads are in one total order. */
+    for (uint32_t peer = 0; peer < size; peer++) {
+        struct kolo__shm_peer *known = &shm->peers[peer];
+        if (peer == rank || known->arrivals >= shm->arrivals)
+            continue;
+        known->arrivals = atomic_load(&known->mailbox->arrivals);
+        if (known->arrivals < shm->arrivals)
+            return;
+    }
+    for (uint32_t peer = 0; peer < size; peer++)
+        if (peer != rank)
+            kolo__shm_wake(shm, peer);
+}
+
+static int missing(struct kolo__mapping *mapping)
+{
+    struct kolo__shm *shm = shm_of(mapping);
+    for (; shm->arrived_upto < shm->stream.transport.size; shm->arrived_upto++) {
+        struct kolo__shm_peer *known = &shm->peers[shm->arrived_upto];
+        if (shm->arrived_upto == shm->stream.transport.rank || known->arrivals >= shm->arrivals)
+            continue;
+        known->arrivals = atomic_load_explicit(&known->mailbox->arrivals, memory_order_acquire);
+        if (known->arrivals < shm->arrivals)
+            return (int)shm->arrived_upto;
+    }
+    return -1;
+}
+
+static bool arrived(struct kolo__mapping *mapping)
+{
+    return missing(mapping) < 0;
+}
+
+static unsigned char *address(struct kolo__mapping *mapping, uint64_t position, size_t bytes)
+{
+    return kolo__heap_address(shm_of(mapping)->heap, position, bytes);
+}
+
+static uint64_t position(struct kolo__mapping *mapping, const void *pointer, size_t bytes)
+{
+    return kolo__heap_position(shm_of(mapping)->heap, pointer, bytes);
+}
+
+static const struct kolo__mapping_ops mapping_ops = {
+    .expose = expose,
+    .peer_exposure = peer_exposure,
+    .arrive = arrive,
+    .arrived = arrived,
+    .missing = missing,
+    .address = address,
+    .position = position,
+};
+
+void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes)
+{
+    uint32_t size = shm->stream.transport.size;
+    for (uint32_t rank = 0; rank < size; rank++)
+        for (uint32_t parity = 0; parity < 2; parity++)
+            shm->slot_positions[parity * size + rank] = mailboxes[rank] + shm->layout.slots[parity];
+    shm->mapping = (struct kolo__mapping){
+        .ops = &mapping_ops,
+        .slot_position = {shm->slot_positions, shm->slot_positions + size},
+        .window_in = shm->position + shm->layout.window_in,
+        .window_out = shm->position + shm->layout.window_out,
+        .slot_bytes = KOLO__SHM_SLOT_BYTES,
+        .window_bytes = KOLO__SHM_WINDOW_BYTES,
+    };
+}
+
+bool kolo__shm_mapping_news(struct kolo__shm *shm)
+{
+    bool news = false;
+    for (uint32_t peer = 0; peer < shm->stream.transport.size; peer++) {
+        struct kolo__shm_peer *known = &shm->peers[peer];
+        uint64_t arrivals = atomic_load(&known->mailbox->arrivals);
+        uint64_t exposed = atomic_load(&known->mailbox->exposed);
+        if (peer == shm->stream.transport.rank)
+            continue;
+        news |= arrivals != known->arrivals || exposed != known->exposed;
+        known->arrivals = arrivals;
+        known->exposed = exposed;
+    }
+    return news;
+}

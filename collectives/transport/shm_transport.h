@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of the shm transport, shared by the files that make it up:
+ *
+ *   shm.c          the transport: rings as pipes, sleeping and waking
+ *   shm_mapping.c  flags and records of mapped algorithms
+ *   shm_mailbox.c  the memory of both
+ */
+#ifndef KOLO_COLLECTIVES_TRANSPORT_SHM_TRANSPORT_H
+#define KOLO_COLLECTIVES_TRANSPORT_SHM_TRANSPORT_H
+
+#include "collectives/transport/shm_mailbox.h"
+#include "collectives/transport/stream.h"
+
+/* What this rank knows of a peer. */
+struct kolo__shm_peer {
+    struct kolo__shm_mailbox *mailbox; /* NULL: on another host */
+    struct kolo__shm_ring *out, *in;   /* in the peer's mailbox, in this rank's */
+    unsigned char *out_data, *in_data;
+    uint64_t out_tail, out_head; /* bytes written; bytes known to be read */
+    uint64_t in_head;            /* bytes read */
+    uint32_t rung;               /* the sleep for which the doorbell was rung */
+    bool ring_again;             /* the doorbell could not be rung */
+    uint64_t arrivals, exposed;  /* last seen */
+};
+
+struct kolo__shm {
+    struct kolo__stream stream; /* first: see stream.h */
+    struct kolo__mapping mapping;
+    struct kolo__heap *heap; /* borrowed */
+    struct kolo__shm_layout layout;
+    uint64_t position; /* of the own mailbox, which the transport owns */
+    struct kolo__shm_mailbox *mailbox;
+    struct kolo__shm_peer *peers;
+    uint64_t *slot_positions; /* both parities, of all ranks */
+    bool mapped;
+    uint64_t arrivals;     /* of this rank */
+    uint32_t arrived_upto; /* ranks below are known to have arrived as often */
+    char doorbell[88];
+    int doorbell_fd;
+    uint32_t sleeps;
+    uint32_t ring_again_count;
+    bool armed;
+};
+
+/* After a store of something the peer may wait for, which must have been memory_order_seq_cst. */
+void kolo__shm_wake(struct kolo__shm *shm, uint32_t peer);
+
+void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes);
+/* A peer has arrived or exposed since somebody last looked; counts as a look. */
+bool kolo__shm_mapping_news(struct kolo__shm *shm);
+
+#endif

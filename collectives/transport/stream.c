@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How messages become bytes and bytes become messages. Payloads go straight from and into the
+ * posts' memory; only what arrives together with a header, because one system call fetched both,
+ * is copied once.
+ */
+#include "collectives/transport/stream.h"
+
+#include "base/assert.h"
+#include "base/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Messages moved for one peer before the next peer has its turn. */
+enum { TURN = 16 };
+
+static bool push(struct kolo__stream *stream, uint32_t peer);
+static bool pull(struct kolo__stream *stream, uint32_t peer);
+static bool take_ahead(struct kolo__stream_peer *pipe, struct kolo__post *post);
+static bool check_header(struct kolo__stream *stream, uint32_t peer, const struct kolo__post *post);
+static void set_mismatch(struct kolo__stream *stream, uint32_t peer,
+                         const struct kolo__message *theirs, const struct kolo__post *post);
+static void break_pipe(struct kolo__stream *stream, uint32_t peer, kolo_status status);
+static void complete_all(struct kolo__stream *stream, kolo_status status);
+
+kolo_status kolo__stream_init(struct kolo__stream *stream, uint32_t rank, uint32_t size,
+                              const char *const *hosts, const struct kolo__pipe_ops *pipes)
+{
+    KOLO__ASSERT(rank < size && pipes->read_ahead_bytes >= KOLO__MESSAGE_HEADER_BYTES);
+    stream->transport.rank = rank;
+    stream->transport.size = size;
+    stream->pipes = pipes;
+    stream->hosts = hosts;
+    stream->peers = calloc(size, sizeof *stream->peers);
+    stream->ahead = calloc(size, pipes->read_ahead_bytes);
+    stream->active = calloc(size, sizeof *stream->active);
+    if (stream->peers == NULL || stream->ahead == NULL || stream->active == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for the queues of %u ranks", size);
+    for (uint32_t peer = 0; peer < size; peer++) {
+        stream->peers[peer].ahead = stream->ahead + peer * pipes->read_ahead_bytes;
+        stream->peers[peer].active_index = UINT32_MAX;
+    }
+    return KOLO_OK;
+}
+
+void kolo__stream_release(struct kolo__stream *stream)
+{
+    if (stream->active != NULL) {
+        if (stream->transport.fault.status == KOLO_OK)
+            kolo__stream_set_fault(stream, KOLO_ERR_ABORTED, -1, "the communicator was closed");
+        complete_all(stream, stream->transport.fault.status);
+    }
+    free(stream->peers);
+    free(stream->ahead);
+    free(stream->active);
+    stream->peers = NULL;
+    stream->ahead = NULL;
+    stream->active = NULL;
+}
+
+/* ---- queues ------------------------------------------------------------------------------- */
+
+static void complete(struct kolo__post *post, kolo_status status)
+{
+    /* Last: from here on the post is the caller's. */
+    post->next = NULL;
+    post->status = status;
+    post->complete = true;
+}
+
+static void append(struct kolo__stream_queue *queue, struct kolo__post *post)
+{
+    post->next = NULL;
+    if (queue->first == NULL)
+        queue->first = post;
+    else
+        queue->last->next = post;
+    queue->last = post;
+}
+
+static void complete_first(struct kolo__stream_queue *queue, kolo_status status)
+{
+    struct kolo__post *post = queue->first;
+    queue->first = post->next;
+    complete(post, status);
+}
+
+static void complete_queue(struct kolo__stream_queue *queue, kolo_status status)
+{
+    while (queue->first != NULL)
+        complete_first(queue, status);
+}
+
+static void activate(struct kolo__stream *stream, uint32_t peer)
+{
+    struct kolo__stream_peer *pipe = &stream->peers[peer];
+    if (pipe->active_index == UINT32_MAX) {
+        pipe->active_index = stream->active_count;
+        stream->active[stream->active_count++] = peer;
+    }
+}
+
+static void deactivate_idle(struct kolo__stream *stream, uint32_t peer)
+{
+    struct kolo__stream_peer *pipe = &stream->peers[peer];
+    if (pipe->sends.first != NULL || pipe->recvs.first != NULL || pipe->active_index == UINT32_MAX)
+        return;
+    uint32_t last = stream->active[--stream->active_count];
+    stream->active[pipe->active_index] = last;
+    stream->peers[last].active_index = pipe->active_index;
+    pipe->active_index = UINT32_MAX;
+}
+
+static void complete_all(struct kolo__stream *stream, kolo_status status)
+{
+    while (stream->active_count > 0) {
+        uint32_t peer = stream->active[stream->active_count - 1];
+        complete_queue(&stream->peers[peer].sends, status);
+        complete_queue(&stream->peers[peer].recvs, status);
+        deactivate_idle(stream, peer);
+    }
+}
+
+static bool accept_post(struct kolo__stream *stream, uint32_t peer, struct kolo__post *post)
+{
+    KOLO__ASSERT(peer < stream->transport.size && peer != stream->transport.rank);
+    post->bytes_done = 0;
+    post->complete = false;
+    post->status = KOLO_OK;
+    if (stream->transport.fault.status == KOLO_OK)
+        return true;
+    complete(post, stream->transport.fault.status);
+    return false;
+}
+
+void kolo__stream_post_send(struct kolo__transport *transport, uint32_t peer,
+                            struct kolo__post *post)
+{
+    struct kolo__stream *stream = (struct kolo__stream *)(void *)transport;
+    if (!accept_post(stream, peer, post))
+        return;
+    struct kolo__stream_peer *pipe = &stream->peers[peer];
+    bool first = pipe->sends.first == NULL;
+    append(&pipe->sends, post);
+    activate(stream, peer);
+    stream->unfinished = true;
+    /* On its way before the caller computes something else. */
+    if (first) {
+        push(stream, peer);
+        deactivate_idle(stream, peer);
+    }
+}
+
+void kolo__stream_post_recv(struct kolo__transport *transport, uint32_t peer,
+                            struct kolo__post *post)
+{
+    struct kolo__stream *stream = (struct kolo__stream *)(void *)transport;
+    if (!accept_post(stream, peer, post))
+        return;
+    append(&stream->peers[peer].recvs, post);
+    activate(stream, peer);
+    stream->unfinished = true;
+}
+
+bool kolo__stream_progress(struct kolo__stream *stream)
+{
+    bool moved = false;
+    stream->unfinished = false;
+    /* Backwards: a peer that becomes idle is replaced by one that has had its turn. */
+    for (uint32_t i = stream->active_count; i-- > 0;) {
+        uint32_t peer = stream->active[i];
+        moved |= push(stream, peer);
+        moved |= pull(stream, peer);
+        deactivate_idle(stream, peer);
+    }
+    if (stream->transport.fault.status != KOLO_OK && stream->active_count > 0) {
+        complete_all(stream, stream->transport.fault.status);
+        moved = true;
+    }
+    return moved;
+}
+
+/* A message without payload may have no memory at all. */
+static struct iovec rest_of(const struct kolo__post *post)
+{
+    size_t left = post->bytes - post->bytes_done;
+    return (struct iovec){.iov_base = left > 0 ? post->data + post->bytes_done : NULL,
+                          .iov_len = left};
+}
+
+bool kolo__stream_has_work(const struct kolo__stream *stream)
+{
+    return stream->unfinished ||
+           (stream->transport.fault.status != KOLO_OK && stream->active_count > 0);
+}
+
+/* ---- out ---------------------------------------------------------------------------------- */
+
+static void begin_message(struct kolo__stream *stream, struct kolo__stream_peer *pipe)
+{
+    const struct kolo__post *post = pipe->sends.first;
+    struct kolo__message message = {.signature = *post->signature,
+                                    .bytes = post->bytes,
+                                    .number = pipe->sent,
+                                    .sender = stream->transport.rank};
+    kolo__message_encode(&message, pipe->send_header);
+}
+
+static bool push(struct kolo__stream *stream, uint32_t peer)
+{
+    struct kolo__stream_peer *pipe = &stream->peers[peer];
+    bool any = false;
+    for (int turn = 0; stream->transport.fault.status == KOLO_OK; turn++) {
+        struct kolo__post *post = pipe->sends.first;
+        if (post == NULL)
+            break;
+        if (turn == TURN) {
+            stream->unfinished = true;
+            break;
+        }
+        if (pipe->send_header_done == 0)
+            begin_message(stream, pipe);
+        size_t header_left = KOLO__MESSAGE_HEADER_BYTES - pipe->send_header_done;
+        struct iovec parts[2] = {
+            {.iov_base = pipe->send_header + pipe->send_header_done, .iov_len = header_left},
+            rest_of(post)};
+        size_t moved = 0;
+        kolo_status status = stream->pipes->write(stream, peer, parts, 2, &moved);
+        if (status != KOLO_OK)
+            break_pipe(stream, peer, status);
+        if (status != KOLO_OK || moved == 0)
+            break;
+        any = true;
+        size_t of_header = moved < header_left ? moved : header_left;
+        pipe->send_header_done += of_header;
+        post->bytes_done += moved - of_header;
+        if (pipe->send_header_done == KOLO__MESSAGE_HEADER_BYTES &&
+            post->bytes_done == post->bytes) {
+            pipe->send_header_done = 0;
+            pipe->sent++;
+            complete_first(&pipe->sends, KOLO_OK);
+        }
+    }
+    return any;
+}
+
+/* ---- in ----------------------------------------------------------------------------------- */
+
+/* Reads into the rest of the first post and behind it, or, before its header is known, only ahead.
+ */
+static bool fill(struct kolo__stream *stream, uint32_t peer, struct kolo__post *post)
+{
+    struct kolo__stream_peer *pipe = &stream->peers[peer];
+    if (pipe->ahead_begin > 0) {
+        /* Less than a header is left here. */
+        memmove(pipe->ahead, pipe->ahead + pipe->ahead_begin, pipe->ahead_end - pipe->ahead_begin);
+        pipe->ahead_end -= pipe->ahead_begin;
+        pipe->ahead_begin = 0;
+    }
+    size_t payload_left = pipe->recv_checked ? post->bytes - post->bytes_done : 0;
+    struct iovec parts[2] = {rest_of(post),
+                             {.iov_base = pipe->ahead + pipe->ahead_end,
+                              .iov_len = stream->pipes->read_ahead_bytes - pipe->ahead_end}};
+    int skip = payload_left == 0 ? 1 : 0;
+    size_t moved = 0;
+    kolo_status status = stream->pipes->read(stream, peer, parts + skip, 2 - skip, &moved);
+    if (status != KOLO_OK)
+        break_pipe(stream, peer, status);
+    if (status != KOLO_OK || moved == 0)
+        return false;
+    size_t of_payload = moved < payload_left ? moved : payload_left;
+    post->bytes_done += of_payload;
+    pipe->ahead_end += moved - of_payload;
+    return true;
+}
+
+static bool pull(struct kolo__stream *stream, uint32_t peer)
+{
+    struct kolo__stream_peer *pipe = &stream->peers[peer];
+    bool any = false;
+    for (int turn = 0; stream->transport.fault.status == KOLO_OK;) {
+        struct kolo__post *post = pipe->recvs.first;
+        if (post == NULL)
+            break;
+        if (turn == TURN) {
+            stream->unfinished = true;
+            break;
+        }
+        if (!pipe->recv_checked &&
+            pipe->ahead_end - pipe->ahead_begin >= KOLO__MESSAGE_HEADER_BYTES &&
+            !check_header(stream, peer, post))
+            break;
+        bool moved = take_ahead(pipe, post);
+        if (pipe->recv_checked && post->bytes_done == post->bytes) {
+            pipe->recv_checked = false;
+            pipe->received++;
+            complete_first(&pipe->recvs, KOLO_OK);
+            any = true;
+            turn++;
+        } else if (!moved && !fill(stream, peer, post)) {
+            break;
+        } else {
+            any = true;
+        }
+    }
+    return any;
+}
+
+/* What was read ahead of the payload. */
+static bool take_ahead(struct kolo__stream_peer *pipe, struct kolo__post *post)
+{
+    size_t there = pipe->ahead_end - pipe->ahead_begin;
+    size_t wanted = post->bytes - post->bytes_done;
+    size_t bytes = there < wanted ? there : wanted;
+    if (!pipe->recv_checked || bytes == 0)
+        return false;
+    memcpy(post->data + post->bytes_done, pipe->ahead + pipe->ahead_begin, bytes);
+    post->bytes_done += bytes;
+    pipe->ahead_begin += bytes;
+    return true;
+}
+
+/* True when the message is the expected one. Else the fault is set, and nothing was written. */
+static bool check_header(struct kolo__stream *stream, uint32_t peer, const struct kolo__post *post)
+{
+    struct kolo__stream_peer *pipe = &stream->peers[peer];
+    struct kolo__message message;
+    kolo_status status = kolo__message_decode(pipe->ahead + pipe->ahead_begin, &message);
+    if (status == KOLO_OK && (message.sender != peer || message.number != pipe->received))
+        status = kolo__error(
+            KOLO_ERR_NETWORK, "message %llu of rank %u came instead of message %llu",
+            (unsigned long long)message.number, message.sender, (unsigned long long)pipe->received);
+    if (status != KOLO_OK) {
+        break_pipe(stream, peer, status);
+        return false;
+    }
+    if (!kolo__signature_equal(&message.signature, post->signature) ||
+        message.bytes != post->bytes) {
+        set_mismatch(stream, peer, &message, post);
+        return false;
+    }
+    pipe->ahead_begin += KOLO__MESSAGE_HEADER_BYTES;
+    pipe->recv_checked = true;
+    return true;
+}
+
+/* ---- faults ------------------------------------------------------------------------------- */
+
+static void set_mismatch(struct kolo__stream *stream, uint32_t peer,
+                         const struct kolo__message *theirs, const struct kolo__post *post)
+{
+    char name[100], sent[120], expected[120], lengths[80] = "", worlds[80] = "";
+    const struct kolo__signature *ours = post->signature;
+    if (theirs->bytes != post->bytes)
+        snprintf(lengths, sizeof lengths, "; a message of %llu bytes instead of %zu",
+                 (unsigned long long)theirs->bytes, post->bytes);
+    if (theirs->signature.epoch != ours->epoch || theirs->signature.comm != ours->comm)
+        snprintf(worlds, sizeof worlds, "; epoch %u, communicator %u instead of %u, %u",
+                 theirs->signature.epoch, theirs->signature.comm, ours->epoch, ours->comm);
+    kolo__stream_set_fault(
+        stream, KOLO_ERR_MISMATCH, (int)peer, "%s sent %s; this rank %u expects %s%s%s",
+        kolo__stream_peer_name(stream, peer, name, sizeof name),
+        kolo__signature_text(&theirs->signature, sent, sizeof sent), stream->transport.rank,
+        kolo__signature_text(ours, expected, sizeof expected), lengths, worlds);
+}
+
+static void break_pipe(struct kolo__stream *stream, uint32_t peer, kolo_status status)
+{
+    char name[100];
+    kolo__stream_set_fault(stream, status, (int)peer, "%s: %s",
+                           kolo__stream_peer_name(stream, peer, name, sizeof name),
+                           kolo_error_text());
+}
+
+void kolo__stream_set_fault(struct kolo__stream *stream, kolo_status status, int peer,
+                            const char *format, ...)
+{
+    struct kolo__fault *fault = &stream->transport.fault;
+    if (fault->status != KOLO_OK)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(fault->text, sizeof fault->text, format, arguments);
+    va_end(arguments);
+    fault->peer = peer;
+    fault->status = status;
+}
+
+void kolo__stream_fail(struct kolo__transport *transport, const struct kolo__fault *fault)
+{
+    if (transport->fault.status == KOLO_OK)
+        transport->fault = *fault;
+}
+
+const char *kolo__stream_peer_name(const struct kolo__stream *stream, uint32_t peer, char *text,
+                                   size_t bytes)
+{
+    if (stream->hosts != NULL)
+        snprintf(text, bytes, "rank %u (%s)", peer, stream->hosts[peer]);
+    else
+        snprintf(text, bytes, "rank %u", peer);
+    return text;
+}
