@@ -104,11 +104,12 @@ static enum checkpoint_result read_checked(FILE *file, const char *path,
                                            const struct run_identity *identity,
                                            struct training_state *state)
 {
-    struct header header;
-    if (fread(&header, sizeof(header), 1, file) != 1)
-        return refuse(path, "torn: shorter than the head of a checkpoint");
-    if (header.magic != MAGIC)
+    struct header header = {0};
+    size_t got = fread(&header, 1, sizeof(header), file);
+    if (got >= sizeof(header.magic) && header.magic != MAGIC)
         return refuse(path, "not a checkpoint of train_bytes on this kind of machine");
+    if (got < sizeof(header))
+        return refuse(path, "torn: shorter than the head of a checkpoint");
     if (header.version != VERSION)
         return refuse(path, "a checkpoint of another version of train_bytes");
     const char *unlike = difference(&header.identity, identity);

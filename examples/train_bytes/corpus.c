@@ -175,8 +175,11 @@ int corpus_read(const struct span *span, uint64_t first, size_t bytes, uint8_t *
         first--; /* positions count the separator */
     }
     int file = open(span->path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = file < 0 ? -1 : 0;
-    while (bytes > 0 && (got = pread(file, window, bytes, (off_t)(span->offset + first))) > 0) {
+    ssize_t got = -1;
+    while (file >= 0 && bytes > 0) {
+        got = pread(file, window, bytes, (off_t)(span->offset + first));
+        if (got <= 0)
+            break;
         window += got;
         first += (uint64_t)got;
         bytes -= (size_t)got;

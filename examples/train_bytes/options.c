@@ -34,7 +34,7 @@ static const struct argp_option TABLE[] = {
     {"layers", LAYERS, "N", 0, "transformer layers (4)", 0},
     {"width", WIDTH, "N", 0, "width of the residual stream (128)", 0},
     {"heads", HEADS, "N", 0, "attention heads (4); width must be a multiple of 2 * heads", 0},
-    {"context", CONTEXT, "N", 0, "bytes in a sequence (256)", 0},
+    {"context", CONTEXT, "N", 0, "bytes in a sequence (128)", 0},
     {NULL, 0, NULL, 0, "Training:", 2},
     {"batch", BATCH, "N", 0, "sequences in a step, shared by all ranks (16)", 0},
     {"steps", STEPS, "N", 0, "stop after so many steps", 0},
@@ -180,7 +180,7 @@ void options_parse(int argc, char **argv, struct options *options)
     };
     *options = (struct options){
         .paths = default_paths,
-        .model = {.layers = 4, .width = 128, .heads = 4, .context = 256},
+        .model = {.layers = 4, .width = 128, .heads = 4, .context = 128},
         .batch = 16,
         .learning_rate = 0.003,
         .seed = 1,

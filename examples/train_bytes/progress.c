@@ -34,6 +34,8 @@ int progress_open(const char *csv, uint64_t first_step, uint64_t every, struct p
     progress->csv = first_step > 0 ? fopen(csv, "r+") : NULL;
     if (!progress->csv)
         progress->csv = fopen(csv, "w+");
+    if (progress->csv) /* a row is in the file before a checkpoint counts its step as done */
+        setvbuf(progress->csv, NULL, _IOLBF, BUFSIZ);
     if (!progress->csv || keep_rows(progress->csv, first_step) != 0) {
         fprintf(stderr, "train_bytes: cannot write %s: %s\n", csv, strerror(errno));
         return -1;
