@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Every collective, dtype and op, in and out of place, from kolo_alloc and from malloc, over every
- * transport, with real processes: compared with a reference computed from what each rank put in. Small whole numbers are
- * exact in every dtype and order, so results must be equal, not close.
+ * transport, with real processes: compared with a reference computed from what each rank put in.
+ * Small whole numbers are exact in every dtype and order, so results must be equal, not close.
  */
 #include "kernels/kernels.h"
 #include "world.h"
@@ -19,7 +19,8 @@ static kolo_context *context;
 static kolo_comm *comm;
 static int rank, size;
 
-/* What rank r holds at element i: 1 or 2, so that a product of 7 ranks fits int8 (2^7 > 127 wraps alike everywhere). */
+/* What rank r holds at element i: 1 or 2, so that a product of 7 ranks fits int8 (2^7 > 127 wraps
+ * alike everywhere). */
 static int value_of(int r, size_t i)
 {
     return 1 + (int)((i * 7 + (size_t)r * 3 + i / 5) % 2);
@@ -30,7 +31,8 @@ static void put(void *buffer, kolo_dtype dtype, size_t i, double value)
     char *at = (char *)buffer + i * kolo_dtype_bytes(dtype);
     int64_t whole = (int64_t)value;
     float single = (float)value;
-    uint16_t half = dtype == KOLO_FP16 ? kolo__fp16_from_fp32(single) : kolo__bf16_from_fp32(single);
+    uint16_t half =
+        dtype == KOLO_FP16 ? kolo__fp16_from_fp32(single) : kolo__bf16_from_fp32(single);
     switch (dtype) {
     case KOLO_FP64:
         memcpy(at, &value, 8);
@@ -178,7 +180,8 @@ static int check_moves(const struct buffers *b, kolo_dtype dtype, size_t count, 
 static int check_count(size_t count, kolo_dtype dtype, bool from_heap)
 {
     size_t bytes = kolo_dtype_bytes(dtype) * count * (size_t)size;
-    struct buffers b = {from_heap, take(from_heap, bytes), take(from_heap, bytes), malloc(bytes + 1)};
+    struct buffers b = {from_heap, take(from_heap, bytes), take(from_heap, bytes),
+                        malloc(bytes + 1)};
     int failed = 0;
     CHECK(b.send != NULL && b.recv != NULL && b.expected != NULL);
     for (int in_place = 0; in_place < 2 && !failed; in_place++) {
@@ -245,8 +248,7 @@ static void test_messages_through_shared_memory(void **state)
 static void test_tiny_segments(void **state)
 {
     (void)state;
-    run_everywhere(
-        (const char *const[]){"KOLO_ALGORITHM=ring", "KOLO_SEGMENT_BYTES=4000", NULL});
+    run_everywhere((const char *const[]){"KOLO_ALGORITHM=ring", "KOLO_SEGMENT_BYTES=4000", NULL});
 }
 
 int main(void)

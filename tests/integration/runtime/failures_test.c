@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What goes wrong between real processes: every survivor learns what, who and where, soon, and nothing hangs.
+ * What goes wrong between real processes: every survivor learns what, who and where, soon, and
+ * nothing hangs.
  */
 #include "world.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A repeated call allocates nothing: this program's own malloc counts, in every rank. (Under a sanitizer, which has
- * its own malloc, there is nothing to count.)
+ * A repeated call allocates nothing: this program's own malloc counts, in every rank. (Under a
+ * sanitizer, which has its own malloc, there is nothing to count.)
  */
 #include "world.h"
 

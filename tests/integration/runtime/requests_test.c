@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Started operations, messages between two ranks, split communicators, threads: with real processes. */
+/* Started operations, messages between two ranks, split communicators, threads: with real
+ * processes. */
 #include "world.h"
 
 #include <setjmp.h>

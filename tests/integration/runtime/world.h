@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A world for tests: forks ranks that find each other through a real rendezvous server, which the parent runs. A rank is a
- * function; it returns 0, or the line of the check that failed.
+ * A world for tests: forks ranks that find each other through a real rendezvous server, which the
+ * parent runs. A rank is a function; it returns 0, or the line of the check that failed.
  */
 #ifndef KOLO_TESTS_WORLD_H
 #define KOLO_TESTS_WORLD_H
@@ -12,24 +12,24 @@
 enum { WORLD_RANKS_MAX = 16, WORLD_TIMEOUT_S = 60 };
 
 struct world_result {
-    int status[WORLD_RANKS_MAX];    /* as of waitpid */
+    int status[WORLD_RANKS_MAX];     /* as of waitpid */
     double seconds[WORLD_RANKS_MAX]; /* from the start to the end of the rank */
 };
 
-/* environment: "NAME=VALUE" strings, NULL-terminated; may be NULL. Every rank is reaped when this returns; one that
- * still runs after WORLD_TIMEOUT_S is killed (and shows it in its status). */
+/* environment: "NAME=VALUE" strings, NULL-terminated; may be NULL. Every rank is reaped when this
+ * returns; one that still runs after WORLD_TIMEOUT_S is killed (and shows it in its status). */
 struct world_result world_run(int ranks, const char *const *environment, int (*rank_main)(void));
 
 /* Fails the cmocka test unless every rank returned 0. */
 void world_assert_all_passed(const struct world_result *result, int ranks);
 
 /* In a rank: leaves rank_main with the line number when the condition does not hold. */
-#define CHECK(condition) \
-    do { \
-        if (!(condition)) { \
-            world_complain(__FILE__, __LINE__, #condition); \
-            return 1; \
-        } \
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            world_complain(__FILE__, __LINE__, #condition);                                        \
+            return 1;                                                                              \
+        }                                                                                          \
     } while (0)
 
 void world_complain(const char *file, int line, const char *condition);
