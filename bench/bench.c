@@ -210,9 +210,7 @@ static int check_ranks(const struct bench_options *options, kolo_comm *world)
 
 int kolo_bench_main(int argc, char **argv)
 {
-    static char name[] = "kolo bench"; /* what messages begin with */
     struct bench_options options;
-    argv[0] = name;
     bench_parse_options(argc, argv, &options);
     if (options.ranks > 1 && !options.launched && bench_launcher_variable() == NULL)
         return bench_launch(options.ranks, argc, argv);

@@ -8,9 +8,9 @@
 #ifndef KOLO_BENCH_BENCH_H
 #define KOLO_BENCH_BENCH_H
 
-/* argv[0] is whatever the caller likes ("bench"); then come the arguments after `kolo bench`.
- * Returns the exit code of the process (kolo bench --help lists them). With -n and no launcher
- * around it does not return: the process becomes `kolo run`. */
+/* argv[0] is the name to show, "kolo bench"; then come its arguments. Returns the exit code of the
+ * process (kolo bench --help lists them). With -n and no launcher around it does not return: the
+ * process becomes `kolo run`. */
 int kolo_bench_main(int argc, char **argv);
 
 #endif

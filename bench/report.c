@@ -42,9 +42,9 @@ static void table_begin(const struct bench_setting *setting, FILE *out)
             setting->rewrite ? "rewritten before each operation" : "left alone between operations");
     fprintf(out, "# bytes: %s; times: the slowest rank's; GB = 1e9 bytes\n",
             bytes_meaning(setting->collective));
-    fprintf(out, "#%13s %13s %6s %10s %3s %12s %12s %9s %9s %7s\n", "bytes", "count", "dtype", "op",
+    fprintf(out, "#%13s %13s %6s %10s %5s %10s %12s %9s %9s %7s\n", "bytes", "count", "dtype", "op",
             "in", "p50 us", "p99 us", "algbw", "busbw", "wrong");
-    fprintf(out, "#%13s %13s %6s %10s %3s %12s %12s %9s %9s %7s\n", "", "elements", "", "", "place",
+    fprintf(out, "#%13s %13s %6s %10s %5s %10s %12s %9s %9s %7s\n", "", "elements", "", "", "place",
             "", "", "GB/s", "GB/s", "");
 }
 
