@@ -51,7 +51,13 @@ bool holds(const struct message *message, uint64_t key);
 bool untouched(const struct message *message);
 void free_messages(struct message *messages, size_t count);
 
-/* Checks with threads (conformance_threads.c). */
+/* conformance_faults.c */
+void check_fail_completes_once(void **state);
+void check_close_completes(void **state);
+void check_mismatch(void **state);
+void check_mismatch_of_length(void **state);
+
+/* conformance_threads.c */
 void check_sleeping_receiver(void **state);
 void check_sleeping_exchange(void **state);
 void check_threads_random_traffic(void **state);
