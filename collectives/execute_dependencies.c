@@ -11,7 +11,6 @@
  */
 #include "collectives/execute_program.h"
 
-#include "base/assert.h"
 #include "base/status.h"
 
 #include <stdlib.h>
