@@ -15,7 +15,7 @@ complain() {
 mapfile -t files < <(find . -path ./.git -prune -o -path './build*' -prune -o -type f -print | sort)
 for file in "${files[@]}"; do
     case $file in
-    *.c | *.h | *.cpp | *.cu | *.sh | *.cmake | *.map | */CMakeLists.txt | ./dev | ./.ci/run)
+    *.c | *.h | *.cpp | *.cu | *.sh | *.bash | *.cmake | *.map | */CMakeLists.txt | ./dev | ./.ci/run)
         head -n 2 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' ||
             complain "$file: no SPDX-License-Identifier in the first two lines"
         ;;&
