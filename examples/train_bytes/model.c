@@ -140,8 +140,11 @@ struct model *model_create(const struct model_config *config)
         return NULL;
     model->config = *config;
     model->layers = calloc((size_t)config->layers, sizeof(*model->layers));
-    if (model->layers)
-        model->memory = aligned_alloc(64, lay_out(model) * sizeof(float));
+    if (!model->layers) {
+        model_destroy(model);
+        return NULL;
+    }
+    model->memory = aligned_alloc(64, lay_out(model) * sizeof(float));
     if (!model->memory) {
         model_destroy(model);
         return NULL;

@@ -3,7 +3,7 @@
  * Data-parallel training with kolo, from beginning to end. Every rank holds the same model and
  * computes the gradients of its share of the batch; one allreduce a step adds them up, and every
  * rank makes the same update. This file is all there is to it: model.c is the mathematics, corpus.c
- * the text, optimizer.c AdamW, checkpoint.c and progress.c what their names say.
+ * the text, optimizer.c AdamW; the other files are what their names say.
  *
  *     kolo run -n 2 -- train_bytes --seconds 120 --sample 500 /usr/include
  */
@@ -94,8 +94,10 @@ int main(int argc, char **argv)
 /* The exit code for a status of kolo, after its text has been printed. */
 static int failure(const struct trainer *trainer, kolo_status status)
 {
-    fprintf(stderr, "train_bytes: rank %d: %s: %s\n", trainer->rank, kolo_status_name(status),
-            kolo_error_text());
+    char rank[32] = ""; /* unknown before the world is joined */
+    if (trainer->world)
+        snprintf(rank, sizeof(rank), "rank %d: ", trainer->rank);
+    fprintf(stderr, "train_bytes: %s%s: %s\n", rank, kolo_status_name(status), kolo_error_text());
     if (status == KOLO_ERR_CONFIG)
         return EX_USAGE;
     return status == KOLO_ERR_PEER_LOST ? EXIT_PEER_LOST : EXIT_FAILED;
