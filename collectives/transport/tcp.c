@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages over TCP. While a caller spins, sockets are simply tried; events (edge-triggered epoll)
+ * tell which ones to try when there are many, and are what a sleeper waits for.
+ *
+ * TCP_USER_TIMEOUT is left alone: it also ends a connection whose receiver computes for longer and
+ * so leaves its window closed. A host that vanished is noticed by keepalive and by the control
+ * plane's heartbeats.
+ */
+#include "collectives/transport/tcp.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/status.h"
+#include "collectives/transport/tcp_transport.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+enum {
+    /* Up to this many busy peers, trying their sockets is cheaper than asking for events. */
+    FEW_PEERS = 2,
+    /* Even then events are taken now and then: somebody may want to connect. */
+    CALLS_PER_LOOK = 64,
+};
+static const size_t longest_call_bytes = (size_t)1 << 30;
+
+static const struct kolo__transport_ops transport_ops;
+static const struct kolo__pipe_ops socket_ops;
+
+static kolo_status open_descriptors(struct kolo__tcp *tcp);
+static void close_tcp(struct kolo__transport *transport);
+static void take_events(struct kolo__tcp *tcp);
+
+kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,
+                             struct kolo__transport **transport)
+{
+    struct kolo__tcp *tcp = calloc(1, sizeof *tcp);
+    if (tcp == NULL) {
+        close(options->listen_fd);
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for a communicator of %u ranks",
+                           options->size);
+    }
+    tcp->listen_fd = options->listen_fd;
+    tcp->epoll_fd = tcp->timer_fd = -1;
+    tcp->connect_timeout_ns = options->connect_timeout_ns;
+    tcp->stream.transport.ops = &transport_ops;
+    tcp->own = (struct kolo__join){.epoch = options->epoch,
+                                   .comm = options->comm,
+                                   .rank = options->rank,
+                                   .size = options->size};
+    for (uint32_t i = 0; i < KOLO__TCP_STRANGERS; i++)
+        tcp->strangers[i].fd = -1;
+
+    size_t job_bytes = strlen(options->job);
+    kolo_status status = KOLO_OK;
+    if (job_bytes >= sizeof tcp->own.job) {
+        status = kolo__error(KOLO_ERR_INVALID, "the job id has %zu bytes, up to %zu are allowed",
+                             job_bytes, sizeof tcp->own.job - 1);
+        goto close_all;
+    }
+    memcpy(tcp->own.job, options->job, job_bytes);
+    tcp->token = strdup(options->token);
+    tcp->peers = calloc(options->size, sizeof *tcp->peers);
+    if (tcp->token == NULL || tcp->peers == NULL) {
+        status = kolo__error(KOLO_ERR_MEMORY, "no memory for %u connections", options->size);
+        goto close_all;
+    }
+    for (uint32_t peer = 0; peer < options->size; peer++) {
+        tcp->peers[peer].address = options->addresses[peer];
+        tcp->peers[peer].fd = -1;
+    }
+    status =
+        kolo__stream_init(&tcp->stream, options->rank, options->size, options->hosts, &socket_ops);
+    if (status == KOLO_OK)
+        status = open_descriptors(tcp);
+    if (status != KOLO_OK)
+        goto close_all;
+    *transport = &tcp->stream.transport;
+    return KOLO_OK;
+
+close_all:
+    close_tcp(&tcp->stream.transport);
+    return status;
+}
+
+static kolo_status open_descriptors(struct kolo__tcp *tcp)
+{
+    tcp->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    tcp->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (tcp->epoll_fd < 0 || tcp->timer_fd < 0)
+        return kolo__error_errno(errno, "cannot make descriptors to wait for connections");
+    kolo_status status =
+        kolo__tcp_watch(tcp, EPOLL_CTL_ADD, tcp->listen_fd, EPOLLIN, KOLO__TCP_LISTENER, 0);
+    tcp->accepting = status == KOLO_OK;
+    if (status == KOLO_OK)
+        status = kolo__tcp_watch(tcp, EPOLL_CTL_ADD, tcp->timer_fd, EPOLLIN, KOLO__TCP_TIMER, 0);
+    return status;
+}
+
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
+static void close_tcp(struct kolo__transport *transport)
+{
+    struct kolo__tcp *tcp = (struct kolo__tcp *)(void *)transport;
+    uint32_t size = transport->size;
+    kolo__stream_release(&tcp->stream);
+    for (uint32_t peer = 0; tcp->peers != NULL && peer < size; peer++)
+        close_if_open(tcp->peers[peer].fd);
+    for (uint32_t i = 0; i < KOLO__TCP_STRANGERS; i++)
+        close_if_open(tcp->strangers[i].fd);
+    close_if_open(tcp->listen_fd);
+    close_if_open(tcp->timer_fd);
+    close_if_open(tcp->epoll_fd);
+    free(tcp->peers);
+    free(tcp->token);
+    free(tcp);
+}
+
+/* ---- sockets as pipes --------------------------------------------------------------------- */
+
+/* The first longest_call_bytes of the parts. */
+static int limit_parts(const struct iovec *parts, int part_count, struct iovec limited[2])
+{
+    KOLO__ASSERT(part_count <= 2);
+    size_t left = longest_call_bytes;
+    int count = 0;
+    for (; count < part_count && left > 0; count++) {
+        limited[count] = parts[count];
+        if (limited[count].iov_len > left)
+            limited[count].iov_len = left;
+        left -= limited[count].iov_len;
+    }
+    return count;
+}
+
+static bool few_peers(const struct kolo__stream *stream)
+{
+    return stream->active_count <= FEW_PEERS;
+}
+
+static kolo_status write_socket(struct kolo__stream *stream, uint32_t index,
+                                const struct iovec *parts, int part_count, size_t *moved)
+{
+    struct kolo__tcp_peer *peer = &((struct kolo__tcp *)(void *)stream)->peers[index];
+    if (peer->state != KOLO__TCP_ESTABLISHED || (!peer->writable && !few_peers(stream)))
+        return KOLO_OK;
+    /* The socket would still take bytes, which nobody would ever read. */
+    if (peer->hangup)
+        return kolo__error(KOLO_ERR_PEER_LOST, "it closed the connection");
+    struct iovec limited[2];
+    struct msghdr message = {.msg_iov = limited};
+    message.msg_iovlen = (size_t)limit_parts(parts, part_count, limited);
+    ssize_t sent;
+    do
+        sent = sendmsg(peer->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (sent < 0 && errno == EINTR);
+    if (sent < 0 && errno != EAGAIN)
+        return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(errno));
+    peer->writable = sent >= 0;
+    *moved = sent > 0 ? (size_t)sent : 0;
+    return KOLO_OK;
+}
+
+static kolo_status read_socket(struct kolo__stream *stream, uint32_t index,
+                               const struct iovec *parts, int part_count, size_t *moved)
+{
+    struct kolo__tcp_peer *peer = &((struct kolo__tcp *)(void *)stream)->peers[index];
+    if (peer->state != KOLO__TCP_ESTABLISHED || (!peer->readable && !few_peers(stream)))
+        return KOLO_OK;
+    struct iovec limited[2];
+    struct msghdr message = {.msg_iov = limited};
+    message.msg_iovlen = (size_t)limit_parts(parts, part_count, limited);
+    ssize_t received;
+    do
+        received = recvmsg(peer->fd, &message, MSG_DONTWAIT);
+    while (received < 0 && errno == EINTR);
+    if (received == 0)
+        return kolo__error(KOLO_ERR_PEER_LOST, "it closed the connection");
+    if (received < 0 && errno != EAGAIN)
+        return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(errno));
+    peer->readable = received > 0;
+    *moved = received > 0 ? (size_t)received : 0;
+    return KOLO_OK;
+}
+
+static const struct kolo__pipe_ops socket_ops = {
+    .write = write_socket,
+    .read = read_socket,
+    .read_ahead_bytes = 2048,
+};
+
+static void post_send(struct kolo__transport *transport, uint32_t peer, struct kolo__post *post)
+{
+    if (transport->fault.status == KOLO_OK)
+        kolo__tcp_want((struct kolo__tcp *)(void *)transport, peer);
+    kolo__stream_post_send(transport, peer, post);
+}
+
+static void post_recv(struct kolo__transport *transport, uint32_t peer, struct kolo__post *post)
+{
+    if (transport->fault.status == KOLO_OK)
+        kolo__tcp_want((struct kolo__tcp *)(void *)transport, peer);
+    kolo__stream_post_recv(transport, peer, post);
+}
+
+/* ---- events ------------------------------------------------------------------------------- */
+
+kolo_status kolo__tcp_watch(struct kolo__tcp *tcp, int operation, int fd, uint32_t events,
+                            enum kolo__tcp_source source, uint32_t index)
+{
+    struct epoll_event event = {.events = events, .data.u64 = (uint64_t)source << 32 | index};
+    if (epoll_ctl(tcp->epoll_fd, operation, fd, &event) != 0)
+        return kolo__error_errno(errno, "cannot watch a connection");
+    return KOLO_OK;
+}
+
+static void take_event(struct kolo__tcp *tcp, const struct epoll_event *event)
+{
+    uint32_t index = (uint32_t)event->data.u64;
+    struct kolo__tcp_peer *peer;
+    uint64_t expirations;
+    ssize_t ignored;
+    switch ((enum kolo__tcp_source)(event->data.u64 >> 32)) {
+    case KOLO__TCP_LISTENER:
+        kolo__tcp_accept(tcp);
+        break;
+    case KOLO__TCP_TIMER:
+        ignored = read(tcp->timer_fd, &expirations, sizeof expirations);
+        (void)ignored; /* it only has to become unreadable */
+        break;
+    case KOLO__TCP_STRANGER:
+        kolo__tcp_advance_stranger(tcp, index);
+        break;
+    case KOLO__TCP_PEER:
+        peer = &tcp->peers[index];
+        peer->readable = peer->writable = true;
+        if ((event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 &&
+            peer->state == KOLO__TCP_ESTABLISHED)
+            peer->hangup = true;
+        if (peer->state != KOLO__TCP_ESTABLISHED)
+            kolo__tcp_advance_peer(tcp, index);
+        break;
+    }
+}
+
+static void take_events(struct kolo__tcp *tcp)
+{
+    struct epoll_event events[32];
+    int count;
+    do {
+        count = epoll_wait(tcp->epoll_fd, events, 32, 0);
+        for (int i = 0; i < count; i++)
+            take_event(tcp, &events[i]);
+    } while (count == 32);
+}
+
+static bool progress(struct kolo__transport *transport)
+{
+    struct kolo__tcp *tcp = (struct kolo__tcp *)(void *)transport;
+    bool connecting = tcp->wanted > 0 || tcp->stranger_count > 0;
+    if (connecting || !few_peers(&tcp->stream) || ++tcp->calls % CALLS_PER_LOOK == 0) {
+        take_events(tcp);
+        kolo__tcp_check_deadlines(tcp);
+    }
+    return kolo__stream_progress(&tcp->stream);
+}
+
+/* ---- sleeping ----------------------------------------------------------------------------- */
+
+static bool sockets_ready(const struct kolo__tcp *tcp)
+{
+    for (uint32_t i = 0; i < tcp->stream.active_count; i++) {
+        uint32_t index = tcp->stream.active[i];
+        const struct kolo__stream_peer *pending = &tcp->stream.peers[index];
+        const struct kolo__tcp_peer *peer = &tcp->peers[index];
+        if (peer->state == KOLO__TCP_ESTABLISHED &&
+            ((pending->recvs.first != NULL && peer->readable) ||
+             (pending->sends.first != NULL && peer->writable)))
+            return true;
+    }
+    return false;
+}
+
+static bool arm(struct kolo__transport *transport)
+{
+    struct kolo__tcp *tcp = (struct kolo__tcp *)(void *)transport;
+    take_events(tcp);
+    uint64_t next = kolo__tcp_check_deadlines(tcp);
+    if (kolo__stream_has_work(&tcp->stream) || sockets_ready(tcp))
+        return false;
+    struct itimerspec alarm = {{0}};
+    if (next != UINT64_MAX) {
+        alarm.it_value.tv_sec = (time_t)(next / 1000000000);
+        alarm.it_value.tv_nsec = (long)(next % 1000000000);
+    }
+    timerfd_settime(tcp->timer_fd, TFD_TIMER_ABSTIME, &alarm, NULL);
+    return true;
+}
+
+static void disarm(struct kolo__transport *transport)
+{
+    (void)transport; /* events stay queued until progress or arm takes them */
+}
+
+static int wait_fd(struct kolo__transport *transport)
+{
+    return ((struct kolo__tcp *)(void *)transport)->epoll_fd;
+}
+
+static const struct kolo__transport_ops transport_ops = {
+    .name = "tcp",
+    .post_send = post_send,
+    .post_recv = post_recv,
+    .progress = progress,
+    .arm = arm,
+    .disarm = disarm,
+    .wait_fd = wait_fd,
+    .fail = kolo__stream_fail,
+    .close = close_tcp,
+};

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How two ranks get connected. The higher one connects, again and again until its deadline, because
+ * the lower may not have come so far; the lower accepts whoever knocks, and lets in who proves to
+ * be a rank of this communicator.
+ *
+ * The few bytes of a handshake always fit into a new socket's buffer: what cannot be sent at once
+ * is a failed attempt.
+ */
+#include "collectives/transport/tcp_transport.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/status.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+static const uint64_t stranger_patience_ns = 10000000000;
+static const uint64_t first_pause_ns = 5000000;
+static const uint64_t longest_pause_ns = 250000000;
+
+static void start_attempt(struct kolo__tcp *tcp, uint32_t index);
+static void fail_attempt(struct kolo__tcp_peer *peer);
+static void give_up(struct kolo__tcp *tcp, uint32_t index, kolo_status status);
+static void establish(struct kolo__tcp *tcp, uint32_t index, int fd);
+static kolo_status introduce(struct kolo__tcp *tcp, uint32_t index);
+static kolo_status hear_answer(struct kolo__tcp *tcp, uint32_t index);
+static kolo_status welcome(struct kolo__tcp *tcp, struct kolo__tcp_stranger *stranger,
+                           uint32_t *rank);
+static void drop_stranger(struct kolo__tcp *tcp, uint32_t index);
+static void time_out(struct kolo__tcp *tcp, uint32_t index);
+
+static uint64_t now_ns(void)
+{
+    return kolo__now_ns(&kolo__real_clock);
+}
+
+static kolo_status send_whole(int fd, const void *data, size_t bytes)
+{
+    if (send(fd, data, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)bytes)
+        return KOLO_OK;
+    return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(errno));
+}
+
+/* KOLO_OK when all `wanted` bytes are there, KOLO_AGAIN when more must come. */
+static kolo_status gather(int fd, unsigned char *data, size_t *there, size_t wanted)
+{
+    while (*there < wanted) {
+        ssize_t received = recv(fd, data + *there, wanted - *there, MSG_DONTWAIT);
+        if (received > 0)
+            *there += (size_t)received;
+        else if (received == 0)
+            return kolo__error(KOLO_ERR_PEER_LOST, "the other side closed the connection");
+        else if (errno == EAGAIN)
+            return KOLO_AGAIN;
+        else if (errno != EINTR)
+            return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(errno));
+    }
+    *there = 0;
+    return KOLO_OK;
+}
+
+/* A connection to a local port that nobody listens on may meet itself. */
+static bool met_itself(int fd)
+{
+    struct kolo__address local = {.length = sizeof local.storage}, remote = local;
+    return getsockname(fd, (struct sockaddr *)&local.storage, &local.length) == 0 &&
+           getpeername(fd, (struct sockaddr *)&remote.storage, &remote.length) == 0 &&
+           local.length == remote.length &&
+           memcmp(&local.storage, &remote.storage, local.length) == 0;
+}
+
+/* ---- the connecting side ------------------------------------------------------------------ */
+
+void kolo__tcp_want(struct kolo__tcp *tcp, uint32_t index)
+{
+    struct kolo__tcp_peer *peer = &tcp->peers[index];
+    if (peer->state != KOLO__TCP_IDLE)
+        return;
+    peer->deadline_ns = now_ns() + tcp->connect_timeout_ns;
+    peer->pause_ns = first_pause_ns;
+    tcp->wanted++;
+    if (index > tcp->stream.transport.rank)
+        peer->state = KOLO__TCP_EXPECTED;
+    else
+        start_attempt(tcp, index);
+}
+
+static void start_attempt(struct kolo__tcp *tcp, uint32_t index)
+{
+    struct kolo__tcp_peer *peer = &tcp->peers[index];
+    peer->state = KOLO__TCP_CONNECTING;
+    peer->incoming_bytes = 0;
+    kolo__auth_init(&peer->auth, KOLO__AUTH_DATA, tcp->token);
+    kolo_status status = kolo__connect_start(&peer->address, &peer->fd);
+    if (status == KOLO_OK)
+        status = kolo__tcp_watch(tcp, EPOLL_CTL_ADD, peer->fd,
+                                 EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, KOLO__TCP_PEER, index);
+    if (status == KOLO_ERR_NETWORK)
+        fail_attempt(peer);
+    else if (status != KOLO_OK)
+        give_up(tcp, index, status);
+}
+
+void kolo__tcp_advance_peer(struct kolo__tcp *tcp, uint32_t index)
+{
+    struct kolo__tcp_peer *peer = &tcp->peers[index];
+    kolo_status status = KOLO_OK;
+    while (status == KOLO_OK && peer->state != KOLO__TCP_ESTABLISHED) {
+        switch (peer->state) {
+        case KOLO__TCP_CONNECTING: {
+            unsigned char hello[KOLO__AUTH_HELLO_BYTES];
+            status = kolo__connect_finish(peer->fd);
+            if (status == KOLO_ERR_NETWORK)
+                status = KOLO_ERR_PEER_LOST; /* nobody there yet */
+            else if (status == KOLO_OK && met_itself(peer->fd))
+                status = kolo__error(KOLO_ERR_PEER_LOST, "nobody listens");
+            if (status == KOLO_OK)
+                status = kolo__auth_hello(&peer->auth, hello);
+            if (status == KOLO_OK)
+                status = send_whole(peer->fd, hello, sizeof hello);
+            peer->state = status == KOLO_OK ? KOLO__TCP_REPLY : KOLO__TCP_CONNECTING;
+            break;
+        }
+        case KOLO__TCP_REPLY:
+            status =
+                gather(peer->fd, peer->incoming, &peer->incoming_bytes, KOLO__AUTH_REPLY_BYTES);
+            if (status == KOLO_OK)
+                status = introduce(tcp, index);
+            break;
+        case KOLO__TCP_ANSWER:
+            status =
+                gather(peer->fd, peer->incoming, &peer->incoming_bytes, KOLO__JOIN_ANSWER_BYTES);
+            if (status == KOLO_OK)
+                status = hear_answer(tcp, index);
+            break;
+        default:
+            return;
+        }
+    }
+    if (status == KOLO_ERR_PEER_LOST)
+        fail_attempt(peer);
+    else if (status != KOLO_OK && status != KOLO_AGAIN)
+        give_up(tcp, index, status);
+}
+
+static kolo_status introduce(struct kolo__tcp *tcp, uint32_t index)
+{
+    struct kolo__tcp_peer *peer = &tcp->peers[index];
+    unsigned char introduction[KOLO__TCP_INTRODUCTION_BYTES];
+    kolo_status status = kolo__auth_check_reply(&peer->auth, peer->incoming, introduction);
+    if (status != KOLO_OK)
+        return status;
+    kolo__join_encode(&tcp->own, introduction + KOLO__AUTH_PROOF_BYTES);
+    status = send_whole(peer->fd, introduction, sizeof introduction);
+    if (status == KOLO_OK)
+        peer->state = KOLO__TCP_ANSWER;
+    return status;
+}
+
+static kolo_status hear_answer(struct kolo__tcp *tcp, uint32_t index)
+{
+    struct kolo__tcp_peer *peer = &tcp->peers[index];
+    enum kolo__join_verdict verdict;
+    struct kolo__join other;
+    char text[160];
+    kolo_status status = kolo__join_answer_decode(peer->incoming, &verdict, &other);
+    if (status != KOLO_OK)
+        return status;
+    if (verdict == KOLO__JOIN_ACCEPTED && other.rank != index)
+        verdict = KOLO__JOIN_BAD_RANK;
+    if (verdict != KOLO__JOIN_ACCEPTED)
+        return kolo__error(KOLO_ERR_WORLD, "it refused the connection: %s",
+                           kolo__join_verdict_text(verdict, &tcp->own, &other, text, sizeof text));
+    establish(tcp, index, peer->fd);
+    return KOLO_OK;
+}
+
+/* Not there yet, or gone again: another attempt after a pause. */
+static void fail_attempt(struct kolo__tcp_peer *peer)
+{
+    snprintf(peer->failure, sizeof peer->failure, "%s", kolo_error_text());
+    if (peer->fd >= 0)
+        close(peer->fd);
+    peer->fd = -1;
+    peer->state = KOLO__TCP_PAUSED;
+    peer->retry_ns = now_ns() + peer->pause_ns;
+    if (peer->pause_ns < longest_pause_ns)
+        peer->pause_ns *= 2;
+}
+
+/* What another attempt would not mend. */
+static void give_up(struct kolo__tcp *tcp, uint32_t index, kolo_status status)
+{
+    char name[100], address[80];
+    kolo__stream_set_fault(&tcp->stream, status, (int)index, "%s at %s: %s",
+                           kolo__stream_peer_name(&tcp->stream, index, name, sizeof name),
+                           kolo__address_text(&tcp->peers[index].address, address, sizeof address),
+                           kolo_error_text());
+}
+
+static void establish(struct kolo__tcp *tcp, uint32_t index, int fd)
+{
+    struct kolo__tcp_peer *peer = &tcp->peers[index];
+    /* A lower rank may get connected before it wants to. */
+    if (peer->state != KOLO__TCP_IDLE)
+        tcp->wanted--;
+    peer->state = KOLO__TCP_ESTABLISHED;
+    peer->fd = fd;
+    peer->readable = peer->writable = true;
+    kolo__tune_stream(fd);
+}
+
+/* ---- the accepting side ------------------------------------------------------------------- */
+
+static void set_accepting(struct kolo__tcp *tcp, bool on)
+{
+    if (on != tcp->accepting && kolo__tcp_watch(tcp, EPOLL_CTL_MOD, tcp->listen_fd,
+                                                on ? EPOLLIN : 0, KOLO__TCP_LISTENER, 0) == KOLO_OK)
+        tcp->accepting = on;
+}
+
+void kolo__tcp_accept(struct kolo__tcp *tcp)
+{
+    for (uint32_t i = 0; i < KOLO__TCP_STRANGERS; i++) {
+        struct kolo__tcp_stranger *stranger = &tcp->strangers[i];
+        if (stranger->fd >= 0)
+            continue;
+        memset(stranger, 0, sizeof *stranger);
+        stranger->address.length = sizeof stranger->address.storage;
+        stranger->fd = accept4(tcp->listen_fd, (struct sockaddr *)&stranger->address.storage,
+                               &stranger->address.length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (stranger->fd < 0) {
+            if (errno == EMFILE || errno == ENFILE)
+                kolo__stream_set_fault(&tcp->stream, KOLO_ERR_SYSTEM, -1,
+                                       "cannot accept a connection: %s (raise `ulimit -n`)",
+                                       strerror(errno));
+            return;
+        }
+        tcp->stranger_count++;
+        stranger->deadline_ns = now_ns() + stranger_patience_ns;
+        kolo__auth_init(&stranger->auth, KOLO__AUTH_DATA, tcp->token);
+        if (kolo__tcp_watch(tcp, EPOLL_CTL_ADD, stranger->fd,
+                            EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, KOLO__TCP_STRANGER,
+                            i) != KOLO_OK)
+            drop_stranger(tcp, i);
+    }
+    /* The rest waits in the listener's queue, where it costs nothing. */
+    set_accepting(tcp, tcp->stranger_count < KOLO__TCP_STRANGERS);
+}
+
+void kolo__tcp_advance_stranger(struct kolo__tcp *tcp, uint32_t index)
+{
+    struct kolo__tcp_stranger *stranger = &tcp->strangers[index];
+    if (stranger->fd < 0)
+        return;
+    unsigned char reply[KOLO__AUTH_REPLY_BYTES];
+    uint32_t rank = UINT32_MAX;
+    kolo_status status = KOLO_OK;
+    if (!stranger->replied) {
+        status = gather(stranger->fd, stranger->incoming, &stranger->incoming_bytes,
+                        KOLO__AUTH_HELLO_BYTES);
+        if (status == KOLO_OK)
+            status = kolo__auth_reply(&stranger->auth, stranger->incoming, reply);
+        if (status == KOLO_OK)
+            status = send_whole(stranger->fd, reply, sizeof reply);
+        stranger->replied = status == KOLO_OK;
+    }
+    if (status == KOLO_OK)
+        status = gather(stranger->fd, stranger->incoming, &stranger->incoming_bytes,
+                        KOLO__TCP_INTRODUCTION_BYTES);
+    if (status == KOLO_OK)
+        status = kolo__auth_check_proof(&stranger->auth, stranger->incoming);
+    if (status == KOLO_OK)
+        status = welcome(tcp, stranger, &rank);
+    if (status == KOLO_AGAIN)
+        return;
+    if (status == KOLO_OK)
+        status = kolo__tcp_watch(tcp, EPOLL_CTL_MOD, stranger->fd,
+                                 EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, KOLO__TCP_PEER, rank);
+    if (status == KOLO_OK) {
+        establish(tcp, rank, stranger->fd);
+        stranger->fd = -1;
+        tcp->stranger_count--;
+        set_accepting(tcp, true);
+    } else {
+        drop_stranger(tcp, index);
+    }
+}
+
+/* Judges the introduction of somebody who knows the token, and answers. */
+static kolo_status welcome(struct kolo__tcp *tcp, struct kolo__tcp_stranger *stranger,
+                           uint32_t *rank)
+{
+    struct kolo__join other;
+    unsigned char answer[KOLO__JOIN_ANSWER_BYTES];
+    kolo_status status = kolo__join_decode(stranger->incoming + KOLO__AUTH_PROOF_BYTES, &other);
+    if (status != KOLO_OK)
+        return status;
+    enum kolo__join_verdict verdict = kolo__join_judge(&tcp->own, &other);
+    if (verdict == KOLO__JOIN_ACCEPTED &&
+        (other.rank >= other.size || other.rank <= tcp->own.rank ||
+         tcp->peers[other.rank].state == KOLO__TCP_ESTABLISHED))
+        verdict = KOLO__JOIN_BAD_RANK;
+    kolo__join_answer_encode(verdict, &tcp->own, answer);
+    status = send_whole(stranger->fd, answer, sizeof answer);
+    if (status != KOLO_OK)
+        return status;
+    char text[160];
+    if (verdict != KOLO__JOIN_ACCEPTED)
+        return kolo__error(KOLO_ERR_WORLD, "%s",
+                           kolo__join_verdict_text(verdict, &tcp->own, &other, text, sizeof text));
+    *rank = other.rank;
+    return KOLO_OK;
+}
+
+/* Refused, with kolo_error_text. */
+static void drop_stranger(struct kolo__tcp *tcp, uint32_t index)
+{
+    struct kolo__tcp_stranger *stranger = &tcp->strangers[index];
+    char address[80];
+    kolo__log(tcp->refusal_logged ? KOLO__LOG_DEBUG : KOLO__LOG_WARN,
+              "refused a connection from %s: %s%s",
+              kolo__address_text(&stranger->address, address, sizeof address), kolo_error_text(),
+              tcp->refusal_logged ? "" : " (further ones are not reported)");
+    tcp->refusal_logged = true;
+    close(stranger->fd);
+    stranger->fd = -1;
+    tcp->stranger_count--;
+    set_accepting(tcp, true);
+}
+
+/* ---- time --------------------------------------------------------------------------------- */
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t kolo__tcp_check_deadlines(struct kolo__tcp *tcp)
+{
+    uint64_t next = UINT64_MAX;
+    if (tcp->wanted == 0 && tcp->stranger_count == 0)
+        return next;
+    uint64_t now = now_ns();
+    /* A peer that is wanted has posts, so it is active. */
+    for (uint32_t i = 0; tcp->wanted > 0 && i < tcp->stream.active_count; i++) {
+        uint32_t index = tcp->stream.active[i];
+        struct kolo__tcp_peer *peer = &tcp->peers[index];
+        if (peer->state == KOLO__TCP_ESTABLISHED)
+            continue;
+        if (now >= peer->deadline_ns) {
+            time_out(tcp, index);
+            return next;
+        }
+        if (peer->state == KOLO__TCP_PAUSED && now >= peer->retry_ns)
+            start_attempt(tcp, index);
+        next = earlier(next, peer->deadline_ns);
+        if (peer->state == KOLO__TCP_PAUSED)
+            next = earlier(next, peer->retry_ns);
+    }
+    for (uint32_t i = 0; tcp->stranger_count > 0 && i < KOLO__TCP_STRANGERS; i++) {
+        if (tcp->strangers[i].fd < 0)
+            continue;
+        if (now >= tcp->strangers[i].deadline_ns) {
+            kolo__error(KOLO_ERR_TIMEOUT, "it did not say who it is");
+            drop_stranger(tcp, i);
+        } else {
+            next = earlier(next, tcp->strangers[i].deadline_ns);
+        }
+    }
+    return next;
+}
+
+static void time_out(struct kolo__tcp *tcp, uint32_t index)
+{
+    const struct kolo__tcp_peer *peer = &tcp->peers[index];
+    char name[100], address[80];
+    const char *failure = peer->failure[0] != '\0' ? peer->failure : "no answer";
+    double seconds = (double)tcp->connect_timeout_ns / 1e9;
+    kolo__stream_peer_name(&tcp->stream, index, name, sizeof name);
+    kolo__address_text(&peer->address, address, sizeof address);
+    if (peer->state == KOLO__TCP_EXPECTED)
+        kolo__stream_set_fault(&tcp->stream, KOLO_ERR_NETWORK, (int)index,
+                               "%s at %s has not connected to this rank %u within %g s", name,
+                               address, tcp->own.rank, seconds);
+    else
+        kolo__stream_set_fault(&tcp->stream, KOLO_ERR_NETWORK, (int)index,
+                               "%s at %s could not be reached within %g s: %s", name, address,
+                               seconds, failure);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sockets keep the contract. */
+#include "conformance.h"
+
+#include "collectives/transport/tcp.h"
+
+#include <stddef.h>
+
+static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport **transports,
+                          void **world)
+{
+    (void)seed;
+    int listeners[KOLO__CONFORMANCE_SIZE_MAX];
+    struct kolo__address addresses[KOLO__CONFORMANCE_SIZE_MAX];
+    kolo_status status = KOLO_OK;
+    for (uint32_t r = 0; r < size && status == KOLO_OK; r++)
+        status = kolo__listen("127.0.0.1", 0, &listeners[r], &addresses[r]);
+    for (uint32_t r = 0; r < size && status == KOLO_OK; r++) {
+        const struct kolo__tcp_options options = {
+            .rank = r,
+            .size = size,
+            .epoch = 1,
+            .comm = 7,
+            .job = "conformance",
+            .token = "secret",
+            .listen_fd = listeners[r],
+            .addresses = addresses,
+            .connect_timeout_ns = 20 * (uint64_t)1000000000,
+        };
+        status = kolo__tcp_create(&options, &transports[r]);
+    }
+    *world = NULL;
+    return status;
+}
+
+static void step(void *world)
+{
+    (void)world;
+}
+
+static void destroy(void *world)
+{
+    (void)world;
+}
+
+int main(void)
+{
+    static const struct kolo__conformance_fixture tcp = {
+        .name = "tcp", .create = create, .step = step, .destroy = destroy, .threads = true};
+    return kolo__conformance_run(&tcp);
+}
