@@ -23,19 +23,20 @@
  *   SCRATCH  private to the rank, scratch_count elements; zero before the first run.
  *   EXPOSED_IN, EXPOSED_OUT  index space of INPUT and OUTPUT, but readable and writable by every
  *            rank of a mapped communicator. Of one rank's buffer only one window
- *            [k*window_count, (k+1)*window_count) exists between two fences (other ranks may show
- *            another k), and no place crosses a multiple of window_count: the executor may keep a
- *            single window, and find element i at i modulo window_count. A COPY from INPUT fills
- * it, a COPY to OUTPUT empties it. Where the caller's buffer itself is mapped, they are that buffer
- *            and such copies cost nothing; except that a COPY with PRESCALE into EXPOSED_IN needs
- *            a real window, as INPUT is not to be changed. EXPOSED_IN and EXPOSED_OUT of a rank
- * that works in place may thus be the same memory, and of one that does not, not; a schedule is
- * right in both cases. SLOT     slot_count elements, mapped, private to this operation: alternating
- * between two areas from one operation to the next, so the last readers need no second fence.
+ *            [k*window_count, (k+1)*window_count) exists between two fences (other ranks may
+ *            show another k), and no place crosses a multiple of window_count: the executor may
+ *            keep a single window, and find element i at i modulo window_count. A COPY from
+ *            INPUT fills it, a COPY to OUTPUT empties it. Where the caller's buffer itself is
+ *            mapped, they are that buffer and such copies cost nothing; except that a COPY with
+ *            PRESCALE into EXPOSED_IN needs a real window, as INPUT is not to be changed.
+ *            EXPOSED_IN and EXPOSED_OUT of a rank that works in place may thus be the same
+ *            memory, or not: a schedule is right in both cases.
+ *   SLOT     slot_count elements, mapped, private to this operation: alternating between two
+ *            areas from one operation to the next, so the last readers need no second fence.
  *
  * Which messages and fences there are depends on nothing that may differ between ranks; in_place
- * may (a rank can pass the same pointer twice where others do not), so it only decides about local
- * copies.
+ * may (a rank can pass the same pointer twice where others do not), so it only decides about
+ * local copies.
  */
 #ifndef KOLO_COLLECTIVES_SCHEDULE_H
 #define KOLO_COLLECTIVES_SCHEDULE_H

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Runs all ranks together in the most restrictive way that the executor is allowed to: what ends
+ * here ends everywhere.
+ *
+ *   - a step waits until every earlier step of its window that touches the same memory is finished
+ * as a whole (the executor goes on segment by segment, which only lets more happen);
+ *   - a message step also waits for the earlier ones to or from the same peer;
+ *   - a message moves when both its ends can: nothing is buffered;
+ *   - at most `window` steps from the oldest unfinished one on have begun;
+ *   - fences wait for everything before, everything after waits for them.
+ *
+ * What can happen never stops being possible, so the order in which ranks are looked at does not
+ * matter: if they get stuck in one order, they do in every order.
+ */
+#include "collectives/verify_state.h"
+
+#include <stdio.h>
+
+static void wake(struct kolo__verification *v, uint32_t rank);
+static kolo_status advance(struct kolo__verification *v, uint32_t rank);
+static kolo_status stuck(struct kolo__verification *v);
+
+kolo_status kolo__verify_run(struct kolo__verification *v)
+{
+    for (uint32_t rank = 0; rank < v->size; rank++) {
+        kolo_status status = kolo__verify_begin(v, rank);
+        if (status != KOLO_OK)
+            return status;
+        wake(v, rank);
+    }
+    while (v->queue_length > 0) {
+        uint32_t rank = v->queue[v->queue_head];
+        v->queue_head = (v->queue_head + 1) % v->size;
+        v->queue_length--;
+        v->ranks[rank].queued = false;
+        kolo_status status = advance(v, rank);
+        if (status != KOLO_OK)
+            return status;
+    }
+    return stuck(v);
+}
+
+static void wake(struct kolo__verification *v, uint32_t rank)
+{
+    if (v->ranks[rank].queued)
+        return;
+    v->ranks[rank].queued = true;
+    v->queue[(v->queue_head + v->queue_length) % v->size] = rank;
+    v->queue_length++;
+}
+
+static bool is_fence(const struct kolo__step *step)
+{
+    return step->kind == KOLO__ARRIVE || step->kind == KOLO__AWAIT;
+}
+
+static bool is_message(const struct kolo__step *step)
+{
+    return step->kind == KOLO__SEND || step->kind == KOLO__RECV || step->kind == KOLO__RECV_REDUCE;
+}
+
+static bool writes(const struct kolo__step *step)
+{
+    return !is_fence(step) && step->kind != KOLO__SEND;
+}
+
+/* Whether the step reads any of `count` cells from `first` on. */
+static bool reads_any(const struct kolo__verification *v, uint32_t rank,
+                      const struct kolo__step *step, const struct kolo__verify_slot *slot,
+                      size_t first, size_t count)
+{
+    if (step->kind == KOLO__COPY || step->kind == KOLO__SEND || step->kind == KOLO__RECV_REDUCE)
+        return slot->read < first + count && first < slot->read + step->count;
+    for (uint32_t i = 0; step->kind == KOLO__REDUCE && i < step->source_count; i++) {
+        const struct kolo__place *place = &v->schedules[rank].sources[step->first_source + i];
+        size_t source = kolo__verify_cell(v, place, v->ranks[rank].operation);
+        if (source < first + count && first < source + step->count)
+            return true;
+    }
+    return false;
+}
+
+static bool must_wait(const struct kolo__verification *v, uint32_t rank, uint32_t index,
+                      uint32_t earlier_index)
+{
+    const struct kolo__verify_rank *r = &v->ranks[rank];
+    const struct kolo__step *step = &r->schedule->steps[index];
+    const struct kolo__step *earlier = &r->schedule->steps[earlier_index];
+    const struct kolo__verify_slot *slot = &r->slots[index % v->window];
+    const struct kolo__verify_slot *earlier_slot = &r->slots[earlier_index % v->window];
+    if (is_fence(step) || is_fence(earlier))
+        return true;
+    if (is_message(step) && is_message(earlier) && step->peer == earlier->peer &&
+        (step->kind == KOLO__SEND) == (earlier->kind == KOLO__SEND))
+        return true;
+    if (step->count == 0 || earlier->count == 0)
+        return false;
+    if (writes(earlier) && reads_any(v, rank, step, slot, earlier_slot->written, earlier->count))
+        return true;
+    if (!writes(step))
+        return false;
+    return reads_any(v, rank, earlier, earlier_slot, slot->written, step->count) ||
+           (writes(earlier) && earlier_slot->written < slot->written + step->count &&
+            slot->written < earlier_slot->written + earlier->count);
+}
+
+/* Lets steps into the window. */
+static void open_steps(struct kolo__verification *v, uint32_t rank)
+{
+    struct kolo__verify_rank *r = &v->ranks[rank];
+    const struct kolo__schedule *s = r->schedule;
+    for (; r->opened < s->step_count && r->opened < r->oldest + v->window; r->opened++) {
+        const struct kolo__step *step = &s->steps[r->opened];
+        struct kolo__verify_slot *slot = &r->slots[r->opened % v->window];
+        *slot = (struct kolo__verify_slot){0};
+        if (!is_fence(step)) {
+            if (step->kind != KOLO__RECV && step->kind != KOLO__REDUCE)
+                slot->read = kolo__verify_cell(v, &step->from, r->operation);
+            if (writes(step))
+                slot->written = kolo__verify_cell(v, &step->to, r->operation);
+        }
+        for (uint32_t earlier = r->oldest; earlier < r->opened; earlier++) {
+            uint64_t bit = UINT64_C(1) << earlier % v->window;
+            if ((r->unfinished & bit) != 0 && must_wait(v, rank, r->opened, earlier))
+                slot->waits |= bit;
+        }
+        r->unfinished |= UINT64_C(1) << r->opened % v->window;
+    }
+}
+
+static void finish(struct kolo__verification *v, uint32_t rank, uint32_t place)
+{
+    struct kolo__verify_rank *r = &v->ranks[rank];
+    uint64_t bit = UINT64_C(1) << place;
+    r->unfinished &= ~bit;
+    r->offered &= ~bit;
+    for (uint32_t i = 0; i < v->window; i++)
+        r->slots[i].waits &= ~bit;
+    while (r->oldest < r->opened && (r->unfinished >> r->oldest % v->window & 1) == 0)
+        r->oldest++;
+}
+
+static uint32_t index_in(const struct kolo__verification *v, const struct kolo__verify_rank *r,
+                         uint32_t place)
+{
+    return r->oldest + (place + v->window - r->oldest % v->window) % v->window;
+}
+
+/* Meets the other end of a message if that is there; else offers it. */
+static kolo_status meet(struct kolo__verification *v, uint32_t rank, uint32_t place, bool *moved)
+{
+    struct kolo__verify_rank *r = &v->ranks[rank];
+    uint32_t index = index_in(v, r, place);
+    const struct kolo__step *step = &r->schedule->steps[index];
+    struct kolo__verify_rank *peer = &v->ranks[step->peer];
+    bool sends = step->kind == KOLO__SEND;
+    for (uint32_t i = 0; i < v->window; i++) {
+        if ((peer->offered >> i & 1) == 0)
+            continue;
+        uint32_t other_index = index_in(v, peer, i);
+        const struct kolo__step *other = &peer->schedule->steps[other_index];
+        if (other->peer != rank || (other->kind == KOLO__SEND) == sends)
+            continue;
+        kolo_status status = sends ? kolo__verify_message(v, rank, index, step->peer, other_index)
+                                   : kolo__verify_message(v, step->peer, other_index, rank, index);
+        finish(v, step->peer, i);
+        wake(v, step->peer);
+        *moved = true;
+        return status;
+    }
+    r->offered |= UINT64_C(1) << place;
+    return KOLO_OK;
+}
+
+static void arrive(struct kolo__verification *v, struct kolo__verify_rank *r)
+{
+    v->arrived_at[r->arrived++]++;
+    while (v->level < v->repeat * v->arrivals && v->arrived_at[v->level] == v->size) {
+        v->level++;
+        for (uint32_t rank = 0; rank < v->size; rank++)
+            wake(v, rank);
+    }
+}
+
+/* Does the step in this place of the window if it can be done now. */
+static kolo_status try_step(struct kolo__verification *v, uint32_t rank, uint32_t place,
+                            bool *moved)
+{
+    struct kolo__verify_rank *r = &v->ranks[rank];
+    uint32_t index = index_in(v, r, place);
+    const struct kolo__step *step = &r->schedule->steps[index];
+    kolo_status status = KOLO_OK;
+    if (is_message(step)) {
+        status = meet(v, rank, place, moved);
+        if (!*moved)
+            return status;
+    } else if (step->kind == KOLO__ARRIVE) {
+        arrive(v, r);
+    } else if (step->kind == KOLO__AWAIT) {
+        if (v->level < r->arrived)
+            return KOLO_OK;
+        r->awaited = r->arrived;
+    } else {
+        status = kolo__verify_local(v, rank, index);
+    }
+    finish(v, rank, place);
+    *moved = true;
+    return status;
+}
+
+static kolo_status advance(struct kolo__verification *v, uint32_t rank)
+{
+    struct kolo__verify_rank *r = &v->ranks[rank];
+    bool any = true;
+    while (any && r->operation < v->repeat) {
+        any = false;
+        open_steps(v, rank);
+        for (uint32_t place = 0; place < v->window; place++) {
+            if ((r->unfinished >> place & 1) == 0 || r->slots[place].waits != 0 ||
+                (r->offered >> place & 1) != 0)
+                continue;
+            bool moved = false;
+            kolo_status status = try_step(v, rank, place, &moved);
+            if (status != KOLO_OK)
+                return status;
+            any = any || moved;
+        }
+        if (r->oldest < r->schedule->step_count)
+            continue;
+        kolo_status status = kolo__verify_end(v, rank);
+        r->operation++;
+        r->oldest = r->opened = 0;
+        if (status == KOLO_OK && r->operation < v->repeat)
+            status = kolo__verify_begin(v, rank);
+        if (status != KOLO_OK)
+            return status;
+        any = true;
+    }
+    return KOLO_OK;
+}
+
+static kolo_status stuck(struct kolo__verification *v)
+{
+    static const char *const doing[] = {
+        [KOLO__COPY] = "a copy",
+        [KOLO__REDUCE] = "a reduction",
+        [KOLO__SEND] = "a send to",
+        [KOLO__RECV] = "a receive from",
+        [KOLO__ARRIVE] = "its arrival",
+        [KOLO__RECV_REDUCE] = "a receive and reduce from",
+        [KOLO__AWAIT] = "the arrival of all",
+    };
+    for (uint32_t rank = 0; rank < v->size; rank++) {
+        const struct kolo__verify_rank *r = &v->ranks[rank];
+        if (r->operation == v->repeat)
+            continue;
+        const struct kolo__step *step = &r->schedule->steps[r->oldest];
+        char peer[32] = "";
+        if (is_message(step))
+            snprintf(peer, sizeof(peer), " rank %u", step->peer);
+        return kolo__verify_refuse(
+            v, "rank %u, step %u of %u: waits for ever for %s%s (operation %u)", rank, r->oldest,
+            r->schedule->step_count, doing[step->kind], peer, r->operation);
+    }
+    return KOLO_OK;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What can be said of each step alone, before anything runs. */
+#include "collectives/verify_state.h"
+
+static kolo_status check_problem(struct kolo__verification *v, uint32_t rank);
+static kolo_status check_step(struct kolo__verification *v, uint32_t rank, uint32_t index);
+static const char *wrong_flags(const struct kolo__schedule *s, const struct kolo__step *step);
+static const char *wrong_place(const struct kolo__verification *v, uint32_t rank,
+                               const struct kolo__place *place, size_t count, bool may_be_remote);
+static const char *wrong_target(const struct kolo__schedule *s, const struct kolo__step *step);
+
+kolo_status kolo__verify_shape(struct kolo__verification *v)
+{
+    for (uint32_t rank = 0; rank < v->size; rank++) {
+        kolo_status status = check_problem(v, rank);
+        for (uint32_t i = 0; status == KOLO_OK && i < v->schedules[rank].step_count; i++)
+            status = check_step(v, rank, i);
+        if (status != KOLO_OK)
+            return status;
+    }
+    return KOLO_OK;
+}
+
+static uint32_t arrivals(const struct kolo__schedule *s)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < s->step_count; i++)
+        count += s->steps[i].kind == KOLO__ARRIVE;
+    return count;
+}
+
+static kolo_status check_problem(struct kolo__verification *v, uint32_t rank)
+{
+    const struct kolo__problem *a = &v->schedules[0].problem, *b = &v->schedules[rank].problem;
+    if (b->rank != rank || b->size != v->size || b->collective != a->collective ||
+        b->count != a->count || b->root != a->root || b->prescale != a->prescale ||
+        b->window_count != a->window_count)
+        return kolo__verify_refuse(v, "rank %u was asked something else than rank 0", rank);
+    if (v->schedules[rank].mapped != v->schedules[0].mapped)
+        return kolo__verify_refuse(v, "rank %u and rank 0: one only is mapped", rank);
+    uint32_t count = arrivals(&v->schedules[rank]);
+    if (rank == 0)
+        v->arrivals = count;
+    if (count != v->arrivals)
+        return kolo__verify_refuse(v, "rank %u arrives %u times, rank 0 %u times", rank, count,
+                                   v->arrivals);
+    return KOLO_OK;
+}
+
+static kolo_status check_step(struct kolo__verification *v, uint32_t rank, uint32_t index)
+{
+    const struct kolo__schedule *s = &v->schedules[rank];
+    const struct kolo__step *step = &s->steps[index];
+    bool message =
+        step->kind == KOLO__SEND || step->kind == KOLO__RECV || step->kind == KOLO__RECV_REDUCE;
+    const char *wrong = NULL;
+    if (message && (step->peer >= v->size || step->peer == rank))
+        wrong = "its peer is no other rank";
+    if (wrong == NULL)
+        wrong = wrong_flags(s, step);
+    bool reads =
+        step->kind == KOLO__COPY || step->kind == KOLO__SEND || step->kind == KOLO__RECV_REDUCE;
+    if (wrong == NULL && reads)
+        wrong = wrong_place(v, rank, &step->from, step->count, step->kind == KOLO__COPY);
+    if (step->kind == KOLO__REDUCE && step->source_count == 0)
+        wrong = "it has no sources";
+    for (uint32_t i = 0; wrong == NULL && step->kind == KOLO__REDUCE && i < step->source_count; i++)
+        wrong = wrong_place(v, rank, &s->sources[step->first_source + i], step->count, true);
+    if (wrong == NULL && step->kind != KOLO__SEND && step->kind != KOLO__ARRIVE &&
+        step->kind != KOLO__AWAIT) {
+        wrong = wrong_place(v, rank, &step->to, step->count, !message);
+        if (wrong == NULL)
+            wrong = wrong_target(s, step);
+    }
+    if (wrong != NULL)
+        return kolo__verify_refuse(v, "rank %u, step %u: %s", rank, index, wrong);
+    return KOLO_OK;
+}
+
+static bool from_input(const struct kolo__schedule *s, const struct kolo__step *step)
+{
+    if (step->kind == KOLO__COPY)
+        return step->from.buffer == KOLO__INPUT;
+    for (uint32_t i = 0; step->kind == KOLO__REDUCE && i < step->source_count; i++)
+        if (s->sources[step->first_source + i].buffer == KOLO__INPUT)
+            return true;
+    return false;
+}
+
+static const char *wrong_flags(const struct kolo__schedule *s, const struct kolo__step *step)
+{
+    bool reduces = step->kind == KOLO__REDUCE || step->kind == KOLO__RECV_REDUCE;
+    if ((step->flags & KOLO__FINISH) != 0) {
+        if (!kolo__collective_reduces(s->problem.collective))
+            return "FINISH in a collective that does not reduce";
+        if (!reduces && !(step->kind == KOLO__COPY && s->problem.size == 1))
+            return "FINISH on a step that combines nothing";
+    }
+    if ((step->flags & KOLO__INCOMING_FIRST) != 0 && step->kind != KOLO__RECV_REDUCE)
+        return "INCOMING_FIRST without RECV_REDUCE";
+    if ((step->flags & KOLO__PRESCALE) != 0) {
+        if (!s->problem.prescale)
+            return "PRESCALE where none is wanted";
+        if (!from_input(s, step))
+            return "PRESCALE of what is not the rank's own INPUT";
+    }
+    if (reduces && !kolo__collective_reduces(s->problem.collective))
+        return "a reduction in a collective that does not reduce";
+    return NULL;
+}
+
+static const char *wrong_place(const struct kolo__verification *v, uint32_t rank,
+                               const struct kolo__place *place, size_t count, bool may_be_remote)
+{
+    if (place->rank >= v->size)
+        return "a place of no rank";
+    const struct kolo__schedule *owner = &v->schedules[place->rank];
+    const size_t limits[KOLO__BUFFER_COUNT] = {owner->input_count,   owner->output_count,
+                                               owner->scratch_count, owner->input_count,
+                                               owner->output_count,  owner->slot_count};
+    bool mapped = place->buffer >= KOLO__EXPOSED_IN;
+    if (place->rank != rank && !(mapped && may_be_remote))
+        return "another rank's memory, which it cannot reach";
+    if (mapped && !owner->mapped)
+        return "mapped memory in a schedule that is not";
+    if (place->offset > limits[place->buffer] || count > limits[place->buffer] - place->offset)
+        return "a range that ends outside its buffer";
+    bool exposed = place->buffer == KOLO__EXPOSED_IN || place->buffer == KOLO__EXPOSED_OUT;
+    if (exposed && count > 0 &&
+        place->offset % owner->problem.window_count + count > owner->problem.window_count)
+        return "a range that crosses the end of a window";
+    return NULL;
+}
+
+static const char *wrong_target(const struct kolo__schedule *s, const struct kolo__step *step)
+{
+    if (step->to.buffer == KOLO__INPUT)
+        return "it writes INPUT";
+    bool fills = step->kind == KOLO__COPY && step->from.buffer == KOLO__INPUT &&
+                 step->to.rank == s->problem.rank && step->from.offset == step->to.offset;
+    if (step->to.buffer == KOLO__EXPOSED_IN && !fills)
+        return "it writes EXPOSED_IN, which may be INPUT";
+    return NULL;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inside of the verifier, shared by its files and by nobody else:
+ *
+ *   verify.c         entry, cost, which memories are one
+ *   verify_shape.c   each step alone: bounds, flags, who may name whose memory
+ *   verify_run.c     all ranks together, in the most restrictive order
+ *   verify_data.c    what every element holds, and what OUTPUT has to hold
+ *   verify_order.c   accesses to mapped memory are ordered by fences
+ *
+ * All memory of all ranks is one array of cells, a cell an element:
+ *
+ *   | rank 0: caller's buffers | SCRATCH | window in | window out | SLOT 0 | SLOT 1 | rank 1: ...
+ *
+ * and a buffer is a base in it, so buffers that share memory share cells. That is 32 bytes an
+ * element (52 for mapped schedules): prove with small counts.
+ */
+#ifndef KOLO_COLLECTIVES_VERIFY_STATE_H
+#define KOLO_COLLECTIVES_VERIFY_STATE_H
+
+#include "collectives/verify.h"
+
+enum { KOLO__VERIFY_WINDOW_MAX = 64 };
+
+struct kolo__cell {
+    uint64_t sum;        /* of the weights of the contributions in it */
+    uint64_t expression; /* hash of the operands and their order: equal means the same bits */
+    uint32_t element;    /* INPUT element they come from, different in each repetition */
+    uint16_t number;     /* of contributions; 0: nothing was ever written here */
+    uint16_t scaled;     /* how many PRESCALEs went into it */
+    uint16_t depth;      /* longest chain of messages that led here */
+    bool finished;
+};
+
+/* Who touched a cell, at which time. Times are 1 + the number of the rank's earlier ARRIVEs. */
+struct kolo__cell_access {
+    uint32_t writer, write_time;
+    uint32_t reader, read_time; /* the latest read */
+    uint32_t other_read_time;   /* the latest one by any rank but `reader` */
+};
+
+/* A step in a rank's window. */
+struct kolo__verify_slot {
+    uint64_t waits;       /* bit i: for the step in slot i */
+    size_t read, written; /* first cells of `from` and `to` */
+};
+
+struct kolo__verify_rank {
+    const struct kolo__schedule *schedule;
+    size_t base[KOLO__BUFFER_COUNT]; /* SLOT: of even operations */
+    bool staged_in, staged_out; /* EXPOSED_*: one window that repeats, not the caller's buffer */
+    size_t first_cell, caller_cells; /* the caller's buffers come first */
+    struct kolo__verify_slot slots[KOLO__VERIFY_WINDOW_MAX];
+    uint64_t unfinished; /* slots in the window */
+    uint64_t offered;    /* slots with messages that wait for their peer only */
+    uint32_t oldest, opened;
+    uint32_t operation;
+    uint32_t arrived, awaited; /* ARRIVEs so far; arrivals of all that the last AWAIT saw */
+    bool queued;
+};
+
+struct kolo__verification {
+    const struct kolo__schedule *schedules;
+    uint32_t size, window, repeat;
+    struct kolo__verify_rank *ranks;
+    struct kolo__cell *cells;
+    struct kolo__cell_access *accesses; /* NULL: nothing is mapped */
+    size_t cell_count;
+    uint64_t *weights;
+    uint64_t all_weights;
+    uint64_t *expressions; /* of OUTPUT of an allreduce, once some rank has finished; 0: none yet */
+    size_t stride;         /* between the INPUT element numbers of two repetitions */
+    uint32_t arrivals;     /* per operation */
+    uint32_t *queue;       /* of ranks to look at, a ring of `size` */
+    uint32_t queue_head, queue_length;
+    uint32_t *arrived_at; /* ranks that have arrived so often */
+    uint32_t level;       /* all ranks have arrived this often */
+    uint32_t depth;       /* longest chain of messages */
+    char *text;
+    size_t text_bytes;
+};
+
+/* Writes the sentence; always KOLO_ERR_INVALID. */
+kolo_status kolo__verify_refuse(struct kolo__verification *v, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+kolo_status kolo__verify_shape(struct kolo__verification *v);
+
+kolo_status kolo__verify_run(struct kolo__verification *v);
+
+/* The cell of a place in the given operation. */
+size_t kolo__verify_cell(const struct kolo__verification *v, const struct kolo__place *place,
+                         uint32_t operation);
+kolo_status kolo__verify_begin(struct kolo__verification *v, uint32_t rank);
+kolo_status kolo__verify_local(struct kolo__verification *v, uint32_t rank, uint32_t index);
+kolo_status kolo__verify_message(struct kolo__verification *v, uint32_t from, uint32_t send_index,
+                                 uint32_t to, uint32_t recv_index);
+kolo_status kolo__verify_end(struct kolo__verification *v, uint32_t rank);
+
+kolo_status kolo__verify_read(struct kolo__verification *v, uint32_t rank, size_t cell);
+kolo_status kolo__verify_write(struct kolo__verification *v, uint32_t rank, size_t cell);
+
+#endif

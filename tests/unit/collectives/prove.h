@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Builds the schedules of all ranks of one problem, and proves them: for the tests of algorithms
+ * and of the verifier itself. */
+#ifndef KOLO_TESTS_UNIT_COLLECTIVES_PROVE_H
+#define KOLO_TESTS_UNIT_COLLECTIVES_PROVE_H
+
+#include "collectives/verify.h"
+
+enum in_place { OUT_OF_PLACE, IN_PLACE, SOME_IN_PLACE };
+
+struct prove_problem {
+    const struct kolo__algorithm *algorithm;
+    enum kolo__collective collective;
+    uint32_t size, root;
+    size_t count, window_count;
+    enum in_place in_place;
+    bool prescale;
+    const uint32_t *host_of;
+};
+
+bool prove_accepts(const struct prove_problem *problem);
+/* One schedule a rank; fails the test when there is no memory. Freed by prove_free. */
+struct kolo__schedule *prove_build(const struct prove_problem *problem);
+void prove_free(struct kolo__schedule *schedules, uint32_t size);
+/* Builds and verifies; fails the test with the problem and the verifier's sentence. cost may be
+ * NULL. */
+void prove(const struct prove_problem *problem, struct kolo__cost *cost);
+/* Verifies with the executor's window, mapped schedules three times in a row. */
+kolo_status prove_verify(const struct kolo__schedule *schedules, uint32_t size,
+                         struct kolo__cost *cost, char *text, size_t text_bytes);
+
+/* Proves every algorithm and collective for this size: counts around every boundary, in and out of
+ * place, several roots, with and without prescaling, windows of several lengths. thorough: all of
+ * them in all combinations; else each at least once. Returns how many were proved. */
+unsigned prove_size(uint32_t size, bool thorough);
+
+#endif
