@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `kolo info`: what was found on this machine, in words that answer "why is it slow here?". */
+#include "launcher/command.h"
+
+#include "base/config.h"
+#include "base/log.h"
+#include "launcher/bind.h"
+#include "runtime/cpus.h"
+
+#include <argp.h>
+#include <hwloc.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+
+enum { KEY_CONFIG_DOCUMENT = 256 };
+
+static const struct argp_option OPTIONS[] = {
+    {.name = "config-doc",
+     .key = KEY_CONFIG_DOCUMENT,
+     .doc = "Print the reference of all options instead (docs/CONFIG.md)."},
+    {0},
+};
+
+static error_t parse_one(int key, char *argument, struct argp_state *state)
+{
+    bool *document = state->input;
+    switch (key) {
+    case KEY_CONFIG_DOCUMENT:
+        *document = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "'%s' is one argument too many", argument);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static double gibibytes(unsigned long long bytes)
+{
+    return (double)bytes / (1 << 30);
+}
+
+/* A line of /proc/meminfo, in bytes; 0: not there. */
+static unsigned long long memory_line(const char *name)
+{
+    char line[128];
+    unsigned long long kilobytes = 0;
+    size_t length = strlen(name);
+    FILE *file = fopen("/proc/meminfo", "re");
+    if (file == NULL)
+        return 0;
+    while (kilobytes == 0 && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, name, length) == 0 && line[length] == ':' &&
+            sscanf(line + length + 1, "%llu", &kilobytes) != 1)
+            break;
+    fclose(file);
+    return kilobytes * 1024;
+}
+
+static void print_machine(void)
+{
+    struct utsname system;
+    struct kolo__binding *binding;
+    printf("kolo       %s\n", kolo_version());
+    printf("host       %s", kolo__host_name());
+    if (uname(&system) == 0)
+        printf(", %s %s, %s", system.sysname, system.release, system.machine);
+    printf("\n");
+    if (kolo__binding_open(NULL, &binding) != KOLO_OK) {
+        printf("topology   unknown: %s\n", kolo_error_text());
+        return;
+    }
+    const struct kolo__machine *machine = kolo__binding_machine(binding);
+    printf("topology   packages %d, NUMA nodes %d, cores %d, processing units %d (hwloc %d.%d)\n",
+           machine->packages, machine->numa_nodes, machine->cores, machine->pus,
+           HWLOC_API_VERSION >> 16, HWLOC_API_VERSION >> 8 & 0xff);
+    printf("usable     cores %d: affinity allows %d cores with %d processing units, cgroup quota "
+           "and machine %d\n",
+           machine->usable_cores, machine->allowed_cores, machine->allowed_pus,
+           kolo__usable_cpus());
+    kolo__binding_close(binding);
+}
+
+static void print_memory(void)
+{
+    struct statvfs shared;
+    printf("memory     %.1f GiB, %.1f GiB available\n", gibibytes(memory_line("MemTotal")),
+           gibibytes(memory_line("MemAvailable")));
+    if (statvfs("/dev/shm", &shared) == 0)
+        printf("/dev/shm   %.2f GiB, %.2f GiB free (kolo does not need it: it shares memory by "
+               "memfd)\n",
+               gibibytes((unsigned long long)shared.f_blocks * shared.f_frsize),
+               gibibytes((unsigned long long)shared.f_bavail * shared.f_frsize));
+    else
+        printf("/dev/shm   none (kolo does not need it: it shares memory by memfd)\n");
+}
+
+static void print_modules(void)
+{
+    printf("transports shm, tcp\n"
+           "rdma       not in this version\n"
+           "cuda       not in this version\n"
+           "nccl       not in this version\n"
+           "mpi        not in this version\n");
+}
+
+/* What would stop a program here before it begins. */
+static void print_environment(void)
+{
+    struct kolo__config config;
+    int count = 0;
+    for (char *const *variable = environ; *variable != NULL; variable++) {
+        if (strncmp(*variable, "KOLO_", 5) != 0)
+            continue;
+        bool secret = strncmp(*variable, "KOLO_TOKEN=", 11) == 0;
+        printf("%s%s\n", count++ == 0 ? "options    " : "           ",
+               secret ? "KOLO_TOKEN=(not shown)" : *variable);
+    }
+    if (count == 0)
+        printf("options    none set (kolo info --config-doc lists them)\n");
+    if (kolo__config_load(&config, environ) != KOLO_OK)
+        printf("           wrong: %s\n", kolo_error_text());
+}
+
+int kolo__info_main(int argc, char **argv)
+{
+    static const char HELP[] = "Show what kolo finds on this machine: its version, the processors "
+                               "it may use, memory, modules, and options that are set.";
+    const struct argp argp = {.options = OPTIONS, .parser = parse_one, .doc = HELP};
+    static char name[] = "kolo info";
+    bool document = false;
+    argp_err_exit_status = KOLO__EXIT_USAGE;
+    argv[0] = name;
+    argp_parse(&argp, argc, argv, 0, NULL, &document);
+    if (document) {
+        kolo__config_document(stdout);
+    } else {
+        print_machine();
+        print_memory();
+        print_modules();
+        print_environment();
+    }
+    return fflush(stdout) == 0 && !ferror(stdout) ? 0 : KOLO__EXIT_OUTPUT;
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launcher/options.h"
+
+#include "base/assert.h"
+#include "launcher/command.h"
+
+#include <argp.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { RANKS_MAX = 16384, GRACE_MAX_S = 3600, GRACE_DEFAULT_S = 3 };
+
+/* Keys of options without a letter. Those of the table of options count up from KEY_TABLE. */
+enum {
+    KEY_HOSTS = 'H',
+    KEY_RANKS = 'n',
+    KEY_GRACE = 256,
+    KEY_NO_PREFIX,
+    KEY_REPORT,
+    KEY_TABLE = 512
+};
+
+static const struct argp_option OWN_OPTIONS[] = {
+    {.name = "ranks",
+     .key = KEY_RANKS,
+     .arg = "N",
+     .doc = "Start N processes. Default: one for each usable core, or for each slot of --hosts."},
+    {.name = "hosts",
+     .key = KEY_HOSTS,
+     .arg = "HOST:SLOTS,...",
+     .doc = "Where to start them, and how many at most. In this version every host must be this "
+            "machine. Default: here, as many as -n says."},
+    {.name = "grace",
+     .key = KEY_GRACE,
+     .arg = "SECONDS",
+     .doc = "When a rank has failed, the others get 1 s to notice, then SIGTERM, then SECONDS to "
+            "end by themselves, then SIGKILL (default 3)."},
+    {.name = "no-prefix",
+     .key = KEY_NO_PREFIX,
+     .doc = "Do not write \"[rank] \" before each line of output."},
+    {.name = "report-bindings",
+     .key = KEY_REPORT,
+     .doc = "Say on stderr which processors each rank may run on."},
+};
+enum { OWN_COUNT = sizeof OWN_OPTIONS / sizeof *OWN_OPTIONS };
+
+static const char HELP_BEFORE[] =
+    "Start N processes of PROGRAM that find each other, show their output line by line, and end "
+    "them all when one fails.\v";
+static const char HELP_AFTER[] =
+    "Each process finds KOLO_RANK, KOLO_WORLD_SIZE, KOLO_LOCAL_RANK, KOLO_LOCAL_SIZE, "
+    "KOLO_RENDEZVOUS, KOLO_JOB and KOLO_TOKEN in its environment; kolo_init reads them. Standard "
+    "input goes to rank 0. SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to "
+    "all; a second SIGINT or SIGTERM kills.\n"
+    "\n"
+    "Exit codes: 0 all ranks exited with 0; 64 wrong usage or configuration; 75 the world did not "
+    "form in time; 76 a rank was killed by a signal; 126 or 127 PROGRAM cannot be started; 128+N "
+    "after signal N (143 after SIGTERM); otherwise that of the first rank that failed.\n"
+    "\n"
+    "Examples:\n"
+    "  kolo run -n 4 -- build/bin/train_bytes --steps 50\n"
+    "  kolo run --transport tcp --timeout 60 -n 2 -- ./train";
+
+/* ---- numbers ------------------------------------------------------------------------------- */
+
+static long parse_long(struct argp_state *state, const char *name, const char *text, long minimum,
+                       long maximum)
+{
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || value < minimum || value > maximum)
+        argp_error(state, "%s %s: give a number from %ld to %ld", name, text, minimum, maximum);
+    return value;
+}
+
+/* ---- flags of the table -------------------------------------------------------------------- */
+
+/* --token-file is for other launchers: kolo run makes a fresh token for each job. */
+static bool is_flag(const struct kolo__option *option)
+{
+    return option->use == KOLO__OPTION_USER && strcmp(option->name, "token-file") != 0;
+}
+
+/* What --help shows for the value: the choices, or a word in capitals. */
+static const char *value_name(const struct kolo__option *option)
+{
+    if (option->type == KOLO__OPTION_CHOICE)
+        return option->choices;
+    if (option->type == KOLO__OPTION_BYTES)
+        return "BYTES";
+    if (option->type == KOLO__OPTION_TEXT)
+        return "NAME";
+    return option->unit != NULL && strcmp(option->unit, "s") == 0 ? "SECONDS" : "N";
+}
+
+/* Own options, then those of the table, then the end. The texts live as long as the process: argp
+ * wants them so. */
+static const struct argp_option *all_options(void)
+{
+    static struct argp_option options[OWN_COUNT + KOLO__SETTINGS_MAX + 2];
+    static char texts[KOLO__SETTINGS_MAX][512];
+    size_t count = OWN_COUNT, flags = 0;
+    memcpy(options, OWN_OPTIONS, sizeof OWN_OPTIONS);
+    options[count++] =
+        (struct argp_option){.doc = "Options of the library, set for all ranks:", .group = 2};
+    for (size_t i = 0; i < kolo__option_count; i++) {
+        const struct kolo__option *option = &kolo__options[i];
+        if (!is_flag(option))
+            continue;
+        KOLO__ASSERT(flags < KOLO__SETTINGS_MAX);
+        snprintf(texts[flags], sizeof *texts, "%s%s%s%s", option->help,
+                 option->default_text[0] != '\0' ? " Default: " : "", option->default_text,
+                 option->default_text[0] != '\0' ? "." : "");
+        options[count++] = (struct argp_option){.name = option->name,
+                                                .key = KEY_TABLE + (int)i,
+                                                .arg = value_name(option),
+                                                .doc = texts[flags++],
+                                                .group = 2};
+    }
+    return options;
+}
+
+static void take_flag(struct argp_state *state, struct kolo__run_options *options, size_t index,
+                      const char *value)
+{
+    const struct kolo__option *option = &kolo__options[index];
+    char variable[64];
+    if (kolo__config_set(&options->config, option->name, value) != KOLO_OK)
+        argp_error(state, "%s", kolo_error_text());
+    kolo__option_variable(option, variable, sizeof variable);
+    size_t i = 0;
+    while (i < options->setting_count && strcmp(options->settings[i].variable, variable) != 0)
+        i++;
+    KOLO__ASSERT(i < KOLO__SETTINGS_MAX);
+    options->setting_count += i == options->setting_count;
+    memcpy(options->settings[i].variable, variable, sizeof variable);
+    options->settings[i].value = value;
+}
+
+/* ---- parsing ------------------------------------------------------------------------------- */
+
+static error_t parse_one(int key, char *argument, struct argp_state *state)
+{
+    struct kolo__run_options *options = state->input;
+    switch (key) {
+    case KEY_RANKS:
+        options->ranks = parse_long(state, "-n", argument, 1, RANKS_MAX);
+        return 0;
+    case KEY_HOSTS:
+        options->hosts = argument;
+        return 0;
+    case KEY_GRACE:
+        options->grace_s = parse_long(state, "--grace", argument, 0, GRACE_MAX_S);
+        return 0;
+    case KEY_NO_PREFIX:
+        options->prefix = false;
+        return 0;
+    case KEY_REPORT:
+        options->report_bindings = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        /* The program: everything after it is its own. */
+        options->program = &state->argv[state->next - 1];
+        state->next = state->argc;
+        return 0;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "no program given");
+        return 0;
+    default:
+        if (key < KEY_TABLE || key >= KEY_TABLE + (int)kolo__option_count)
+            return ARGP_ERR_UNKNOWN;
+        take_flag(state, options, (size_t)(key - KEY_TABLE), argument);
+        return 0;
+    }
+}
+
+void kolo__run_options_parse(int argc, char **argv, struct kolo__run_options *options)
+{
+    static char text[sizeof HELP_BEFORE + sizeof HELP_AFTER];
+    snprintf(text, sizeof text, "%s%s", HELP_BEFORE, HELP_AFTER);
+    const struct argp argp = {.options = all_options(),
+                              .parser = parse_one,
+                              .args_doc = "[--] PROGRAM [ARGUMENT...]",
+                              .doc = text};
+    *options = (struct kolo__run_options){.grace_s = GRACE_DEFAULT_S, .prefix = true};
+    kolo_status environment = kolo__config_load(&options->config, environ);
+    char complaint[512];
+    snprintf(complaint, sizeof complaint, "%s", kolo_error_text());
+
+    /* Flags first, so that --help works whatever the environment holds. */
+    argp_err_exit_status = KOLO__EXIT_USAGE;
+    argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, options);
+    if (environment != KOLO_OK) {
+        fprintf(stderr, "%s: %s\n", argv[0], complaint);
+        exit(KOLO__EXIT_USAGE);
+    }
+}

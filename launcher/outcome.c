@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launcher/outcome.h"
+
+#include "launcher/command.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+/* Endings within this time may have been seen in the wrong order. */
+static const uint64_t SAME_TIME_NS = 200000000;
+
+bool kolo__ending_is_failure(const struct kolo__ending *ending)
+{
+    return ending->ended &&
+           !(WIFEXITED(ending->wait_status) && WEXITSTATUS(ending->wait_status) == 0);
+}
+
+const char *kolo__ending_text(const struct kolo__ending *ending, char *text, size_t bytes)
+{
+    if (WIFSIGNALED(ending->wait_status)) {
+        int number = WTERMSIG(ending->wait_status);
+        const char *name = sigabbrev_np(number);
+        const char *core = WCOREDUMP(ending->wait_status) ? ", core dumped" : "";
+        if (name != NULL)
+            snprintf(text, bytes, "was killed by signal %d (SIG%s%s)", number, name, core);
+        else
+            snprintf(text, bytes, "was killed by signal %d%s", number, core);
+    } else {
+        snprintf(text, bytes, "exited with code %d", WEXITSTATUS(ending->wait_status));
+    }
+    return text;
+}
+
+int kolo__ending_exit_code(const struct kolo__ending *ending)
+{
+    return WIFSIGNALED(ending->wait_status) ? KOLO__EXIT_PEER_LOST
+                                            : WEXITSTATUS(ending->wait_status);
+}
+
+static bool failed_by_itself(const struct kolo__ending *ending)
+{
+    return kolo__ending_is_failure(ending) && !ending->asked;
+}
+
+int kolo__first_failure(const struct kolo__ending *endings, uint32_t ranks, int lost_rank)
+{
+    int first = -1, first_killed = -1;
+    if (lost_rank >= 0 && (uint32_t)lost_rank < ranks && failed_by_itself(&endings[lost_rank]))
+        return lost_rank;
+    for (uint32_t r = 0; r < ranks; r++) {
+        if (!failed_by_itself(&endings[r]))
+            continue;
+        if (first < 0 || endings[r].at_ns < endings[first].at_ns)
+            first = (int)r;
+        if (WIFSIGNALED(endings[r].wait_status) &&
+            (first_killed < 0 || endings[r].at_ns < endings[first_killed].at_ns))
+            first_killed = (int)r;
+    }
+    if (first_killed >= 0 && endings[first_killed].at_ns - endings[first].at_ns <= SAME_TIME_NS)
+        return first_killed;
+    return first;
+}

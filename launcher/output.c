@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launcher/output.h"
+
+#include "base/status.h"
+#include "launcher/sink.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    PIECE_MAX = 64 << 10, /* a line so long is not kept back any longer */
+    READ_BYTES = 64 << 10,
+    LAUNCHER_SOURCE = -2, /* beside the streams, as a source of a sink */
+};
+
+struct stream {
+    int fd; /* -1: closed */
+    struct kolo__sink *sink;
+    char *kept; /* owned: the beginning of a line whose end has not come */
+    size_t bytes, capacity;
+    bool open_line; /* its last piece went out without a newline */
+};
+
+struct kolo__output {
+    struct kolo__sink sinks[2];
+    bool shared; /* both are sinks[0] */
+    bool prefix;
+    bool finishing;
+    uint32_t ranks;
+    struct stream *streams; /* stdout and stderr of rank 0, then of rank 1, ... */
+    char *buffer;           /* READ_BYTES */
+};
+
+static bool is_same_file(int a, int b)
+{
+    struct stat left, right;
+    return fstat(a, &left) == 0 && fstat(b, &right) == 0 && left.st_dev == right.st_dev &&
+           left.st_ino == right.st_ino;
+}
+
+kolo_status kolo__output_create(uint32_t ranks, bool prefix, int out_fd, int err_fd,
+                                struct kolo__output **result)
+{
+    struct kolo__output *output = calloc(1, sizeof *output);
+    if (output == NULL)
+        goto fail;
+    output->streams = calloc((size_t)ranks * 2, sizeof *output->streams);
+    output->buffer = malloc(READ_BYTES);
+    if (output->streams == NULL || output->buffer == NULL)
+        goto fail;
+    output->ranks = ranks;
+    output->prefix = prefix;
+    output->shared = is_same_file(out_fd, err_fd);
+    kolo__sink_init(&output->sinks[0], out_fd);
+    kolo__sink_init(&output->sinks[1], err_fd);
+    for (uint32_t i = 0; i < 2 * ranks; i++) {
+        output->streams[i].fd = -1;
+        output->streams[i].sink = &output->sinks[output->shared ? 0 : i % 2];
+    }
+    *result = output;
+    return KOLO_OK;
+
+fail:
+    kolo__output_free(output);
+    return kolo__error(KOLO_ERR_MEMORY, "no memory for the output of %u ranks", ranks);
+}
+
+void kolo__output_free(struct kolo__output *output)
+{
+    if (output == NULL)
+        return;
+    for (uint32_t i = 0; output->streams != NULL && i < 2 * output->ranks; i++) {
+        if (output->streams[i].fd >= 0)
+            close(output->streams[i].fd);
+        free(output->streams[i].kept);
+    }
+    kolo__sink_close(&output->sinks[0]);
+    kolo__sink_close(&output->sinks[1]);
+    free(output->streams);
+    free(output->buffer);
+    free(output);
+}
+
+void kolo__output_add(struct kolo__output *output, uint32_t rank, int out_fd, int err_fd)
+{
+    output->streams[2 * rank].fd = out_fd;
+    output->streams[2 * rank + 1].fd = err_fd;
+}
+
+void kolo__output_say(struct kolo__output *output, const char *line)
+{
+    struct kolo__sink *sink = &output->sinks[output->shared ? 0 : 1];
+    kolo__sink_put(sink, LAUNCHER_SOURCE, "", line, strlen(line), "\n", 1);
+    kolo__sink_flush(sink);
+}
+
+/* ---- from bytes to lines ------------------------------------------------------------------- */
+
+static void put(struct kolo__output *output, struct stream *stream, const char *tail,
+                size_t tail_bytes)
+{
+    char prefix[24] = "";
+    int source = (int)(stream - output->streams);
+    bool only_newline = stream->bytes == 0 && tail_bytes == 1 && tail[0] == '\n';
+    if (only_newline && stream->open_line && stream->sink->unfinished != source) {
+        /* Somebody spoke in between: the line has got its newline already. */
+        stream->open_line = false;
+        return;
+    }
+    if (output->prefix)
+        snprintf(prefix, sizeof prefix, "[%d] ", source / 2);
+    kolo__sink_put(stream->sink, source, prefix, stream->kept, stream->bytes, tail, tail_bytes);
+    stream->open_line = stream->sink->unfinished == source;
+    stream->bytes = 0;
+}
+
+/* Where the data can be cut without splitting a UTF-8 character at its end. */
+static size_t whole_characters(const char *data, size_t bytes)
+{
+    size_t cut = bytes, longest = bytes < 4 ? bytes : 4;
+    for (size_t back = 1; back <= longest; back++) {
+        unsigned char c = (unsigned char)data[bytes - back];
+        if ((c & 0xC0) == 0x80)
+            continue;
+        size_t length = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC0 ? 2 : 1;
+        if (length > back)
+            cut = bytes - back;
+        break;
+    }
+    return cut > 0 ? cut : bytes;
+}
+
+/* Keeps the beginning of a line; when it gets too long, lets go of what there is. */
+static void keep(struct kolo__output *output, struct stream *stream, const char *data, size_t bytes)
+{
+    if (stream->bytes + bytes >= PIECE_MAX) {
+        size_t cut = whole_characters(data, bytes);
+        put(output, stream, data, cut);
+        data += cut;
+        bytes -= cut;
+    }
+    if (bytes == 0)
+        return;
+    if (stream->bytes + bytes > stream->capacity) {
+        size_t larger = stream->capacity == 0 ? 256 : stream->capacity;
+        while (larger < stream->bytes + bytes)
+            larger *= 2;
+        char *moved = realloc(stream->kept, larger);
+        if (moved == NULL) {
+            put(output, stream, data, bytes); /* better in pieces than not at all */
+            return;
+        }
+        stream->kept = moved;
+        stream->capacity = larger;
+    }
+    memcpy(stream->kept + stream->bytes, data, bytes);
+    stream->bytes += bytes;
+}
+
+/* The length of the first line with its end, "\n", "\r" or "\r\n"; 0 when the end is not there. */
+static size_t line_length(const char *data, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        if (data[i] == '\n')
+            return i + 1;
+        if (data[i] == '\r')
+            return i + 1 < bytes && data[i + 1] == '\n' ? i + 2 : i + 1;
+    }
+    return 0;
+}
+
+static void split(struct kolo__output *output, struct stream *stream, const char *data,
+                  size_t bytes)
+{
+    while (bytes > 0) {
+        size_t length = line_length(data, bytes);
+        if (length == 0) {
+            keep(output, stream, data, bytes);
+            return;
+        }
+        put(output, stream, data, length);
+        data += length;
+        bytes -= length;
+    }
+}
+
+static void end_stream(struct kolo__output *output, struct stream *stream)
+{
+    close(stream->fd);
+    stream->fd = -1;
+    if (stream->bytes > 0)
+        put(output, stream, NULL, 0);
+    if (output->prefix)
+        kolo__sink_end_line(stream->sink, (int)(stream - output->streams));
+    free(stream->kept);
+    stream->kept = NULL;
+    stream->capacity = 0;
+}
+
+/* ---- the loop's part ----------------------------------------------------------------------- */
+
+static bool may_read(const struct stream *stream)
+{
+    return stream->fd >= 0 && stream->sink->end - stream->sink->begin < KOLO__SINK_FULL;
+}
+
+uint32_t kolo__output_poll_count(const struct kolo__output *output)
+{
+    return 2 + 2 * output->ranks;
+}
+
+/* Entries with a negative descriptor are passed over by poll. */
+void kolo__output_poll_fill(const struct kolo__output *output, struct pollfd *fds)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct kolo__sink *sink = &output->sinks[i];
+        fds[i] = (struct pollfd){.fd = sink->begin < sink->end ? sink->fd : -1, .events = POLLOUT};
+    }
+    for (uint32_t i = 0; i < 2 * output->ranks; i++) {
+        const struct stream *stream = &output->streams[i];
+        fds[2 + i] = (struct pollfd){.fd = may_read(stream) ? stream->fd : -1, .events = POLLIN};
+    }
+}
+
+static void read_stream(struct kolo__output *output, struct stream *stream)
+{
+    ssize_t bytes = read(stream->fd, output->buffer, READ_BYTES);
+    if (bytes > 0)
+        split(output, stream, output->buffer, (size_t)bytes);
+    else if (bytes == 0 || output->finishing || (errno != EAGAIN && errno != EINTR))
+        end_stream(output, stream);
+}
+
+void kolo__output_step(struct kolo__output *output, const struct pollfd *fds)
+{
+    for (uint32_t i = 0; i < 2 * output->ranks; i++) {
+        struct stream *stream = &output->streams[i];
+        if (may_read(stream) && (fds[2 + i].revents != 0 || output->finishing))
+            read_stream(output, stream);
+    }
+    kolo__sink_flush(&output->sinks[0]);
+    kolo__sink_flush(&output->sinks[1]);
+}
+
+bool kolo__output_is_reading(const struct kolo__output *output)
+{
+    for (uint32_t i = 0; i < 2 * output->ranks; i++)
+        if (output->streams[i].fd >= 0)
+            return true;
+    return false;
+}
+
+bool kolo__output_is_writing(const struct kolo__output *output)
+{
+    return output->sinks[0].begin < output->sinks[0].end ||
+           output->sinks[1].begin < output->sinks[1].end;
+}
+
+void kolo__output_finish(struct kolo__output *output)
+{
+    output->finishing = true;
+}
+
+int kolo__output_failure(const struct kolo__output *output)
+{
+    return output->sinks[0].failure;
+}

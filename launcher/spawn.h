@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starts one rank: its environment, its place, its process group, and its death with its parent. */
+#ifndef KOLO_LAUNCHER_SPAWN_H
+#define KOLO_LAUNCHER_SPAWN_H
+
+#include "launcher/bind.h"
+#include "launcher/options.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+/* What all ranks have in common. Everything is borrowed. */
+struct kolo__spawn {
+    const struct kolo__run_options *options;
+    const struct kolo__binding *binding;
+    uint32_t ranks;
+    const char *rendezvous, *job, *token;
+    bool pipes;   /* stdout and stderr go through pipes; otherwise they are the launcher's */
+    int stdin_fd; /* what rank 0 reads */
+    sigset_t signal_mask; /* the mask and the disposition that the launcher was started with */
+    struct sigaction sigpipe;
+    struct rlimit open_files;
+};
+
+struct kolo__child {
+    pid_t pid;          /* also its process group */
+    int out_fd, err_fd; /* where its output can be read, non-blocking; -1 without pipes */
+};
+
+/* Blocks until the program runs. When it cannot be executed, *exec_errno is its reason; for every
+ * other failure it is 0. */
+kolo_status kolo__spawn_rank(const struct kolo__spawn *spawn, uint32_t rank,
+                             struct kolo__child *child, int *exec_errno);
+
+#endif

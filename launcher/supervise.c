@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launcher/supervise.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "launcher/command.h"
+#include "launcher/processes.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
+
+enum {
+    NOTICE_MS = 1000, /* for survivors to learn of a failure and say so themselves */
+    LINGER_MS = 300,  /* for children of ended ranks, such as a tee, to end as well */
+    KILL_STRAYS_MS = 4000,
+    REPORT_MS = 500,
+    LOOK_AGAIN_MS = 20,
+    OWN_ENTRIES = 3, /* of the poll array: signals, rendezvous, input; then the output's */
+};
+
+struct supervision {
+    const struct kolo__supervised *job;
+    struct kolo__ending *endings; /* by rank */
+    struct pollfd *fds;
+    uint32_t running;
+    uint32_t asked;                  /* ranks that had to be told to end */
+    int signal;                      /* the first that asks the job to end; 0: none */
+    uint64_t failed_at_ns;           /* 0: no rank has failed by itself */
+    uint64_t term_at_ns, kill_at_ns; /* 0: not planned, or done */
+    uint64_t ended_at_ns;            /* 0: some rank runs */
+    bool killing, strays_gone, reported;
+};
+
+/* ---- sending signals ----------------------------------------------------------------------- */
+
+static void signal_ranks(const struct supervision *s, int number)
+{
+    for (uint32_t r = 0; r < s->job->started; r++)
+        if (!s->endings[r].ended)
+            kill(-s->job->children[r].pid, number);
+}
+
+/* Tells every running rank to end. A stopped one must run to hear it. */
+static void end_ranks(struct supervision *s, int number)
+{
+    for (uint32_t r = 0; r < s->job->started; r++) {
+        s->asked += !s->endings[r].ended && !s->endings[r].asked;
+        s->endings[r].asked |= !s->endings[r].ended;
+    }
+    signal_ranks(s, number);
+    signal_ranks(s, SIGCONT);
+}
+
+static void plan_end(struct supervision *s, uint64_t term_at_ns)
+{
+    if (s->term_at_ns != 0 || s->kill_at_ns != 0 || s->killing)
+        return;
+    s->term_at_ns = term_at_ns;
+}
+
+static void keep_plan(struct supervision *s, uint64_t now_ns)
+{
+    if (s->term_at_ns != 0 && now_ns >= s->term_at_ns) {
+        s->kill_at_ns = s->term_at_ns + (uint64_t)s->job->grace_s * SECOND;
+        s->term_at_ns = 0;
+        end_ranks(s, SIGTERM);
+    }
+    if (s->kill_at_ns != 0 && now_ns >= s->kill_at_ns) {
+        s->kill_at_ns = 0;
+        s->killing = true;
+        end_ranks(s, SIGKILL);
+    }
+}
+
+/* ---- hearing signals ----------------------------------------------------------------------- */
+
+/* One that asks the job to end. Ranks may take their time: a checkpoint has to be written. */
+static void pass_on_end(struct supervision *s, int number)
+{
+    bool again = s->signal != 0 && (number == SIGINT || number == SIGTERM);
+    if (s->signal == 0)
+        s->signal = number;
+    if (again) {
+        s->killing = true;
+        end_ranks(s, SIGKILL);
+    } else {
+        end_ranks(s, number);
+    }
+}
+
+static void hear_signals(struct supervision *s)
+{
+    int number;
+    while ((number = kolo__signals_next(s->job->signals)) != 0) {
+        switch (number) {
+        case SIGINT:
+        case SIGTERM:
+        case SIGHUP:
+        case SIGQUIT:
+            pass_on_end(s, number);
+            break;
+        case SIGTSTP:
+            signal_ranks(s, SIGTSTP);
+            raise(SIGSTOP); /* the terminal's owner sees us stopped, and wakes us with SIGCONT */
+            break;
+        case SIGUSR1:
+        case SIGUSR2:
+        case SIGCONT:
+            signal_ranks(s, number);
+            break;
+        default: /* SIGCHLD: reap looks for itself */
+            break;
+        }
+    }
+}
+
+/* ---- reaping ------------------------------------------------------------------------------- */
+
+static int rank_of(const struct supervision *s, pid_t pid)
+{
+    for (uint32_t r = 0; r < s->job->started; r++)
+        if (s->job->children[r].pid == pid && !s->endings[r].ended)
+            return (int)r;
+    return -1;
+}
+
+/* A rank that failed by itself begins the end of all, unless the user has asked for it anyway. */
+static void note_ending(struct supervision *s, uint32_t rank, int wait_status, uint64_t now_ns)
+{
+    struct kolo__ending *ending = &s->endings[rank];
+    char why[96];
+    ending->ended = true;
+    ending->wait_status = wait_status;
+    ending->at_ns = now_ns;
+    s->running--;
+    kolo__guard_forget(s->job->guard, s->job->children[rank].pid);
+    kolo__rendezvous_rank_ended(s->job->rendezvous, rank, !kolo__ending_is_failure(ending),
+                                kolo__ending_text(ending, why, sizeof why));
+    if (rank == 0)
+        kolo__input_close(s->job->input);
+    if (kolo__ending_is_failure(ending) && !ending->asked && s->failed_at_ns == 0) {
+        s->failed_at_ns = now_ns;
+        plan_end(s, now_ns + NOTICE_MS * MILLISECOND);
+    }
+    if (s->running == 0)
+        s->ended_at_ns = now_ns;
+}
+
+/* Also what ranks left behind: orphans of the job become our children. */
+static void reap(struct supervision *s, uint64_t now_ns)
+{
+    int wait_status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &wait_status, WNOHANG)) > 0) {
+        int rank = rank_of(s, pid);
+        if (rank >= 0)
+            note_ending(s, (uint32_t)rank, wait_status, now_ns);
+    }
+}
+
+/* Once all ranks have ended: waits a moment for their children, then kills until none is found. */
+static void clear_strays(struct supervision *s, uint64_t now_ns)
+{
+    bool patient = !s->killing && now_ns < s->ended_at_ns + LINGER_MS * MILLISECOND;
+    const struct kolo__processes left = {.job = s->job->job,
+                                         .ancestor = getpid(),
+                                         .since = s->job->guard->start,
+                                         .spared = s->job->guard->pid};
+    int found = kolo__processes_signal(&left, patient ? 0 : SIGKILL);
+    reap(s, now_ns);
+    s->strays_gone = found == 0;
+    if (found > 0 && now_ns >= s->ended_at_ns + KILL_STRAYS_MS * MILLISECOND) {
+        kolo__log(KOLO__LOG_WARN, "%d processes of the job cannot be ended", found);
+        s->strays_gone = true;
+    }
+    if (s->strays_gone && s->job->output != NULL)
+        kolo__output_finish(s->job->output);
+}
+
+/* ---- the end ------------------------------------------------------------------------------- */
+
+static int lost_rank(const struct supervision *s)
+{
+    kolo_status status;
+    int rank = -1;
+    if (kolo__rendezvous_fault(s->job->rendezvous, &status, &rank) == NULL ||
+        status != KOLO_ERR_PEER_LOST)
+        return -1;
+    return rank;
+}
+
+/* "; ended the other 3 ranks". */
+static void describe_others(const struct supervision *s, char *text, size_t bytes)
+{
+    uint32_t others = s->job->started - 1;
+    const char *plural = others == 1 ? "" : "s";
+    text[0] = '\0';
+    if (others == 0)
+        return;
+    if (s->asked == 0)
+        snprintf(text, bytes, "; the other %u rank%s ended by %s", others, plural,
+                 others == 1 ? "itself" : "themselves");
+    else if (s->asked == others)
+        snprintf(text, bytes, "; ended the other %u rank%s", others, plural);
+    else
+        snprintf(text, bytes, "; ended %u of the other %u ranks", s->asked, others);
+}
+
+static void say(const struct supervision *s, const char *line)
+{
+    if (s->job->output != NULL)
+        kolo__output_say(s->job->output, line);
+    else
+        fprintf(stderr, "%s\n", line);
+}
+
+/* A rank that wrote for itself to a reader that has gone: nobody wants to hear of that. */
+static bool is_broken_pipe(const struct supervision *s, int first)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    int wait_status = s->endings[first].wait_status;
+    return s->job->output == NULL && WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGPIPE &&
+           poll(&out, 1, 0) > 0 && (out.revents & POLLERR) != 0;
+}
+
+/* Names the first failure, once. */
+static void report(struct supervision *s)
+{
+    char why[96], others[96], line[512];
+    s->reported = true;
+    int first = kolo__first_failure(s->endings, s->job->started, lost_rank(s));
+    if (first >= 0 && !is_broken_pipe(s, first)) {
+        describe_others(s, others, sizeof others);
+        snprintf(line, sizeof line, "kolo run: rank %d (host %s, pid %d) %s%s", first,
+                 kolo__host_name(), (int)s->job->children[first].pid,
+                 kolo__ending_text(&s->endings[first], why, sizeof why), others);
+        say(s, line);
+    }
+}
+
+static int exit_code(const struct supervision *s)
+{
+    int failure = s->job->output != NULL ? kolo__output_failure(s->job->output) : 0;
+    int first = kolo__first_failure(s->endings, s->job->started, lost_rank(s));
+    if (first >= 0 && is_broken_pipe(s, first))
+        return KOLO__EXIT_SIGNAL + SIGPIPE;
+    if (first >= 0)
+        return kolo__ending_exit_code(&s->endings[first]);
+    if (s->signal != 0)
+        return KOLO__EXIT_SIGNAL + s->signal;
+    if (failure == EPIPE)
+        return KOLO__EXIT_SIGNAL + SIGPIPE;
+    if (failure != 0) {
+        fprintf(stderr, "kolo run: cannot write to stdout: %s\n", strerror(failure));
+        return KOLO__EXIT_OUTPUT;
+    }
+    return 0;
+}
+
+/* ---- the loop ------------------------------------------------------------------------------ */
+
+static bool is_reading(const struct supervision *s)
+{
+    return s->job->output != NULL && kolo__output_is_reading(s->job->output);
+}
+
+/* The first failure is named below the last output, unless that takes long to be written. */
+static bool is_time_to_report(const struct supervision *s, uint64_t now_ns)
+{
+    return !s->reported && s->strays_gone &&
+           (!is_reading(s) || now_ns >= s->ended_at_ns + REPORT_MS * MILLISECOND);
+}
+
+/* Milliseconds until something is due by the clock; -1: never. */
+static int next_timeout_ms(const struct supervision *s, uint64_t now_ns)
+{
+    int timeout = kolo__rendezvous_timeout_ms(s->job->rendezvous);
+    const uint64_t deadlines[] = {s->term_at_ns, s->kill_at_ns};
+    for (size_t i = 0; i < 2; i++) {
+        if (deadlines[i] == 0)
+            continue;
+        uint64_t left = deadlines[i] > now_ns ? (deadlines[i] - now_ns) / MILLISECOND + 1 : 0;
+        if (timeout < 0 || left < (uint64_t)timeout)
+            timeout = left > INT_MAX ? INT_MAX : (int)left;
+    }
+    bool look_again = s->running == 0 && (!s->strays_gone || is_reading(s));
+    int pause = look_again ? LOOK_AGAIN_MS : kolo__input_is_waiting(s->job->input) ? 1000 : -1;
+    return pause >= 0 && (timeout < 0 || pause < timeout) ? pause : timeout;
+}
+
+static void wait_and_serve(struct supervision *s)
+{
+    const struct kolo__supervised *job = s->job;
+    uint32_t count = OWN_ENTRIES;
+    s->fds[0] = (struct pollfd){.fd = job->signals->fd, .events = POLLIN};
+    s->fds[1] = (struct pollfd){.fd = kolo__rendezvous_fd(job->rendezvous), .events = POLLIN};
+    kolo__input_poll_fill(job->input, &s->fds[2]);
+    if (job->output != NULL) {
+        kolo__output_poll_fill(job->output, s->fds + OWN_ENTRIES);
+        count += kolo__output_poll_count(job->output);
+    }
+    int ready = poll(s->fds, count, next_timeout_ms(s, kolo__now_ns(&kolo__real_clock)));
+    if (ready < 0)
+        return; /* EINTR: nothing was filled in */
+    hear_signals(s);
+    reap(s, kolo__now_ns(&kolo__real_clock));
+    kolo__rendezvous_step(job->rendezvous);
+    kolo__input_step(job->input, &s->fds[2]);
+    if (job->output != NULL) {
+        kolo__output_step(job->output, s->fds + OWN_ENTRIES);
+        if (kolo__output_failure(job->output) != 0)
+            plan_end(s, kolo__now_ns(&kolo__real_clock));
+    }
+}
+
+static bool is_over(const struct supervision *s)
+{
+    return s->running == 0 && s->strays_gone && s->reported && !is_reading(s) &&
+           (s->job->output == NULL || !kolo__output_is_writing(s->job->output));
+}
+
+int kolo__supervise(const struct kolo__supervised *job)
+{
+    struct supervision s = {.job = job, .running = job->started};
+    uint32_t entries = OWN_ENTRIES;
+    if (job->output != NULL)
+        entries += kolo__output_poll_count(job->output);
+    s.endings = calloc(job->ranks, sizeof *s.endings);
+    s.fds = calloc(entries, sizeof *s.fds);
+    if (s.endings == NULL || s.fds == NULL) {
+        /* With this process its ranks die, and the guard clears up what they left. */
+        fprintf(stderr, "kolo run: no memory for %u ranks\n", job->ranks);
+        abort();
+    }
+    s.ended_at_ns = job->started == 0 ? kolo__now_ns(&kolo__real_clock) : 0;
+    if (job->started < job->ranks)
+        plan_end(&s, kolo__now_ns(&kolo__real_clock));
+    while (!is_over(&s)) {
+        uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+        keep_plan(&s, now_ns);
+        if (s.running == 0 && !s.strays_gone)
+            clear_strays(&s, now_ns);
+        if (is_time_to_report(&s, now_ns))
+            report(&s);
+        if (!is_over(&s))
+            wait_and_serve(&s);
+    }
+    int code = exit_code(&s);
+    free(s.endings);
+    free(s.fds);
+    return code;
+}
