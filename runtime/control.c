@@ -98,7 +98,17 @@ static void take_fault(struct kolo__control *control, struct kolo__frame_reader 
     uint32_t rank = kolo__get_u32(payload);
     kolo__get_text(payload, text, sizeof text);
     if (kolo__frame_done(payload) && status > KOLO_AGAIN && status <= KOLO_ERR_ABORTED)
-        add_fault(control, comm, (kolo_status)status, (int)rank, text);
+        add_fault(control, comm, (kolo_status)status, rank < control->options.size ? (int)rank : -1,
+                  text);
+}
+
+/* What a refusal says, as a status and a text. */
+static kolo_status take_refusal(struct kolo__frame_reader *payload, char *text, size_t bytes)
+{
+    uint8_t status = kolo__get_u8(payload);
+    kolo__get_text(payload, text, bytes);
+    return status > KOLO_AGAIN && status <= KOLO_ERR_ABORTED ? (kolo_status)status
+                                                             : KOLO_ERR_NETWORK;
 }
 
 /* Handles faults at the front of the buffer. Returns the length of the first other frame, 0 when
@@ -127,8 +137,19 @@ void kolo__control_poll(struct kolo__control *control)
         return; /* another thread is looking */
     enum kolo__frame_type type;
     struct kolo__frame_reader payload;
+    size_t length;
     fill(control);
-    next_frame(control, &type, &payload);
+    /* Nobody waits for an answer now (who does holds the lock): what is no fault came too late, and
+     * must not keep a fault behind it from being seen. */
+    while ((length = next_frame(control, &type, &payload)) > 0) {
+        if (type == KOLO__FRAME_REFUSED) {
+            char why[360], text[440];
+            kolo_status status = take_refusal(&payload, why, sizeof why);
+            snprintf(text, sizeof text, "the rendezvous refused a message of this rank: %s", why);
+            add_fault(control, 0, status, -1, text);
+        }
+        drop(control, length);
+    }
     pthread_mutex_unlock(&control->lock);
 }
 
@@ -162,12 +183,8 @@ static kolo_status await_frame(struct kolo__control *control, enum kolo__frame_t
             return KOLO_OK;
         if (*length > 0 && type == KOLO__FRAME_REFUSED) {
             char text[512];
-            uint8_t status = kolo__get_u8(payload);
-            kolo__get_text(payload, text, sizeof text);
-            return kolo__error(status > KOLO_AGAIN && status <= KOLO_ERR_ABORTED
-                                   ? (kolo_status)status
-                                   : KOLO_ERR_NETWORK,
-                               "%s: the rendezvous at %s refused rank %u: %s", doing,
+            kolo_status status = take_refusal(payload, text, sizeof text);
+            return kolo__error(status, "%s: the rendezvous at %s refused rank %u: %s", doing,
                                control->options.rendezvous, control->options.rank, text);
         }
         if (*length > 0) {

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a rank makes of messages that its rendezvous sends between operations, expected or not. */
+#include "base/auth.h"
+#include "base/clock.h"
+#include "base/socket.h"
+#include "runtime/control.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <poll.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A rendezvous of one connection: does the proof, says what is in `words`, and stays. */
+static struct kolo__frame_writer words;
+static int listen_fd;
+static pthread_t thread;
+static struct kolo__control *control;
+
+static uint64_t soon(void)
+{
+    return kolo__now_ns(&kolo__real_clock) + 5000000000u;
+}
+
+static void *serve(void *failed)
+{
+    struct kolo__auth auth;
+    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
+    unsigned char proof[KOLO__AUTH_PROOF_BYTES], ignored;
+    struct pollfd ready = {.fd = listen_fd, .events = POLLIN};
+    poll(&ready, 1, 5000);
+    int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return failed;
+    kolo__auth_init(&auth, KOLO__AUTH_CONTROL, "secret");
+    if (kolo__recv_all(fd, hello, sizeof hello, soon()) == KOLO_OK &&
+        kolo__auth_reply(&auth, hello, reply) == KOLO_OK &&
+        kolo__send_all(fd, reply, sizeof reply, soon()) == KOLO_OK &&
+        kolo__recv_all(fd, proof, sizeof proof, soon()) == KOLO_OK &&
+        kolo__send_all(fd, words.data, words.bytes, soon()) == KOLO_OK)
+        failed = NULL;
+    while (kolo__recv_all(fd, &ignored, 1, soon()) == KOLO_OK)
+        ;
+    close(fd);
+    return failed;
+}
+
+static int end(void **state)
+{
+    void *failed;
+    (void)state;
+    kolo__control_close(control);
+    pthread_join(thread, &failed);
+    close(listen_fd);
+    kolo__frame_writer_free(&words);
+    return failed != NULL;
+}
+
+/* Connects rank 0 of 3 and waits for the first fault. */
+static struct kolo__fault first_fault(void)
+{
+    static char address[80];
+    struct kolo__address bound;
+    struct kolo__fault fault = {0};
+    assert_int_equal(kolo__listen("127.0.0.1", 0, &listen_fd, &bound), KOLO_OK);
+    assert_int_equal(pthread_create(&thread, NULL, serve, &words), 0);
+    struct kolo__control_options options = {.rendezvous =
+                                                kolo__address_text(&bound, address, sizeof address),
+                                            .job = "job",
+                                            .token = "secret",
+                                            .size = 3,
+                                            .deadline_ns = soon(),
+                                            .timeout_s = 5};
+    assert_int_equal(kolo__control_connect(&options, &control), KOLO_OK);
+    uint64_t deadline_ns = soon();
+    while (!kolo__control_fault(control, 1, &fault) &&
+           kolo__now_ns(&kolo__real_clock) < deadline_ns) {
+        struct pollfd ready = {.fd = kolo__control_fd(control), .events = POLLIN};
+        poll(&ready, 1, 100);
+        kolo__control_poll(control);
+    }
+    return fault;
+}
+
+static void put_fault(uint32_t comm, uint32_t rank, const char *text)
+{
+    kolo__frame_begin(&words, KOLO__FRAME_FAULT);
+    kolo__put_u32(&words, comm);
+    kolo__put_u8(&words, KOLO_ERR_PEER_LOST);
+    kolo__put_u32(&words, rank);
+    kolo__put_text(&words, text);
+    kolo__frame_end(&words);
+}
+
+static void test_fault_behind_a_late_answer(void **state)
+{
+    (void)state;
+    kolo__frame_begin(&words, KOLO__FRAME_ABSENT);
+    kolo__put_u32(&words, 1);
+    kolo__put_text(&words, "2");
+    kolo__frame_end(&words);
+    put_fault(7, 1, "of another communicator");
+    put_fault(0, 2, "rank 2 was killed");
+    struct kolo__fault fault = first_fault();
+    assert_int_equal(fault.status, KOLO_ERR_PEER_LOST);
+    assert_int_equal(fault.peer, 2);
+    assert_string_equal(fault.text, "rank 2 was killed");
+}
+
+static void test_refusal_after_joining(void **state)
+{
+    (void)state;
+    kolo__frame_begin(&words, KOLO__FRAME_REFUSED);
+    kolo__put_u8(&words, KOLO_ERR_NETWORK);
+    kolo__put_text(&words, "a STUCK message is broken");
+    kolo__frame_end(&words);
+    struct kolo__fault fault = first_fault();
+    assert_int_equal(fault.status, KOLO_ERR_NETWORK);
+    assert_non_null(strstr(fault.text, "a STUCK message is broken"));
+}
+
+static void test_fault_of_a_rank_that_is_none(void **state)
+{
+    (void)state;
+    put_fault(1, 3, "rank 3 of 3");
+    struct kolo__fault fault = first_fault();
+    assert_int_equal(fault.status, KOLO_ERR_PEER_LOST);
+    assert_int_equal(fault.peer, -1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_fault_behind_a_late_answer, end),
+        cmocka_unit_test_teardown(test_refusal_after_joining, end),
+        cmocka_unit_test_teardown(test_fault_of_a_rank_that_is_none, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
