@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A rank's end of the control plane against a rendezvous that knows the token and then says
+ * anything: the input, byte for byte, and the end of the connection.
+ */
+#include "base/assert.h"
+#include "base/auth.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/socket.h"
+#include "runtime/control.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { RANK = 1, RANKS = 3 };
+
+/* What the false server is to do. */
+struct play {
+    int listen_fd;
+    const uint8_t *data;
+    size_t bytes;
+};
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+static uint64_t soon(void)
+{
+    return kolo__now_ns(&kolo__real_clock) + 5000000000u;
+}
+
+static void say(int fd, const struct play *play)
+{
+    struct kolo__auth auth;
+    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
+    unsigned char proof[KOLO__AUTH_PROOF_BYTES], ignored;
+    kolo__auth_init(&auth, KOLO__AUTH_CONTROL, "secret");
+    KOLO__ASSERT(kolo__recv_all(fd, hello, sizeof hello, soon()) == KOLO_OK);
+    KOLO__ASSERT(kolo__auth_reply(&auth, hello, reply) == KOLO_OK);
+    KOLO__ASSERT(kolo__send_all(fd, reply, sizeof reply, soon()) == KOLO_OK);
+    KOLO__ASSERT(kolo__recv_all(fd, proof, sizeof proof, soon()) == KOLO_OK);
+    KOLO__ASSERT(kolo__auth_check_proof(&auth, proof) == KOLO_OK);
+    kolo__send_all(fd, play->data, play->bytes, soon());
+    shutdown(fd, SHUT_WR);
+    while (kolo__recv_all(fd, &ignored, 1, soon()) == KOLO_OK)
+        ;
+}
+
+static void *false_server(void *argument)
+{
+    const struct play *play = argument;
+    struct pollfd ready = {.fd = play->listen_fd, .events = POLLIN};
+    KOLO__ASSERT(poll(&ready, 1, 5000) == 1);
+    int fd = accept4(play->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    KOLO__ASSERT(fd >= 0);
+    say(fd, play);
+    close(fd);
+    return NULL;
+}
+
+/* ---- the rank ------------------------------------------------------------------------------ */
+
+/* Reads all of it, so that AddressSanitizer sees where it lies. */
+static unsigned sum_of(const unsigned char *data, size_t bytes)
+{
+    unsigned sum = 0;
+    for (size_t i = 0; i < bytes; i++)
+        sum += data[i];
+    return sum;
+}
+
+static void visit(void *self, uint32_t rank, const unsigned char *blob, size_t bytes)
+{
+    KOLO__ASSERT(rank < RANKS);
+    *(unsigned *)self += sum_of(blob, bytes);
+}
+
+static void check_text(const char *text, size_t bytes)
+{
+    size_t length = strnlen(text, bytes);
+    KOLO__ASSERT(length < bytes);
+    for (size_t i = 0; i < length; i++)
+        KOLO__ASSERT((unsigned char)text[i] >= 0x20 && text[i] != 0x7f);
+}
+
+static void check_members(const struct kolo__control *control)
+{
+    volatile unsigned sum = 0;
+    for (uint32_t r = 0; r < RANKS; r++) {
+        const struct kolo__control_member *member = kolo__control_member(control, r);
+        check_text(member->host, sizeof member->host);
+        sum += sum_of(member->blob, member->blob_bytes);
+    }
+}
+
+/* The server is gone at the end, so there is a fault; it is fit to be shown. */
+static void check_faults(struct kolo__control *control)
+{
+    struct kolo__fault fault;
+    bool any = false;
+    uint64_t deadline_ns = soon();
+    while (!any && kolo__now_ns(&kolo__real_clock) < deadline_ns) {
+        struct pollfd ready = {.fd = kolo__control_fd(control), .events = POLLIN};
+        poll(&ready, 1, 10);
+        kolo__control_poll(control);
+        any = kolo__control_fault(control, 0, &fault);
+        for (uint32_t comm = 0; comm < 3; comm++) {
+            if (!kolo__control_fault(control, comm, &fault))
+                continue;
+            KOLO__ASSERT(fault.status > KOLO_AGAIN && fault.status <= KOLO_ERR_ABORTED);
+            KOLO__ASSERT(fault.peer >= -1 && fault.peer < RANKS);
+            check_text(fault.text, sizeof fault.text);
+        }
+    }
+    KOLO__ASSERT(any);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+    static struct play play = {.listen_fd = -1};
+    static char address[80];
+    struct kolo__address bound;
+    pthread_t thread;
+    if (play.listen_fd < 0) {
+        kolo__log_configure("error", -1);
+        KOLO__ASSERT(kolo__listen("127.0.0.1", 0, &play.listen_fd, &bound) == KOLO_OK);
+        kolo__address_text(&bound, address, sizeof address);
+    }
+    play.data = data;
+    play.bytes = bytes;
+    KOLO__ASSERT(pthread_create(&thread, NULL, false_server, &play) == 0);
+    struct kolo__control_options options = {
+        .rendezvous = address,
+        .job = "job",
+        .token = "secret",
+        .rank = RANK,
+        .size = RANKS,
+        .deadline_ns = soon(),
+        .timeout_s = 5,
+    };
+    struct kolo__control *control;
+    unsigned sum = 0;
+    KOLO__ASSERT(kolo__control_connect(&options, &control) == KOLO_OK);
+    if (kolo__control_join(control, "blob", 4) == KOLO_OK) {
+        check_members(control);
+        kolo__control_exchange(control, 1, "blob", 4, soon(), visit, &sum);
+        check_members(control);
+    }
+    check_faults(control);
+    kolo__control_close(control);
+    KOLO__ASSERT(pthread_join(thread, NULL) == 0);
+    return 0;
+}

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writes the seeds of the fuzz targets here: one that is right for each kind of message, and the
+ * edges of it. Usage: fuzz_control_seeds tests/fuzz/control/corpus
+ */
+#include "base/assert.h"
+#include "base/bytes.h"
+#include "runtime/frame.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { RANKS = 3, ENDED = 4, HANGS_UP = 7 };
+
+static const char *folder;
+
+static void write_seed(const char *target, const char *name, const void *data, size_t bytes)
+{
+    char path[4096];
+    mkdir(folder, 0777);
+    snprintf(path, sizeof path, "%s/%s", folder, target);
+    mkdir(path, 0777);
+    snprintf(path, sizeof path, "%s/%s/%s", folder, target, name);
+    FILE *file = fopen(path, "wb");
+    KOLO__ASSERT(file != NULL && fwrite(data, 1, bytes, file) == bytes && fclose(file) == 0);
+}
+
+static void write_text(const char *target, const char *name, const char *text)
+{
+    write_seed(target, name, text, strlen(text));
+}
+
+/* ---- messages ------------------------------------------------------------------------------ */
+
+static void put_join(struct kolo__frame_writer *w, const char *job, uint32_t size, uint32_t rank)
+{
+    kolo__frame_begin(w, KOLO__FRAME_JOIN);
+    kolo__put_text(w, job);
+    kolo__put_u32(w, size);
+    kolo__put_u32(w, rank);
+    kolo__put_u32(w, 4711);
+    kolo__put_text(w, "host");
+    kolo__put_blob(w, "introduction", 12);
+    kolo__frame_end(w);
+}
+
+static void put_fault(struct kolo__frame_writer *w, uint32_t comm, kolo_status status,
+                      uint32_t rank)
+{
+    kolo__frame_begin(w, KOLO__FRAME_FAULT);
+    kolo__put_u32(w, comm);
+    kolo__put_u8(w, (uint8_t)status);
+    kolo__put_u32(w, rank);
+    kolo__put_text(w, "rank 2 was killed by signal 9 (SIGKILL)");
+    kolo__frame_end(w);
+}
+
+static void put_exchange(struct kolo__frame_writer *w, uint32_t tag)
+{
+    kolo__frame_begin(w, KOLO__FRAME_EXCHANGE);
+    kolo__put_u32(w, tag);
+    kolo__put_blob(w, "mailbox!", 8);
+    kolo__frame_end(w);
+}
+
+static void put_stuck(struct kolo__frame_writer *w, uint32_t count, kolo_op op)
+{
+    kolo__frame_begin(w, KOLO__FRAME_STUCK);
+    kolo__put_u32(w, count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct kolo__signature signature = {
+            .comm = 1, .sequence = i + 1, .dtype = KOLO_FP32, .op = (uint8_t)op, .count = 1000};
+        kolo__put_signature(w, &signature);
+    }
+    kolo__frame_end(w);
+}
+
+static void put_empty(struct kolo__frame_writer *w, enum kolo__frame_type type)
+{
+    kolo__frame_begin(w, type);
+    kolo__frame_end(w);
+}
+
+static void put_world(struct kolo__frame_writer *w, uint32_t size)
+{
+    kolo__frame_begin(w, KOLO__FRAME_WORLD);
+    kolo__put_u32(w, size);
+    for (uint32_t r = 0; r < size; r++) {
+        kolo__put_text(w, "host");
+        kolo__put_u32(w, 100 + r);
+        kolo__put_blob(w, "introduction", 12);
+    }
+    kolo__frame_end(w);
+}
+
+static void put_exchanged(struct kolo__frame_writer *w, uint32_t tag, uint32_t size)
+{
+    kolo__frame_begin(w, KOLO__FRAME_EXCHANGED);
+    kolo__put_u32(w, tag);
+    kolo__put_u32(w, size);
+    for (uint32_t r = 0; r < size; r++)
+        kolo__put_blob(w, "mailbox!", 8);
+    kolo__frame_end(w);
+}
+
+static void put_refused(struct kolo__frame_writer *w)
+{
+    kolo__frame_begin(w, KOLO__FRAME_REFUSED);
+    kolo__put_u8(w, KOLO_ERR_WORLD);
+    kolo__put_text(w, "rank 1 joined already");
+    kolo__frame_end(w);
+}
+
+static void put_absent(struct kolo__frame_writer *w)
+{
+    kolo__frame_begin(w, KOLO__FRAME_ABSENT);
+    kolo__put_u32(w, 1);
+    kolo__put_text(w, "2");
+    kolo__frame_end(w);
+}
+
+/* ---- plays for the server (server_fuzz.c) -------------------------------------------------- */
+
+/* A play under construction: seeds are made of acts, acts of messages. */
+struct play {
+    struct kolo__frame_writer bytes, message;
+};
+
+static void begin(struct play *play, uint8_t joined)
+{
+    memset(play, 0, sizeof *play);
+    kolo__put_u8(&play->bytes, joined);
+}
+
+/* The messages put since the last act are sent by `who`. */
+static void act(struct play *play, uint8_t who)
+{
+    unsigned char length[2];
+    kolo__store_u16(length, (uint16_t)play->message.bytes);
+    kolo__put_u8(&play->bytes, who);
+    kolo__put_u8(&play->bytes, length[0]);
+    kolo__put_u8(&play->bytes, length[1]);
+    for (size_t i = 0; i < play->message.bytes; i++)
+        kolo__put_u8(&play->bytes, play->message.data[i]);
+    kolo__frame_writer_free(&play->message);
+}
+
+static void end(struct play *play, const char *name)
+{
+    write_seed("server", name, play->bytes.data, play->bytes.bytes);
+    kolo__frame_writer_free(&play->bytes);
+}
+
+static void server_joins(void)
+{
+    struct play play;
+    begin(&play, 0);
+    for (uint8_t r = 0; r < RANKS; r++) {
+        put_join(&play.message, "job", RANKS, r);
+        act(&play, r);
+    }
+    end(&play, "join");
+    begin(&play, 1);
+    put_join(&play.message, "another", RANKS, 1);
+    act(&play, 1);
+    put_join(&play.message, "job", 7, 1);
+    act(&play, 1);
+    put_join(&play.message, "job", RANKS, 0);
+    act(&play, 1);
+    put_empty(&play.message, KOLO__FRAME_ABSENT);
+    act(&play, 0);
+    end(&play, "join_refused");
+    begin(&play, 0);
+    kolo__put_u8(&play.message, 'k');
+    kolo__put_u8(&play.message, 'o');
+    kolo__put_u8(&play.message, 'l');
+    kolo__put_u8(&play.message, 'o');
+    kolo__put_u8(&play.message, 1);
+    kolo__put_u8(&play.message, 1);
+    for (int i = 0; i < 34 + 32; i++)
+        kolo__put_u8(&play.message, 0);
+    act(&play, 3);
+    end(&play, "stranger");
+}
+
+static void server_members(void)
+{
+    struct play play;
+    begin(&play, 7);
+    for (uint8_t r = 0; r < RANKS; r++) {
+        put_exchange(&play.message, 1);
+        act(&play, r);
+    }
+    put_empty(&play.message, KOLO__FRAME_BYE);
+    act(&play, 0);
+    act(&play, ENDED);
+    end(&play, "exchange");
+    begin(&play, 7);
+    put_exchange(&play.message, 1);
+    act(&play, 0);
+    put_exchange(&play.message, 2);
+    act(&play, 1);
+    put_exchange(&play.message, 2);
+    act(&play, 2);
+    end(&play, "exchange_mismatch");
+    begin(&play, 7);
+    put_stuck(&play.message, 2, KOLO_SUM);
+    act(&play, 0);
+    put_stuck(&play.message, 16, KOLO_MAX);
+    act(&play, 1);
+    end(&play, "stuck");
+    begin(&play, 7);
+    put_fault(&play.message, 5, KOLO_ERR_MISMATCH, 1);
+    put_fault(&play.message, 0, KOLO_ERR_PEER_LOST, 2);
+    act(&play, 0);
+    put_fault(&play.message, 0, KOLO_ERR_ABORTED, UINT32_MAX);
+    act(&play, 1);
+    end(&play, "fault");
+    begin(&play, 3);
+    act(&play, ENDED + 2);
+    kolo__put_u8(&play.message, 0);
+    act(&play, HANGS_UP);
+    end(&play, "losses");
+}
+
+/* ---- messages for a rank (client_fuzz.c) --------------------------------------------------- */
+
+static void client_seed(struct kolo__frame_writer *w, const char *name)
+{
+    write_seed("client", name, w->data, w->bytes);
+    kolo__frame_writer_free(w);
+}
+
+static void client_seeds(void)
+{
+    struct kolo__frame_writer w = {0};
+    put_world(&w, RANKS);
+    put_exchanged(&w, 1, RANKS);
+    put_fault(&w, 0, KOLO_ERR_PEER_LOST, 2);
+    client_seed(&w, "life");
+    put_world(&w, RANKS + 1);
+    client_seed(&w, "world_too_large");
+    put_world(&w, RANKS);
+    put_exchanged(&w, 2, RANKS);
+    client_seed(&w, "exchanged_other_tag");
+    put_fault(&w, 2, KOLO_ERR_MISMATCH, UINT32_MAX);
+    put_fault(&w, 0, KOLO_ERR_ABORTED, 0);
+    client_seed(&w, "fault_first");
+    put_refused(&w);
+    client_seed(&w, "refused");
+    put_world(&w, RANKS);
+    put_exchanged(&w, 1, RANKS);
+    put_absent(&w);
+    put_refused(&w);
+    put_fault(&w, 1, KOLO_ERR_MISMATCH, 1);
+    client_seed(&w, "late_answers");
+}
+
+/* ---- the rest ------------------------------------------------------------------------------ */
+
+static void option_seeds(void)
+{
+    write_text("options", "all",
+               "PATH=/bin\nKOLO_RANK=1\nKOLO_WORLD_SIZE=4\nKOLO_LOCAL_RANK=1\nKOLO_LOCAL_SIZE=4\n"
+               "KOLO_RENDEZVOUS=127.0.0.1:5000\nKOLO_JOB=a\nKOLO_TOKEN=b\nKOLO_TOKEN_FILE=/c\n"
+               "KOLO_TRANSPORT=tcp\nKOLO_ALGORITHM=ring\nKOLO_LOG=debug\nKOLO_TIMEOUT=30\n"
+               "KOLO_INIT_TIMEOUT=60\nKOLO_SEGMENT_BYTES=64K\nKOLO_BIND=numa");
+    write_text("options", "numbers",
+               "KOLO_SEGMENT_BYTES=9223372036854775807G\nKOLO_TIMEOUT=-1\nKOLO_RANK=0x1");
+    write_text("options", "suffix", "KOLO_SEGMENT_BYTES=1G");
+    write_text("options", "unknown", "KOLO_TRANSPRT=shm");
+    write_text("options", "choices", "KOLO_TRANSPORT=auto|shm");
+    write_text("options", "no_value", "KOLO_LOG\nKOLO_=\nKOLO_RANK=");
+}
+
+static void address_seeds(void)
+{
+    write_text("address", "v4", "127.0.0.1:5000");
+    write_text("address", "v6", "[::1]:65535");
+    write_text("address", "v6_scope", "[fe80::1%lo]:80");
+    write_text("address", "v6_mapped", "[::ffff:10.0.0.1]:1");
+    write_text("address", "name", "node-7.example:29500");
+    write_text("address", "bare_v6", "fe80::1:80");
+    write_text("address", "no_host", "[]:80");
+    write_text("address", "port_too_large", "10.0.0.1:65536");
+}
+
+/* As examples/train_bytes writes it on this machine's byte order; little endian here. */
+static void checkpoint_seeds(void)
+{
+    struct kolo__frame_writer w = {0};
+    const uint64_t head[] = {0x54504B4359425254u, 1, 1, 2, 1, 8, 4, 7};
+    kolo__put_u8(&w, 1); /* mend the checksum */
+    for (size_t i = 0; i < sizeof head / sizeof *head; i++)
+        kolo__put_u64(&w, head[i]);
+    kolo__put_u64(&w, 0x3fd0000000000000u); /* learning rate 0.25 */
+    kolo__put_u64(&w, 99);                  /* corpus */
+    kolo__put_u64(&w, 123);                 /* step */
+    kolo__put_u64(&w, 0x4024000000000000u); /* 10 s */
+    kolo__put_u64(&w, 5);                   /* parameters */
+    for (int i = 0; i < 3 * 5; i++)
+        kolo__put_u32(&w, 0x3f800000u);
+    kolo__put_u64(&w, 0); /* checksum */
+    write_seed("checkpoint", "good", w.data, w.bytes);
+    write_seed("checkpoint", "torn", w.data, w.bytes - 20);
+    w.data[0] = 0;
+    write_seed("checkpoint", "damaged", w.data, w.bytes);
+    kolo__frame_writer_free(&w);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) {
+        fprintf(stderr, "usage: fuzz_control_seeds <corpus folder>\n");
+        return 2;
+    }
+    folder = argv[1];
+    server_joins();
+    server_members();
+    client_seeds();
+    option_seeds();
+    address_seeds();
+    checkpoint_seeds();
+    return 0;
+}

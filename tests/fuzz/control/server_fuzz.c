@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A whole rendezvous server, over real connections, against clients that know the token and send
+ * anything, and against a stranger who does not. An input is a play for them:
+ *
+ *     | which ranks join properly first: u8, a bit each | act | act | ...
+ *     act:  | who u8 | bytes u16 little endian | what is sent |
+ *
+ * who modulo 8 is 0 to 2: that client sends (after the proof); 3: the stranger sends (before it);
+ * 4 to 6: the launcher saw rank who - 4 end; 7: client bytes % 3 closes its connection.
+ *
+ * Whatever came: each message the server sends is well-formed, and it still serves newcomers.
+ */
+#include "base/assert.h"
+#include "base/auth.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/socket.h"
+#include "runtime/frame.h"
+#include "runtime/rendezvous.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { RANKS = 3, STRANGER = 3, NEWCOMER = 4, CLIENTS = 5, ACTS_MAX = 64 };
+
+struct client {
+    int fd; /* -1: not connected */
+    unsigned char *in;
+    size_t in_bytes, in_capacity;
+};
+
+static struct kolo__rendezvous *server;
+static struct client clients[CLIENTS];
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+static uint64_t soon(void)
+{
+    return kolo__now_ns(&kolo__real_clock) + 5000000000u;
+}
+
+/* Until the server has nothing more to do. */
+static void serve(void)
+{
+    struct pollfd ready = {.fd = kolo__rendezvous_fd(server), .events = POLLIN};
+    for (int i = 0; i < 100 && poll(&ready, 1, 0) > 0; i++)
+        kolo__rendezvous_step(server);
+}
+
+static void hang_up(struct client *client)
+{
+    /* Reset instead of an orderly end: thousands of these would wait for their last segment. */
+    struct linger abrupt = {.l_onoff = 1, .l_linger = 0};
+    if (client->fd < 0)
+        return;
+    setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &abrupt, sizeof abrupt);
+    close(client->fd);
+    client->fd = -1;
+    serve();
+}
+
+/* ---- what the server says ------------------------------------------------------------------ */
+
+static void check_text(struct kolo__frame_reader *payload)
+{
+    size_t bytes;
+    const unsigned char *text = kolo__get_blob(payload, &bytes);
+    for (size_t i = 0; i < bytes; i++)
+        KOLO__ASSERT(text[i] >= 0x20 && text[i] != 0x7f);
+}
+
+static void check_blobs(struct kolo__frame_reader *payload, uint32_t count)
+{
+    size_t bytes;
+    for (uint32_t i = 0; i < count; i++)
+        kolo__get_blob(payload, &bytes);
+}
+
+static void check_message(enum kolo__frame_type type, struct kolo__frame_reader *payload)
+{
+    switch (type) {
+    case KOLO__FRAME_WORLD:
+        KOLO__ASSERT(kolo__get_u32(payload) == RANKS);
+        for (uint32_t r = 0; r < RANKS; r++) {
+            check_text(payload);
+            kolo__get_u32(payload);
+            check_blobs(payload, 1);
+        }
+        break;
+    case KOLO__FRAME_REFUSED:
+        KOLO__ASSERT(kolo__get_u8(payload) > KOLO_AGAIN);
+        check_text(payload);
+        break;
+    case KOLO__FRAME_EXCHANGED:
+        kolo__get_u32(payload);
+        KOLO__ASSERT(kolo__get_u32(payload) == RANKS);
+        check_blobs(payload, RANKS);
+        break;
+    case KOLO__FRAME_FAULT: {
+        kolo__get_u32(payload);
+        uint8_t status = kolo__get_u8(payload);
+        KOLO__ASSERT(status > KOLO_AGAIN && status <= KOLO_ERR_ABORTED);
+        uint32_t rank = kolo__get_u32(payload);
+        KOLO__ASSERT(rank < RANKS || rank == UINT32_MAX);
+        check_text(payload);
+        break;
+    }
+    case KOLO__FRAME_ABSENT:
+        KOLO__ASSERT(kolo__get_u32(payload) <= RANKS);
+        check_text(payload);
+        break;
+    default:
+        KOLO__ASSERT(!"a message that no server sends");
+    }
+    KOLO__ASSERT(kolo__frame_done(payload));
+}
+
+/* Takes what has come and checks whole messages. */
+static void listen_to_server(struct client *client)
+{
+    while (client->fd >= 0) {
+        if (client->in_capacity - client->in_bytes < 4096) {
+            client->in_capacity = 2 * client->in_capacity + 8192;
+            client->in = realloc(client->in, client->in_capacity);
+            KOLO__ASSERT(client->in != NULL);
+        }
+        ssize_t got = recv(client->fd, client->in + client->in_bytes,
+                           client->in_capacity - client->in_bytes, MSG_DONTWAIT);
+        if (got < 0 && errno == EAGAIN)
+            break;
+        if (got <= 0)
+            hang_up(client);
+        else
+            client->in_bytes += (size_t)got;
+    }
+    size_t used = 0, length;
+    enum kolo__frame_type type;
+    struct kolo__frame_reader payload;
+    for (; client != &clients[STRANGER]; used += length) {
+        length = kolo__frame_parse(client->in + used, client->in_bytes - used,
+                                   KOLO__FRAME_PAYLOAD_MAX, &type, &payload);
+        KOLO__ASSERT(length != (size_t)-1);
+        if (length == 0)
+            break;
+        check_message(type, &payload);
+    }
+    if (client->in_bytes > 0)
+        memmove(client->in, client->in + used, client->in_bytes - used);
+    client->in_bytes -= used;
+}
+
+/* ---- what the clients do ------------------------------------------------------------------- */
+
+static void connect_client(struct client *client)
+{
+    client->in_bytes = 0;
+    KOLO__ASSERT(kolo__connect(kolo__rendezvous_address(server), soon(), &client->fd) == KOLO_OK);
+    serve();
+}
+
+static void prove(struct client *client)
+{
+    struct kolo__auth auth;
+    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
+    unsigned char proof[KOLO__AUTH_PROOF_BYTES];
+    kolo__auth_init(&auth, KOLO__AUTH_CONTROL, "secret");
+    KOLO__ASSERT(kolo__auth_hello(&auth, hello) == KOLO_OK);
+    KOLO__ASSERT(kolo__send_all(client->fd, hello, sizeof hello, soon()) == KOLO_OK);
+    serve();
+    KOLO__ASSERT(kolo__recv_all(client->fd, reply, sizeof reply, soon()) == KOLO_OK);
+    KOLO__ASSERT(kolo__auth_check_reply(&auth, reply, proof) == KOLO_OK);
+    KOLO__ASSERT(kolo__send_all(client->fd, proof, sizeof proof, soon()) == KOLO_OK);
+    serve();
+}
+
+static void send_bytes(struct client *client, const uint8_t *data, size_t bytes)
+{
+    if (client->fd < 0) {
+        connect_client(client);
+        if (client != &clients[STRANGER])
+            prove(client);
+    }
+    while (bytes > 0 && client->fd >= 0) {
+        ssize_t sent = send(client->fd, data, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent > 0) {
+            data += sent;
+            bytes -= (size_t)sent;
+        } else if (errno != EAGAIN) {
+            bytes = 0; /* refused meanwhile */
+        }
+        serve();
+        listen_to_server(client);
+    }
+}
+
+static void join_properly(uint32_t rank)
+{
+    struct kolo__frame_writer frame = {0};
+    kolo__frame_begin(&frame, KOLO__FRAME_JOIN);
+    kolo__put_text(&frame, "job");
+    kolo__put_u32(&frame, RANKS);
+    kolo__put_u32(&frame, rank);
+    kolo__put_u32(&frame, 1000 + rank);
+    kolo__put_text(&frame, "host");
+    kolo__put_blob(&frame, "blob", 4);
+    kolo__frame_end(&frame);
+    send_bytes(&clients[rank], frame.data, frame.bytes);
+    kolo__frame_writer_free(&frame);
+}
+
+static void act(unsigned who, const uint8_t *data, size_t bytes)
+{
+    if (who < RANKS || who == STRANGER)
+        send_bytes(&clients[who], data, bytes);
+    else if (who < 7)
+        kolo__rendezvous_rank_ended(server, who - 4, bytes == 0, "exited with code 3");
+    else
+        hang_up(&clients[bytes % RANKS]);
+    serve();
+    for (int i = 0; i < CLIENTS; i++)
+        listen_to_server(&clients[i]);
+}
+
+static void check_server(void)
+{
+    kolo_status status;
+    int rank;
+    const char *fault = kolo__rendezvous_fault(server, &status, &rank);
+    for (; fault != NULL && *fault != '\0'; fault++)
+        KOLO__ASSERT((unsigned char)*fault >= 0x20 && *fault != 0x7f);
+    connect_client(&clients[NEWCOMER]);
+    prove(&clients[NEWCOMER]);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+    struct kolo__rendezvous_options options = {
+        .host = "127.0.0.1", .job = "job", .token = "secret", .world_size = RANKS};
+    if (bytes == 0)
+        return 0;
+    kolo__log_configure("error", -1);
+    KOLO__ASSERT(kolo__rendezvous_create(&options, &server) == KOLO_OK);
+    for (int i = 0; i < CLIENTS; i++)
+        clients[i] = (struct client){.fd = -1};
+    for (uint32_t r = 0; r < RANKS; r++)
+        if (data[0] >> r & 1)
+            join_properly(r);
+    size_t at = 1;
+    for (int acts = 0; acts < ACTS_MAX && bytes - at >= 3; acts++) {
+        unsigned who = data[at] & 7;
+        size_t length = kolo__load_u16(data + at + 1);
+        at += 3;
+        if (length > bytes - at)
+            length = bytes - at;
+        act(who, data + at, length);
+        at += who <= STRANGER ? length : 0;
+    }
+    check_server();
+    for (int i = 0; i < CLIENTS; i++) {
+        hang_up(&clients[i]);
+        free(clients[i].in);
+    }
+    kolo__rendezvous_free(server);
+    return 0;
+}

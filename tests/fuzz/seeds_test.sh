@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# seeds_test.sh <program that writes a corpus> <committed corpus>: the corpus is what the program
+# writes. Seeds of an older protocol would be refused at once, and the fuzzers would prove nothing.
+# To renew it, run the program with the corpus as its argument.
+set -euo pipefail
+
+rm -rf seeds
+mkdir seeds
+"$1" seeds
+status=0
+while IFS= read -r file; do
+    if ! cmp "seeds/$file" "$2/$file"; then
+        echo "renew the corpus: $1 $2"
+        status=1
+    fi
+done < <(cd seeds && find . -type f)
+exit $status
