@@ -196,8 +196,7 @@ void kolo_free(kolo_context *context, void *memory)
 /* Numbers machines by first appearance. All ranks must want the same transport. */
 static kolo_status read_introductions(kolo_context *context, struct kolo__address *addresses)
 {
-    const struct kolo__control_member *mine = kolo__control_member(context->control, context->rank);
-    const struct introduction *me = (const struct introduction *)(const void *)mine->blob;
+    const char *transport = context->config.transport;
     uint32_t machines = 0;
     for (uint32_t r = 0; r < context->size; r++) {
         const struct kolo__control_member *member = kolo__control_member(context->control, r);
@@ -210,11 +209,11 @@ static kolo_status read_introductions(kolo_context *context, struct kolo__addres
                                "rank %u (host %s) runs another version of kolo: use the same "
                                "everywhere",
                                r, member->host);
-        if (strcmp(other->transport, me->transport) != 0)
+        if (strcmp(other->transport, transport) != 0)
             return kolo__error(KOLO_ERR_CONFIG,
                                "KOLO_TRANSPORT is %s on rank %u and %s on rank %u: set it alike "
                                "everywhere",
-                               me->transport, context->rank, other->transport, r);
+                               transport, context->rank, other->transport, r);
         uint32_t first = 0;
         while (first < r && strcmp(((const struct introduction *)(const void *)kolo__control_member(
                                         context->control, first)
@@ -229,7 +228,7 @@ static kolo_status read_introductions(kolo_context *context, struct kolo__addres
                 return status;
         }
     }
-    if (machines > 1 && strcmp(me->transport, "shm") == 0)
+    if (machines > 1 && strcmp(transport, "shm") == 0)
         return kolo__error(KOLO_ERR_UNSUPPORTED,
                            "KOLO_TRANSPORT=shm needs all ranks on one host, but they are on %u: "
                            "use auto",

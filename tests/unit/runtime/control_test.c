@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a rank makes of messages that its rendezvous sends between operations, expected or not. */
+/* What a rank makes of messages from its rendezvous that are late, unexpected or wrong. */
 #include "base/auth.h"
 #include "base/clock.h"
 #include "base/socket.h"
@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -53,27 +54,35 @@ static int end(void **state)
     void *failed;
     (void)state;
     kolo__control_close(control);
+    control = NULL;
     pthread_join(thread, &failed);
     close(listen_fd);
     kolo__frame_writer_free(&words);
     return failed != NULL;
 }
 
+static void start(char *address, size_t bytes)
+{
+    struct kolo__address bound;
+    assert_int_equal(kolo__listen("127.0.0.1", 0, &listen_fd, &bound), KOLO_OK);
+    kolo__address_text(&bound, address, bytes);
+    assert_int_equal(pthread_create(&thread, NULL, serve, &words), 0);
+}
+
 /* Connects rank 0 of 3 and waits for the first fault. */
 static struct kolo__fault first_fault(void)
 {
-    static char address[80];
-    struct kolo__address bound;
+    char address[80];
     struct kolo__fault fault = {0};
-    assert_int_equal(kolo__listen("127.0.0.1", 0, &listen_fd, &bound), KOLO_OK);
-    assert_int_equal(pthread_create(&thread, NULL, serve, &words), 0);
-    struct kolo__control_options options = {.rendezvous =
-                                                kolo__address_text(&bound, address, sizeof address),
-                                            .job = "job",
-                                            .token = "secret",
-                                            .size = 3,
-                                            .deadline_ns = soon(),
-                                            .timeout_s = 5};
+    start(address, sizeof address);
+    struct kolo__control_options options = {
+        .rendezvous = address,
+        .job = "job",
+        .token = "secret",
+        .size = 3,
+        .deadline_ns = soon(),
+        .timeout_s = 5,
+    };
     assert_int_equal(kolo__control_connect(&options, &control), KOLO_OK);
     uint64_t deadline_ns = soon();
     while (!kolo__control_fault(control, 1, &fault) &&
@@ -131,12 +140,47 @@ static void test_fault_of_a_rank_that_is_none(void **state)
     assert_int_equal(fault.peer, -1);
 }
 
+/* What ranks tell each other when they join: machine[192], transport[8], address[80]. */
+static void put_member(size_t introduction_bytes)
+{
+    char introduction[280] = "machine";
+    memcpy(introduction + 192, "tcp", 3);
+    kolo__put_text(&words, "host");
+    kolo__put_u32(&words, 1);
+    kolo__put_blob(&words, introduction, introduction_bytes);
+}
+
+/* Even this rank's own introduction comes back from outside. */
+static void test_own_introduction_cut_short(void **state)
+{
+    (void)state;
+    char address[80];
+    kolo_context *context;
+    kolo__frame_begin(&words, KOLO__FRAME_WORLD);
+    kolo__put_u32(&words, 3);
+    put_member(280);
+    put_member(0);
+    put_member(280);
+    kolo__frame_end(&words);
+    start(address, sizeof address);
+    const kolo_init_options options = {.size = sizeof options,
+                                       .rank = 1,
+                                       .world_size = 3,
+                                       .rendezvous = address,
+                                       .transport = "tcp"};
+    setenv("KOLO_TOKEN", "secret", 1);
+    setenv("KOLO_JOB", "job", 1);
+    assert_int_equal(kolo_init(&options, &context), KOLO_ERR_WORLD);
+    assert_non_null(strstr(kolo_error_text(), "another version"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_fault_behind_a_late_answer, end),
         cmocka_unit_test_teardown(test_refusal_after_joining, end),
         cmocka_unit_test_teardown(test_fault_of_a_rank_that_is_none, end),
+        cmocka_unit_test_teardown(test_own_introduction_cut_short, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
