@@ -141,7 +141,7 @@ static void listen_to_server(struct client *client)
     size_t used = 0, length;
     enum kolo__frame_type type;
     struct kolo__frame_reader payload;
-    for (; client != &clients[STRANGER]; used += length) {
+    for (; client != &clients[STRANGER] && used < client->in_bytes; used += length) {
         length = kolo__frame_parse(client->in + used, client->in_bytes - used,
                                    KOLO__FRAME_PAYLOAD_MAX, &type, &payload);
         KOLO__ASSERT(length != (size_t)-1);
@@ -149,7 +149,7 @@ static void listen_to_server(struct client *client)
             break;
         check_message(type, &payload);
     }
-    if (client->in_bytes > 0)
+    if (used > 0)
         memmove(client->in, client->in + used, client->in_bytes - used);
     client->in_bytes -= used;
 }
