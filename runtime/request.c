@@ -316,6 +316,8 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
         if (!moved && turn % SPINS_PER_LOOK != 0 && spin_ns(comm) > 0 && now - busy < spin_ns(comm))
             continue;
         now = look_around(comm);
+        if (request->done)
+            break;
         if (moved) {
             busy = now;
             if (turn % SPINS_PER_LOOK != 0)

@@ -333,8 +333,9 @@ static int all_are_rank_0(void)
 {
     setenv("KOLO_RANK", "0", 1);
     kolo_status status = kolo_init(NULL, &context);
-    CHECK(status == KOLO_ERR_WORLD || status == KOLO_ERR_PEER_LOST);
-    CHECK(error_says(status == KOLO_ERR_WORLD ? "joined already" : "rank"));
+    /* one of them joins, and misses rank 1 */
+    CHECK(status == KOLO_ERR_WORLD || status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_TIMEOUT);
+    CHECK(error_says(status == KOLO_ERR_WORLD ? "joined already" : "1"));
     return 0;
 }
 
@@ -346,7 +347,7 @@ static void test_bad_configuration_is_explained(void **state)
     world_assert_all_passed(&result, 2);
     result = world_run(2, NULL, rank_1_has_another_token);
     world_assert_all_passed(&result, 2);
-    result = world_run(2, (const char *const[]){"KOLO_INIT_TIMEOUT=5", NULL}, all_are_rank_0);
+    result = world_run(2, (const char *const[]){"KOLO_INIT_TIMEOUT=2", NULL}, all_are_rank_0);
     world_assert_all_passed(&result, 2);
     result = world_run(2, NULL, differ_in_transport);
     world_assert_all_passed(&result, 2);
