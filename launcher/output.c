@@ -131,7 +131,7 @@ static size_t whole_characters(const char *data, size_t bytes)
             cut = bytes - back;
         break;
     }
-    return cut > 0 ? cut : bytes;
+    return cut;
 }
 
 /* Keeps the beginning of a line; when it gets too long, lets go of what there is. */

@@ -35,6 +35,7 @@ struct supervision {
     uint64_t failed_at_ns;           /* 0: no rank has failed by itself */
     uint64_t term_at_ns, kill_at_ns; /* 0: not planned, or done */
     uint64_t ended_at_ns;            /* 0: some rank runs */
+    bool urged;                      /* SIGINT or SIGTERM came */
     bool killing, strays_gone, reported;
 };
 
@@ -84,13 +85,14 @@ static void keep_plan(struct supervision *s, uint64_t now_ns)
 /* One that asks the job to end. Ranks may take their time: a checkpoint has to be written. */
 static void pass_on_end(struct supervision *s, int number)
 {
-    bool again = s->signal != 0 && (number == SIGINT || number == SIGTERM);
+    bool urgent = number == SIGINT || number == SIGTERM;
     if (s->signal == 0)
         s->signal = number;
-    if (again) {
+    if (urgent && s->urged) {
         s->killing = true;
         end_ranks(s, SIGKILL);
     } else {
+        s->urged |= urgent;
         end_ranks(s, number);
     }
 }

@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# kolo run: what ranks find, who gets the input, exit codes, and words for every wrong call.
+# shellcheck disable=SC2016 # variables in single quotes belong to the ranks' shell
+source "$SOURCE_DIR/tests/integration/launcher/common.sh"
+
+# ---- environment
+run -n 3 --no-prefix --timeout 77 -- sh -c 'echo $KOLO_RANK $KOLO_WORLD_SIZE $KOLO_LOCAL_RANK $KOLO_LOCAL_SIZE $KOLO_TIMEOUT'
+expect "environment" $'0 3 0 3 77\n1 3 1 3 77\n2 3 2 3 77' "$(sort <<<"$out")"
+expect "environment: exit code" 0 "$code"
+run -n 2 --no-prefix -- sh -c 'echo ${KOLO_RENDEZVOUS%:*} $KOLO_JOB ${#KOLO_TOKEN}'
+expect "rendezvous: the same for both" 1 "$(sort -u <<<"$out" | wc -l)"
+expect_text "rendezvous" "127.0.0.1 kolo-" "$out"
+first=$out
+run -n 2 --no-prefix -- sh -c 'echo ${KOLO_RENDEZVOUS%:*} $KOLO_JOB ${#KOLO_TOKEN}'
+[[ $out != "$first" ]] || fail "two jobs have the same id"
+KOLO_TOKEN_FILE=/nowhere KOLO_TIMEOUT=5 run -n 1 -- sh -c 'echo ${KOLO_TOKEN_FILE-none} $KOLO_TIMEOUT'
+expect "variables of the user" "none 5" "$out"
+
+# ---- how many
+run -- sh -c 'echo $KOLO_WORLD_SIZE'
+usable=$("$kolo" info | sed -n 's/^usable *cores \([0-9]*\):.*/\1/p')
+expect "default -n" "$usable" "$(head -n 1 <<<"${out#*] }")"
+run --hosts localhost:2,127.0.0.1:1 --no-prefix -- sh -c 'echo $KOLO_WORLD_SIZE'
+expect "-n from slots" $'3\n3\n3' "$out"
+run -n 2 --hosts "$(uname -n):2" -- true
+expect "own host name" 0 "$code"
+
+# ---- the program's own options, kolorun
+run -n 1 echo -n --help x
+expect "the program's options" "-n --help x" "$(run -n 1 -- printf '%s %s %s' -n --help x; echo "$out")"
+expect "kolorun" "yes" "$("$BIN_DIR/kolorun" -n 1 echo yes)"
+
+# ---- standard input
+out=$(printf 'a\nb\n' | timeout 20 "$kolo" run -n 3 -- sh -c 'cat; echo end' | sort)
+expect "input" $'[0] a\n[0] b\n[0] end\n[1] end\n[2] end' "$out"
+
+# ---- exit codes
+for wanted in 0 1 3 64 75 255; do
+    run -n 2 -- sh -c "[ \$KOLO_RANK = 0 ] || exit $wanted"
+    expect "exit code $wanted" "$wanted" "$code"
+done
+run -n 4 -- sh -c '[ $KOLO_RANK != 2 ] || exit 3; sleep 0.2'
+expect_text "failure" "kolo run: rank 2 (host $(uname -n), pid " "$err"
+expect_text "failure" ") exited with code 3; the other 3 ranks ended by themselves" "$err"
+expect "failure: named once" 1 "$(grep -c 'kolo run:' err)"
+
+# ---- a program that cannot be executed
+run -n 4 -- /nonexistent/program
+expect "not found: exit code" 127 "$code"
+expect "not found" "kolo run: cannot execute /nonexistent/program: No such file or directory" "$err"
+echo text >not_executable && chmod 644 not_executable
+run -n 4 -- ./not_executable
+expect "not executable: exit code" 126 "$code"
+expect "not executable" "kolo run: cannot execute ./not_executable: Permission denied" "$err"
+
+# ---- wrong calls: wrong <words in the message> <arguments>
+wrong() {
+    local words=$1
+    shift
+    run "$@"
+    expect "kolo run $*: exit code" 64 "$code"
+    expect_text "kolo run $*" "$words" "$err"
+    expect "kolo run $*: output" "" "$out"
+}
+wrong "unrecognized option '--frobnicate'" --frobnicate -- true
+wrong "no program given" -n 2
+wrong "no program given" -n 2 --
+wrong "-n 0: give a number from 1 to" -n 0 -- true
+wrong "-n 2x: give a number" -n 2x -- true
+wrong "--transport=pigeon: give one of auto|shm|tcp" --transport pigeon -- true
+wrong "--timeout=soon: give a number from" --timeout soon -- true
+wrong "--bind=feet: give one of" --bind feet -- true
+wrong "launching over ssh comes in a later version" --hosts far.example.com:2 -- true
+wrong "-n 3 is more than the 2 slots" -n 3 --hosts localhost:2 -- true
+KOLO_RANK=1 wrong "this is rank 1 of a job already" -n 2 -- true
+KOLO_TIMEOT=1 wrong "KOLO_TIMEOT is not an option of kolo; the nearest is KOLO_TIMEOUT" -n 2 -- true
+run -n 2 -- "$kolo" run -n 2 -- true
+expect "a rank that starts ranks" 64 "$code"
+
+# ---- help
+run --help
+expect "help: exit code" 0 "$code"
+for word in --ranks --hosts --bind --report-bindings --no-prefix --grace --transport --timeout 143; do
+    expect_text "help" "$word" "$out"
+done
+expect_text "kolo version" "kolo " "$("$kolo" version)"
+"$kolo" nonsense >out 2>err
+expect "kolo nonsense" 64 $?
+"$kolo" info --config-doc | grep -q KOLO_TIMEOUT || fail "kolo info --config-doc has no KOLO_TIMEOUT"
+
+# ---- binding
+run -n 2 --bind core --report-bindings --no-prefix -- grep Cpus_allowed_list /proc/self/status
+expect "bindings reported" 2 "$(grep -cE '^\[[01]\] bound to (core|PU) [0-9]+ \(PUs? [0-9,-]+\)$' err)"
+first_pus=$(sed -nE 's/^\[0\] .*\(PUs? (.*)\)$/\1/p' err)
+expect_text "bindings are in force" "$(printf 'Cpus_allowed_list:\t%s' "$first_pus")" "$out"
+run -n 2 --bind none --report-bindings -- true
+expect "not bound" 2 "$(grep -c '^\[[01]\] not bound (PU' err)"
+one=$(sed -nE 's/^Cpus_allowed_list:\s*([0-9]+).*/\1/p' /proc/self/status)
+out=$(timeout 20 taskset -c "$one" "$kolo" run -n 2 --bind core --no-prefix -- \
+    grep Cpus_allowed_list /proc/self/status 2>/dev/null | sort -u)
+expect "own affinity is kept" "$(printf 'Cpus_allowed_list:\t%s' "$one")" "$out"
+
+finish
