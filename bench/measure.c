@@ -83,7 +83,7 @@ static kolo_status warm_up(const struct bench_job *job, const struct bench_call 
     }
     double spent = 0;
     for (long operations = 2;; operations *= 2) {
-        double seconds;
+        double seconds = 0;
         kolo_status status = time_batch(job, call, operations, &seconds);
         if (status == KOLO_OK)
             status = slowest(job, &seconds, 1);

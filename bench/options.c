@@ -107,7 +107,7 @@ bool bench_is_defined(kolo_dtype dtype, kolo_op op)
 
 static size_t parse_bytes(const struct argp_state *state, const char *name, const char *text)
 {
-    size_t bytes;
+    size_t bytes = 0;
     if (!bench_parse_bytes(text, &bytes) || bytes == 0 || bytes > PTRDIFF_MAX)
         argp_error(state, "--%s '%s': say a number of bytes such as 64, 4K, 256M or 1G", name,
                    text);
