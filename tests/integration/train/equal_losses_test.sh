@@ -5,8 +5,8 @@
 # gradients are added differs, so the losses agree to a thousandth over 50 steps. 2 ranks share the
 # batch of 6 evenly, 4 do not, and of 7 one has nothing to do.
 set -euo pipefail
-# shellcheck source=common.bash
-source "$(dirname "$0")/common.bash"
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "$0")/common.sh"
 
 make_text text
 train 1 --steps 50 --csv 1.csv text >1.log

@@ -4,8 +4,8 @@
 # The model learns: on simple text the loss falls far below what single letters could give, files it has
 # not seen get the same, and what it writes is made of the words of the text.
 set -euo pipefail
-# shellcheck source=common.bash
-source "$(dirname "$0")/common.bash"
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "$0")/common.sh"
 
 make_text text
 train 2 --steps 250 --lr 0.01 --csv loss.csv --log-every 50 --sample 200 --temperature 0 text >log

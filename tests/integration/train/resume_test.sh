@@ -4,8 +4,8 @@
 # A run that is killed and resumed follows the curve of one that never stopped, to the last digit; and
 # a checkpoint that cannot be trusted stops the run and stays as it is.
 set -euo pipefail
-# shellcheck source=common.bash
-source "$(dirname "$0")/common.bash"
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "$0")/common.sh"
 
 expect() { # expect <exit code> <words on stderr> <command...>
     local code=0 want=$1 words=$2

@@ -3,8 +3,8 @@
 #
 # The command line: --help and a time limit work, and what is wrong ends with 64 and a word on why.
 set -euo pipefail
-# shellcheck source=common.bash
-source "$(dirname "$0")/common.bash"
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "$0")/common.sh"
 
 refused() { # refused <word on stderr> <arguments...>
     local word=$1 code=0
