@@ -19,6 +19,7 @@ enum {
     SHM_SEGMENT_BYTES = 64 * 1024,
     TCP_SEGMENT_BYTES = 256 * 1024,
     ADDRESS_TEXT_BYTES = 80,
+    CONNECT_TIMEOUT_S = 60,
 };
 
 /* ---- transports ---------------------------------------------------------------------------- */
@@ -54,6 +55,13 @@ static kolo_status create_shm(kolo_comm *comm, const struct kolo__comm_members *
     return kolo__shm_create(&options, transport, &comm->mapping);
 }
 
+/* Well before the operation gives up, so that the error says what is wrong with the network. */
+static uint64_t connect_seconds(const kolo_context *context)
+{
+    long half = (context->config.timeout + 1) / 2;
+    return half < CONNECT_TIMEOUT_S ? (uint64_t)half : CONNECT_TIMEOUT_S;
+}
+
 static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *members,
                               struct kolo__transport **transport)
 {
@@ -66,7 +74,7 @@ static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *
         .listen_fd = members->listen_fd,
         .addresses = members->addresses,
         .hosts = comm->hosts,
-        .connect_timeout_ns = (uint64_t)comm->context->config.timeout * 1000000000u,
+        .connect_timeout_ns = connect_seconds(comm->context) * 1000000000u,
     };
     return kolo__tcp_create(&options, transport);
 }

@@ -18,7 +18,7 @@ struct kolo__tcp_options {
     int listen_fd;           /* from kolo__listen; passes to the transport, also on failure */
     const struct kolo__address *addresses; /* size entries, copied: where each rank listens */
     const char *const *hosts; /* size host names for messages; may be NULL; borrowed until close */
-    uint64_t connect_timeout_ns; /* until a peer that must connect or answer is KOLO_ERR_NETWORK */
+    uint64_t connect_timeout_ns; /* until a host that does not answer is KOLO_ERR_NETWORK */
 };
 
 kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,
