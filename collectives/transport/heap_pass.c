@@ -39,6 +39,7 @@ struct request {
 
 struct grant {
     uint32_t accepted; /* 0: the member does not fit; geometry.members says how many there are */
+    uint32_t reserved;
     struct kolo__heap_geometry geometry;
 };
 

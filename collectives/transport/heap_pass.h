@@ -10,7 +10,7 @@ enum { KOLO__HEAP_NONCE_BYTES = 16 };
 /* What comes with the descriptor; the first page of the heap says the same. */
 struct kolo__heap_geometry {
     uint64_t share_bytes;
-    uint32_t members;
+    uint32_t members, reserved; /* no padding: it travels, and is compared, as bytes */
     unsigned char nonce[KOLO__HEAP_NONCE_BYTES];
 };
 
