@@ -133,7 +133,7 @@ static kolo_status take_samples(const struct bench_job *job, const struct bench_
 static kolo_status measure_times(const struct bench_job *job, const struct bench_call *call,
                                  struct bench_row *row)
 {
-    double estimate;
+    double estimate = 0;
     bench_rewrite_call(job->options->collective, call);
     kolo_status status = warm_up(job, call, &estimate);
     if (status != KOLO_OK)
