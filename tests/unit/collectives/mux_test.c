@@ -55,7 +55,7 @@ static int wait_fd(struct kolo__transport *transport)
     return child_of(transport)->event_fd;
 }
 
-static void fail(struct kolo__transport *transport, const struct kolo__fault *fault)
+static void fail_child(struct kolo__transport *transport, const struct kolo__fault *fault)
 {
     if (transport->fault.status == KOLO_OK)
         transport->fault = *fault;
@@ -74,7 +74,7 @@ static const struct kolo__transport_ops child_ops = {
     .arm = arm,
     .disarm = disarm,
     .wait_fd = wait_fd,
-    .fail = fail,
+    .fail = fail_child,
     .close = close_child,
 };
 
