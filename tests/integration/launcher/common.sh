@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2034 # variables are for those who source this file
 #
 # What the launcher's tests share. Each runs in a folder of its own, which may hold old files.
 

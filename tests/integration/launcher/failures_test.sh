@@ -95,7 +95,7 @@ wait_until 10 marked_are 3 || fail "not there: the rank, launcher, guard"
 for child in $(children_of $pid); do
     [[ $(<"/proc/$child/comm") == kolo-guard ]] || continue
     guard=$child
-    expect "guard's files" "0 1 2" "$(echo $(ls "/proc/$child/fd"))"
+    expect "guard's files" $'0\n1\n2' "$(ls "/proc/$child/fd")"
     expect "guard's terminal and output" "2" "$(readlink /proc/"$child"/fd/[12] | grep -c '^/dev/null$')"
 done
 [[ -n ${guard-} ]] || fail "there is no guard"

@@ -53,13 +53,13 @@ none_marked || fail "something survives SIGTERM"
 # ---- nohup: an ignored SIGHUP stays ignored, here and in the ranks
 (
     trap '' HUP
-    exec "$kolo" run -n 2 -- sh -c "echo ready; sleep 1; echo done; : $mark"
+    exec "$kolo" run -n 2 -- sh -c "echo ready; sleep 1; echo finished; : $mark"
 ) >out 2>err &
 pid=$!
 wait_until 10 lines_in out 2 || fail "the ranks do not start"
 kill -HUP $pid
 wait_code $pid
 expect "ignored SIGHUP: exit code" 0 "$code"
-expect "ignored SIGHUP: ranks finish" 2 "$(grep -c done out)"
+expect "ignored SIGHUP: ranks finish" 2 "$(grep -c 'finished' out)"
 
 finish
