@@ -18,6 +18,7 @@
 enum {
     STRANGERS_MAX = 64,    /* connections that have not proved anything yet */
     STRANGER_SECONDS = 10, /* and how long they may take */
+    ACCEPT_PAUSE_MS = 100, /* when there are too many, or no descriptors are left */
 };
 
 static const uint64_t MILLISECOND = 1000000;
@@ -128,8 +129,8 @@ static void consume(struct kolo__connection *connection)
     connection->in_bytes -= used;
 }
 
-/* Bounded: at most one frame of the largest size is held. */
-static void receive(struct kolo__connection *connection)
+/* Bounded: at most one frame of the largest size is held. True when something came. */
+static bool receive(struct kolo__connection *connection)
 {
     size_t most = connection->phase == MEMBER || connection->phase == WANT_JOIN
                       ? KOLO__FRAME_REQUEST_MAX + KOLO__FRAME_HEAD_BYTES
@@ -138,7 +139,7 @@ static void receive(struct kolo__connection *connection)
         unsigned char *in = realloc(connection->in, most);
         if (in == NULL) {
             connection->closing = true;
-            return;
+            return false;
         }
         connection->in = in;
         connection->in_capacity = most;
@@ -148,9 +149,26 @@ static void receive(struct kolo__connection *connection)
     if (got > 0) {
         connection->in_bytes += (size_t)got;
         consume(connection);
-    } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-        connection->closing = true;
+        return !connection->closing;
     }
+    if (got == 0 || (errno != EAGAIN && errno != EINTR))
+        connection->closing = true;
+    return false;
+}
+
+void kolo__connection_drain(struct kolo__connection *connection)
+{
+    while (receive(connection)) {
+    }
+}
+
+/* A listening socket that is ready but cannot be served would wake the embedder without end. */
+static void watch_listener(struct kolo__rendezvous *server, bool accepting)
+{
+    struct epoll_event event = {.events = accepting ? EPOLLIN : 0u, .data.ptr = NULL};
+    epoll_ctl(server->epoll_fd, EPOLL_CTL_MOD, server->listen_fd, &event);
+    server->accept_again_ns =
+        accepting ? 0 : kolo__now_ns(&kolo__real_clock) + ACCEPT_PAUSE_MS * MILLISECOND;
 }
 
 static void accept_all(struct kolo__rendezvous *server)
@@ -161,14 +179,16 @@ static void accept_all(struct kolo__rendezvous *server)
     /* The world itself may come all at once; beyond it, only so many. */
     while (strangers < STRANGERS_MAX + server->size) {
         int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0)
+        if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
             return;
+        if (fd < 0)
+            break;
         struct kolo__connection *connection = calloc(1, sizeof *connection);
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
         if (connection == NULL || epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
             free(connection);
             close(fd);
-            return;
+            break;
         }
         kolo__tune_stream(fd);
         connection->fd = fd;
@@ -180,6 +200,7 @@ static void accept_all(struct kolo__rendezvous *server)
         server->connections = connection;
         strangers++;
     }
+    watch_listener(server, false);
 }
 
 static void free_connection(struct kolo__connection *connection)
@@ -229,6 +250,8 @@ void kolo__rendezvous_step(struct kolo__rendezvous *server)
     }
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
     sweep(server, now_ns);
+    if (server->accept_again_ns != 0 && now_ns >= server->accept_again_ns)
+        watch_listener(server, true);
     kolo__world_judge_losses(server, now_ns);
 }
 
@@ -237,6 +260,8 @@ int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *server)
     for (uint32_t r = 0; r < server->size; r++)
         if (server->members[r].lost_at_ns != 0 && !server->fault.set)
             return 50;
+    if (server->accept_again_ns != 0)
+        return ACCEPT_PAUSE_MS;
     for (const struct kolo__connection *c = server->connections; c != NULL; c = c->next)
         if (c->phase != MEMBER)
             return 1000;

@@ -83,6 +83,9 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank,
     struct kolo__member *member = &server->members[rank];
     char text[480];
     member->ended = true;
+    /* Its last words, a goodbye or a fault, may still wait to be read. */
+    if (member->connection != NULL)
+        kolo__connection_drain(member->connection);
     if (member->left)
         return;
     snprintf(text, sizeof text, "%s%s", why,

@@ -48,6 +48,8 @@ struct kolo__member {
 
 struct kolo__rendezvous {
     int listen_fd, epoll_fd;
+    uint64_t
+        accept_again_ns; /* 0: accepting; else the listening socket is not watched until then */
     char address[80], job[128], *token;
     uint32_t size, joined;
     bool formed;
@@ -68,6 +70,9 @@ void kolo__connection_flush(struct kolo__connection *connection);
 /* Says why, and ends the connection. */
 void kolo__connection_refuse(struct kolo__connection *connection, kolo_status status,
                              const char *text);
+
+/* Reads all that has come. */
+void kolo__connection_drain(struct kolo__connection *connection);
 
 /* ---- members (rendezvous_world.c) ----------------------------------------------------------- */
 

@@ -144,6 +144,30 @@ static void test_garbage_and_half_open(void **state)
         close(half_open[i]);
 }
 
+/* More strangers than are let in must not keep the launcher's loop awake; who is let in later is.
+ */
+static void test_too_many_strangers(void **state)
+{
+    (void)state;
+    struct kolo__rendezvous_options options = {
+        .host = "127.0.0.1", .job = "job", .token = "secret", .world_size = 2};
+    int strangers[100];
+    assert_int_equal(kolo__rendezvous_create(&options, &server), KOLO_OK);
+    for (int i = 0; i < 100; i++)
+        strangers[i] = connect_raw();
+    for (int i = 0; i < 10; i++)
+        kolo__rendezvous_step(server);
+    struct pollfd ready = {.fd = kolo__rendezvous_fd(server), .events = POLLIN};
+    int awake = poll(&ready, 1, 0), timeout_ms = kolo__rendezvous_timeout_ms(server);
+    for (int i = 0; i < 100; i++)
+        close(strangers[i]);
+    atomic_store(&stop, false);
+    assert_int_equal(pthread_create(&thread, NULL, serve, NULL), 0);
+    assert_int_equal(awake, 0);
+    assert_in_range(timeout_ms, 1, 1000);
+    assert_world_forms();
+}
+
 static void test_wrong_token_and_job(void **state)
 {
     (void)state;
@@ -194,13 +218,50 @@ static void test_garbage_after_the_proof(void **state)
     assert_world_forms();
 }
 
+static void *join_and_return(void *control)
+{
+    kolo__control_join(control, "", 0);
+    return NULL;
+}
+
+/* The embedder may see a process end before it has read the goodbye. */
+static void test_goodbye_that_was_not_read_yet(void **state)
+{
+    (void)state;
+    struct kolo__control *controls[2];
+    kolo_status status;
+    int rank;
+    assert_int_equal(start(NULL), 0);
+    for (uint32_t r = 0; r < 2; r++) {
+        struct kolo__control_options options = options_of(r);
+        assert_int_equal(kolo__control_connect(&options, &controls[r]), KOLO_OK);
+    }
+    pthread_t other;
+    assert_int_equal(pthread_create(&other, NULL, join_and_return, controls[1]), 0);
+    assert_int_equal(kolo__control_join(controls[0], "", 0), KOLO_OK);
+    pthread_join(other, NULL);
+    atomic_store(&stop, true);
+    pthread_join(thread, NULL); /* nobody reads from here on */
+    kolo__control_bye(controls[0]);
+    kolo__control_close(controls[0]);
+    kolo__rendezvous_rank_ended(server, 0, true, "exited with code 0");
+    assert_null(kolo__rendezvous_fault(server, &status, &rank));
+    kolo__rendezvous_rank_ended(server, 1, true,
+                                "exited with code 0"); /* no goodbye, nobody left */
+    assert_null(kolo__rendezvous_fault(server, &status, &rank));
+    kolo__control_close(controls[1]);
+    kolo__rendezvous_free(server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_world_forms, start, end),
         cmocka_unit_test_setup_teardown(test_garbage_and_half_open, start, end),
+        cmocka_unit_test_teardown(test_too_many_strangers, end),
         cmocka_unit_test_setup_teardown(test_wrong_token_and_job, start, end),
         cmocka_unit_test_setup_teardown(test_garbage_after_the_proof, start, end),
+        cmocka_unit_test(test_goodbye_that_was_not_read_yet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
