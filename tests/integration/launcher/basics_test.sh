@@ -3,6 +3,7 @@
 #
 # kolo run: what ranks find, who gets the input, exit codes, and words for every wrong call.
 # shellcheck disable=SC2016 # variables in single quotes belong to the ranks' shell
+# shellcheck source=common.sh
 source "$SOURCE_DIR/tests/integration/launcher/common.sh"
 
 # ---- environment

@@ -3,6 +3,7 @@
 #
 # Whoever dies, the others end, nothing stays, and the message says who was first.
 # shellcheck disable=SC2016 # variables in single quotes belong to the ranks' shell
+# shellcheck source=common.sh
 source "$SOURCE_DIR/tests/integration/launcher/common.sh"
 worker=$TEST_DIR/launcher_worker
 

@@ -3,6 +3,7 @@
 #
 # Output of many ranks: whole lines, nothing lost, whoever reads it and however slowly.
 # shellcheck disable=SC2016 # variables in single quotes belong to the ranks' shell
+# shellcheck source=common.sh
 source "$SOURCE_DIR/tests/integration/launcher/common.sh"
 worker=$TEST_DIR/launcher_worker
 

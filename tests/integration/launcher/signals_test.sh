@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Signals to the launcher reach every rank's process group, and tell in the exit code.
+# shellcheck source=common.sh
 source "$SOURCE_DIR/tests/integration/launcher/common.sh"
 worker=$TEST_DIR/launcher_worker
 
