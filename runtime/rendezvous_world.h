@@ -48,8 +48,7 @@ struct kolo__member {
 
 struct kolo__rendezvous {
     int listen_fd, epoll_fd;
-    uint64_t
-        accept_again_ns; /* 0: accepting; else the listening socket is not watched until then */
+    uint64_t accept_again_ns; /* 0, or until when the listening socket is not watched */
     char address[80], job[128], *token;
     uint32_t size, joined;
     bool formed;
