@@ -59,7 +59,7 @@ static kolo_status missing_members(const struct kolo__heap_options *options,
 kolo_status kolo__heap_listen(const struct kolo__heap_options *options, int *listen_fd)
 {
     struct sockaddr_un address;
-    socklen_t length;
+    socklen_t length = 0;
     kolo_status status = abstract_socket(options, listen_fd, &address, &length);
     if (status != KOLO_OK)
         return status;
@@ -127,8 +127,8 @@ kolo_status kolo__heap_fetch(const struct kolo__heap_options *options, int *heap
     long pause_ns = 1000000;
     for (;;) {
         struct sockaddr_un address;
-        socklen_t length;
-        int fd;
+        socklen_t length = 0;
+        int fd = -1;
         kolo_status status = abstract_socket(options, &fd, &address, &length);
         if (status != KOLO_OK)
             return status;
