@@ -63,18 +63,19 @@ static void *false_server(void *argument)
 /* ---- the rank ------------------------------------------------------------------------------ */
 
 /* Reads all of it, so that AddressSanitizer sees where it lies. */
-static unsigned sum_of(const unsigned char *data, size_t bytes)
+static void touch(const unsigned char *data, size_t bytes)
 {
-    unsigned sum = 0;
+    static volatile unsigned char last;
     for (size_t i = 0; i < bytes; i++)
-        sum += data[i];
-    return sum;
+        last = data[i];
+    (void)last;
 }
 
 static void visit(void *self, uint32_t rank, const unsigned char *blob, size_t bytes)
 {
+    (void)self;
     KOLO__ASSERT(rank < RANKS);
-    *(unsigned *)self += sum_of(blob, bytes);
+    touch(blob, bytes);
 }
 
 static void check_text(const char *text, size_t bytes)
@@ -87,11 +88,10 @@ static void check_text(const char *text, size_t bytes)
 
 static void check_members(const struct kolo__control *control)
 {
-    volatile unsigned sum = 0;
     for (uint32_t r = 0; r < RANKS; r++) {
         const struct kolo__control_member *member = kolo__control_member(control, r);
         check_text(member->host, sizeof member->host);
-        sum += sum_of(member->blob, member->blob_bytes);
+        touch(member->blob, member->blob_bytes);
     }
 }
 
@@ -141,11 +141,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         .timeout_s = 5,
     };
     struct kolo__control *control;
-    unsigned sum = 0;
     KOLO__ASSERT(kolo__control_connect(&options, &control) == KOLO_OK);
     if (kolo__control_join(control, "blob", 4) == KOLO_OK) {
         check_members(control);
-        kolo__control_exchange(control, 1, "blob", 4, soon(), visit, &sum);
+        kolo__control_exchange(control, 1, "blob", 4, soon(), visit, NULL);
         check_members(control);
     }
     check_faults(control);

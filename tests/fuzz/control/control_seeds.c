@@ -157,9 +157,9 @@ static void server_joins(void)
 {
     struct play play;
     begin(&play, 0);
-    for (uint8_t r = 0; r < RANKS; r++) {
+    for (unsigned r = 0; r < RANKS; r++) {
         put_join(&play.message, "job", RANKS, r);
-        act(&play, r);
+        act(&play, (uint8_t)r);
     }
     end(&play, "join");
     begin(&play, 1);
@@ -189,9 +189,9 @@ static void server_members(void)
 {
     struct play play;
     begin(&play, 7);
-    for (uint8_t r = 0; r < RANKS; r++) {
+    for (unsigned r = 0; r < RANKS; r++) {
         put_exchange(&play.message, 1);
-        act(&play, r);
+        act(&play, (uint8_t)r);
     }
     put_empty(&play.message, KOLO__FRAME_BYE);
     act(&play, 0);

@@ -144,7 +144,7 @@ static void test_fault_of_a_rank_that_is_none(void **state)
 static void put_member(size_t introduction_bytes)
 {
     char introduction[280] = "machine";
-    memcpy(introduction + 192, "tcp", 3);
+    memcpy(introduction + 192, "tcp", 4);
     kolo__put_text(&words, "host");
     kolo__put_u32(&words, 1);
     kolo__put_blob(&words, introduction, introduction_bytes);
