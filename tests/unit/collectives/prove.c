@@ -87,17 +87,20 @@ static unsigned counts_of(const struct prove_problem *problem, size_t counts[], 
     size_t size = problem->size, window = problem->window_count;
     bool sliced = problem->collective != KOLO__ALLREDUCE && !has_root(problem->collective);
     const size_t whole[] = {0, 1, size - 1, size, size + 1, 2 * size - 1, 2 * size + 1, 97};
-    const size_t slices[] = {0, 1, 2, 5};
+    const size_t slices[] = {0, 1, 3};
     unsigned number = 0;
     for (unsigned i = 0; !sliced && i < sizeof(whole) / sizeof(whole[0]); i++)
         counts[number++] = whole[i];
     for (unsigned i = 0; sliced && i < sizeof(slices) / sizeof(slices[0]); i++)
         counts[number++] = slices[i];
     if (problem->algorithm->needs_mapping) {
-        counts[number++] = window - 1;
-        counts[number++] = window;
+        /* A slice may fill a window, or all slices together. */
+        bool many = sliced && size >= 12;
+        counts[number++] = many ? (window - 1) / size : window - 1;
+        counts[number++] = many ? window / size + 1 : window;
         counts[number++] = window + 1;
-        counts[number++] = 2 * window + 1;
+        if (!many)
+            counts[number++] = 2 * window + 1;
     }
     assert_true(number <= capacity);
     return number;
@@ -117,7 +120,10 @@ static unsigned prove_counts(struct prove_problem *problem)
 static unsigned prove_variants(struct prove_problem *problem, bool thorough)
 {
     const uint32_t roots[] = {0, problem->size - 1, problem->size / 2};
-    const size_t windows[] = {7, 1, 32};
+    /* Shorter than the ranks are many, too, but not so short that 64 ranks need hundreds of rounds.
+     */
+    uint32_t size = problem->size;
+    const size_t windows[] = {size < 12 ? 7 : size - 3, size < 12 ? 1 : size / 2, 2 * size + 16};
     bool windowed = problem->algorithm->needs_mapping;
     unsigned proved = 0, round = 0;
     for (unsigned root = 0; root < (has_root(problem->collective) ? 3 : 1); root++)
