@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The verifier refuses what is wrong: every step of every rank of a set of right schedules is
+ * spoilt in every way below, one at a time, and none may pass, except where the spoilt schedule
+ * does the same as the right one. Those exceptions are the rule `harmless`, and nothing else.
+ */
+#include "prove.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum spoil {
+    REMOVE,
+    DOUBLE,
+    MISDIRECT,      /* another peer */
+    FINISH,         /* missing, or one too many */
+    PRESCALE,       /* missing, or one too many */
+    SHORTEN,        /* the last element left out */
+    MOVE_FROM,      /* the operand one element further, or one before */
+    MOVE_TO,        /* the result too */
+    REPLACE_FROM,   /* INPUT for OUTPUT, OUTPUT for INPUT, another rank's mapped memory */
+    REPLACE_SOURCE, /* REDUCE: the last source again instead of the first */
+    SPOILS
+};
+
+static const char *const spoil_names[SPOILS] = {
+    [REMOVE] = "removed",
+    [DOUBLE] = "doubled",
+    [MISDIRECT] = "misdirected",
+    [FINISH] = "FINISH changed",
+    [PRESCALE] = "PRESCALE changed",
+    [SHORTEN] = "shortened",
+    [MOVE_FROM] = "operand moved",
+    [MOVE_TO] = "result moved",
+    [REPLACE_FROM] = "operand replaced",
+    [REPLACE_SOURCE] = "source replaced",
+};
+
+static bool is_message(const struct kolo__step *step)
+{
+    return step->kind == KOLO__SEND || step->kind == KOLO__RECV || step->kind == KOLO__RECV_REDUCE;
+}
+
+static bool is_fence(const struct kolo__step *step)
+{
+    return step->kind == KOLO__ARRIVE || step->kind == KOLO__AWAIT;
+}
+
+static bool reads_from(const struct kolo__step *step)
+{
+    return step->kind == KOLO__COPY || step->kind == KOLO__SEND || step->kind == KOLO__RECV_REDUCE;
+}
+
+static size_t limit_of(const struct kolo__schedule *s, enum kolo__buffer buffer)
+{
+    const size_t limits[KOLO__BUFFER_COUNT] = {s->input_count, s->output_count, s->scratch_count,
+                                               s->input_count, s->output_count, s->slot_count};
+    return limits[buffer];
+}
+
+/* One element further; one before where the buffer ends. False: the place fills its buffer. */
+static bool move(const struct kolo__schedule *s, struct kolo__place *place, size_t count)
+{
+    if (place->offset + count < limit_of(s, place->buffer))
+        place->offset++;
+    else if (place->offset > 0)
+        place->offset--;
+    else
+        return false;
+    return true;
+}
+
+static bool replace_from(const struct kolo__schedule *s, struct kolo__step *step)
+{
+    uint32_t size = s->problem.size;
+    if (step->from.buffer == KOLO__INPUT && !s->problem.in_place)
+        step->from.buffer = KOLO__OUTPUT;
+    else if (step->from.buffer == KOLO__OUTPUT && !s->problem.in_place)
+        step->from.buffer = KOLO__INPUT;
+    else if (step->from.buffer >= KOLO__EXPOSED_IN)
+        step->from.rank = (step->from.rank + 1) % size;
+    else
+        return false;
+    return true;
+}
+
+/* Spoils step `index` of s, whose arrays are copies with room for one more. False: it cannot be
+ * spoilt so.
+ */
+static bool spoil(struct kolo__schedule *s, uint32_t index, enum spoil how)
+{
+    struct kolo__step *step = &s->steps[index];
+    struct kolo__place *sources = &s->sources[step->first_source];
+    size_t after = (s->step_count - index - 1) * sizeof(*step);
+    switch (how) {
+    case REMOVE:
+        memmove(step, step + 1, after);
+        s->step_count--;
+        return true;
+    case DOUBLE:
+        memmove(step + 1, step, after + sizeof(*step));
+        s->step_count++;
+        return true;
+    case MISDIRECT:
+        step->peer = (step->peer + 1) % s->problem.size;
+        if (step->peer == s->problem.rank)
+            step->peer = (step->peer + 1) % s->problem.size;
+        return is_message(step) && s->problem.size > 2;
+    case FINISH:
+        step->flags ^= KOLO__FINISH;
+        return step->count > 0 && !is_fence(step) && step->kind != KOLO__SEND &&
+               step->kind != KOLO__RECV;
+    case PRESCALE:
+        step->flags ^= KOLO__PRESCALE;
+        return step->count > 0 && (step->kind == KOLO__COPY || step->kind == KOLO__REDUCE);
+    case SHORTEN:
+        return step->count > 0 && step->count-- > 0;
+    case MOVE_FROM:
+        if (step->kind == KOLO__REDUCE)
+            return step->count > 0 && move(s, &sources[0], step->count);
+        return step->count > 0 && reads_from(step) && move(s, &step->from, step->count);
+    case MOVE_TO:
+        return step->count > 0 && !is_fence(step) && step->kind != KOLO__SEND &&
+               move(s, &step->to, step->count);
+    case REPLACE_FROM:
+        return step->count > 0 && reads_from(step) && replace_from(s, step);
+    case REPLACE_SOURCE:
+        if (step->kind != KOLO__REDUCE || step->count == 0 || step->source_count < 2)
+            return false;
+        sources[0] = sources[step->source_count - 1];
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The memory of a place, where all buffers that can be mapped are. */
+static struct kolo__place memory_of(const struct kolo__schedule *s, struct kolo__place place)
+{
+    if (place.buffer == KOLO__EXPOSED_OUT)
+        place.buffer = KOLO__OUTPUT;
+    if (place.buffer == KOLO__EXPOSED_IN && !s->problem.prescale)
+        place.buffer = KOLO__INPUT;
+    if (place.buffer == KOLO__INPUT && s->problem.in_place) {
+        place.buffer = KOLO__OUTPUT;
+        if (s->problem.collective == KOLO__ALLGATHER)
+            place.offset += place.rank * s->problem.count;
+        if (s->problem.collective == KOLO__REDUCE_SCATTER)
+            place.offset -= place.rank * s->problem.count;
+    }
+    return place;
+}
+
+static bool same(const struct kolo__schedule *s, struct kolo__place a, struct kolo__place b)
+{
+    a = memory_of(s, a);
+    b = memory_of(s, b);
+    return a.rank == b.rank && a.buffer == b.buffer && a.offset == b.offset;
+}
+
+/* Doing it again gives the same: the result is none of the operands, or is the only one. */
+static bool repeatable(const struct kolo__schedule *s, const struct kolo__step *step)
+{
+    if (step->kind == KOLO__COPY)
+        return (step->flags & KOLO__PRESCALE) == 0 || !same(s, step->from, step->to);
+    for (uint32_t i = 0; step->kind == KOLO__REDUCE && i < step->source_count; i++)
+        if (same(s, s->sources[step->first_source + i], step->to))
+            return false;
+    return step->kind == KOLO__REDUCE || step->kind == KOLO__AWAIT;
+}
+
+/* In a direct broadcast only root's buffer is read: root needs no first AWAIT of a round, the
+ * others no second. */
+static bool waits_for_nothing(const struct kolo__schedule *s, uint32_t index)
+{
+    if (s->problem.collective != KOLO__BROADCAST || strcmp(s->algorithm, "shm_direct") != 0 ||
+        s->steps[index].kind != KOLO__AWAIT)
+        return false;
+    bool first = index <= 2; /* there is one round */
+    return first == (s->problem.rank == s->problem.root);
+}
+
+/* An earlier copy put the very same elements to where the operand is now taken from. */
+static bool was_copied_there(const struct kolo__schedule *s, uint32_t index,
+                             const struct kolo__place *now)
+{
+    for (uint32_t earlier = 0; earlier < index; earlier++)
+        if (s->steps[earlier].kind == KOLO__COPY &&
+            s->steps[earlier].count == s->steps[index].count &&
+            same(s, s->steps[earlier].from, s->steps[index].from) &&
+            same(s, s->steps[earlier].to, *now))
+            return true;
+    return false;
+}
+
+/* What the last rank shows to the others in an alltoall ends with what it keeps for itself. */
+static bool ends_with_own(const struct kolo__schedule *s, const struct kolo__step *step)
+{
+    return s->problem.collective == KOLO__ALLTOALL && s->problem.rank == s->problem.size - 1 &&
+           step->from.buffer == KOLO__INPUT && step->to.buffer >= KOLO__EXPOSED_IN;
+}
+
+static bool harmless(const struct kolo__schedule *s, uint32_t index, enum spoil how,
+                     const struct kolo__step *spoilt)
+{
+    const struct kolo__step *step = &s->steps[index];
+    switch (how) {
+    case DOUBLE:
+        return repeatable(s, step);
+    case REMOVE:
+        return (!is_message(step) && !is_fence(step) && step->count == 0) ||
+               waits_for_nothing(s, index);
+    case SHORTEN:
+        return ends_with_own(s, step);
+    case REPLACE_FROM:
+        return was_copied_there(s, index, &spoilt->from);
+    default:
+        return false;
+    }
+}
+
+struct counted {
+    unsigned refused, harmless, passed;
+};
+
+static void spoil_every_step(const struct prove_problem *problem, struct counted *counted)
+{
+    struct kolo__schedule *schedules = prove_build(problem);
+    char text[256];
+    for (uint32_t rank = 0; rank < problem->size; rank++) {
+        struct kolo__schedule right = schedules[rank];
+        struct kolo__step *steps = calloc(right.step_count + 1, sizeof(*steps));
+        struct kolo__place *sources = calloc(right.source_count + 1, sizeof(*sources));
+        assert_true(steps != NULL && sources != NULL);
+        schedules[rank].steps = steps;
+        schedules[rank].sources = sources;
+        for (uint32_t index = 0; index < right.step_count; index++)
+            for (enum spoil how = 0; how < SPOILS; how++) {
+                memcpy(steps, right.steps, right.step_count * sizeof(*steps));
+                if (right.source_count > 0)
+                    memcpy(sources, right.sources, right.source_count * sizeof(*sources));
+                schedules[rank].step_count = right.step_count;
+                if (!spoil(&schedules[rank], index, how))
+                    continue;
+                bool excused = harmless(&right, index, how, &steps[index]);
+                text[0] = 0;
+                kolo_status status =
+                    prove_verify(schedules, problem->size, NULL, text, sizeof(text));
+                if (status == KOLO_ERR_INVALID && text[0] != 0 && !excused) {
+                    counted->refused++;
+                } else if (status == KOLO_OK && excused) {
+                    counted->harmless++;
+                } else {
+                    counted->passed++;
+                    print_error(
+                        "%s %s, %u ranks, in place %d, prescale %d: rank %u, step %u %s: %d %s\n",
+                        problem->algorithm->name, kolo__collective_name(problem->collective),
+                        problem->size, problem->in_place, problem->prescale, rank, index,
+                        spoil_names[how], (int)status, text);
+                }
+            }
+        schedules[rank] = right;
+        free(steps);
+        free(sources);
+    }
+    prove_free(schedules, problem->size);
+}
+
+static void every_spoilt_step_is_refused(void **state)
+{
+    (void)state;
+    const uint32_t hosts[] = {0, 1, 0, 1};
+    struct counted counted = {0};
+    for (unsigned i = 0; kolo__algorithms[i] != NULL; i++)
+        for (int collective = 0; collective < KOLO__POINT_TO_POINT; collective++)
+            for (uint32_t size = 2; size <= 5; size++)
+                for (unsigned variant = 0; variant < 4; variant++) {
+                    struct prove_problem problem = {
+                        .algorithm = kolo__algorithms[i],
+                        .collective = (enum kolo__collective)collective,
+                        .size = size,
+                        .root = size - 1,
+                        .in_place = variant % 2,
+                        .prescale = variant / 2 != 0 &&
+                                    kolo__collective_reduces((enum kolo__collective)collective),
+                        .host_of = size == 4 ? hosts : NULL,
+                        .count = 2 * size + 1,
+                        .window_count = 3 * size * size};
+                    if (problem.collective == KOLO__BARRIER)
+                        problem.count = 0;
+                    bool again = variant >= 2 && !problem.prescale;
+                    if (!again && prove_accepts(&problem))
+                        spoil_every_step(&problem, &counted);
+                }
+    print_message("%u refused, %u harmless and passed, %u wrong\n", counted.refused,
+                  counted.harmless, counted.passed);
+    assert_int_equal(counted.passed, 0);
+    assert_true(counted.refused > 10000);
+}
+
+/* Fences left out, by all ranks alike: nobody waits for ever, but memory is read too early or
+ * written too soon. */
+static void every_missing_fence_is_refused(void **state)
+{
+    (void)state;
+    const char *const names[] = {"shm_one_shot", "shm_direct"};
+    unsigned refused = 0;
+    for (unsigned i = 0; i < 2; i++)
+        for (int collective = 0; collective < KOLO__POINT_TO_POINT; collective++)
+            for (uint32_t fence = 0; fence < 4; fence++) {
+                struct prove_problem problem = {
+                    .algorithm = kolo__algorithm_find(names[i]),
+                    .collective = (enum kolo__collective)collective,
+                    .size = 4,
+                    .root = 1,
+                    .count = 9,
+                    .window_count =
+                        collective == KOLO__ALLGATHER || collective == KOLO__ALLREDUCE ? 5 : 18};
+                if (!prove_accepts(&problem))
+                    continue;
+                struct kolo__schedule *schedules = prove_build(&problem);
+                bool left_out = true;
+                for (uint32_t rank = 0; rank < 4; rank++) {
+                    struct kolo__schedule *s = &schedules[rank];
+                    uint32_t seen = 0, index = 0;
+                    while (index < s->step_count &&
+                           (s->steps[index].kind != KOLO__ARRIVE || seen++ < fence))
+                        index++;
+                    left_out = left_out && index < s->step_count;
+                    if (index == s->step_count)
+                        continue;
+                    s->step_count -= 2;
+                    memmove(&s->steps[index], &s->steps[index + 2],
+                            (s->step_count - index) * sizeof(*s->steps));
+                }
+                char text[256];
+                if (left_out) {
+                    if (prove_verify(schedules, 4, NULL, text, sizeof(text)) == KOLO_OK)
+                        fail_msg("%s %s passes without fence %u", names[i],
+                                 kolo__collective_name(problem.collective), fence);
+                    refused++;
+                }
+                prove_free(schedules, 4);
+            }
+    assert_true(refused > 15);
+}
+
+static kolo_status verify_text(struct kolo__schedule *schedules, uint32_t size, uint32_t window,
+                               const char *wanted)
+{
+    char text[256] = "";
+    struct kolo__verify_options options = {.window = window, .repeat = 1};
+    kolo_status status = kolo__verify(schedules, size, &options, NULL, text, sizeof(text));
+    if (wanted != NULL && strstr(text, wanted) == NULL)
+        fail_msg("'%s' is not in '%s'", wanted, text);
+    return status;
+}
+
+/* Two ranks that combine in different orders get different bits where NaNs or rounding are about.
+ */
+static void operand_order_must_agree(void **state)
+{
+    (void)state;
+    const char *const names[] = {"recursive_doubling", "shm_one_shot"};
+    for (unsigned i = 0; i < 2; i++) {
+        struct prove_problem problem = {.algorithm = kolo__algorithm_find(names[i]),
+                                        .collective = KOLO__ALLREDUCE,
+                                        .size = 4,
+                                        .count = 3,
+                                        .window_count = 3};
+        struct kolo__schedule *schedules = prove_build(&problem);
+        struct kolo__place first = schedules[2].sources[0];
+        schedules[2].sources[0] = schedules[2].sources[1];
+        schedules[2].sources[1] = first;
+        assert_int_equal(verify_text(schedules, 4, 64, "another order"), KOLO_ERR_INVALID);
+        prove_free(schedules, 4);
+    }
+}
+
+/* Both ranks send all of OUTPUT, then receive onto it: each receive waits for its rank's send, each
+ * send for the other's receive. Buffering would hide it. */
+static void a_deadlock_without_buffering_is_found(void **state)
+{
+    (void)state;
+    struct kolo__schedule schedules[2];
+    for (uint32_t rank = 0; rank < 2; rank++) {
+        struct kolo__problem problem = {
+            .collective = KOLO__ALLREDUCE, .rank = rank, .size = 2, .count = 4, .in_place = true};
+        struct kolo__schedule *s = &schedules[rank];
+        struct kolo__place output = kolo__place_of(rank, KOLO__OUTPUT, 0);
+        kolo__schedule_init(s, &problem, "test");
+        kolo__schedule_send(s, 1 - rank, output, 4);
+        kolo__schedule_recv_reduce(s, 1 - rank, output, output, 4,
+                                   KOLO__FINISH | (rank == 1 ? KOLO__INCOMING_FIRST : 0));
+    }
+    assert_int_equal(verify_text(schedules, 2, 64, "waits for ever for a send to rank 1"),
+                     KOLO_ERR_INVALID);
+    for (uint32_t rank = 0; rank < 2; rank++)
+        kolo__schedule_free(&schedules[rank]);
+}
+
+/* In a ring, a rank's send and receive of a step go on together: with one step in flight all would
+ * send and nobody receive. */
+static void the_window_limits_what_overlaps(void **state)
+{
+    (void)state;
+    struct prove_problem problem = {.algorithm = kolo__algorithm_find("ring"),
+                                    .collective = KOLO__ALLREDUCE,
+                                    .size = 3,
+                                    .count = 7};
+    struct kolo__schedule *schedules = prove_build(&problem);
+    assert_int_equal(verify_text(schedules, 3, 2, NULL), KOLO_OK);
+    assert_int_equal(verify_text(schedules, 3, 1, "waits for ever"), KOLO_ERR_INVALID);
+    assert_int_equal(verify_text(schedules, 3, 65, "out of range"), KOLO_ERR_INVALID);
+    prove_free(schedules, 3);
+}
+
+static void what_no_rank_may_do_is_refused(void **state)
+{
+    (void)state;
+    struct prove_problem problem = {.algorithm = kolo__algorithm_find("shm_direct"),
+                                    .collective = KOLO__ALLREDUCE,
+                                    .size = 2,
+                                    .count = 8,
+                                    .window_count = 4};
+    struct kolo__schedule *schedules = prove_build(&problem);
+    struct kolo__step *fill = &schedules[1].steps[0], kept = *fill;
+    assert_int_equal(fill->kind, KOLO__COPY);
+    fill->to = kolo__place_of(1, KOLO__INPUT, 0);
+    verify_text(schedules, 2, 64, "writes INPUT");
+    *fill = kept;
+    fill->from = kolo__place_of(0, KOLO__INPUT, 0);
+    verify_text(schedules, 2, 64, "another rank's memory");
+    *fill = kept;
+    fill->from.offset = fill->to.offset = 2;
+    verify_text(schedules, 2, 64, "crosses the end of a window");
+    *fill = kept;
+    fill->count = 9;
+    verify_text(schedules, 2, 64, "ends outside its buffer");
+    *fill = kept;
+    fill->from.buffer = KOLO__OUTPUT;
+    verify_text(schedules, 2, 64, "may be INPUT");
+    *fill = kept;
+    schedules[1].problem.count++;
+    verify_text(schedules, 2, 64, "something else than rank 0");
+    schedules[1].problem.count--;
+    assert_int_equal(verify_text(schedules, 2, 64, NULL), KOLO_OK);
+    prove_free(schedules, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_spoilt_step_is_refused),
+        cmocka_unit_test(every_missing_fence_is_refused),
+        cmocka_unit_test(operand_order_must_agree),
+        cmocka_unit_test(a_deadlock_without_buffering_is_found),
+        cmocka_unit_test(the_window_limits_what_overlaps),
+        cmocka_unit_test(what_no_rank_may_do_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
