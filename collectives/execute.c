@@ -383,6 +383,8 @@ static kolo_status allocate(struct kolo__program *program)
         return kolo__error(KOLO_ERR_MEMORY,
                            "no memory for a program of %u steps (%zu bytes of scratch and staging)",
                            s->step_count, program->bytes);
+    /* A barrier sends what is in SCRATCH before anything was put there. */
+    memset(program->scratch, 0, scratch_bytes);
 
     for (uint32_t index = 0; index < s->step_count; index++) {
         size_t count = s->steps[index].count;
