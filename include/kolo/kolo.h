@@ -176,8 +176,8 @@ typedef struct kolo_call_options {
  * returns at once with a request and borrows the buffers until the request completes; it is
  * finished by kolo_wait or kolo_test. Requests of one communicator run in the order they were
  * started. recv == send (same pointer) means in place where stated; buffers that overlap in any
- * other way are refused. count 0 is allowed, and synchronises like any other count. A repeated
- * call with the same arguments and buffers allocates nothing.
+ * other way are refused. count 0 is allowed: nothing moves, but a rank that passes another
+ * count is noticed as for any count. A repeated call with the same arguments allocates nothing.
  *
  * Errors: KOLO_ERR_INVALID (arguments; nothing was sent), KOLO_ERR_MISMATCH, KOLO_ERR_TIMEOUT,
  * KOLO_ERR_PEER_LOST, KOLO_ERR_NETWORK, KOLO_ERR_MEMORY, KOLO_ERR_ABORTED. */
