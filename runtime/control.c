@@ -218,17 +218,23 @@ static kolo_status send_frame(struct kolo__control *control, struct kolo__frame_
     return status;
 }
 
-void kolo__control_report(struct kolo__control *control, uint32_t comm,
-                          const struct kolo__fault *fault)
+static void send_fault(struct kolo__control *control, uint32_t comm,
+                       const struct kolo__fault *fault)
 {
     struct kolo__frame_writer frame = {0};
-    pthread_mutex_lock(&control->lock);
     kolo__frame_begin(&frame, KOLO__FRAME_FAULT);
     kolo__put_u32(&frame, comm);
     kolo__put_u8(&frame, (uint8_t)fault->status);
     kolo__put_u32(&frame, (uint32_t)fault->peer);
     kolo__put_text(&frame, fault->text);
     send_frame(control, &frame);
+}
+
+void kolo__control_report(struct kolo__control *control, uint32_t comm,
+                          const struct kolo__fault *fault)
+{
+    pthread_mutex_lock(&control->lock);
+    send_fault(control, comm, fault);
     pthread_mutex_unlock(&control->lock);
 }
 
@@ -336,29 +342,36 @@ int kolo__control_fd(const struct kolo__control *control)
     return control->fd;
 }
 
-/* Asks the server who is not there. */
+/* Asks the server who is not there, and makes that the fault of all: the others would else blame
+ * this rank, which gives up a moment before them. */
 static kolo_status join_timed_out(struct kolo__control *control)
 {
     struct kolo__frame_writer frame = {0};
     struct kolo__frame_reader payload;
+    struct kolo__fault fault = {.status = KOLO_ERR_TIMEOUT, .peer = -1};
     size_t length;
-    char text[400] = "unknown";
-    uint32_t missing = 0;
+    char text[320];
     kolo__frame_begin(&frame, KOLO__FRAME_ABSENT);
     send_frame(control, &frame);
     kolo_status status =
         await_frame(control, KOLO__FRAME_ABSENT, kolo__now_ns(&kolo__real_clock) + 2 * SECOND_NS,
                     "kolo_init", &payload, &length);
-    if (status == KOLO_OK) {
-        missing = kolo__get_u32(&payload);
-        kolo__get_text(&payload, text, sizeof text);
-        drop(control, length);
-    }
-    return kolo__error(
-        KOLO_ERR_TIMEOUT,
-        "kolo_init: %u of %u ranks did not join within %d s; missing: %s. See whether "
-        "these processes started; KOLO_INIT_TIMEOUT sets the wait",
-        missing, control->options.size, control->options.timeout_s, text);
+    if (status == KOLO_ERR_TIMEOUT)
+        return kolo__error(status,
+                           "kolo_init: the world did not form within %d s, and the "
+                           "rendezvous does not say who is missing",
+                           control->options.timeout_s);
+    if (status != KOLO_OK)
+        return status; /* another rank knew it first */
+    uint32_t missing = kolo__get_u32(&payload);
+    kolo__get_text(&payload, text, sizeof text);
+    drop(control, length);
+    snprintf(fault.text, sizeof fault.text,
+             "%u of %u ranks did not join within %d s; missing: %s. See whether these processes "
+             "started; KOLO_INIT_TIMEOUT sets the wait",
+             missing, control->options.size, control->options.timeout_s, text);
+    send_fault(control, 0, &fault);
+    return kolo__error(fault.status, "kolo_init: %s", fault.text);
 }
 
 static kolo_status read_world(struct kolo__control *control, struct kolo__frame_reader *payload,

@@ -55,6 +55,12 @@ static void make_newest(struct kolo__plan_cache *cache, struct kolo__plan *plan)
     cache->newest = plan;
 }
 
+static void free_plan(struct kolo__plan *plan)
+{
+    kolo__program_free(plan->program);
+    free(plan);
+}
+
 static void remove_plan(struct kolo__plan_cache *cache, struct kolo__plan *plan)
 {
     struct kolo__plan **link = &cache->buckets[bucket_of(&plan->key)];
@@ -64,8 +70,7 @@ static void remove_plan(struct kolo__plan_cache *cache, struct kolo__plan *plan)
     unlink_age(cache, plan);
     cache->count--;
     cache->bytes -= kolo__program_bytes(plan->program);
-    kolo__program_free(plan->program);
-    free(plan);
+    free_plan(plan);
 }
 
 /* Lets the oldest unused plans go while there are too many. */
@@ -164,7 +169,10 @@ kolo_status kolo__plan_get(struct kolo__plan_cache *cache, const struct kolo__pl
 
 void kolo__plan_cache_clear(struct kolo__plan_cache *cache)
 {
-    while (cache->newest != NULL)
-        remove_plan(cache, cache->newest);
+    for (struct kolo__plan *plan = cache->newest; plan != NULL;) {
+        struct kolo__plan *older = plan->older;
+        free_plan(plan);
+        plan = older;
+    }
     memset(cache, 0, sizeof *cache);
 }

@@ -199,6 +199,7 @@ bool kolo__comm_progress(kolo_comm *comm)
     while (*link != NULL) {
         kolo_request *request = *link;
         bool collective = request->kind == KOLO__REQUEST_COLLECTIVE;
+        KOLO__ASSERT(!request->done); /* what is done leaves the queue at once */
         moved |= collective ? progress_collective(request) : progress_message(request);
         if (comm->fault.status != KOLO_OK)
             return true; /* the queue is gone */

@@ -103,7 +103,7 @@ static int rank_1_leaves_without_finalize(void)
 
 static int rank_1_never_joins(void)
 {
-    if (strcmp(getenv("KOLO_RANK"), "1") == 0)
+    if (world_rank() == 1)
         _exit(3);
     CHECK(kolo_init(NULL, &context) == KOLO_ERR_PEER_LOST);
     CHECK(error_says("rank 1") && error_says("code 3"));
@@ -228,7 +228,7 @@ static void test_mismatch_shows_both_sides(void **state)
 
 static int differ_in_transport(void)
 {
-    setenv("KOLO_TRANSPORT", strcmp(getenv("KOLO_RANK"), "0") == 0 ? "tcp" : "auto", 1);
+    setenv("KOLO_TRANSPORT", world_rank() == 0 ? "tcp" : "auto", 1);
     CHECK(kolo_init(NULL, &context) == KOLO_ERR_CONFIG);
     CHECK(error_says("KOLO_TRANSPORT"));
     return 0;
@@ -262,12 +262,32 @@ static int rank_0_is_slow_but_in_time(void)
 
 static int rank_1_is_missing(void)
 {
-    if (strcmp(getenv("KOLO_RANK"), "1") == 0) {
+    if (world_rank() == 1) {
         sleep(3);
         return 0;
     }
+    if (strcmp(getenv("KOLO_RANK"), "2") == 0)
+        usleep(500000); /* it hears the reason from rank 0, which gives up first */
     CHECK(kolo_init(NULL, &context) == KOLO_ERR_TIMEOUT);
     CHECK(error_says("missing: 1"));
+    return 0;
+}
+
+/* Rank 0 is the first to lose patience. Rank 2 is told why, not just that rank 0 went away. */
+static int rank_0_gives_up_first(void)
+{
+    struct timespec start;
+    if (world_rank() == 1) {
+        sleep(3);
+        return 0;
+    }
+    setenv("KOLO_INIT_TIMEOUT", world_rank() == 0 ? "1" : "30", 1);
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    if (strcmp(getenv("KOLO_RANK"), "2") == 0)
+        usleep(500000); /* it hears the reason from rank 0, which gives up first */
+    CHECK(kolo_init(NULL, &context) == KOLO_ERR_TIMEOUT);
+    CHECK(error_says("missing: 1"));
+    CHECK(seconds_since(&start) < 20);
     return 0;
 }
 
@@ -283,6 +303,8 @@ static void test_waiting_ends(void **state)
     }
     struct world_result result =
         world_run(3, (const char *const[]){"KOLO_INIT_TIMEOUT=1", NULL}, rank_1_is_missing);
+    world_assert_all_passed(&result, 3);
+    result = world_run(3, NULL, rank_0_gives_up_first);
     world_assert_all_passed(&result, 3);
 }
 
@@ -319,7 +341,7 @@ static int unknown_variable(void)
 
 static int rank_1_has_another_token(void)
 {
-    if (strcmp(getenv("KOLO_RANK"), "1") == 0) {
+    if (world_rank() == 1) {
         setenv("KOLO_TOKEN", "wrong", 1);
         CHECK(kolo_init(NULL, &context) == KOLO_ERR_NETWORK);
         CHECK(error_says("token"));

@@ -95,19 +95,17 @@ static void test_started_operations(void **state)
 /* Both send before they receive, more than any buffer holds. */
 static int exchange_large(void)
 {
-    size_t count = 3000001;
-    int32_t *out = malloc(count * 4), *in = malloc(count * 4);
+    enum { count = 3000001 };
+    static int32_t out[count], in[count];
     kolo_request *send, *recv;
     CHECK(join() == 0);
-    for (size_t i = 0; i < count; i++)
-        out[i] = (int32_t)i * (rank + 1);
+    for (int i = 0; i < count; i++)
+        out[i] = i * (rank + 1);
     CHECK(kolo_send_start(comm, out, count, KOLO_INT32, 1 - rank, &send) == KOLO_OK);
     CHECK(kolo_recv_start(comm, in, count, KOLO_INT32, 1 - rank, &recv) == KOLO_OK);
     CHECK(kolo_wait(&send, -1) == KOLO_OK && kolo_wait(&recv, -1) == KOLO_OK);
-    for (size_t i = 0; i < count; i++)
-        CHECK(in[i] == (int32_t)i * (2 - rank));
-    free(out);
-    free(in);
+    for (int i = 0; i < count; i++)
+        CHECK(in[i] == i * (2 - rank));
     CHECK(kolo_finalize(context) == KOLO_OK);
     return 0;
 }

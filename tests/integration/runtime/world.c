@@ -18,10 +18,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static int own_rank;
+
+int world_rank(void)
+{
+    return own_rank;
+}
+
 void world_complain(const char *file, int line, const char *condition)
 {
-    fprintf(stderr, "rank %s: %s:%d: not true: %s (last error: %s)\n", getenv("KOLO_RANK"), file,
-            line, condition, kolo_error_text());
+    fprintf(stderr, "rank %d: %s:%d: not true: %s (last error: %s)\n", own_rank, file, line,
+            condition, kolo_error_text());
 }
 
 static void set_number(const char *name, int value)
@@ -38,6 +45,7 @@ static _Noreturn void become_rank(int rank, int ranks, const char *rendezvous, c
     for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
         signal(crashes[i], SIG_DFL); /* cmocka's handlers would go on with the next test, here */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    own_rank = rank;
     set_number("KOLO_RANK", rank);
     set_number("KOLO_WORLD_SIZE", ranks);
     setenv("KOLO_RENDEZVOUS", rendezvous, 1);

@@ -32,6 +32,9 @@ void world_assert_all_passed(const struct world_result *result, int ranks);
         }                                                                                          \
     } while (0)
 
+/* In a rank: its number, also before kolo_init. */
+int world_rank(void);
+
 void world_complain(const char *file, int line, const char *condition);
 
 #endif
