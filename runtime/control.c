@@ -356,13 +356,15 @@ static kolo_status join_timed_out(struct kolo__control *control)
     kolo_status status =
         await_frame(control, KOLO__FRAME_ABSENT, kolo__now_ns(&kolo__real_clock) + 2 * SECOND_NS,
                     "kolo_init", &payload, &length);
+    if (atomic_load(&control->fault_count) > 0)
+        return status; /* another rank knew it first */
     if (status == KOLO_ERR_TIMEOUT)
         return kolo__error(status,
                            "kolo_init: the world did not form within %d s, and the "
                            "rendezvous does not say who is missing",
                            control->options.timeout_s);
     if (status != KOLO_OK)
-        return status; /* another rank knew it first */
+        return status;
     uint32_t missing = kolo__get_u32(&payload);
     kolo__get_text(&payload, text, sizeof text);
     drop(control, length);
@@ -416,7 +418,8 @@ kolo_status kolo__control_join(struct kolo__control *control, const void *blob, 
     if (status == KOLO_OK)
         status = await_frame(control, KOLO__FRAME_WORLD, control->options.deadline_ns, "kolo_init",
                              &payload, &length);
-    if (status == KOLO_ERR_TIMEOUT)
+    /* A fault may be a timeout too: of another rank, which has told everybody already. */
+    if (status == KOLO_ERR_TIMEOUT && atomic_load(&control->fault_count) == 0)
         status = join_timed_out(control);
     else if (status == KOLO_OK)
         status = read_world(control, &payload, length);
@@ -447,7 +450,7 @@ kolo_status kolo__control_exchange(struct kolo__control *control, uint32_t tag, 
     if (status == KOLO_OK)
         status = await_frame(control, KOLO__FRAME_EXCHANGED, deadline_ns, "kolo_init", &payload,
                              &length);
-    if (status == KOLO_ERR_TIMEOUT)
+    if (status == KOLO_ERR_TIMEOUT && atomic_load(&control->fault_count) == 0)
         kolo__error(status, "kolo_init: not all ranks took set-up step %u in time", tag);
     if (status == KOLO_OK) {
         if (kolo__get_u32(&payload) != tag || kolo__get_u32(&payload) != control->options.size)
