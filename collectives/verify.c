@@ -3,6 +3,7 @@
  * same memory, and adds up what the schedules cost. */
 #include "collectives/verify_state.h"
 
+#include "base/assert.h"
 #include "base/random.h"
 #include "base/status.h"
 
@@ -76,6 +77,7 @@ static size_t cells_of(const struct kolo__schedule *s)
 static kolo_status allocate(struct kolo__verification *v)
 {
     const struct kolo__problem *problem = &v->schedules[0].problem;
+    KOLO__ASSERT(v->size > 0);
     for (uint32_t rank = 0; rank < v->size; rank++) {
         v->cell_count += cells_of(&v->schedules[rank]);
         v->stride = larger(v->stride, v->schedules[rank].input_count + 1);

@@ -15,6 +15,8 @@
  */
 #include "collectives/verify_state.h"
 
+#include "base/assert.h"
+
 #include <stdio.h>
 
 static void wake(struct kolo__verification *v, uint32_t rank);
@@ -23,6 +25,7 @@ static kolo_status stuck(struct kolo__verification *v);
 
 kolo_status kolo__verify_run(struct kolo__verification *v)
 {
+    KOLO__ASSERT(v->size > 0);
     for (uint32_t rank = 0; rank < v->size; rank++) {
         kolo_status status = kolo__verify_begin(v, rank);
         if (status != KOLO_OK)
@@ -133,6 +136,7 @@ static void finish(struct kolo__verification *v, uint32_t rank, uint32_t place)
 {
     struct kolo__verify_rank *r = &v->ranks[rank];
     uint64_t bit = UINT64_C(1) << place;
+    KOLO__ASSERT(place < v->window);
     r->unfinished &= ~bit;
     r->offered &= ~bit;
     for (uint32_t i = 0; i < v->window; i++)

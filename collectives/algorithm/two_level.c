@@ -13,6 +13,7 @@
  * "Highly scalable deep learning training system with mixed-precision", 2018, call it hierarchical
  * allreduce; with a leader for every slice it is NCCL's two-level scheme as well.)
  */
+#include "base/assert.h"
 #include "collectives/algorithm/algorithm.h"
 
 struct levels {
@@ -100,6 +101,7 @@ static struct levels levels_of(const struct kolo__problem *problem)
     uint32_t local = host_size(problem, rank), index = 0;
     for (uint32_t i = 0; i < rank; i++)
         index += problem->host_of[i] == host;
+    KOLO__ASSERT(local > index); /* this rank is one of its host's */
     return (struct levels){
         .local = {.position = index,
                   .size = local,

@@ -45,8 +45,10 @@ kolo_status kolo__mux_create(uint32_t rank, uint32_t size, struct kolo__transpor
     mux->children = malloc(child_count * sizeof(struct kolo__transport *));
     mux->route = malloc(size);
     if (mux->children == NULL || mux->route == NULL) {
+        free(mux->children);
+        free(mux->route);
+        free(mux);
         close_children(children, child_count);
-        close_mux(&mux->transport);
         return kolo__error(KOLO_ERR_MEMORY, "no memory for %u transports", child_count);
     }
     memcpy(mux->children, children, child_count * sizeof(struct kolo__transport *));
