@@ -40,9 +40,11 @@ void kolo__log(enum kolo__log_level level, const char *format, ...)
     char line[2048];
     int length;
     if (log_rank >= 0)
-        length = snprintf(line, sizeof line, "kolo[%d@%s] %s: ", log_rank, kolo__host_name(), level_names[level]);
+        length = snprintf(line, sizeof line, "kolo[%d@%s] %s: ", log_rank, kolo__host_name(),
+                          level_names[level]);
     else
-        length = snprintf(line, sizeof line, "kolo[%s] %s: ", kolo__host_name(), level_names[level]);
+        length =
+            snprintf(line, sizeof line, "kolo[%s] %s: ", kolo__host_name(), level_names[level]);
     va_list arguments;
     va_start(arguments, format);
     int body = vsnprintf(line + length, sizeof line - 1 - (size_t)length, format, arguments);

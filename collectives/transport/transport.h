@@ -2,11 +2,12 @@
 /*
  * The contract between the executor and whatever moves bytes.
  *
- * A transport belongs to one communicator and is used by one thread at a time. It moves messages between this rank
- * and its peers, and nothing else: it knows no collectives, reduces nothing, makes no decision.
+ * A transport belongs to one communicator and is used by one thread at a time. It moves messages
+ * between this rank and its peers, and nothing else: it knows no collectives, reduces nothing,
+ * makes no decision.
  *
- *   1. post_send and post_recv never block and never fail for lack of space: the post is queued inside
- *      (intrusively: no allocation).
+ *   1. post_send and post_recv never block and never fail for lack of space: the post is queued
+ *      inside (intrusively: no allocation).
  *   2. Per peer and direction, messages are delivered in the order posted; the k-th recv posted
  *      for a peer takes the k-th message sent by it.
  *   3. Every accepted post completes exactly once: with KOLO_OK, or with the transport's first
@@ -17,9 +18,9 @@
  *   6. progress never blocks and never sleeps; it moves what can be moved now.
  *   7. The first fault sticks (status, text in `fault`): every later post completes with it.
  *      One dead peer is a fault of the whole transport.
- *   8. Each message carries a header (docs/PROTOCOL.md). A message whose header is not the expected one is
- *      KOLO_ERR_MISMATCH with both sides in the text; bytes that are no header are KOLO_ERR_NETWORK.
- *      Both without touching the receiver's buffer.
+ *   8. Each message carries a header (docs/PROTOCOL.md). A message whose header is not the expected
+ *      one is KOLO_ERR_MISMATCH with both sides in the text; bytes that are no header are
+ *      KOLO_ERR_NETWORK. Both without touching the receiver's buffer.
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_H
 #define KOLO_COLLECTIVES_TRANSPORT_H
@@ -28,15 +29,16 @@
 
 /* Who says what: compared by the receiver, field by field. Equal on both sides of a message. */
 struct kolo__signature {
-    uint32_t epoch;    /* generation of the world */
-    uint32_t comm;     /* communicator id, the same on all its ranks */
-    uint64_t sequence; /* of operations on this communicator, from 1 (point to point: per pair and direction) */
+    uint32_t epoch; /* generation of the world */
+    uint32_t comm;  /* communicator id, the same on all its ranks */
+    uint64_t
+        sequence; /* of operations on this communicator, from 1; a message's: per pair and way */
     uint8_t collective; /* enum kolo__collective */
     uint8_t dtype;
     uint8_t op;        /* kolo_op; 0 for collectives that do not reduce */
     uint8_t algorithm; /* index into kolo__algorithms, 0xff for point to point */
     uint32_t root;
-    uint64_t count;    /* the caller's count */
+    uint64_t count; /* the caller's count */
 };
 
 /* "allreduce #812 (1048576 x fp32, sum, ring)": for errors; returns text. */
@@ -46,7 +48,7 @@ bool kolo__signature_equal(const struct kolo__signature *a, const struct kolo__s
 struct kolo__post {
     /* Set by the caller. For a send, data is only read. */
     unsigned char *data;
-    size_t bytes; /* the message's length; equal on both sides */
+    size_t bytes;                            /* the message's length; equal on both sides */
     const struct kolo__signature *signature; /* borrowed until completion */
     /* Set by the transport. */
     size_t bytes_done; /* a recv: data[0, bytes_done) is already valid */
@@ -70,11 +72,13 @@ struct kolo__transport_ops {
     void (*post_recv)(struct kolo__transport *transport, uint32_t peer, struct kolo__post *post);
     /* True when something moved (a reason to look again before waiting). */
     bool (*progress)(struct kolo__transport *transport);
-    /* Before sleeping: asks peers for a wake-up through wait_fd. False: there is work now, do not sleep. */
+    /* Before sleeping: asks peers for a wake-up through wait_fd. False: there is work now, do not
+     * sleep. */
     bool (*arm)(struct kolo__transport *transport);
     /* After sleeping. */
     void (*disarm)(struct kolo__transport *transport);
-    /* Readable (poll) whenever progress may have something to do after arm. -1: never sleeps (sim). */
+    /* Readable (poll) whenever progress may have something to do after arm. -1: never sleeps (sim).
+     */
     int (*wait_fd)(struct kolo__transport *transport);
     /* Fails everything with this fault, from outside (a rank was reported dead). */
     void (*fail)(struct kolo__transport *transport, const struct kolo__fault *fault);
@@ -91,11 +95,12 @@ struct kolo__transport {
 
 /* ---- mapped memory: for algorithms that reach into peers' buffers --------------------------- */
 
-/* What a rank publishes at the start of a mapped operation. An address is a position in the heap that all ranks map. */
+/* What a rank publishes at the start of a mapped operation. An address is a position in the heap
+ * that all ranks map. */
 struct kolo__exposure {
     struct kolo__signature signature;
     uint64_t in_position, out_position; /* heap positions of EXPOSED_IN[0], EXPOSED_OUT[0] */
-    uint64_t in_period, out_period;     /* elements after which the memory repeats; UINT64_MAX: never */
+    uint64_t in_period, out_period; /* elements after which the memory repeats; UINT64_MAX: never */
 };
 
 struct kolo__mapping;
@@ -106,7 +111,8 @@ struct kolo__mapping_ops {
      * finished reading the previous one, which the fences of the operation ensure. */
     void (*expose)(struct kolo__mapping *mapping, const struct kolo__exposure *exposure);
     /* The peer's exposure for the operation with this sequence: NULL while it is not there yet. */
-    const struct kolo__exposure *(*peer_exposure)(struct kolo__mapping *mapping, uint32_t peer, uint64_t sequence);
+    const struct kolo__exposure *(*peer_exposure)(struct kolo__mapping *mapping, uint32_t peer,
+                                                  uint64_t sequence);
     /* Release: counts this rank's arrivals, over the life of the mapping. Wakes sleepers. */
     void (*arrive)(struct kolo__mapping *mapping);
     /* Acquire: true when every rank has arrived at least as often as this rank. */
@@ -121,13 +127,14 @@ struct kolo__mapping_ops {
 
 struct kolo__mapping {
     const struct kolo__mapping_ops *ops;
-    /* This communicator's areas in the heap of this rank (rank entries) and of its peers; positions. */
+    /* Positions of this communicator's areas in the heap, of this rank and of its peers. */
     const uint64_t *slot_position[2]; /* [parity][rank]: SLOT, slot_bytes each */
     uint64_t window_in, window_out;   /* this rank's staging areas, window_bytes each */
     size_t slot_bytes, window_bytes;
-    /* Mapped runs begun so far: 0 at creation, then counted by the executor, the same on every rank.
-     * Its parity chooses the SLOT area. (The operations' sequence would not do: between two mapped
-     * operations of one parity there may be one that does not make ranks wait for each other.) */
+    /* Mapped runs begun so far: 0 at creation, then counted by the executor, the same on every
+     * rank. Its parity chooses the SLOT area. (The operations' sequence would not do: between two
+     * mapped operations of one parity there may be one that does not make ranks wait for each
+     * other.) */
     uint64_t runs;
 };
 

@@ -75,17 +75,18 @@ typedef enum kolo_dtype {
     KOLO_UINT16 = 5,
     KOLO_UINT32 = 6,
     KOLO_UINT64 = 7,
-    KOLO_FP16 = 8,  /* IEEE binary16 */
-    KOLO_BF16 = 9,  /* upper half of an IEEE binary32 */
+    KOLO_FP16 = 8, /* IEEE binary16 */
+    KOLO_BF16 = 9, /* upper half of an IEEE binary32 */
     KOLO_FP32 = 10,
     KOLO_FP64 = 11,
     KOLO_DTYPE_COUNT = 12
 } kolo_dtype;
 
 /* Reductions. fp16 and bf16 accumulate in fp32 and round once, to nearest even, at the end.
- * Integer sums wrap; an integer average truncates toward zero (of the wrapped sum). MIN and MAX return NaN if
- * any contribution is NaN. AND, OR, XOR are bitwise and take integers only. PREMUL_SUM takes
- * floating-point types only: each rank's contribution is multiplied by its options->scale. */
+ * Integer sums wrap; an integer average truncates toward zero (of the wrapped sum). MIN and
+ * MAX return NaN if any contribution is NaN. AND, OR, XOR are bitwise and take integers only.
+ * PREMUL_SUM takes floating-point types only: each rank's contribution is multiplied by its
+ * options->scale. */
 typedef enum kolo_op {
     KOLO_SUM = 0,
     KOLO_AVERAGE = 1,
