@@ -39,7 +39,8 @@ static void write_messages(void)
                                     .bytes = 10,
                                     .sender = 1};
     kolo__message_encode(&message, wire);
-    memcpy(wire + KOLO__MESSAGE_HEADER_BYTES, "abcdefghij", 10);
+    for (int i = 0; i < 10; i++)
+        wire[KOLO__MESSAGE_HEADER_BYTES + i] = (unsigned char)('a' + i);
     message.bytes = 0;
     message.number = 1;
     kolo__message_encode(&message, second);

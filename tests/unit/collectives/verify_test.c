@@ -6,6 +6,8 @@
  */
 #include "prove.h"
 
+#include "base/assert.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -235,7 +237,7 @@ static void spoil_every_step(const struct prove_problem *problem, struct counted
         struct kolo__schedule right = schedules[rank];
         struct kolo__step *steps = calloc(right.step_count + 1, sizeof(*steps));
         struct kolo__place *sources = calloc(right.source_count + 1, sizeof(*sources));
-        assert_true(steps != NULL && sources != NULL);
+        KOLO__ASSERT(steps != NULL && sources != NULL);
         schedules[rank].steps = steps;
         schedules[rank].sources = sources;
         for (uint32_t index = 0; index < right.step_count; index++)

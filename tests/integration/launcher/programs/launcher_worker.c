@@ -36,6 +36,8 @@ static void write_pieces(int fd, const char *text, size_t bytes, unsigned *seed)
 static int lines(int count)
 {
     const char *rank = getenv("KOLO_RANK");
+    if (rank == NULL)
+        return 1;
     unsigned seed = (unsigned)atoi(rank) + 1;
     char line[400];
     for (int i = 0; i < count; i++)
@@ -44,7 +46,8 @@ static int lines(int count)
                                 fd == STDOUT_FILENO ? "out" : "err", i);
             size_t fill = (seed >> 8) % 200;
             memset(line + head, 'x', fill);
-            memcpy(line + head + fill, "#\n", 2);
+            line[(size_t)head + fill] = '#';
+            line[(size_t)head + fill + 1] = '\n';
             write_pieces(fd, line, (size_t)head + fill + 2, &seed);
         }
     return 0;
