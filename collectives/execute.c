@@ -19,16 +19,6 @@ static void check_schedule(const struct kolo__schedule *s);
 static kolo_status allocate(struct kolo__program *program);
 static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo__fault *fault);
 
-static bool is_message(const struct kolo__step *step)
-{
-    return step->kind == KOLO__SEND || step->kind == KOLO__RECV || step->kind == KOLO__RECV_REDUCE;
-}
-
-static bool is_fence(const struct kolo__step *step)
-{
-    return step->kind == KOLO__ARRIVE || step->kind == KOLO__AWAIT;
-}
-
 kolo_status kolo__program_create(struct kolo__schedule *schedule,
                                  const struct kolo__program_options *options,
                                  struct kolo__program **result)
@@ -78,11 +68,6 @@ void kolo__program_free(struct kolo__program *program)
     free(program->scales);
     free(program->peers);
     free(program);
-}
-
-const struct kolo__schedule *kolo__program_schedule(const struct kolo__program *program)
-{
-    return &program->schedule;
 }
 
 size_t kolo__program_bytes(const struct kolo__program *program)
@@ -143,7 +128,7 @@ static void open_step(struct kolo__program *program, uint32_t index)
     *run = (struct kolo__step_run){0};
     if (step->kind == KOLO__COPY || step->kind == KOLO__SEND || step->kind == KOLO__RECV_REDUCE)
         run->from = kolo__program_address(program, &step->from);
-    if (!is_fence(step) && step->kind != KOLO__SEND)
+    if (!kolo__step_is_fence(step) && step->kind != KOLO__SEND)
         run->to = kolo__program_address(program, &step->to);
     program->opened = index + 1;
 }
@@ -159,7 +144,7 @@ static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo_
     for (uint32_t index = program->oldest;
          index < s->step_count && index - program->oldest < program->window; index++) {
         const struct kolo__step *step = &s->steps[index];
-        if (is_fence(step) && index != program->oldest)
+        if (kolo__step_is_fence(step) && index != program->oldest)
             break;
         if (program->plan[index].remote && !kolo__program_gathered(program))
             break;
@@ -168,9 +153,9 @@ static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo_
         struct kolo__step_run *run = kolo__step_run(program, index);
         if (!run->finished) {
             kolo_status status = KOLO_OK;
-            if (is_message(step))
+            if (kolo__step_is_message(step))
                 status = kolo__step_advance_message(program, index, moved);
-            else if (is_fence(step))
+            else if (kolo__step_is_fence(step))
                 kolo__step_advance_fence(program, index, moved);
             else
                 kolo__step_advance_local(program, index, moved);
@@ -180,7 +165,7 @@ static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo_
                 return fault->status;
             }
         }
-        if (is_fence(step) && !run->finished)
+        if (kolo__step_is_fence(step) && !run->finished)
             break;
         if (run->finished && index == program->oldest) {
             while (program->oldest < program->opened &&
@@ -201,7 +186,7 @@ static const struct kolo__step *waiting_step(const struct kolo__program *program
     if (program->oldest >= s->step_count)
         return NULL;
     const struct kolo__step *step = &s->steps[program->oldest];
-    bool needs_all = is_fence(step) || program->plan[program->oldest].remote;
+    bool needs_all = kolo__step_is_fence(step) || program->plan[program->oldest].remote;
     if (s->mapped && (!program->exposed || (needs_all && !kolo__program_gathered(program))))
         return NULL;
     return step;
@@ -216,7 +201,7 @@ int kolo__run_waiting_for(const struct kolo__program *program)
     const struct kolo__step *step = waiting_step(program);
     if (step == NULL)
         return program->exposed ? (int)program->gathered : mapping->ops->missing(mapping);
-    if (is_message(step))
+    if (kolo__step_is_message(step))
         return (int)step->peer;
     return step->kind == KOLO__AWAIT ? mapping->ops->missing(mapping) : -1;
 }
@@ -240,7 +225,7 @@ const char *kolo__run_state(const struct kolo__program *program, char *text, siz
     } else if (step == NULL) {
         snprintf(text, bytes, "wait for rank %d to begin this operation (step %u of %u)", peer,
                  program->oldest + 1, s->step_count);
-    } else if (is_fence(step)) {
+    } else if (kolo__step_is_fence(step)) {
         snprintf(text, bytes, "%s rank %d (step %u of %u)", verbs[step->kind], peer,
                  program->oldest + 1, s->step_count);
     } else {
@@ -289,18 +274,16 @@ static void check_schedule(const struct kolo__schedule *s)
 {
     for (uint32_t index = 0; index < s->step_count; index++) {
         const struct kolo__step *step = &s->steps[index];
-        if (is_fence(step)) {
+        if (kolo__step_is_fence(step)) {
             KOLO__ASSERT(s->mapped);
             continue;
         }
-        if (is_message(step))
+        if (kolo__step_is_message(step))
             KOLO__ASSERT(step->peer < s->problem.size && step->peer != s->problem.rank);
-        if (step->kind != KOLO__RECV && step->kind != KOLO__REDUCE)
-            check_place(s, &step->from, step->count);
-        if (step->kind != KOLO__SEND)
-            check_place(s, &step->to, step->count);
-        for (uint32_t i = 0; step->kind == KOLO__REDUCE && i < step->source_count; i++)
-            check_place(s, &s->sources[step->first_source + i], step->count);
+        for (uint32_t i = 0; i < kolo__step_reads(step); i++)
+            check_place(s, kolo__step_read(s, step, i), step->count);
+        for (uint32_t i = 0; i < kolo__step_writes(step); i++)
+            check_place(s, kolo__step_written(s, step, i), step->count);
     }
 }
 

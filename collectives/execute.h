@@ -39,7 +39,6 @@ kolo_status kolo__program_create(struct kolo__schedule *schedule,
                                  const struct kolo__program_options *options,
                                  struct kolo__program **program);
 void kolo__program_free(struct kolo__program *program);
-const struct kolo__schedule *kolo__program_schedule(const struct kolo__program *program);
 /* Private memory the program holds (scratch, staging), for reports. */
 size_t kolo__program_bytes(const struct kolo__program *program);
 

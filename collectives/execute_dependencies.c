@@ -42,7 +42,7 @@ kolo_status kolo__program_find_dependencies(struct kolo__program *program)
         kolo_status status = link_step(program, index, fence);
         if (status != KOLO_OK)
             return status;
-        if (step->kind == KOLO__ARRIVE || step->kind == KOLO__AWAIT)
+        if (kolo__step_is_fence(step))
             fence = index + 1;
     }
     return KOLO_OK;
@@ -128,32 +128,16 @@ static struct range canonical(const struct kolo__schedule *s, const struct kolo_
     return range;
 }
 
-static uint32_t read_count(const struct kolo__step *step)
-{
-    switch (step->kind) {
-    case KOLO__REDUCE:
-        return step->source_count;
-    case KOLO__COPY:
-    case KOLO__SEND:
-    case KOLO__RECV_REDUCE:
-        return 1;
-    default:
-        return 0;
-    }
-}
-
 static struct range read_range(const struct kolo__schedule *s, const struct kolo__step *step,
                                uint32_t i)
 {
-    const struct kolo__place *place =
-        step->kind == KOLO__REDUCE ? &s->sources[step->first_source + i] : &step->from;
-    return canonical(s, place, step->count);
+    return canonical(s, kolo__step_read(s, step, i), step->count);
 }
 
-static bool writes(const struct kolo__step *step)
+static struct range written_range(const struct kolo__schedule *s, const struct kolo__step *step,
+                                  uint32_t i)
 {
-    return step->kind == KOLO__COPY || step->kind == KOLO__REDUCE || step->kind == KOLO__RECV ||
-           step->kind == KOLO__RECV_REDUCE;
+    return canonical(s, kolo__step_written(s, step, i), step->count);
 }
 
 /* Raises *shift to what these two ranges ask for, when they overlap. */
@@ -177,20 +161,20 @@ static bool conflict(const struct kolo__schedule *s, const struct kolo__step *ea
     bool found = false;
     if (earlier->count == 0 || later->count == 0)
         return false;
-    if (writes(earlier)) {
-        struct range written = canonical(s, &earlier->to, earlier->count);
-        for (uint32_t i = 0; i < read_count(later); i++) {
+    for (uint32_t w = 0; w < kolo__step_writes(earlier); w++) {
+        struct range written = written_range(s, earlier, w);
+        for (uint32_t i = 0; i < kolo__step_reads(later); i++) {
             struct range read = read_range(s, later, i);
             overlap(&written, &read, &found, shift);
         }
-        if (writes(later)) {
-            struct range overwritten = canonical(s, &later->to, later->count);
+        for (uint32_t i = 0; i < kolo__step_writes(later); i++) {
+            struct range overwritten = written_range(s, later, i);
             overlap(&written, &overwritten, &found, shift);
         }
     }
-    if (writes(later)) {
-        struct range written = canonical(s, &later->to, later->count);
-        for (uint32_t i = 0; i < read_count(earlier); i++) {
+    for (uint32_t w = 0; w < kolo__step_writes(later); w++) {
+        struct range written = written_range(s, later, w);
+        for (uint32_t i = 0; i < kolo__step_reads(earlier); i++) {
             struct range read = read_range(s, earlier, i);
             overlap(&read, &written, &found, shift);
         }
@@ -200,31 +184,23 @@ static bool conflict(const struct kolo__schedule *s, const struct kolo__step *ea
 
 static bool names_remote(const struct kolo__schedule *s, const struct kolo__step *step)
 {
-    uint32_t rank = s->problem.rank;
-    if (writes(step) && step->to.rank != rank)
-        return true;
-    for (uint32_t i = 0; i < read_count(step); i++) {
-        const struct kolo__place *place =
-            step->kind == KOLO__REDUCE ? &s->sources[step->first_source + i] : &step->from;
-        if (place->rank != rank)
+    for (uint32_t i = 0; i < kolo__step_writes(step); i++)
+        if (kolo__step_written(s, step, i)->rank != s->problem.rank)
             return true;
-    }
+    for (uint32_t i = 0; i < kolo__step_reads(step); i++)
+        if (kolo__step_read(s, step, i)->rank != s->problem.rank)
+            return true;
     return false;
-}
-
-static bool is_message(const struct kolo__step *step)
-{
-    return step->kind == KOLO__SEND || step->kind == KOLO__RECV || step->kind == KOLO__RECV_REDUCE;
 }
 
 static uint32_t previous_in_channel(const struct kolo__schedule *s, uint32_t index)
 {
     const struct kolo__step *step = &s->steps[index];
-    if (!is_message(step))
+    if (!kolo__step_is_message(step))
         return KOLO__NO_STEP;
     for (uint32_t back = 1; back < KOLO__EXECUTE_WINDOW && back <= index; back++) {
         const struct kolo__step *other = &s->steps[index - back];
-        if (is_message(other) && other->peer == step->peer &&
+        if (kolo__step_is_message(other) && other->peer == step->peer &&
             (other->kind == KOLO__SEND) == (step->kind == KOLO__SEND))
             return index - back;
     }

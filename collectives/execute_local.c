@@ -31,7 +31,8 @@ void kolo__step_advance_local(struct kolo__program *program, uint32_t index, boo
         /* A copy onto itself is nothing but its place in the order. */
         bool nothing =
             step->kind == KOLO__COPY && run->from == run->to && !prescales(program, step);
-        size_t piece = KOLO__PIECE_BYTES / program->element_bytes;
+        size_t bytes = step->target_count > 0 ? KOLO__PUSHED_PIECE_BYTES : KOLO__PIECE_BYTES;
+        size_t piece = bytes / program->element_bytes;
         if (!nothing) {
             if (end - run->done > piece)
                 end = run->done + piece;
@@ -55,11 +56,9 @@ static void process(struct kolo__program *program, uint32_t index, size_t begin,
         memcpy(run->to + skip, run->from + skip, (end - begin) * program->element_bytes);
         return;
     }
-    uint32_t source_count = step->kind == KOLO__COPY ? 1 : step->source_count;
+    uint32_t source_count = kolo__step_reads(step);
     for (uint32_t i = 0; i < source_count; i++) {
-        const struct kolo__place *place = step->kind == KOLO__COPY
-                                              ? &step->from
-                                              : &program->schedule.sources[step->first_source + i];
+        const struct kolo__place *place = kolo__step_read(&program->schedule, step, i);
         program->operands[i] = kolo__program_address(program, place) + skip;
         /* Only what comes from INPUT has not been scaled yet. */
         program->scales[i] = place->buffer == KOLO__INPUT ? program->arguments.scale : 1;
@@ -67,4 +66,9 @@ static void process(struct kolo__program *program, uint32_t index, size_t begin,
     if (scaled)
         reduction.scales = program->scales;
     kolo__reduce(&reduction, run->to + skip, program->operands, source_count, end - begin);
+    for (uint32_t i = 1; i < kolo__step_writes(step); i++) {
+        const struct kolo__place *target = kolo__step_written(&program->schedule, step, i);
+        memcpy(kolo__program_address(program, target) + skip, run->to + skip,
+               (end - begin) * program->element_bytes);
+    }
 }

@@ -17,6 +17,9 @@
 /* Copies and reductions stop after this many bytes of the destination, so that messages keep
  * flowing and what one step wrote is still in cache when the next reads it. */
 enum { KOLO__PIECE_BYTES = 128 * 1024 };
+/* With further targets the piece is read again for each of them: it should be in the first cache.
+ */
+enum { KOLO__PUSHED_PIECE_BYTES = 16 * 1024 };
 
 /* Steps may share staging; fewer slots than this are never the reason to wait. */
 enum { KOLO__STAGING_SLOTS = 16 };

@@ -9,6 +9,8 @@
 #include <string.h>
 
 static void append(struct kolo__schedule *s, const struct kolo__step *step);
+static bool append_places(struct kolo__schedule *s, const struct kolo__place *places,
+                          uint32_t count);
 static void note_place(struct kolo__schedule *s, const struct kolo__place *place, size_t count);
 
 void kolo__schedule_init(struct kolo__schedule *schedule, const struct kolo__problem *problem,
@@ -74,27 +76,27 @@ void kolo__schedule_reduce(struct kolo__schedule *s, const struct kolo__place *s
                            uint32_t source_count, struct kolo__place to, size_t count,
                            uint32_t flags)
 {
-    if (source_count > s->source_capacity - s->source_count) {
-        uint32_t capacity = 2 * s->source_capacity + source_count;
-        struct kolo__place *grown = realloc(s->sources, capacity * sizeof(*grown));
-        if (grown == NULL) {
-            s->out_of_memory = true;
-            return;
-        }
-        s->sources = grown;
-        s->source_capacity = capacity;
-    }
     for (uint32_t i = 0; i < source_count; i++)
         note_place(s, &sources[i], count);
     note_place(s, &to, count);
-    memcpy(s->sources + s->source_count, sources, source_count * sizeof(*sources));
-    append(s, &(struct kolo__step){.kind = KOLO__REDUCE,
-                                   .flags = flags,
-                                   .count = count,
-                                   .first_source = s->source_count,
-                                   .source_count = source_count,
-                                   .to = to});
-    s->source_count += source_count;
+    uint32_t first_source = s->source_count;
+    if (append_places(s, sources, source_count))
+        append(s, &(struct kolo__step){.kind = KOLO__REDUCE,
+                                       .flags = flags,
+                                       .count = count,
+                                       .first_source = first_source,
+                                       .source_count = source_count,
+                                       .to = to});
+}
+
+void kolo__schedule_push(struct kolo__schedule *s, struct kolo__place target)
+{
+    if (!append_places(s, &target, 1))
+        return;
+    struct kolo__step *step = &s->steps[s->step_count - 1];
+    KOLO__ASSERT(step->kind == KOLO__REDUCE && target.rank != s->problem.rank);
+    note_place(s, &target, step->count);
+    step->target_count++;
 }
 
 void kolo__schedule_send(struct kolo__schedule *s, uint32_t peer, struct kolo__place from,
@@ -200,6 +202,25 @@ static void append(struct kolo__schedule *s, const struct kolo__step *step)
         s->step_capacity = capacity;
     }
     s->steps[s->step_count++] = *step;
+}
+
+static bool append_places(struct kolo__schedule *s, const struct kolo__place *places,
+                          uint32_t count)
+{
+    if (count > s->source_capacity - s->source_count) {
+        uint32_t capacity = 2 * s->source_capacity + count;
+        struct kolo__place *grown = realloc(s->sources, capacity * sizeof(*grown));
+        if (grown == NULL)
+            s->out_of_memory = true;
+        else
+            s->source_capacity = capacity;
+        s->sources = grown != NULL ? grown : s->sources;
+    }
+    if (s->out_of_memory)
+        return false;
+    memcpy(s->sources + s->source_count, places, count * sizeof(*places));
+    s->source_count += count;
+    return true;
 }
 
 /* SCRATCH and SLOT are as large as the steps need them to be. */

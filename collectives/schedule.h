@@ -66,7 +66,8 @@ struct kolo__place {
 
 enum kolo__step_kind {
     KOLO__COPY,        /* to = from */
-    KOLO__REDUCE,      /* to = sources[0] op sources[1] op ... in this order, one rounding */
+    KOLO__REDUCE,      /* to = sources[0] op sources[1] op ... in this order, one rounding; then
+                          all further targets = to */
     KOLO__SEND,        /* from -> peer */
     KOLO__RECV,        /* to = message from peer */
     KOLO__RECV_REDUCE, /* to = from op message, or message op from (incoming_first) */
@@ -92,10 +93,36 @@ struct kolo__step {
     uint32_t peer;         /* SEND, RECV, RECV_REDUCE */
     uint32_t first_source; /* REDUCE: index into kolo__schedule.sources */
     uint32_t source_count; /* REDUCE: at least 1 */
+    uint32_t target_count; /* REDUCE: places in other ranks' memory that get the result, too; they
+                              follow the sources */
     size_t count;          /* elements; 0 is allowed */
     struct kolo__place from;
     struct kolo__place to;
 };
+
+static inline bool kolo__step_is_message(const struct kolo__step *step)
+{
+    return step->kind == KOLO__SEND || step->kind == KOLO__RECV || step->kind == KOLO__RECV_REDUCE;
+}
+
+static inline bool kolo__step_is_fence(const struct kolo__step *step)
+{
+    return step->kind == KOLO__ARRIVE || step->kind == KOLO__AWAIT;
+}
+
+/* How many places the step reads and writes; which they are: kolo__step_read, kolo__step_written.
+ */
+static inline uint32_t kolo__step_reads(const struct kolo__step *step)
+{
+    bool from =
+        step->kind == KOLO__COPY || step->kind == KOLO__SEND || step->kind == KOLO__RECV_REDUCE;
+    return from ? 1 : step->source_count;
+}
+
+static inline uint32_t kolo__step_writes(const struct kolo__step *step)
+{
+    return kolo__step_is_fence(step) || step->kind == KOLO__SEND ? 0 : 1 + step->target_count;
+}
 
 /* Which collective, as on the wire and in messages to the user. */
 enum kolo__collective {
@@ -131,7 +158,7 @@ struct kolo__schedule {
     const char *algorithm;        /* static name */
     struct kolo__step *steps;
     uint32_t step_count, step_capacity;
-    struct kolo__place *sources;
+    struct kolo__place *sources; /* and further targets */
     uint32_t source_count, source_capacity;
     size_t input_count, output_count; /* elements of the caller's buffers on this rank */
     /* in place: INPUT element i is OUTPUT element i + input_in_output, modulo 2^64
@@ -142,6 +169,18 @@ struct kolo__schedule {
     bool mapped;        /* uses EXPOSED_*, SLOT, ARRIVE or AWAIT: needs kolo__mapping */
     bool out_of_memory; /* an append failed; checked once at the end */
 };
+
+static inline const struct kolo__place *kolo__step_read(const struct kolo__schedule *s,
+                                                        const struct kolo__step *step, uint32_t i)
+{
+    return step->kind == KOLO__REDUCE ? &s->sources[step->first_source + i] : &step->from;
+}
+
+static inline const struct kolo__place *
+kolo__step_written(const struct kolo__schedule *s, const struct kolo__step *step, uint32_t i)
+{
+    return i == 0 ? &step->to : &s->sources[step->first_source + step->source_count + i - 1];
+}
 
 /* Building. Appends never fail visibly: they set out_of_memory. */
 void kolo__schedule_init(struct kolo__schedule *schedule, const struct kolo__problem *problem,
@@ -155,6 +194,8 @@ void kolo__schedule_copy(struct kolo__schedule *s, struct kolo__place from, stru
 void kolo__schedule_reduce(struct kolo__schedule *s, const struct kolo__place *sources,
                            uint32_t source_count, struct kolo__place to, size_t count,
                            uint32_t flags);
+/* Adds a place of another rank to the REDUCE appended last. */
+void kolo__schedule_push(struct kolo__schedule *s, struct kolo__place target);
 void kolo__schedule_send(struct kolo__schedule *s, uint32_t peer, struct kolo__place from,
                          size_t count);
 void kolo__schedule_recv(struct kolo__schedule *s, uint32_t peer, struct kolo__place to,

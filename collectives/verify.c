@@ -15,6 +15,7 @@
 /* Where EXPOSED_* of the ranks lie. */
 enum layout { ALL_WINDOWS, ALL_CALLERS, MIXED, LAYOUTS };
 
+static bool exposes(const struct kolo__verification *v);
 static kolo_status prove(struct kolo__verification *v, enum layout layout);
 static kolo_status allocate(struct kolo__verification *v);
 static void release(struct kolo__verification *v);
@@ -36,7 +37,7 @@ kolo_status kolo__verify(const struct kolo__schedule *schedules, uint32_t size,
     kolo_status status = kolo__verify_shape(&v);
     if (status == KOLO_OK)
         status = allocate(&v);
-    enum layout last = schedules[0].mapped ? LAYOUTS : ALL_WINDOWS + 1;
+    enum layout last = exposes(&v) ? LAYOUTS : ALL_WINDOWS + 1;
     for (enum layout layout = ALL_WINDOWS; status == KOLO_OK && layout < last; layout++)
         status = prove(&v, layout);
     if (status == KOLO_OK && cost != NULL)
@@ -52,6 +53,27 @@ kolo_status kolo__verify_refuse(struct kolo__verification *v, const char *format
     vsnprintf(v->text, v->text_bytes, format, arguments);
     va_end(arguments);
     return KOLO_ERR_INVALID;
+}
+
+static bool is_exposed(const struct kolo__place *place)
+{
+    return place->buffer == KOLO__EXPOSED_IN || place->buffer == KOLO__EXPOSED_OUT;
+}
+
+/* Whether it matters where EXPOSED_* lie. */
+static bool exposes(const struct kolo__verification *v)
+{
+    for (uint32_t rank = 0; rank < v->size; rank++) {
+        const struct kolo__schedule *s = &v->schedules[rank];
+        for (uint32_t i = 0; i < s->step_count; i++) {
+            const struct kolo__step *step = &s->steps[i];
+            if (kolo__step_reads(step) > 0 && is_exposed(kolo__step_read(s, step, 0)))
+                return true;
+            if (kolo__step_writes(step) > 0 && is_exposed(&step->to))
+                return true;
+        }
+    }
+    return false;
 }
 
 static size_t larger(size_t a, size_t b)
@@ -174,6 +196,19 @@ static bool is_window_copy(const struct kolo__step *step)
             (step->from.buffer == KOLO__EXPOSED_OUT && step->to.buffer == KOLO__OUTPUT));
 }
 
+static void add_local(struct kolo__cost *cost, const struct kolo__schedule *s,
+                      const struct kolo__step *step)
+{
+    cost->mapped_loads_all += kolo__step_reads(step) * step->count;
+    cost->mapped_stores_all += kolo__step_writes(step) * step->count;
+    for (uint32_t i = 0; i < kolo__step_reads(step); i++)
+        if (kolo__step_read(s, step, i)->rank != s->problem.rank)
+            cost->remote_loads_all += step->count;
+    for (uint32_t i = 0; i < kolo__step_writes(step); i++)
+        if (kolo__step_written(s, step, i)->rank != s->problem.rank)
+            cost->remote_stores_all += step->count;
+}
+
 static void add_up(const struct kolo__verification *v, struct kolo__cost *cost)
 {
     *cost = (struct kolo__cost){.rounds = v->depth};
@@ -191,9 +226,7 @@ static void add_up(const struct kolo__verification *v, struct kolo__cost *cost)
             } else if (is_window_copy(step)) {
                 cost->window_copies_all += step->count;
             } else if (step->kind == KOLO__COPY || step->kind == KOLO__REDUCE) {
-                size_t sources = step->kind == KOLO__COPY ? 1 : step->source_count;
-                cost->mapped_loads_all += sources * step->count;
-                cost->mapped_stores_all += step->count;
+                add_local(cost, s, step);
             }
         }
         cost->elements_sent_all += sent;

@@ -43,6 +43,8 @@ struct kolo__cost {
      * own INPUT and EXPOSED_IN, EXPOSED_OUT and OUTPUT, which cost nothing in mapped buffers. */
     size_t mapped_loads_all;
     size_t mapped_stores_all;
+    size_t remote_loads_all;  /* of those loads, out of other ranks' memory */
+    size_t remote_stores_all; /* and of the stores, into other ranks' memory */
     size_t window_copies_all; /* those copies */
 };
 

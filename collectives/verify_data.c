@@ -80,6 +80,7 @@ static kolo_status combine(struct kolo__verification *v, uint32_t rank, uint32_t
     left->expression = mix(left->expression, right->expression);
     left->number = (uint16_t)(left->number + right->number);
     left->scaled = (uint16_t)(left->scaled + right->scaled);
+    left->scaled_sum += right->scaled_sum;
     if (left->depth < right->depth)
         left->depth = right->depth;
     return KOLO_OK;
@@ -103,10 +104,21 @@ static kolo_status store(struct kolo__verification *v, uint32_t rank, uint32_t i
     return status;
 }
 
-static const struct kolo__place *source_of(const struct kolo__schedule *s,
-                                           const struct kolo__step *step, uint32_t i)
+/* A source and a result may be the same place, or disjoint. */
+static kolo_status check_overlap(struct kolo__verification *v, uint32_t rank, uint32_t index)
 {
-    return step->kind == KOLO__COPY ? &step->from : &s->sources[step->first_source + i];
+    const struct kolo__schedule *s = &v->schedules[rank];
+    const struct kolo__step *step = &s->steps[index];
+    uint32_t operation = v->ranks[rank].operation;
+    for (uint32_t i = 0; i < kolo__step_reads(step); i++)
+        for (uint32_t w = 0; w < kolo__step_writes(step); w++) {
+            size_t from = kolo__verify_cell(v, kolo__step_read(s, step, i), operation);
+            size_t to = kolo__verify_cell(v, kolo__step_written(s, step, w), operation);
+            if (from != to && from < to + step->count && to < from + step->count)
+                return kolo__verify_refuse(v, "rank %u, step %u: source and result overlap in part",
+                                           rank, index);
+        }
+    return KOLO_OK;
 }
 
 /* COPY and REDUCE. */
@@ -115,34 +127,30 @@ kolo_status kolo__verify_local(struct kolo__verification *v, uint32_t rank, uint
     const struct kolo__schedule *s = &v->schedules[rank];
     const struct kolo__step *step = &s->steps[index];
     uint32_t operation = v->ranks[rank].operation;
-    uint32_t source_count = step->kind == KOLO__COPY ? 1 : step->source_count;
-    size_t to = kolo__verify_cell(v, &step->to, operation);
-    kolo_status status = KOLO_OK;
     if (step->kind == KOLO__COPY && step->flags == 0 &&
-        kolo__verify_cell(v, &step->from, operation) == to)
+        kolo__verify_cell(v, &step->from, operation) == kolo__verify_cell(v, &step->to, operation))
         return KOLO_OK; /* onto itself: not even an access */
-    for (size_t k = 0; k < step->count; k++) {
+    kolo_status status = check_overlap(v, rank, index);
+    for (size_t k = 0; status == KOLO_OK && k < step->count; k++) {
         struct kolo__cell result = {0}, value;
-        for (uint32_t i = 0; status == KOLO_OK && i < source_count; i++) {
-            const struct kolo__place *place = source_of(s, step, i);
-            size_t from = kolo__verify_cell(v, place, operation);
-            if (from != to && from < to + step->count && to < from + step->count)
-                return kolo__verify_refuse(v, "rank %u, step %u: source and result overlap in part",
-                                           rank, index);
-            status = load(v, rank, index, from + k, &value);
-            if ((step->flags & KOLO__PRESCALE) != 0 && place->buffer == KOLO__INPUT)
-                value.scaled++;
+        for (uint32_t i = 0; status == KOLO_OK && i < kolo__step_reads(step); i++) {
+            const struct kolo__place *place = kolo__step_read(s, step, i);
+            status = load(v, rank, index, kolo__verify_cell(v, place, operation) + k, &value);
+            if ((step->flags & KOLO__PRESCALE) != 0 && place->buffer == KOLO__INPUT) {
+                value.scaled = (uint16_t)(value.scaled + value.number);
+                value.scaled_sum += value.sum;
+            }
             if (i == 0)
                 result = value;
             else if (status == KOLO_OK)
                 status = combine(v, rank, index, &result, &value);
         }
-        if (status == KOLO_OK)
-            status = store(v, rank, index, to + k, &result, step->flags);
-        if (status != KOLO_OK)
-            return status;
+        for (uint32_t i = 0; status == KOLO_OK && i < kolo__step_writes(step); i++) {
+            size_t target = kolo__verify_cell(v, kolo__step_written(s, step, i), operation);
+            status = store(v, rank, index, target + k, &result, step->flags);
+        }
     }
-    return KOLO_OK;
+    return status;
 }
 
 /* A SEND and the RECV or RECV_REDUCE that it meets. */
@@ -217,7 +225,10 @@ static struct kolo__cell expected(const struct kolo__verification *v, uint32_t r
         cell.number = 1;
         cell.finished = false;
     }
-    cell.scaled = problem->prescale && cell.finished ? cell.number : 0;
+    if (problem->prescale && cell.finished) {
+        cell.scaled = cell.number;
+        cell.scaled_sum = cell.sum;
+    }
     cell.element = (uint32_t)(v->ranks[rank].operation * v->stride + element);
     return cell;
 }
@@ -241,7 +252,7 @@ static kolo_status check_output(struct kolo__verification *v, uint32_t rank)
             wrong = "has not every contribution once";
         else if (cell->finished != right.finished)
             wrong = "did not pass FINISH";
-        else if (cell->scaled != right.scaled)
+        else if (cell->scaled != right.scaled || cell->scaled_sum != right.scaled_sum)
             wrong = "did not pass PRESCALE once for each contribution";
         else if (v->expressions != NULL && v->expressions[i] == 0)
             v->expressions[i] = cell->expression;

@@ -53,59 +53,63 @@ static void wake(struct kolo__verification *v, uint32_t rank)
     v->queue_length++;
 }
 
-static bool is_fence(const struct kolo__step *step)
+struct span {
+    size_t first, count; /* cells */
+};
+
+static struct span span_of(const struct kolo__verification *v, uint32_t rank,
+                           const struct kolo__place *place, size_t count)
 {
-    return step->kind == KOLO__ARRIVE || step->kind == KOLO__AWAIT;
+    return (struct span){kolo__verify_cell(v, place, v->ranks[rank].operation), count};
 }
 
-static bool is_message(const struct kolo__step *step)
+static bool overlap(struct span a, struct span b)
 {
-    return step->kind == KOLO__SEND || step->kind == KOLO__RECV || step->kind == KOLO__RECV_REDUCE;
+    return a.first < b.first + b.count && b.first < a.first + a.count;
 }
 
-static bool writes(const struct kolo__step *step)
-{
-    return !is_fence(step) && step->kind != KOLO__SEND;
-}
-
-/* Whether the step reads any of `count` cells from `first` on. */
 static bool reads_any(const struct kolo__verification *v, uint32_t rank,
-                      const struct kolo__step *step, const struct kolo__verify_slot *slot,
-                      size_t first, size_t count)
+                      const struct kolo__step *step, struct span span)
 {
-    if (step->kind == KOLO__COPY || step->kind == KOLO__SEND || step->kind == KOLO__RECV_REDUCE)
-        return slot->read < first + count && first < slot->read + step->count;
-    for (uint32_t i = 0; step->kind == KOLO__REDUCE && i < step->source_count; i++) {
-        const struct kolo__place *place = &v->schedules[rank].sources[step->first_source + i];
-        size_t source = kolo__verify_cell(v, place, v->ranks[rank].operation);
-        if (source < first + count && first < source + step->count)
+    const struct kolo__schedule *s = &v->schedules[rank];
+    for (uint32_t i = 0; i < kolo__step_reads(step); i++)
+        if (overlap(span_of(v, rank, kolo__step_read(s, step, i), step->count), span))
             return true;
-    }
+    return false;
+}
+
+static bool writes_any(const struct kolo__verification *v, uint32_t rank,
+                       const struct kolo__step *step, struct span span)
+{
+    const struct kolo__schedule *s = &v->schedules[rank];
+    for (uint32_t i = 0; i < kolo__step_writes(step); i++)
+        if (overlap(span_of(v, rank, kolo__step_written(s, step, i), step->count), span))
+            return true;
     return false;
 }
 
 static bool must_wait(const struct kolo__verification *v, uint32_t rank, uint32_t index,
                       uint32_t earlier_index)
 {
-    const struct kolo__verify_rank *r = &v->ranks[rank];
-    const struct kolo__step *step = &r->schedule->steps[index];
-    const struct kolo__step *earlier = &r->schedule->steps[earlier_index];
-    const struct kolo__verify_slot *slot = &r->slots[index % v->window];
-    const struct kolo__verify_slot *earlier_slot = &r->slots[earlier_index % v->window];
-    if (is_fence(step) || is_fence(earlier))
+    const struct kolo__schedule *s = &v->schedules[rank];
+    const struct kolo__step *step = &s->steps[index], *earlier = &s->steps[earlier_index];
+    if (kolo__step_is_fence(step) || kolo__step_is_fence(earlier))
         return true;
-    if (is_message(step) && is_message(earlier) && step->peer == earlier->peer &&
-        (step->kind == KOLO__SEND) == (earlier->kind == KOLO__SEND))
+    if (kolo__step_is_message(step) && kolo__step_is_message(earlier) &&
+        step->peer == earlier->peer && (step->kind == KOLO__SEND) == (earlier->kind == KOLO__SEND))
         return true;
     if (step->count == 0 || earlier->count == 0)
         return false;
-    if (writes(earlier) && reads_any(v, rank, step, slot, earlier_slot->written, earlier->count))
-        return true;
-    if (!writes(step))
-        return false;
-    return reads_any(v, rank, earlier, earlier_slot, slot->written, step->count) ||
-           (writes(earlier) && earlier_slot->written < slot->written + step->count &&
-            slot->written < earlier_slot->written + earlier->count);
+    for (uint32_t i = 0; i < kolo__step_writes(earlier); i++) {
+        struct span written = span_of(v, rank, kolo__step_written(s, earlier, i), earlier->count);
+        if (reads_any(v, rank, step, written) || writes_any(v, rank, step, written))
+            return true;
+    }
+    for (uint32_t i = 0; i < kolo__step_writes(step); i++)
+        if (reads_any(v, rank, earlier,
+                      span_of(v, rank, kolo__step_written(s, step, i), step->count)))
+            return true;
+    return false;
 }
 
 /* Lets steps into the window. */
@@ -114,15 +118,8 @@ static void open_steps(struct kolo__verification *v, uint32_t rank)
     struct kolo__verify_rank *r = &v->ranks[rank];
     const struct kolo__schedule *s = r->schedule;
     for (; r->opened < s->step_count && r->opened < r->oldest + v->window; r->opened++) {
-        const struct kolo__step *step = &s->steps[r->opened];
         struct kolo__verify_slot *slot = &r->slots[r->opened % v->window];
         *slot = (struct kolo__verify_slot){0};
-        if (!is_fence(step)) {
-            if (step->kind != KOLO__RECV && step->kind != KOLO__REDUCE)
-                slot->read = kolo__verify_cell(v, &step->from, r->operation);
-            if (writes(step))
-                slot->written = kolo__verify_cell(v, &step->to, r->operation);
-        }
         for (uint32_t earlier = r->oldest; earlier < r->opened; earlier++) {
             uint64_t bit = UINT64_C(1) << earlier % v->window;
             if ((r->unfinished & bit) != 0 && must_wait(v, rank, r->opened, earlier))
@@ -195,7 +192,7 @@ static kolo_status try_step(struct kolo__verification *v, uint32_t rank, uint32_
     uint32_t index = index_in(v, r, place);
     const struct kolo__step *step = &r->schedule->steps[index];
     kolo_status status = KOLO_OK;
-    if (is_message(step)) {
+    if (kolo__step_is_message(step)) {
         status = meet(v, rank, place, moved);
         if (!*moved)
             return status;
@@ -261,7 +258,7 @@ static kolo_status stuck(struct kolo__verification *v)
             continue;
         const struct kolo__step *step = &r->schedule->steps[r->oldest];
         char peer[32] = "";
-        if (is_message(step))
+        if (kolo__step_is_message(step))
             snprintf(peer, sizeof(peer), " rank %u", step->peer);
         return kolo__verify_refuse(
             v, "rank %u, step %u of %u: waits for ever for %s%s (operation %u)", rank, r->oldest,

@@ -7,7 +7,8 @@ static kolo_status check_step(struct kolo__verification *v, uint32_t rank, uint3
 static const char *wrong_flags(const struct kolo__schedule *s, const struct kolo__step *step);
 static const char *wrong_place(const struct kolo__verification *v, uint32_t rank,
                                const struct kolo__place *place, size_t count, bool may_be_remote);
-static const char *wrong_target(const struct kolo__schedule *s, const struct kolo__step *step);
+static const char *wrong_target(const struct kolo__schedule *s, const struct kolo__step *step,
+                                const struct kolo__place *place);
 
 kolo_status kolo__verify_shape(struct kolo__verification *v)
 {
@@ -51,26 +52,25 @@ static kolo_status check_step(struct kolo__verification *v, uint32_t rank, uint3
 {
     const struct kolo__schedule *s = &v->schedules[rank];
     const struct kolo__step *step = &s->steps[index];
-    bool message =
-        step->kind == KOLO__SEND || step->kind == KOLO__RECV || step->kind == KOLO__RECV_REDUCE;
+    bool message = kolo__step_is_message(step);
     const char *wrong = NULL;
     if (message && (step->peer >= v->size || step->peer == rank))
         wrong = "its peer is no other rank";
     if (wrong == NULL)
         wrong = wrong_flags(s, step);
-    bool reads =
-        step->kind == KOLO__COPY || step->kind == KOLO__SEND || step->kind == KOLO__RECV_REDUCE;
-    if (wrong == NULL && reads)
-        wrong = wrong_place(v, rank, &step->from, step->count, step->kind == KOLO__COPY);
     if (step->kind == KOLO__REDUCE && step->source_count == 0)
         wrong = "it has no sources";
-    for (uint32_t i = 0; wrong == NULL && step->kind == KOLO__REDUCE && i < step->source_count; i++)
-        wrong = wrong_place(v, rank, &s->sources[step->first_source + i], step->count, true);
-    if (wrong == NULL && step->kind != KOLO__SEND && step->kind != KOLO__ARRIVE &&
-        step->kind != KOLO__AWAIT) {
-        wrong = wrong_place(v, rank, &step->to, step->count, !message);
+    if (step->target_count > 0 && step->kind != KOLO__REDUCE)
+        wrong = "further targets of a step that is no reduction";
+    for (uint32_t i = 0; wrong == NULL && i < kolo__step_reads(step); i++)
+        wrong = wrong_place(v, rank, kolo__step_read(s, step, i), step->count, !message);
+    for (uint32_t i = 0; wrong == NULL && i < kolo__step_writes(step); i++) {
+        const struct kolo__place *place = kolo__step_written(s, step, i);
+        wrong = wrong_place(v, rank, place, step->count, !message);
         if (wrong == NULL)
-            wrong = wrong_target(s, step);
+            wrong = wrong_target(s, step, place);
+        if (wrong == NULL && i > 0 && place->rank == rank)
+            wrong = "a further target in the rank's own memory";
     }
     if (wrong != NULL)
         return kolo__verify_refuse(v, "rank %u, step %u: %s", rank, index, wrong);
@@ -79,10 +79,8 @@ static kolo_status check_step(struct kolo__verification *v, uint32_t rank, uint3
 
 static bool from_input(const struct kolo__schedule *s, const struct kolo__step *step)
 {
-    if (step->kind == KOLO__COPY)
-        return step->from.buffer == KOLO__INPUT;
-    for (uint32_t i = 0; step->kind == KOLO__REDUCE && i < step->source_count; i++)
-        if (s->sources[step->first_source + i].buffer == KOLO__INPUT)
+    for (uint32_t i = 0; !kolo__step_is_message(step) && i < kolo__step_reads(step); i++)
+        if (kolo__step_read(s, step, i)->buffer == KOLO__INPUT)
             return true;
     return false;
 }
@@ -132,13 +130,14 @@ static const char *wrong_place(const struct kolo__verification *v, uint32_t rank
     return NULL;
 }
 
-static const char *wrong_target(const struct kolo__schedule *s, const struct kolo__step *step)
+static const char *wrong_target(const struct kolo__schedule *s, const struct kolo__step *step,
+                                const struct kolo__place *place)
 {
-    if (step->to.buffer == KOLO__INPUT)
+    if (place->buffer == KOLO__INPUT)
         return "it writes INPUT";
     bool fills = step->kind == KOLO__COPY && step->from.buffer == KOLO__INPUT &&
-                 step->to.rank == s->problem.rank && step->from.offset == step->to.offset;
-    if (step->to.buffer == KOLO__EXPOSED_IN && !fills)
+                 place->rank == s->problem.rank && step->from.offset == place->offset;
+    if (place->buffer == KOLO__EXPOSED_IN && !fills)
         return "it writes EXPOSED_IN, which may be INPUT";
     return NULL;
 }

@@ -12,8 +12,8 @@
  *
  *   | rank 0: caller's buffers | SCRATCH | window in | window out | SLOT 0 | SLOT 1 | rank 1: ...
  *
- * and a buffer is a base in it, so buffers that share memory share cells. That is 32 bytes an
- * element (52 for mapped schedules): prove with small counts.
+ * and a buffer is a base in it, so buffers that share memory share cells. That is 40 bytes an
+ * element (60 for mapped schedules): prove with small counts.
  */
 #ifndef KOLO_COLLECTIVES_VERIFY_STATE_H
 #define KOLO_COLLECTIVES_VERIFY_STATE_H
@@ -24,10 +24,11 @@ enum { KOLO__VERIFY_WINDOW_MAX = 64 };
 
 struct kolo__cell {
     uint64_t sum;        /* of the weights of the contributions in it */
+    uint64_t scaled_sum; /* of the weights of the contributions that passed PRESCALE */
     uint64_t expression; /* hash of the operands and their order: equal means the same bits */
     uint32_t element;    /* INPUT element they come from, different in each repetition */
     uint16_t number;     /* of contributions; 0: nothing was ever written here */
-    uint16_t scaled;     /* how many PRESCALEs went into it */
+    uint16_t scaled;     /* how many of those PRESCALEs went into it */
     uint16_t depth;      /* longest chain of messages that led here */
     bool finished;
 };
@@ -41,8 +42,7 @@ struct kolo__cell_access {
 
 /* A step in a rank's window. */
 struct kolo__verify_slot {
-    uint64_t waits;       /* bit i: for the step in slot i */
-    size_t read, written; /* first cells of `from` and `to` */
+    uint64_t waits; /* bit i: for the step in slot i */
 };
 
 struct kolo__verify_rank {

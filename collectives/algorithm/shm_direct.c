@@ -18,8 +18,8 @@
  * The second fence lets the owner of a buffer have it back: it comes after the last access of any
  * peer, so the next round, and the caller, may write.
  *
- * Cost of an allreduce, rounds x 2 waits; beyond the two copies all ranks together load pn + (p-1)n
- * (the pushed slice comes from one's own cache) and store pn.
+ * Cost of an allreduce: rounds x 2 waits; beyond the two copies, all ranks together load pn and
+ * store pn.
  */
 #include "collectives/algorithm/algorithm.h"
 
@@ -118,9 +118,7 @@ static void allreduce(struct kolo__schedule *s, struct kolo__place *sources)
             struct kolo__place mine = kolo__here(s, KOLO__EXPOSED_OUT, first);
             combine(s, sources, first, end, mine);
             for (uint32_t k = 1; k < size; k++)
-                kolo__schedule_copy(s, mine,
-                                    kolo__place_of((rank + k) % size, KOLO__EXPOSED_OUT, first),
-                                    end - first, 0);
+                kolo__schedule_push(s, kolo__place_of((rank + k) % size, KOLO__EXPOSED_OUT, first));
         }
         fence(s);
         empty_output(s, low, low + count);

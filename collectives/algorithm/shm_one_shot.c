@@ -8,8 +8,9 @@
  * Nobody waits for the readers at the end: the next operation uses the other of two areas, and the
  * one after begins to write only when all have arrived in the next, so have finished reading this.
  *
- * Cost of an allreduce: 1 wait; each rank stores n and loads pn. All ranks combine in the order of
- * ranks, so they get the same bits.
+ * Cost of an allreduce: 1 wait; of shared memory each rank stores n (its SLOT) and loads (p-1)n
+ * (the others' SLOTs), besides reading INPUT twice and writing OUTPUT. All ranks combine in the
+ * order of ranks, so they get the same bits.
  */
 #include "collectives/algorithm/algorithm.h"
 
@@ -68,7 +69,10 @@ const struct kolo__algorithm kolo__shm_one_shot = {
 
 static void publish(struct kolo__schedule *s)
 {
-    if (s->input_count > 0)
+    /* What only the rank itself reads it takes from INPUT. */
+    bool unread = s->problem.collective == KOLO__REDUCE_TO_ROOT &&
+                  s->problem.rank == s->problem.root && !s->problem.prescale;
+    if (s->input_count > 0 && !unread)
         kolo__schedule_copy_input(s, 0, kolo__here(s, KOLO__SLOT, 0), s->input_count);
     kolo__schedule_arrive(s);
     kolo__schedule_await(s);
@@ -84,6 +88,9 @@ static void combine(struct kolo__schedule *s, size_t offset)
     }
     for (uint32_t peer = 0; peer < size; peer++)
         sources[peer] = kolo__place_of(peer, KOLO__SLOT, offset);
+    /* One's own contribution is nearer, unless only SLOT has it scaled. */
+    if (!s->problem.prescale)
+        sources[s->problem.rank] = kolo__here(s, KOLO__INPUT, offset);
     kolo__schedule_reduce(s, sources, size, kolo__here(s, KOLO__OUTPUT, 0), s->output_count,
                           KOLO__FINISH);
     free(sources);

@@ -80,11 +80,6 @@ void kolo__sim_step(struct kolo__sim *sim)
     sim->now_ns += 1 + kolo__random_below(&sim->random, sim->options.delay_ns / 4 + 1);
 }
 
-uint64_t kolo__sim_now(const struct kolo__sim *sim)
-{
-    return sim->now_ns;
-}
-
 bool kolo__sim_lost(const struct kolo__sim *sim, uint32_t rank)
 {
     return rank == sim->options.lost_rank && sim->now_ns >= sim->options.lost_ns;

@@ -48,7 +48,6 @@ void *kolo__sim_alloc(struct kolo__sim *sim, uint32_t rank, size_t bytes);
 
 /* Lets virtual time pass, by a random step. */
 void kolo__sim_step(struct kolo__sim *sim);
-uint64_t kolo__sim_now(const struct kolo__sim *sim);
 /* True from lost_ns on for lost_rank: it makes no more steps. */
 bool kolo__sim_lost(const struct kolo__sim *sim, uint32_t rank);
 /* A number that depends on all that happened so far: equal for equal runs. */

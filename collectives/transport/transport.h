@@ -13,7 +13,7 @@
  *   3. Every accepted post completes exactly once: with KOLO_OK, or with the transport's first
  *      fault, also after that fault, and at the latest in close. Completion is
  *      post->complete == true, seen by whoever looks; nobody is called back.
- *   4. Only progress and close complete posts. post_* may start the work, and may complete it too.
+ *   4. post_*, progress and close complete posts: nothing changes between the caller's calls.
  *   5. The transport borrows post and data until completion, and touches neither afterwards.
  *   6. progress never blocks and never sleeps; it moves what can be moved now.
  *   7. The first fault sticks (status, text in `fault`): every later post completes with it.
