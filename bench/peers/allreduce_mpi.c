@@ -261,7 +261,7 @@ int main(int argc, char **argv)
         MPI_Allreduce(&ok, &all_ok, 1, MPI_INT, MPI_MIN, w);
 
         /* Repeated in-place sums must not overflow, so the timed data is a
-         * fixed point of addition: -0.0, not 0.0, because a Zen 4 VM wrote
+         * fixed point of addition: -0.0, not 0.0, because some machines write
          * streams of zeros three times faster than other values. */
         fill_negative_zero(recv, bytes, elem);
         fill_negative_zero(src, bytes, elem);

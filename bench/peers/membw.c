@@ -109,7 +109,7 @@ static void *get(size_t n, enum pages pg)
         p = (void *)(((uintptr_t)q + al - 1) / al * al);
         madvise(p, n, pg == HUGE ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     }
-    /* Not zeros: on a Zen 4 VM, streaming zeros measured three times faster.
+    /* Not zeros: on some machines streaming zeros measured three times faster.
      * -0.0f is the other value that repeated sums leave as it is. */
     for (size_t i = 0; i < n / 4; i++)
         ((float *)p)[i] = -0.0f;

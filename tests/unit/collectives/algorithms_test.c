@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every algorithm is proved for small sizes, and costs what its formula says. The full sweep to 64
- * ranks, and samples up to 4,096, are in algorithms_slow_test.c. */
+/* Every algorithm is proved for small sizes, and costs what its formula says. The sweep to 64
+ * ranks is in algorithms_slow_test.c, samples up to 4,096 in algorithms_samples_slow_test.c. */
 #include "prove.h"
 
 #include <setjmp.h>
@@ -245,12 +245,15 @@ static void shared_memory_costs(void **state)
         struct kolo__cost cost = cost_of("shm_one_shot", KOLO__ALLREDUCE, p, n, 1);
         assert_int_equal(cost.waits_max, 1);
         assert_int_equal(cost.messages_all, 0);
-        assert_int_equal(cost.mapped_loads_all, p * n + p * p * n); /* into SLOT, out of all */
+        /* n into the own SLOT, (p-1)n out of the others'; INPUT read twice, OUTPUT written once. */
+        assert_int_equal(cost.remote_loads_all, p * (p - 1) * n);
+        assert_int_equal(cost.remote_stores_all, 0);
+        assert_int_equal(cost.mapped_loads_all, p * (p - 1) * n + p * 2 * n);
         assert_int_equal(cost.mapped_stores_all, p * n + p * n);
 
         cost = cost_of("shm_direct", KOLO__ALLREDUCE, p, n, window);
         assert_int_equal(cost.waits_max, 2 * rounds);
-        assert_int_equal(cost.mapped_loads_all, p * n + (p - 1) * n);
+        assert_int_equal(cost.mapped_loads_all, p * n); /* with the stores: 2pn, direct push */
         assert_int_equal(cost.mapped_stores_all, p * n);
         assert_int_equal(cost.window_copies_all, 2 * p * n);
 

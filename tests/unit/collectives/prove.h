@@ -29,9 +29,15 @@ void prove(const struct prove_problem *problem, struct kolo__cost *cost);
 kolo_status prove_verify(const struct kolo__schedule *schedules, uint32_t size,
                          struct kolo__cost *cost, char *text, size_t text_bytes);
 
-/* Proves every algorithm and collective for this size: counts around every boundary, in and out of
- * place, several roots, with and without prescaling, windows of several lengths. thorough: all of
- * them in all combinations; else each at least once. Returns how many were proved. */
+/* Proves an algorithm's collective at this size: counts around every boundary; all ranks out of
+ * place, all in place, some; with and without prescaling where it reduces; several roots, windows
+ * of several lengths, all even ways to spread ranks over hosts. thorough: in all combinations; else
+ * each at least once. Returns how many problems were proved; 0: it does not do that. */
+unsigned prove_pair(const struct kolo__algorithm *algorithm, enum kolo__collective collective,
+                    uint32_t size, bool thorough);
+
+/* The same for every pair. Fails the test if one that `does` says is done was not proved, or the
+ * other way round. */
 unsigned prove_size(uint32_t size, bool thorough);
 
 #endif

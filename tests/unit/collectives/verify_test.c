@@ -26,6 +26,8 @@ enum spoil {
     MOVE_TO,        /* the result too */
     REPLACE_FROM,   /* INPUT for OUTPUT, OUTPUT for INPUT, another rank's mapped memory */
     REPLACE_SOURCE, /* REDUCE: the last source again instead of the first */
+    DROP_TARGET,    /* REDUCE: one target fewer */
+    MOVE_TARGET,    /* REDUCE: the last target one element further, or one before */
     SPOILS
 };
 
@@ -40,17 +42,9 @@ static const char *const spoil_names[SPOILS] = {
     [MOVE_TO] = "result moved",
     [REPLACE_FROM] = "operand replaced",
     [REPLACE_SOURCE] = "source replaced",
+    [DROP_TARGET] = "a target dropped",
+    [MOVE_TARGET] = "a target moved",
 };
-
-static bool is_message(const struct kolo__step *step)
-{
-    return step->kind == KOLO__SEND || step->kind == KOLO__RECV || step->kind == KOLO__RECV_REDUCE;
-}
-
-static bool is_fence(const struct kolo__step *step)
-{
-    return step->kind == KOLO__ARRIVE || step->kind == KOLO__AWAIT;
-}
 
 static bool reads_from(const struct kolo__step *step)
 {
@@ -111,10 +105,10 @@ static bool spoil(struct kolo__schedule *s, uint32_t index, enum spoil how)
         step->peer = (step->peer + 1) % s->problem.size;
         if (step->peer == s->problem.rank)
             step->peer = (step->peer + 1) % s->problem.size;
-        return is_message(step) && s->problem.size > 2;
+        return kolo__step_is_message(step) && s->problem.size > 2;
     case FINISH:
         step->flags ^= KOLO__FINISH;
-        return step->count > 0 && !is_fence(step) && step->kind != KOLO__SEND &&
+        return step->count > 0 && !kolo__step_is_fence(step) && step->kind != KOLO__SEND &&
                step->kind != KOLO__RECV;
     case PRESCALE:
         step->flags ^= KOLO__PRESCALE;
@@ -126,7 +120,7 @@ static bool spoil(struct kolo__schedule *s, uint32_t index, enum spoil how)
             return step->count > 0 && move(s, &sources[0], step->count);
         return step->count > 0 && reads_from(step) && move(s, &step->from, step->count);
     case MOVE_TO:
-        return step->count > 0 && !is_fence(step) && step->kind != KOLO__SEND &&
+        return step->count > 0 && !kolo__step_is_fence(step) && step->kind != KOLO__SEND &&
                move(s, &step->to, step->count);
     case REPLACE_FROM:
         return step->count > 0 && reads_from(step) && replace_from(s, step);
@@ -135,6 +129,11 @@ static bool spoil(struct kolo__schedule *s, uint32_t index, enum spoil how)
             return false;
         sources[0] = sources[step->source_count - 1];
         return true;
+    case DROP_TARGET:
+        return step->count > 0 && step->target_count > 0 && step->target_count-- > 0;
+    case MOVE_TARGET:
+        return step->count > 0 && step->target_count > 0 &&
+               move(s, &sources[step->source_count + step->target_count - 1], step->count);
     default:
         return false;
     }
@@ -199,11 +198,15 @@ static bool was_copied_there(const struct kolo__schedule *s, uint32_t index,
     return false;
 }
 
-/* What the last rank shows to the others in an alltoall ends with what it keeps for itself. */
+/* What the last rank shows to the others in an alltoall ends with what it keeps for itself, and so
+ * it does in a reduce_scatter where its own contribution comes from INPUT. */
 static bool ends_with_own(const struct kolo__schedule *s, const struct kolo__step *step)
 {
-    return s->problem.collective == KOLO__ALLTOALL && s->problem.rank == s->problem.size - 1 &&
-           step->from.buffer == KOLO__INPUT && step->to.buffer >= KOLO__EXPOSED_IN;
+    bool keeps = s->problem.collective == KOLO__ALLTOALL ||
+                 (s->problem.collective == KOLO__REDUCE_SCATTER && !s->problem.prescale &&
+                  strcmp(s->algorithm, "shm_one_shot") == 0);
+    return keeps && s->problem.rank == s->problem.size - 1 && step->from.buffer == KOLO__INPUT &&
+           step->to.buffer >= KOLO__EXPOSED_IN;
 }
 
 static bool harmless(const struct kolo__schedule *s, uint32_t index, enum spoil how,
@@ -214,7 +217,7 @@ static bool harmless(const struct kolo__schedule *s, uint32_t index, enum spoil 
     case DOUBLE:
         return repeatable(s, step);
     case REMOVE:
-        return (!is_message(step) && !is_fence(step) && step->count == 0) ||
+        return (!kolo__step_is_message(step) && !kolo__step_is_fence(step) && step->count == 0) ||
                waits_for_nothing(s, index);
     case SHORTEN:
         return ends_with_own(s, step);
@@ -383,6 +386,37 @@ static void operand_order_must_agree(void **state)
     }
 }
 
+/* Rank 0 scales its contribution twice, rank 1 never: two wrongs that add up to the right number.
+ */
+static void prescaling_must_not_cancel(void **state)
+{
+    (void)state;
+    struct kolo__schedule schedules[2];
+    for (uint32_t rank = 0; rank < 2; rank++) {
+        struct kolo__problem problem = {.collective = KOLO__ALLREDUCE,
+                                        .rank = rank,
+                                        .size = 2,
+                                        .count = 4,
+                                        .in_place = true,
+                                        .prescale = true};
+        struct kolo__schedule *s = &schedules[rank];
+        struct kolo__place input = kolo__place_of(rank, KOLO__INPUT, 0);
+        struct kolo__place output = kolo__place_of(rank, KOLO__OUTPUT, 0);
+        struct kolo__place incoming = kolo__place_of(rank, KOLO__SCRATCH, 0);
+        kolo__schedule_init(s, &problem, "test");
+        for (uint32_t times = 0; times < (rank == 0 ? 2 : 0); times++)
+            kolo__schedule_copy(s, input, output, 4, KOLO__PRESCALE);
+        kolo__schedule_send(s, 1 - rank, output, 4);
+        kolo__schedule_recv(s, 1 - rank, incoming, 4);
+        const struct kolo__place sources[] = {rank == 0 ? output : incoming,
+                                              rank == 0 ? incoming : output};
+        kolo__schedule_reduce(s, sources, 2, output, 4, KOLO__FINISH);
+    }
+    assert_int_equal(verify_text(schedules, 2, 64, "PRESCALE once for each"), KOLO_ERR_INVALID);
+    for (uint32_t rank = 0; rank < 2; rank++)
+        kolo__schedule_free(&schedules[rank]);
+}
+
 /* Both ranks send all of OUTPUT, then receive onto it: each receive waits for its rank's send, each
  * send for the other's receive. Buffering would hide it. */
 static void a_deadlock_without_buffering_is_found(void **state)
@@ -460,6 +494,7 @@ int main(void)
         cmocka_unit_test(every_spoilt_step_is_refused),
         cmocka_unit_test(every_missing_fence_is_refused),
         cmocka_unit_test(operand_order_must_agree),
+        cmocka_unit_test(prescaling_must_not_cancel),
         cmocka_unit_test(a_deadlock_without_buffering_is_found),
         cmocka_unit_test(the_window_limits_what_overlaps),
         cmocka_unit_test(what_no_rank_may_do_is_refused),
