@@ -29,6 +29,8 @@ enum key {
     EXPORT,
 };
 
+static const uint64_t MANY = 1ULL << 40;
+
 static const struct argp_option TABLE[] = {
     {NULL, 0, NULL, 0, "Model:", 1},
     {"layers", LAYERS, "N", 0, "transformer layers (4)", 0},
@@ -93,64 +95,75 @@ static void check(const struct argp_state *state, struct options *options)
         options->seconds = 120;
 }
 
-static error_t parse(int key, char *text, struct argp_state *state)
+/* False when the key is none of a number. */
+static bool parse_number(int key, const char *text, const struct argp_state *state)
 {
-    const uint64_t many = 1ULL << 40;
     struct options *options = state->input;
     switch (key) {
     case LAYERS:
         options->model.layers = (int)whole(state, text, 1, 1024);
-        return 0;
+        return true;
     case WIDTH:
         options->model.width = (int)whole(state, text, 2, 16384);
-        return 0;
+        return true;
     case HEADS:
         options->model.heads = (int)whole(state, text, 1, 1024);
-        return 0;
+        return true;
     case CONTEXT:
         options->model.context = (int)whole(state, text, 2, 16384);
-        return 0;
+        return true;
     case BATCH:
         options->batch = whole(state, text, 1, 1 << 20);
-        return 0;
+        return true;
     case STEPS:
-        options->steps = whole(state, text, 1, many);
-        return 0;
+        options->steps = whole(state, text, 1, MANY);
+        return true;
     case SECONDS:
         options->seconds = real(state, text, 0.001, 1e9);
-        return 0;
+        return true;
     case RATE:
         options->learning_rate = real(state, text, 1e-12, 100);
-        return 0;
+        return true;
     case SEED:
         options->seed = whole(state, text, 0, UINT64_MAX);
-        return 0;
+        return true;
     case HELD_OUT:
-        options->held_out_bytes = whole(state, text, 0, many);
-        return 0;
+        options->held_out_bytes = whole(state, text, 0, MANY);
+        return true;
     case THREADS:
         options->threads = (int)whole(state, text, 1, 1024);
-        return 0;
+        return true;
     case LOG_EVERY:
-        options->log_every = whole(state, text, 1, many);
+        options->log_every = whole(state, text, 1, MANY);
+        return true;
+    case CHECKPOINT_EVERY:
+        options->checkpoint_every = whole(state, text, 1, MANY);
+        return true;
+    case SAMPLE:
+        options->sample_bytes = whole(state, text, 0, MANY);
+        return true;
+    case TEMPERATURE:
+        options->temperature = real(state, text, 0, 100);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    struct options *options = state->input;
+    if (parse_number(key, text, state))
         return 0;
+    switch (key) {
     case CSV:
         options->csv = text;
         return 0;
     case CHECKPOINT:
         options->checkpoint = text;
         return 0;
-    case CHECKPOINT_EVERY:
-        options->checkpoint_every = whole(state, text, 1, many);
-        return 0;
     case RESUME:
         options->resume = true;
-        return 0;
-    case SAMPLE:
-        options->sample_bytes = whole(state, text, 0, many);
-        return 0;
-    case TEMPERATURE:
-        options->temperature = real(state, text, 0, 100);
         return 0;
     case EXPORT:
         options->export_held_out = text;
