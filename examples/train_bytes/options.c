@@ -45,7 +45,10 @@ static const struct argp_option TABLE[] = {
     {"seed", SEED, "N", 0, "of parameters, order of the data and sample (1)", 0},
     {"threads", THREADS, "N", 0, "BLAS threads of a rank (its share of the cores)", 0},
     {NULL, 0, NULL, 0, "What comes out:", 3},
-    {"log-every", LOG_EVERY, "N", 0, "steps between lines, where there is no terminal (20)", 0},
+    {"log-every", LOG_EVERY, "N", 0,
+     "steps between lines of progress (a line a second; on a terminal of its own, which a single "
+     "rank has, one line that is written over)",
+     0},
     {"csv", CSV, "FILE", 0, "write step, loss, tokens/s and share of communication", 0},
     {"held-out-bytes", HELD_OUT, "N", 0, "held-out bytes to evaluate at the end (262144)", 0},
     {"sample", SAMPLE, "N", 0, "print so many bytes of generated text at the end", 0},
@@ -198,7 +201,6 @@ void options_parse(int argc, char **argv, struct options *options)
         .learning_rate = 0.002,
         .seed = 1,
         .held_out_bytes = 256 << 10,
-        .log_every = 20,
         .temperature = 0.7,
     };
     argp_parse(&argp, argc, argv, 0, NULL, options);
