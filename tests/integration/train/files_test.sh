@@ -57,7 +57,7 @@ refused 1 'cannot write the checkpoint absent/state: No such file or directory' 
 refused 1 'cannot write the checkpoint readonly/state: Permission denied' --checkpoint readonly/state text
 refused 1 'cannot write the checkpoint folder: Is a directory' --checkpoint folder --resume text
 refused 1 'cannot write the checkpoint fifo: it is no regular file' --checkpoint fifo --resume text
-refused 1 'cannot write absent/loss.csv: No such file or directory' --csv absent/loss.csv text
+refused 1 'cannot write absent/loss.csv: No such file or directory' --checkpoint folder/state --csv absent/loss.csv text
 refused 1 'cannot write readonly/loss.csv: Permission denied' --csv readonly/loss.csv text
 grep -q 'step' out && fail "training began: $(cat out)"
 
