@@ -53,16 +53,49 @@ static int sync_directory(const char *path)
     return result;
 }
 
+static int cannot_write(const char *path, const char *why)
+{
+    fprintf(stderr, "train_bytes: cannot write the checkpoint %s: %s\n", path, why);
+    return -1;
+}
+
+enum { NAME_BYTES = 4096 };
+
+/* What is written under another name first replaces the last checkpoint whole or not at all. */
+static int temporary_name(const char *path, char name[NAME_BYTES])
+{
+    return snprintf(name, NAME_BYTES, "%s.tmp", path) < NAME_BYTES
+               ? 0
+               : cannot_write(path, strerror(ENAMETOOLONG));
+}
+
+int checkpoint_probe(const char *path)
+{
+    struct stat status;
+    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+        return cannot_write(path,
+                            S_ISDIR(status.st_mode) ? strerror(EISDIR) : "it is no regular file");
+    char temporary[NAME_BYTES];
+    if (temporary_name(path, temporary) != 0)
+        return -1;
+    /* Without O_NONBLOCK a FIFO of that name would wait for a reader. */
+    int file = open(temporary, O_WRONLY | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0666);
+    if (file < 0)
+        return cannot_write(path, strerror(errno));
+    close(file);
+    if (unlink(temporary) != 0 || sync_directory(path) != 0)
+        return cannot_write(path, strerror(errno));
+    return 0;
+}
+
 int checkpoint_save(const char *path, const struct run_identity *identity,
                     const struct training_state *state)
 {
     struct header header = {MAGIC, VERSION, *identity, state->step, state->seconds, state->count};
     uint64_t sum = sum_of(&header, state->parameters);
-    char temporary[4096];
-    if (snprintf(temporary, sizeof(temporary), "%s.tmp", path) >= (int)sizeof(temporary)) {
-        fprintf(stderr, "train_bytes: the checkpoint's name is too long\n");
+    char temporary[NAME_BYTES];
+    if (temporary_name(path, temporary) != 0)
         return -1;
-    }
     FILE *file = fopen(temporary, "wb");
     bool good =
         file && fwrite(&header, sizeof(header), 1, file) == 1 &&
@@ -72,8 +105,7 @@ int checkpoint_save(const char *path, const struct run_identity *identity,
         good = false;
     if (good && rename(temporary, path) == 0 && sync_directory(path) == 0)
         return 0;
-    fprintf(stderr, "train_bytes: cannot write the checkpoint %s: %s\n", path, strerror(errno));
-    return -1;
+    return cannot_write(path, strerror(errno));
 }
 
 static enum checkpoint_result refuse(const char *path, const char *why)

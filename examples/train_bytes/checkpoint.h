@@ -26,6 +26,10 @@ struct run_identity {
 
 enum checkpoint_result { CHECKPOINT_OK, CHECKPOINT_ABSENT, CHECKPOINT_REFUSED };
 
+/* Whether a checkpoint could be written there, before hours are spent on one. Changes nothing. 0,
+ * or -1 after a message on stderr. */
+int checkpoint_probe(const char *path);
+
 /* 0, or -1 after a message on stderr. */
 int checkpoint_save(const char *path, const struct run_identity *identity,
                     const struct training_state *state);

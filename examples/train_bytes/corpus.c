@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { HELD_OUT_ONE_IN = 20 };
@@ -54,26 +55,103 @@ static int by_name(const FTSENT **a, const FTSENT **b)
     return strcmp((*a)->fts_name, (*b)->fts_name);
 }
 
-/* Symbolic links below the given paths are not followed: the same text would count twice. */
-static int find_files(char *const *paths, struct span_list *files)
+/* What a walk found below one of the given paths. */
+struct findings {
+    size_t files, empty, unreadable;
+};
+
+static int refuse_path(const char *path, const char *why)
+{
+    fprintf(stderr, "train_bytes: %s: %s\n", path, why);
+    return -1;
+}
+
+/* A given path that cannot be followed: fts does not say why a symbolic link leads nowhere. */
+static int refuse_entry(const FTSENT *entry)
+{
+    struct stat status;
+    errno = entry->fts_errno;
+    if (entry->fts_info == FTS_SLNONE && stat(entry->fts_accpath, &status) == 0)
+        errno = ENOENT; /* it was made in the meantime */
+    return refuse_path(entry->fts_path, strerror(errno));
+}
+
+static int add_file(const FTSENT *entry, struct span_list *files, struct findings *found)
+{
+    if (entry->fts_statp->st_size == 0) {
+        found->empty++;
+        return 0;
+    }
+    if (faccessat(AT_FDCWD, entry->fts_accpath, R_OK, AT_EACCESS) != 0) {
+        found->unreadable++;
+        return entry->fts_level == 0 ? refuse_path(entry->fts_path, strerror(errno)) : 0;
+    }
+    found->files++;
+    if (append(files, entry->fts_path, 0, (uint64_t)entry->fts_statp->st_size) == 0)
+        return 0;
+    return refuse_path(entry->fts_path, "not enough memory for the list of files");
+}
+
+/* The end of a directory that was given by name. */
+static int check_findings(const FTSENT *entry, const struct findings *found)
+{
+    if (found->files > 0)
+        return 0;
+    fprintf(stderr, "train_bytes: no readable files in %s (%zu empty, %zu unreadable)\n",
+            entry->fts_path, found->empty, found->unreadable);
+    return -1;
+}
+
+/* Below a given path, what is no regular file or cannot be read is passed over: FIFOs and devices,
+ * which may block, and symbolic links, because the same text would count twice. */
+static int visit(const FTSENT *entry, struct span_list *files, struct findings *found)
+{
+    bool given = entry->fts_level == 0;
+    switch (entry->fts_info) {
+    case FTS_F:
+        return add_file(entry, files, found);
+    case FTS_D:
+        if (given)
+            *found = (struct findings){0};
+        return 0;
+    case FTS_DP:
+        return given ? check_findings(entry, found) : 0;
+    case FTS_NS:
+    case FTS_DNR:
+    case FTS_ERR:
+    case FTS_SLNONE:
+        found->unreadable += entry->fts_info != FTS_SLNONE;
+        return given ? refuse_entry(entry) : 0;
+    case FTS_DEFAULT:
+        return given ? refuse_path(entry->fts_path, "not a regular file or a directory") : 0;
+    default:
+        return 0;
+    }
+}
+
+static int find_files(char *const *paths, struct span_list *files, size_t *unreadable)
 {
     FTS *walk = fts_open(paths, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR, by_name);
-    int result = walk ? 0 : -1;
-    for (FTSENT *entry; result == 0 && (entry = fts_read(walk));) {
-        if (entry->fts_info == FTS_F && entry->fts_statp->st_size > 0 &&
-            access(entry->fts_accpath, R_OK) == 0) {
-            result = append(files, entry->fts_path, 0, (uint64_t)entry->fts_statp->st_size);
-        } else if (entry->fts_level == 0 &&
-                   (entry->fts_info == FTS_NS || entry->fts_info == FTS_DNR)) {
-            fprintf(stderr, "train_bytes: %s: %s\n", entry->fts_path, strerror(entry->fts_errno));
-            fts_close(walk);
-            return -1;
-        }
+    if (!walk)
+        return refuse_path(paths[0], strerror(errno));
+    struct findings found = {0};
+    int result = 0;
+    FTSENT *entry;
+    errno = 0;
+    while (result == 0 && (entry = fts_read(walk))) {
+        result = visit(entry, files, &found);
+        if (entry->fts_level == 0 && entry->fts_info == FTS_DP)
+            *unreadable += found.unreadable;
+        errno = 0;
     }
-    if (result != 0)
+    if (result == 0 && errno != 0) {
         fprintf(stderr, "train_bytes: cannot list the files: %s\n", strerror(errno));
-    if (walk)
-        fts_close(walk);
+        result = -1;
+    } else if (result == 0 && files->count == 0) {
+        fprintf(stderr, "train_bytes: the given files are empty\n");
+        result = -1;
+    }
+    fts_close(walk);
     return result;
 }
 
@@ -132,7 +210,7 @@ int corpus_open(char *const *paths, uint64_t held_out_bytes, struct corpus *corp
 {
     *corpus = (struct corpus){0};
     struct span_list files = {0};
-    int result = find_files(paths, &files);
+    int result = find_files(paths, &files, &corpus->unreadable);
     if (result == 0 && split(&files, corpus) != 0) {
         fprintf(stderr, "train_bytes: not enough memory for a list of %zu files\n", files.count);
         result = -1;
@@ -164,6 +242,19 @@ void corpus_close(struct corpus *corpus)
 uint64_t corpus_stream_bytes(const struct corpus *corpus)
 {
     return corpus->training.bytes + corpus->training.count;
+}
+
+int corpus_check_length(const struct corpus *corpus, uint64_t context)
+{
+    if (corpus_stream_bytes(corpus) > context)
+        return 0;
+    fprintf(stderr,
+            "train_bytes: %llu bytes to train on (and %llu held out), but --context %llu needs "
+            "%llu: give more files or a smaller --context\n",
+            (unsigned long long)corpus->training.bytes, (unsigned long long)corpus->held_out.bytes,
+            (unsigned long long)context,
+            (unsigned long long)(context + 1 - corpus->training.count)); /* separators count */
+    return -1;
 }
 
 int corpus_read(const struct span *span, uint64_t first, size_t bytes, uint8_t *window)

@@ -32,19 +32,24 @@ struct span_list {
 
 struct corpus {
     struct span_list training, held_out;
+    size_t unreadable; /* files and directories below the given paths, left out */
     uint64_t
         fingerprint; /* of paths, sizes and split: equal on all ranks, or they see other files */
 };
 
 /* At most held_out_bytes of the held-out files are kept for evaluation, in the order of their hash,
  * of each the first part, so that many files have a say. When there are too few files to hold one
- * out, the last tenth of each is held out instead. paths ends with NULL. 0, or -1 after a message.
- */
+ * out, the last tenth of each is held out instead. paths ends with NULL; what it names must be
+ * readable files and directories that hold some. 0, or -1 after a message. */
 int corpus_open(char *const *paths, uint64_t held_out_bytes, struct corpus *corpus);
 void corpus_close(struct corpus *corpus);
 
 /* Bytes of the training stream, separators included. */
 uint64_t corpus_stream_bytes(const struct corpus *corpus);
+
+/* Whether a sequence of `context` bytes, and the byte after it, fit into the training stream. 0, or
+ * -1 after a message on stderr. */
+int corpus_check_length(const struct corpus *corpus, uint64_t context);
 
 /* The bytes of training sequence `sequence` of step `step`. The training stream must be longer than
  * that. 0, or -1 after a message on stderr. */

@@ -29,6 +29,8 @@ enum key {
     EXPORT,
 };
 
+static const uint64_t MANY = 1ULL << 40;
+
 static const struct argp_option TABLE[] = {
     {NULL, 0, NULL, 0, "Model:", 1},
     {"layers", LAYERS, "N", 0, "transformer layers (4)", 0},
@@ -43,7 +45,10 @@ static const struct argp_option TABLE[] = {
     {"seed", SEED, "N", 0, "of parameters, order of the data and sample (1)", 0},
     {"threads", THREADS, "N", 0, "BLAS threads of a rank (its share of the cores)", 0},
     {NULL, 0, NULL, 0, "What comes out:", 3},
-    {"log-every", LOG_EVERY, "N", 0, "steps between lines, where there is no terminal (20)", 0},
+    {"log-every", LOG_EVERY, "N", 0,
+     "steps between lines of progress (a line a second; on a terminal of its own, which a single "
+     "rank has, one line that is written over)",
+     0},
     {"csv", CSV, "FILE", 0, "write step, loss, tokens/s and share of communication", 0},
     {"held-out-bytes", HELD_OUT, "N", 0, "held-out bytes to evaluate at the end (262144)", 0},
     {"sample", SAMPLE, "N", 0, "print so many bytes of generated text at the end", 0},
@@ -93,64 +98,75 @@ static void check(const struct argp_state *state, struct options *options)
         options->seconds = 120;
 }
 
-static error_t parse(int key, char *text, struct argp_state *state)
+/* False when the key is none of a number. */
+static bool parse_number(int key, const char *text, const struct argp_state *state)
 {
-    const uint64_t many = 1ULL << 40;
     struct options *options = state->input;
     switch (key) {
     case LAYERS:
         options->model.layers = (int)whole(state, text, 1, 1024);
-        return 0;
+        return true;
     case WIDTH:
         options->model.width = (int)whole(state, text, 2, 16384);
-        return 0;
+        return true;
     case HEADS:
         options->model.heads = (int)whole(state, text, 1, 1024);
-        return 0;
+        return true;
     case CONTEXT:
         options->model.context = (int)whole(state, text, 2, 16384);
-        return 0;
+        return true;
     case BATCH:
         options->batch = whole(state, text, 1, 1 << 20);
-        return 0;
+        return true;
     case STEPS:
-        options->steps = whole(state, text, 1, many);
-        return 0;
+        options->steps = whole(state, text, 1, MANY);
+        return true;
     case SECONDS:
         options->seconds = real(state, text, 0.001, 1e9);
-        return 0;
+        return true;
     case RATE:
         options->learning_rate = real(state, text, 1e-12, 100);
-        return 0;
+        return true;
     case SEED:
         options->seed = whole(state, text, 0, UINT64_MAX);
-        return 0;
+        return true;
     case HELD_OUT:
-        options->held_out_bytes = whole(state, text, 0, many);
-        return 0;
+        options->held_out_bytes = whole(state, text, 0, MANY);
+        return true;
     case THREADS:
         options->threads = (int)whole(state, text, 1, 1024);
-        return 0;
+        return true;
     case LOG_EVERY:
-        options->log_every = whole(state, text, 1, many);
+        options->log_every = whole(state, text, 1, MANY);
+        return true;
+    case CHECKPOINT_EVERY:
+        options->checkpoint_every = whole(state, text, 1, MANY);
+        return true;
+    case SAMPLE:
+        options->sample_bytes = whole(state, text, 0, MANY);
+        return true;
+    case TEMPERATURE:
+        options->temperature = real(state, text, 0, 100);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    struct options *options = state->input;
+    if (parse_number(key, text, state))
         return 0;
+    switch (key) {
     case CSV:
         options->csv = text;
         return 0;
     case CHECKPOINT:
         options->checkpoint = text;
         return 0;
-    case CHECKPOINT_EVERY:
-        options->checkpoint_every = whole(state, text, 1, many);
-        return 0;
     case RESUME:
         options->resume = true;
-        return 0;
-    case SAMPLE:
-        options->sample_bytes = whole(state, text, 0, many);
-        return 0;
-    case TEMPERATURE:
-        options->temperature = real(state, text, 0, 100);
         return 0;
     case EXPORT:
         options->export_held_out = text;
@@ -185,7 +201,6 @@ void options_parse(int argc, char **argv, struct options *options)
         .learning_rate = 0.002,
         .seed = 1,
         .held_out_bytes = 256 << 10,
-        .log_every = 20,
         .temperature = 0.7,
     };
     argp_parse(&argp, argc, argv, 0, NULL, options);

@@ -17,8 +17,8 @@ struct options {
     double learning_rate;
     uint64_t seed;
     uint64_t held_out_bytes;
-    int threads; /* 0: chosen by train_bytes */
-    uint64_t log_every;
+    int threads;            /* 0: chosen by train_bytes */
+    uint64_t log_every;     /* 0: by time */
     const char *csv;        /* NULL: none */
     const char *checkpoint; /* NULL: none */
     uint64_t checkpoint_every;

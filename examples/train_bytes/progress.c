@@ -43,6 +43,13 @@ int progress_open(const char *csv, uint64_t first_step, uint64_t every, struct p
     return 0;
 }
 
+static bool is_due(const struct progress *progress, uint64_t step)
+{
+    if (!progress->terminal && progress->every > 0)
+        return step % progress->every == 0;
+    return progress->seconds >= (progress->terminal ? 0.25 : 1);
+}
+
 static void show(struct progress *progress, const struct step_report *report)
 {
     printf("%sstep %llu  loss %.4f  %.0f tokens/s  communication %.1f %%%s",
@@ -60,7 +67,7 @@ void progress_step(struct progress *progress, const struct step_report *report)
     progress->tokens += report->tokens;
     progress->seconds += report->seconds;
     progress->communication_seconds += report->communication * report->seconds;
-    if (progress->terminal ? progress->seconds >= 0.25 : report->step % progress->every == 0)
+    if (is_due(progress, report->step))
         show(progress, report);
     if (progress->csv)
         fprintf(progress->csv, "%llu,%.6f,%.0f,%.4f\n", (unsigned long long)report->step,

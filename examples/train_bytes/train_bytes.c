@@ -50,6 +50,7 @@ struct trainer {
     uint8_t *window;            /* [context + 1] */
     double progress;            /* 0 to 1, decided by rank 0, the same on all ranks */
     double communication_share; /* of this rank's last step */
+    struct progress shown;      /* rank 0's */
 };
 
 static int start(struct trainer *trainer);
@@ -179,24 +180,40 @@ static double progress_after(const struct options *options, uint64_t step, doubl
     return fmin(1, fmax(by_steps, by_time));
 }
 
-/* Rank 0 makes the parameters or reads a checkpoint; the others get the same bits. */
+/* Rank 0 alone: makes the parameters or reads a checkpoint, and finds out whether what training is
+ * to write can be written. */
+static int prepare(struct trainer *trainer)
+{
+    const struct options *options = trainer->options;
+    struct training_state *state = &trainer->state;
+    if (options->checkpoint && checkpoint_probe(options->checkpoint) != 0)
+        return EXIT_FAILED;
+    enum checkpoint_result found = CHECKPOINT_ABSENT;
+    if (options->resume)
+        found = checkpoint_load(options->checkpoint, &trainer->identity, state);
+    if (found == CHECKPOINT_REFUSED)
+        return EXIT_FAILED;
+    if (options->resume && found == CHECKPOINT_ABSENT)
+        printf("no checkpoint %s yet: training starts\n", options->checkpoint);
+    if (found == CHECKPOINT_ABSENT)
+        model_initialize(&options->model, random_at(options->seed, 0, SEED_PARAMETERS),
+                         state->parameters);
+    if (progress_open(options->csv, state->step, options->log_every, &trainer->shown) != 0)
+        return EXIT_FAILED;
+    return 0;
+}
+
+/* All ranks begin with the bits of rank 0, or none begins. */
 static int share_state(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
     struct training_state *state = &trainer->state;
-    enum checkpoint_result found = CHECKPOINT_ABSENT;
-    if (trainer->rank == 0) {
-        if (options->resume)
-            found = checkpoint_load(options->checkpoint, &trainer->identity, state);
-        if (options->resume && found == CHECKPOINT_ABSENT)
-            printf("no checkpoint %s yet: training starts\n", options->checkpoint);
-        if (found == CHECKPOINT_ABSENT)
-            model_initialize(&options->model, random_at(options->seed, 0, SEED_PARAMETERS),
-                             state->parameters);
-    }
-    double facts[] = {found, (double)state->step, state->seconds,
+    int code = trainer->rank == 0 ? prepare(trainer) : 0;
+    double facts[] = {code, (double)state->step, state->seconds,
                       progress_after(options, state->step, state->seconds)};
     kolo_status status = kolo_broadcast(trainer->world, facts, 4, KOLO_FP64, 0, NULL);
+    if (status == KOLO_OK && facts[0] != 0)
+        return (int)facts[0];
     if (status == KOLO_OK) /* parameters, mean and variance are one block */
         status =
             kolo_broadcast(trainer->world, state->parameters, 3 * state->count, KOLO_FP32, 0, NULL);
@@ -205,17 +222,14 @@ static int share_state(struct trainer *trainer)
     state->step = (uint64_t)facts[1];
     state->seconds = facts[2];
     trainer->progress = facts[3];
-    return facts[0] == CHECKPOINT_REFUSED ? EXIT_FAILED : 0;
+    return 0;
 }
 
 static int start(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
-    if (corpus_stream_bytes(&trainer->corpus) <= (uint64_t)options->model.context) {
-        fprintf(stderr, "train_bytes: the files are shorter than one sequence: give more of them "
-                        "or a smaller --context\n");
+    if (corpus_check_length(&trainer->corpus, (uint64_t)options->model.context) != 0)
         return EX_USAGE;
-    }
     int code = join(trainer);
     if (code != 0)
         return code;
@@ -227,6 +241,9 @@ static int start(struct trainer *trainer)
         printf("text: %zu files, %.1f MB to train on; %zu files, %.2f MB held out\n",
                training->count, (double)training->bytes / 1e6, held_out->count,
                (double)held_out->bytes / 1e6);
+        if (trainer->corpus.unreadable > 0)
+            printf("text: %zu files or directories cannot be read and are left out\n",
+                   trainer->corpus.unreadable);
         printf("model: %zu parameters; batch %llu x %d bytes over %d rank%s of %d thread%s\n",
                trainer->state.count, (unsigned long long)options->batch, options->model.context,
                trainer->size, trainer->size == 1 ? "" : "s", threads, threads == 1 ? "" : "s");
@@ -247,18 +264,15 @@ static int train(struct trainer *trainer)
     const struct options *options = trainer->options;
     struct training_state *state = &trainer->state;
     bool leader = trainer->rank == 0;
-    struct progress progress;
     struct step_report report = {.step = state->step};
     uint64_t saved = state->step;
-    if (leader && progress_open(options->csv, state->step, options->log_every, &progress) != 0)
-        return EXIT_FAILED;
 
     int code = 0;
     while (code == 0 && trainer->progress < 1) {
         code = train_step(trainer, &report);
         if (code != 0 || !leader)
             continue;
-        progress_step(&progress, &report);
+        progress_step(&trainer->shown, &report);
         bool due = options->checkpoint &&
                    (state->step % options->checkpoint_every == 0 || trainer->progress >= 1);
         if (due && state->step != saved) {
@@ -267,7 +281,7 @@ static int train(struct trainer *trainer)
             saved = state->step;
         }
     }
-    if (leader && progress_close(&progress, &report) != 0 && code == 0)
+    if (leader && progress_close(&trainer->shown, &report) != 0 && code == 0)
         code = EXIT_FAILED;
     return code;
 }

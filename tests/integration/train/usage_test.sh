@@ -24,7 +24,6 @@ refused 'not a number' --lr nan text
 refused 'multiple of' --width 34 --heads 4 text
 refused 'need --checkpoint' --resume text
 refused 'No such file' absent
-refused 'shorter than one sequence' empty
 refused 'unrecognized option' --frobnicate text
 
 train 2 --seconds 1 text >log || fail "a run with a time limit failed"
