@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Making, splitting and releasing communicators. */
+/* Making and releasing communicators. */
 #include "runtime/comm.h"
 
-#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
@@ -18,7 +17,6 @@
 enum {
     SHM_SEGMENT_BYTES = 64 * 1024,
     TCP_SEGMENT_BYTES = 256 * 1024,
-    ADDRESS_TEXT_BYTES = 80,
     CONNECT_TIMEOUT_S = 60,
 };
 
@@ -231,176 +229,6 @@ void kolo__comm_destroy(kolo_comm *comm)
     free(comm->send_sequence);
     free(comm->recv_sequence);
     free(comm);
-}
-
-/* ---- split --------------------------------------------------------------------------------- */
-
-struct member {
-    int32_t color, key;
-    uint32_t old_rank;
-};
-
-static int by_key(const void *a, const void *b)
-{
-    const struct member *x = a, *y = b;
-    if (x->key != y->key)
-        return x->key < y->key ? -1 : 1;
-    return x->old_rank < y->old_rank ? -1 : x->old_rank > y->old_rank;
-}
-
-/* What one rank contributes to the second step of a split. */
-struct offer {
-    unsigned char ok;
-    unsigned char mailbox[8];
-    char address[ADDRESS_TEXT_BYTES];
-    char error[160];
-};
-
-/* Sorts out who is in the caller's new communicator; old ranks in the new order. */
-static kolo_status find_members(kolo_comm *comm, int color, int key, uint32_t *old_ranks,
-                                uint32_t *size, uint32_t *rank)
-{
-    struct member *all = calloc(comm->size, sizeof *all);
-    int32_t mine[2] = {color, key}, *pairs = calloc(comm->size, sizeof mine);
-    kolo_status status = KOLO_ERR_MEMORY;
-    if (all == NULL || pairs == NULL)
-        kolo__error(status, "kolo_comm_split: no memory for %u ranks", comm->size);
-    else
-        status = kolo_allgather(comm, mine, pairs, 2, KOLO_INT32, NULL);
-    *size = 0;
-    for (uint32_t r = 0; status == KOLO_OK && r < comm->size; r++)
-        if (pairs[2 * r] == color)
-            all[(*size)++] = (struct member){color, pairs[2 * r + 1], r};
-    if (status == KOLO_OK && *size > 0)
-        qsort(all, *size, sizeof *all, by_key);
-    for (uint32_t i = 0; status == KOLO_OK && i < *size; i++) {
-        old_ranks[i] = all[i].old_rank;
-        if (all[i].old_rank == comm->rank)
-            *rank = i;
-    }
-    free(all);
-    free(pairs);
-    return status;
-}
-
-static void make_offer(kolo_comm *comm, uint32_t size, bool wants_tcp, struct offer *offer,
-                       uint64_t *mailbox, int *listen_fd)
-{
-    kolo_context *context = comm->context;
-    struct kolo__address address;
-    kolo_status status = KOLO_OK;
-    *mailbox = UINT64_MAX;
-    *listen_fd = -1;
-    if (size > 1 && wants_tcp) {
-        status = kolo__context_listen(context, listen_fd, &address);
-        if (status == KOLO_OK)
-            kolo__address_text(&address, offer->address, sizeof offer->address);
-    }
-    if (size > 1 && status == KOLO_OK && context->shared_memory)
-        status = kolo__shm_mailbox_create(context->heap, size, mailbox);
-    offer->ok = status == KOLO_OK;
-    kolo__store_u64(offer->mailbox, *mailbox);
-    if (status != KOLO_OK)
-        snprintf(offer->error, sizeof offer->error, "%s", kolo_error_text());
-}
-
-/* Reads the offers of the new communicator's members. */
-static kolo_status read_offers(kolo_comm *comm, const struct offer *offers,
-                               const uint32_t *old_ranks, uint32_t size, uint32_t *world_ranks,
-                               uint64_t *mailboxes, struct kolo__address *addresses)
-{
-    const uint32_t *host_of = comm->context->host_of;
-    for (uint32_t i = 0; i < size; i++) {
-        const struct offer *offer = &offers[old_ranks[i]];
-        world_ranks[i] = comm->world_ranks[old_ranks[i]];
-        if (!offer->ok)
-            return kolo__error(KOLO_ERR_SYSTEM, "kolo_comm_split: rank %u: %.*s", old_ranks[i],
-                               (int)sizeof offer->error, offer->error);
-        bool here =
-            comm->context->shared_memory && host_of[world_ranks[i]] == host_of[comm->context->rank];
-        mailboxes[i] = here ? kolo__load_u64(offer->mailbox) : UINT64_MAX;
-        if (offer->address[0] != '\0') {
-            kolo_status status = kolo__address_parse(offer->address, &addresses[i]);
-            if (status != KOLO_OK)
-                return status;
-        }
-    }
-    return KOLO_OK;
-}
-
-/* The same on all members, different for different communicators (but for accidents of hashing,
- * which cost no more than a fault reaching one communicator too many). */
-static uint32_t derive_id(const kolo_comm *comm, int color)
-{
-    uint64_t hash = ((uint64_t)comm->id << 32 | comm->splits) * 0x9e3779b97f4a7c15u;
-    hash = (hash ^ (hash >> 31) ^ (uint32_t)color) * 0xbf58476d1ce4e5b9u;
-    uint32_t id = (uint32_t)(hash >> 32);
-    return id < 2 ? id + 2 : id;
-}
-
-static kolo_status split(kolo_comm *comm, int color, int key, uint32_t *old_ranks,
-                         struct offer *offers, uint32_t *world_ranks, uint64_t *mailboxes,
-                         struct kolo__address *addresses, kolo_comm **result)
-{
-    struct kolo__comm_members members = {.listen_fd = -1};
-    struct offer offer = {0};
-    uint64_t mailbox;
-    uint32_t size, rank = 0;
-    kolo_status status = find_members(comm, color, key, old_ranks, &size, &rank);
-    if (status != KOLO_OK)
-        return status;
-    comm->splits++;
-    if (color == KOLO_NO_COLOR)
-        size = 0;
-    make_offer(comm, size, comm->plan_context.remote, &offer, &mailbox, &members.listen_fd);
-    status = kolo_allgather(comm, &offer, offers, sizeof offer, KOLO_UINT8, NULL);
-    if (status == KOLO_OK)
-        status = read_offers(comm, offers, old_ranks, size, world_ranks, mailboxes, addresses);
-    if (status != KOLO_OK || size == 0) {
-        if (members.listen_fd >= 0)
-            close(members.listen_fd);
-        if (mailbox != UINT64_MAX)
-            kolo__shm_mailbox_free(comm->context->heap, mailbox);
-        return status;
-    }
-    members.id = derive_id(comm, color);
-    members.rank = rank;
-    members.size = size;
-    members.world_ranks = world_ranks;
-    members.addresses = addresses;
-    members.mailboxes = mailboxes;
-    return kolo__comm_create(comm->context, &members, result);
-}
-
-kolo_status kolo_comm_split(kolo_comm *comm, int color, int key, kolo_comm **result)
-{
-    if (comm == NULL || result == NULL)
-        return kolo__error(KOLO_ERR_INVALID, "kolo_comm_split: %s is NULL",
-                           comm == NULL ? "the communicator" : "result");
-    if (color < 0 && color != KOLO_NO_COLOR)
-        return kolo__error(KOLO_ERR_INVALID,
-                           "kolo_comm_split: color %d: give 0 or more, or "
-                           "KOLO_NO_COLOR",
-                           color);
-    *result = NULL;
-    uint32_t *old_ranks = calloc(comm->size, sizeof *old_ranks);
-    uint32_t *world_ranks = calloc(comm->size, sizeof *world_ranks);
-    uint64_t *mailboxes = calloc(comm->size, sizeof *mailboxes);
-    struct offer *offers = calloc(comm->size, sizeof *offers);
-    struct kolo__address *addresses = calloc(comm->size, sizeof *addresses);
-    kolo_status status = KOLO_ERR_MEMORY;
-    if (old_ranks != NULL && world_ranks != NULL && mailboxes != NULL && offers != NULL &&
-        addresses != NULL)
-        status =
-            split(comm, color, key, old_ranks, offers, world_ranks, mailboxes, addresses, result);
-    else
-        kolo__error(status, "kolo_comm_split: no memory for %u ranks", comm->size);
-    free(old_ranks);
-    free(world_ranks);
-    free(mailboxes);
-    free(offers);
-    free(addresses);
-    return status;
 }
 
 kolo_status kolo_comm_free(kolo_comm *comm)

@@ -26,6 +26,8 @@ struct kolo_context {
     int cpus;
 };
 
+/* Makes the world communicator; with KOLO_RENDEZVOUS, together with all other ranks (world.c). */
+kolo_status kolo__world_join(kolo_context *context);
 /* The heap, made if there is none. */
 kolo_status kolo__context_heap(kolo_context *context, struct kolo__heap **heap);
 /* A listening socket for a new communicator. */

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See call.h. */
+#include "runtime/call.h"
+
+#include "base/status.h"
+#include "kernels/kernels.h"
+
+#include <string.h>
+
+kolo_status kolo__call_check_comm(const kolo_comm *comm, const char *name)
+{
+    if (comm == NULL)
+        return kolo__error(KOLO_ERR_INVALID, "%s: the communicator is NULL", name);
+    return KOLO_OK;
+}
+
+static kolo_status check_type(const struct kolo__call *call)
+{
+    if (kolo_dtype_bytes(call->dtype) == 0)
+        return kolo__error(KOLO_ERR_INVALID, "%s: %d is no dtype", call->name, (int)call->dtype);
+    if (!kolo__collective_reduces(call->collective))
+        return KOLO_OK;
+    if (kolo_op_name(call->op) == NULL)
+        return kolo__error(KOLO_ERR_INVALID, "%s: %d is no op", call->name, (int)call->op);
+    if (!kolo__reduction_defined(call->dtype, call->op))
+        return kolo__error(KOLO_ERR_INVALID, "%s: %s is not defined for %s", call->name,
+                           kolo_op_name(call->op), kolo_dtype_name(call->dtype));
+    if (call->op == KOLO_PREMUL_SUM && call->options == NULL)
+        return kolo__error(KOLO_ERR_INVALID, "%s: premul_sum needs options->scale", call->name);
+    return KOLO_OK;
+}
+
+/* Finds out whether the call is in place; buffers that overlap in any other way are refused. */
+static kolo_status check_buffers(const struct kolo__call *call, bool *in_place)
+{
+    size_t element = kolo_dtype_bytes(call->dtype);
+    size_t slices = call->send_slices > call->recv_slices ? call->send_slices : call->recv_slices;
+    *in_place = false;
+    if (slices > 0 && call->count > SIZE_MAX / 2 / element / slices)
+        return kolo__error(KOLO_ERR_INVALID, "%s: %zu elements are more than memory has",
+                           call->name, call->count);
+    size_t send_bytes = call->send_slices * call->count * element;
+    size_t recv_bytes = call->recv_slices * call->count * element;
+    if ((send_bytes > 0 && call->send == NULL) || (recv_bytes > 0 && call->recv == NULL))
+        return kolo__error(KOLO_ERR_INVALID, "%s: the %s buffer is NULL", call->name,
+                           send_bytes > 0 && call->send == NULL ? "send" : "recv");
+    if (send_bytes == 0 || recv_bytes == 0)
+        return KOLO_OK;
+
+    uintptr_t send = (uintptr_t)call->send, recv = (uintptr_t)call->recv;
+    if (send >= recv + recv_bytes || recv >= send + send_bytes)
+        return KOLO_OK;
+    size_t shift = call->in_place_slice * call->count * element;
+    uintptr_t expected_send = call->send_slices < call->recv_slices ? recv + shift : recv;
+    uintptr_t expected_recv = call->recv_slices < call->send_slices ? send + shift : send;
+    *in_place = call->may_be_in_place && (send == expected_send || recv == expected_recv);
+    if (!*in_place)
+        return kolo__error(KOLO_ERR_INVALID, "%s: the send and recv buffers overlap%s", call->name,
+                           call->may_be_in_place ? ", and not in the way of an in-place call "
+                                                   "(see kolo.h)"
+                                                 : "; this collective cannot be done in place");
+    return KOLO_OK;
+}
+
+static kolo_status check_options(const struct kolo__call *call,
+                                 const struct kolo__algorithm **forced)
+{
+    const kolo_call_options *options = call->options;
+    *forced = NULL;
+    if (options == NULL)
+        return KOLO_OK;
+    if (options->size != sizeof *options)
+        return kolo__error(KOLO_ERR_INVALID, "%s: set options->size to sizeof(kolo_call_options)",
+                           call->name);
+    if (options->algorithm == NULL || options->algorithm[0] == '\0')
+        return KOLO_OK;
+    *forced = kolo__algorithm_find(options->algorithm);
+    if (*forced == NULL)
+        return kolo__error(KOLO_ERR_INVALID, "%s: there is no algorithm '%s'", call->name,
+                           options->algorithm);
+    return KOLO_OK;
+}
+
+static void remember(kolo_comm *comm, const struct kolo__signature *signature)
+{
+    struct kolo__verdict_report *recent = &comm->recent;
+    if (recent->count == KOLO__VERDICT_RECENT)
+        memmove(recent->recent, recent->recent + 1,
+                (KOLO__VERDICT_RECENT - 1) * sizeof *recent->recent);
+    else
+        recent->count++;
+    recent->recent[recent->count - 1] = *signature;
+}
+
+kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kolo_request **result)
+{
+    bool in_place;
+    struct kolo__plan_key key = {
+        .collective = call->collective, .dtype = call->dtype, .op = call->op, .count = call->count};
+    struct kolo__plan *plan;
+    kolo_request *request = NULL;
+    kolo_status status = kolo__call_check_comm(comm, call->name);
+    if (status == KOLO_OK)
+        status = check_type(call);
+    if (status == KOLO_OK && (call->root < 0 || (uint32_t)call->root >= comm->size))
+        status = kolo__error(KOLO_ERR_INVALID, "%s: root %d is not a rank of %u", call->name,
+                             call->root, comm->size);
+    if (status == KOLO_OK)
+        status = check_buffers(call, &in_place);
+    if (status == KOLO_OK)
+        status = check_options(call, &key.forced);
+    if (status != KOLO_OK)
+        return status;
+    key.in_place = in_place;
+    key.root = (uint32_t)call->root;
+    status = kolo__plan_get(&comm->plans, &comm->plan_context, &key, &plan);
+    if (status == KOLO_OK)
+        status = kolo__request_add(comm, call->name, KOLO__REQUEST_COLLECTIVE, &request);
+    if (status != KOLO_OK)
+        return status;
+
+    plan->users++;
+    request->plan = plan;
+    request->input = call->send;
+    request->output = call->recv;
+    request->scale = call->options != NULL ? call->options->scale : 0;
+    request->signature = (struct kolo__signature){
+        .comm = comm->id,
+        .sequence = ++comm->sequence,
+        .collective = (uint8_t)call->collective,
+        .dtype = (uint8_t)call->dtype,
+        .op = kolo__collective_reduces(call->collective) ? (uint8_t)call->op : 0,
+        .algorithm = plan->algorithm_index,
+        .root = (uint32_t)call->root,
+        .count = call->count,
+    };
+    remember(comm, &request->signature);
+    *result = request;
+    return KOLO_OK;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A call of a collective as the public functions describe it, checked and made a request. */
+#ifndef KOLO_RUNTIME_CALL_H
+#define KOLO_RUNTIME_CALL_H
+
+#include "runtime/comm.h"
+
+struct kolo__call {
+    const char *name;
+    enum kolo__collective collective;
+    const void *send;
+    void *recv;
+    size_t count;
+    size_t send_slices, recv_slices; /* of count elements; 0: the buffer is not used on this rank */
+    size_t in_place_slice;           /* in place: the smaller buffer is this slice of the larger */
+    bool may_be_in_place;
+    kolo_dtype dtype;
+    kolo_op op;
+    int root;
+    const kolo_call_options *options;
+};
+
+/* Checks the arguments, finds the plan and queues the request; nothing moves yet. */
+kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call,
+                             kolo_request **request);
+/* KOLO_ERR_INVALID when there is no communicator. */
+kolo_status kolo__call_check_comm(const kolo_comm *comm, const char *name);
+
+#endif

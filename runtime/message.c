@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Messages between two ranks, in the public interface. */
+#include "runtime/call.h"
+
+#include "base/status.h"
+
+static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, const void *input,
+                                 void *output, size_t count, kolo_dtype dtype, int peer,
+                                 kolo_request **result)
+{
+    const char *name = kind == KOLO__REQUEST_SEND ? "kolo_send" : "kolo_recv";
+    kolo_request *request = NULL;
+    kolo_status status = kolo__call_check_comm(comm, name);
+    if (status != KOLO_OK)
+        return status;
+    if (kolo_dtype_bytes(dtype) == 0)
+        return kolo__error(KOLO_ERR_INVALID, "%s: %d is no dtype", name, (int)dtype);
+    if (peer < 0 || (uint32_t)peer >= comm->size || (uint32_t)peer == comm->rank)
+        return kolo__error(KOLO_ERR_INVALID, "%s: peer %d is not another rank of %u", name, peer,
+                           comm->size);
+    if (count > SIZE_MAX / 2 / kolo_dtype_bytes(dtype) ||
+        (count > 0 && input == NULL && output == NULL))
+        return kolo__error(KOLO_ERR_INVALID, "%s: the buffer is NULL, or %zu elements too many",
+                           name, count);
+    status = kolo__request_add(comm, name, kind, &request);
+    if (status != KOLO_OK)
+        return status;
+    uint64_t *sequence = kind == KOLO__REQUEST_SEND ? comm->send_sequence : comm->recv_sequence;
+    request->peer = (uint32_t)peer;
+    request->input = input;
+    request->output = output;
+    request->signature = (struct kolo__signature){
+        .comm = comm->id,
+        .sequence = ++sequence[peer],
+        .collective = KOLO__POINT_TO_POINT,
+        .dtype = (uint8_t)dtype,
+        .algorithm = 0xff,
+        .count = count,
+    };
+    *result = request;
+    return KOLO_OK;
+}
+
+kolo_status kolo_send(kolo_comm *comm, const void *buffer, size_t count, kolo_dtype dtype, int peer)
+{
+    kolo_request *request = NULL;
+    kolo_status status =
+        start_message(comm, KOLO__REQUEST_SEND, buffer, NULL, count, dtype, peer, &request);
+    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+}
+
+kolo_status kolo_recv(kolo_comm *comm, void *buffer, size_t count, kolo_dtype dtype, int peer)
+{
+    kolo_request *request = NULL;
+    kolo_status status =
+        start_message(comm, KOLO__REQUEST_RECV, NULL, buffer, count, dtype, peer, &request);
+    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+}
+
+static kolo_status start_message_for_user(kolo_comm *comm, enum kolo__request_kind kind,
+                                          const void *input, void *output, size_t count,
+                                          kolo_dtype dtype, int peer, kolo_request **request)
+{
+    if (request == NULL)
+        return kolo__error(KOLO_ERR_INVALID, "kolo_%s_start: request is NULL",
+                           kind == KOLO__REQUEST_SEND ? "send" : "recv");
+    *request = NULL;
+    kolo_status status = start_message(comm, kind, input, output, count, dtype, peer, request);
+    if (status == KOLO_OK)
+        kolo__comm_progress(comm);
+    return status;
+}
+
+kolo_status kolo_send_start(kolo_comm *comm, const void *buffer, size_t count, kolo_dtype dtype,
+                            int peer, kolo_request **request)
+{
+    return start_message_for_user(comm, KOLO__REQUEST_SEND, buffer, NULL, count, dtype, peer,
+                                  request);
+}
+
+kolo_status kolo_recv_start(kolo_comm *comm, void *buffer, size_t count, kolo_dtype dtype, int peer,
+                            kolo_request **request)
+{
+    return start_message_for_user(comm, KOLO__REQUEST_RECV, NULL, buffer, count, dtype, peer,
+                                  request);
+}
