@@ -214,14 +214,20 @@ bool kolo__collective_reduces(enum kolo__collective collective);
 
 /* ---- algorithms (collectives/algorithm/, one file each) ------------------------------------ */
 
+struct kolo__cost_terms; /* collectives/algorithm/algorithm.h */
+
 struct kolo__algorithm {
     const char *name;
     bool needs_mapping; /* only where all ranks of the communicator share one heap */
+    bool fills_slot;    /* SLOT holds a rank's whole INPUT, which must not be longer */
+    bool rounds_once;   /* 16-bit sums, of any number of ranks */
     /* True when this algorithm can do this problem (collective, size, hosts). The answer is the
      * same on every rank. */
     bool (*accepts)(const struct kolo__problem *problem);
     /* Emits one rank's steps. KOLO_ERR_MEMORY is the only failure. */
     kolo_status (*build)(const struct kolo__problem *problem, struct kolo__schedule *schedule);
+    /* Predicted seconds for a problem that it accepts; select.h compares them. */
+    double (*seconds)(const struct kolo__cost_terms *terms);
 };
 
 /* All algorithms, NULL-terminated, in the order of docs. */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "collectives/select.h"
 
+#include "base/assert.h"
 #include "base/status.h"
+#include "collectives/algorithm/algorithm.h"
 
 #include <math.h>
 #include <string.h>
@@ -16,104 +18,18 @@ const struct kolo__cost_model kolo__default_cost_model = {
     .fence = 1e-6,
 };
 
-/* What the formulas speak of. */
-struct terms {
-    double a, B, G; /* of the slowest link used */
-    double local_a, local_B;
-    double fence;
-    double n; /* bytes of the whole vector */
-    double p;
-    double h; /* ceil(lg p) */
-    bool power_of_two;
-    double q, N; /* ranks per host, hosts */
-    enum kolo__collective collective;
-};
-
-static bool moves_twice(const struct terms *t)
-{
-    return t->collective == KOLO__ALLREDUCE || t->collective == KOLO__REDUCE_TO_ROOT;
-}
-
-static double ring(const struct terms *t)
-{
-    double share = (t->p - 1) / t->p * t->n, halves = moves_twice(t) ? 2 : 1;
-    bool reduces = kolo__collective_reduces(t->collective);
-    return halves * ((t->p - 1) * t->a + share * t->B) + (reduces ? share * t->G : 0);
-}
-
-static double recursive_doubling(const struct terms *t)
-{
-    double steps = t->power_of_two ? t->h : t->h + 1;
-    return steps * (t->a + t->n * t->B) + t->h * t->n * t->G;
-}
-
-static double halving_doubling(const struct terms *t)
-{
-    double share = (t->p - 1) / t->p * t->n;
-    double fold = t->power_of_two ? 0 : 2 * (t->a + t->n * t->B) + t->n * t->G;
-    return 2 * t->h * t->a + 2 * share * t->B + share * t->G + fold;
-}
-
-static double double_binary_tree(const struct terms *t)
-{
-    return 2 * t->h * t->a + 2 * t->n * t->B + 4 * sqrt(t->h * t->n * t->a * t->B) + t->n * t->G;
-}
-
-static double tree(const struct terms *t)
-{
-    bool reduces = kolo__collective_reduces(t->collective);
-    return t->h * (t->a + t->n * t->B) + (reduces ? t->h * t->n * t->G : 0);
-}
-
-static double two_level(const struct terms *t)
-{
-    return 2 * (t->q - 1) * t->local_a + 2 * (t->q - 1) / t->q * t->n * t->local_B +
-           2 * (t->N - 1) * t->a + 2 * (t->N - 1) / t->N * t->n / t->q * t->B + t->n * t->G;
-}
-
-/* All messages are under way together, so only a part of each start-up is on the path. */
-static double pairwise(const struct terms *t)
-{
-    double share = (t->p - 1) / t->p * t->n, halves = moves_twice(t) ? 2 : 1;
-    bool reduces = kolo__collective_reduces(t->collective);
-    return halves * ((1 + 0.4 * (t->p - 2)) * t->a + share * t->B) + (reduces ? t->n * t->G : 0);
-}
-
-static double shm_one_shot(const struct terms *t)
-{
-    return t->fence + 0.1e-6 * t->p + t->n * t->p * t->G;
-}
-
-static double shm_direct(const struct terms *t)
-{
-    return 2 * t->fence + 0.2e-6 * t->p + 3 * t->n * t->G;
-}
-
-static const struct {
-    const char *name;
-    bool rounds_once; /* 16-bit sums */
-    double (*seconds)(const struct terms *terms);
-} costs[] = {
-    {"ring", false, ring},
-    {"recursive_doubling", false, recursive_doubling},
-    {"halving_doubling", false, halving_doubling},
-    {"double_binary_tree", false, double_binary_tree},
-    {"tree", false, tree},
-    {"two_level", false, two_level},
-    {"pairwise", true, pairwise},
-    {"shm_one_shot", true, shm_one_shot},
-    {"shm_direct", true, shm_direct},
-};
-
-static struct terms terms_of(const struct kolo__select_input *input)
+static struct kolo__cost_terms terms_of(const struct kolo__select_input *input)
 {
     const struct kolo__problem *problem = input->problem;
     const struct kolo__cost_model *model = input->model;
-    struct terms t = {.p = problem->size, .N = 1, .q = problem->size};
+    struct kolo__cost_terms t = {.p = problem->size, .N = 1, .q = problem->size};
     bool per_slice = problem->collective == KOLO__REDUCE_SCATTER ||
                      problem->collective == KOLO__ALLGATHER ||
                      problem->collective == KOLO__ALLTOALL;
-    t.collective = problem->collective;
+    t.reduces = kolo__collective_reduces(problem->collective);
+    t.halves = problem->collective == KOLO__ALLREDUCE || problem->collective == KOLO__REDUCE_TO_ROOT
+                   ? 2
+                   : 1;
     t.a = input->remote ? model->message_remote : model->message_local;
     t.B = input->remote ? model->byte_remote : model->byte_local;
     t.G = model->byte_reduced;
@@ -148,23 +64,20 @@ static bool possible(const struct kolo__select_input *input,
     size_t bytes = kolo_dtype_bytes(input->dtype);
     if (!algorithm->accepts(problem) || (algorithm->needs_mapping && !input->mapped))
         return false;
-    /* SLOT holds this rank's contribution, all slices of it. */
-    bool slots = strcmp(algorithm->name, "shm_one_shot") == 0;
     bool per_slice =
         problem->collective == KOLO__REDUCE_SCATTER || problem->collective == KOLO__ALLTOALL;
-    return !slots || problem->count <= input->slot_bytes / bytes / (per_slice ? problem->size : 1);
+    return !algorithm->fills_slot ||
+           problem->count <= input->slot_bytes / bytes / (per_slice ? problem->size : 1);
 }
 
 double kolo__select_cost(const struct kolo__select_input *input,
                          const struct kolo__algorithm *algorithm)
 {
-    if (!possible(input, algorithm))
+    KOLO__ASSERT(algorithm->seconds != NULL);
+    if (!possible(input, algorithm) || (rounding_matters(input) && !algorithm->rounds_once))
         return -1;
-    struct terms terms = terms_of(input);
-    for (size_t i = 0; i < sizeof costs / sizeof *costs; i++)
-        if (strcmp(costs[i].name, algorithm->name) == 0)
-            return costs[i].rounds_once || !rounding_matters(input) ? costs[i].seconds(&terms) : -1;
-    return -1;
+    struct kolo__cost_terms terms = terms_of(input);
+    return algorithm->seconds(&terms);
 }
 
 static kolo_status select_forced(const struct kolo__select_input *input, const char *forced,

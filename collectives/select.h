@@ -9,7 +9,8 @@
 
 #include "collectives/schedule.h"
 
-/* Seconds. a: one message; B: one byte sent; G: one byte reduced. */
+/* Seconds. In the formulas, which stand beside the algorithms: a, one message; B, one byte sent; G,
+ * one byte reduced. */
 struct kolo__cost_model {
     double message_local, message_remote;
     double byte_local, byte_remote;

@@ -12,6 +12,22 @@ extern const struct kolo__algorithm kolo__recursive_doubling, kolo__tree, kolo__
     kolo__halving_doubling, kolo__ring, kolo__pairwise, kolo__two_level, kolo__shm_one_shot,
     kolo__shm_direct;
 
+/* ---- what it costs (collectives/select.h) --------------------------------------------------- */
+
+/* What the formulas speak of. */
+struct kolo__cost_terms {
+    double a, B, G; /* seconds: a message, a byte sent by the slowest link used, a byte reduced */
+    double local_a, local_B;
+    double fence;  /* one ARRIVE and AWAIT */
+    double n;      /* bytes of the whole vector */
+    double p;      /* ranks */
+    double h;      /* ceil(lg p) */
+    double q, N;   /* ranks per host, hosts */
+    double halves; /* 2: results move as the contributions did (allreduce, reduce); else 1 */
+    bool power_of_two;
+    bool reduces;
+};
+
 /* ---- every algorithm (common.c) ------------------------------------------------------------- */
 
 /* A place of the schedule's own rank. */

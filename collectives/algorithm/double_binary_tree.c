@@ -19,6 +19,8 @@
  */
 #include "collectives/algorithm/algorithm.h"
 
+#include <math.h>
+
 enum { TREES = 2 };
 
 #define NOBODY UINT32_MAX
@@ -57,8 +59,17 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
     return kolo__schedule_built(s);
 }
 
+static double seconds(const struct kolo__cost_terms *t)
+{
+    return 2 * t->h * t->a + 2 * t->n * t->B + 4 * sqrt(t->h * t->n * t->a * t->B) + t->n * t->G;
+}
+
 const struct kolo__algorithm kolo__double_binary_tree = {
-    .name = "double_binary_tree", .accepts = accepts, .build = build};
+    .name = "double_binary_tree",
+    .accepts = accepts,
+    .build = build,
+    .seconds = seconds,
+};
 
 static uint32_t position_of(uint32_t rank, uint32_t size, uint32_t tree)
 {

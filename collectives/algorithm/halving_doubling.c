@@ -40,8 +40,19 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
     return kolo__schedule_built(s);
 }
 
+static double seconds(const struct kolo__cost_terms *t)
+{
+    double share = (t->p - 1) / t->p * t->n;
+    double fold = t->power_of_two ? 0 : 2 * (t->a + t->n * t->B) + t->n * t->G;
+    return 2 * t->h * t->a + 2 * share * t->B + share * t->G + fold;
+}
+
 const struct kolo__algorithm kolo__halving_doubling = {
-    .name = "halving_doubling", .accepts = accepts, .build = build};
+    .name = "halving_doubling",
+    .accepts = accepts,
+    .build = build,
+    .seconds = seconds,
+};
 
 /* The slices to keep and to send when partners differ in bit `distance`, and [block, block +
  * 2*distance) is what both have so far. */

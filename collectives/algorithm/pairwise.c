@@ -49,8 +49,21 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
     return kolo__schedule_built(s);
 }
 
+/* All messages are under way together, so only a part of each start-up is on the path. */
+static double seconds(const struct kolo__cost_terms *t)
+{
+    double share = (t->p - 1) / t->p * t->n;
+    return t->halves * ((1 + 0.4 * (t->p - 2)) * t->a + share * t->B) +
+           (t->reduces ? t->n * t->G : 0);
+}
+
 const struct kolo__algorithm kolo__pairwise = {
-    .name = "pairwise", .accepts = accepts, .build = build};
+    .name = "pairwise",
+    .rounds_once = true,
+    .accepts = accepts,
+    .build = build,
+    .seconds = seconds,
+};
 
 static uint32_t ahead(const struct kolo__schedule *s, uint32_t distance)
 {

@@ -40,8 +40,18 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
     return kolo__schedule_built(s);
 }
 
+static double seconds(const struct kolo__cost_terms *t)
+{
+    double steps = t->power_of_two ? t->h : t->h + 1;
+    return steps * (t->a + t->n * t->B) + t->h * t->n * t->G;
+}
+
 const struct kolo__algorithm kolo__recursive_doubling = {
-    .name = "recursive_doubling", .accepts = accepts, .build = build};
+    .name = "recursive_doubling",
+    .accepts = accepts,
+    .build = build,
+    .seconds = seconds,
+};
 
 /* The message goes to SCRATCH and not straight into a reduction onto OUTPUT: that would have to
  * wait until OUTPUT is sent, on both sides, and neither would ever receive. */

@@ -62,7 +62,18 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
     return kolo__schedule_built(s);
 }
 
-const struct kolo__algorithm kolo__ring = {.name = "ring", .accepts = accepts, .build = build};
+static double seconds(const struct kolo__cost_terms *t)
+{
+    double share = (t->p - 1) / t->p * t->n;
+    return t->halves * ((t->p - 1) * t->a + share * t->B) + (t->reduces ? share * t->G : 0);
+}
+
+const struct kolo__algorithm kolo__ring = {
+    .name = "ring",
+    .accepts = accepts,
+    .build = build,
+    .seconds = seconds,
+};
 
 /* The slice `distance` positions behind this rank's own. */
 static uint32_t slice_behind(const struct kolo__ring_of *ring, uint32_t distance)

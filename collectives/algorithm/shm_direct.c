@@ -62,8 +62,19 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
     return kolo__schedule_built(s);
 }
 
+static double seconds(const struct kolo__cost_terms *t)
+{
+    return 2 * t->fence + 0.2e-6 * t->p + 3 * t->n * t->G;
+}
+
 const struct kolo__algorithm kolo__shm_direct = {
-    .name = "shm_direct", .needs_mapping = true, .accepts = accepts, .build = build};
+    .name = "shm_direct",
+    .needs_mapping = true,
+    .rounds_once = true,
+    .accepts = accepts,
+    .build = build,
+    .seconds = seconds,
+};
 
 static size_t smaller(size_t a, size_t b)
 {

@@ -64,8 +64,20 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
     return kolo__schedule_built(s);
 }
 
+static double seconds(const struct kolo__cost_terms *t)
+{
+    return t->fence + 0.1e-6 * t->p + t->n * t->p * t->G;
+}
+
 const struct kolo__algorithm kolo__shm_one_shot = {
-    .name = "shm_one_shot", .needs_mapping = true, .accepts = accepts, .build = build};
+    .name = "shm_one_shot",
+    .needs_mapping = true,
+    .fills_slot = true,
+    .rounds_once = true,
+    .accepts = accepts,
+    .build = build,
+    .seconds = seconds,
+};
 
 static void publish(struct kolo__schedule *s)
 {

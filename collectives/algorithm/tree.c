@@ -36,7 +36,17 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
     return kolo__schedule_built(s);
 }
 
-const struct kolo__algorithm kolo__tree = {.name = "tree", .accepts = accepts, .build = build};
+static double seconds(const struct kolo__cost_terms *t)
+{
+    return t->h * (t->a + t->n * t->B) + (t->reduces ? t->h * t->n * t->G : 0);
+}
+
+const struct kolo__algorithm kolo__tree = {
+    .name = "tree",
+    .accepts = accepts,
+    .build = build,
+    .seconds = seconds,
+};
 
 /* This rank's number, seen from root. */
 static uint32_t number_of(const struct kolo__problem *problem)

@@ -58,8 +58,18 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
     return kolo__schedule_built(s);
 }
 
+static double seconds(const struct kolo__cost_terms *t)
+{
+    return 2 * (t->q - 1) * t->local_a + 2 * (t->q - 1) / t->q * t->n * t->local_B +
+           2 * (t->N - 1) * t->a + 2 * (t->N - 1) / t->N * t->n / t->q * t->B + t->n * t->G;
+}
+
 const struct kolo__algorithm kolo__two_level = {
-    .name = "two_level", .accepts = accepts, .build = build};
+    .name = "two_level",
+    .accepts = accepts,
+    .build = build,
+    .seconds = seconds,
+};
 
 /* The index-th rank of a host. */
 static uint32_t member(const struct kolo__problem *problem, uint32_t host, uint32_t index)
