@@ -61,7 +61,8 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
 
 static double seconds(const struct kolo__cost_terms *t)
 {
-    return 2 * t->h * t->a + 2 * t->n * t->B + 4 * sqrt(t->h * t->n * t->a * t->B) + t->n * t->G;
+    double depth = t->power_of_two ? t->h : t->h - 1;
+    return 2 * depth * t->a + 2 * t->n * t->B + 4 * sqrt(depth * t->n * t->a * t->B) + t->n * t->G;
 }
 
 const struct kolo__algorithm kolo__double_binary_tree = {

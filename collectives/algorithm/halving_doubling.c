@@ -43,8 +43,8 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
 static double seconds(const struct kolo__cost_terms *t)
 {
     double share = (t->p - 1) / t->p * t->n;
-    double fold = t->power_of_two ? 0 : 2 * (t->a + t->n * t->B) + t->n * t->G;
-    return 2 * t->h * t->a + 2 * share * t->B + share * t->G + fold;
+    double fold = t->power_of_two ? 0 : 2 * t->n * t->B + t->n * t->G; /* its messages are in h */
+    return t->halves * (t->h * t->a + share * t->B) + (t->reduces ? share * t->G : 0) + fold;
 }
 
 const struct kolo__algorithm kolo__halving_doubling = {
