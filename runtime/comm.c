@@ -242,10 +242,10 @@ kolo_status kolo_comm_free(kolo_comm *comm)
     if (comm->first != NULL)
         return kolo__error(KOLO_ERR_INVALID,
                            "kolo_comm_free: requests are pending; finish them with kolo_wait");
-    kolo_status status =
-        comm->fault.status == KOLO_OK ? kolo__comm_close_ranks(comm, "kolo_comm_free") : KOLO_OK;
+    /* Whoever is done with its part of an operation is needed by nobody: what it sent is with the
+     * receivers, or in the system's hands, and shared memory stays until all ranks have left it. */
     kolo__comm_destroy(comm);
-    return status;
+    return KOLO_OK;
 }
 
 kolo_status kolo_comm_abort(kolo_comm *comm, const char *reason)
@@ -269,20 +269,20 @@ kolo_status kolo_comm_abort(kolo_comm *comm, const char *reason)
 
 int kolo_comm_rank(const kolo_comm *comm)
 {
-    return (int)comm->rank;
+    return comm != NULL ? (int)comm->rank : -1;
 }
 
 int kolo_comm_size(const kolo_comm *comm)
 {
-    return (int)comm->size;
+    return comm != NULL ? (int)comm->size : -1;
 }
 
 int kolo_comm_local_rank(const kolo_comm *comm)
 {
-    return (int)comm->local_rank;
+    return comm != NULL ? (int)comm->local_rank : -1;
 }
 
 int kolo_comm_local_size(const kolo_comm *comm)
 {
-    return (int)comm->local_size;
+    return comm != NULL ? (int)comm->local_size : -1;
 }

@@ -137,6 +137,7 @@ KOLO_API kolo_status kolo_finalize(kolo_context *context);
 /* The communicator of all ranks. Owned by the context. */
 KOLO_API kolo_comm *kolo_world(kolo_context *context);
 
+/* -1 when comm is NULL, as for the other three. */
 KOLO_API int kolo_comm_rank(const kolo_comm *comm);
 KOLO_API int kolo_comm_size(const kolo_comm *comm);
 /* Rank and number of ranks among those of this communicator that share this machine's memory. */
@@ -148,8 +149,9 @@ KOLO_API int kolo_comm_local_size(const kolo_comm *comm);
 #define KOLO_NO_COLOR (-1)
 KOLO_API kolo_status kolo_comm_split(kolo_comm *comm, int color, int key, kolo_comm **result);
 
-/* Releases a communicator made by kolo_comm_split. Local; pending requests must be finished.
- * NULL is allowed; the world communicator is refused. */
+/* Releases a communicator made by kolo_comm_split. Local: each rank may call it at any time once
+ * its own requests are finished, in any order among communicators. NULL is allowed; the world
+ * communicator is refused. */
 KOLO_API kolo_status kolo_comm_free(kolo_comm *comm);
 
 /* Poisons the communicator on every rank: pending and later operations return KOLO_ERR_ABORTED
@@ -181,7 +183,11 @@ typedef struct kolo_call_options {
  * count is noticed as for any count. A repeated call with the same arguments allocates nothing.
  *
  * Errors: KOLO_ERR_INVALID (arguments; nothing was sent), KOLO_ERR_MISMATCH, KOLO_ERR_TIMEOUT,
- * KOLO_ERR_PEER_LOST, KOLO_ERR_NETWORK, KOLO_ERR_MEMORY, KOLO_ERR_ABORTED. */
+ * KOLO_ERR_PEER_LOST, KOLO_ERR_NETWORK, KOLO_ERR_MEMORY, KOLO_ERR_ABORTED.
+ *
+ * A mismatch ends the operation on every rank. Only where a rank needs nothing from the others, it
+ * may have returned before they noticed, and gets the error from its next call on the communicator:
+ * the root of a broadcast and the other ranks of a reduce, over tcp. */
 
 /* send: count elements; recv: count elements, the reduction over all ranks, the same bits on
  * every rank. In place: recv == send. */
