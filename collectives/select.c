@@ -15,7 +15,8 @@ const struct kolo__cost_model kolo__default_cost_model = {
     .byte_local = 1 / 5e9,
     .byte_remote = 1 / 1.5e9,
     .byte_reduced = 1 / 10e9,
-    .fence = 1e-6,
+    .byte_mapped = 1 / 50e9,
+    .fence = 0.2e-6,
 };
 
 static struct kolo__cost_terms terms_of(const struct kolo__select_input *input)
@@ -33,6 +34,7 @@ static struct kolo__cost_terms terms_of(const struct kolo__select_input *input)
     t.a = input->remote ? model->message_remote : model->message_local;
     t.B = input->remote ? model->byte_remote : model->byte_local;
     t.G = model->byte_reduced;
+    t.M = model->byte_mapped;
     t.local_a = model->message_local;
     t.local_B = model->byte_local;
     t.fence = model->fence;

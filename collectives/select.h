@@ -10,12 +10,13 @@
 #include "collectives/schedule.h"
 
 /* Seconds. In the formulas, which stand beside the algorithms: a, one message; B, one byte sent; G,
- * one byte reduced. */
+ * one byte reduced; M, one byte of mapped memory loaded or stored. */
 struct kolo__cost_model {
     double message_local, message_remote;
     double byte_local, byte_remote;
     double byte_reduced;
-    double fence; /* one ARRIVE and AWAIT */
+    double byte_mapped; /* loaded from or stored to mapped memory */
+    double fence;       /* one ARRIVE and AWAIT */
 };
 
 extern const struct kolo__cost_model kolo__default_cost_model;

@@ -17,6 +17,7 @@ extern const struct kolo__algorithm kolo__recursive_doubling, kolo__tree, kolo__
 /* What the formulas speak of. */
 struct kolo__cost_terms {
     double a, B, G; /* seconds: a message, a byte sent by the slowest link used, a byte reduced */
+    double M;       /* a byte loaded from or stored to mapped memory */
     double local_a, local_B;
     double fence;  /* one ARRIVE and AWAIT */
     double n;      /* bytes of the whole vector */

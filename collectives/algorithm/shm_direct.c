@@ -64,7 +64,7 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
 
 static double seconds(const struct kolo__cost_terms *t)
 {
-    return 2 * t->fence + 0.2e-6 * t->p + 3 * t->n * t->G;
+    return 2 * t->fence + 0.2e-6 * t->p + 2 * t->n * t->M;
 }
 
 const struct kolo__algorithm kolo__shm_direct = {

@@ -66,7 +66,9 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
 
 static double seconds(const struct kolo__cost_terms *t)
 {
-    return t->fence + 0.1e-6 * t->p + t->n * t->p * t->G;
+    /* INPUT to SLOT, all SLOTs to OUTPUT. */
+    double touched = t->halves == 2 ? t->p + 3 : 4;
+    return t->fence + 0.1e-6 * t->p + touched * t->n * t->M;
 }
 
 const struct kolo__algorithm kolo__shm_one_shot = {

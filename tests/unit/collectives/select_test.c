@@ -71,7 +71,8 @@ static const struct {
     kolo_op op;
 } rows[] = {
     {"shm_one_shot", {2, 1}, KOLO__ALLREDUCE, 64, KOLO_FP32, KOLO_SUM},
-    {"shm_one_shot", {3, 1}, KOLO__ALLREDUCE, SLOT_BYTES, KOLO_FP32, KOLO_SUM},
+    {"shm_one_shot", {3, 1}, KOLO__ALLREDUCE, 4 * KIB, KOLO_FP32, KOLO_SUM},
+    {"shm_direct", {3, 1}, KOLO__ALLREDUCE, SLOT_BYTES, KOLO_FP32, KOLO_SUM},
     {"shm_direct", {3, 1}, KOLO__ALLREDUCE, SLOT_BYTES + 4, KOLO_FP32, KOLO_SUM},
     {"shm_direct", {4, 1}, KOLO__ALLREDUCE, 4 * MIB, KOLO_FP32, KOLO_AVERAGE},
     {"shm_direct", {8, 1}, KOLO__ALLREDUCE, 64 * MIB, KOLO_BF16, KOLO_SUM},
@@ -79,7 +80,7 @@ static const struct {
     {"shm_one_shot", {8, 1}, KOLO__BROADCAST, 64, KOLO_FP32, KOLO_SUM},
     {"shm_one_shot", {4, 1}, KOLO__ALLTOALL, 64, KOLO_FP32, KOLO_SUM},
     {"shm_one_shot", {8, 1}, KOLO__BARRIER, 0, KOLO_UINT8, KOLO_SUM},
-    {"halving_doubling", {2, 1}, KOLO__ALLREDUCE, 4 * MIB, KOLO_FP32, KOLO_SUM},
+    {"shm_direct", {2, 1}, KOLO__ALLREDUCE, 4 * MIB, KOLO_FP32, KOLO_SUM},
 
     {"recursive_doubling", {8, 8}, KOLO__ALLREDUCE, 4 * KIB, KOLO_FP32, KOLO_SUM},
     {"recursive_doubling", {2, 2}, KOLO__ALLREDUCE, 4 * KIB, KOLO_BF16, KOLO_SUM},
