@@ -67,6 +67,7 @@ void kolo__program_free(struct kolo__program *program)
     free(program->operands);
     free(program->scales);
     free(program->peers);
+    free(program->slots);
     free(program);
 }
 
@@ -95,8 +96,8 @@ void kolo__run_begin(struct kolo__program *program, const struct kolo__run_argum
     program->free_slot_count = program->slot_count;
     for (uint32_t i = 0; i < program->slot_count; i++)
         program->free_slots[i] = i;
-    program->exposed = false;
-    program->gathered = 0;
+    if (s->mapped)
+        kolo__program_map(program);
     program->running = true;
 }
 
@@ -136,11 +137,6 @@ static void open_step(struct kolo__program *program, uint32_t index)
 static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo__fault *fault)
 {
     const struct kolo__schedule *s = &program->schedule;
-    if (s->mapped && !kolo__program_gathered(program)) {
-        kolo_status status = kolo__program_gather(program, moved, fault);
-        if (status != KOLO_OK || !program->exposed)
-            return status;
-    }
     for (uint32_t index = program->oldest;
          index < s->step_count && index - program->oldest < program->window; index++) {
         const struct kolo__step *step = &s->steps[index];
@@ -156,14 +152,14 @@ static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo_
             if (kolo__step_is_message(step))
                 status = kolo__step_advance_message(program, index, moved);
             else if (kolo__step_is_fence(step))
-                kolo__step_advance_fence(program, index, moved);
+                status = kolo__step_advance_fence(program, index, moved, fault);
             else
                 kolo__step_advance_local(program, index, moved);
-            if (status != KOLO_OK) {
+            if (status != KOLO_OK && kolo__step_is_message(step))
                 *fault = program->arguments.transport->fault;
-                KOLO__ASSERT(fault->status != KOLO_OK);
+            KOLO__ASSERT(status == KOLO_OK || fault->status != KOLO_OK);
+            if (status != KOLO_OK)
                 return fault->status;
-            }
         }
         if (kolo__step_is_fence(step) && !run->finished)
             break;
@@ -187,7 +183,7 @@ static const struct kolo__step *waiting_step(const struct kolo__program *program
         return NULL;
     const struct kolo__step *step = &s->steps[program->oldest];
     bool needs_all = kolo__step_is_fence(step) || program->plan[program->oldest].remote;
-    if (s->mapped && (!program->exposed || (needs_all && !kolo__program_gathered(program))))
+    if (s->mapped && program->exposed && needs_all && !kolo__program_gathered(program))
         return NULL;
     return step;
 }
@@ -200,7 +196,7 @@ int kolo__run_waiting_for(const struct kolo__program *program)
         return -1;
     const struct kolo__step *step = waiting_step(program);
     if (step == NULL)
-        return program->exposed ? (int)program->gathered : mapping->ops->missing(mapping);
+        return (int)program->gathered;
     if (kolo__step_is_message(step))
         return (int)step->peer;
     return step->kind == KOLO__AWAIT ? mapping->ops->missing(mapping) : -1;
@@ -292,7 +288,13 @@ struct needs {
     size_t message_count; /* elements of the longest RECV_REDUCE */
     uint32_t staged;      /* RECV_REDUCE steps in any one window */
     uint32_t sources;
+    bool exposes; /* names EXPOSED_* */
 };
+
+static bool is_exposed(const struct kolo__place *place)
+{
+    return place->buffer == KOLO__EXPOSED_IN || place->buffer == KOLO__EXPOSED_OUT;
+}
 
 static struct needs find_needs(const struct kolo__program *program)
 {
@@ -313,6 +315,10 @@ static struct needs find_needs(const struct kolo__program *program)
             needs.staged = staged;
         if (step->kind == KOLO__REDUCE && step->source_count > needs.sources)
             needs.sources = step->source_count;
+        for (uint32_t i = 0; i < kolo__step_reads(step); i++)
+            needs.exposes |= is_exposed(kolo__step_read(s, step, i));
+        for (uint32_t i = 0; i < kolo__step_writes(step); i++)
+            needs.exposes |= is_exposed(kolo__step_written(s, step, i));
     }
     return needs;
 }
@@ -346,6 +352,7 @@ static kolo_status allocate(struct kolo__program *program)
     size_t staging_bytes = program->slot_count * program->slot_bytes;
     size_t scratch_bytes = s->scratch_count * program->element_bytes;
     program->bytes = staging_bytes + scratch_bytes;
+    program->exposes = needs.exposes;
 
     program->plan = zeroed(s->step_count, sizeof(*program->plan));
     program->dependency_capacity = 64;
@@ -357,12 +364,13 @@ static kolo_status allocate(struct kolo__program *program)
     program->operands = zeroed(needs.sources, sizeof(*program->operands));
     program->scales = zeroed(needs.sources, sizeof(*program->scales));
     program->peers = zeroed(s->mapped ? s->problem.size : 0, sizeof(*program->peers));
+    program->slots = zeroed(s->mapped ? 2 * s->problem.size : 0, sizeof(*program->slots));
     program->staging = aligned_alloc(64, staging_bytes + 64);
     program->scratch = aligned_alloc(64, (scratch_bytes + 127) / 64 * 64);
     if (program->plan == NULL || program->dependencies == NULL || program->steps == NULL ||
         program->posts == NULL || program->post_slots == NULL || program->free_slots == NULL ||
         program->operands == NULL || program->scales == NULL || program->peers == NULL ||
-        program->staging == NULL || program->scratch == NULL)
+        program->slots == NULL || program->staging == NULL || program->scratch == NULL)
         return kolo__error(KOLO_ERR_MEMORY,
                            "no memory for a program of %u steps (%zu bytes of scratch and staging)",
                            s->step_count, program->bytes);

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a run does with mapped memory: it publishes where this rank's buffers are, learns where the
- * others' are, checks on the way that all ranks run the same operation, and passes the fences.
+ * What a run does with mapped memory. The first fence of a run is also where ranks meet: ARRIVE
+ * publishes who runs what, and where its buffers are; AWAIT waits for everybody's record, and
+ * checks that all ranks run the same operation. Later fences count arrivals.
  *
- * Three rules keep the shared records from being overwritten too early:
- *
- *   - a rank publishes only when every rank has arrived at all fences of the mapped run before;
- *   - it arrives at a fence only when it has read everybody's record of this run;
- *   - SLOT alternates with each mapped run, so whoever still reads the last run's is not disturbed.
+ * Records and SLOT alternate between two places from one mapped run to the next. A rank that has
+ * ended run k has seen everybody begin it, so everybody has ended run k - 1, and with it all
+ * reading of what run k + 1 overwrites.
  */
 #include "collectives/execute_program.h"
 
@@ -15,7 +14,6 @@
 
 #include <stdio.h>
 
-static void expose(struct kolo__program *program);
 static kolo_status resolve_peer(struct kolo__program *program, uint32_t rank,
                                 const struct kolo__exposure *exposure, struct kolo__fault *fault);
 static kolo_status mismatch(const struct kolo__program *program, uint32_t rank,
@@ -26,25 +24,24 @@ kolo_status kolo__program_gather(struct kolo__program *program, bool *moved,
 {
     struct kolo__mapping *mapping = program->arguments.mapping;
     const struct kolo__problem *problem = &program->schedule.problem;
-    if (!program->exposed) {
-        if (!mapping->ops->arrived(mapping))
-            return KOLO_OK;
-        expose(program);
-        *moved = true;
-    }
-    while (program->gathered < problem->size) {
+    for (; program->gathered < problem->size; program->gathered++) {
         uint32_t rank = program->gathered;
-        if (rank != problem->rank) {
-            const struct kolo__exposure *exposure =
-                mapping->ops->peer_exposure(mapping, rank, program->arguments.signature.sequence);
-            if (exposure == NULL)
-                break;
-            kolo_status status = resolve_peer(program, rank, exposure, fault);
-            if (status != KOLO_OK)
-                return status;
-        }
-        program->gathered++;
+        uint64_t digest;
+        if (rank == problem->rank)
+            continue;
+        if (!mapping->ops->peer_exposed(mapping, rank, program->parity,
+                                        program->arguments.signature.sequence, &digest))
+            break;
         *moved = true;
+        if (digest == program->digest && !program->exposes)
+            continue;
+        const struct kolo__exposure *exposure =
+            mapping->ops->peer_exposure(mapping, rank, program->parity);
+        if (digest != program->digest)
+            return mismatch(program, rank, &exposure->signature, fault);
+        kolo_status status = resolve_peer(program, rank, exposure, fault);
+        if (status != KOLO_OK)
+            return status;
     }
     return KOLO_OK;
 }
@@ -59,35 +56,43 @@ kolo_status kolo__program_check_peers(struct kolo__program *program, struct kolo
     struct kolo__mapping *mapping = program->arguments.mapping;
     const struct kolo__problem *problem = &program->schedule.problem;
     const struct kolo__signature *own = &program->arguments.signature;
+    unsigned parity = mapping->runs & 1;
     for (uint32_t rank = 0; rank < problem->size; rank++) {
-        if (rank == problem->rank)
+        uint64_t digest;
+        if (rank == problem->rank ||
+            !mapping->ops->peer_exposed(mapping, rank, parity, own->sequence, &digest))
             continue;
-        const struct kolo__exposure *exposure =
-            mapping->ops->peer_exposure(mapping, rank, own->sequence);
         /* The peer waits for this rank's record: it gets one, and sees the mismatch as well. */
-        if (exposure != NULL && mapping->ops->arrived(mapping)) {
-            struct kolo__signature other = exposure->signature;
-            struct kolo__exposure answer = {
-                .signature = *own, .in_period = UINT64_MAX, .out_period = UINT64_MAX};
-            mapping->ops->expose(mapping, &answer);
-            return mismatch(program, rank, &other, fault);
-        }
+        struct kolo__exposure answer = {
+            .signature = *own, .in_period = UINT64_MAX, .out_period = UINT64_MAX};
+        mapping->ops->expose(mapping, parity, &answer, kolo__signature_digest(own));
+        return mismatch(program, rank,
+                        &mapping->ops->peer_exposure(mapping, rank, parity)->signature, fault);
     }
     return KOLO_OK;
 }
 
-void kolo__step_advance_fence(struct kolo__program *program, uint32_t index, bool *moved)
+kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t index, bool *moved,
+                                     struct kolo__fault *fault)
 {
     struct kolo__mapping *mapping = program->arguments.mapping;
     struct kolo__step_run *run = kolo__step_run(program, index);
-    if (!kolo__program_gathered(program))
-        return;
-    if (program->schedule.steps[index].kind == KOLO__ARRIVE)
+    bool arrives = program->schedule.steps[index].kind == KOLO__ARRIVE;
+    if (arrives && !program->exposed) {
+        mapping->ops->expose(mapping, program->parity, &program->exposure, program->digest);
+        program->exposed = true;
+    } else if (arrives) {
         mapping->ops->arrive(mapping);
-    else if (!mapping->ops->arrived(mapping))
-        return;
+    } else if (!kolo__program_gathered(program)) {
+        kolo_status status = kolo__program_gather(program, moved, fault);
+        if (status != KOLO_OK || !kolo__program_gathered(program))
+            return status;
+    } else if (!mapping->ops->arrived(mapping)) {
+        return KOLO_OK;
+    }
     run->finished = true;
     *moved = true;
+    return KOLO_OK;
 }
 
 unsigned char *kolo__program_address(const struct kolo__program *program,
@@ -107,7 +112,7 @@ unsigned char *kolo__program_address(const struct kolo__program *program,
         break;
     }
     case KOLO__SLOT:
-        base = program->peers[place->rank].slot;
+        base = program->slots[program->parity * program->schedule.problem.size + place->rank];
         break;
     default:
         base = program->bases[place->buffer];
@@ -127,34 +132,61 @@ static uint64_t direct_position(const struct kolo__program *program, const void 
     return mapping->ops->position(mapping, buffer, count * program->element_bytes);
 }
 
-static void expose(struct kolo__program *program)
+static void find_slots(struct kolo__program *program)
 {
     struct kolo__mapping *mapping = program->arguments.mapping;
     const struct kolo__schedule *s = &program->schedule;
-    uint32_t rank = s->problem.rank;
-    struct kolo__exposure exposure = {.signature = program->arguments.signature,
-                                      .in_position = UINT64_MAX,
-                                      .in_period = UINT64_MAX,
-                                      .out_period = UINT64_MAX};
-    /* Scaled contributions need a place of their own: INPUT is not to be written. */
-    if (!s->problem.prescale)
-        exposure.in_position = direct_position(program, program->arguments.input, s->input_count);
-    exposure.out_position = direct_position(program, program->arguments.output, s->output_count);
-    if (exposure.in_position == UINT64_MAX) {
-        exposure.in_position = mapping->window_in;
-        exposure.in_period = s->problem.window_count;
+    size_t bytes = s->slot_count * program->element_bytes;
+    bool small = bytes <= mapping->small_bytes;
+    uint32_t size = s->problem.size;
+    for (uint32_t i = 0; i < 2 * size; i++) {
+        const uint64_t *positions =
+            small ? mapping->small_position[i / size] : mapping->slot_position[i / size];
+        program->slots[i] = mapping->ops->address(mapping, positions[i % size], bytes);
+        KOLO__ASSERT(program->slots[i] != NULL);
     }
-    if (exposure.out_position == UINT64_MAX) {
-        exposure.out_position = mapping->window_out;
-        exposure.out_period = s->problem.window_count;
-    }
+}
 
-    program->slot_parity = mapping->runs & 1;
-    mapping->runs++;
-    mapping->ops->expose(mapping, &exposure);
-    program->exposed = true;
+/* The own buffers, where they can be used as they are. */
+static void find_exposure(struct kolo__program *program)
+{
+    const struct kolo__schedule *s = &program->schedule;
+    struct kolo__exposure *exposure = &program->exposure;
     struct kolo__fault fault;
-    KOLO__ASSERT(resolve_peer(program, rank, &exposure, &fault) == KOLO_OK);
+    /* Scaled contributions need a place of their own: INPUT is not to be written. */
+    uint64_t in = s->problem.prescale
+                      ? UINT64_MAX
+                      : direct_position(program, program->arguments.input, s->input_count);
+    uint64_t out = direct_position(program, program->arguments.output, s->output_count);
+    if (in != UINT64_MAX) {
+        exposure->in_position = in;
+        exposure->in_period = UINT64_MAX;
+    }
+    if (out != UINT64_MAX) {
+        exposure->out_position = out;
+        exposure->out_period = UINT64_MAX;
+    }
+    KOLO__ASSERT(resolve_peer(program, s->problem.rank, exposure, &fault) == KOLO_OK);
+}
+
+void kolo__program_map(struct kolo__program *program)
+{
+    struct kolo__mapping *mapping = program->arguments.mapping;
+    program->parity = mapping->runs++ & 1;
+    program->digest = kolo__signature_digest(&program->arguments.signature);
+    program->exposure = (struct kolo__exposure){
+        .signature = program->arguments.signature,
+        .in_position = mapping->window_in,
+        .in_period = program->schedule.problem.window_count,
+        .out_position = mapping->window_out,
+        .out_period = program->schedule.problem.window_count,
+    };
+    program->exposed = false;
+    program->gathered = 0;
+    if (program->slots[0] == NULL)
+        find_slots(program);
+    if (program->exposes)
+        find_exposure(program);
 }
 
 static kolo_status resolve_peer(struct kolo__program *program, uint32_t rank,
@@ -162,16 +194,11 @@ static kolo_status resolve_peer(struct kolo__program *program, uint32_t rank,
 {
     struct kolo__mapping *mapping = program->arguments.mapping;
     struct kolo__mapped_peer *peer = &program->peers[rank];
-    if (!kolo__signature_equal(&exposure->signature, &program->arguments.signature))
-        return mismatch(program, rank, &exposure->signature, fault);
-
-    uint64_t slot = mapping->slot_position[program->slot_parity][rank];
     peer->in = mapping->ops->address(mapping, exposure->in_position, 1);
     peer->out = mapping->ops->address(mapping, exposure->out_position, 1);
-    peer->slot = mapping->ops->address(mapping, slot, mapping->slot_bytes);
     peer->in_period = exposure->in_period;
     peer->out_period = exposure->out_period;
-    if (peer->in == NULL || peer->out == NULL || peer->slot == NULL) {
+    if (peer->in == NULL || peer->out == NULL) {
         fault->status = KOLO_ERR_NETWORK;
         fault->peer = (int)rank;
         snprintf(fault->text, sizeof(fault->text),

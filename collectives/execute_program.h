@@ -54,7 +54,7 @@ struct kolo__step_run {
 
 /* Where a rank's mapped buffers are in this process. */
 struct kolo__mapped_peer {
-    unsigned char *in, *out, *slot;
+    unsigned char *in, *out;
     size_t in_period, out_period; /* elements after which in and out repeat; SIZE_MAX: never */
 };
 
@@ -96,9 +96,13 @@ struct kolo__program {
 
     /* Mapped schedules: one entry a rank. */
     struct kolo__mapped_peer *peers;
-    uint32_t gathered; /* ranks before it have been compared with this one */
+    unsigned char **slots; /* of all ranks: [parity * size + rank]; found at the first run */
+    bool exposes;          /* names EXPOSED_*: peers must learn where they are */
+    uint32_t gathered;     /* ranks before it have been compared with this one */
     bool exposed;
-    unsigned slot_parity;
+    unsigned parity; /* of mapped runs */
+    uint64_t digest; /* of this run's signature */
+    struct kolo__exposure exposure;
 
     size_t bytes; /* scratch and staging */
 };
@@ -131,13 +135,16 @@ struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
 
 /* ---- execute_mapped.c ---- */
 
-/* Publishes this rank's exposure and compares those of the others, as far as they are there. */
+/* Begins a mapped run: finds where this rank's own mapped buffers are. */
+void kolo__program_map(struct kolo__program *program);
+/* Compares what the other ranks have exposed with this rank's run, as far as it is there. */
 kolo_status kolo__program_gather(struct kolo__program *program, bool *moved,
                                  struct kolo__fault *fault);
 /* For a run without mapped steps: notices peers that run one with mapped steps. */
 kolo_status kolo__program_check_peers(struct kolo__program *program, struct kolo__fault *fault);
 bool kolo__program_gathered(const struct kolo__program *program);
-void kolo__step_advance_fence(struct kolo__program *program, uint32_t index, bool *moved);
+kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t index, bool *moved,
+                                     struct kolo__fault *fault);
 /* The address of a place of any rank. */
 unsigned char *kolo__program_address(const struct kolo__program *program,
                                      const struct kolo__place *place);

@@ -72,7 +72,7 @@ static kolo_status attach(struct kolo__shm *shm, const struct kolo__shm_options 
     uint32_t rank = options->rank, size = options->size;
     const struct kolo__shm_layout *layout = &shm->layout;
     shm->peers = calloc(size, sizeof *shm->peers);
-    shm->slot_positions = calloc(size, 2 * sizeof *shm->slot_positions);
+    shm->slot_positions = calloc(size, 4 * sizeof *shm->slot_positions);
     if (shm->peers == NULL || shm->slot_positions == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for a communicator of %u ranks", size);
     shm->mailbox = kolo__shm_mailbox_at(options->heap, shm->position, rank, size);
@@ -326,6 +326,16 @@ static void disarm(struct kolo__transport *transport)
         continue;
 }
 
+/* Who comes late to an operation that has failed here is not to take this rank for a participant.
+ */
+static void fail(struct kolo__transport *transport, const struct kolo__fault *fault)
+{
+    struct kolo__shm *shm = (struct kolo__shm *)(void *)transport;
+    if (shm->mapped)
+        kolo__shm_mapping_withdraw(shm);
+    kolo__stream_fail(transport, fault);
+}
+
 static int wait_fd(struct kolo__transport *transport)
 {
     return ((struct kolo__shm *)(void *)transport)->doorbell_fd;
@@ -339,6 +349,6 @@ static const struct kolo__transport_ops transport_ops = {
     .arm = arm,
     .disarm = disarm,
     .wait_fd = wait_fd,
-    .fail = kolo__stream_fail,
+    .fail = fail,
     .close = close_shm,
 };

@@ -2,7 +2,7 @@
 /*
  * What a rank owns of the shared heap for one communicator, and who writes what in it:
  *
- *   | identity | asleep | arrivals | exposure |                   owner; a line of 128 bytes each
+ *   | identity | asleep | arrivals | record 0 | record 1 |        owner; lines of 128 bytes
  *   | detached[0] detached[1] ...             |                   rank i writes detached[i]
  *   | head, tail of the ring from rank 0 | ... from rank 1 | ...  owner: heads; rank i: tail i
  *   | SLOT, parity 0 | SLOT, parity 1 |                           owner (read by all)
@@ -22,7 +22,17 @@
 enum {
     KOLO__SHM_LINE_BYTES = 128, /* two cache lines: processors fetch them in pairs */
     KOLO__SHM_SLOT_BYTES = 32 * 1024,
+    KOLO__SHM_SMALL_BYTES = 48,
     KOLO__SHM_WINDOW_BYTES = 1024 * 1024,
+};
+
+/* What a rank shows in a mapped run. The first 64 bytes are one cache line, all that a small
+ * operation moves. */
+struct kolo__shm_record {
+    _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint64_t sequence; /* written last */
+    uint64_t digest;
+    unsigned char small[KOLO__SHM_SMALL_BYTES];
+    struct kolo__exposure exposure;
 };
 
 struct kolo__shm_mailbox {
@@ -31,8 +41,7 @@ struct kolo__shm_mailbox {
     /* 0: awake. Else the number of this sleep: a waker rings once for each. */
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint32_t asleep;
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint64_t arrivals;
-    _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint64_t exposed; /* sequence; written after exposure */
-    struct kolo__exposure exposure;
+    struct kolo__shm_record records[2];
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint32_t detached[];
 };
 

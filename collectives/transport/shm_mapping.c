@@ -13,23 +13,33 @@ static struct kolo__shm *shm_of(struct kolo__mapping *mapping)
                                         offsetof(struct kolo__shm, mapping));
 }
 
-static void expose(struct kolo__mapping *mapping, const struct kolo__exposure *exposure)
+static void expose(struct kolo__mapping *mapping, unsigned parity,
+                   const struct kolo__exposure *exposure, uint64_t digest)
 {
     struct kolo__shm *shm = shm_of(mapping);
-    struct kolo__shm_mailbox *mailbox = shm->mailbox;
-    mailbox->exposure = *exposure;
-    atomic_store(&mailbox->exposed, exposure->signature.sequence);
+    struct kolo__shm_record *record = &shm->mailbox->records[parity];
+    record->digest = digest;
+    record->exposure = *exposure;
+    atomic_store(&record->sequence, exposure->signature.sequence);
     for (uint32_t peer = 0; peer < shm->stream.transport.size; peer++)
         if (peer != shm->stream.transport.rank)
             kolo__shm_wake(shm, peer);
 }
 
-static const struct kolo__exposure *peer_exposure(struct kolo__mapping *mapping, uint32_t peer,
-                                                  uint64_t sequence)
+static bool peer_exposed(struct kolo__mapping *mapping, uint32_t peer, unsigned parity,
+                         uint64_t sequence, uint64_t *digest)
 {
     struct kolo__shm_peer *known = &shm_of(mapping)->peers[peer];
-    known->exposed = atomic_load_explicit(&known->mailbox->exposed, memory_order_acquire);
-    return known->exposed == sequence ? &known->mailbox->exposure : NULL;
+    const struct kolo__shm_record *record = &known->mailbox->records[parity];
+    known->exposed[parity] = atomic_load_explicit(&record->sequence, memory_order_acquire);
+    *digest = record->digest;
+    return known->exposed[parity] == sequence;
+}
+
+static const struct kolo__exposure *peer_exposure(struct kolo__mapping *mapping, uint32_t peer,
+                                                  unsigned parity)
+{
+    return &shm_of(mapping)->peers[peer].mailbox->records[parity].exposure;
 }
 
 static void arrive(struct kolo__mapping *mapping)
@@ -84,6 +94,7 @@ static uint64_t position(struct kolo__mapping *mapping, const void *pointer, siz
 
 static const struct kolo__mapping_ops mapping_ops = {
     .expose = expose,
+    .peer_exposed = peer_exposed,
     .peer_exposure = peer_exposure,
     .arrive = arrive,
     .arrived = arrived,
@@ -95,17 +106,30 @@ static const struct kolo__mapping_ops mapping_ops = {
 void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes)
 {
     uint32_t size = shm->stream.transport.size;
-    for (uint32_t rank = 0; rank < size; rank++)
-        for (uint32_t parity = 0; parity < 2; parity++)
-            shm->slot_positions[parity * size + rank] = mailboxes[rank] + shm->layout.slots[parity];
+    uint64_t *slots = shm->slot_positions, *small = slots + 2 * size;
+    for (uint32_t parity = 0; parity < 2; parity++)
+        for (uint32_t rank = 0; rank < size; rank++) {
+            slots[parity * size + rank] = mailboxes[rank] + shm->layout.slots[parity];
+            small[parity * size + rank] =
+                mailboxes[rank] + offsetof(struct kolo__shm_mailbox, records) +
+                parity * sizeof(struct kolo__shm_record) + offsetof(struct kolo__shm_record, small);
+        }
     shm->mapping = (struct kolo__mapping){
         .ops = &mapping_ops,
-        .slot_position = {shm->slot_positions, shm->slot_positions + size},
+        .slot_position = {slots, slots + size},
+        .small_position = {small, small + size},
         .window_in = shm->position + shm->layout.window_in,
         .window_out = shm->position + shm->layout.window_out,
         .slot_bytes = KOLO__SHM_SLOT_BYTES,
+        .small_bytes = KOLO__SHM_SMALL_BYTES,
         .window_bytes = KOLO__SHM_WINDOW_BYTES,
     };
+}
+
+void kolo__shm_mapping_withdraw(struct kolo__shm *shm)
+{
+    for (unsigned parity = 0; parity < 2; parity++)
+        atomic_store(&shm->mailbox->records[parity].sequence, 0);
 }
 
 bool kolo__shm_mapping_news(struct kolo__shm *shm)
@@ -114,12 +138,15 @@ bool kolo__shm_mapping_news(struct kolo__shm *shm)
     for (uint32_t peer = 0; peer < shm->stream.transport.size; peer++) {
         struct kolo__shm_peer *known = &shm->peers[peer];
         uint64_t arrivals = atomic_load(&known->mailbox->arrivals);
-        uint64_t exposed = atomic_load(&known->mailbox->exposed);
         if (peer == shm->stream.transport.rank)
             continue;
-        news |= arrivals != known->arrivals || exposed != known->exposed;
+        news |= arrivals != known->arrivals;
         known->arrivals = arrivals;
-        known->exposed = exposed;
+        for (unsigned parity = 0; parity < 2; parity++) {
+            uint64_t exposed = atomic_load(&known->mailbox->records[parity].sequence);
+            news |= exposed != known->exposed[parity];
+            known->exposed[parity] = exposed;
+        }
     }
     return news;
 }

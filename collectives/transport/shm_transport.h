@@ -16,11 +16,11 @@ struct kolo__shm_peer {
     struct kolo__shm_mailbox *mailbox; /* NULL: on another host */
     struct kolo__shm_ring *out, *in;   /* in the peer's mailbox, in this rank's */
     unsigned char *out_data, *in_data;
-    uint64_t out_tail, out_head; /* bytes written; bytes known to be read */
-    uint64_t in_head;            /* bytes read */
-    uint32_t rung;               /* the sleep for which the doorbell was rung */
-    bool ring_again;             /* the doorbell could not be rung */
-    uint64_t arrivals, exposed;  /* last seen */
+    uint64_t out_tail, out_head;   /* bytes written; bytes known to be read */
+    uint64_t in_head;              /* bytes read */
+    uint32_t rung;                 /* the sleep for which the doorbell was rung */
+    bool ring_again;               /* the doorbell could not be rung */
+    uint64_t arrivals, exposed[2]; /* last seen */
 };
 
 struct kolo__shm {
@@ -31,7 +31,7 @@ struct kolo__shm {
     uint64_t position; /* of the own mailbox, which the transport owns */
     struct kolo__shm_mailbox *mailbox;
     struct kolo__shm_peer *peers;
-    uint64_t *slot_positions; /* both parities, of all ranks */
+    uint64_t *slot_positions; /* SLOT of both parities, of all ranks; then the small ones */
     bool mapped;
     uint64_t arrivals;     /* of this rank */
     uint32_t arrived_upto; /* ranks below are known to have arrived as often */
@@ -46,6 +46,8 @@ struct kolo__shm {
 void kolo__shm_wake(struct kolo__shm *shm, uint32_t peer);
 
 void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes);
+/* Takes back what this rank has exposed. */
+void kolo__shm_mapping_withdraw(struct kolo__shm *shm);
 /* A peer has arrived or exposed since somebody last looked; counts as a look. */
 bool kolo__shm_mapping_news(struct kolo__shm *shm);
 

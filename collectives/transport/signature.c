@@ -50,3 +50,20 @@ bool kolo__signature_equal(const struct kolo__signature *a, const struct kolo__s
            a->collective == b->collective && a->dtype == b->dtype && a->op == b->op &&
            a->algorithm == b->algorithm && a->root == b->root && a->count == b->count;
 }
+
+uint64_t kolo__signature_digest(const struct kolo__signature *s)
+{
+    const uint64_t words[] = {
+        (uint64_t)s->epoch << 32 | s->comm,
+        s->sequence,
+        (uint64_t)s->collective << 56 | (uint64_t)s->dtype << 48 | (uint64_t)s->op << 40 |
+            (uint64_t)s->algorithm << 32 | s->root,
+        s->count,
+    };
+    uint64_t digest = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        digest = (digest ^ words[i]) * 0x9e3779b97f4a7c15u;
+        digest ^= digest >> 29;
+    }
+    return digest;
+}

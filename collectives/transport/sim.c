@@ -28,7 +28,7 @@ kolo_status kolo__sim_create(const struct kolo__sim_options *options, struct kol
     sim->ranks = calloc(size, sizeof(*sim->ranks));
     sim->channels = calloc(channels, sizeof(*sim->channels));
     sim->sights = calloc(channels, sizeof(*sim->sights));
-    sim->slot_positions = calloc(2 * (size_t)size, sizeof(*sim->slot_positions));
+    sim->slot_positions = calloc(4 * (size_t)size, sizeof(*sim->slot_positions));
     sim->buffer_memory = malloc(channels * KOLO__SIM_BUFFERS * options->buffered_bytes + 1);
     if (options->share_bytes > 0)
         sim->heap = aligned_alloc(64, options->share_bytes * size);

@@ -2,13 +2,16 @@
 /*
  * The simulation's mapped memory. A share, at position rank * share_bytes:
  *
- *   | unused 64 | SLOT, parity 0 | SLOT, parity 1 | window in | window out | kolo__sim_alloc ... |
+ *   | small, parity 0 | 1 | SLOT, parity 0 | 1 | window in | window out | kolo__sim_alloc ... |
  *
- * Each rank keeps one exposure, overwritten by the next: the strictest reading of the contract.
+ * Each rank keeps one exposure a parity, overwritten by the next: the strictest reading of the
+ * contract.
  */
 #include "collectives/transport/sim_world.h"
 
 #include "base/assert.h"
+
+enum { SMALL_BYTES = 64 };
 
 static size_t line(size_t bytes)
 {
@@ -21,26 +24,35 @@ static struct kolo__sim_rank *rank_of(struct kolo__mapping *mapping)
                                              offsetof(struct kolo__sim_rank, mapping));
 }
 
-static void expose(struct kolo__mapping *mapping, const struct kolo__exposure *exposure)
+static void expose(struct kolo__mapping *mapping, unsigned parity,
+                   const struct kolo__exposure *exposure, uint64_t digest)
 {
     struct kolo__sim_rank *rank = rank_of(mapping);
-    rank->exposure = *exposure;
+    rank->exposures[parity] = *exposure;
+    rank->digests[parity] = digest;
     kolo__sim_note(rank->sim, exposure->signature.sequence << 8 | rank->transport.rank);
 }
 
-static const struct kolo__exposure *peer_exposure(struct kolo__mapping *mapping, uint32_t peer,
-                                                  uint64_t sequence)
+static bool peer_exposed(struct kolo__mapping *mapping, uint32_t peer, unsigned parity,
+                         uint64_t sequence, uint64_t *digest)
 {
     struct kolo__sim_rank *rank = rank_of(mapping);
-    const struct kolo__exposure *exposure = &rank->sim->ranks[peer].exposure;
+    const struct kolo__sim_rank *other = &rank->sim->ranks[peer];
     struct kolo__sim_sight *sight = &rank->sights[peer];
-    if (exposure->signature.sequence != sequence)
-        return NULL;
+    if (other->exposures[parity].signature.sequence != sequence)
+        return false;
     if (sight->exposed_sequence != sequence) {
         sight->exposed_sequence = sequence;
         sight->exposed_ns = kolo__sim_later(rank->sim);
     }
-    return rank->sim->now_ns >= sight->exposed_ns ? exposure : NULL;
+    *digest = other->digests[parity];
+    return rank->sim->now_ns >= sight->exposed_ns;
+}
+
+static const struct kolo__exposure *peer_exposure(struct kolo__mapping *mapping, uint32_t peer,
+                                                  unsigned parity)
+{
+    return &rank_of(mapping)->sim->ranks[peer].exposures[parity];
 }
 
 static void arrive(struct kolo__mapping *mapping)
@@ -103,6 +115,7 @@ static uint64_t position(struct kolo__mapping *mapping, const void *pointer, siz
 
 static const struct kolo__mapping_ops mapping_ops = {
     .expose = expose,
+    .peer_exposed = peer_exposed,
     .peer_exposure = peer_exposure,
     .arrive = arrive,
     .arrived = arrived,
@@ -113,7 +126,7 @@ static const struct kolo__mapping_ops mapping_ops = {
 
 size_t kolo__sim_reserved_bytes(const struct kolo__sim_options *options)
 {
-    return 64 + 2 * line(options->slot_bytes) + 2 * line(options->window_bytes);
+    return 2 * SMALL_BYTES + 2 * line(options->slot_bytes) + 2 * line(options->window_bytes);
 }
 
 void kolo__sim_mapping_init(struct kolo__sim *sim, uint32_t rank)
@@ -121,16 +134,20 @@ void kolo__sim_mapping_init(struct kolo__sim *sim, uint32_t rank)
     const struct kolo__sim_options *options = &sim->options;
     uint32_t size = options->size;
     uint64_t share = (uint64_t)rank * options->share_bytes;
-    uint64_t slot = share + 64;
+    uint64_t slot = share + 2 * SMALL_BYTES;
     uint64_t window = slot + 2 * line(options->slot_bytes);
     KOLO__ASSERT(options->share_bytes % 64 == 0);
     KOLO__ASSERT(options->share_bytes >= kolo__sim_reserved_bytes(options));
     sim->slot_positions[rank] = slot;
     sim->slot_positions[size + rank] = slot + line(options->slot_bytes);
+    sim->slot_positions[2 * size + rank] = share;
+    sim->slot_positions[3 * size + rank] = share + SMALL_BYTES;
     sim->ranks[rank].share_used = kolo__sim_reserved_bytes(options);
     sim->ranks[rank].mapping = (struct kolo__mapping){
         .ops = &mapping_ops,
         .slot_position = {sim->slot_positions, sim->slot_positions + size},
+        .small_position = {sim->slot_positions + 2 * size, sim->slot_positions + 3 * size},
+        .small_bytes = SMALL_BYTES,
         .window_in = window,
         .window_out = window + line(options->window_bytes),
         .slot_bytes = options->slot_bytes,

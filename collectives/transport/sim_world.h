@@ -47,7 +47,8 @@ struct kolo__sim_rank {
     uint64_t learns_ns;            /* when this rank learns of the lost one */
     struct kolo__program *program; /* that it runs now */
     /* Mapped memory. */
-    struct kolo__exposure exposure;
+    struct kolo__exposure exposures[2]; /* by parity */
+    uint64_t digests[2];
     uint64_t arrivals;
     size_t share_used;
     struct kolo__sim_sight *sights; /* what this rank sees of each rank */
@@ -71,7 +72,7 @@ struct kolo__sim {
     struct kolo__sim_sight *sights;     /* [observer * size + observed] */
     unsigned char *buffer_memory;
     unsigned char *heap;      /* size shares */
-    uint64_t *slot_positions; /* [parity * size + rank] */
+    uint64_t *slot_positions; /* [parity * size + rank]: SLOT, then the small ones */
 };
 
 static inline struct kolo__sim_channel *kolo__sim_channel(struct kolo__sim *sim, uint32_t from,

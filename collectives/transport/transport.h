@@ -44,6 +44,8 @@ struct kolo__signature {
 /* "allreduce #812 (1048576 x fp32, sum, ring)": for errors; returns text. */
 const char *kolo__signature_text(const struct kolo__signature *signature, char *text, size_t bytes);
 bool kolo__signature_equal(const struct kolo__signature *a, const struct kolo__signature *b);
+/* A hash of all fields: where 64 bits of them have to do. */
+uint64_t kolo__signature_digest(const struct kolo__signature *signature);
 
 struct kolo__post {
     /* Set by the caller. For a send, data is only read. */
@@ -95,8 +97,9 @@ struct kolo__transport {
 
 /* ---- mapped memory: for algorithms that reach into peers' buffers --------------------------- */
 
-/* What a rank publishes at the start of a mapped operation. An address is a position in the heap
- * that all ranks map. */
+/* What a rank publishes at the first ARRIVE of a mapped operation. An address is a position in the
+ * heap that all ranks map. Records alternate between two places with the mapped runs, like SLOT:
+ * whoever still reads the last run's is not disturbed. */
 struct kolo__exposure {
     struct kolo__signature signature;
     uint64_t in_position, out_position; /* heap positions of EXPOSED_IN[0], EXPOSED_OUT[0] */
@@ -107,12 +110,17 @@ struct kolo__mapping;
 
 /* Non-blocking halves of split barriers over flags in the shared heap; one writer per flag. */
 struct kolo__mapping_ops {
-    /* Publishes this rank's exposure for the next operation. May be called once everybody has
-     * finished reading the previous one, which the fences of the operation ensure. */
-    void (*expose)(struct kolo__mapping *mapping, const struct kolo__exposure *exposure);
-    /* The peer's exposure for the operation with this sequence: NULL while it is not there yet. */
+    /* Release: publishes this rank's exposure for the run of this parity. Wakes sleepers. May be
+     * called once everybody has finished reading the one before the last: after a run all ranks
+     * have begun it, so have ended the run before. */
+    void (*expose)(struct kolo__mapping *mapping, unsigned parity,
+                   const struct kolo__exposure *exposure, uint64_t digest);
+    /* Acquire: true when the peer has exposed for the operation with this sequence; its digest. */
+    bool (*peer_exposed)(struct kolo__mapping *mapping, uint32_t peer, unsigned parity,
+                         uint64_t sequence, uint64_t *digest);
+    /* What it exposed, once peer_exposed says so. */
     const struct kolo__exposure *(*peer_exposure)(struct kolo__mapping *mapping, uint32_t peer,
-                                                  uint64_t sequence);
+                                                  unsigned parity);
     /* Release: counts this rank's arrivals, over the life of the mapping. Wakes sleepers. */
     void (*arrive)(struct kolo__mapping *mapping);
     /* Acquire: true when every rank has arrived at least as often as this rank. */
@@ -129,8 +137,10 @@ struct kolo__mapping {
     const struct kolo__mapping_ops *ops;
     /* Positions of this communicator's areas in the heap, of this rank and of its peers. */
     const uint64_t *slot_position[2]; /* [parity][rank]: SLOT, slot_bytes each */
-    uint64_t window_in, window_out;   /* this rank's staging areas, window_bytes each */
-    size_t slot_bytes, window_bytes;
+    /* The same, beside the flag that tells of the exposure, so that one cache line brings both. */
+    const uint64_t *small_position[2]; /* small_bytes each */
+    uint64_t window_in, window_out;    /* this rank's staging areas, window_bytes each */
+    size_t slot_bytes, small_bytes, window_bytes;
     /* Mapped runs begun so far: 0 at creation, then counted by the executor, the same on every
      * rank. Its parity chooses the SLOT area. (The operations' sequence would not do: between two
      * mapped operations of one parity there may be one that does not make ranks wait for each

@@ -108,14 +108,22 @@ static void exposures_are_found_by_sequence(void **state)
     struct kolo__exposure exposure = {.signature = {.sequence = 5, .count = 99},
                                       .in_position = mailboxes[0],
                                       .in_period = UINT64_MAX};
-    assert_null(ops->peer_exposure(ranks[1].mapping, 0, 5));
-    ops->expose(ranks[0].mapping, &exposure);
-    const struct kolo__exposure *seen = ops->peer_exposure(ranks[1].mapping, 0, 5);
-    assert_non_null(seen);
+    uint64_t digest = 0;
+    assert_false(ops->peer_exposed(ranks[1].mapping, 0, 1, 5, &digest));
+    ops->expose(ranks[0].mapping, 1, &exposure, 1234);
+    assert_true(ops->peer_exposed(ranks[1].mapping, 0, 1, 5, &digest));
+    assert_int_equal(digest, 1234);
+    const struct kolo__exposure *seen = ops->peer_exposure(ranks[1].mapping, 0, 1);
     assert_int_equal(seen->signature.count, 99);
     assert_true(seen->in_position == mailboxes[0] && seen->in_period == UINT64_MAX);
-    assert_null(ops->peer_exposure(ranks[1].mapping, 0, 6));
-    assert_null(ops->peer_exposure(ranks[1].mapping, 2, 5));
+    assert_false(ops->peer_exposed(ranks[1].mapping, 0, 1, 6, &digest));
+    assert_false(ops->peer_exposed(ranks[1].mapping, 0, 0, 5, &digest));
+    assert_false(ops->peer_exposed(ranks[1].mapping, 2, 1, 5, &digest));
+    /* The next run's record leaves this one alone. */
+    exposure.signature = (struct kolo__signature){.sequence = 6, .count = 7};
+    ops->expose(ranks[0].mapping, 0, &exposure, 5678);
+    assert_true(ops->peer_exposed(ranks[1].mapping, 0, 1, 5, &digest));
+    assert_int_equal(seen->signature.count, 99);
 }
 
 /* All areas of all ranks: filled with different bytes, none disturbs another or the flags. */
@@ -179,10 +187,11 @@ static void *pass_fences(void *argument)
     uint64_t deadline = in_seconds(30);
     for (uint64_t sequence = 1; sequence <= 300; sequence++) {
         struct kolo__exposure exposure = {.signature = {.sequence = sequence}};
+        uint64_t digest;
         if (self->exposes)
-            mapping->ops->expose(mapping, &exposure);
+            mapping->ops->expose(mapping, sequence & 1, &exposure, sequence);
         for (uint32_t peer = 0; self->exposes && peer < SIZE; peer++)
-            while (mapping->ops->peer_exposure(mapping, peer, sequence) == NULL)
+            while (!mapping->ops->peer_exposed(mapping, peer, sequence & 1, sequence, &digest))
                 if ((self->status = sleep_once(self->transport, deadline)) != KOLO_OK)
                     return NULL;
         mapping->ops->arrive(mapping);
@@ -226,7 +235,7 @@ static void nothing_new_lets_sleep(void **state)
     struct pollfd ready = {.fd = transport->ops->wait_fd(transport), .events = POLLIN};
     assert_int_equal(poll(&ready, 1, 0), 0);
     struct kolo__exposure exposure = {.signature = {.sequence = 1}};
-    ranks[0].mapping->ops->expose(ranks[0].mapping, &exposure);
+    ranks[0].mapping->ops->expose(ranks[0].mapping, 0, &exposure, 0);
     assert_int_equal(poll(&ready, 1, 10000), 1);
     transport->ops->disarm(transport);
     assert_int_equal(poll(&ready, 1, 0), 0);
