@@ -84,7 +84,11 @@ kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t ind
     } else if (arrives) {
         mapping->ops->arrive(mapping);
     } else if (!kolo__program_gathered(program)) {
-        kolo_status status = kolo__program_gather(program, moved, fault);
+        kolo_status status = KOLO_OK;
+        for (uint32_t look = 0;
+             look <= mapping->spins && status == KOLO_OK && !kolo__program_gathered(program);
+             look++)
+            status = kolo__program_gather(program, moved, fault);
         if (status != KOLO_OK || !kolo__program_gathered(program))
             return status;
     } else if (!mapping->ops->arrived(mapping)) {

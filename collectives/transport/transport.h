@@ -146,6 +146,9 @@ struct kolo__mapping {
      * mapped operations of one parity there may be one that does not make ranks wait for each
      * other.) */
     uint64_t runs;
+    /* How often to look again for a peer at the first fence before going back to the caller, whose
+     * round takes longer than a small operation. 0 where ranks share processors. */
+    uint32_t spins;
 };
 
 #endif
