@@ -15,6 +15,9 @@
 
 static const uint64_t MICROSECOND = 1000, MILLISECOND = 1000000, SECOND = 1000000000;
 
+/* A sleeper costs whoever wakes it more than a yield costs anybody. */
+static const uint64_t YIELD_NS = 500000;
+
 enum {
     STUCK_AFTER_S = 1,   /* a rank that waits longer tells the rendezvous what it waits in */
     VERDICT_MS = 1000,   /* a broken connection waits this long for the cause from the rendezvous */
@@ -332,7 +335,7 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
         }
         if (now - busy < spin_ns(comm))
             continue;
-        if (now - busy < spin_ns(comm) + 20 * MICROSECOND) {
+        if (now - busy < spin_ns(comm) + YIELD_NS) {
             sched_yield();
             continue;
         }
