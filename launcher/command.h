@@ -7,8 +7,10 @@
 enum {
     KOLO__EXIT_FAILED = 1,     /* the launcher itself could not go on */
     KOLO__EXIT_USAGE = 64,     /* usage or configuration: trying again does not help */
+    KOLO__EXIT_WORLD = 65,     /* ranks do not fit one world: trying again does not help */
     KOLO__EXIT_OUTPUT = 74,    /* stdout could not be written: a full disk */
-    KOLO__EXIT_PEER_LOST = 76, /* a rank was killed: try again */
+    KOLO__EXIT_NO_WORLD = 75,  /* the ranks did not find each other in time: try again */
+    KOLO__EXIT_PEER_LOST = 76, /* a rank was killed, or left the others: try again */
     KOLO__EXIT_CANNOT_EXECUTE = 126,
     KOLO__EXIT_NOT_FOUND = 127,
     KOLO__EXIT_SIGNAL = 128, /* plus the signal that ended the launcher's job */

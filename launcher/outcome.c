@@ -32,10 +32,27 @@ const char *kolo__ending_text(const struct kolo__ending *ending, char *text, siz
     return text;
 }
 
-int kolo__ending_exit_code(const struct kolo__ending *ending)
+int kolo__obstacle_exit_code(kolo_status obstacle)
 {
-    return WIFSIGNALED(ending->wait_status) ? KOLO__EXIT_PEER_LOST
-                                            : WEXITSTATUS(ending->wait_status);
+    switch (obstacle) {
+    case KOLO_ERR_CONFIG:
+        return KOLO__EXIT_USAGE;
+    case KOLO_ERR_WORLD:
+        return KOLO__EXIT_WORLD;
+    case KOLO_ERR_TIMEOUT:
+        return KOLO__EXIT_NO_WORLD;
+    default:
+        return 0;
+    }
+}
+
+int kolo__ending_exit_code(const struct kolo__ending *ending, bool formed)
+{
+    if (WIFSIGNALED(ending->wait_status))
+        return KOLO__EXIT_PEER_LOST;
+    if (WEXITSTATUS(ending->wait_status) == 0)
+        return formed ? KOLO__EXIT_PEER_LOST : KOLO__EXIT_NO_WORLD;
+    return WEXITSTATUS(ending->wait_status);
 }
 
 static bool failed_by_itself(const struct kolo__ending *ending)
@@ -46,8 +63,6 @@ static bool failed_by_itself(const struct kolo__ending *ending)
 int kolo__first_failure(const struct kolo__ending *endings, uint32_t ranks, int lost_rank)
 {
     int first = -1, first_killed = -1;
-    if (lost_rank >= 0 && (uint32_t)lost_rank < ranks && failed_by_itself(&endings[lost_rank]))
-        return lost_rank;
     for (uint32_t r = 0; r < ranks; r++) {
         if (!failed_by_itself(&endings[r]))
             continue;
@@ -57,6 +72,10 @@ int kolo__first_failure(const struct kolo__ending *endings, uint32_t ranks, int 
             (first_killed < 0 || endings[r].at_ns < endings[first_killed].at_ns))
             first_killed = (int)r;
     }
+    bool lost_ended = lost_rank >= 0 && (uint32_t)lost_rank < ranks && endings[lost_rank].ended &&
+                      !endings[lost_rank].asked;
+    if (first >= 0 && lost_ended)
+        return lost_rank;
     if (first_killed >= 0 && endings[first_killed].at_ns - endings[first].at_ns <= SAME_TIME_NS)
         return first_killed;
     return first;

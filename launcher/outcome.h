@@ -3,6 +3,7 @@
 #ifndef KOLO_LAUNCHER_OUTCOME_H
 #define KOLO_LAUNCHER_OUTCOME_H
 
+#include <kolo/kolo.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,12 +19,17 @@ struct kolo__ending {
 bool kolo__ending_is_failure(const struct kolo__ending *ending);
 /* "was killed by signal 9 (SIGKILL)", "exited with code 3". Returns text. */
 const char *kolo__ending_text(const struct kolo__ending *ending, char *text, size_t bytes);
-/* The job's exit code when this ending is its first failure. */
-int kolo__ending_exit_code(const struct kolo__ending *ending);
+/* The job's exit code for what kept its world from forming (KOLO_OK: nothing), whatever code the
+ * ranks made of that; 0: only the first failure tells. */
+int kolo__obstacle_exit_code(kolo_status obstacle);
+/* The job's exit code when this ending is its first failure: 76 also for one with code 0, of a rank
+ * that the others needed; 75 where the world had not formed. */
+int kolo__ending_exit_code(const struct kolo__ending *ending, bool formed);
 
 /*
  * The rank that failed first, of those that ended by themselves; -1: none failed.
  *
+ * A rank that ends with code 0 has failed if the rendezvous calls it lost and another failed.
  * A rank that dies takes others with it within milliseconds, and the launcher may see them in
  * another order than they died in. So the rank that the rendezvous calls lost (lost_rank, -1:
  * none) comes first, and among ranks that ended at almost the same time those killed by a signal.

@@ -232,19 +232,43 @@ static bool is_broken_pipe(const struct supervision *s, int first)
            poll(&out, 1, 0) > 0 && (out.revents & POLLERR) != 0;
 }
 
-/* Names the first failure, once. */
+/* What a rank that ended with code 0 has failed to do. */
+static const char *describe_omission(const struct supervision *s, int first)
+{
+    if (kolo__ending_is_failure(&s->endings[first]))
+        return "";
+    return kolo__rendezvous_joined(s->job->rendezvous, (uint32_t)first)
+               ? " without kolo_finalize, while others needed it"
+               : " and never joined the world (kolo_init), while others waited for it";
+}
+
+/* Names the first failure, once: what kept the world from forming, or else the rank. */
 static void report(struct supervision *s)
 {
-    char why[96], others[96], line[512];
+    char why[96], others[96], line[1024];
+    const char *obstacle;
     s->reported = true;
     int first = kolo__first_failure(s->endings, s->job->started, lost_rank(s));
-    if (first >= 0 && !is_broken_pipe(s, first)) {
-        describe_others(s, others, sizeof others);
-        snprintf(line, sizeof line, "kolo run: rank %d (host %s, pid %d) %s%s", first,
+    if (first < 0 || is_broken_pipe(s, first))
+        return;
+    describe_others(s, others, sizeof others);
+    kolo_status status = kolo__rendezvous_obstacle(s->job->rendezvous, &obstacle);
+    if (kolo__obstacle_exit_code(status) != 0)
+        snprintf(line, sizeof line, "kolo run: the world did not form: %s", obstacle);
+    else
+        snprintf(line, sizeof line, "kolo run: rank %d (host %s, pid %d) %s%s%s", first,
                  kolo__host_name(), (int)s->job->children[first].pid,
-                 kolo__ending_text(&s->endings[first], why, sizeof why), others);
-        say(s, line);
-    }
+                 kolo__ending_text(&s->endings[first], why, sizeof why),
+                 describe_omission(s, first), others);
+    say(s, line);
+}
+
+static int failure_code(const struct supervision *s, int first)
+{
+    const char *text;
+    kolo_status obstacle = kolo__rendezvous_obstacle(s->job->rendezvous, &text);
+    int code = kolo__obstacle_exit_code(obstacle);
+    return code != 0 ? code : kolo__ending_exit_code(&s->endings[first], obstacle == KOLO_OK);
 }
 
 static int exit_code(const struct supervision *s)
@@ -254,7 +278,7 @@ static int exit_code(const struct supervision *s)
     if (first >= 0 && is_broken_pipe(s, first))
         return KOLO__EXIT_SIGNAL + SIGPIPE;
     if (first >= 0)
-        return kolo__ending_exit_code(&s->endings[first]);
+        return failure_code(s, first);
     if (s->signal != 0)
         return KOLO__EXIT_SIGNAL + s->signal;
     if (failure == EPIPE)

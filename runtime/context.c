@@ -144,6 +144,19 @@ static void release(kolo_context *context)
     atomic_store(&exists, false);
 }
 
+/* What is wrong with the world, and not only with this rank, is the fault of all: the rendezvous
+ * would else only see a rank leave. It believes the first that tells it. */
+static void report_misfit(kolo_context *context, kolo_status status)
+{
+    struct kolo__fault fault = {.status = status, .peer = -1};
+    bool misfit = status == KOLO_ERR_CONFIG || status == KOLO_ERR_WORLD;
+    if (!context->joined || !misfit)
+        return;
+    snprintf(fault.text, sizeof fault.text, "rank %u (host %s): %s", context->rank,
+             kolo__host_name(), kolo_error_text());
+    kolo__control_report(context->control, 0, &fault);
+}
+
 kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
 {
     if (result == NULL)
@@ -171,6 +184,7 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
         status = kolo__world_join(context);
     }
     if (status != KOLO_OK) {
+        report_misfit(context, status);
         release(context);
         return status;
     }

@@ -18,6 +18,7 @@ struct kolo_context {
     struct kolo__control *control; /* NULL: a world of one */
     char listen_host[64];          /* numeric: where this host is reached; "" : no tcp */
     uint32_t *host_of;       /* by world rank; ranks that may share memory have the same number */
+    bool joined;             /* the rendezvous has let this rank in */
     bool shared_memory;      /* this host's ranks share the heap */
     pthread_mutex_t lock;    /* of heap (when made late) and comms */
     struct kolo__heap *heap; /* NULL: made at the first kolo_alloc */

@@ -59,6 +59,8 @@ void kolo__connection_refuse(struct kolo__connection *connection, kolo_status st
 {
     kolo__log(KOLO__LOG_WARN, "rendezvous: refused a connection: %s", text);
     if (connection->phase >= WANT_JOIN) {
+        if (status == KOLO_ERR_WORLD)
+            kolo__world_obstacle(connection->server, status, text);
         kolo__frame_begin(&connection->out, KOLO__FRAME_REFUSED);
         kolo__put_u8(&connection->out, (uint8_t)status);
         kolo__put_text(&connection->out, text);

@@ -49,4 +49,10 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *rendezvous, uint32_t r
 const char *kolo__rendezvous_fault(const struct kolo__rendezvous *rendezvous, kolo_status *status,
                                    int *rank);
 
+/* The first thing that kept the world from forming: a rank refused, or a fault before the last
+ * set-up step. KOLO_OK, and no text, when the world has formed or nothing stands against it. */
+kolo_status kolo__rendezvous_obstacle(const struct kolo__rendezvous *rendezvous, const char **text);
+/* Did this rank ever join (kolo_init)? */
+bool kolo__rendezvous_joined(const struct kolo__rendezvous *rendezvous, uint32_t rank);
+
 #endif

@@ -28,6 +28,14 @@ static void send_fault(struct kolo__rendezvous *server, struct kolo__connection 
     kolo__connection_flush(to);
 }
 
+void kolo__world_obstacle(struct kolo__rendezvous *server, kolo_status status, const char *text)
+{
+    if (server->complete || server->obstacle.status != KOLO_OK)
+        return;
+    server->obstacle.status = status;
+    snprintf(server->obstacle.text, sizeof server->obstacle.text, "%s", text);
+}
+
 /* Tells every member. comm 0: the whole world; only the first such fault counts. */
 static void spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status status, int rank,
                    const char *text)
@@ -36,6 +44,7 @@ static void spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status s
         return;
     server->fault.set = comm == 0;
     if (comm == 0) {
+        kolo__world_obstacle(server, status, text);
         server->fault.status = status;
         server->fault.rank = rank;
         snprintf(server->fault.text, sizeof server->fault.text, "%s", text);
@@ -104,6 +113,18 @@ const char *kolo__rendezvous_fault(const struct kolo__rendezvous *server, kolo_s
     *status = server->fault.status;
     *rank = server->fault.rank;
     return server->fault.text;
+}
+
+kolo_status kolo__rendezvous_obstacle(const struct kolo__rendezvous *server, const char **text)
+{
+    bool stands = server->obstacle.status != KOLO_OK && !server->complete;
+    *text = stands ? server->obstacle.text : NULL;
+    return stands ? server->obstacle.status : KOLO_OK;
+}
+
+bool kolo__rendezvous_joined(const struct kolo__rendezvous *server, uint32_t rank)
+{
+    return server->members[rank].joined;
 }
 
 void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank)
@@ -189,9 +210,13 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
     }
     struct kolo__member *member = &server->members[rank];
     if (member->joined) {
+        bool gone = member->left || member->connection == NULL;
         snprintf(text, sizeof text,
-                 "rank %u joined already (host %s, pid %u): every process needs its own KOLO_RANK, "
-                 "and calls kolo_init once",
+                 gone
+                     ? "rank %u joined this world and left it (host %s, pid %u): a world is joined "
+                       "once, so call kolo_init once in the life of a job's process"
+                     : "rank %u joined already (host %s, pid %u): every process needs its own "
+                       "KOLO_RANK, and calls kolo_init once",
                  rank, member->host, member->pid);
         kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
         return;
@@ -233,6 +258,7 @@ static void on_exchange(struct kolo__connection *connection, struct kolo__frame_
             spread(server, 0, KOLO_ERR_MISMATCH, (int)r, "ranks are in different set-up steps");
             return;
         }
+    server->complete = true;
     for (uint32_t to = 0; to < server->size; to++) {
         struct kolo__connection *other = server->members[to].connection;
         server->members[to].exchanging = false;

@@ -51,7 +51,8 @@ struct kolo__rendezvous {
     uint64_t accept_again_ns; /* 0, or until when the listening socket is not watched */
     char address[80], job[128], *token;
     uint32_t size, joined;
-    bool formed;
+    bool formed;   /* all have joined */
+    bool complete; /* and taken the set-up step: kolo_init has all it needs */
     struct kolo__member *members;
     struct kolo__connection *connections;
     struct {
@@ -60,6 +61,10 @@ struct kolo__rendezvous {
         int rank;
         char text[640];
     } fault;
+    struct {
+        kolo_status status; /* KOLO_OK: none */
+        char text[640];
+    } obstacle; /* the first refusal or fault while the world was not complete */
 };
 
 /* ---- connections (rendezvous.c) ------------------------------------------------------------- */
@@ -78,6 +83,8 @@ void kolo__connection_drain(struct kolo__connection *connection);
 /* A whole message of a connection that has proved the token. */
 void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_type type,
                          struct kolo__frame_reader *payload);
+/* Notes what keeps the world from forming, if it has not formed. Only the first counts. */
+void kolo__world_obstacle(struct kolo__rendezvous *server, kolo_status status, const char *text);
 /* A member's connection ended. */
 void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank);
 /* Spreads the losses whose grace is over. */

@@ -214,7 +214,9 @@ static kolo_status introduce(kolo_context *context, int *listen_fd)
     }
     if (status != KOLO_OK)
         return status;
-    return kolo__control_join(context->control, &introduction, sizeof introduction);
+    status = kolo__control_join(context->control, &introduction, sizeof introduction);
+    context->joined = status == KOLO_OK;
+    return status;
 }
 
 static kolo_status form_world(kolo_context *context, struct kolo__comm_members *members,

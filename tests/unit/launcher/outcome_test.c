@@ -58,6 +58,28 @@ static void the_rendezvous_knows_better(void **state)
     assert_int_equal(kolo__first_failure(endings, 3, 7), 0);
 }
 
+static void one_that_left_with_code_0_failed_those_that_needed_it(void **state)
+{
+    (void)state;
+    struct kolo__ending endings[] = {exited(1, 1000), exited(0, 900), exited(1, 1001)};
+    assert_int_equal(kolo__first_failure(endings, 3, 1), 1);
+    assert_int_equal(kolo__first_failure(endings, 3, -1), 0);
+    assert_int_equal(kolo__ending_exit_code(&endings[1], true), 76);
+    assert_int_equal(kolo__ending_exit_code(&endings[1], false), 75);
+    endings[1].asked = true; /* it did as it was told */
+    assert_int_equal(kolo__first_failure(endings, 3, 1), 0);
+}
+
+static void what_kept_the_world_from_forming_tells_the_code(void **state)
+{
+    (void)state;
+    assert_int_equal(kolo__obstacle_exit_code(KOLO_OK), 0);
+    assert_int_equal(kolo__obstacle_exit_code(KOLO_ERR_CONFIG), 64);
+    assert_int_equal(kolo__obstacle_exit_code(KOLO_ERR_WORLD), 65);
+    assert_int_equal(kolo__obstacle_exit_code(KOLO_ERR_TIMEOUT), 75);
+    assert_int_equal(kolo__obstacle_exit_code(KOLO_ERR_PEER_LOST), 0); /* that rank's own */
+}
+
 static void those_we_ended_did_not_fail(void **state)
 {
     (void)state;
@@ -75,10 +97,12 @@ static void says_how_it_ended(void **state)
     struct kolo__ending ending = killed(SIGKILL, 0);
     assert_string_equal(kolo__ending_text(&ending, text, sizeof text),
                         "was killed by signal 9 (SIGKILL)");
-    assert_int_equal(kolo__ending_exit_code(&ending), 76);
+    assert_int_equal(kolo__ending_exit_code(&ending, true), 76);
+    assert_int_equal(kolo__ending_exit_code(&ending, false), 76);
     ending = exited(3, 0);
     assert_string_equal(kolo__ending_text(&ending, text, sizeof text), "exited with code 3");
-    assert_int_equal(kolo__ending_exit_code(&ending), 3);
+    assert_int_equal(kolo__ending_exit_code(&ending, true), 3);
+    assert_int_equal(kolo__ending_exit_code(&ending, false), 3);
     ending = killed(SIGRTMIN + 3, 0);
     assert_non_null(kolo__ending_text(&ending, text, sizeof text));
     ending = killed(SIGSEGV | 0x80, 0); /* with a core dump */
@@ -93,6 +117,8 @@ int main(void)
         cmocka_unit_test(the_earliest_is_first),
         cmocka_unit_test(one_killed_comes_before_those_it_took_along),
         cmocka_unit_test(the_rendezvous_knows_better),
+        cmocka_unit_test(one_that_left_with_code_0_failed_those_that_needed_it),
+        cmocka_unit_test(what_kept_the_world_from_forming_tells_the_code),
         cmocka_unit_test(those_we_ended_did_not_fail),
         cmocka_unit_test(says_how_it_ended),
     };
