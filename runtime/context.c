@@ -28,6 +28,17 @@ static kolo_status apply_options(kolo_context *context, const kolo_init_options 
     if (options->size != sizeof *options)
         return kolo__error(KOLO_ERR_INVALID,
                            "kolo_init: set options->size to sizeof(kolo_init_options)");
+    if (options->world_size < 0)
+        return kolo__error(
+            KOLO_ERR_INVALID,
+            "kolo_init: options->world_size is %d: give the number of ranks, or 0 to "
+            "take rank and size from the environment",
+            options->world_size);
+    if (options->world_size > 0 && (options->rank < 0 || options->rank >= options->world_size))
+        return kolo__error(
+            KOLO_ERR_INVALID,
+            "kolo_init: options->rank is %d, but must be from 0 to %d (world_size - 1)",
+            options->rank, options->world_size - 1);
     if (options->world_size > 0) {
         config->rank = options->rank;
         config->world_size = options->world_size;
@@ -52,7 +63,13 @@ static kolo_status check_identity(kolo_context *context)
         context->size = 1;
         return KOLO_OK;
     }
-    if (config->rank < 0 || config->rank >= config->world_size)
+    if (config->rank < 0)
+        return kolo__error(
+            KOLO_ERR_CONFIG,
+            "KOLO_WORLD_SIZE is %ld but KOLO_RANK is not set: start the program with "
+            "kolo run, or set KOLO_RANK from 0 to %ld",
+            config->world_size, config->world_size - 1);
+    if (config->rank >= config->world_size)
         return kolo__error(KOLO_ERR_WORLD,
                            "KOLO_RANK is %ld, but must be from 0 to %ld (KOLO_WORLD_SIZE - 1)",
                            config->rank, config->world_size - 1);

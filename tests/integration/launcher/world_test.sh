@@ -59,4 +59,31 @@ kill -TERM $pid
 wait_code $pid
 expect "SIGTERM while the world forms" 143 "$code"
 
+# ---- a world is joined once
+run -n 2 -- "$member" again
+expect "again: exit code" 9 "$code"
+for rank in 0 1; do
+    expect_text "again" "refused rank $rank: rank $rank joined this world and left it (host" "$err"
+done
+expect_text "again" "a world is joined once" "$err"
+
+# ---- who am I: without a launcher
+# alone WORDS ARGUMENTS...: refused with these words.
+alone() {
+    local words=$1
+    shift
+    timeout 20 "$member" "$@" >out 2>err
+    expect "$* alone: exit code" 9 $?
+    expect_text "$* alone" "$words" "$(<err)"
+}
+alone "KOLO_ERR_INVALID: kolo_init: options->world_size is -2:" be 1 -2
+alone "KOLO_ERR_INVALID: kolo_init: options->rank is -1, but must be from 0 to 1 (world_size - 1)" be -1 2
+alone "KOLO_ERR_INVALID: kolo_init: options->rank is 2, but must be from 0 to 1 (world_size - 1)" be 2 2
+KOLO_WORLD_SIZE=4 alone "KOLO_ERR_CONFIG: KOLO_WORLD_SIZE is 4 but KOLO_RANK is not set" sum
+KOLO_WORLD_SIZE=4 KOLO_RANK=4 alone "KOLO_ERR_WORLD: KOLO_RANK is 4, but must be from 0 to 3" sum
+timeout 20 "$member" be 0 1
+expect "a world of one by options" 0 $?
+timeout 20 "$member" again
+expect "alone, again" 0 $?
+
 finish
