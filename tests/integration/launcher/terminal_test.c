@@ -117,17 +117,62 @@ static void typing_reaches_a_single_rank(void **state)
     assert_true(ready && heard);
 }
 
+/* exec: a dash that is starting a command loses the SIGINT that comes then. */
 static void interrupt_ends_the_job(void **state)
 {
     (void)state;
     struct session session;
-    start(&session, "2", "echo ready; sleep 100");
+    start(&session, "2", "echo ready; exec sleep 100");
     bool ready = shows(&session, "[0] ready") && shows(&session, "[1] ready");
     type(&session, "\003"); /* Ctrl-C */
     int wait_status = end(&session);
     assert_true(ready);
     assert_true(WIFEXITED(wait_status));
     assert_int_equal(WEXITSTATUS(wait_status), 130);
+}
+
+/* Ranks that take no notice of the first: nobody has to wait for a grace, or 20 s. */
+static void a_second_interrupt_hurries(void **state)
+{
+    (void)state;
+    struct session session;
+    start(&session, "2",
+          "trap 'echo deaf' INT TERM; echo ready; for i in $(seq 200); do sleep 0.1; done");
+    bool ready = shows(&session, "[0] ready") && shows(&session, "[1] ready");
+    type(&session, "\003");
+    bool deaf = shows(&session, "[0] deaf") && shows(&session, "[1] deaf");
+    time_t began = time(NULL);
+    type(&session, "\003");
+    int wait_status = end(&session);
+    assert_true(ready && deaf);
+    assert_true(WIFEXITED(wait_status));
+    assert_int_equal(WEXITSTATUS(wait_status), 130);
+    assert_in_range(time(NULL) - began, 0, 4);
+}
+
+/* As an interactive shell runs it: in a group of its own, in the foreground of a terminal whose
+ * session another process leads. Ctrl-C goes to the launcher's group alone. */
+static void interrupt_reaches_a_foreground_group(void **state)
+{
+    (void)state;
+    struct session session;
+    char program[4096];
+    memset(&session, 0, sizeof session);
+    snprintf(program, sizeof program, "%s/kolo", getenv("BIN_DIR"));
+    session.pid = forkpty(&session.terminal, NULL, NULL, NULL);
+    assert_true(session.pid >= 0);
+    if (session.pid == 0) {
+        execlp("bash", "bash", "-c",
+               "set -m; \"$0\" run -n 2 -- sh -c 'echo ready; exec sleep 100'; echo \"code $?\"",
+               program, NULL);
+        _exit(127);
+    }
+    bool ready = shows(&session, "[0] ready") && shows(&session, "[1] ready");
+    type(&session, "\003");
+    bool code = shows(&session, "code 130");
+    end(&session);
+    assert_true(ready);
+    assert_true(code);
 }
 
 /* The launcher leads the session here, so its group is an orphaned one, which the terminal does not
@@ -152,7 +197,7 @@ static void the_end_of_the_terminal_ends_the_job(void **state)
 {
     (void)state;
     struct session session;
-    start(&session, "2", "echo ready; sleep 100");
+    start(&session, "2", "echo ready; exec sleep 100");
     bool ready = shows(&session, "[0] ready") && shows(&session, "[1] ready");
     close(session.terminal);
     session.terminal = -1;
@@ -168,6 +213,8 @@ int main(void)
         cmocka_unit_test(typing_reaches_rank_0),
         cmocka_unit_test(typing_reaches_a_single_rank),
         cmocka_unit_test(interrupt_ends_the_job),
+        cmocka_unit_test(a_second_interrupt_hurries),
+        cmocka_unit_test(interrupt_reaches_a_foreground_group),
         cmocka_unit_test(stops_and_continues),
         cmocka_unit_test(the_end_of_the_terminal_ends_the_job),
     };
