@@ -11,7 +11,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_WRONG = 1, EXIT_ARGUMENTS = 64, EXIT_WORLD = 65, EXIT_PEER_LOST = 76 };
+enum {
+    EXIT_WRONG = 1,
+    EXIT_ARGUMENTS = 64,
+    EXIT_WORLD = 65,
+    EXIT_NO_WORLD = 75,
+    EXIT_PEER_LOST = 76
+};
 
 /* Says what failed and gives the exit code for it. */
 static int report_error(const char *what, kolo_status status)
@@ -38,17 +44,27 @@ static int allowed_cpus(void)
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
 }
 
+/* How the bytes travel: what was demanded, for the library refuses what it cannot do, or else what
+ * auto comes to. */
+static const char *transport_word(const struct bench_options *options, int ranks, int hosts)
+{
+    const char *demanded = options->transport;
+    if (demanded == NULL)
+        demanded = getenv("KOLO_TRANSPORT");
+    if (ranks == 1)
+        return "none";
+    if (demanded != NULL && *demanded != '\0' && strcmp(demanded, "auto") != 0)
+        return demanded;
+    return hosts == 1 ? "shm" : hosts == ranks ? "tcp" : "shm+tcp";
+}
+
 static kolo_status make_setting(const struct bench_options *options, kolo_comm *comm,
                                 struct bench_setting *setting)
 {
-    const char *transport = options->transport;
-    if (transport == NULL)
-        transport = getenv("KOLO_TRANSPORT");
     int cpus = allowed_cpus();
     *setting = (struct bench_setting){
         .collective = options->collective,
         .format = options->format,
-        .transport = transport != NULL && *transport != '\0' ? transport : "auto",
         .ranks = kolo_comm_size(comm),
         .rewrite = options->rewrite,
         .use_malloc = options->use_malloc,
@@ -63,6 +79,7 @@ static kolo_status make_setting(const struct bench_options *options, kolo_comm *
     setting->cpus_min = -largest[1];
     setting->cpus = largest[2];
     setting->hosts = hosts;
+    setting->transport = transport_word(options, setting->ranks, hosts);
     return status;
 }
 
@@ -218,8 +235,10 @@ int kolo_bench_main(int argc, char **argv)
     kolo_init_options init = {.size = sizeof init, .transport = options.transport};
     kolo_context *context;
     kolo_status status = kolo_init(&init, &context);
-    if (status != KOLO_OK)
-        return report_error("cannot join the world", status);
+    if (status != KOLO_OK) {
+        int code = report_error("cannot join the world", status);
+        return status == KOLO_ERR_TIMEOUT ? EXIT_NO_WORLD : code;
+    }
     int code = check_ranks(&options, kolo_world(context));
     if (code == 0)
         code = run_job(&options, context);

@@ -68,7 +68,7 @@ static const char DOC[] =
     "time is the slowest rank's. GB = 1e9 bytes.\n\n"
     "Exit code: 0 all results right; 1 wrong results or another failure; 64 these arguments make "
     "no "
-    "sense; 65 the world does not match; 76 a process was lost.\n\n"
+    "sense; 65 the world does not match; 75 it did not form in time; 76 a process was lost.\n\n"
     "Example: kolo bench allreduce -n 2 --min 4 --max 256M --format csv";
 
 /* ---- words and numbers ----------------------------------------------------------------------- */

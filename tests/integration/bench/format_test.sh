@@ -77,7 +77,14 @@ bench alltoall -n 2 --min 1 --max 16 --factor 2 --seconds 0.01 --dtype fp64 --fo
 [[ $(tail -n +2 small.csv | cut -d, -f4) == 16 ]] || fail "rounded sizes: $(cat small.csv)"
 
 # Without -n and without a launcher the world is this process.
-bench barrier --seconds 0.01 --format csv | grep -q '^barrier,auto,1,0,none,none,0,' || fail "world of one"
+bench barrier --seconds 0.01 --format csv | grep -q '^barrier,none,1,0,none,none,0,' || fail "world of one"
+
+# What was measured, not what was asked for: on one host auto is shm.
+for wanted in auto:shm shm:shm tcp:tcp; do
+    KOLO_TRANSPORT=${wanted%:*} bench barrier -n 2 --seconds 0.01 --format csv >rows.csv
+    grep -q "^barrier,${wanted#*:},2," rows.csv || fail "transport ${wanted%:*}: $(cat rows.csv)"
+done
+bench barrier -n 2 --seconds 0.01 --format csv | grep -q '^barrier,shm,2,' || fail "no transport said"
 
 # Under a launcher -n may repeat the number of ranks, and nothing else.
 timeout 60 "$kolo" run -n 2 --no-prefix -- "$kolo" bench barrier -n 2 --seconds 0.01 >nested.txt
@@ -93,6 +100,8 @@ expect_code 64 allreduce -n 2 --dtype fp31
 expect_code 64 allreduce --op xor
 expect_code 64
 expect_code 0 --help
+KOLO_WORLD_SIZE=2 KOLO_RANK=5 expect_code 65 barrier
+KOLO_WORLD_SIZE=2 KOLO_RANK=1 KOLO_RENDEZVOUS=127.0.0.1:1 KOLO_INIT_TIMEOUT=1 expect_code 75 barrier
 
 # No room for the results is not success.
 if [[ -e /dev/full ]]; then
