@@ -29,7 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EXIT_FAILED = 1, EXIT_PEER_LOST = 76 };
+enum { EXIT_FAILED = 1, EXIT_WORLD = 65, EXIT_NO_WORLD = 75, EXIT_PEER_LOST = 76 };
 
 /* Numbers that ride behind the gradients, so that a step needs one collective and no more. */
 enum { RIDER_LOSS, RIDER_COMMUNICATION, RIDER_PROGRESS, RIDER_COUNT };
@@ -101,6 +101,10 @@ static int failure(const struct trainer *trainer, kolo_status status)
     fprintf(stderr, "train_bytes: %s%s: %s\n", rank, kolo_status_name(status), kolo_error_text());
     if (status == KOLO_ERR_CONFIG)
         return EX_USAGE;
+    if (status == KOLO_ERR_WORLD)
+        return EXIT_WORLD;
+    if (status == KOLO_ERR_TIMEOUT && !trainer->world)
+        return EXIT_NO_WORLD;
     return status == KOLO_ERR_PEER_LOST ? EXIT_PEER_LOST : EXIT_FAILED;
 }
 

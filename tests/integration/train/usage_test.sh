@@ -26,6 +26,17 @@ refused 'need --checkpoint' --resume text
 refused 'No such file' absent
 refused 'unrecognized option' --frobnicate text
 
+# Outside of kolo run the exit code alone tells why there is no world.
+worldless() { # worldless <code> <variable>...
+    local wanted=$1 code=0
+    shift
+    env "$@" timeout 20 "$BIN_DIR/train_bytes" "${model[@]}" --steps 1 text >out 2>err || code=$?
+    [[ $code == "$wanted" ]] || fail "exit code $code instead of $wanted with $*: $(cat err)"
+}
+worldless 64 KOLO_WORLD_SIZE=2
+worldless 65 KOLO_WORLD_SIZE=2 KOLO_RANK=5
+worldless 75 KOLO_WORLD_SIZE=2 KOLO_RANK=1 KOLO_RENDEZVOUS=127.0.0.1:1 KOLO_INIT_TIMEOUT=1
+
 train 2 --seconds 1 text >log || fail "a run with a time limit failed"
 grep -q 'bits per byte' log || fail "a run with a time limit did not reach its end"
 
