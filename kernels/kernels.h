@@ -11,7 +11,7 @@
 #include <kolo/kolo.h>
 #include <stdbool.h>
 
-enum { KOLO__REDUCE_SOURCES_MAX = 16384 };
+enum { KOLO__REDUCE_SOURCES_MAX = 16384, KOLO__REDUCE_DESTINATIONS_MAX = 16384 };
 
 struct kolo__reduction {
     kolo_dtype dtype;
@@ -20,6 +20,8 @@ struct kolo__reduction {
     uint32_t divisor;
     /* PREMUL_SUM: sources[i] is multiplied by scales[i] before it is added; NULL: no scaling. */
     const double *scales;
+    /* Write past the caches: for results that nobody reads soon. Same bits. */
+    bool streaming;
 };
 
 /* to[k] = (((sources[0][k] op sources[1][k]) op sources[2][k]) ...) / divisor, for k < count.
@@ -32,6 +34,17 @@ struct kolo__reduction {
  * source without scale and divisor is copied as it is. to may be any of the sources. */
 void kolo__reduce(const struct kolo__reduction *reduction, void *to, const void *const *sources,
                   uint32_t source_count, size_t count);
+
+/* The same result in each of to[0 .. to_count), in one pass over the sources. Destinations are
+ * disjoint from each other; each may be any of the sources. What was streamed is visible to whoever
+ * sees a later release store of this thread. */
+void kolo__reduce_to_many(const struct kolo__reduction *reduction, void *const *to,
+                          uint32_t to_count, const void *const *sources, uint32_t source_count,
+                          size_t count);
+
+/* memcpy, or with streaming past the caches, as struct kolo__reduction has it. Disjoint, or to ==
+ * from, which does nothing. */
+void kolo__copy(void *to, const void *from, size_t bytes, bool streaming);
 
 /* True when the op is defined for the dtype (AND/OR/XOR: integers; PREMUL_SUM: floats). */
 bool kolo__reduction_defined(kolo_dtype dtype, kolo_op op);

@@ -25,23 +25,55 @@ static const struct kolo__cpu_variant *best_variant(void)
     return &kolo__cpu_portable;
 }
 
+/* Streamed stores are not ordered by a release store: on x86 they need this first. */
+static void finish_streaming(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_sfence();
+#endif
+}
+
 void kolo__reduce(const struct kolo__reduction *reduction, void *to, const void *const *sources,
                   uint32_t source_count, size_t count)
+{
+    kolo__reduce_to_many(reduction, &to, 1, sources, source_count, count);
+}
+
+void kolo__reduce_to_many(const struct kolo__reduction *reduction, void *const *to,
+                          uint32_t to_count, const void *const *sources, uint32_t source_count,
+                          size_t count)
 {
     KOLO__ASSERT(kolo__reduction_defined(reduction->dtype, reduction->op));
     KOLO__ASSERT(reduction->divisor >= 1);
     KOLO__ASSERT(source_count >= 1 && source_count <= KOLO__REDUCE_SOURCES_MAX);
+    KOLO__ASSERT(to_count >= 1 && to_count <= KOLO__REDUCE_DESTINATIONS_MAX);
     if (count == 0)
         return;
-    KOLO__ASSERT(to != NULL);
+    for (uint32_t i = 0; i < to_count; i++)
+        KOLO__ASSERT(to[i] != NULL);
     for (uint32_t i = 0; i < source_count; i++)
         KOLO__ASSERT(sources[i] != NULL);
 
     bool scaled = reduction->op == KOLO_PREMUL_SUM && reduction->scales != NULL;
     if (source_count == 1 && reduction->divisor == 1 && !scaled) {
-        if (to != sources[0])
-            memcpy(to, sources[0], count * kolo_dtype_bytes(reduction->dtype));
+        for (uint32_t i = 0; i < to_count; i++)
+            kolo__copy(to[i], sources[0], count * kolo_dtype_bytes(reduction->dtype),
+                       reduction->streaming);
         return;
     }
-    best_variant()->reduce[reduction->dtype](reduction, to, sources, source_count, count);
+    best_variant()->reduce[reduction->dtype](reduction, to, to_count, sources, source_count, count);
+    if (reduction->streaming)
+        finish_streaming();
+}
+
+void kolo__copy(void *to, const void *from, size_t bytes, bool streaming)
+{
+    if (to == from || bytes == 0)
+        return;
+    if (!streaming) {
+        memcpy(to, from, bytes);
+        return;
+    }
+    best_variant()->stream(to, from, bytes);
+    finish_streaming();
 }

@@ -12,6 +12,7 @@
  */
 #include "kernels/cpu/float16.h"
 #include "kernels/cpu/variant.h"
+#include "kernels/cpu/stream.h"
 #include "base/assert.h"
 
 #include <tgmath.h> /* copysign of the width of its operands */
@@ -40,6 +41,15 @@ typedef uint64_t unaligned_uint64 UNALIGNED;
 typedef float unaligned_float UNALIGNED;
 typedef double unaligned_double UNALIGNED;
 #undef UNALIGNED
+
+/* From the result in L1 to one destination. */
+static void put(bool streaming, void *to, const void *from, size_t bytes)
+{
+    if (streaming)
+        stream(to, from, bytes);
+    else
+        memcpy(to, from, bytes);
+}
 
 /* ---- integers ---------------------------------------------------------------------------- */
 
@@ -161,6 +171,7 @@ static inline double store_fp64(double value)
 const struct kolo__cpu_variant VARIANT = {
     .name = VARIANT_NAME,
     .supported = supported,
+    .stream = stream,
     .reduce =
         {
             [KOLO_INT8] = reduce_int8,

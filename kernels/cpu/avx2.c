@@ -3,6 +3,7 @@
 #if defined(__x86_64__)
 #include "kernels/cpu/variant.h"
 
+#include <immintrin.h>
 #include <string.h>
 #include <tgmath.h>
 
@@ -18,6 +19,7 @@ static bool supported(void)
 #pragma GCC target("avx2")
 #endif
 
+#define STREAM_BY_32
 #define VARIANT      kolo__cpu_avx2
 #define VARIANT_NAME "avx2"
 #include "kernels/cpu/all_dtypes.h"

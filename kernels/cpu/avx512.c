@@ -3,6 +3,7 @@
 #if defined(__x86_64__)
 #include "kernels/cpu/variant.h"
 
+#include <immintrin.h>
 #include <string.h>
 #include <tgmath.h>
 
@@ -20,6 +21,7 @@ static bool supported(void)
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
 #endif
 
+#define STREAM_BY_64
 #define VARIANT      kolo__cpu_avx512
 #define VARIANT_NAME "avx512"
 #include "kernels/cpu/all_dtypes.h"

@@ -6,13 +6,16 @@
  *     sources[0]  |---- block ----|---- block ----|--         work = sources[0]
  *     sources[1]  |---- block ----|---- block ----|--         work = work op sources[1]
  *        ...                                                     ...
- *     to          |---- block ----|---- block ----|--         to = finish(work)
+ *     result      |---- block ----|                           result = finish(work), in L1
+ *     to[0]       |---- block ----|---- block ----|--         copied, or streamed
+ *        ...
  *
- * A block of `to` is written after the same block of all sources was read: so it may be any of
- * them.
+ * A block of any destination is written after the same block of all sources was read: so it may be
+ * any of them. One destination that is not streamed is its own result.
  */
-static void NAME(reduce)(const struct kolo__reduction *reduction, void *to,
-                         const void *const *sources, uint32_t source_count, size_t count)
+static void NAME(reduce_block)(const struct kolo__reduction *reduction, ELEMENT *to,
+                               const void *const *sources, uint32_t source_count, size_t begin,
+                               size_t length)
 {
     const kolo_op op = reduction->op;
     const double *scales = op == KOLO_PREMUL_SUM ? reduction->scales : NULL;
@@ -20,19 +23,30 @@ static void NAME(reduce)(const struct kolo__reduction *reduction, void *to,
 
     /* What a ring does all the time. */
     if (sums && source_count == 2 && reduction->divisor == 1) {
-        NAME(add_two)(to, sources[0], sources[1], count);
+        NAME(add_two)
+        (to, (const ELEMENT *)sources[0] + begin, (const ELEMENT *)sources[1] + begin, length);
         return;
     }
-
     WORK work[BLOCK];
+    NAME(start)(work, (const ELEMENT *)sources[0] + begin, length, scales);
+    for (uint32_t i = 1; i < source_count; i++) {
+        NAME(combine)
+        (op, work, (const ELEMENT *)sources[i] + begin, length, scales != NULL ? &scales[i] : NULL);
+    }
+    NAME(finish)(work, to, length, reduction->divisor);
+}
+
+static void NAME(reduce)(const struct kolo__reduction *reduction, void *const *to,
+                         uint32_t to_count, const void *const *sources, uint32_t source_count,
+                         size_t count)
+{
+    _Alignas(64) ELEMENT result[BLOCK];
+    const bool direct = to_count == 1 && !reduction->streaming;
     for (size_t done = 0; done < count; done += BLOCK) {
         size_t length = count - done < BLOCK ? count - done : BLOCK;
-        NAME(start)(work, (const ELEMENT *)sources[0] + done, length, scales);
-        for (uint32_t i = 1; i < source_count; i++) {
-            NAME(combine)
-            (op, work, (const ELEMENT *)sources[i] + done, length,
-             scales != NULL ? &scales[i] : NULL);
-        }
-        NAME(finish)(work, (ELEMENT *)to + done, length, reduction->divisor);
+        ELEMENT *block = direct ? (ELEMENT *)to[0] + done : result;
+        NAME(reduce_block)(reduction, block, sources, source_count, done, length);
+        for (uint32_t i = 0; i < to_count && !direct; i++)
+            put(reduction->streaming, (ELEMENT *)to[i] + done, result, length * sizeof(ELEMENT));
     }
 }

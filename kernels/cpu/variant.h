@@ -9,14 +9,20 @@
 
 #include "kernels/kernels.h"
 
-/* As kolo__reduce, for one dtype; the arguments were checked. */
-typedef void kolo__reduce_function(const struct kolo__reduction *reduction, void *to,
-                                   const void *const *sources, uint32_t source_count, size_t count);
+/* As kolo__reduce_to_many, for one dtype; the arguments were checked. What is streamed still waits
+ * for a fence. */
+typedef void kolo__reduce_function(const struct kolo__reduction *reduction, void *const *to,
+                                   uint32_t to_count, const void *const *sources,
+                                   uint32_t source_count, size_t count);
+
+/* Copies past the caches; disjoint. No fence behind it. */
+typedef void kolo__stream_function(void *to, const void *from, size_t bytes);
 
 struct kolo__cpu_variant {
     const char *name;
     bool (*supported)(void); /* by the processor this runs on */
     kolo__reduce_function *reduce[KOLO_DTYPE_COUNT];
+    kolo__stream_function *stream;
 };
 
 /* Best first; the last one runs everywhere. Ends with NULL. */

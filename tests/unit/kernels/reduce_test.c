@@ -19,9 +19,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SOURCES = 5, COUNT_MAX = 2049, SLACK = 16, GUARD = 0xa5 };
+enum { SOURCES = 10, TO_MAX = 3, COUNT_MAX = 2049, SLACK = 80, GUARD = 0xa5 };
 
-static unsigned char memory[SOURCES + 1][COUNT_MAX * 8 + SLACK];
+static unsigned char memory[SOURCES + TO_MAX][COUNT_MAX * 8 + SLACK];
 static unsigned char expected[COUNT_MAX * 8];
 
 /* ---- the reference ----------------------------------------------------------------------- */
@@ -219,61 +219,82 @@ struct shape {
     unsigned source_count;
     size_t count;
     size_t misalignment; /* of every buffer, a different one modulo 8 for each */
-    int in_place;        /* the source that is the destination too, or -1 */
+    int in_place;        /* the source that is the first destination too, or -1 */
+    unsigned to_count;
 };
 
-static void check(const struct kolo__reduction *reduction, const struct shape *shape,
-                  kolo__reduce_function *reduce)
+static void compare(const struct kolo__reduction *reduction, const struct shape *shape,
+                    const unsigned char *to)
 {
     size_t bytes = kolo_dtype_bytes(reduction->dtype);
-    unsigned char *at[SOURCES + 1];
-    const void *sources[SOURCES];
-    memset(memory, GUARD, sizeof(memory));
-    for (unsigned i = 0; i <= SOURCES; i++)
-        at[i] = memory[i] + (shape->misalignment == 0 ? 8 : 1 + (shape->misalignment + i) % 7);
-    for (size_t k = 0; k < shape->count; k++) {
-        uint64_t values[SOURCES];
-        for (unsigned i = 0; i < shape->source_count; i++) {
-            put_bits(at[i] + k * bytes, bytes, random_element(reduction->dtype));
-            values[i] = get_bits(at[i] + k * bytes, bytes);
-        }
-        bool copied = shape->source_count == 1 && reduction->divisor == 1 &&
-                      (reduction->op != KOLO_PREMUL_SUM || reduction->scales == NULL);
-        uint64_t result = copied ? values[0]
-                          : is_float(reduction->dtype)
-                              ? reference_float(reduction, values, shape->source_count)
-                              : reference_integer(reduction, values, shape->source_count);
-        put_bits(expected + k * bytes, bytes, result);
-    }
-    for (unsigned i = 0; i < shape->source_count; i++)
-        sources[i] = at[i];
-
-    unsigned char *to = at[shape->in_place < 0 ? SOURCES : shape->in_place];
-    if (reduce != NULL)
-        reduce(reduction, to, sources, shape->source_count, shape->count);
-    else
-        kolo__reduce(reduction, to, sources, shape->source_count, shape->count);
-
     for (size_t k = 0; k < shape->count; k++) {
         uint64_t got = get_bits(to + k * bytes, bytes);
         uint64_t want = get_bits(expected + k * bytes, bytes);
         if (got != want) {
-            fail_msg("%s %s, %u sources, count %zu, in place %d, divisor %u: element %zu is %#llx, "
-                     "not %#llx",
+            fail_msg("%s %s, %u sources, %u destinations, count %zu, in place %d, divisor %u, "
+                     "streaming %d: element %zu is %#llx, not %#llx",
                      kolo_dtype_name(reduction->dtype), kolo_op_name(reduction->op),
-                     shape->source_count, shape->count, shape->in_place, reduction->divisor, k,
-                     (unsigned long long)got, (unsigned long long)want);
+                     shape->source_count, shape->to_count, shape->count, shape->in_place,
+                     reduction->divisor, reduction->streaming, k, (unsigned long long)got,
+                     (unsigned long long)want);
         }
     }
     assert_int_equal(to[-1], GUARD);
     assert_int_equal(to[shape->count * bytes], GUARD);
 }
 
+/* Random sources, and what they should make in `expected`. */
+static void make_problem(const struct kolo__reduction *reduction, const struct shape *shape,
+                         unsigned char *const *at)
+{
+    size_t bytes = kolo_dtype_bytes(reduction->dtype);
+    bool copied = shape->source_count == 1 && reduction->divisor == 1 &&
+                  (reduction->op != KOLO_PREMUL_SUM || reduction->scales == NULL);
+    for (size_t k = 0; k < shape->count; k++) {
+        uint64_t values[SOURCES];
+        for (unsigned i = 0; i < shape->source_count; i++) {
+            put_bits(at[i] + k * bytes, bytes, random_element(reduction->dtype));
+            values[i] = get_bits(at[i] + k * bytes, bytes);
+        }
+        uint64_t result = copied ? values[0]
+                          : is_float(reduction->dtype)
+                              ? reference_float(reduction, values, shape->source_count)
+                              : reference_integer(reduction, values, shape->source_count);
+        put_bits(expected + k * bytes, bytes, result);
+    }
+}
+
+static void check(const struct kolo__reduction *reduction, const struct shape *shape,
+                  kolo__reduce_function *reduce)
+{
+    unsigned char *at[SOURCES + TO_MAX];
+    const void *sources[SOURCES];
+    void *to[TO_MAX];
+    memset(memory, GUARD, sizeof(memory));
+    for (unsigned i = 0; i < SOURCES + TO_MAX; i++)
+        at[i] = memory[i] + (shape->misalignment == 0 ? 8 : 1 + (shape->misalignment + 9 * i) % 67);
+    make_problem(reduction, shape, at);
+    for (unsigned i = 0; i < shape->source_count; i++)
+        sources[i] = at[i];
+    for (unsigned i = 0; i < shape->to_count; i++)
+        to[i] = at[i == 0 && shape->in_place >= 0 ? (unsigned)shape->in_place : SOURCES + i];
+
+    if (reduce != NULL)
+        reduce(reduction, to, shape->to_count, sources, shape->source_count, shape->count);
+    else if (shape->to_count == 1)
+        kolo__reduce(reduction, to[0], sources, shape->source_count, shape->count);
+    else
+        kolo__reduce_to_many(reduction, to, shape->to_count, sources, shape->source_count,
+                             shape->count);
+    for (unsigned i = 0; i < shape->to_count; i++)
+        compare(reduction, shape, to[i]);
+}
+
 /* reduce: one variant's kernels, or NULL for the public entry. */
 static void check_all(kolo__reduce_function *const *reduce)
 {
     static const size_t counts[] = {1025, 0, 2049, 1, 1024, 37, 1023};
-    static const double scales[SOURCES] = {0.5, 1.0 / 3, -1.7, 1, 1e-3};
+    static const double scales[SOURCES] = {0.5, 1.0 / 3, -1.7, 1, 1e-3, 2, 7, 1e-9, -1, 3};
     unsigned turn = 0;
     for (int dtype = 0; dtype < KOLO_DTYPE_COUNT; dtype++) {
         for (int op = 0; op < KOLO_OP_COUNT; op++) {
@@ -282,10 +303,11 @@ static void check_all(kolo__reduce_function *const *reduce)
             /* Of the kernels alone, a single source is never asked without a divisor. */
             for (unsigned sources = reduce != NULL ? 2 : 1; sources <= SOURCES; sources++) {
                 for (int in_place = -1; in_place < (int)sources; in_place++) {
-                    struct shape shape = {sources, counts[turn % 7], turn / 7 % 3, in_place};
-                    struct kolo__reduction reduction = {(kolo_dtype)dtype, (kolo_op)op,
-                                                        turn % 2 != 0 ? 1 : 1 + turn % 7,
-                                                        turn % 5 != 0 ? scales : NULL};
+                    struct shape shape = {sources, counts[turn % 7], turn / 7 % 3, in_place,
+                                          1 + turn % TO_MAX};
+                    struct kolo__reduction reduction = {
+                        (kolo_dtype)dtype, (kolo_op)op, turn % 2 != 0 ? 1 : 1 + turn % 7,
+                        turn % 5 != 0 ? scales : NULL, turn / 3 % 2 != 0};
                     check(&reduction, &shape, reduce != NULL ? reduce[dtype] : NULL);
                     turn++;
                 }
@@ -319,10 +341,32 @@ static void test_every_small_count(void **state)
     for (int dtype = 0; dtype < KOLO_DTYPE_COUNT; dtype++) {
         for (size_t count = 0; count <= 130; count++) {
             struct kolo__reduction sum = {(kolo_dtype)dtype, KOLO_SUM, 1, NULL};
-            struct shape shape = {2, count, count / 3 % 3, (int)(count % 3) - 1};
+            struct shape shape = {2, count, count / 3 % 3, (int)(count % 3) - 1, 1};
             check(&sum, &shape, NULL);
         }
     }
+}
+
+/* Every way to lie across lines of 64 bytes. */
+static void test_copies(void **state)
+{
+    (void)state;
+    static unsigned char from[400], to[400];
+    for (size_t i = 0; i < sizeof from; i++)
+        from[i] = (unsigned char)(i * 7 + i / 256);
+    for (int streaming = 0; streaming < 2; streaming++) {
+        for (size_t offset = 1; offset <= 66; offset++) {
+            for (size_t bytes = 0; bytes <= 300; bytes += 1 + offset % 3) {
+                memset(to, GUARD, sizeof to);
+                kolo__copy(to + offset, from + bytes % 19, bytes, streaming);
+                assert_memory_equal(to + offset, from + bytes % 19, bytes);
+                assert_int_equal(to[offset - 1], GUARD);
+                assert_int_equal(to[offset + bytes], GUARD);
+            }
+        }
+    }
+    kolo__copy(to, to, sizeof to, true);
+    kolo__copy(NULL, NULL, 0, true);
 }
 
 /* ---- by hand ------------------------------------------------------------------------------ */
@@ -454,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_every_dtype_and_op),
         cmocka_unit_test(test_every_variant),
         cmocka_unit_test(test_every_small_count),
+        cmocka_unit_test(test_copies),
         cmocka_unit_test(test_16_bits_round_once),
         cmocka_unit_test(test_scaled_contribution_is_rounded_before_it_is_added),
         cmocka_unit_test(test_nan_wins_and_zeros_are_ordered),
