@@ -13,7 +13,7 @@
 //   -m  maximum segment size of gloo::allreduce (library default 1 MiB)
 //   -P  do not pin; by default rank r runs on the (r mod ncpus)-th allowed CPU
 //
-// Output format and timing rules are those of allreduce_mpi.c.
+// Output format and timing rules are those of collective_mpi.c.
 // This Gloo has no bf16 type, so only f32 and f16 are offered.
 #include <sched.h>
 #include <unistd.h>
@@ -168,7 +168,7 @@ static void one_size(const Args& a, size_t bytes) {
     if (memcmp(&w, &out[i], sizeof w) != 0) ok = 0;
   }
   reduce_doubles(&ok, 1, false);
-  // The timed data is -0.0 throughout; see allreduce_mpi.c.
+  // The timed data is -0.0 throughout; see collective_mpi.c.
   for (size_t i = 0; i < n; i++) in[i] = out[i] = -0.0f;
 
   double est = 0, spent = 0;
