@@ -18,7 +18,8 @@ usage: compare.sh [option...] [PEER:SETTING...]
 
   PEER:SETTING      what peers/run.sh takes, joined by a colon: openmpi:ucx mpich:shm gloo:tcp ...
                     Without any: all that serve inside one machine; for each class of sizes (to
-                    32K, to 8M, above) a first scan drops those twice as slow as the best.
+                    32K, to 8M, above) a first scan drops those twice as slow as the
+                    best, but no library's best one.
   -n, --ranks LIST  processes; several numbers are measured one after the other (2,4)
   -r, --rounds N    at least 5 (5)
   -t, --seconds S   timed work per size and round (0.5)
@@ -98,9 +99,18 @@ while (($#)); do
     shift
 done
 
+# The distribution's matplotlib belongs to the distribution's python, which may not be the first one.
+python=''
+if [[ -n $plot ]]; then
+    for python in python3 /usr/bin/python3 ''; do
+        [[ -z $python ]] || ! "$python" -c 'import matplotlib' 2>/dev/null || break
+    done
+    [[ -n $python ]] || fail "--plot needs matplotlib: apt-get install python3-matplotlib (./dev bench peers does it)"
+fi
+
 print_results() { # <file>
     awk -v all="$all" -f "$here/peers/table.awk" "$1"
-    [[ -z $plot ]] || python3 "$here/plot.py" "$1" "$plot"
+    [[ -z $plot ]] || "$python" "$here/plot.py" "$1" "$plot"
 }
 
 if [[ -n $table ]]; then
@@ -131,8 +141,6 @@ esac
 [[ $factor =~ ^[0-9]+$ && $factor -ge 2 ]] || fail "-f $factor: say 2 or more"
 ((min > 0 && min <= max)) || fail "-b must be at least 1 and at most -e"
 [[ -x $kolo ]] || fail "no program $kolo: build it (./dev build), or say where it is with -k"
-[[ -z $plot ]] || python3 -c 'import matplotlib' 2>/dev/null ||
-    fail "--plot needs matplotlib: apt-get install python3-matplotlib (./dev bench peers does it)"
 
 transport=shm
 if ((${#peers[@]})); then
@@ -204,10 +212,10 @@ note() {
     echo "#note $*" >>"$raw"
 }
 
-# Sets peers_now: the settings that are within twice the best at the first or the last size. Two
-# passes, the better of which counts: one bad moment must not drop anybody.
+# Sets peers_now to the settings that scan.awk keeps by their times at the first and the last size.
+# Two passes, the better of which counts: one bad moment must not drop anybody.
 scan() {
-    local pass peer setting full=$sizes
+    local pass peer verdict setting reason full=$sizes
     sizes=${full%%,*}
     [[ $full == "$sizes" ]] || sizes+=,${full##*,}
     : >"$scratch/scan"
@@ -222,12 +230,14 @@ scan() {
     sizes=$full
     awk -f "$here/peers/scan.awk" "$scratch/scan" >"$scratch/kept"
     peers_now=()
+    local dropped=''
     while read -r verdict setting reason; do
         case $verdict in
         keep) peers_now+=("$setting") ;;
-        *) note "$ranks ranks, $class sizes: $setting left out by the scan: $reason" ;;
+        *) dropped+="${dropped:+, }$setting ($reason)" ;;
         esac
     done <"$scratch/kept"
+    [[ -z $dropped ]] || note "$ranks ranks, $class sizes: the scan left out $dropped"
 }
 
 # measure_class <class> <sizes>: all rounds of one class of sizes.

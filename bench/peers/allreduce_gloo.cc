@@ -199,7 +199,7 @@ static void one_size(const Args& a, size_t bytes) {
   if (a.rank == 0) {
     std::sort(tb.begin(), tb.end());
     double med = tb[batches / 2], alg = (double)bytes / med / 1e9;
-    printf("%s %s %d %zu %.2f %.4f %.4f %s %s %.2f %ld %s\n", a.peer.c_str(),
+    printf("%s %s %d %zu %.3f %.6f %.6f %s %s %.3f %ld %s\n", a.peer.c_str(),
            a.transport.c_str(), a.ranks, bytes, med * 1e6, alg,
            alg * 2.0 * (a.ranks - 1) / a.ranks,
            persistent ? "in" : a.place.c_str(), a.dtype.c_str(), tb[0] * 1e6,

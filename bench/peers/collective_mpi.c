@@ -291,7 +291,7 @@ static void measure(struct work *w, size_t bytes, int huge, const char *labels, 
     if (w->rank == 0) {
         qsort(tmax, (size_t)batches, sizeof *tmax, cmp_double);
         double med = tmax[batches / 2], alg = (double)bytes / med / 1e9;
-        printf("%s %d %zu %.3f %.4f %.4f %s %.3f %ld %s\n", labels, w->ranks, bytes, med * 1e6, alg,
+        printf("%s %d %zu %.3f %.6f %.6f %s %.3f %ld %s\n", labels, w->ranks, bytes, med * 1e6, alg,
                alg * bus_factor(w->kind, w->ranks), types, tmax[0] * 1e6, per * batches,
                ok ? "ok" : "WRONG");
         fflush(stdout);
