@@ -158,6 +158,7 @@ fi
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM # after the run of a contender, which timeout keeps from the terminal's signal
 : "${raw:=$scratch/raw}"
 : >"$raw"
 failed=0

@@ -114,6 +114,8 @@ def draw(settings, data, picture):
     panels[0][0].yaxis.set_major_formatter(FuncFormatter(lambda us, _: time_name(us)))
     panels[1][0].yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
     panels[0][0].set_ylabel("time of an operation (lower is better)")
+    # Small messages would stretch it: their bandwidth says nothing that their time does not.
+    panels[1][0].set_ylim(bottom=max(panels[1][0].get_ylim()[0], 0.01))
     panels[1][0].set_ylabel("bus bandwidth, GB/s (higher is better)")
 
     known = {}
