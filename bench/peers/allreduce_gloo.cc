@@ -13,7 +13,7 @@
 //   -m  maximum segment size of gloo::allreduce (library default 1 MiB)
 //   -P  do not pin; by default rank r runs on the (r mod ncpus)-th allowed CPU
 //
-// Output format and timing rules are those of allreduce_mpi.c.
+// Output format and timing rules are those of collective_mpi.c.
 // This Gloo has no bf16 type, so only f32 and f16 are offered.
 #include <sched.h>
 #include <unistd.h>
@@ -168,7 +168,7 @@ static void one_size(const Args& a, size_t bytes) {
     if (memcmp(&w, &out[i], sizeof w) != 0) ok = 0;
   }
   reduce_doubles(&ok, 1, false);
-  // The timed data is -0.0 throughout; see allreduce_mpi.c.
+  // The timed data is -0.0 throughout; see collective_mpi.c.
   for (size_t i = 0; i < n; i++) in[i] = out[i] = -0.0f;
 
   double est = 0, spent = 0;
@@ -199,7 +199,7 @@ static void one_size(const Args& a, size_t bytes) {
   if (a.rank == 0) {
     std::sort(tb.begin(), tb.end());
     double med = tb[batches / 2], alg = (double)bytes / med / 1e9;
-    printf("%s %s %d %zu %.2f %.4f %.4f %s %s %.2f %ld %s\n", a.peer.c_str(),
+    printf("%s %s %d %zu %.3f %.6f %.6f %s %s %.3f %ld %s\n", a.peer.c_str(),
            a.transport.c_str(), a.ranks, bytes, med * 1e6, alg,
            alg * 2.0 * (a.ranks - 1) / a.ranks,
            persistent ? "in" : a.place.c_str(), a.dtype.c_str(), tb[0] * 1e6,

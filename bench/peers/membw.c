@@ -3,8 +3,6 @@
  * membw.c - physical limits that bound an allreduce on this machine.
  *
  *   membw [-r repeats] mem|lat|cma|all
- *   membw [-r repeats] ideal [bytes]  the allreduce itself, by direct loads and
- *                                    stores on every rank's buffer: the target
  *   membw tcp                        TCP over loopback, both ends here
  *   membw tcpserve ADDR PORT         serve in this network namespace, ...
  *   membw tcpclient ADDR PORT NAME   ... measure from that one
@@ -184,34 +182,6 @@ AVX512 static void k_fill512nt(void *d, const void *s, size_t n)
     _mm_sfence();
 }
 
-/*
- * The allreduce kernels.  Sum m inputs and store the sum to k outputs.
- * regular: out[] may alias in[] (in place);  nt: streaming stores.
- */
-AVX512 static void sum_to(float **out, int k, float *const *in, int m, size_t from, size_t to,
-                          int nt)
-{
-    for (size_t i = from; i < to; i += 32) {
-        __m512 x = _mm512_load_ps(in[0] + i), y = _mm512_load_ps(in[0] + i + 16);
-        for (int j = 1; j < m; j++) {
-            x = _mm512_add_ps(x, _mm512_load_ps(in[j] + i));
-            y = _mm512_add_ps(y, _mm512_load_ps(in[j] + i + 16));
-        }
-        if (nt)
-            for (int j = 0; j < k; j++) {
-                _mm512_stream_ps(out[j] + i, x);
-                _mm512_stream_ps(out[j] + i + 16, y);
-            }
-        else
-            for (int j = 0; j < k; j++) {
-                _mm512_store_ps(out[j] + i, x);
-                _mm512_store_ps(out[j] + i + 16, y);
-            }
-    }
-    if (nt)
-        _mm_sfence();
-}
-
 /* ---- a team of spinning, pinned threads ---------------------------------- */
 
 typedef void kernel(void *, const void *, size_t);
@@ -244,9 +214,6 @@ struct job {
     size_t n;
     enum pages pg;
     double *sec; /* per repeat, written by thread 0 */
-    /* for the ideal allreduce only */
-    float **in, **out;
-    int ranks, nt;
 };
 
 static void *stream_thread(void *v)
@@ -331,75 +298,6 @@ static void do_mem(void)
     }
 }
 
-/* ---- ideal allreduce: direct loads and stores on every rank's buffer ----- */
-
-static void *ideal_thread(void *v)
-{
-    struct job *j = v;
-    pin(j->id);
-    size_t elems = j->n / 4, part = elems / (size_t)j->ranks;
-    size_t from = part * (size_t)j->id, to = from + part;
-    for (int r = -1; r < repeats; r++) {
-        team_wait(j->team);
-        double t0 = now();
-        for (int i = 0; i < j->iters; i++) {
-            team_wait(j->team); /* every input is ready */
-            sum_to(j->out, j->ranks, j->in, j->ranks, from, to, j->nt);
-            team_wait(j->team); /* every output is written */
-        }
-        if (j->id == 0 && r >= 0)
-            j->sec[r] = now() - t0;
-    }
-    return NULL;
-}
-
-static void ideal(const char *name, int ranks, size_t n, int in_place, int nt, enum pages pg)
-{
-    float *in[MAXT], *out[MAXT];
-    double sec[MAXR], v[MAXR];
-    for (int r = 0; r < ranks; r++) {
-        in[r] = get(n, pg);
-        out[r] = in_place ? in[r] : get(n, pg);
-    }
-    double est = (double)n * ranks * 4 / 20e9 + 1e-6;
-    int iters = (int)(0.1 / est) + 2;
-    if (iters > 20000)
-        iters = 20000;
-    struct job p = {
-        .iters = iters, .n = n, .sec = sec, .in = in, .out = out, .ranks = ranks, .nt = nt};
-    run_team(ranks, p, ideal_thread);
-    for (int r = 0; r < repeats; r++)
-        v[r] = sec[r] / iters * 1e6;
-    static const char *pgname[] = {"4k", "thp", "shm"};
-    char full[96];
-    snprintf(full, sizeof full, "ideal_%s/%s", name, pgname[pg]);
-    report(full, ranks, n, v, repeats, "us");
-    for (int r = 0; r < ranks; r++) {
-        munmap(in[r], n);
-        if (!in_place)
-            munmap(out[r], n);
-    }
-}
-
-static void do_ideal(size_t only)
-{
-    static const size_t sz[] = {256,     1 << 10, 8 << 10,  64 << 10, 256 << 10,
-                                1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20};
-    for (int ranks = 2; ranks <= 4; ranks += 2)
-        for (size_t i = 0; i < sizeof sz / sizeof *sz; i++) {
-            if (only && sz[i] != only)
-                continue;
-            ideal("in", ranks, sz[i], 1, 0, SHM);
-            if (sz[i] >= 4 * MiB) {
-                ideal("in", ranks, sz[i], 1, 0, HUGE);
-                ideal("in_nt", ranks, sz[i], 1, 1, SHM);
-                ideal("in_nt", ranks, sz[i], 1, 1, HUGE);
-                ideal("out_nt", ranks, sz[i], 0, 1, SHM);
-                ideal("out_nt", ranks, sz[i], 0, 1, HUGE);
-            }
-        }
-}
-
 /* ---- cross-core latency --------------------------------------------------- */
 
 static _Alignas(64) atomic_int ball;
@@ -417,10 +315,13 @@ static void *pong(void *v)
     return NULL;
 }
 
+/* Each repeat is the median of short batches: being descheduled once costs more than a whole batch,
+ * and would make of a mean a statement about the scheduler. */
 static void do_lat(void)
 {
-    double v[MAXR];
-    int n = 500000;
+    enum { BATCHES = 500, TRIPS = 1000 };
+    double v[MAXR], batch[BATCHES];
+    int n = BATCHES * TRIPS;
     pin(0);
     for (int r = 0; r < repeats; r++) {
         pthread_t t;
@@ -428,13 +329,17 @@ static void do_lat(void)
         atomic_store(&ball2, 0);
         pthread_create(&t, NULL, pong, &n);
         usleep(20000);
-        double t0 = now();
-        for (int i = 1; i <= n; i++) {
-            atomic_store_explicit(&ball, i, memory_order_release);
-            while (atomic_load_explicit(&ball2, memory_order_acquire) != i)
-                ;
+        for (int i = 1, b = 0; b < BATCHES; b++) {
+            double t0 = now();
+            for (int end = i + TRIPS; i < end; i++) {
+                atomic_store_explicit(&ball, i, memory_order_release);
+                while (atomic_load_explicit(&ball2, memory_order_acquire) != i)
+                    ;
+            }
+            batch[b] = (now() - t0) / TRIPS * 1e9;
         }
-        v[r] = (now() - t0) / n * 1e9;
+        qsort(batch, BATCHES, sizeof *batch, cmp);
+        v[r] = batch[BATCHES / 2];
         pthread_join(t, NULL);
     }
     report("pingpong_rtt", 2, 64, v, repeats, "ns");
@@ -692,8 +597,6 @@ int main(int argc, char **argv)
         do_mem();
     if (all || strcmp(what, "cma") == 0)
         do_cma();
-    if (all || strcmp(what, "ideal") == 0)
-        do_ideal(argc > 1 ? strtoull(argv[1], NULL, 0) : 0);
     if (all || strcmp(what, "tcp") == 0) {
         int port = 20000 + (int)(getpid() % 10000);
         int l = tcp_listen("127.0.0.1", port);

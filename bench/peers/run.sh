@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# run.sh - run one peer's allreduce benchmark.  Debian 12, as root (it installs
+# run.sh - run one peer's benchmark of a collective.  Debian 12, as root (it installs
 # packages and makes network namespaces; nothing is left behind but packages).
 #
 #   ./run.sh PEER TRANSPORT RANKS [SIZES]
 #   ./run.sh limits
+#   ./run.sh ideal RANKS [SIZES]     the allreduce this machine allows (ideal.c)
 #
 #   PEER       openmpi | mpich | gloo
 #   TRANSPORT  shm   peer's defaults inside one machine    (openmpi, mpich)
@@ -23,6 +24,7 @@
 #
 # Environment:
 #   PLACE=in|out   DTYPE=f32|f16|bf16   SECS=0.5 (per size)   PIN=1|0
+#   COLLECTIVE=allreduce|reduce_scatter|allgather|broadcast|alltoall (gloo: the first only)
 #   REWRITE=1    rewrite the buffer before every timed operation, as training
 #                does: use it for every comparison of 64 KiB and more
 #   EXTRA="..."    more arguments: for mpirun (openmpi), the benchmark (others)
@@ -47,14 +49,17 @@ fi
 
 mkdir -p "$build"
 stale() { [ ! -x "$build/$1" ] || [ "$here/$2" -nt "$build/$1" ]; }
-if stale ar_openmpi allreduce_mpi.c; then
-    mpicc.openmpi -O3 -march=native -o "$build/ar_openmpi" "$here/allreduce_mpi.c"
+if stale ar_openmpi collective_mpi.c; then
+    mpicc.openmpi -O3 -march=native -o "$build/ar_openmpi" "$here/collective_mpi.c"
 fi
-if stale ar_mpich allreduce_mpi.c; then
-    mpicc.mpich -O3 -march=native -o "$build/ar_mpich" "$here/allreduce_mpi.c"
+if stale ar_mpich collective_mpi.c; then
+    mpicc.mpich -O3 -march=native -o "$build/ar_mpich" "$here/collective_mpi.c"
 fi
 if stale ar_gloo allreduce_gloo.cc; then
     g++ -O3 -march=native -std=c++14 -o "$build/ar_gloo" "$here/allreduce_gloo.cc" -lgloo -lpthread
+fi
+if stale ideal ideal.c; then
+    gcc -O3 -march=native -pthread -o "$build/ideal" "$here/ideal.c"
 fi
 if stale membw membw.c; then
     gcc -O2 -pthread -o "$build/membw" "$here/membw.c"
@@ -88,17 +93,37 @@ make_netns() {                        # two namespaces, one veth pair
 peer=${1:?peer}
 if [ "$peer" = limits ]; then
     "$build/membw" all
+    for ranks in 2 4; do
+        "$build/ideal" -n "$ranks"
+        "$build/ideal" -n "$ranks" -R
+    done
     make_netns
     ip netns exec "${tag}b" "$build/membw" tcpserve 10.77.0.2 5001 &
     ip netns exec "${tag}a" "$build/membw" tcpclient 10.77.0.2 5001 veth
     wait $!
     exit
 fi
+if [ "$peer" = ideal ]; then
+    a=(-n "${2:?ranks}" -t "$secs" -p "$place")
+    [ -z "${3:-}" ] || a+=(-s "$3")
+    [ "${REWRITE:-0}" = 0 ] || a+=(-R)
+    # What a message costs between two CPUs now: on a virtual machine it may change by the minute.
+    "$build/membw" -r 3 lat
+    "$build/ideal" "${a[@]}"
+    exit
+fi
 transport=${2:?transport} ranks=${3:?ranks}
 sizes=${4:-4,64,1k,8k,64k,256k,1m,4m,16m,64m,256m}
+collective=${COLLECTIVE:-allreduce}
 common=(-p "$place" -d "$dtype" -s "$sizes" -t "$secs" -l "$peer" -x "$transport")
 [ "${PIN:-1}" = 1 ] || common+=(-P)
 [ "${REWRITE:-0}" = 0 ] || common+=(-R)
+if [ "$peer" != gloo ]; then
+    common+=(-c "$collective")
+elif [ "$collective" != allreduce ]; then
+    echo "run.sh: $collective: this benchmark of Gloo has allreduce only" >&2
+    exit 2
+fi
 half=$(((ranks + 1) / 2))
 
 case $peer-$transport in
