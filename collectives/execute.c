@@ -66,6 +66,7 @@ void kolo__program_free(struct kolo__program *program)
     free(program->free_slots);
     free(program->operands);
     free(program->scales);
+    free(program->targets);
     free(program->peers);
     free(program->slots);
     free(program);
@@ -287,7 +288,7 @@ static void check_schedule(const struct kolo__schedule *s)
 struct needs {
     size_t message_count; /* elements of the longest RECV_REDUCE */
     uint32_t staged;      /* RECV_REDUCE steps in any one window */
-    uint32_t sources;
+    uint32_t sources, targets;
     bool exposes; /* names EXPOSED_* */
 };
 
@@ -299,7 +300,7 @@ static bool is_exposed(const struct kolo__place *place)
 static struct needs find_needs(const struct kolo__program *program)
 {
     const struct kolo__schedule *s = &program->schedule;
-    struct needs needs = {.sources = 1};
+    struct needs needs = {.sources = 1, .targets = 1};
     uint32_t staged = 0;
     for (uint32_t index = 0; index < s->step_count; index++) {
         const struct kolo__step *step = &s->steps[index];
@@ -315,6 +316,8 @@ static struct needs find_needs(const struct kolo__program *program)
             needs.staged = staged;
         if (step->kind == KOLO__REDUCE && step->source_count > needs.sources)
             needs.sources = step->source_count;
+        if (kolo__step_writes(step) > needs.targets)
+            needs.targets = kolo__step_writes(step);
         for (uint32_t i = 0; i < kolo__step_reads(step); i++)
             needs.exposes |= is_exposed(kolo__step_read(s, step, i));
         for (uint32_t i = 0; i < kolo__step_writes(step); i++)
@@ -363,14 +366,16 @@ static kolo_status allocate(struct kolo__program *program)
     program->free_slots = zeroed(program->slot_count, sizeof(*program->free_slots));
     program->operands = zeroed(needs.sources, sizeof(*program->operands));
     program->scales = zeroed(needs.sources, sizeof(*program->scales));
+    program->targets = zeroed(needs.targets, sizeof(*program->targets));
     program->peers = zeroed(s->mapped ? s->problem.size : 0, sizeof(*program->peers));
     program->slots = zeroed(s->mapped ? 2 * s->problem.size : 0, sizeof(*program->slots));
     program->staging = aligned_alloc(64, staging_bytes + 64);
     program->scratch = aligned_alloc(64, (scratch_bytes + 127) / 64 * 64);
     if (program->plan == NULL || program->dependencies == NULL || program->steps == NULL ||
         program->posts == NULL || program->post_slots == NULL || program->free_slots == NULL ||
-        program->operands == NULL || program->scales == NULL || program->peers == NULL ||
-        program->slots == NULL || program->staging == NULL || program->scratch == NULL)
+        program->operands == NULL || program->scales == NULL || program->targets == NULL ||
+        program->peers == NULL || program->slots == NULL || program->staging == NULL ||
+        program->scratch == NULL)
         return kolo__error(KOLO_ERR_MEMORY,
                            "no memory for a program of %u steps (%zu bytes of scratch and staging)",
                            s->step_count, program->bytes);

@@ -31,8 +31,7 @@ void kolo__step_advance_local(struct kolo__program *program, uint32_t index, boo
         /* A copy onto itself is nothing but its place in the order. */
         bool nothing =
             step->kind == KOLO__COPY && run->from == run->to && !prescales(program, step);
-        size_t bytes = step->target_count > 0 ? KOLO__PUSHED_PIECE_BYTES : KOLO__PIECE_BYTES;
-        size_t piece = bytes / program->element_bytes;
+        size_t piece = KOLO__PIECE_BYTES / program->element_bytes;
         if (!nothing) {
             if (end - run->done > piece)
                 end = run->done + piece;
@@ -65,10 +64,11 @@ static void process(struct kolo__program *program, uint32_t index, size_t begin,
     }
     if (scaled)
         reduction.scales = program->scales;
-    kolo__reduce(&reduction, run->to + skip, program->operands, source_count, end - begin);
-    for (uint32_t i = 1; i < kolo__step_writes(step); i++) {
-        const struct kolo__place *target = kolo__step_written(&program->schedule, step, i);
-        memcpy(kolo__program_address(program, target) + skip, run->to + skip,
-               (end - begin) * program->element_bytes);
-    }
+    uint32_t target_count = kolo__step_writes(step);
+    program->targets[0] = run->to + skip;
+    for (uint32_t i = 1; i < target_count; i++)
+        program->targets[i] =
+            kolo__program_address(program, kolo__step_written(&program->schedule, step, i)) + skip;
+    kolo__reduce_to_many(&reduction, program->targets, target_count, program->operands,
+                         source_count, end - begin);
 }

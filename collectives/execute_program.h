@@ -17,9 +17,6 @@
 /* Copies and reductions stop after this many bytes of the destination, so that messages keep
  * flowing and what one step wrote is still in cache when the next reads it. */
 enum { KOLO__PIECE_BYTES = 128 * 1024 };
-/* With further targets the piece is read again for each of them: it should be in the first cache.
- */
-enum { KOLO__PUSHED_PIECE_BYTES = 16 * 1024 };
 
 /* Steps may share staging; fewer slots than this are never the reason to wait. */
 enum { KOLO__STAGING_SLOTS = 16 };
@@ -89,9 +86,10 @@ struct kolo__program {
     uint32_t *free_slots;
     uint32_t free_slot_count;
 
-    /* REDUCE: one entry a source. */
+    /* REDUCE: one entry a source, one a target. */
     const void **operands;
     double *scales;
+    void **targets;
     uint32_t source_max;
 
     /* Mapped schedules: one entry a rank. */
