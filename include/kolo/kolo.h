@@ -124,7 +124,8 @@ typedef struct kolo_init_options {
 
 /* Joins the world. Blocks until all ranks are there or KOLO_INIT_TIMEOUT passes
  * (KOLO_ERR_TIMEOUT then names the missing ranks). Without any launcher in the environment the
- * world is this one process. options may be NULL. One context per process. */
+ * world is this one process. options may be NULL. One context per process, and a world of several
+ * processes is joined once: whoever has left it gets KOLO_ERR_WORLD from another kolo_init. */
 KOLO_API kolo_status kolo_init(const kolo_init_options *options, kolo_context **context);
 
 /* Leaves the world in good order: waits until every rank has come here (at most the operation
