@@ -44,20 +44,6 @@ static int allowed_cpus(void)
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
 }
 
-/* How the bytes travel: what was demanded, for the library refuses what it cannot do, or else what
- * auto comes to. */
-static const char *transport_word(const struct bench_options *options, int ranks, int hosts)
-{
-    const char *demanded = options->transport;
-    if (demanded == NULL)
-        demanded = getenv("KOLO_TRANSPORT");
-    if (ranks == 1)
-        return "none";
-    if (demanded != NULL && *demanded != '\0' && strcmp(demanded, "auto") != 0)
-        return demanded;
-    return hosts == 1 ? "shm" : hosts == ranks ? "tcp" : "shm+tcp";
-}
-
 static kolo_status make_setting(const struct bench_options *options, kolo_comm *comm,
                                 struct bench_setting *setting)
 {
@@ -79,7 +65,7 @@ static kolo_status make_setting(const struct bench_options *options, kolo_comm *
     setting->cpus_min = -largest[1];
     setting->cpus = largest[2];
     setting->hosts = hosts;
-    setting->transport = transport_word(options, setting->ranks, hosts);
+    setting->transport = kolo_comm_transport(comm);
     return status;
 }
 

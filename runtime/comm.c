@@ -289,3 +289,10 @@ int kolo_comm_local_size(const kolo_comm *comm)
 {
     return comm != NULL ? (int)comm->local_size : -1;
 }
+
+const char *kolo_comm_transport(const kolo_comm *comm)
+{
+    if (comm == NULL)
+        return NULL;
+    return comm->transport == NULL ? "none" : comm->transport->ops->name;
+}

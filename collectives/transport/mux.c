@@ -176,7 +176,7 @@ static int wait_fd(struct kolo__transport *transport)
 }
 
 static const struct kolo__transport_ops mux_ops = {
-    .name = "mux",
+    .name = "shm+tcp",
     .post_send = post_send,
     .post_recv = post_recv,
     .progress = progress,

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum { RANKS = 4, COMMS = 6, COUNT_MAX = 1 << 18 };
@@ -28,6 +29,8 @@ static int free_in_an_order_of_its_own(void)
     float sum;
     CHECK(kolo_init(NULL, &context) == KOLO_OK);
     int rank = kolo_comm_rank(kolo_world(context));
+    CHECK(strcmp(kolo_comm_transport(kolo_world(context)), getenv("KOLO_TRANSPORT")) == 0);
+    CHECK(kolo_comm_transport(NULL) == NULL);
     CHECK(kolo_comm_rank(NULL) == -1 && kolo_comm_size(NULL) == -1);
     CHECK(kolo_comm_local_rank(NULL) == -1 && kolo_comm_local_size(NULL) == -1);
     for (int i = 0; i < COMMS; i++) {
