@@ -20,6 +20,7 @@
 
 typedef uint8_t lanes_uint8 __attribute__((vector_size(LANES)));
 typedef uint16_t lanes_uint16 __attribute__((vector_size(LANES)));
+typedef int16_t lanes_int16 __attribute__((vector_size(LANES)));
 typedef uint32_t lanes_uint32 __attribute__((vector_size(LANES)));
 typedef uint64_t lanes_uint64 __attribute__((vector_size(LANES)));
 typedef float lanes_float __attribute__((vector_size(LANES)));
@@ -75,17 +76,37 @@ static INLINE struct lanes_pair load_lanes_bf16(const void *from)
     return (struct lanes_pair){(lanes_float)(both << 16), (lanes_float)(both & 0xffff0000u)};
 }
 
-/* To nearest even in the upper 16 bits; what is below them is left over. */
-static INLINE lanes_uint32 round_lanes_bf16(lanes_float a)
-{
-    lanes_uint32 bits = (lanes_uint32)a;
-    return with_one_nan(a, bits + 0x7fffu + ((bits >> 16) & 1u), 0x7fc00000u);
-}
-
+/* To nearest even, in 16-bit lanes: `kept` are the upper halves of the fp32 bits, `rest` the lower.
+ *
+ *     rest > half                    up            one comparison for both: with an odd `kept`
+ *     rest = half and kept is odd    up            the last bit of `rest` is set
+ *
+ * What comes out of a sum is a quiet NaN if it is one, which is seen in `kept`. */
 static INLINE void store_lanes_bf16(void *to, struct lanes_pair a)
 {
-    *(unaligned_lanes_uint32 *)to =
-        (round_lanes_bf16(a.low) >> 16) | (round_lanes_bf16(a.high) & 0xffff0000u);
+    lanes_uint32 low = (lanes_uint32)a.low, high = (lanes_uint32)a.high;
+#if defined(LANES_FP16_AVX512)
+    const __mmask32 odd_lanes = 0xaaaaaaaau;
+    __m512i kept =
+        _mm512_mask_mov_epi16(_mm512_srli_epi32((__m512i)low, 16), odd_lanes, (__m512i)high);
+    __m512i rest =
+        _mm512_mask_mov_epi16((__m512i)low, odd_lanes, _mm512_slli_epi32((__m512i)high, 16));
+    /* (kept & 1) | rest */
+    rest = _mm512_ternarylogic_epi32(kept, _mm512_set1_epi16(1), rest, 0xea);
+    __mmask32 up = _mm512_cmpgt_epu16_mask(rest, _mm512_set1_epi16((short)0x8000));
+    __m512i magnitude = _mm512_and_si512(kept, _mm512_set1_epi16(0x7fff));
+    __mmask32 is_nan = _mm512_cmpgt_epi16_mask(magnitude, _mm512_set1_epi16(0x7f80));
+    __m512i rounded = _mm512_mask_add_epi16(kept, up, kept, _mm512_set1_epi16(1));
+    _mm512_storeu_si512(to, _mm512_mask_mov_epi16(rounded, is_nan, _mm512_set1_epi16(0x7fc0)));
+#else
+    lanes_uint16 kept = (lanes_uint16)((low >> 16) | (high & 0xffff0000u));
+    lanes_uint16 rest = (lanes_uint16)((low & 0xffffu) | (high << 16));
+    /* Bits 0x8000 turned, so that a signed comparison does. */
+    lanes_int16 turned = (lanes_int16)(((kept & 1) | rest) ^ 0x8000);
+    lanes_uint16 up = (lanes_uint16)(turned > 0);
+    lanes_uint16 is_nan = (lanes_uint16)((lanes_int16)(kept & 0x7fff) > 0x7f80);
+    *(unaligned_lanes_uint16 *)to = ((kept - up) & ~is_nan) | (0x7fc0 & is_nan);
+#endif
 }
 
 #if defined(LANES_FP16_AVX512)
