@@ -2,6 +2,7 @@
 #include "bench/bench.h"
 
 #include "bench/check.h"
+#include "bench/kernels.h"
 #include "bench/launch.h"
 #include "bench/report.h"
 
@@ -213,6 +214,8 @@ static int check_ranks(const struct bench_options *options, kolo_comm *world)
 
 int kolo_bench_main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "kernels") == 0)
+        return bench_kernels_main(argc - 1, argv + 1);
     struct bench_options options;
     bench_parse_options(argc, argv, &options);
     if (options.ranks > 1 && !options.launched && bench_launcher_variable() == NULL)

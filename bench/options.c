@@ -63,7 +63,8 @@ static const struct argp_option OPTIONS[] = {
 
 static const char DOC[] =
     "Measure a collective: allreduce, allgather, reduce_scatter, broadcast, reduce, alltoall, "
-    "sendrecv (a ring) or barrier."
+    "sendrecv (a ring) or barrier. \"kernels\", without options, measures the reductions of one "
+    "thread instead."
     "\vSizes are those of nccl-tests: the whole buffer, also where each rank has a slice of it. A "
     "time is the slowest rank's. GB = 1e9 bytes.\n\n"
     "Exit code: 0 all results right; 1 wrong results or another failure; 64 these arguments make "

@@ -12,22 +12,11 @@
  */
 #include "kernels/cpu/float16.h"
 #include "kernels/cpu/variant.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/stream.h"
 #include "base/assert.h"
 
 #include <tgmath.h> /* copysign of the width of its operands */
-
-/* The vectors of a loop may ignore that `to` could be one of the sources: they are the same memory
- * exactly or not at all, so that no element is read after it was written. Compilers would guard the
- * loop by a test for overlap, and take the scalar way when it is in place. */
-#if defined(__clang__)
-/* Said of every loop that has the pragma when a sanitizer's checks, or no optimisation, prevent it.
- */
-#pragma clang diagnostic ignored "-Wpass-failed"
-#define INDEPENDENT_ELEMENTS _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define INDEPENDENT_ELEMENTS _Pragma("GCC ivdep")
-#endif
 
 /* Elements of a block: the accumulator (at most 8 KiB) and a block of a source stay in L1. */
 enum { BLOCK = 1024 };
@@ -57,60 +46,76 @@ static void put(bool streaming, void *to, const void *from, size_t bytes)
  * 2^-32 away from the next integer unless it is one, so truncating the rounded quotient is exact.
  */
 
-#define NAME(word) word##_int8
-#define VALUE      int8_t
-#define WORK       uint8_t
-#define ELEMENT    unaligned_uint8
-#define QUOTIENT   double
+#define NAME(word)       word##_int8
+#define VECTOR           lanes_uint8
+#define VECTOR_IN_MEMORY unaligned_lanes_uint8
+#define VALUE            int8_t
+#define WORK             uint8_t
+#define ELEMENT          unaligned_uint8
+#define QUOTIENT         double
 #include "kernels/cpu/integer_kernels.h"
 
-#define NAME(word) word##_int16
-#define VALUE      int16_t
-#define WORK       uint16_t
-#define ELEMENT    unaligned_uint16
-#define QUOTIENT   double
+#define NAME(word)       word##_int16
+#define VECTOR           lanes_uint16
+#define VECTOR_IN_MEMORY unaligned_lanes_uint16
+#define VALUE            int16_t
+#define WORK             uint16_t
+#define ELEMENT          unaligned_uint16
+#define QUOTIENT         double
 #include "kernels/cpu/integer_kernels.h"
 
-#define NAME(word) word##_int32
-#define VALUE      int32_t
-#define WORK       uint32_t
-#define ELEMENT    unaligned_uint32
-#define QUOTIENT   double
+#define NAME(word)       word##_int32
+#define VECTOR           lanes_uint32
+#define VECTOR_IN_MEMORY unaligned_lanes_uint32
+#define VALUE            int32_t
+#define WORK             uint32_t
+#define ELEMENT          unaligned_uint32
+#define QUOTIENT         double
 #include "kernels/cpu/integer_kernels.h"
 
-#define NAME(word) word##_int64
-#define VALUE      int64_t
-#define WORK       uint64_t
-#define ELEMENT    unaligned_uint64
-#define QUOTIENT   int64_t
+#define NAME(word)       word##_int64
+#define VECTOR           lanes_uint64
+#define VECTOR_IN_MEMORY unaligned_lanes_uint64
+#define VALUE            int64_t
+#define WORK             uint64_t
+#define ELEMENT          unaligned_uint64
+#define QUOTIENT         int64_t
 #include "kernels/cpu/integer_kernels.h"
 
-#define NAME(word) word##_uint8
-#define VALUE      uint8_t
-#define WORK       uint8_t
-#define ELEMENT    unaligned_uint8
-#define QUOTIENT   double
+#define NAME(word)       word##_uint8
+#define VECTOR           lanes_uint8
+#define VECTOR_IN_MEMORY unaligned_lanes_uint8
+#define VALUE            uint8_t
+#define WORK             uint8_t
+#define ELEMENT          unaligned_uint8
+#define QUOTIENT         double
 #include "kernels/cpu/integer_kernels.h"
 
-#define NAME(word) word##_uint16
-#define VALUE      uint16_t
-#define WORK       uint16_t
-#define ELEMENT    unaligned_uint16
-#define QUOTIENT   double
+#define NAME(word)       word##_uint16
+#define VECTOR           lanes_uint16
+#define VECTOR_IN_MEMORY unaligned_lanes_uint16
+#define VALUE            uint16_t
+#define WORK             uint16_t
+#define ELEMENT          unaligned_uint16
+#define QUOTIENT         double
 #include "kernels/cpu/integer_kernels.h"
 
-#define NAME(word) word##_uint32
-#define VALUE      uint32_t
-#define WORK       uint32_t
-#define ELEMENT    unaligned_uint32
-#define QUOTIENT   double
+#define NAME(word)       word##_uint32
+#define VECTOR           lanes_uint32
+#define VECTOR_IN_MEMORY unaligned_lanes_uint32
+#define VALUE            uint32_t
+#define WORK             uint32_t
+#define ELEMENT          unaligned_uint32
+#define QUOTIENT         double
 #include "kernels/cpu/integer_kernels.h"
 
-#define NAME(word) word##_uint64
-#define VALUE      uint64_t
-#define WORK       uint64_t
-#define ELEMENT    unaligned_uint64
-#define QUOTIENT   uint64_t
+#define NAME(word)       word##_uint64
+#define VECTOR           lanes_uint64
+#define VECTOR_IN_MEMORY unaligned_lanes_uint64
+#define VALUE            uint64_t
+#define WORK             uint64_t
+#define ELEMENT          unaligned_uint64
+#define QUOTIENT         uint64_t
 #include "kernels/cpu/integer_kernels.h"
 
 /* ---- floats ------------------------------------------------------------------------------ */
@@ -140,32 +145,56 @@ static inline double store_fp64(double value)
     return value != value ? (double)NAN : value;
 }
 
-#define NAME(word)  word##_fp16
-#define WORK        float
-#define ELEMENT     unaligned_uint16
-#define LOAD(bits)  fp16_to_fp32(bits)
-#define STORE(work) store_fp16(work)
+#define NAME(word)       word##_fp16
+#define VECTOR           struct lanes_pair
+#define READ(from)       load_lanes_fp16(from)
+#define WRITE(to, a)     store_lanes_fp16(to, a)
+#define ADD(a, b)        add_lanes_pair(a, b)
+#define SCALE(a, factor) scale_lanes_pair(a, factor)
+#define DIVIDE(a, by)    divide_lanes_pair(a, by)
+#define WORK             float
+#define ELEMENT          unaligned_uint16
+#define LOAD(bits)       fp16_to_fp32(bits)
+#define STORE(work)      store_fp16(work)
 #include "kernels/cpu/float_kernels.h"
 
-#define NAME(word)  word##_bf16
-#define WORK        float
-#define ELEMENT     unaligned_uint16
-#define LOAD(bits)  bf16_to_fp32(bits)
-#define STORE(work) store_bf16(work)
+#define NAME(word)       word##_bf16
+#define VECTOR           struct lanes_pair
+#define READ(from)       load_lanes_bf16(from)
+#define WRITE(to, a)     store_lanes_bf16(to, a)
+#define ADD(a, b)        add_lanes_pair(a, b)
+#define SCALE(a, factor) scale_lanes_pair(a, factor)
+#define DIVIDE(a, by)    divide_lanes_pair(a, by)
+#define WORK             float
+#define ELEMENT          unaligned_uint16
+#define LOAD(bits)       bf16_to_fp32(bits)
+#define STORE(work)      store_bf16(work)
 #include "kernels/cpu/float_kernels.h"
 
-#define NAME(word)  word##_fp32
-#define WORK        float
-#define ELEMENT     unaligned_float
-#define LOAD(value) (value)
-#define STORE(work) store_fp32(work)
+#define NAME(word)       word##_fp32
+#define VECTOR           lanes_float
+#define READ(from)       load_lanes_fp32(from)
+#define WRITE(to, a)     store_lanes_fp32(to, a)
+#define ADD(a, b)        ((a) + (b))
+#define SCALE(a, factor) ((a) * (factor))
+#define DIVIDE(a, by)    ((a) / (by))
+#define WORK             float
+#define ELEMENT          unaligned_float
+#define LOAD(value)      (value)
+#define STORE(work)      store_fp32(work)
 #include "kernels/cpu/float_kernels.h"
 
-#define NAME(word)  word##_fp64
-#define WORK        double
-#define ELEMENT     unaligned_double
-#define LOAD(value) (value)
-#define STORE(work) store_fp64(work)
+#define NAME(word)       word##_fp64
+#define VECTOR           lanes_double
+#define READ(from)       load_lanes_fp64(from)
+#define WRITE(to, a)     store_lanes_fp64(to, a)
+#define ADD(a, b)        ((a) + (b))
+#define SCALE(a, factor) ((a) * (factor))
+#define DIVIDE(a, by)    ((a) / (by))
+#define WORK             double
+#define ELEMENT          unaligned_double
+#define LOAD(value)      (value)
+#define STORE(work)      store_fp64(work)
 #include "kernels/cpu/float_kernels.h"
 
 const struct kolo__cpu_variant VARIANT = {

@@ -21,6 +21,8 @@ static bool supported(void)
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
 #endif
 
+#define LANES 64
+#define LANES_FP16_AVX512
 #define STREAM_BY_64
 #define VARIANT      kolo__cpu_avx512
 #define VARIANT_NAME "avx512"

@@ -88,13 +88,8 @@ static void NAME(finish)(const WORK *restrict work, ELEMENT *to, size_t count, u
     }
 }
 
-static void NAME(add_two)(ELEMENT *to, const ELEMENT *a, const ELEMENT *b, size_t count)
-{
-    INDEPENDENT_ELEMENTS
-    for (size_t k = 0; k < count; k++)
-        to[k] = STORE(LOAD(a[k]) + LOAD(b[k]));
-}
-
+#define SUM_DIVIDES true
+#include "kernels/cpu/sum.h"
 #include "kernels/cpu/reduce_blocks.h"
 
 #undef NAME
@@ -102,3 +97,10 @@ static void NAME(add_two)(ELEMENT *to, const ELEMENT *a, const ELEMENT *b, size_
 #undef ELEMENT
 #undef LOAD
 #undef STORE
+#undef VECTOR
+#undef READ
+#undef WRITE
+#undef ADD
+#undef SCALE
+#undef DIVIDE
+#undef SUM_DIVIDES

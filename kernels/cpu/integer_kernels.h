@@ -74,13 +74,14 @@ static void NAME(finish)(const WORK *restrict work, ELEMENT *to, size_t count, u
     }
 }
 
-static void NAME(add_two)(ELEMENT *to, const ELEMENT *a, const ELEMENT *b, size_t count)
-{
-    INDEPENDENT_ELEMENTS
-    for (size_t k = 0; k < count; k++)
-        to[k] = (WORK)(a[k] + b[k]);
-}
-
+/* Sums that are divided take the long way: no processor has a vector division of integers. */
+#define READ(from)       (*(const VECTOR_IN_MEMORY *)(from))
+#define WRITE(to, a)     (*(VECTOR_IN_MEMORY *)(to) = (a))
+#define ADD(a, b)        ((a) + (b))
+#define SCALE(a, factor) ((void)(factor), (a))
+#define DIVIDE(a, by)    ((void)(by), (a))
+#define SUM_DIVIDES      false
+#include "kernels/cpu/sum.h"
 #include "kernels/cpu/reduce_blocks.h"
 
 #undef NAME
@@ -88,3 +89,11 @@ static void NAME(add_two)(ELEMENT *to, const ELEMENT *a, const ELEMENT *b, size_
 #undef WORK
 #undef ELEMENT
 #undef QUOTIENT
+#undef VECTOR
+#undef READ
+#undef WRITE
+#undef ADD
+#undef SCALE
+#undef DIVIDE
+#undef VECTOR_IN_MEMORY
+#undef SUM_DIVIDES

@@ -7,6 +7,7 @@ static bool supported(void)
     return true;
 }
 
+#define LANES        16
 #define VARIANT      kolo__cpu_portable
 #define VARIANT_NAME "portable"
 #include "kernels/cpu/all_dtypes.h"

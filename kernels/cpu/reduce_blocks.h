@@ -19,12 +19,12 @@ static void NAME(reduce_block)(const struct kolo__reduction *reduction, ELEMENT 
 {
     const kolo_op op = reduction->op;
     const double *scales = op == KOLO_PREMUL_SUM ? reduction->scales : NULL;
-    const bool sums = op == KOLO_SUM || op == KOLO_AVERAGE;
+    const bool sums = op == KOLO_SUM || op == KOLO_AVERAGE || op == KOLO_PREMUL_SUM;
 
-    /* What a ring does all the time. */
-    if (sums && source_count == 2 && reduction->divisor == 1) {
-        NAME(add_two)
-        (to, (const ELEMENT *)sources[0] + begin, (const ELEMENT *)sources[1] + begin, length);
+    if (sums && (SUM_DIVIDES || reduction->divisor == 1)) {
+        NAME(sum)
+        ((unsigned char *)to, sources, source_count, begin * sizeof(ELEMENT),
+         (begin + length) * sizeof(ELEMENT), scales, reduction->divisor);
         return;
     }
     WORK work[BLOCK];

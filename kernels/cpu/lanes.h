@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Template: vectors of LANES bytes (a variant says how many), in the vector extensions that GCC and
+ * Clang share, and how each float dtype is read into them and rounded out of them. Intrinsics stand
+ * only where there is an instruction for what takes integers a dozen: fp16.
+ *
+ * A vector of 16-bit elements becomes a pair of fp32 vectors, in whatever order is cheapest:
+ *
+ *     bf16  | e0 | o0 | e1 | o1 | ...   low: e0 e1 ... (shifted up)   high: o0 o1 ... (masked)
+ *     fp16  | 0 1 2 ...               | low: the first half           high: the second
+ */
+#ifndef KOLO_KERNELS_CPU_LANES_H
+#define KOLO_KERNELS_CPU_LANES_H
+
+#include "kernels/cpu/float16.h"
+
+#include <stddef.h>
+
+#define INLINE inline __attribute__((always_inline))
+
+typedef uint8_t lanes_uint8 __attribute__((vector_size(LANES)));
+typedef uint16_t lanes_uint16 __attribute__((vector_size(LANES)));
+typedef int16_t lanes_int16 __attribute__((vector_size(LANES)));
+typedef uint32_t lanes_uint32 __attribute__((vector_size(LANES)));
+typedef uint64_t lanes_uint64 __attribute__((vector_size(LANES)));
+typedef float lanes_float __attribute__((vector_size(LANES)));
+typedef double lanes_double __attribute__((vector_size(LANES)));
+
+/* Users' memory: any alignment. */
+#define UNALIGNED __attribute__((aligned(1), may_alias))
+typedef lanes_uint8 unaligned_lanes_uint8 UNALIGNED;
+typedef lanes_uint16 unaligned_lanes_uint16 UNALIGNED;
+typedef lanes_uint32 unaligned_lanes_uint32 UNALIGNED;
+typedef lanes_uint64 unaligned_lanes_uint64 UNALIGNED;
+typedef lanes_float unaligned_lanes_float UNALIGNED;
+typedef lanes_double unaligned_lanes_double UNALIGNED;
+#undef UNALIGNED
+
+struct lanes_pair {
+    lanes_float low, high;
+};
+
+/* Any NaN of a becomes this one. */
+static INLINE lanes_uint32 with_one_nan(lanes_float a, lanes_uint32 bits, uint32_t nan)
+{
+    lanes_uint32 is_nan = (lanes_uint32)(a != a);
+    return (bits & ~is_nan) | (nan & is_nan);
+}
+
+static INLINE lanes_float load_lanes_fp32(const void *from)
+{
+    return *(const unaligned_lanes_float *)from;
+}
+
+static INLINE void store_lanes_fp32(void *to, lanes_float a)
+{
+    *(unaligned_lanes_uint32 *)to = with_one_nan(a, (lanes_uint32)a, 0x7fc00000u);
+}
+
+static INLINE lanes_double load_lanes_fp64(const void *from)
+{
+    return *(const unaligned_lanes_double *)from;
+}
+
+static INLINE void store_lanes_fp64(void *to, lanes_double a)
+{
+    lanes_uint64 is_nan = (lanes_uint64)(a != a);
+    *(unaligned_lanes_uint64 *)to =
+        ((lanes_uint64)a & ~is_nan) | (UINT64_C(0x7ff8000000000000) & is_nan);
+}
+
+/* A signaling NaN stays one until it is added or multiplied. */
+static INLINE struct lanes_pair load_lanes_bf16(const void *from)
+{
+    lanes_uint32 both = *(const unaligned_lanes_uint32 *)from;
+    return (struct lanes_pair){(lanes_float)(both << 16), (lanes_float)(both & 0xffff0000u)};
+}
+
+/* To nearest even, in 16-bit lanes: `kept` are the upper halves of the fp32 bits, `rest` the lower.
+ *
+ *     rest > half                    up            one comparison for both: with an odd `kept`
+ *     rest = half and kept is odd    up            the last bit of `rest` is set
+ *
+ * What comes out of a sum is a quiet NaN if it is one, which is seen in `kept`. */
+static INLINE void store_lanes_bf16(void *to, struct lanes_pair a)
+{
+    lanes_uint32 low = (lanes_uint32)a.low, high = (lanes_uint32)a.high;
+#if defined(LANES_FP16_AVX512)
+    const __mmask32 odd_lanes = 0xaaaaaaaau;
+    __m512i kept =
+        _mm512_mask_mov_epi16(_mm512_srli_epi32((__m512i)low, 16), odd_lanes, (__m512i)high);
+    __m512i rest =
+        _mm512_mask_mov_epi16((__m512i)low, odd_lanes, _mm512_slli_epi32((__m512i)high, 16));
+    /* (kept & 1) | rest */
+    rest = _mm512_ternarylogic_epi32(kept, _mm512_set1_epi16(1), rest, 0xea);
+    __mmask32 up = _mm512_cmpgt_epu16_mask(rest, _mm512_set1_epi16((short)0x8000));
+    __m512i magnitude = _mm512_and_si512(kept, _mm512_set1_epi16(0x7fff));
+    __mmask32 is_nan = _mm512_cmpgt_epi16_mask(magnitude, _mm512_set1_epi16(0x7f80));
+    __m512i rounded = _mm512_mask_add_epi16(kept, up, kept, _mm512_set1_epi16(1));
+    _mm512_storeu_si512(to, _mm512_mask_mov_epi16(rounded, is_nan, _mm512_set1_epi16(0x7fc0)));
+#else
+    lanes_uint16 kept = (lanes_uint16)((low >> 16) | (high & 0xffff0000u));
+    lanes_uint16 rest = (lanes_uint16)((low & 0xffffu) | (high << 16));
+    /* Bits 0x8000 turned, so that a signed comparison does. */
+    lanes_int16 turned = (lanes_int16)(((kept & 1) | rest) ^ 0x8000);
+    lanes_uint16 up = (lanes_uint16)(turned > 0);
+    lanes_uint16 is_nan = (lanes_uint16)((lanes_int16)(kept & 0x7fff) > 0x7f80);
+    *(unaligned_lanes_uint16 *)to = ((kept - up) & ~is_nan) | (0x7fc0 & is_nan);
+#endif
+}
+
+#if defined(LANES_FP16_AVX512)
+
+static INLINE struct lanes_pair load_lanes_fp16(const void *from)
+{
+    const unsigned char *at = from;
+    return (struct lanes_pair){
+        (lanes_float)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)at)),
+        (lanes_float)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(at + 32)))};
+}
+
+static INLINE void store_lanes_fp16(void *to, struct lanes_pair a)
+{
+    __m256i low = _mm512_cvtps_ph((__m512)a.low, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256i high = _mm512_cvtps_ph((__m512)a.high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    __m512i magnitude = _mm512_and_si512(both, _mm512_set1_epi16(0x7fff));
+    __mmask32 is_nan = _mm512_cmpgt_epi16_mask(magnitude, _mm512_set1_epi16(0x7c00));
+    _mm512_storeu_si512(to, _mm512_mask_mov_epi16(both, is_nan, _mm512_set1_epi16(0x7e00)));
+}
+
+#elif defined(LANES_FP16_F16C)
+
+static INLINE struct lanes_pair load_lanes_fp16(const void *from)
+{
+    const unsigned char *at = from;
+    return (struct lanes_pair){
+        (lanes_float)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)at)),
+        (lanes_float)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(at + 16)))};
+}
+
+static INLINE void store_lanes_fp16(void *to, struct lanes_pair a)
+{
+    __m128i low = _mm256_cvtps_ph((__m256)a.low, _MM_FROUND_TO_NEAREST_INT);
+    __m128i high = _mm256_cvtps_ph((__m256)a.high, _MM_FROUND_TO_NEAREST_INT);
+    __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+    __m256i magnitude = _mm256_and_si256(both, _mm256_set1_epi16(0x7fff));
+    __m256i is_nan = _mm256_cmpgt_epi16(magnitude, _mm256_set1_epi16(0x7c00));
+    _mm256_storeu_si256((__m256i *)to, _mm256_blendv_epi8(both, _mm256_set1_epi16(0x7e00), is_nan));
+}
+
+#elif defined(LANES_FP16_NEON)
+
+static INLINE struct lanes_pair load_lanes_fp16(const void *from)
+{
+    float16x8_t both = vreinterpretq_f16_u16(vld1q_u16(from));
+    return (struct lanes_pair){(lanes_float)vcvt_f32_f16(vget_low_f16(both)),
+                               (lanes_float)vcvt_high_f32_f16(both)};
+}
+
+static INLINE void store_lanes_fp16(void *to, struct lanes_pair a)
+{
+    float16x8_t both = vcvt_high_f16_f32(vcvt_f16_f32((float32x4_t)a.low), (float32x4_t)a.high);
+    uint16x8_t bits = vreinterpretq_u16_f16(both);
+    uint16x8_t is_nan = vcgtq_u16(vandq_u16(bits, vdupq_n_u16(0x7fff)), vdupq_n_u16(0x7c00));
+    vst1q_u16(to, vbslq_u16(is_nan, vdupq_n_u16(0x7e00), bits));
+}
+
+#else
+
+/* Loops that compilers turn into vector code, if into much of it. */
+static INLINE struct lanes_pair load_lanes_fp16(const void *from)
+{
+    uint16_t halves[LANES / 2];
+    float wide[LANES / 2];
+    struct lanes_pair pair;
+    memcpy(halves, from, LANES);
+    for (int i = 0; i < LANES / 2; i++)
+        wide[i] = fp16_to_fp32(halves[i]);
+    memcpy(&pair, wide, sizeof pair);
+    return pair;
+}
+
+static INLINE void store_lanes_fp16(void *to, struct lanes_pair a)
+{
+    uint16_t halves[LANES / 2];
+    float wide[LANES / 2];
+    memcpy(wide, &a, sizeof a);
+    for (int i = 0; i < LANES / 2; i++) {
+        uint16_t half = fp16_from_fp32(wide[i]);
+        halves[i] = (half & 0x7fffu) > 0x7c00u ? 0x7e00u : half;
+    }
+    memcpy(to, halves, LANES);
+}
+
+#endif
+
+static INLINE struct lanes_pair add_lanes_pair(struct lanes_pair a, struct lanes_pair b)
+{
+    return (struct lanes_pair){a.low + b.low, a.high + b.high};
+}
+
+static INLINE struct lanes_pair scale_lanes_pair(struct lanes_pair a, float factor)
+{
+    return (struct lanes_pair){a.low * factor, a.high * factor};
+}
+
+static INLINE struct lanes_pair divide_lanes_pair(struct lanes_pair a, float divisor)
+{
+    return (struct lanes_pair){a.low / divisor, a.high / divisor};
+}
+
+#endif
