@@ -9,9 +9,10 @@
  *              arrive, await
  *              copy own EXPOSED_OUT -> OUTPUT     nothing to do where OUTPUT itself is mapped
  *
- * Allreduce: rank i combines slice i of the window from everybody's EXPOSED_IN into its own
- * EXPOSED_OUT, and pushes it into everybody else's. Nobody else touches slice i between the fences,
- * so EXPOSED_IN and EXPOSED_OUT may be the same memory. Reduce writes into root's EXPOSED_OUT,
+ * Allreduce: rank i combines slice i of the window from its INPUT and everybody else's EXPOSED_IN
+ * into its OUTPUT, and pushes it into everybody else's EXPOSED_OUT. Nobody else touches slice i
+ * between the fences, so EXPOSED_IN and EXPOSED_OUT may be the same memory; and what a rank
+ * combines itself it need not copy for others. Reduce writes into root's EXPOSED_OUT,
  * reduce-scatter into that of whoever owns the element. Broadcast, allgather and alltoall only
  * read: no EXPOSED_OUT.
  *
@@ -95,19 +96,37 @@ static void open_round(struct kolo__schedule *s, size_t low, size_t high)
     fence(s);
 }
 
-/* Elements [low, high) of everybody's EXPOSED_IN, in the order of ranks. */
+/* The same, for a rank that alone reads [first, end) of its own INPUT. */
+static void open_round_without(struct kolo__schedule *s, size_t low, size_t high, size_t first,
+                               size_t end)
+{
+    if (s->problem.prescale) { /* it reads the scaled copy */
+        open_round(s, low, high);
+        return;
+    }
+    if (low < first)
+        kolo__schedule_copy_input(s, low, kolo__here(s, KOLO__EXPOSED_IN, low), first - low);
+    if (end < high)
+        kolo__schedule_copy_input(s, end, kolo__here(s, KOLO__EXPOSED_IN, end), high - end);
+    fence(s);
+}
+
+/* Elements [low, high) of all ranks' inputs, in the order of ranks. */
 static void combine(struct kolo__schedule *s, struct kolo__place *sources, size_t low, size_t high,
                     struct kolo__place to)
 {
     for (uint32_t peer = 0; peer < s->problem.size; peer++)
         sources[peer] = kolo__place_of(peer, KOLO__EXPOSED_IN, low);
+    if (!s->problem.prescale)
+        sources[s->problem.rank] = kolo__here(s, KOLO__INPUT, low);
     kolo__schedule_reduce(s, sources, s->problem.size, to, high - low, KOLO__FINISH);
 }
 
 static void empty_output(struct kolo__schedule *s, size_t low, size_t high)
 {
-    kolo__schedule_copy(s, kolo__here(s, KOLO__EXPOSED_OUT, low), kolo__here(s, KOLO__OUTPUT, low),
-                        high - low, 0);
+    if (low < high)
+        kolo__schedule_copy(s, kolo__here(s, KOLO__EXPOSED_OUT, low),
+                            kolo__here(s, KOLO__OUTPUT, low), high - low, 0);
 }
 
 /* Rounds of one window each; even an empty operation has one: it synchronises. */
@@ -124,15 +143,15 @@ static void allreduce(struct kolo__schedule *s, struct kolo__place *sources)
         size_t low = round * window, count = smaller(window, total - low);
         size_t first = low + kolo__slice_offset(count, size, rank);
         size_t end = first + kolo__slice_count(count, size, rank);
-        open_round(s, low, low + count);
+        open_round_without(s, low, low + count, first, end);
         if (first < end) {
-            struct kolo__place mine = kolo__here(s, KOLO__EXPOSED_OUT, first);
-            combine(s, sources, first, end, mine);
+            combine(s, sources, first, end, kolo__here(s, KOLO__OUTPUT, first));
             for (uint32_t k = 1; k < size; k++)
                 kolo__schedule_push(s, kolo__place_of((rank + k) % size, KOLO__EXPOSED_OUT, first));
         }
         fence(s);
-        empty_output(s, low, low + count);
+        empty_output(s, low, first);
+        empty_output(s, end, low + count);
     }
 }
 
@@ -144,12 +163,15 @@ static void reduce(struct kolo__schedule *s, struct kolo__place *sources)
         size_t low = round * window, count = smaller(window, total - low);
         size_t first = low + kolo__slice_offset(count, size, rank);
         size_t end = first + kolo__slice_count(count, size, rank);
-        open_round(s, low, low + count);
+        open_round_without(s, low, low + count, first, end);
         if (first < end)
-            combine(s, sources, first, end, kolo__place_of(root, KOLO__EXPOSED_OUT, first));
+            combine(s, sources, first, end,
+                    kolo__place_of(root, rank == root ? KOLO__OUTPUT : KOLO__EXPOSED_OUT, first));
         fence(s);
-        if (rank == root)
-            empty_output(s, low, low + count);
+        if (rank == root) {
+            empty_output(s, low, first);
+            empty_output(s, end, low + count);
+        }
     }
 }
 
@@ -176,7 +198,7 @@ static void reduce_scatter(struct kolo__schedule *s, struct kolo__place *sources
         size_t end = round_end(&s->problem, low, total);
         size_t first = low + kolo__slice_offset(end - low, size, rank);
         size_t last = first + kolo__slice_count(end - low, size, rank);
-        open_round(s, low, end);
+        open_round_without(s, low, end, first, last);
         for (size_t next; first < last; first = next) {
             uint32_t owner = (uint32_t)(first / count);
             next = smaller(last, (owner + 1) * count);
@@ -185,9 +207,7 @@ static void reduce_scatter(struct kolo__schedule *s, struct kolo__place *sources
         }
         fence(s);
         size_t mine = rank * count;
-        size_t from = low > mine ? low - mine : 0, to = end > mine ? smaller(end - mine, count) : 0;
-        if (from < to)
-            empty_output(s, from, to);
+        empty_output(s, low > mine ? low - mine : 0, end > mine ? smaller(end - mine, count) : 0);
         low = end;
     } while (low < total);
 }

@@ -472,7 +472,7 @@ static void what_no_rank_may_do_is_refused(void **state)
     fill->from = kolo__place_of(0, KOLO__INPUT, 0);
     verify_text(schedules, 2, 64, "another rank's memory");
     *fill = kept;
-    fill->from.offset = fill->to.offset = 2;
+    fill->from.offset = fill->to.offset = 3;
     verify_text(schedules, 2, 64, "crosses the end of a window");
     *fill = kept;
     fill->count = 9;
