@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int check(kolo_status status)
 {
@@ -38,7 +39,7 @@ int main(int argc, char **argv)
     const char *mode = argc > 1 ? argv[1] : "sum";
     kolo_context *context;
     if (strcmp(mode, "walk_out") == 0)
-        return check(kolo_init(NULL, &context));
+        _exit(check(kolo_init(NULL, &context))); /* a sanitizer would see what is left behind */
     if (strcmp(mode, "be") == 0 && argc == 4) {
         const kolo_init_options options = {
             .size = sizeof options, .rank = atoi(argv[2]), .world_size = atoi(argv[3])};
