@@ -10,6 +10,8 @@ const struct kolo__cpu_variant *const kolo__cpu_variants[] = {
 #if defined(__x86_64__)
     &kolo__cpu_avx512,
     &kolo__cpu_avx2,
+#elif defined(__aarch64__)
+    &kolo__cpu_neon,
 #endif
     &kolo__cpu_portable,
     NULL,

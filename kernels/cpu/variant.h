@@ -37,6 +37,8 @@ extern const struct kolo__cpu_variant kolo__cpu_portable;
 #if defined(__x86_64__)
 extern const struct kolo__cpu_variant kolo__cpu_avx2;
 extern const struct kolo__cpu_variant kolo__cpu_avx512;
+#elif defined(__aarch64__)
+extern const struct kolo__cpu_variant kolo__cpu_neon;
 #endif
 
 #endif
