@@ -46,6 +46,22 @@ void kolo__reduce_to_many(const struct kolo__reduction *reduction, void *const *
  * from, which does nothing. */
 void kolo__copy(void *to, const void *from, size_t bytes, bool streaming);
 
+/* Floats narrower than fp32. The 8-bit ones (OCP 8-bit floating point specification) only travel.
+ */
+enum kolo__narrow_float {
+    KOLO__NARROW_FP16,
+    KOLO__NARROW_BF16,
+    KOLO__NARROW_E4M3, /* e4m3fn: no infinity, largest 448 */
+    KOLO__NARROW_E5M2, /* largest 57344 */
+    KOLO__NARROW_COUNT
+};
+
+/* Casts of arrays, disjoint, of any alignment. Widening is exact. Narrowing rounds to nearest even;
+ * beyond the largest, 16 bits overflow to infinity, 8 bits saturate if the value is finite. An
+ * infinity stays one, or becomes NaN in e4m3fn: it is never hidden. NaN stays NaN. */
+void kolo__widen(enum kolo__narrow_float format, void *to_fp32, const void *from, size_t count);
+void kolo__narrow(enum kolo__narrow_float format, void *to, const void *from_fp32, size_t count);
+
 /* True when the op is defined for the dtype (AND/OR/XOR: integers; PREMUL_SUM: floats). */
 bool kolo__reduction_defined(kolo_dtype dtype, kolo_op op);
 

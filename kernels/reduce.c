@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where every reduction enters: checks the arguments and picks the kernel. */
+/* Where every reduction, copy and cast enters: checks the arguments and picks the kernel. */
 #include "kernels/kernels.h"
 #include "kernels/cpu/variant.h"
 #include "base/assert.h"
@@ -10,6 +10,8 @@ const struct kolo__cpu_variant *const kolo__cpu_variants[] = {
 #if defined(__x86_64__)
     &kolo__cpu_avx512,
     &kolo__cpu_avx2,
+#elif defined(__aarch64__)
+    &kolo__cpu_neon,
 #endif
     &kolo__cpu_portable,
     NULL,
@@ -76,4 +78,16 @@ void kolo__copy(void *to, const void *from, size_t bytes, bool streaming)
     }
     best_variant()->stream(to, from, bytes);
     finish_streaming();
+}
+
+void kolo__widen(enum kolo__narrow_float format, void *to_fp32, const void *from, size_t count)
+{
+    KOLO__ASSERT((unsigned)format < KOLO__NARROW_COUNT);
+    best_variant()->widen[format](to_fp32, from, count);
+}
+
+void kolo__narrow(enum kolo__narrow_float format, void *to, const void *from_fp32, size_t count)
+{
+    KOLO__ASSERT((unsigned)format < KOLO__NARROW_COUNT);
+    best_variant()->narrow[format](to, from_fp32, count);
 }

@@ -11,6 +11,7 @@
  * step does to a block) -> reduce_blocks.h (walks blocks and sources).
  */
 #include "kernels/cpu/float16.h"
+#include "kernels/cpu/float8.h"
 #include "kernels/cpu/variant.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/stream.h"
@@ -197,10 +198,14 @@ static inline double store_fp64(double value)
 #define STORE(work)      store_fp64(work)
 #include "kernels/cpu/float_kernels.h"
 
+#include "kernels/cpu/casts.h"
+
 const struct kolo__cpu_variant VARIANT = {
     .name = VARIANT_NAME,
     .supported = supported,
     .stream = stream,
+    .widen = {widen_fp16, widen_bf16, widen_e4m3, widen_e5m2},
+    .narrow = {narrow_fp16, narrow_bf16, narrow_e4m3, narrow_e5m2},
     .reduce =
         {
             [KOLO_INT8] = reduce_int8,

@@ -21,6 +21,7 @@
 typedef uint8_t lanes_uint8 __attribute__((vector_size(LANES)));
 typedef uint16_t lanes_uint16 __attribute__((vector_size(LANES)));
 typedef int16_t lanes_int16 __attribute__((vector_size(LANES)));
+typedef int32_t lanes_int32 __attribute__((vector_size(LANES)));
 typedef uint32_t lanes_uint32 __attribute__((vector_size(LANES)));
 typedef uint64_t lanes_uint64 __attribute__((vector_size(LANES)));
 typedef float lanes_float __attribute__((vector_size(LANES)));
@@ -168,29 +169,56 @@ static INLINE void store_lanes_fp16(void *to, struct lanes_pair a)
 
 #else
 
-/* Loops that compilers turn into vector code, if into much of it. */
+/* float16.h for whole vectors, without its NaN payloads. The elements are split as those of bf16.
+ */
+
+static INLINE lanes_uint32 choose_lanes(lanes_uint32 mask, lanes_uint32 yes, lanes_uint32 no)
+{
+    return (yes & mask) | (no & ~mask);
+}
+
+static INLINE lanes_float widen_lanes_fp16(lanes_uint32 half)
+{
+    lanes_uint32 magnitude = half & 0x7fffu;
+    lanes_uint32 bits = (magnitude << 13) + ((127u - 15u) << 23);
+    lanes_uint32 special = (lanes_uint32)((lanes_int32)magnitude >= 0x7c00);
+    bits += ((127u - 15u) << 23) & special;
+    lanes_float denormal = __builtin_convertvector((lanes_int32)magnitude, lanes_float) * 0x1p-24f;
+    lanes_uint32 is_denormal = (lanes_uint32)((lanes_int32)magnitude < 0x0400);
+    return (lanes_float)(((half & 0x8000u) << 16) |
+                         choose_lanes(is_denormal, (lanes_uint32)denormal, bits));
+}
+
+static INLINE lanes_uint32 narrow_lanes_fp16(lanes_float value)
+{
+    const lanes_uint32 smallest_normal = (lanes_uint32){0} + ((127u - 14u) << 23);
+    lanes_uint32 bits = (lanes_uint32)value;
+    lanes_uint32 magnitude = bits & 0x7fffffffu;
+    lanes_uint32 odd = (magnitude >> 13) & 1u;
+    lanes_uint32 half = (magnitude - ((127u - 15u) << 23) + 0xfffu + odd) >> 13;
+    lanes_uint32 infinite = (lanes_uint32)((lanes_int32)magnitude >= (127 + 16) << 23);
+    half = choose_lanes(infinite, (lanes_uint32){0} + 0x7c00u, half);
+
+    lanes_uint32 small = (lanes_uint32)((lanes_int32)magnitude < (lanes_int32)smallest_normal);
+    lanes_float multiples = (lanes_float)choose_lanes(small, magnitude, smallest_normal) * 0x1p24f;
+    lanes_int32 whole = __builtin_convertvector(multiples, lanes_int32);
+    lanes_int32 rest = (lanes_int32)(multiples - __builtin_convertvector(whole, lanes_float));
+    lanes_int32 up = rest + (whole & 1) > 0x3f000000;
+    half = choose_lanes(small, (lanes_uint32)(whole - up), half);
+    half |= (bits >> 16) & 0x8000u;
+    lanes_uint32 is_nan = (lanes_uint32)((lanes_int32)magnitude > 0x7f800000);
+    return choose_lanes(is_nan, (lanes_uint32){0} + 0x7e00u, half);
+}
+
 static INLINE struct lanes_pair load_lanes_fp16(const void *from)
 {
-    uint16_t halves[LANES / 2];
-    float wide[LANES / 2];
-    struct lanes_pair pair;
-    memcpy(halves, from, LANES);
-    for (int i = 0; i < LANES / 2; i++)
-        wide[i] = fp16_to_fp32(halves[i]);
-    memcpy(&pair, wide, sizeof pair);
-    return pair;
+    lanes_uint32 both = *(const unaligned_lanes_uint32 *)from;
+    return (struct lanes_pair){widen_lanes_fp16(both & 0xffffu), widen_lanes_fp16(both >> 16)};
 }
 
 static INLINE void store_lanes_fp16(void *to, struct lanes_pair a)
 {
-    uint16_t halves[LANES / 2];
-    float wide[LANES / 2];
-    memcpy(wide, &a, sizeof a);
-    for (int i = 0; i < LANES / 2; i++) {
-        uint16_t half = fp16_from_fp32(wide[i]);
-        halves[i] = (half & 0x7fffu) > 0x7c00u ? 0x7e00u : half;
-    }
-    memcpy(to, halves, LANES);
+    *(unaligned_lanes_uint32 *)to = narrow_lanes_fp16(a.low) | (narrow_lanes_fp16(a.high) << 16);
 }
 
 #endif

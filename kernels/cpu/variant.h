@@ -18,11 +18,16 @@ typedef void kolo__reduce_function(const struct kolo__reduction *reduction, void
 /* Copies past the caches; disjoint. No fence behind it. */
 typedef void kolo__stream_function(void *to, const void *from, size_t bytes);
 
+/* As kolo__widen or kolo__narrow, for one format. */
+typedef void kolo__cast_function(void *to, const void *from, size_t count);
+
 struct kolo__cpu_variant {
     const char *name;
     bool (*supported)(void); /* by the processor this runs on */
     kolo__reduce_function *reduce[KOLO_DTYPE_COUNT];
     kolo__stream_function *stream;
+    kolo__cast_function *widen[KOLO__NARROW_COUNT];
+    kolo__cast_function *narrow[KOLO__NARROW_COUNT];
 };
 
 /* Best first; the last one runs everywhere. Ends with NULL. */
@@ -32,6 +37,8 @@ extern const struct kolo__cpu_variant kolo__cpu_portable;
 #if defined(__x86_64__)
 extern const struct kolo__cpu_variant kolo__cpu_avx2;
 extern const struct kolo__cpu_variant kolo__cpu_avx512;
+#elif defined(__aarch64__)
+extern const struct kolo__cpu_variant kolo__cpu_neon;
 #endif
 
 #endif
