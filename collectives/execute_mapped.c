@@ -11,6 +11,7 @@
 #include "collectives/execute_program.h"
 
 #include "base/assert.h"
+#include "base/log.h"
 
 #include <stdio.h>
 
@@ -222,7 +223,9 @@ static kolo_status mismatch(const struct kolo__program *program, uint32_t rank,
     kolo__signature_text(&program->arguments.signature, ours, sizeof(ours));
     fault->status = KOLO_ERR_MISMATCH;
     fault->peer = (int)rank;
-    snprintf(fault->text, sizeof(fault->text), "rank %u: %s; this rank %u: %s", rank, theirs,
-             program->schedule.problem.rank, ours);
+    /* Whoever shares memory shares the host. */
+    snprintf(fault->text, sizeof(fault->text),
+             "rank %u (host %s) called %s; rank %u (host %s) called %s", rank, kolo__host_name(),
+             theirs, program->schedule.problem.rank, kolo__host_name(), ours);
     return fault->status;
 }

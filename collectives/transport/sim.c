@@ -227,9 +227,9 @@ static bool check_header(struct kolo__sim_rank *rank, uint32_t peer,
         char theirs[160], ours[160];
         fault.status = KOLO_ERR_MISMATCH;
         snprintf(fault.text, sizeof(fault.text),
-                 "rank %u: %s, a message of %zu bytes; this rank %u: %s, a message of %zu bytes",
-                 peer, kolo__signature_text(message->signature, theirs, sizeof(theirs)),
-                 message->bytes, rank->transport.rank,
+                 "rank %u: %s, a message of %zu bytes; rank %u: %s, a message of %zu bytes", peer,
+                 kolo__signature_text(message->signature, theirs, sizeof(theirs)), message->bytes,
+                 rank->transport.rank,
                  kolo__signature_text(expected->signature, ours, sizeof(ours)), expected->bytes);
     }
     if (fault.status != KOLO_OK)

@@ -352,7 +352,8 @@ static bool check_header(struct kolo__stream *stream, uint32_t peer, const struc
 static void set_mismatch(struct kolo__stream *stream, uint32_t peer,
                          const struct kolo__message *theirs, const struct kolo__post *post)
 {
-    char name[100], sent[120], expected[120], lengths[80] = "", worlds[80] = "";
+    char theirs_name[100], our_name[100], sent[120], expected[120], lengths[80] = "",
+                                                                    worlds[80] = "";
     const struct kolo__signature *ours = post->signature;
     if (theirs->bytes != post->bytes)
         snprintf(lengths, sizeof lengths, "; a message of %llu bytes instead of %zu",
@@ -361,9 +362,10 @@ static void set_mismatch(struct kolo__stream *stream, uint32_t peer,
         snprintf(worlds, sizeof worlds, "; epoch %u, communicator %u instead of %u, %u",
                  theirs->signature.epoch, theirs->signature.comm, ours->epoch, ours->comm);
     kolo__stream_set_fault(
-        stream, KOLO_ERR_MISMATCH, (int)peer, "%s sent %s; this rank %u expects %s%s%s",
-        kolo__stream_peer_name(stream, peer, name, sizeof name),
-        kolo__signature_text(&theirs->signature, sent, sizeof sent), stream->transport.rank,
+        stream, KOLO_ERR_MISMATCH, (int)peer, "%s sent %s; %s expects %s%s%s",
+        kolo__stream_peer_name(stream, peer, theirs_name, sizeof theirs_name),
+        kolo__signature_text(&theirs->signature, sent, sizeof sent),
+        kolo__stream_peer_name(stream, stream->transport.rank, our_name, sizeof our_name),
         kolo__signature_text(ours, expected, sizeof expected), lengths, worlds);
 }
 

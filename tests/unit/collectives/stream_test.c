@@ -212,7 +212,7 @@ static void a_mismatch_shows_both_sides_and_touches_nothing(void **state)
     assert_int_equal(fault->status, KOLO_ERR_MISMATCH);
     assert_int_equal(fault->peer, 0);
     assert_non_null(strstr(fault->text, "rank 0 (a) sent allreduce #8 (11 x fp32, sum"));
-    assert_non_null(strstr(fault->text, "this rank 1 expects allreduce #8 (10 x fp32, sum"));
+    assert_non_null(strstr(fault->text, "rank 1 (b) expects allreduce #8 (10 x fp32, sum"));
     assert_non_null(strstr(fault->text, "44 bytes instead of 40"));
     assert_true(received.complete && later.complete);
     assert_int_equal(received.status, KOLO_ERR_MISMATCH);
