@@ -23,6 +23,7 @@ enum kolo__request_kind { KOLO__REQUEST_COLLECTIVE, KOLO__REQUEST_SEND, KOLO__RE
 struct kolo_request {
     kolo_comm *comm;
     struct kolo_request *next; /* in the queue, or in the free list */
+    const char *operation;     /* as errors name it: "kolo_allreduce"; not owned, never freed */
     enum kolo__request_kind kind;
     bool begun, done;
     kolo_status status; /* once done */

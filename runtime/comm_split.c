@@ -4,7 +4,7 @@
  * everybody knows who is in the new one; then what each member offers: where it listens, where its
  * mailbox is.
  */
-#include "runtime/comm.h"
+#include "runtime/call.h"
 
 #include "base/bytes.h"
 #include "base/status.h"
@@ -37,6 +37,22 @@ struct offer {
     char error[160];
 };
 
+/* An allgather that errors call kolo_comm_split. */
+static kolo_status gather(kolo_comm *comm, const void *send, void *recv, size_t bytes)
+{
+    struct kolo__call call = {.name = "kolo_comm_split",
+                              .collective = KOLO__ALLGATHER,
+                              .send = send,
+                              .recv = recv,
+                              .count = bytes,
+                              .send_slices = 1,
+                              .recv_slices = comm->size,
+                              .dtype = KOLO_UINT8};
+    kolo_request *request = NULL;
+    kolo_status status = kolo__call_start(comm, &call, &request);
+    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+}
+
 /* Sorts out who is in the caller's new communicator; old ranks in the new order. */
 static kolo_status find_members(kolo_comm *comm, int color, int key, uint32_t *old_ranks,
                                 uint32_t *size, uint32_t *rank)
@@ -47,7 +63,7 @@ static kolo_status find_members(kolo_comm *comm, int color, int key, uint32_t *o
     if (all == NULL || pairs == NULL)
         kolo__error(status, "kolo_comm_split: no memory for %u ranks", comm->size);
     else
-        status = kolo_allgather(comm, mine, pairs, 2, KOLO_INT32, NULL);
+        status = gather(comm, mine, pairs, sizeof mine);
     *size = 0;
     for (uint32_t r = 0; status == KOLO_OK && r < comm->size; r++)
         if (pairs[2 * r] == color)
@@ -134,7 +150,7 @@ static kolo_status split(kolo_comm *comm, int color, int key, uint32_t *old_rank
     if (color == KOLO_NO_COLOR)
         size = 0;
     make_offer(comm, size, comm->plan_context.remote, &offer, &mailbox, &members.listen_fd);
-    status = kolo_allgather(comm, &offer, offers, sizeof offer, KOLO_UINT8, NULL);
+    status = gather(comm, &offer, offers, sizeof offer);
     if (status == KOLO_OK)
         status = read_offers(comm, offers, old_ranks, size, world_ranks, mailboxes, addresses);
     if (status != KOLO_OK || size == 0) {

@@ -155,6 +155,13 @@ const unsigned char *kolo__get_blob(struct kolo__frame_reader *reader, size_t *b
     return place;
 }
 
+void kolo__clean_text(char *text)
+{
+    for (; *text != '\0'; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
 void kolo__get_text(struct kolo__frame_reader *reader, char *text, size_t bytes)
 {
     size_t length;

@@ -66,7 +66,9 @@ uint32_t kolo__get_u32(struct kolo__frame_reader *reader);
 uint64_t kolo__get_u64(struct kolo__frame_reader *reader);
 /* Points into the frame. */
 const unsigned char *kolo__get_blob(struct kolo__frame_reader *reader, size_t *bytes);
-/* Copies a text, cut to fit, with control characters replaced: it may go to a terminal. */
+/* Replaces control characters: a text may go to a terminal. */
+void kolo__clean_text(char *text);
+/* Copies a text, cut to fit and cleaned. */
 void kolo__get_text(struct kolo__frame_reader *reader, char *text, size_t bytes);
 void kolo__get_signature(struct kolo__frame_reader *reader, struct kolo__signature *signature);
 /* True when everything was there, and nothing more. */

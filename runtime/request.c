@@ -32,21 +32,6 @@ static kolo_status poisoned(const kolo_comm *comm, const char *operation)
                        kolo__host_name(), comm->fault.text);
 }
 
-static const char *operation_name(const kolo_request *request)
-{
-    static const char *const names[KOLO__COLLECTIVE_COUNT] = {
-        [KOLO__ALLREDUCE] = "kolo_allreduce",   [KOLO__REDUCE_SCATTER] = "kolo_reduce_scatter",
-        [KOLO__ALLGATHER] = "kolo_allgather",   [KOLO__BROADCAST] = "kolo_broadcast",
-        [KOLO__REDUCE_TO_ROOT] = "kolo_reduce", [KOLO__ALLTOALL] = "kolo_alltoall",
-        [KOLO__BARRIER] = "kolo_barrier",
-    };
-    if (request->kind == KOLO__REQUEST_SEND)
-        return "kolo_send";
-    if (request->kind == KOLO__REQUEST_RECV)
-        return "kolo_recv";
-    return names[request->signature.collective];
-}
-
 static void finish(kolo_request *request, kolo_status status)
 {
     if (request->plan != NULL)
@@ -56,12 +41,31 @@ static void finish(kolo_request *request, kolo_status status)
     request->status = status;
 }
 
+/* The fault that the rendezvous spread for this communicator, if there is one. What another rank
+ * says of its own call ("allreduce #7 did not finish") must not read as if it were about this
+ * one's. Other texts name the ranks they are about. */
+static bool heard(kolo_comm *comm, struct kolo__fault *fault)
+{
+    if (!kolo__control_fault(comm->context->control, comm->id, fault))
+        return false;
+    bool names_ranks = fault->status == KOLO_ERR_PEER_LOST || fault->status == KOLO_ERR_NETWORK ||
+                       fault->status == KOLO_ERR_MISMATCH || fault->status == KOLO_ERR_ABORTED;
+    for (uint32_t r = 0; !names_ranks && r < comm->size; r++)
+        if (r != comm->rank && fault->peer == (int)comm->world_ranks[r]) {
+            char text[sizeof fault->text];
+            snprintf(text, sizeof text, "%s", fault->text);
+            snprintf(fault->text, sizeof fault->text, "rank %u reported: %.*s", r,
+                     (int)sizeof fault->text - 32, text);
+        }
+    return true;
+}
+
 /* A broken connection is a symptom: the rendezvous may know the cause. Waits for it a little. */
 static bool hear_verdict(kolo_comm *comm, struct kolo__fault *fault)
 {
     struct kolo__control *control = comm->context->control;
     uint64_t deadline = kolo__now_ns(&kolo__real_clock) + VERDICT_MS * MILLISECOND;
-    while (!kolo__control_fault(control, comm->id, fault)) {
+    while (!heard(comm, fault)) {
         if (kolo__now_ns(&kolo__real_clock) > deadline)
             return false;
         struct pollfd ready = {.fd = kolo__control_fd(control), .events = POLLIN};
@@ -76,6 +80,7 @@ void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spre
     if (comm->fault.status != KOLO_OK)
         return;
     comm->fault = *fault;
+    kolo__clean_text(comm->fault.text); /* as the others will see it */
     if (spread && comm->context->control != NULL) {
         bool symptom = fault->status == KOLO_ERR_PEER_LOST || fault->status == KOLO_ERR_NETWORK;
         struct kolo__fault verdict;
@@ -106,8 +111,7 @@ static void take_news(kolo_comm *comm)
     struct kolo__fault fault;
     if (comm->fault.status != KOLO_OK)
         return;
-    if (comm->context->control != NULL &&
-        kolo__control_fault(comm->context->control, comm->id, &fault))
+    if (comm->context->control != NULL && heard(comm, &fault))
         kolo__comm_fail(comm, &fault, false);
     else if (atomic_load(&comm->aborted))
         kolo__comm_fail(comm, &comm->abort_fault, false);
@@ -126,7 +130,7 @@ kolo_status kolo__request_add(kolo_comm *comm, const char *operation, enum kolo_
         comm->free_requests = request->next;
     else if ((request = malloc(sizeof *request)) == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "%s: no memory for a request", operation);
-    *request = (kolo_request){.comm = comm, .kind = kind};
+    *request = (kolo_request){.comm = comm, .operation = operation, .kind = kind};
     if (comm->last != NULL)
         comm->last->next = request;
     else
@@ -230,7 +234,7 @@ kolo_status kolo__request_finish(kolo_request *request)
     kolo_comm *comm = request->comm;
     kolo_status status = request->status;
     if (status != KOLO_OK)
-        poisoned(comm, operation_name(request));
+        poisoned(comm, request->operation);
     request->next = comm->free_requests;
     comm->free_requests = request;
     return status;
