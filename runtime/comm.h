@@ -87,6 +87,9 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms);
 kolo_status kolo__request_finish(kolo_request *request);
 /* A barrier by messages, so that nobody looks into this rank's mailbox afterwards. Collective. */
 kolo_status kolo__comm_close_ranks(kolo_comm *comm, const char *operation);
+/* Tells the rendezvous that this rank waits for the request (stuck.c). without_limit: it calls
+ * nothing else on the communicator before it is done. */
+void kolo__comm_stuck(const kolo_request *request, bool without_limit);
 /* Poisons the communicator. spread: tell the others. */
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread);
 

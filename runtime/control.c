@@ -243,9 +243,7 @@ void kolo__control_stuck(struct kolo__control *control, const struct kolo__verdi
     struct kolo__frame_writer frame = {0};
     pthread_mutex_lock(&control->lock);
     kolo__frame_begin(&frame, KOLO__FRAME_STUCK);
-    kolo__put_u32(&frame, report->count);
-    for (uint32_t i = 0; i < report->count; i++)
-        kolo__put_signature(&frame, &report->recent[i]);
+    kolo__put_report(&frame, report);
     send_frame(control, &frame);
     pthread_mutex_unlock(&control->lock);
 }

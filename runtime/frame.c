@@ -91,6 +91,22 @@ void kolo__put_signature(struct kolo__frame_writer *writer, const struct kolo__s
     kolo__put_u64(writer, signature->count);
 }
 
+void kolo__put_report(struct kolo__frame_writer *writer, const struct kolo__verdict_report *report)
+{
+    kolo__put_u32(writer, report->comm);
+    kolo__put_u32(writer, report->count);
+    for (uint32_t i = 0; i < report->count; i++)
+        kolo__put_signature(writer, &report->recent[i]);
+    kolo__put_u8(writer, (uint8_t)report->needs);
+    kolo__put_u32(writer, report->from);
+    kolo__put_signature(writer, &report->waited_in);
+    kolo__put_u32(writer, report->sent_count);
+    for (uint32_t i = 0; i < report->sent_count; i++) {
+        kolo__put_u32(writer, report->sent[i].to);
+        kolo__put_u64(writer, report->sent[i].messages);
+    }
+}
+
 void kolo__frame_writer_free(struct kolo__frame_writer *writer)
 {
     free(writer->data);
@@ -185,6 +201,46 @@ void kolo__get_signature(struct kolo__frame_reader *reader, struct kolo__signatu
     signature->algorithm = kolo__get_u8(reader);
     signature->root = kolo__get_u32(reader);
     signature->count = kolo__get_u64(reader);
+}
+
+/* Memory is taken for what is there, not for what is promised. */
+static void get_sent(struct kolo__frame_reader *reader, struct kolo__verdict_report *report)
+{
+    uint32_t count = kolo__get_u32(reader);
+    if (count > KOLO__VERDICT_SENT_MAX || (size_t)(reader->end - reader->next) != count * 12u)
+        reader->bad = true;
+    if (reader->bad || count == 0)
+        return;
+    report->sent = calloc(count, sizeof *report->sent);
+    if (report->sent == NULL) {
+        report->needs = KOLO__NEEDS_NOBODY; /* what is not known cannot be judged */
+        reader->next = reader->end;
+        return;
+    }
+    report->sent_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        report->sent[i].to = kolo__get_u32(reader);
+        report->sent[i].messages = kolo__get_u64(reader);
+    }
+}
+
+void kolo__get_report(struct kolo__frame_reader *reader, struct kolo__verdict_report *report)
+{
+    memset(report, 0, sizeof *report);
+    report->comm = kolo__get_u32(reader);
+    report->count = kolo__get_u32(reader);
+    if (report->count > KOLO__VERDICT_RECENT) {
+        reader->bad = true;
+        report->count = 0;
+    }
+    for (uint32_t i = 0; i < report->count; i++)
+        kolo__get_signature(reader, &report->recent[i]);
+    uint8_t needs = kolo__get_u8(reader);
+    reader->bad |= needs > KOLO__NEEDS_ALL;
+    report->needs = reader->bad ? KOLO__NEEDS_NOBODY : (enum kolo__verdict_needs)needs;
+    report->from = kolo__get_u32(reader);
+    kolo__get_signature(reader, &report->waited_in);
+    get_sent(reader, report);
 }
 
 bool kolo__frame_done(const struct kolo__frame_reader *reader)

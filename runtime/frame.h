@@ -10,7 +10,7 @@
 #ifndef KOLO_RUNTIME_FRAME_H
 #define KOLO_RUNTIME_FRAME_H
 
-#include "collectives/transport/transport.h"
+#include "runtime/verdict.h"
 
 enum kolo__frame_type {
     KOLO__FRAME_JOIN = 1,      /* rank -> server: job, world, rank, pid, host, blob */
@@ -20,9 +20,8 @@ enum kolo__frame_type {
     KOLO__FRAME_EXCHANGED = 5, /* server -> rank: tag, size, blobs by rank */
     KOLO__FRAME_BYE = 6,       /* rank -> server: leaves in good order */
     KOLO__FRAME_FAULT = 7,     /* both ways: communicator, status, rank at fault, text */
-    KOLO__FRAME_STUCK =
-        8, /* rank -> server: recent signatures of a communicator, the last still waiting */
-    KOLO__FRAME_ABSENT = 9, /* rank -> server: who is missing?  server -> rank: text */
+    KOLO__FRAME_STUCK = 8,     /* rank -> server: what it did last, what it waits in and for whom */
+    KOLO__FRAME_ABSENT = 9,    /* rank -> server: who is missing?  server -> rank: text */
 };
 
 enum {
@@ -50,6 +49,7 @@ void kolo__put_blob(struct kolo__frame_writer *writer, const void *data, size_t 
 void kolo__put_text(struct kolo__frame_writer *writer, const char *text);
 void kolo__put_signature(struct kolo__frame_writer *writer,
                          const struct kolo__signature *signature);
+void kolo__put_report(struct kolo__frame_writer *writer, const struct kolo__verdict_report *report);
 void kolo__frame_writer_free(struct kolo__frame_writer *writer);
 
 struct kolo__frame_reader {
@@ -71,6 +71,8 @@ void kolo__clean_text(char *text);
 /* Copies a text, cut to fit and cleaned. */
 void kolo__get_text(struct kolo__frame_reader *reader, char *text, size_t bytes);
 void kolo__get_signature(struct kolo__frame_reader *reader, struct kolo__signature *signature);
+/* A payload that is one report. The caller frees report->sent, also when it is broken. */
+void kolo__get_report(struct kolo__frame_reader *reader, struct kolo__verdict_report *report);
 /* True when everything was there, and nothing more. */
 bool kolo__frame_done(const struct kolo__frame_reader *reader);
 

@@ -326,8 +326,10 @@ void kolo__rendezvous_free(struct kolo__rendezvous *server)
         server->connections = connection->next;
         free_connection(connection);
     }
-    for (uint32_t r = 0; server->members != NULL && r < server->size; r++)
+    for (uint32_t r = 0; server->members != NULL && r < server->size; r++) {
         free(server->members[r].blob);
+        kolo__member_forget_reports(&server->members[r]);
+    }
     if (server->listen_fd >= 0)
         close(server->listen_fd);
     if (server->epoll_fd >= 0)

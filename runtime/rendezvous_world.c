@@ -36,9 +36,8 @@ void kolo__world_obstacle(struct kolo__rendezvous *server, kolo_status status, c
     snprintf(server->obstacle.text, sizeof server->obstacle.text, "%s", text);
 }
 
-/* Tells every member. comm 0: the whole world; only the first such fault counts. */
-static void spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status status, int rank,
-                   const char *text)
+void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status status,
+                        int rank, const char *text)
 {
     if (server->fault.set)
         return;
@@ -83,7 +82,7 @@ static void declare_lost(struct kolo__rendezvous *server, uint32_t rank, const c
                  why);
     else
         snprintf(text, sizeof text, "rank %u %s before it joined (kolo_init)", rank, why);
-    spread(server, 0, KOLO_ERR_PEER_LOST, (int)rank, text);
+    kolo__world_spread(server, 0, KOLO_ERR_PEER_LOST, (int)rank, text);
 }
 
 void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank, bool clean,
@@ -141,7 +140,7 @@ void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns)
             continue;
         if (member->blamed_by >= 0 && member->connection != NULL) {
             /* Its process lives: the fault is the network's between the two. */
-            spread(server, 0, KOLO_ERR_NETWORK, (int)r, member->lost_why);
+            kolo__world_spread(server, 0, KOLO_ERR_NETWORK, (int)r, member->lost_why);
         } else {
             declare_lost(server, r, member->lost_why);
         }
@@ -255,7 +254,8 @@ static void on_exchange(struct kolo__connection *connection, struct kolo__frame_
             return;
     for (uint32_t r = 0; r < server->size; r++)
         if (server->members[r].exchange_tag != tag) {
-            spread(server, 0, KOLO_ERR_MISMATCH, (int)r, "ranks are in different set-up steps");
+            kolo__world_spread(server, 0, KOLO_ERR_MISMATCH, (int)r,
+                               "ranks are in different set-up steps");
             return;
         }
     server->complete = true;
@@ -274,7 +274,7 @@ static void on_exchange(struct kolo__connection *connection, struct kolo__frame_
     }
 }
 
-/* ---- faults and stuck ranks ---------------------------------------------------------------- */
+/* ---- faults ---------------------------------------------------------------- */
 
 static void on_fault(struct kolo__connection *connection, struct kolo__frame_reader *payload)
 {
@@ -292,36 +292,7 @@ static void on_fault(struct kolo__connection *connection, struct kolo__frame_rea
     if (about_a_rank && (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK))
         suspect(server, peer, (int)connection->rank, text);
     else
-        spread(server, comm, (kolo_status)status, (int)connection->rank, text);
-}
-
-static void on_stuck(struct kolo__connection *connection, struct kolo__frame_reader *payload)
-{
-    struct kolo__rendezvous *server = connection->server;
-    struct kolo__verdict_report *report = &server->members[connection->rank].report;
-    struct kolo__verdict_report fresh = {0};
-    fresh.count = kolo__get_u32(payload);
-    if (fresh.count > KOLO__VERDICT_RECENT) {
-        kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a STUCK message is broken");
-        return;
-    }
-    for (uint32_t i = 0; i < fresh.count; i++)
-        kolo__get_signature(payload, &fresh.recent[i]);
-    if (!kolo__frame_done(payload)) {
-        kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a STUCK message is broken");
-        return;
-    }
-    *report = fresh;
-    for (uint32_t r = 0; r < server->size; r++) {
-        char text[480];
-        if (r != connection->rank &&
-            kolo__verdict_mismatch(connection->rank, server->members[connection->rank].host, report,
-                                   r, server->members[r].host, &server->members[r].report, text,
-                                   sizeof text)) {
-            spread(server, fresh.recent[0].comm, KOLO_ERR_MISMATCH, (int)connection->rank, text);
-            return;
-        }
-    }
+        kolo__world_spread(server, comm, (kolo_status)status, (int)connection->rank, text);
 }
 
 static void on_absent(struct kolo__connection *connection)
@@ -370,7 +341,7 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
         on_fault(connection, payload);
         break;
     case KOLO__FRAME_STUCK:
-        on_stuck(connection, payload);
+        kolo__world_stuck(connection, payload);
         break;
     case KOLO__FRAME_ABSENT:
         on_absent(connection);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inside of the rendezvous server, shared by its two halves and by nobody else:
+ * The inside of the rendezvous server, shared by its three parts and by nobody else:
  *
  *   rendezvous.c        connections: bytes in and out, proof of the token, strangers
  *   rendezvous_world.c  members: the world forming, exchanges, losses, faults
+ *   rendezvous_stuck.c  members that wait too long
  */
 #ifndef KOLO_RUNTIME_RENDEZVOUS_WORLD_H
 #define KOLO_RUNTIME_RENDEZVOUS_WORLD_H
@@ -43,7 +44,8 @@ struct kolo__member {
     size_t blob_bytes;
     bool exchanging;
     uint32_t exchange_tag;
-    struct kolo__verdict_report report;
+    struct kolo__verdict_report *reports; /* one a communicator, oldest first */
+    uint32_t report_count;
 };
 
 struct kolo__rendezvous {
@@ -89,5 +91,14 @@ void kolo__world_obstacle(struct kolo__rendezvous *server, kolo_status status, c
 void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank);
 /* Spreads the losses whose grace is over. */
 void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns);
+/* Tells every member. comm 0: the whole world; only the first such fault counts. */
+void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status status,
+                        int rank, const char *text);
+
+/* ---- stuck ranks (rendezvous_stuck.c) ------------------------------------------------------- */
+
+/* A member's STUCK message. */
+void kolo__world_stuck(struct kolo__connection *connection, struct kolo__frame_reader *payload);
+void kolo__member_forget_reports(struct kolo__member *member);
 
 #endif

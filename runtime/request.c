@@ -344,7 +344,7 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
             continue;
         }
         if (!told && now - start > STUCK_AFTER_S * SECOND) {
-            kolo__control_stuck(comm->context->control, &comm->recent);
+            kolo__comm_stuck(request, !may_stop);
             told = true;
         }
         uint64_t left_ms = (deadline - now + MILLISECOND - 1) / MILLISECOND;

@@ -67,13 +67,29 @@ static void put_exchange(struct kolo__frame_writer *w, uint32_t tag)
 
 static void put_stuck(struct kolo__frame_writer *w, uint32_t count, kolo_op op)
 {
-    kolo__frame_begin(w, KOLO__FRAME_STUCK);
-    kolo__put_u32(w, count);
-    for (uint32_t i = 0; i < count; i++) {
-        struct kolo__signature signature = {
+    struct kolo__verdict_report report = {.comm = 1, .count = count};
+    for (uint32_t i = 0; i < count; i++)
+        report.recent[i] = (struct kolo__signature){
             .comm = 1, .sequence = i + 1, .dtype = KOLO_FP32, .op = (uint8_t)op, .count = 1000};
-        kolo__put_signature(w, &signature);
-    }
+    kolo__frame_begin(w, KOLO__FRAME_STUCK);
+    kolo__put_report(w, &report);
+    kolo__frame_end(w);
+}
+
+/* Waits in a receive; has sent two other ranks something. */
+static void put_stuck_receive(struct kolo__frame_writer *w, uint32_t from, uint64_t sequence)
+{
+    struct kolo__verdict_sent sent[] = {{from, 1}, {RANKS - 1, 4}};
+    struct kolo__verdict_report report = {
+        .comm = 1, .needs = KOLO__NEEDS_ONE, .from = from, .sent_count = 2, .sent = sent};
+    report.waited_in = (struct kolo__signature){.comm = 1,
+                                                .sequence = sequence,
+                                                .collective = KOLO__POINT_TO_POINT,
+                                                .dtype = KOLO_FP32,
+                                                .algorithm = 0xff,
+                                                .count = 1000};
+    kolo__frame_begin(w, KOLO__FRAME_STUCK);
+    kolo__put_report(w, &report);
     kolo__frame_end(w);
 }
 
@@ -211,6 +227,14 @@ static void server_members(void)
     put_stuck(&play.message, 16, KOLO_MAX);
     act(&play, 1);
     end(&play, "stuck");
+    begin(&play, 7);
+    put_stuck_receive(&play.message, 1, 2);
+    act(&play, 0);
+    put_stuck_receive(&play.message, 0, 1); /* it has come */
+    act(&play, 1);
+    put_stuck_receive(&play.message, 0, 2);
+    act(&play, 1);
+    end(&play, "stuck_circle");
     begin(&play, 7);
     put_fault(&play.message, 5, KOLO_ERR_MISMATCH, 1);
     put_fault(&play.message, 0, KOLO_ERR_PEER_LOST, 2);
