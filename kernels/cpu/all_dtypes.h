@@ -32,6 +32,17 @@ typedef float unaligned_float UNALIGNED;
 typedef double unaligned_double UNALIGNED;
 #undef UNALIGNED
 
+/* What kernels/cpu/sum.h works on. */
+struct sum {
+    const void *const *sources;
+    uint32_t source_count;
+    const double *scales; /* or NULL */
+    uint32_t divisor;
+    void *const *to;
+    uint32_t to_count;
+    bool streaming; /* every vector that is written whole is aligned */
+};
+
 /* From the result in L1 to one destination. */
 static void put(bool streaming, void *to, const void *from, size_t bytes)
 {
@@ -149,7 +160,7 @@ static inline double store_fp64(double value)
 #define NAME(word)       word##_fp16
 #define VECTOR           struct lanes_pair
 #define READ(from)       load_lanes_fp16(from)
-#define WRITE(to, a)     store_lanes_fp16(to, a)
+#define ROUND(a)         round_lanes_fp16(a)
 #define ADD(a, b)        add_lanes_pair(a, b)
 #define SCALE(a, factor) scale_lanes_pair(a, factor)
 #define DIVIDE(a, by)    divide_lanes_pair(a, by)
@@ -162,7 +173,7 @@ static inline double store_fp64(double value)
 #define NAME(word)       word##_bf16
 #define VECTOR           struct lanes_pair
 #define READ(from)       load_lanes_bf16(from)
-#define WRITE(to, a)     store_lanes_bf16(to, a)
+#define ROUND(a)         round_lanes_bf16(a)
 #define ADD(a, b)        add_lanes_pair(a, b)
 #define SCALE(a, factor) scale_lanes_pair(a, factor)
 #define DIVIDE(a, by)    divide_lanes_pair(a, by)
@@ -175,7 +186,7 @@ static inline double store_fp64(double value)
 #define NAME(word)       word##_fp32
 #define VECTOR           lanes_float
 #define READ(from)       load_lanes_fp32(from)
-#define WRITE(to, a)     store_lanes_fp32(to, a)
+#define ROUND(a)         round_lanes_fp32(a)
 #define ADD(a, b)        ((a) + (b))
 #define SCALE(a, factor) ((a) * (factor))
 #define DIVIDE(a, by)    ((a) / (by))
@@ -188,7 +199,7 @@ static inline double store_fp64(double value)
 #define NAME(word)       word##_fp64
 #define VECTOR           lanes_double
 #define READ(from)       load_lanes_fp64(from)
-#define WRITE(to, a)     store_lanes_fp64(to, a)
+#define ROUND(a)         round_lanes_fp64(a)
 #define ADD(a, b)        ((a) + (b))
 #define SCALE(a, factor) ((a) * (factor))
 #define DIVIDE(a, by)    ((a) / (by))

@@ -99,7 +99,7 @@ static void NAME(finish)(const WORK *restrict work, ELEMENT *to, size_t count, u
 #undef STORE
 #undef VECTOR
 #undef READ
-#undef WRITE
+#undef ROUND
 #undef ADD
 #undef SCALE
 #undef DIVIDE

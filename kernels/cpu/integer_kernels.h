@@ -76,7 +76,7 @@ static void NAME(finish)(const WORK *restrict work, ELEMENT *to, size_t count, u
 
 /* Sums that are divided take the long way: no processor has a vector division of integers. */
 #define READ(from)       (*(const VECTOR_IN_MEMORY *)(from))
-#define WRITE(to, a)     (*(VECTOR_IN_MEMORY *)(to) = (a))
+#define ROUND(a)         ((lanes_uint64)(a))
 #define ADD(a, b)        ((a) + (b))
 #define SCALE(a, factor) ((void)(factor), (a))
 #define DIVIDE(a, by)    ((void)(by), (a))
@@ -91,7 +91,7 @@ static void NAME(finish)(const WORK *restrict work, ELEMENT *to, size_t count, u
 #undef QUOTIENT
 #undef VECTOR
 #undef READ
-#undef WRITE
+#undef ROUND
 #undef ADD
 #undef SCALE
 #undef DIVIDE

@@ -14,7 +14,11 @@
 
 #include "kernels/cpu/float16.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #define INLINE inline __attribute__((always_inline))
 
@@ -53,9 +57,9 @@ static INLINE lanes_float load_lanes_fp32(const void *from)
     return *(const unaligned_lanes_float *)from;
 }
 
-static INLINE void store_lanes_fp32(void *to, lanes_float a)
+static INLINE lanes_uint64 round_lanes_fp32(lanes_float a)
 {
-    *(unaligned_lanes_uint32 *)to = with_one_nan(a, (lanes_uint32)a, 0x7fc00000u);
+    return (lanes_uint64)with_one_nan(a, (lanes_uint32)a, 0x7fc00000u);
 }
 
 static INLINE lanes_double load_lanes_fp64(const void *from)
@@ -63,11 +67,10 @@ static INLINE lanes_double load_lanes_fp64(const void *from)
     return *(const unaligned_lanes_double *)from;
 }
 
-static INLINE void store_lanes_fp64(void *to, lanes_double a)
+static INLINE lanes_uint64 round_lanes_fp64(lanes_double a)
 {
     lanes_uint64 is_nan = (lanes_uint64)(a != a);
-    *(unaligned_lanes_uint64 *)to =
-        ((lanes_uint64)a & ~is_nan) | (UINT64_C(0x7ff8000000000000) & is_nan);
+    return ((lanes_uint64)a & ~is_nan) | (UINT64_C(0x7ff8000000000000) & is_nan);
 }
 
 /* A signaling NaN stays one until it is added or multiplied. */
@@ -83,7 +86,7 @@ static INLINE struct lanes_pair load_lanes_bf16(const void *from)
  *     rest = half and kept is odd    up            the last bit of `rest` is set
  *
  * What comes out of a sum is a quiet NaN if it is one, which is seen in `kept`. */
-static INLINE void store_lanes_bf16(void *to, struct lanes_pair a)
+static INLINE lanes_uint64 round_lanes_bf16(struct lanes_pair a)
 {
     lanes_uint32 low = (lanes_uint32)a.low, high = (lanes_uint32)a.high;
 #if defined(LANES_FP16_AVX512)
@@ -98,7 +101,7 @@ static INLINE void store_lanes_bf16(void *to, struct lanes_pair a)
     __m512i magnitude = _mm512_and_si512(kept, _mm512_set1_epi16(0x7fff));
     __mmask32 is_nan = _mm512_cmpgt_epi16_mask(magnitude, _mm512_set1_epi16(0x7f80));
     __m512i rounded = _mm512_mask_add_epi16(kept, up, kept, _mm512_set1_epi16(1));
-    _mm512_storeu_si512(to, _mm512_mask_mov_epi16(rounded, is_nan, _mm512_set1_epi16(0x7fc0)));
+    return (lanes_uint64)_mm512_mask_mov_epi16(rounded, is_nan, _mm512_set1_epi16(0x7fc0));
 #else
     lanes_uint16 kept = (lanes_uint16)((low >> 16) | (high & 0xffff0000u));
     lanes_uint16 rest = (lanes_uint16)((low & 0xffffu) | (high << 16));
@@ -106,7 +109,7 @@ static INLINE void store_lanes_bf16(void *to, struct lanes_pair a)
     lanes_int16 turned = (lanes_int16)(((kept & 1) | rest) ^ 0x8000);
     lanes_uint16 up = (lanes_uint16)(turned > 0);
     lanes_uint16 is_nan = (lanes_uint16)((lanes_int16)(kept & 0x7fff) > 0x7f80);
-    *(unaligned_lanes_uint16 *)to = ((kept - up) & ~is_nan) | (0x7fc0 & is_nan);
+    return (lanes_uint64)(((kept - up) & ~is_nan) | (0x7fc0 & is_nan));
 #endif
 }
 
@@ -120,14 +123,14 @@ static INLINE struct lanes_pair load_lanes_fp16(const void *from)
         (lanes_float)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(at + 32)))};
 }
 
-static INLINE void store_lanes_fp16(void *to, struct lanes_pair a)
+static INLINE lanes_uint64 round_lanes_fp16(struct lanes_pair a)
 {
     __m256i low = _mm512_cvtps_ph((__m512)a.low, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m256i high = _mm512_cvtps_ph((__m512)a.high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
     __m512i magnitude = _mm512_and_si512(both, _mm512_set1_epi16(0x7fff));
     __mmask32 is_nan = _mm512_cmpgt_epi16_mask(magnitude, _mm512_set1_epi16(0x7c00));
-    _mm512_storeu_si512(to, _mm512_mask_mov_epi16(both, is_nan, _mm512_set1_epi16(0x7e00)));
+    return (lanes_uint64)_mm512_mask_mov_epi16(both, is_nan, _mm512_set1_epi16(0x7e00));
 }
 
 #elif defined(LANES_FP16_F16C)
@@ -140,14 +143,14 @@ static INLINE struct lanes_pair load_lanes_fp16(const void *from)
         (lanes_float)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(at + 16)))};
 }
 
-static INLINE void store_lanes_fp16(void *to, struct lanes_pair a)
+static INLINE lanes_uint64 round_lanes_fp16(struct lanes_pair a)
 {
     __m128i low = _mm256_cvtps_ph((__m256)a.low, _MM_FROUND_TO_NEAREST_INT);
     __m128i high = _mm256_cvtps_ph((__m256)a.high, _MM_FROUND_TO_NEAREST_INT);
     __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
     __m256i magnitude = _mm256_and_si256(both, _mm256_set1_epi16(0x7fff));
     __m256i is_nan = _mm256_cmpgt_epi16(magnitude, _mm256_set1_epi16(0x7c00));
-    _mm256_storeu_si256((__m256i *)to, _mm256_blendv_epi8(both, _mm256_set1_epi16(0x7e00), is_nan));
+    return (lanes_uint64)_mm256_blendv_epi8(both, _mm256_set1_epi16(0x7e00), is_nan);
 }
 
 #elif defined(LANES_FP16_NEON)
@@ -159,12 +162,12 @@ static INLINE struct lanes_pair load_lanes_fp16(const void *from)
                                (lanes_float)vcvt_high_f32_f16(both)};
 }
 
-static INLINE void store_lanes_fp16(void *to, struct lanes_pair a)
+static INLINE lanes_uint64 round_lanes_fp16(struct lanes_pair a)
 {
     float16x8_t both = vcvt_high_f16_f32(vcvt_f16_f32((float32x4_t)a.low), (float32x4_t)a.high);
     uint16x8_t bits = vreinterpretq_u16_f16(both);
     uint16x8_t is_nan = vcgtq_u16(vandq_u16(bits, vdupq_n_u16(0x7fff)), vdupq_n_u16(0x7c00));
-    vst1q_u16(to, vbslq_u16(is_nan, vdupq_n_u16(0x7e00), bits));
+    return (lanes_uint64)vbslq_u16(is_nan, vdupq_n_u16(0x7e00), bits);
 }
 
 #else
@@ -216,12 +219,30 @@ static INLINE struct lanes_pair load_lanes_fp16(const void *from)
     return (struct lanes_pair){widen_lanes_fp16(both & 0xffffu), widen_lanes_fp16(both >> 16)};
 }
 
-static INLINE void store_lanes_fp16(void *to, struct lanes_pair a)
+static INLINE lanes_uint64 round_lanes_fp16(struct lanes_pair a)
 {
-    *(unaligned_lanes_uint32 *)to = narrow_lanes_fp16(a.low) | (narrow_lanes_fp16(a.high) << 16);
+    return (lanes_uint64)(narrow_lanes_fp16(a.low) | (narrow_lanes_fp16(a.high) << 16));
 }
 
 #endif
+
+/* Past the caches only where the vector is whole in `to`, which then is aligned to LANES. */
+static INLINE void store_lanes(void *to, lanes_uint64 a, bool streaming)
+{
+    if (streaming) {
+#if defined(STREAM_BY_64)
+        _mm512_stream_si512((__m512i *)to, (__m512i)a);
+        return;
+#elif defined(STREAM_BY_32)
+        _mm256_stream_si256((__m256i *)to, (__m256i)a);
+        return;
+#elif defined(__x86_64__)
+        _mm_stream_si128((__m128i *)to, (__m128i)a);
+        return;
+#endif
+    }
+    *(unaligned_lanes_uint64 *)to = a;
+}
 
 static INLINE struct lanes_pair add_lanes_pair(struct lanes_pair a, struct lanes_pair b)
 {

@@ -19,14 +19,6 @@ static void NAME(reduce_block)(const struct kolo__reduction *reduction, ELEMENT 
 {
     const kolo_op op = reduction->op;
     const double *scales = op == KOLO_PREMUL_SUM ? reduction->scales : NULL;
-    const bool sums = op == KOLO_SUM || op == KOLO_AVERAGE || op == KOLO_PREMUL_SUM;
-
-    if (sums && (SUM_DIVIDES || reduction->divisor == 1)) {
-        NAME(sum)
-        ((unsigned char *)to, sources, source_count, begin * sizeof(ELEMENT),
-         (begin + length) * sizeof(ELEMENT), scales, reduction->divisor);
-        return;
-    }
     WORK work[BLOCK];
     NAME(start)(work, (const ELEMENT *)sources[0] + begin, length, scales);
     for (uint32_t i = 1; i < source_count; i++) {
@@ -40,6 +32,18 @@ static void NAME(reduce)(const struct kolo__reduction *reduction, void *const *t
                          uint32_t to_count, const void *const *sources, uint32_t source_count,
                          size_t count)
 {
+    const kolo_op op = reduction->op;
+    const struct sum sum = {.sources = sources,
+                            .source_count = source_count,
+                            .scales = op == KOLO_PREMUL_SUM ? reduction->scales : NULL,
+                            .divisor = reduction->divisor,
+                            .to = to,
+                            .to_count = to_count,
+                            .streaming = reduction->streaming};
+    if ((op == KOLO_SUM || op == KOLO_AVERAGE || op == KOLO_PREMUL_SUM) &&
+        (SUM_DIVIDES || sum.divisor == 1) && NAME(sum)(&sum, count * sizeof(ELEMENT)))
+        return;
+
     _Alignas(64) ELEMENT result[BLOCK];
     const bool direct = to_count == 1 && !reduction->streaming;
     for (size_t done = 0; done < count; done += BLOCK) {
