@@ -12,7 +12,8 @@
  * READ(p) ROUND(a) ADD(a, b) SCALE(a, factor) DIVIDE(a, divisor)
  *
  * The four are read before any is written, so a destination may be any of the sources. Several are
- * written from the registers: a detour over a block in L1 took up to twice the time.
+ * written from the registers: mostly 1.2 to 1.6 times as fast as by way of a block in L1 (with 8
+ * disjoint destinations of 32 KiB a tenth slower).
  */
 static INLINE VECTOR NAME(sum_vector)(const struct sum *sum, size_t at)
 {
