@@ -70,9 +70,9 @@ typedef uint64_t lanes __attribute__((vector_size(64), aligned(1), may_alias));
 static inline __attribute__((always_inline)) void touch(const struct streams *streams)
 {
     lanes *to = streams->at[STREAMS_MAX - 1];
-    const lanes *source[STREAMS_MAX];
+    const lanes *source[STREAMS_MAX] = {streams->at[0]};
     const unsigned sources = streams->sources;
-    for (unsigned i = 0; i < sources; i++)
+    for (unsigned i = 1; i < sources; i++)
         source[i] = streams->at[i];
     for (size_t k = 0; k + 4 <= streams->bytes / sizeof(lanes); k += 4) {
         lanes a = source[0][k], b = source[0][k + 1];
