@@ -32,8 +32,10 @@ static bool peer_exposed(struct kolo__mapping *mapping, uint32_t peer, unsigned 
     struct kolo__shm_peer *known = &shm_of(mapping)->peers[peer];
     const struct kolo__shm_record *record = &known->mailbox->records[parity];
     known->exposed[parity] = atomic_load_explicit(&record->sequence, memory_order_acquire);
+    if (known->exposed[parity] != sequence)
+        return false; /* the rest may be about to be written */
     *digest = record->digest;
-    return known->exposed[parity] == sequence;
+    return true;
 }
 
 static const struct kolo__exposure *peer_exposure(struct kolo__mapping *mapping, uint32_t peer,

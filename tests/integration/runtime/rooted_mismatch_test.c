@@ -34,7 +34,8 @@ static int disagree(void)
     kolo_op op = odd && wrong == OP ? KOLO_MAX : KOLO_SUM;
     kolo_status status = reduces ? kolo_reduce(world, in, out, count, dtype, op, root, NULL)
                                  : kolo_broadcast(world, in, count, dtype, root, NULL);
-    bool shm = strcmp(getenv("KOLO_TRANSPORT"), "shm") == 0;
+    const char *transport = getenv("KOLO_TRANSPORT");
+    bool shm = transport != NULL && strcmp(transport, "shm") == 0;
     CHECK(status == KOLO_ERR_MISMATCH || (status == KOLO_OK && !shm));
     status = kolo_allreduce(world, in, out, 1, KOLO_INT32, KOLO_SUM, NULL);
     CHECK(status == KOLO_ERR_MISMATCH);

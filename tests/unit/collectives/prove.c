@@ -165,7 +165,7 @@ static void place_on_hosts(uint32_t host_of[], uint32_t size, uint32_t hosts, bo
 static unsigned prove_hosts(struct prove_problem *problem, bool thorough)
 {
     uint32_t size = problem->size;
-    uint32_t *host_of = calloc(size, sizeof(*host_of));
+    uint32_t *host_of = calloc(size + 1, sizeof(*host_of));
     assert_non_null(host_of);
     problem->host_of = host_of;
     unsigned proved = 0, layout = 0;

@@ -72,7 +72,8 @@ static uint64_t reference_integer(const struct kolo__reduction *reduction, const
                                   unsigned count)
 {
     bool is_signed = reduction->dtype <= KOLO_INT64;
-    uint64_t result = extended(reduction->dtype, values[0]);
+    assert_true(count > 0);
+    uint64_t result = extended(reduction->dtype, values[0]); /* NOLINT: there is one */
     for (unsigned i = 1; i < count; i++) {
         uint64_t value = extended(reduction->dtype, values[i]);
         bool less = is_signed ? (int64_t)value < (int64_t)result : value < result;

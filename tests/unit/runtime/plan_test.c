@@ -60,7 +60,7 @@ static void check_books(void)
         bytes += kolo__program_bytes(plan->program);
     }
     assert_ptr_equal(cache.oldest, newer);
-    for (size_t i = 0; i < sizeof cache.buckets / sizeof *cache.buckets; i++)
+    for (size_t i = 0; i < sizeof(cache.buckets) / sizeof(struct kolo__plan *); i++)
         for (const struct kolo__plan *plan = cache.buckets[i]; plan; plan = plan->next_in_bucket)
             in_buckets++;
     assert_int_equal(cache.count, count);
