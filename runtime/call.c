@@ -5,8 +5,6 @@
 #include "base/status.h"
 #include "kernels/kernels.h"
 
-#include <string.h>
-
 kolo_status kolo__call_check_comm(const kolo_comm *comm, const char *name)
 {
     if (comm == NULL)
@@ -83,13 +81,7 @@ static kolo_status check_options(const struct kolo__call *call,
 
 static void remember(kolo_comm *comm, const struct kolo__signature *signature)
 {
-    struct kolo__verdict_report *recent = &comm->recent;
-    if (recent->count == KOLO__VERDICT_RECENT)
-        memmove(recent->recent, recent->recent + 1,
-                (KOLO__VERDICT_RECENT - 1) * sizeof *recent->recent);
-    else
-        recent->count++;
-    recent->recent[recent->count - 1] = *signature;
+    comm->recent[comm->recent_count++ % KOLO__VERDICT_RECENT] = *signature;
 }
 
 kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kolo_request **result)

@@ -48,9 +48,10 @@ struct kolo_comm {
     struct kolo__plan_context plan_context;
     struct kolo__plan_cache plans;
     kolo_request *first, *last, *free_requests;
-    uint64_t sequence;                       /* of the last collective */
-    uint64_t *send_sequence, *recv_sequence; /* by peer */
-    struct kolo__verdict_report recent;
+    uint64_t sequence;                                   /* of the last collective */
+    uint64_t *send_sequence, *recv_sequence;             /* by peer */
+    struct kolo__signature recent[KOLO__VERDICT_RECENT]; /* a ring of the last collectives */
+    uint64_t recent_count;
     uint32_t splits;
     struct kolo__fault fault; /* poisoned by; peer is a rank of the world */
     atomic_bool aborted;      /* then abort_fault is set: by any thread, before this flag */

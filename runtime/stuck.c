@@ -62,12 +62,20 @@ static bool say_what_was_sent(const kolo_comm *comm, struct kolo__verdict_report
     return report->sent != NULL && report->sent_count <= KOLO__VERDICT_SENT_MAX;
 }
 
+/* Oldest first. */
+static void say_what_was_called(const kolo_comm *comm, struct kolo__verdict_report *report)
+{
+    uint64_t end = comm->recent_count;
+    uint64_t begin = end > KOLO__VERDICT_RECENT ? end - KOLO__VERDICT_RECENT : 0;
+    for (uint64_t i = begin; i < end; i++)
+        report->recent[report->count++] = comm->recent[i % KOLO__VERDICT_RECENT];
+}
+
 void kolo__comm_stuck(const kolo_request *request, bool without_limit)
 {
     const kolo_comm *comm = request->comm;
-    struct kolo__verdict_report report = comm->recent;
-    report.comm = comm->id;
-    report.needs = KOLO__NEEDS_NOBODY;
+    struct kolo__verdict_report report = {.comm = comm->id, .needs = KOLO__NEEDS_NOBODY};
+    say_what_was_called(comm, &report);
     if (without_limit)
         say_what_is_needed(holding_up(request), &report);
     /* Without the whole of it nothing can be concluded from this rank's wait. */
