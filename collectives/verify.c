@@ -67,10 +67,12 @@ static bool exposes(const struct kolo__verification *v)
         const struct kolo__schedule *s = &v->schedules[rank];
         for (uint32_t i = 0; i < s->step_count; i++) {
             const struct kolo__step *step = &s->steps[i];
-            if (kolo__step_reads(step) > 0 && is_exposed(kolo__step_read(s, step, 0)))
-                return true;
-            if (kolo__step_writes(step) > 0 && is_exposed(&step->to))
-                return true;
+            for (uint32_t k = 0; k < kolo__step_reads(step); k++)
+                if (is_exposed(kolo__step_read(s, step, k)))
+                    return true;
+            for (uint32_t k = 0; k < kolo__step_writes(step); k++)
+                if (is_exposed(kolo__step_written(s, step, k)))
+                    return true;
         }
     }
     return false;
@@ -163,10 +165,12 @@ static size_t lay_out(struct kolo__verification *v, uint32_t rank, size_t first,
     next += s->scratch_count;
     if (!s->mapped)
         return next;
-    /* A scaled copy must not change INPUT, so it always goes to a window. */
+    /* A scaled copy must not change INPUT, so it always goes to a window. MIXED: all four, and
+     * every rank each of them at some size. */
+    uint32_t side = rank + v->size;
     r->staged_in =
-        layout == ALL_WINDOWS || (layout == MIXED && (rank & 1) != 0) || s->problem.prescale;
-    r->staged_out = layout == ALL_WINDOWS || (layout == MIXED && (rank & 2) != 0);
+        layout == ALL_WINDOWS || (layout == MIXED && (side & 1) != 0) || s->problem.prescale;
+    r->staged_out = layout == ALL_WINDOWS || (layout == MIXED && (side & 2) != 0);
     r->base[KOLO__EXPOSED_IN] = r->staged_in ? next : r->base[KOLO__INPUT];
     next += window_cells(s, s->input_count);
     r->base[KOLO__EXPOSED_OUT] = r->staged_out ? next : r->base[KOLO__OUTPUT];

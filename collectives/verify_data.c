@@ -104,12 +104,19 @@ static kolo_status store(struct kolo__verification *v, uint32_t rank, uint32_t i
     return status;
 }
 
-/* A source and a result may be the same place, or disjoint. */
+/* A source and a result may be the same place, or disjoint; results are disjoint. */
 static kolo_status check_overlap(struct kolo__verification *v, uint32_t rank, uint32_t index)
 {
     const struct kolo__schedule *s = &v->schedules[rank];
     const struct kolo__step *step = &s->steps[index];
     uint32_t operation = v->ranks[rank].operation;
+    for (uint32_t w = 0; w < kolo__step_writes(step); w++)
+        for (uint32_t other = 0; other < w; other++) {
+            size_t a = kolo__verify_cell(v, kolo__step_written(s, step, w), operation);
+            size_t b = kolo__verify_cell(v, kolo__step_written(s, step, other), operation);
+            if (step->count > 0 && a < b + step->count && b < a + step->count)
+                return kolo__verify_refuse(v, "rank %u, step %u: its results overlap", rank, index);
+        }
     for (uint32_t i = 0; i < kolo__step_reads(step); i++)
         for (uint32_t w = 0; w < kolo__step_writes(step); w++) {
             size_t from = kolo__verify_cell(v, kolo__step_read(s, step, i), operation);

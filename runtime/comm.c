@@ -213,6 +213,8 @@ void kolo__comm_destroy(kolo_comm *comm)
     if (comm == NULL)
         return;
     unlink_comm(comm);
+    if (comm->context->control != NULL)
+        kolo__control_forget(comm->context->control, comm->id);
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
     for (kolo_request *request = comm->first, *next; request != NULL; request = next) {

@@ -17,7 +17,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FAULTS_MAX = 32 };
+enum { FAULTS_MAX = 1 << 16 }; /* communicators in trouble at once */
+
+struct known_fault {
+    uint32_t comm; /* 0: all */
+    struct kolo__fault fault;
+};
 
 struct kolo__control {
     struct kolo__control_options options;
@@ -29,30 +34,52 @@ struct kolo__control {
     pthread_mutex_t lock; /* of everything below */
     unsigned char *in;
     size_t in_bytes, in_capacity;
-    struct {
-        uint32_t comm;
-        struct kolo__fault fault;
-    } faults[FAULTS_MAX];
-    atomic_uint fault_count;
-    bool closed; /* the server is gone */
+    struct known_fault *faults; /* the first of each communicator */
+    unsigned fault_capacity;
+    atomic_uint fault_count; /* read without the lock: 0 is the rule */
+    bool closed;             /* the server is gone */
 };
 
 static const uint64_t SECOND_NS = 1000000000;
 
 /* ---- receiving ----------------------------------------------------------------------------- */
 
+static struct known_fault *find_fault(struct kolo__control *control, uint32_t comm)
+{
+    for (unsigned i = 0; i < atomic_load(&control->fault_count); i++)
+        if (control->faults[i].comm == comm)
+            return &control->faults[i];
+    return NULL;
+}
+
+/* A place for one more; the last one's when there is no more room, for what concerns all. */
+static struct known_fault *make_room(struct kolo__control *control, uint32_t comm)
+{
+    unsigned count = atomic_load(&control->fault_count);
+    if (count == control->fault_capacity && count < FAULTS_MAX) {
+        unsigned capacity = 2 * count + 16;
+        struct known_fault *grown = realloc(control->faults, capacity * sizeof *grown);
+        if (grown != NULL) {
+            control->faults = grown;
+            control->fault_capacity = capacity;
+        }
+    }
+    if (count < control->fault_capacity)
+        return &control->faults[count];
+    return comm == 0 && count > 0 ? &control->faults[count - 1] : NULL;
+}
+
 static void add_fault(struct kolo__control *control, uint32_t comm, kolo_status status, int rank,
                       const char *text)
 {
-    unsigned count = atomic_load_explicit(&control->fault_count, memory_order_relaxed);
-    if (count == FAULTS_MAX)
+    struct known_fault *known = find_fault(control, comm) == NULL ? make_room(control, comm) : NULL;
+    if (known == NULL)
         return;
-    control->faults[count].comm = comm;
-    control->faults[count].fault.status = status;
-    control->faults[count].fault.peer = rank;
-    snprintf(control->faults[count].fault.text, sizeof control->faults[count].fault.text, "%s",
-             text);
-    atomic_store_explicit(&control->fault_count, count + 1, memory_order_release);
+    known->comm = comm;
+    known->fault.status = status;
+    known->fault.peer = rank;
+    snprintf(known->fault.text, sizeof known->fault.text, "%s", text);
+    atomic_store(&control->fault_count, (unsigned)(known - control->faults) + 1);
 }
 
 static void server_gone(struct kolo__control *control)
@@ -155,13 +182,28 @@ void kolo__control_poll(struct kolo__control *control)
 
 bool kolo__control_fault(struct kolo__control *control, uint32_t comm, struct kolo__fault *fault)
 {
-    unsigned count = atomic_load_explicit(&control->fault_count, memory_order_acquire);
-    for (unsigned i = 0; i < count; i++)
-        if (control->faults[i].comm == 0 || control->faults[i].comm == comm) {
-            *fault = control->faults[i].fault;
-            return true;
-        }
-    return false;
+    if (atomic_load_explicit(&control->fault_count, memory_order_acquire) == 0)
+        return false;
+    pthread_mutex_lock(&control->lock);
+    const struct known_fault *known = find_fault(control, 0);
+    if (known == NULL)
+        known = find_fault(control, comm);
+    if (known != NULL)
+        *fault = known->fault;
+    pthread_mutex_unlock(&control->lock);
+    return known != NULL;
+}
+
+void kolo__control_forget(struct kolo__control *control, uint32_t comm)
+{
+    pthread_mutex_lock(&control->lock);
+    struct known_fault *known = find_fault(control, comm);
+    if (known != NULL) {
+        unsigned last = atomic_load(&control->fault_count) - 1;
+        *known = control->faults[last];
+        atomic_store(&control->fault_count, last);
+    }
+    pthread_mutex_unlock(&control->lock);
 }
 
 /* The first fault of any kind, as an error of the caller. */
@@ -475,6 +517,7 @@ void kolo__control_close(struct kolo__control *control)
         close(control->fd);
     pthread_mutex_destroy(&control->lock);
     free(control->in);
+    free(control->faults);
     free(control->world);
     free(control->members);
     free(control);

@@ -52,6 +52,8 @@ void kolo__control_poll(struct kolo__control *control);
 /* The first fault of this communicator or of the world: false when there is none. fault->peer is a
  * rank of the world. */
 bool kolo__control_fault(struct kolo__control *control, uint32_t comm, struct kolo__fault *fault);
+/* The communicator is gone: so are its faults. */
+void kolo__control_forget(struct kolo__control *control, uint32_t comm);
 
 /* Tells the others. fault->peer: world rank at fault or -1. comm 0: the whole world. */
 void kolo__control_report(struct kolo__control *control, uint32_t comm,

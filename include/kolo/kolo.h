@@ -191,7 +191,7 @@ typedef struct kolo_call_options {
  *
  * A mismatch ends the operation on every rank. Only where a rank needs nothing from the others, it
  * may have returned before they noticed, and gets the error from its next call on the communicator:
- * the root of a broadcast and the other ranks of a reduce, over tcp. */
+ * the root of a broadcast and the other ranks of a reduce, by messages; all, where count is 0. */
 
 /* send: count elements; recv: count elements, the reduction over all ranks, the same bits on
  * every rank. In place: recv == send. */

@@ -2,6 +2,8 @@
 /* See prove.h. */
 #include "prove.h"
 
+#include "base/random.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -96,12 +98,17 @@ static unsigned counts_of(const struct prove_problem *problem, size_t counts[], 
         counts[number++] = slices[i];
     if (problem->algorithm->needs_mapping) {
         /* A slice may fill a window, or all slices together. */
-        bool many = sliced && size >= 12;
-        counts[number++] = many ? (window - 1) / size : window - 1;
-        counts[number++] = many ? window / size + 1 : window;
-        counts[number++] = window + 1;
-        if (!many)
+        bool many = sliced && size >= 12 && window >= size; /* else too much for every size */
+        if (sliced && size >= 12) {
+            counts[number++] = (window - 1) / size;
+            counts[number++] = window / size + 1;
+        }
+        if (!many) {
+            counts[number++] = window - 1;
+            counts[number++] = window;
             counts[number++] = 2 * window + 1;
+        }
+        counts[number++] = window + 1;
     }
     assert_true(number <= capacity);
     return number;
@@ -118,8 +125,8 @@ static unsigned prove_counts(struct prove_problem *problem)
     return number;
 }
 
-/* Some ranks in place and others not, and every rank's scaling: each of these at every size. Roots
- * and windows: all of them when thorough, else each at every size with one of these. */
+/* Some ranks in place and others not, scaled or not, every root: in all combinations at every size.
+ * Windows too when thorough, else in turn. */
 static unsigned prove_variants(struct prove_problem *problem, bool thorough)
 {
     uint32_t size = problem->size;
@@ -139,8 +146,7 @@ static unsigned prove_variants(struct prove_problem *problem, bool thorough)
         accepted++;
         for (unsigned root = 0; root < root_count; root++)
             for (unsigned window = 0; window < window_count; window++) {
-                bool turn =
-                    root == variant % root_count && window == (variant + size) % window_count;
+                bool turn = window == (variant + root + size) % window_count;
                 problem->root = roots[root];
                 problem->window_count = windows[window];
                 if (thorough || turn)
@@ -153,27 +159,35 @@ static unsigned prove_variants(struct prove_problem *problem, bool thorough)
     return proved;
 }
 
-/* The ranks of `hosts` hosts of one size, in turn or in blocks; host numbers have gaps, and do not
- * grow with ranks. */
-static void place_on_hosts(uint32_t host_of[], uint32_t size, uint32_t hosts, bool in_turn)
+enum layout { IN_BLOCKS, IN_TURN, SHUFFLED, LAYOUTS };
+
+/* The ranks of `hosts` hosts of one size; host numbers have gaps, and do not grow with ranks. */
+static void place_on_hosts(uint32_t host_of[], uint32_t size, uint32_t hosts, enum layout layout)
 {
-    for (uint32_t rank = 0; rank < size; rank++)
-        host_of[rank] = 7 + 1000 * (hosts - (in_turn ? rank % hosts : rank / (size / hosts)));
+    struct kolo__random random = {.state = size * 64 + hosts};
+    for (uint32_t rank = 0; rank < size; rank++) {
+        uint32_t host = layout == IN_TURN ? rank % hosts : rank / (size / hosts);
+        host_of[rank] = 7 + 1000 * (hosts - host);
+    }
+    for (uint32_t rank = size - 1; layout == SHUFFLED && rank > 0; rank--) {
+        uint32_t other = (uint32_t)kolo__random_below(&random, rank + 1), kept = host_of[rank];
+        host_of[rank] = host_of[other];
+        host_of[other] = kept;
+    }
 }
 
-/* Every way to spread the ranks evenly over hosts. */
+/* Every number of hosts of one size. */
 static unsigned prove_hosts(struct prove_problem *problem, bool thorough)
 {
     uint32_t size = problem->size;
     uint32_t *host_of = calloc(size + 1, sizeof(*host_of));
     assert_non_null(host_of);
     problem->host_of = host_of;
-    unsigned proved = 0, layout = 0;
+    unsigned proved = 0;
     for (uint32_t hosts = 1; hosts <= size; hosts++)
-        for (unsigned in_turn = 0; size % hosts == 0 && in_turn < 2; in_turn++) {
-            place_on_hosts(host_of, size, hosts, in_turn != 0);
-            if (thorough || layout++ % 2 == (size / 2 + hosts) % 2)
-                proved += prove_variants(problem, thorough);
+        for (int layout = 0; size % hosts == 0 && layout < LAYOUTS; layout++) {
+            place_on_hosts(host_of, size, hosts, (enum layout)layout);
+            proved += prove_variants(problem, thorough);
         }
     problem->host_of = NULL;
     free(host_of);

@@ -30,9 +30,10 @@ kolo_status prove_verify(const struct kolo__schedule *schedules, uint32_t size,
                          struct kolo__cost *cost, char *text, size_t text_bytes);
 
 /* Proves an algorithm's collective at this size: counts around every boundary; all ranks out of
- * place, all in place, some; with and without prescaling where it reduces; several roots, windows
- * of several lengths, all even ways to spread ranks over hosts. thorough: in all combinations; else
- * each at least once. Returns how many problems were proved; 0: it does not do that. */
+ * place, all in place, some; with and without prescaling where it reduces; three roots; all even
+ * numbers of hosts, in blocks, in turn and shuffled: in all combinations. Windows of three lengths:
+ * in all combinations when thorough, else in turn. Returns how many problems were proved; 0: it
+ * does not do that. */
 unsigned prove_pair(const struct kolo__algorithm *algorithm, enum kolo__collective collective,
                     uint32_t size, bool thorough);
 

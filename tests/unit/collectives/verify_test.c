@@ -488,6 +488,31 @@ static void what_no_rank_may_do_is_refused(void **state)
     prove_free(schedules, 2);
 }
 
+/* A kernel writes its results in any order. */
+static void results_must_not_overlap(void **state)
+{
+    (void)state;
+    struct kolo__schedule schedules[2];
+    for (uint32_t rank = 0; rank < 2; rank++) {
+        struct kolo__problem problem = {
+            .collective = KOLO__ALLREDUCE, .rank = rank, .size = 2, .count = 4, .window_count = 8};
+        struct kolo__schedule *s = &schedules[rank];
+        const struct kolo__place sources[] = {kolo__place_of(0, KOLO__EXPOSED_IN, 0),
+                                              kolo__place_of(1, KOLO__EXPOSED_IN, 0)};
+        kolo__schedule_init(s, &problem, "test");
+        kolo__schedule_copy(s, kolo__place_of(rank, KOLO__INPUT, 0), sources[rank], 4, 0);
+        kolo__schedule_arrive(s);
+        kolo__schedule_await(s);
+        kolo__schedule_reduce(s, sources, 2, kolo__place_of(rank, KOLO__OUTPUT, 0), 2,
+                              KOLO__FINISH);
+        kolo__schedule_push(s, kolo__place_of(1 - rank, KOLO__EXPOSED_OUT, 0));
+        kolo__schedule_push(s, kolo__place_of(1 - rank, KOLO__EXPOSED_OUT, 1));
+    }
+    assert_int_equal(verify_text(schedules, 2, 64, "results overlap"), KOLO_ERR_INVALID);
+    for (uint32_t rank = 0; rank < 2; rank++)
+        kolo__schedule_free(&schedules[rank]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -498,6 +523,7 @@ int main(void)
         cmocka_unit_test(a_deadlock_without_buffering_is_found),
         cmocka_unit_test(the_window_limits_what_overlaps),
         cmocka_unit_test(what_no_rank_may_do_is_refused),
+        cmocka_unit_test(results_must_not_overlap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
