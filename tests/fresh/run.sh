@@ -28,6 +28,7 @@ shift $((OPTIND - 1))
 [[ $# == 0 ]] && set -- './dev test' './dev train'
 
 [[ $(id -u) == 0 ]] || { echo "needs root"; exit 77; }
+command -v debootstrap >/dev/null || { echo "needs debootstrap (apt-get install debootstrap)"; exit 77; }
 root=$(mktemp -d)
 trap 'rm -rf --one-file-system "$root"' EXIT
 chmod 755 "$root"
