@@ -169,8 +169,7 @@ static bool is_choice(const char *choices, const char *value)
     return false;
 }
 
-/* A number, with K, M or G (powers of 1024) where suffixes are allowed. */
-static bool parse_number(const char *value, bool suffixes, long *number)
+bool kolo__parse_number(const char *value, bool suffixes, long *number)
 {
     char *end;
     errno = 0;
@@ -198,7 +197,7 @@ static kolo_status set(struct kolo__config *config, const struct kolo__option *o
     switch (option->type) {
     case KOLO__OPTION_INTEGER:
     case KOLO__OPTION_BYTES:
-        if (!parse_number(value, option->type == KOLO__OPTION_BYTES, &number) ||
+        if (!kolo__parse_number(value, option->type == KOLO__OPTION_BYTES, &number) ||
             number < option->minimum || number > option->maximum)
             return kolo__error(
                 KOLO_ERR_CONFIG, "%s=%s: give a number from %ld to %ld%s%s%s", shown, value,

@@ -66,4 +66,7 @@ const char *kolo__option_variable(const struct kolo__option *option, char *text,
 /* docs/CONFIG.md. */
 void kolo__config_document(FILE *out);
 
+/* A whole number, with K, M or G (powers of 1024) where suffixes are allowed. */
+bool kolo__parse_number(const char *value, bool suffixes, long *number);
+
 #endif

@@ -59,24 +59,38 @@ static bool rounding_matters(const struct kolo__select_input *input)
            kolo__collective_reduces(input->problem->collective);
 }
 
-static bool possible(const struct kolo__select_input *input,
-                     const struct kolo__algorithm *algorithm)
+/* Why the algorithm cannot do it; NULL: it can. */
+static const char *impossible(const struct kolo__select_input *input,
+                              const struct kolo__algorithm *algorithm)
 {
     const struct kolo__problem *problem = input->problem;
     size_t bytes = kolo_dtype_bytes(input->dtype);
-    if (!algorithm->accepts(problem) || (algorithm->needs_mapping && !input->mapped))
-        return false;
+    if (!algorithm->accepts(problem))
+        return "not for this collective, with so many ranks on so many hosts";
+    if (algorithm->needs_mapping && !input->mapped)
+        return "it needs shared memory between all ranks";
     bool per_slice =
         problem->collective == KOLO__REDUCE_SCATTER || problem->collective == KOLO__ALLTOALL;
-    return !algorithm->fills_slot ||
-           problem->count <= input->slot_bytes / bytes / (per_slice ? problem->size : 1);
+    if (algorithm->fills_slot &&
+        problem->count > input->slot_bytes / bytes / (per_slice ? problem->size : 1))
+        return "a contribution is larger than its slot";
+    return NULL;
+}
+
+const char *kolo__select_obstacle(const struct kolo__select_input *input,
+                                  const struct kolo__algorithm *algorithm)
+{
+    const char *why = impossible(input, algorithm);
+    if (why == NULL && rounding_matters(input) && !algorithm->rounds_once)
+        why = "it would round a 16-bit sum at every step";
+    return why;
 }
 
 double kolo__select_cost(const struct kolo__select_input *input,
                          const struct kolo__algorithm *algorithm)
 {
     KOLO__ASSERT(algorithm->seconds != NULL);
-    if (!possible(input, algorithm) || (rounding_matters(input) && !algorithm->rounds_once))
+    if (kolo__select_obstacle(input, algorithm) != NULL)
         return -1;
     struct kolo__cost_terms terms = terms_of(input);
     return algorithm->seconds(&terms);
@@ -95,14 +109,12 @@ static kolo_status select_forced(const struct kolo__select_input *input, const c
         return kolo__error(KOLO_ERR_CONFIG, "there is no algorithm '%s'; there are %s", forced,
                            names);
     }
-    if (!possible(input, *algorithm))
+    const char *why = impossible(input, *algorithm);
+    if (why != NULL)
         return kolo__error(KOLO_ERR_INVALID,
-                           "algorithm %s cannot do this %s (%u ranks, %zu x %s%s)", forced,
+                           "algorithm %s cannot do this %s (%u ranks, %zu x %s): %s", forced,
                            kolo__collective_name(input->problem->collective), input->problem->size,
-                           input->problem->count, kolo_dtype_name(input->dtype),
-                           (*algorithm)->needs_mapping && !input->mapped
-                               ? "; it needs shared memory between all ranks"
-                               : "");
+                           input->problem->count, kolo_dtype_name(input->dtype), why);
     return KOLO_OK;
 }
 

@@ -37,6 +37,10 @@ struct kolo__select_input {
 double kolo__select_cost(const struct kolo__select_input *input,
                          const struct kolo__algorithm *algorithm);
 
+/* Why the algorithm cannot or should not do it, in words; NULL: it can. */
+const char *kolo__select_obstacle(const struct kolo__select_input *input,
+                                  const struct kolo__algorithm *algorithm);
+
 /* forced: a name, or NULL or "": the cheapest. A forced algorithm that cannot do this problem is
  * KOLO_ERR_INVALID, one that does not exist KOLO_ERR_CONFIG. (Forcing may round more than once.)
  * prefer_only: a forced name that does not fit is ignored instead. */

@@ -5,33 +5,79 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "launcher/bind.h"
+#include "launcher/plan.h"
+#include "kernels/kernels.h"
 #include "runtime/cpus.h"
 
 #include <argp.h>
 #include <hwloc.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 
-enum { KEY_CONFIG_DOCUMENT = 256 };
+enum { KEY_CONFIG_DOCUMENT = 256, KEY_PLAN, KEY_HOSTS, KEY_DTYPE, RANKS_MAX = 4096 };
 
 static const struct argp_option OPTIONS[] = {
     {.name = "config-doc",
      .key = KEY_CONFIG_DOCUMENT,
      .doc = "Print the reference of all options instead (docs/CONFIG.md)."},
+    {.name = "plan",
+     .key = KEY_PLAN,
+     .arg = "BYTES",
+     .doc = "Print which algorithm an allreduce of this size gets, and what the others would cost, "
+            "instead; K, M, G are powers of two."},
+    {.name = "ranks", .key = 'n', .arg = "N", .doc = "With --plan: ranks (2)."},
+    {.name = "hosts", .key = KEY_HOSTS, .arg = "N", .doc = "With --plan: hosts they run on (1)."},
+    {.name = "dtype",
+     .key = KEY_DTYPE,
+     .arg = "NAME",
+     .doc = "With --plan: fp32, bf16, ... (fp32)."},
     {0},
 };
 
+struct wanted {
+    bool document, plan;
+    struct kolo__plan_question question;
+};
+
+static long number_or_exit(struct argp_state *state, const char *name, const char *text, long most)
+{
+    long number;
+    if (!kolo__parse_number(text, true, &number) || number < 1 || number > most)
+        argp_error(state, "--%s %s: give a number from 1 to %ld", name, text, most);
+    return number;
+}
+
 static error_t parse_one(int key, char *argument, struct argp_state *state)
 {
-    bool *document = state->input;
+    struct wanted *wanted = state->input;
     switch (key) {
     case KEY_CONFIG_DOCUMENT:
-        *document = true;
+        wanted->document = true;
+        return 0;
+    case KEY_PLAN:
+        wanted->plan = true;
+        wanted->question.bytes = (size_t)number_or_exit(state, "plan", argument, LONG_MAX);
+        return 0;
+    case 'n':
+        wanted->question.ranks = (uint32_t)number_or_exit(state, "ranks", argument, RANKS_MAX);
+        return 0;
+    case KEY_HOSTS:
+        wanted->question.hosts = (uint32_t)number_or_exit(state, "hosts", argument, RANKS_MAX);
+        return 0;
+    case KEY_DTYPE:
+        if (!kolo__dtype_parse(argument, &wanted->question.dtype))
+            argp_error(state, "--dtype %s: there is no such dtype", argument);
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "'%s' is one argument too many", argument);
+        return 0;
+    case ARGP_KEY_END:
+        if (wanted->question.hosts > wanted->question.ranks)
+            argp_error(state, "%u hosts are more than %u ranks", wanted->question.hosts,
+                       wanted->question.ranks);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -131,12 +177,15 @@ int kolo__info_main(int argc, char **argv)
                                "it may use, memory, modules, and options that are set.";
     const struct argp argp = {.options = OPTIONS, .parser = parse_one, .doc = HELP};
     static char name[] = "kolo info";
-    bool document = false;
+    struct wanted wanted = {.question = {.ranks = 2, .hosts = 1, .dtype = KOLO_FP32}};
     argp_err_exit_status = KOLO__EXIT_USAGE;
     argv[0] = name;
-    argp_parse(&argp, argc, argv, 0, NULL, &document);
-    if (document) {
+    argp_parse(&argp, argc, argv, 0, NULL, &wanted);
+    if (wanted.document) {
         kolo__config_document(stdout);
+    } else if (wanted.plan) {
+        if (kolo__print_plan(&wanted.question) != KOLO_OK)
+            return KOLO__EXIT_FAILED;
     } else {
         print_machine();
         print_memory();

@@ -91,6 +91,17 @@ expect_text "kolo version" "kolo " "$("$kolo" version)"
 expect "kolo nonsense" 64 $?
 "$kolo" info --config-doc | grep -q KOLO_TIMEOUT || fail "kolo info --config-doc has no KOLO_TIMEOUT"
 
+plan=$("$kolo" info --plan 1M)
+sed -n 2p <<<"$plan" | grep -q '^ *shm_direct .* us *chosen' || fail "kolo info --plan 1M: $plan"
+grep -q '^ *tree *- ' <<<"$plan" || fail "kolo info --plan 1M does not say what tree cannot do: $plan"
+plan=$("$kolo" info --plan 4M --ranks 8 --hosts 2 --dtype bf16)
+sed -n 2p <<<"$plan" | grep -q pairwise || fail "kolo info --plan 4M of bf16: $plan"
+for wrong in '--plan 0' '--plan 1X' '--plan 4 --ranks 2 --hosts 3' '--plan 4 --dtype fp31'; do
+    # shellcheck disable=SC2086
+    code=0 && "$kolo" info $wrong >/dev/null 2>&1 || code=$?
+    [[ $code == 64 ]] || fail "kolo info $wrong ends with $code"
+done
+
 # ---- binding
 run -n 2 --bind core --report-bindings --no-prefix -- grep Cpus_allowed_list /proc/self/status
 expect "bindings reported" 2 "$(grep -cE '^\[[01]\] bound to (core|PU) [0-9]+ \(PUs? [0-9,-]+\)$' err)"

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef KOLO_LAUNCHER_PLAN_H
+#define KOLO_LAUNCHER_PLAN_H
+
+#include <kolo/kolo.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct kolo__plan_question {
+    size_t bytes;
+    uint32_t ranks, hosts; /* at least 1; hosts at most ranks */
+    kolo_dtype dtype;
+};
+
+/* Prints all algorithms for an allreduce, the chosen one first. KOLO_ERR_MEMORY is the only error.
+ */
+kolo_status kolo__print_plan(const struct kolo__plan_question *question);
+
+#endif
