@@ -34,7 +34,7 @@ struct kolo__control {
     pthread_mutex_t lock; /* of everything below */
     unsigned char *in;
     size_t in_bytes, in_capacity;
-    struct known_fault *faults; /* the first of each communicator */
+    struct known_fault *faults; /* the first of each communicator, as they came */
     unsigned fault_capacity;
     atomic_uint fault_count; /* read without the lock: 0 is the rule */
     bool closed;             /* the server is gone */
@@ -184,14 +184,16 @@ bool kolo__control_fault(struct kolo__control *control, uint32_t comm, struct ko
 {
     if (atomic_load_explicit(&control->fault_count, memory_order_acquire) == 0)
         return false;
+    bool found = false;
     pthread_mutex_lock(&control->lock);
-    const struct known_fault *known = find_fault(control, 0);
-    if (known == NULL)
-        known = find_fault(control, comm);
-    if (known != NULL)
-        *fault = known->fault;
+    for (unsigned i = 0; i < atomic_load(&control->fault_count) && !found; i++) {
+        const struct known_fault *known = &control->faults[i];
+        found = known->comm == 0 || known->comm == comm;
+        if (found)
+            *fault = known->fault;
+    }
     pthread_mutex_unlock(&control->lock);
-    return known != NULL;
+    return found;
 }
 
 void kolo__control_forget(struct kolo__control *control, uint32_t comm)
@@ -199,9 +201,10 @@ void kolo__control_forget(struct kolo__control *control, uint32_t comm)
     pthread_mutex_lock(&control->lock);
     struct known_fault *known = find_fault(control, comm);
     if (known != NULL) {
-        unsigned last = atomic_load(&control->fault_count) - 1;
-        *known = control->faults[last];
-        atomic_store(&control->fault_count, last);
+        unsigned left = atomic_load(&control->fault_count) - 1;
+        size_t after = left - (size_t)(known - control->faults);
+        memmove(known, known + 1, after * sizeof *known);
+        atomic_store(&control->fault_count, left);
     }
     pthread_mutex_unlock(&control->lock);
 }
