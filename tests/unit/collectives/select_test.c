@@ -361,15 +361,19 @@ static void who_cannot_do_it_says_so(void **state)
     struct question q;
     const struct world one = {4, 1}, two = {4, 2};
     assert_refused(ask(&q, one, KOLO__ALLREDUCE, 400, KOLO_FP32, KOLO_SUM), "tree",
-                   "algorithm tree cannot do this allreduce (4 ranks, 100 x fp32)");
+                   "algorithm tree cannot do this allreduce (4 ranks, 100 x fp32): not for this "
+                   "collective, with so many ranks on so many hosts");
     assert_refused(ask(&q, one, KOLO__ALLREDUCE, SLOT_BYTES + 4, KOLO_FP32, KOLO_SUM),
                    "shm_one_shot",
-                   "algorithm shm_one_shot cannot do this allreduce (4 ranks, 8193 x fp32)");
+                   "algorithm shm_one_shot cannot do this allreduce (4 ranks, 8193 x fp32): a "
+                   "contribution is larger than its slot");
     assert_refused(ask(&q, two, KOLO__BROADCAST, 400, KOLO_FP32, KOLO_SUM), "shm_direct",
-                   "algorithm shm_direct cannot do this broadcast (4 ranks, 100 x fp32; it needs "
-                   "shared memory between all ranks)");
-    assert_refused(ask(&q, one, KOLO__ALLREDUCE, 400, KOLO_FP32, KOLO_SUM), "two_level",
-                   "algorithm two_level cannot do this allreduce (4 ranks, 100 x fp32)");
+                   "algorithm shm_direct cannot do this broadcast (4 ranks, 100 x fp32): it needs "
+                   "shared memory between all ranks");
+    assert_refused(
+        ask(&q, one, KOLO__ALLREDUCE, 400, KOLO_FP32, KOLO_SUM), "two_level",
+        "algorithm two_level cannot do this allreduce (4 ranks, 100 x fp32): not for this "
+        "collective, with so many ranks on so many hosts");
 }
 
 static void who_does_not_exist_is_a_mistake(void **state)
