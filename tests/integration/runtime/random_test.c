@@ -22,14 +22,14 @@ enum { STEPS = 300, FLYING_MAX = 4 };
 enum kind { ALLREDUCE, REDUCE_SCATTER, ALLGATHER, BROADCAST, REDUCE, ALLTOALL, KINDS };
 
 struct operation {
-    enum kind kind;
-    size_t count, in_count, out_count;
-    int root, rank, size;
-    uint64_t salt;
-    bool in_place, from_heap, started;
-    const char *algorithm;
     int64_t *memory, *in, *out; /* in and out lie in memory */
+    size_t count, in_count, out_count;
+    uint64_t salt;
+    const char *algorithm;
     kolo_request *request;
+    enum kind kind;
+    int root, rank, size;
+    bool in_place, from_heap, started;
 };
 
 static kolo_context *context;
