@@ -4,6 +4,7 @@
  * definition of its format; and of fp32 all neighbourhoods of values and ties, and every upper half
  * with lower halves that matter, against a search for the nearest value.
  */
+#include "float_bits.h"
 #include "kernels/kernels.h"
 #include "kernels/cpu/variant.h"
 
@@ -38,20 +39,6 @@ static size_t case_count;
 static unsigned width(const struct format *format)
 {
     return 1 + format->exponent_bits + format->mantissa_bits;
-}
-
-static uint32_t bits_of(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof(bits));
-    return bits;
-}
-
-static float float_of(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof(value));
-    return value;
 }
 
 /* The value of a code without sign, by the definition of the format. */

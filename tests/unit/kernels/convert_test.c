@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fp16 and bf16: every value there is, every neighbourhood of a rounding tie, and names of types.
  */
+#include "float_bits.h"
 #include "kernels/kernels.h"
 
 #include <setjmp.h>
@@ -9,20 +10,6 @@
 #include <fenv.h>
 #include <math.h>
 #include <string.h>
-
-static uint32_t bits_of(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof(bits));
-    return bits;
-}
-
-static float float_of(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof(value));
-    return value;
-}
 
 /* The definition of a 16-bit float with that many exponent and mantissa bits. */
 static double defined_value(uint16_t half, int exponent_bits, int mantissa_bits)
