@@ -5,7 +5,7 @@
  * Small whole numbers are exact in every dtype and order, so results must be equal, not close.
  */
 #include "kernels/kernels.h"
-#include "world.h"
+#include "member.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,10 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static kolo_context *context;
-static kolo_comm *comm;
-static int rank, size;
 
 /* What rank r holds at element i: 1 or 2, so that a product of 7 ranks fits int8 (2^7 > 127 wraps
  * alike everywhere). */
@@ -205,10 +201,7 @@ static int check_count(size_t count, kolo_dtype dtype, bool from_heap)
 static int all_collectives(void)
 {
     static const size_t counts[] = {0, 1, 7, 64, 1000, 20011};
-    CHECK(kolo_init(NULL, &context) == KOLO_OK);
-    comm = kolo_world(context);
-    rank = kolo_comm_rank(comm);
-    size = kolo_comm_size(comm);
+    CHECK(join() == 0);
     for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
         for (kolo_dtype dtype = 0; dtype < KOLO_DTYPE_COUNT; dtype++) {
             /* the large counts in a few dtypes only: they are there for the segments */

@@ -3,7 +3,7 @@
  * Ranks that wait for each other for ever are told so, soon, with both sides. Ranks that only wait
  * long are not: everything here waits for more than a second, when ranks report what they wait in.
  */
-#include "world.h"
+#include "member.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,19 +19,7 @@
 
 enum { RANKS = 3, TOLD_WITHIN_S = 12, LONG_US = 1300000 };
 
-static kolo_context *context;
-static kolo_comm *comm;
-static int rank, size;
 static float in[64], out[256];
-
-static int join(void)
-{
-    CHECK(kolo_init(NULL, &context) == KOLO_OK);
-    comm = kolo_world(context);
-    rank = kolo_comm_rank(comm);
-    size = kolo_comm_size(comm);
-    return 0;
-}
 
 static kolo_status reduce(kolo_comm *where)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Errors name the call that failed, and say the same of each rank on all of them. */
-#include "world.h"
+#include "member.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,18 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static kolo_context *context;
-static kolo_comm *comm;
-static int rank;
 static float data[64];
-
-static int join(void)
-{
-    CHECK(kolo_init(NULL, &context) == KOLO_OK);
-    comm = kolo_world(context);
-    rank = kolo_comm_rank(comm);
-    return 0;
-}
 
 static int says(const char *what)
 {

@@ -3,7 +3,7 @@
  * What goes wrong between real processes: every survivor learns what, who and where, soon, and
  * nothing hangs.
  */
-#include "world.h"
+#include "member.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,19 +17,6 @@
 #include <unistd.h>
 
 enum { LOST_WITHIN_S = 5 };
-
-static kolo_context *context;
-static kolo_comm *comm;
-static int rank, size;
-
-static int join(void)
-{
-    CHECK(kolo_init(NULL, &context) == KOLO_OK);
-    comm = kolo_world(context);
-    rank = kolo_comm_rank(comm);
-    size = kolo_comm_size(comm);
-    return 0;
-}
 
 static double seconds_since(const struct timespec *start)
 {

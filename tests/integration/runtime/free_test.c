@@ -91,26 +91,16 @@ static int free_while_others_are_busy(void)
     return 0;
 }
 
-static void run_over_both(int (*rank_main)(void))
-{
-    static const char *const shm[] = {"KOLO_TRANSPORT=shm", "KOLO_TIMEOUT=30", NULL};
-    static const char *const tcp[] = {"KOLO_TRANSPORT=tcp", "KOLO_TIMEOUT=30", NULL};
-    struct world_result result = world_run(RANKS, shm, rank_main);
-    world_assert_all_passed(&result, RANKS);
-    result = world_run(RANKS, tcp, rank_main);
-    world_assert_all_passed(&result, RANKS);
-}
-
 static void test_any_order(void **state)
 {
     (void)state;
-    run_over_both(free_in_an_order_of_its_own);
+    world_run_over_both(RANKS, "KOLO_TIMEOUT=30", free_in_an_order_of_its_own);
 }
 
 static void test_the_slow_are_not_disturbed(void **state)
 {
     (void)state;
-    run_over_both(free_while_others_are_busy);
+    world_run_over_both(RANKS, "KOLO_TIMEOUT=30", free_while_others_are_busy);
 }
 
 int main(void)

@@ -3,7 +3,7 @@
  * Which ranks are on the same host, and what follows. A process of another user counts as one of
  * another host, as it may not share memory: so one machine serves as two.
  */
-#include "world.h"
+#include "member.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,19 +17,6 @@
 #include <unistd.h>
 
 enum { RANKS = 5, COUNT = 30000 };
-
-static kolo_context *context;
-static kolo_comm *comm;
-static int rank, size;
-
-static int join(void)
-{
-    CHECK(kolo_init(NULL, &context) == KOLO_OK);
-    comm = kolo_world(context);
-    rank = kolo_comm_rank(comm);
-    size = kolo_comm_size(comm);
-    return 0;
-}
 
 /* Root may be anybody; everybody else, but nobody, may be nobody. */
 static bool become_another_user(void)

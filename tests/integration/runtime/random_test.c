@@ -215,14 +215,8 @@ static int do_anything(void)
 static void test_every_result_is_right(void **state)
 {
     (void)state;
-    static const char *const shm[] = {"KOLO_TRANSPORT=shm", "KOLO_TIMEOUT=50", NULL};
-    static const char *const tcp[] = {"KOLO_TRANSPORT=tcp", "KOLO_TIMEOUT=50", NULL};
-    for (int ranks = 2; ranks <= 5; ranks++) {
-        struct world_result result = world_run(ranks, ranks % 2 == 0 ? shm : tcp, do_anything);
-        world_assert_all_passed(&result, ranks);
-        result = world_run(ranks, ranks % 2 == 0 ? tcp : shm, do_anything);
-        world_assert_all_passed(&result, ranks);
-    }
+    for (int ranks = 2; ranks <= 5; ranks++)
+        world_run_over_both(ranks, "KOLO_TIMEOUT=50", do_anything);
 }
 
 int main(void)

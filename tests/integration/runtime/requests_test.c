@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Started operations, messages between two ranks, split communicators, threads: with real
  * processes. */
-#include "world.h"
+#include "member.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,29 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static kolo_context *context;
-static kolo_comm *comm;
-static int rank, size;
-
-static int join(void)
-{
-    CHECK(kolo_init(NULL, &context) == KOLO_OK);
-    comm = kolo_world(context);
-    rank = kolo_comm_rank(comm);
-    size = kolo_comm_size(comm);
-    return 0;
-}
-
-static void run_over_both(int ranks, int (*rank_main)(void))
-{
-    static const char *const shm[] = {"KOLO_TRANSPORT=shm", NULL};
-    static const char *const tcp[] = {"KOLO_TRANSPORT=tcp", NULL};
-    struct world_result result = world_run(ranks, shm, rank_main);
-    world_assert_all_passed(&result, ranks);
-    result = world_run(ranks, tcp, rank_main);
-    world_assert_all_passed(&result, ranks);
-}
 
 /* ---- started operations --------------------------------------------------------------------- */
 
@@ -86,8 +63,8 @@ static int test_and_timed_wait(void)
 static void test_started_operations(void **state)
 {
     (void)state;
-    run_over_both(3, many_started_at_once);
-    run_over_both(3, test_and_timed_wait);
+    world_run_over_both(3, NULL, many_started_at_once);
+    world_run_over_both(3, NULL, test_and_timed_wait);
 }
 
 /* ---- messages ------------------------------------------------------------------------------- */
@@ -148,9 +125,9 @@ static int message_of_another_length(void)
 static void test_messages(void **state)
 {
     (void)state;
-    run_over_both(2, exchange_large);
-    run_over_both(3, messages_keep_their_order);
-    run_over_both(2, message_of_another_length);
+    world_run_over_both(2, NULL, exchange_large);
+    world_run_over_both(3, NULL, messages_keep_their_order);
+    world_run_over_both(2, NULL, message_of_another_length);
 }
 
 /* ---- split ---------------------------------------------------------------------------------- */
@@ -225,8 +202,8 @@ static int communicators_in_threads(void)
 static void test_split(void **state)
 {
     (void)state;
-    run_over_both(5, split_in_every_way);
-    run_over_both(3, communicators_in_threads);
+    world_run_over_both(5, NULL, split_in_every_way);
+    world_run_over_both(3, NULL, communicators_in_threads);
 }
 
 /* ---- wrong arguments ------------------------------------------------------------------------ */
@@ -258,7 +235,7 @@ static int wrong_arguments(void)
 static void test_wrong_arguments_do_no_harm(void **state)
 {
     (void)state;
-    run_over_both(2, wrong_arguments);
+    world_run_over_both(2, NULL, wrong_arguments);
 }
 
 int main(void)

@@ -51,8 +51,6 @@ static int disagree(void)
 static void test_every_rank_hears_of_it(void **state)
 {
     (void)state;
-    static const char *const shm[] = {"KOLO_TRANSPORT=shm", "KOLO_TIMEOUT=20", NULL};
-    static const char *const tcp[] = {"KOLO_TRANSPORT=tcp", "KOLO_TIMEOUT=20", NULL};
     for (int r = 0; r < 2; r++)
         for (int w = 0; w < WRONGS; w++)
             for (odd_rank = 0; odd_rank < RANKS; odd_rank++) {
@@ -60,10 +58,7 @@ static void test_every_rank_hears_of_it(void **state)
                 wrong = (enum wrong)w;
                 if (wrong == OP && !reduces)
                     continue;
-                struct world_result result = world_run(RANKS, shm, disagree);
-                world_assert_all_passed(&result, RANKS);
-                result = world_run(RANKS, tcp, disagree);
-                world_assert_all_passed(&result, RANKS);
+                world_run_over_both(RANKS, "KOLO_TIMEOUT=20", disagree);
             }
 }
 

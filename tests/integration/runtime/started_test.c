@@ -2,7 +2,7 @@
 /* Every _start form, with real processes: many of all kinds in flight on one communicator, finished
  * by kolo_wait and kolo_test in an order of each rank's own. */
 #include "base/random.h"
-#include "world.h"
+#include "member.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -38,28 +38,6 @@ struct started {
 };
 
 static struct started all[ROUNDS * KINDS];
-static kolo_context *context;
-static kolo_comm *comm;
-static int rank, size;
-
-static int join(void)
-{
-    CHECK(kolo_init(NULL, &context) == KOLO_OK);
-    comm = kolo_world(context);
-    rank = kolo_comm_rank(comm);
-    size = kolo_comm_size(comm);
-    return 0;
-}
-
-static void run_over_both(int ranks, int (*rank_main)(void))
-{
-    static const char *const shm[] = {"KOLO_TRANSPORT=shm", NULL};
-    static const char *const tcp[] = {"KOLO_TRANSPORT=tcp", NULL};
-    struct world_result result = world_run(ranks, shm, rank_main);
-    world_assert_all_passed(&result, ranks);
-    result = world_run(ranks, tcp, rank_main);
-    world_assert_all_passed(&result, ranks);
-}
 
 /* ---- all kinds in flight -------------------------------------------------------------------- */
 
@@ -192,9 +170,9 @@ static int every_kind_in_flight(void)
 static void test_every_kind_in_flight(void **state)
 {
     (void)state;
-    run_over_both(2, every_kind_in_flight);
-    run_over_both(3, every_kind_in_flight);
-    run_over_both(4, every_kind_in_flight);
+    world_run_over_both(2, NULL, every_kind_in_flight);
+    world_run_over_both(3, NULL, every_kind_in_flight);
+    world_run_over_both(4, NULL, every_kind_in_flight);
 }
 
 /* ---- not before its time -------------------------------------------------------------------- */
@@ -226,7 +204,7 @@ static int nobody_passes_a_started_barrier(void)
 static void test_nobody_passes_a_started_barrier(void **state)
 {
     (void)state;
-    run_over_both(3, nobody_passes_a_started_barrier);
+    world_run_over_both(3, NULL, nobody_passes_a_started_barrier);
 }
 
 /* ---- wrong arguments ------------------------------------------------------------------------ */
@@ -283,7 +261,7 @@ static int wrong_arguments(void)
 static void test_wrong_arguments_start_nothing(void **state)
 {
     (void)state;
-    run_over_both(2, wrong_arguments);
+    world_run_over_both(2, NULL, wrong_arguments);
 }
 
 int main(void)

@@ -116,3 +116,13 @@ void world_assert_all_passed(const struct world_result *result, int ranks)
         if (result->status[r] != 0)
             fail_msg("rank %d ended with status 0x%x", r, (unsigned)result->status[r]);
 }
+
+void world_run_over_both(int ranks, const char *option, int (*rank_main)(void))
+{
+    const char *environment[] = {"KOLO_TRANSPORT=shm", option, NULL};
+    struct world_result result = world_run(ranks, environment, rank_main);
+    world_assert_all_passed(&result, ranks);
+    environment[0] = "KOLO_TRANSPORT=tcp";
+    result = world_run(ranks, environment, rank_main);
+    world_assert_all_passed(&result, ranks);
+}

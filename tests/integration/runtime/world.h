@@ -29,6 +29,10 @@ struct world_result world_run(int ranks, const char *const *environment, int (*r
 /* Fails the cmocka test unless every rank returned 0. */
 void world_assert_all_passed(const struct world_result *result, int ranks);
 
+/* Runs the ranks over shared memory, then over tcp; all must pass. option: one more "NAME=VALUE",
+ * or NULL. */
+void world_run_over_both(int ranks, const char *option, int (*rank_main)(void));
+
 /* In a rank: leaves rank_main with the line number when the condition does not hold. */
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
