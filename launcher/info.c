@@ -5,6 +5,7 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "launcher/bind.h"
+#include "launcher/options.h"
 #include "launcher/plan.h"
 #include "kernels/kernels.h"
 #include "runtime/cpus.h"
@@ -42,14 +43,6 @@ struct wanted {
     struct kolo__plan_question question;
 };
 
-static long number_or_exit(struct argp_state *state, const char *name, const char *text, long most)
-{
-    long number;
-    if (!kolo__parse_number(text, true, &number) || number < 1 || number > most)
-        argp_error(state, "--%s %s: give a number from 1 to %ld", name, text, most);
-    return number;
-}
-
 static error_t parse_one(int key, char *argument, struct argp_state *state)
 {
     struct wanted *wanted = state->input;
@@ -59,13 +52,16 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_PLAN:
         wanted->plan = true;
-        wanted->question.bytes = (size_t)number_or_exit(state, "plan", argument, LONG_MAX);
+        wanted->question.bytes =
+            (size_t)kolo__number_argument(state, "--plan", argument, true, 1, LONG_MAX);
         return 0;
     case 'n':
-        wanted->question.ranks = (uint32_t)number_or_exit(state, "ranks", argument, RANKS_MAX);
+        wanted->question.ranks =
+            (uint32_t)kolo__number_argument(state, "--ranks", argument, true, 1, RANKS_MAX);
         return 0;
     case KEY_HOSTS:
-        wanted->question.hosts = (uint32_t)number_or_exit(state, "hosts", argument, RANKS_MAX);
+        wanted->question.hosts =
+            (uint32_t)kolo__number_argument(state, "--hosts", argument, true, 1, RANKS_MAX);
         return 0;
     case KEY_DTYPE:
         if (!kolo__dtype_parse(argument, &wanted->question.dtype))

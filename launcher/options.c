@@ -6,7 +6,6 @@
 
 #include <argp.h>
 #include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,13 +68,11 @@ static const char HELP_AFTER[] =
 
 /* ---- numbers ------------------------------------------------------------------------------- */
 
-static long parse_long(struct argp_state *state, const char *name, const char *text, long minimum,
-                       long maximum)
+long kolo__number_argument(struct argp_state *state, const char *name, const char *text,
+                           bool suffixes, long minimum, long maximum)
 {
-    char *end;
-    errno = 0;
-    long value = strtol(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || value < minimum || value > maximum)
+    long value;
+    if (!kolo__parse_number(text, suffixes, &value) || value < minimum || value > maximum)
         argp_error(state, "%s %s: give a number from %ld to %ld", name, text, minimum, maximum);
     return value;
 }
@@ -151,13 +148,13 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     struct kolo__run_options *options = state->input;
     switch (key) {
     case KEY_RANKS:
-        options->ranks = parse_long(state, "-n", argument, 1, RANKS_MAX);
+        options->ranks = kolo__number_argument(state, "-n", argument, false, 1, RANKS_MAX);
         return 0;
     case KEY_HOSTS:
         options->hosts = argument;
         return 0;
     case KEY_GRACE:
-        options->grace_s = parse_long(state, "--grace", argument, 0, GRACE_MAX_S);
+        options->grace_s = kolo__number_argument(state, "--grace", argument, false, 0, GRACE_MAX_S);
         return 0;
     case KEY_NO_PREFIX:
         options->prefix = false;

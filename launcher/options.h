@@ -5,6 +5,8 @@
 
 #include "base/config.h"
 
+#include <argp.h>
+
 enum { KOLO__SETTINGS_MAX = 16 };
 
 /* A flag that becomes a variable of every rank: --timeout 60 is KOLO_TIMEOUT=60. */
@@ -27,5 +29,9 @@ struct kolo__run_options {
 
 /* What is wrong is said on stderr, and the process exits with 64; --help exits with 0. */
 void kolo__run_options_parse(int argc, char **argv, struct kolo__run_options *options);
+
+/* A number that the user gave for `name`; K, M, G where suffixes are allowed. Wrong: as above. */
+long kolo__number_argument(struct argp_state *state, const char *name, const char *text,
+                           bool suffixes, long minimum, long maximum);
 
 #endif
