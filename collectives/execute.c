@@ -289,13 +289,7 @@ struct needs {
     size_t message_count; /* elements of the longest RECV_REDUCE */
     uint32_t staged;      /* RECV_REDUCE steps in any one window */
     uint32_t sources, targets;
-    bool exposes; /* names EXPOSED_* */
 };
-
-static bool is_exposed(const struct kolo__place *place)
-{
-    return place->buffer == KOLO__EXPOSED_IN || place->buffer == KOLO__EXPOSED_OUT;
-}
 
 static struct needs find_needs(const struct kolo__program *program)
 {
@@ -318,10 +312,6 @@ static struct needs find_needs(const struct kolo__program *program)
             needs.sources = step->source_count;
         if (kolo__step_writes(step) > needs.targets)
             needs.targets = kolo__step_writes(step);
-        for (uint32_t i = 0; i < kolo__step_reads(step); i++)
-            needs.exposes |= is_exposed(kolo__step_read(s, step, i));
-        for (uint32_t i = 0; i < kolo__step_writes(step); i++)
-            needs.exposes |= is_exposed(kolo__step_written(s, step, i));
     }
     return needs;
 }
@@ -355,7 +345,6 @@ static kolo_status allocate(struct kolo__program *program)
     size_t staging_bytes = program->slot_count * program->slot_bytes;
     size_t scratch_bytes = s->scratch_count * program->element_bytes;
     program->bytes = staging_bytes + scratch_bytes;
-    program->exposes = needs.exposes;
 
     program->plan = zeroed(s->step_count, sizeof(*program->plan));
     program->dependency_capacity = 64;

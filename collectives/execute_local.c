@@ -2,8 +2,6 @@
 /* Advances steps that only touch memory: copy and reduce, a piece a call. */
 #include "collectives/execute_program.h"
 
-#include <string.h>
-
 static void process(struct kolo__program *program, uint32_t index, size_t begin, size_t end);
 
 struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
@@ -52,7 +50,7 @@ static void process(struct kolo__program *program, uint32_t index, size_t begin,
     bool scaled = prescales(program, step);
 
     if (step->kind == KOLO__COPY && !scaled) {
-        memcpy(run->to + skip, run->from + skip, (end - begin) * program->element_bytes);
+        kolo__copy(run->to + skip, run->from + skip, (end - begin) * program->element_bytes, false);
         return;
     }
     uint32_t source_count = kolo__step_reads(step);

@@ -34,7 +34,7 @@ kolo_status kolo__program_gather(struct kolo__program *program, bool *moved,
                                         program->arguments.signature.sequence, &digest))
             break;
         *moved = true;
-        if (digest == program->digest && !program->exposes)
+        if (digest == program->digest && !program->schedule.exposes)
             continue;
         const struct kolo__exposure *exposure =
             mapping->ops->peer_exposure(mapping, rank, program->parity);
@@ -190,7 +190,7 @@ void kolo__program_map(struct kolo__program *program)
     program->gathered = 0;
     if (program->slots[0] == NULL)
         find_slots(program);
-    if (program->exposes)
+    if (program->schedule.exposes)
         find_exposure(program);
 }
 

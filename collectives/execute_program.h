@@ -95,7 +95,6 @@ struct kolo__program {
     /* Mapped schedules: one entry a rank. */
     struct kolo__mapped_peer *peers;
     unsigned char **slots; /* of all ranks: [parity * size + rank]; found at the first run */
-    bool exposes;          /* names EXPOSED_*: peers must learn where they are */
     uint32_t gathered;     /* ranks before it have been compared with this one */
     bool exposed;
     unsigned parity; /* of mapped runs */

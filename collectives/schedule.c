@@ -239,7 +239,7 @@ static void note_place(struct kolo__schedule *s, const struct kolo__place *place
         break;
     case KOLO__EXPOSED_IN:
     case KOLO__EXPOSED_OUT:
-        s->mapped = true;
+        s->mapped = s->exposes = true;
         break;
     default:
         break;

@@ -167,6 +167,7 @@ struct kolo__schedule {
     size_t scratch_count;
     size_t slot_count;
     bool mapped;        /* uses EXPOSED_*, SLOT, ARRIVE or AWAIT: needs kolo__mapping */
+    bool exposes;       /* names EXPOSED_* */
     bool out_of_memory; /* an append failed; checked once at the end */
 };
 

@@ -55,27 +55,13 @@ kolo_status kolo__verify_refuse(struct kolo__verification *v, const char *format
     return KOLO_ERR_INVALID;
 }
 
-static bool is_exposed(const struct kolo__place *place)
-{
-    return place->buffer == KOLO__EXPOSED_IN || place->buffer == KOLO__EXPOSED_OUT;
-}
-
 /* Whether it matters where EXPOSED_* lie. */
 static bool exposes(const struct kolo__verification *v)
 {
-    for (uint32_t rank = 0; rank < v->size; rank++) {
-        const struct kolo__schedule *s = &v->schedules[rank];
-        for (uint32_t i = 0; i < s->step_count; i++) {
-            const struct kolo__step *step = &s->steps[i];
-            for (uint32_t k = 0; k < kolo__step_reads(step); k++)
-                if (is_exposed(kolo__step_read(s, step, k)))
-                    return true;
-            for (uint32_t k = 0; k < kolo__step_writes(step); k++)
-                if (is_exposed(kolo__step_written(s, step, k)))
-                    return true;
-        }
-    }
-    return false;
+    bool any = false;
+    for (uint32_t rank = 0; rank < v->size; rank++)
+        any |= v->schedules[rank].exposes;
+    return any;
 }
 
 static size_t larger(size_t a, size_t b)

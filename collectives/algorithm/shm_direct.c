@@ -26,7 +26,6 @@
 
 #include <stdlib.h>
 
-static void allreduce(struct kolo__schedule *s, struct kolo__place *sources);
 static void reduce(struct kolo__schedule *s, struct kolo__place *sources);
 static void reduce_scatter(struct kolo__schedule *s, struct kolo__place *sources);
 static void broadcast(struct kolo__schedule *s);
@@ -47,9 +46,7 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
         s->out_of_memory = true;
     else if (problem->size == 1)
         kolo__schedule_alone(s);
-    else if (problem->collective == KOLO__ALLREDUCE)
-        allreduce(s, sources);
-    else if (problem->collective == KOLO__REDUCE_TO_ROOT)
+    else if (problem->collective == KOLO__ALLREDUCE || problem->collective == KOLO__REDUCE_TO_ROOT)
         reduce(s, sources);
     else if (problem->collective == KOLO__REDUCE_SCATTER)
         reduce_scatter(s, sources);
@@ -88,27 +85,28 @@ static void fence(struct kolo__schedule *s)
     kolo__schedule_await(s);
 }
 
-/* INPUT[low, high) into the window; then all may read. */
-static void open_round(struct kolo__schedule *s, size_t low, size_t high)
+static void fill_input(struct kolo__schedule *s, size_t low, size_t high)
 {
     if (low < high)
         kolo__schedule_copy_input(s, low, kolo__here(s, KOLO__EXPOSED_IN, low), high - low);
+}
+
+/* INPUT[low, high) into the window; then all may read. */
+static void open_round(struct kolo__schedule *s, size_t low, size_t high)
+{
+    fill_input(s, low, high);
     fence(s);
 }
 
-/* The same, for a rank that alone reads [first, end) of its own INPUT. */
+/* The same, for a rank that alone reads [first, end) of its own INPUT; scaled, it reads the copy.
+ */
 static void open_round_without(struct kolo__schedule *s, size_t low, size_t high, size_t first,
                                size_t end)
 {
-    if (s->problem.prescale) { /* it reads the scaled copy */
-        open_round(s, low, high);
-        return;
-    }
-    if (low < first)
-        kolo__schedule_copy_input(s, low, kolo__here(s, KOLO__EXPOSED_IN, low), first - low);
-    if (end < high)
-        kolo__schedule_copy_input(s, end, kolo__here(s, KOLO__EXPOSED_IN, end), high - end);
-    fence(s);
+    if (s->problem.prescale)
+        first = end = high;
+    fill_input(s, low, first);
+    open_round(s, end, high);
 }
 
 /* Elements [low, high) of all ranks' inputs, in the order of ranks. */
@@ -135,29 +133,11 @@ static size_t rounds_of(size_t total, size_t window)
     return total == 0 ? 1 : (total + window - 1) / window;
 }
 
-static void allreduce(struct kolo__schedule *s, struct kolo__place *sources)
-{
-    uint32_t rank = s->problem.rank, size = s->problem.size;
-    size_t total = s->problem.count, window = s->problem.window_count;
-    for (size_t round = 0; round < rounds_of(total, window); round++) {
-        size_t low = round * window, count = smaller(window, total - low);
-        size_t first = low + kolo__slice_offset(count, size, rank);
-        size_t end = first + kolo__slice_count(count, size, rank);
-        open_round_without(s, low, low + count, first, end);
-        if (first < end) {
-            combine(s, sources, first, end, kolo__here(s, KOLO__OUTPUT, first));
-            for (uint32_t k = 1; k < size; k++)
-                kolo__schedule_push(s, kolo__place_of((rank + k) % size, KOLO__EXPOSED_OUT, first));
-        }
-        fence(s);
-        empty_output(s, low, first);
-        empty_output(s, end, low + count);
-    }
-}
-
+/* Allreduce, and reduce to root: who keeps the result writes its own slice into OUTPUT. */
 static void reduce(struct kolo__schedule *s, struct kolo__place *sources)
 {
     uint32_t rank = s->problem.rank, size = s->problem.size, root = s->problem.root;
+    bool to_all = s->problem.collective == KOLO__ALLREDUCE, keeps = to_all || rank == root;
     size_t total = s->problem.count, window = s->problem.window_count;
     for (size_t round = 0; round < rounds_of(total, window); round++) {
         size_t low = round * window, count = smaller(window, total - low);
@@ -166,9 +146,12 @@ static void reduce(struct kolo__schedule *s, struct kolo__place *sources)
         open_round_without(s, low, low + count, first, end);
         if (first < end)
             combine(s, sources, first, end,
-                    kolo__place_of(root, rank == root ? KOLO__OUTPUT : KOLO__EXPOSED_OUT, first));
+                    keeps ? kolo__here(s, KOLO__OUTPUT, first)
+                          : kolo__place_of(root, KOLO__EXPOSED_OUT, first));
+        for (uint32_t k = 1; to_all && first < end && k < size; k++)
+            kolo__schedule_push(s, kolo__place_of((rank + k) % size, KOLO__EXPOSED_OUT, first));
         fence(s);
-        if (rank == root) {
+        if (keeps) {
             empty_output(s, low, first);
             empty_output(s, end, low + count);
         }
