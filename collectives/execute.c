@@ -192,7 +192,6 @@ static const struct kolo__step *waiting_step(const struct kolo__program *program
 int kolo__run_waiting_for(const struct kolo__program *program)
 {
     const struct kolo__schedule *s = &program->schedule;
-    struct kolo__mapping *mapping = program->arguments.mapping;
     if (!program->running || program->oldest >= s->step_count)
         return -1;
     const struct kolo__step *step = waiting_step(program);
@@ -200,7 +199,8 @@ int kolo__run_waiting_for(const struct kolo__program *program)
         return (int)program->gathered;
     if (kolo__step_is_message(step))
         return (int)step->peer;
-    return step->kind == KOLO__AWAIT ? mapping->ops->missing(mapping) : -1;
+    return step->kind == KOLO__AWAIT && program->arrived < s->problem.size ? (int)program->arrived
+                                                                           : -1;
 }
 
 const char *kolo__run_state(const struct kolo__program *program, char *text, size_t bytes)

@@ -73,27 +73,71 @@ kolo_status kolo__program_check_peers(struct kolo__program *program, struct kolo
     return KOLO_OK;
 }
 
+static void count_arrived(struct kolo__program *program)
+{
+    struct kolo__mapping *mapping = program->arguments.mapping;
+    const struct kolo__problem *problem = &program->schedule.problem;
+    while (program->arrived < problem->size &&
+           (program->arrived == problem->rank ||
+            mapping->ops->peer_arrived(mapping, program->arrived)))
+        program->arrived++;
+}
+
+static bool is_here(const struct kolo__program *program, uint32_t rank)
+{
+    struct kolo__mapping *mapping = program->arguments.mapping;
+    uint64_t digest;
+    if (kolo__program_gathered(program))
+        return mapping->ops->peer_arrived(mapping, rank);
+    return mapping->ops->peer_exposed(mapping, rank, program->parity,
+                                      program->arguments.signature.sequence, &digest);
+}
+
+/* Peers that are about to come are waited for here: a turn of the caller takes longer than a small
+ * operation. But a peer that waits for this rank's processor comes only when the caller yields. */
+static bool may_look_again(const struct kolo__program *program, uint32_t looks)
+{
+    struct kolo__mapping *mapping = program->arguments.mapping;
+    const struct kolo__problem *problem = &program->schedule.problem;
+    uint32_t rank = kolo__program_gathered(program) ? program->arrived : program->gathered;
+    if (looks >= mapping->spins)
+        return false;
+    for (; mapping->crowded && rank < problem->size; rank++)
+        if (rank != problem->rank && mapping->ops->shares_processor(mapping, rank) &&
+            !is_here(program, rank))
+            return false;
+    return true;
+}
+
 kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t index, bool *moved,
                                      struct kolo__fault *fault)
 {
     struct kolo__mapping *mapping = program->arguments.mapping;
     struct kolo__step_run *run = kolo__step_run(program, index);
+    uint32_t size = program->schedule.problem.size;
     bool arrives = program->schedule.steps[index].kind == KOLO__ARRIVE;
     if (arrives && !program->exposed) {
         mapping->ops->expose(mapping, program->parity, &program->exposure, program->digest);
         program->exposed = true;
     } else if (arrives) {
         mapping->ops->arrive(mapping);
+        program->arrived = 0;
     } else if (!kolo__program_gathered(program)) {
-        kolo_status status = KOLO_OK;
-        for (uint32_t look = 0;
-             look <= mapping->spins && status == KOLO_OK && !kolo__program_gathered(program);
-             look++)
+        uint32_t looks = 0;
+        kolo_status status;
+        do
             status = kolo__program_gather(program, moved, fault);
+        while (status == KOLO_OK && !kolo__program_gathered(program) &&
+               may_look_again(program, looks++));
         if (status != KOLO_OK || !kolo__program_gathered(program))
             return status;
-    } else if (!mapping->ops->arrived(mapping)) {
-        return KOLO_OK;
+    } else {
+        uint32_t looks = 0;
+        do
+            count_arrived(program);
+        while (program->arrived < size && may_look_again(program, looks++));
+        if (program->arrived < size)
+            return KOLO_OK;
     }
     run->finished = true;
     *moved = true;

@@ -96,6 +96,7 @@ struct kolo__program {
     struct kolo__mapped_peer *peers;
     unsigned char **slots; /* of all ranks: [parity * size + rank]; found at the first run */
     uint32_t gathered;     /* ranks before it have been compared with this one */
+    uint32_t arrived;      /* ranks before it have arrived at the fence that this one is at */
     bool exposed;
     unsigned parity; /* of mapped runs */
     uint64_t digest; /* of this run's signature */

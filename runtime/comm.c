@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 enum {
-    MAPPING_SPINS = 200, /* some 10 us */
+    MAPPING_SPINS = 200, /* some us: longer than a processor takes to change ranks */
     SHM_SEGMENT_BYTES = 64 * 1024,
     TCP_SEGMENT_BYTES = 256 * 1024,
     CONNECT_TIMEOUT_S = 60,
@@ -184,8 +184,10 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
     comm->plan_context.size = comm->size;
     comm->plan_context.host_of = comm->host_of;
     comm->plan_context.mapping = comm->mapping;
-    if (comm->mapping != NULL && comm->local_size <= (uint32_t)context->cpus)
+    if (comm->mapping != NULL) {
+        comm->mapping->crowded = comm->local_size > (uint32_t)context->cpus;
         comm->mapping->spins = MAPPING_SPINS;
+    }
     comm->plan_context.preferred = context->config.algorithm;
     comm->plan_context.segment_bytes = segment;
 

@@ -310,17 +310,14 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
 {
     kolo_comm *comm = request->comm;
     bool may_stop = timeout_ms >= 0, told = comm->context->control == NULL;
-    kolo__comm_progress(comm);
+    bool moved = kolo__comm_progress(comm);
     if (request->done)
         return kolo__request_finish(request);
 
     uint64_t start = kolo__now_ns(&kolo__real_clock), now = start, busy = start;
     uint64_t deadline = start + (may_stop ? (uint64_t)timeout_ms * MILLISECOND
                                           : (uint64_t)comm->context->config.timeout * SECOND);
-    for (unsigned turn = 1; !request->done; turn++) {
-        bool moved = kolo__comm_progress(comm);
-        if (request->done)
-            break;
+    for (unsigned turn = 1; !request->done; turn++, moved = kolo__comm_progress(comm)) {
         if (!moved && turn % SPINS_PER_LOOK != 0 && spin_ns(comm) > 0 && now - busy < spin_ns(comm))
             continue;
         now = look_around(comm);

@@ -38,6 +38,7 @@ struct kolo__shm_record {
 struct kolo__shm_mailbox {
     _Alignas(KOLO__SHM_LINE_BYTES) uint64_t magic;
     uint32_t size;
+    _Atomic int processor; /* where the owner was last seen running; only a hint */
     /* 0: awake. Else the number of this sleep: a waker rings once for each. */
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint32_t asleep;
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint64_t arrivals;

@@ -5,6 +5,7 @@
  */
 #include "collectives/transport/shm_transport.h"
 
+#include <sched.h>
 #include <stddef.h>
 
 static struct kolo__shm *shm_of(struct kolo__mapping *mapping)
@@ -13,11 +14,31 @@ static struct kolo__shm *shm_of(struct kolo__mapping *mapping)
                                         offsetof(struct kolo__shm, mapping));
 }
 
+/* Where this rank runs, for peers that wait for it. Read in user space (rseq): a few cycles. */
+static int tell_processor(struct kolo__shm *shm)
+{
+    int processor = sched_getcpu();
+    if (processor != shm->processor) {
+        shm->processor = processor;
+        atomic_store_explicit(&shm->mailbox->processor, processor, memory_order_relaxed);
+    }
+    return processor;
+}
+
+static bool shares_processor(struct kolo__mapping *mapping, uint32_t peer)
+{
+    struct kolo__shm *shm = shm_of(mapping);
+    return atomic_load_explicit(&shm->peers[peer].mailbox->processor, memory_order_relaxed) ==
+           tell_processor(shm);
+}
+
 static void expose(struct kolo__mapping *mapping, unsigned parity,
                    const struct kolo__exposure *exposure, uint64_t digest)
 {
     struct kolo__shm *shm = shm_of(mapping);
     struct kolo__shm_record *record = &shm->mailbox->records[parity];
+    if (mapping->crowded)
+        tell_processor(shm);
     record->digest = digest;
     record->exposure = *exposure;
     atomic_store(&record->sequence, exposure->signature.sequence);
@@ -48,7 +69,6 @@ static void arrive(struct kolo__mapping *mapping)
 {
     struct kolo__shm *shm = shm_of(mapping);
     uint32_t size = shm->stream.transport.size, rank = shm->stream.transport.rank;
-    shm->arrived_upto = 0;
     atomic_store(&shm->mailbox->arrivals, ++shm->arrivals);
     /* Sleepers wait for the last to arrive, so only the last wakes them. Of two that arrive at the
      * same moment, at least one sees both: stores and loads are in one total order. */
@@ -65,23 +85,13 @@ static void arrive(struct kolo__mapping *mapping)
             kolo__shm_wake(shm, peer);
 }
 
-static int missing(struct kolo__mapping *mapping)
+static bool peer_arrived(struct kolo__mapping *mapping, uint32_t peer)
 {
     struct kolo__shm *shm = shm_of(mapping);
-    for (; shm->arrived_upto < shm->stream.transport.size; shm->arrived_upto++) {
-        struct kolo__shm_peer *known = &shm->peers[shm->arrived_upto];
-        if (shm->arrived_upto == shm->stream.transport.rank || known->arrivals >= shm->arrivals)
-            continue;
+    struct kolo__shm_peer *known = &shm->peers[peer];
+    if (known->arrivals < shm->arrivals)
         known->arrivals = atomic_load_explicit(&known->mailbox->arrivals, memory_order_acquire);
-        if (known->arrivals < shm->arrivals)
-            return (int)shm->arrived_upto;
-    }
-    return -1;
-}
-
-static bool arrived(struct kolo__mapping *mapping)
-{
-    return missing(mapping) < 0;
+    return known->arrivals >= shm->arrivals;
 }
 
 static unsigned char *address(struct kolo__mapping *mapping, uint64_t position, size_t bytes)
@@ -99,8 +109,8 @@ static const struct kolo__mapping_ops mapping_ops = {
     .peer_exposed = peer_exposed,
     .peer_exposure = peer_exposure,
     .arrive = arrive,
-    .arrived = arrived,
-    .missing = missing,
+    .peer_arrived = peer_arrived,
+    .shares_processor = shares_processor,
     .address = address,
     .position = position,
 };

@@ -33,8 +33,8 @@ struct kolo__shm {
     struct kolo__shm_peer *peers;
     uint64_t *slot_positions; /* SLOT of both parities, of all ranks; then the small ones */
     bool mapped;
-    uint64_t arrivals;     /* of this rank */
-    uint32_t arrived_upto; /* ranks below are known to have arrived as often */
+    uint64_t arrivals; /* of this rank */
+    int processor;     /* as told in the mailbox */
     char doorbell[88];
     int doorbell_fd;
     uint32_t sleeps;

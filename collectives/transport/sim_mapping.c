@@ -62,11 +62,12 @@ static void arrive(struct kolo__mapping *mapping)
     kolo__sim_note(rank->sim, rank->arrivals << 8 | rank->transport.rank);
 }
 
-static bool sees_arrived(struct kolo__sim_rank *rank, uint32_t peer)
+static bool peer_arrived(struct kolo__mapping *mapping, uint32_t peer)
 {
+    struct kolo__sim_rank *rank = rank_of(mapping);
     const struct kolo__sim *sim = rank->sim;
     struct kolo__sim_sight *sight = &rank->sights[peer];
-    if (peer == rank->transport.rank || sight->arrivals >= rank->arrivals)
+    if (sight->arrivals >= rank->arrivals)
         return true;
     if (sight->arrivals_ns == 0 && sim->ranks[peer].arrivals > sight->arrivals) {
         sight->arrivals_next = sim->ranks[peer].arrivals;
@@ -79,18 +80,11 @@ static bool sees_arrived(struct kolo__sim_rank *rank, uint32_t peer)
     return sight->arrivals >= rank->arrivals;
 }
 
-static int missing(struct kolo__mapping *mapping)
+static bool shares_processor(struct kolo__mapping *mapping, uint32_t peer)
 {
-    struct kolo__sim_rank *rank = rank_of(mapping);
-    for (uint32_t peer = 0; peer < rank->transport.size; peer++)
-        if (!sees_arrived(rank, peer))
-            return (int)peer;
-    return -1;
-}
-
-static bool arrived(struct kolo__mapping *mapping)
-{
-    return missing(mapping) < 0;
+    (void)mapping;
+    (void)peer;
+    return false;
 }
 
 static unsigned char *address(struct kolo__mapping *mapping, uint64_t position, size_t bytes)
@@ -118,8 +112,8 @@ static const struct kolo__mapping_ops mapping_ops = {
     .peer_exposed = peer_exposed,
     .peer_exposure = peer_exposure,
     .arrive = arrive,
-    .arrived = arrived,
-    .missing = missing,
+    .peer_arrived = peer_arrived,
+    .shares_processor = shares_processor,
     .address = address,
     .position = position,
 };

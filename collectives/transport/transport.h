@@ -123,10 +123,11 @@ struct kolo__mapping_ops {
                                                   unsigned parity);
     /* Release: counts this rank's arrivals, over the life of the mapping. Wakes sleepers. */
     void (*arrive)(struct kolo__mapping *mapping);
-    /* Acquire: true when every rank has arrived at least as often as this rank. */
-    bool (*arrived)(struct kolo__mapping *mapping);
-    /* The lowest rank that has not (for messages to the user), or -1. */
-    int (*missing)(struct kolo__mapping *mapping);
+    /* Acquire: true when the peer has arrived at least as often as this rank. */
+    bool (*peer_arrived)(struct kolo__mapping *mapping, uint32_t peer);
+    /* True when the peer was last seen on the processor that this rank runs on: who spins for it
+     * keeps it from running. Only a hint. */
+    bool (*shares_processor)(struct kolo__mapping *mapping, uint32_t peer);
     /* The address of a heap position, in this process. NULL when [position, +bytes) is outside. */
     unsigned char *(*address)(struct kolo__mapping *mapping, uint64_t position, size_t bytes);
     /* The heap position of a pointer, UINT64_MAX when [pointer, +bytes) is not in the heap. */
@@ -146,9 +147,11 @@ struct kolo__mapping {
      * mapped operations of one parity there may be one that does not make ranks wait for each
      * other.) */
     uint64_t runs;
-    /* How often to look again for a peer at the first fence before going back to the caller, whose
-     * round takes longer than a small operation. 0 where ranks share processors. */
+    /* How often to look again for a peer at a fence before going back to the caller, whose round
+     * takes longer than a small operation. */
     uint32_t spins;
+    /* Ranks share processors: who waits looks again only for peers that have other ones. */
+    bool crowded;
 };
 
 #endif

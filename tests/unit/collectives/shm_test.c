@@ -8,6 +8,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -84,21 +85,56 @@ static void arrivals_are_counted(void **state)
 {
     (void)state;
     const struct kolo__mapping_ops *ops = ranks[0].mapping->ops;
-    assert_true(ops->arrived(ranks[0].mapping));
-    assert_int_equal(ops->missing(ranks[0].mapping), -1);
+    assert_true(ops->peer_arrived(ranks[0].mapping, 1));
     ops->arrive(ranks[0].mapping);
     ops->arrive(ranks[2].mapping);
-    assert_false(ops->arrived(ranks[0].mapping));
-    assert_int_equal(ops->missing(ranks[0].mapping), 1);
-    assert_true(ops->arrived(ranks[1].mapping));
+    assert_false(ops->peer_arrived(ranks[0].mapping, 1));
+    assert_true(ops->peer_arrived(ranks[0].mapping, 2));
+    assert_true(ops->peer_arrived(ranks[1].mapping, 0));
     ops->arrive(ranks[1].mapping);
-    assert_true(ops->arrived(ranks[0].mapping));
+    assert_true(ops->peer_arrived(ranks[0].mapping, 1));
     /* One rank ahead of the others waits for all of them. */
     ops->arrive(ranks[0].mapping);
-    assert_false(ops->arrived(ranks[0].mapping));
-    assert_true(ops->arrived(ranks[2].mapping));
+    assert_false(ops->peer_arrived(ranks[0].mapping, 1));
+    assert_false(ops->peer_arrived(ranks[0].mapping, 2));
+    assert_true(ops->peer_arrived(ranks[2].mapping, 0));
     ops->arrive(ranks[1].mapping);
-    assert_int_equal(ops->missing(ranks[0].mapping), 2);
+    assert_true(ops->peer_arrived(ranks[0].mapping, 1));
+    assert_false(ops->peer_arrived(ranks[0].mapping, 2));
+}
+
+static bool move_to_processor(int processor)
+{
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(processor, &one);
+    return sched_setaffinity(0, sizeof one, &one) == 0;
+}
+
+/* Ranks 0 and 1 in one thread, which moves to another processor in between. */
+static void ranks_know_who_shares_their_processor(void **state)
+{
+    (void)state;
+    const struct kolo__mapping_ops *ops = ranks[0].mapping->ops;
+    struct kolo__exposure exposure = {.signature = {.sequence = 1}};
+    cpu_set_t allowed;
+    int first = 0;
+    assert_int_equal(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    while (!CPU_ISSET(first, &allowed))
+        first++;
+    int last = CPU_SETSIZE - 1;
+    while (!CPU_ISSET(last, &allowed))
+        last--;
+    assert_true(move_to_processor(first));
+    ranks[0].mapping->crowded = true;
+    ops->expose(ranks[0].mapping, 1, &exposure, 0);
+    assert_true(ops->shares_processor(ranks[1].mapping, 0));
+    assert_true(move_to_processor(last));
+    if (last != first)
+        assert_false(ops->shares_processor(ranks[1].mapping, 0));
+    ops->expose(ranks[0].mapping, 0, &exposure, 0);
+    assert_true(ops->shares_processor(ranks[1].mapping, 0));
+    assert_int_equal(sched_setaffinity(0, sizeof allowed, &allowed), 0);
 }
 
 static void exposures_are_found_by_sequence(void **state)
@@ -195,9 +231,10 @@ static void *pass_fences(void *argument)
                 if ((self->status = sleep_once(self->transport, deadline)) != KOLO_OK)
                     return NULL;
         mapping->ops->arrive(mapping);
-        while (!mapping->ops->arrived(mapping))
-            if ((self->status = sleep_once(self->transport, deadline)) != KOLO_OK)
-                return NULL;
+        for (uint32_t peer = 0; peer < SIZE; peer++)
+            while (!mapping->ops->peer_arrived(mapping, peer))
+                if ((self->status = sleep_once(self->transport, deadline)) != KOLO_OK)
+                    return NULL;
     }
     return NULL;
 }
@@ -339,6 +376,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(arrivals_are_counted, open_ranks, close_ranks),
+        cmocka_unit_test_setup_teardown(ranks_know_who_shares_their_processor, open_ranks,
+                                        close_ranks),
         cmocka_unit_test_setup_teardown(exposures_are_found_by_sequence, open_ranks, close_ranks),
         cmocka_unit_test_setup_teardown(areas_do_not_overlap, open_ranks, close_ranks),
         cmocka_unit_test_setup_teardown(sleepers_pass_fences, open_ranks, close_ranks),
