@@ -15,10 +15,23 @@
 
 #include <stdio.h>
 
+enum { FETCHED_BYTES = 512 };
+
 static kolo_status resolve_peer(struct kolo__program *program, uint32_t rank,
                                 const struct kolo__exposure *exposure, struct kolo__fault *fault);
 static kolo_status mismatch(const struct kolo__program *program, uint32_t rank,
                             const struct kolo__signature *other, struct kolo__fault *fault);
+
+/* A peer's SLOT was written before its flag, so it is on its way while the next look at the flag
+ * is: one wait for both. */
+static void fetch_slot(const struct kolo__program *program, uint32_t rank)
+{
+    const struct kolo__schedule *s = &program->schedule;
+    const unsigned char *slot = program->slots[program->parity * s->problem.size + rank];
+    size_t bytes = s->slot_count * program->element_bytes;
+    for (size_t at = 0; at < bytes && bytes <= FETCHED_BYTES; at += 64)
+        __builtin_prefetch(slot + at);
+}
 
 kolo_status kolo__program_gather(struct kolo__program *program, bool *moved,
                                  struct kolo__fault *fault)
@@ -31,8 +44,10 @@ kolo_status kolo__program_gather(struct kolo__program *program, bool *moved,
         if (rank == problem->rank)
             continue;
         if (!mapping->ops->peer_exposed(mapping, rank, program->parity,
-                                        program->arguments.signature.sequence, &digest))
+                                        program->arguments.signature.sequence, &digest)) {
+            fetch_slot(program, rank);
             break;
+        }
         *moved = true;
         if (digest == program->digest && !program->schedule.exposes)
             continue;
