@@ -18,6 +18,10 @@ static const uint64_t MICROSECOND = 1000, MILLISECOND = 1000000, SECOND = 100000
 /* A sleeper costs whoever wakes it more than a yield costs anybody. */
 static const uint64_t YIELD_NS = 500000;
 
+/* Then naps, in pieces after which the control plane's news is read; then sleep, which the control
+ * plane ends as well. */
+static const uint64_t NAPS_NS = 200000000, NAP_NS = 5000000;
+
 enum {
     STUCK_AFTER_S = 1,   /* a rank that waits longer tells the rendezvous what it waits in */
     VERDICT_MS = 1000,   /* a broken connection waits this long for the cause from the rendezvous */
@@ -272,6 +276,17 @@ static void sleep_until_something(kolo_comm *comm, int timeout_ms)
         kolo__control_poll(comm->context->control);
 }
 
+/* False: nobody slept. */
+static bool nap(kolo_comm *comm, uint64_t most_ns)
+{
+    if (comm->transport == NULL ||
+        !comm->transport->ops->nap(comm->transport, most_ns < NAP_NS ? most_ns : NAP_NS))
+        return false;
+    if (comm->context->control != NULL)
+        kolo__control_poll(comm->context->control);
+    return true;
+}
+
 static void describe_wait(const kolo_request *request, char *text, size_t bytes)
 {
     if (request->kind == KOLO__REQUEST_COLLECTIVE && request->begun)
@@ -340,6 +355,8 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
             sched_yield();
             continue;
         }
+        if (now - busy < spin_ns(comm) + YIELD_NS + NAPS_NS && nap(comm, deadline - now))
+            continue;
         if (!told && now - start > STUCK_AFTER_S * SECOND) {
             kolo__comm_stuck(request, !may_stop);
             told = true;

@@ -183,6 +183,7 @@ static const struct kolo__transport_ops mux_ops = {
     .arm = arm,
     .disarm = disarm,
     .wait_fd = wait_fd,
+    .nap = kolo__transport_never_naps,
     .fail = fail,
     .close = close_mux,
 };

@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages between ranks of one host: a byte ring for each ordered pair, and a doorbell for
- * receivers that sleep.
- *
- * Nobody may sleep through what it waits for. The one who waits writes `asleep`, then looks once
- * more; the one who acts writes head, tail or a flag, then reads `asleep`. Each of the two writes
- * before it reads, and all four accesses are memory_order_seq_cst: in their one total order, the
- * later of the two writes comes before its writer's read of the other's, so at least one of the
- * two sees what the other did. With acquire and release alone both could miss it.
+ * Messages between ranks of one host: a byte ring for each ordered pair. How ranks sleep and wake
+ * each other is in shm_sleep.c.
  */
 #include "collectives/transport/shm.h"
 
@@ -15,13 +9,9 @@
 #include "base/status.h"
 #include "collectives/transport/shm_transport.h"
 
-#include <errno.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 /* A long message is handed over in pieces, so that the other side copies while this one does. */
@@ -31,7 +21,6 @@ static const struct kolo__transport_ops transport_ops;
 static const struct kolo__pipe_ops ring_ops;
 
 static kolo_status attach(struct kolo__shm *shm, const struct kolo__shm_options *options);
-static kolo_status open_doorbell(struct kolo__shm *shm);
 static void close_shm(struct kolo__transport *transport);
 
 kolo_status kolo__shm_create(const struct kolo__shm_options *options,
@@ -55,7 +44,7 @@ kolo_status kolo__shm_create(const struct kolo__shm_options *options,
     if (status == KOLO_OK)
         status = attach(shm, options);
     if (status == KOLO_OK)
-        status = open_doorbell(shm);
+        status = kolo__shm_open_doorbell(shm);
     if (status != KOLO_OK) {
         close_shm(&shm->stream.transport);
         return status;
@@ -221,7 +210,7 @@ static const struct kolo__pipe_ops ring_ops = {
 };
 
 /* True when a pending post can go on. */
-static bool rings_ready(struct kolo__shm *shm)
+bool kolo__shm_rings_ready(struct kolo__shm *shm)
 {
     for (uint32_t i = 0; i < shm->stream.active_count; i++) {
         uint32_t index = shm->stream.active[i];
@@ -236,94 +225,12 @@ static bool rings_ready(struct kolo__shm *shm)
     return false;
 }
 
-/* ---- sleeping and waking ------------------------------------------------------------------ */
-
-static socklen_t doorbell_address(const struct kolo__shm *shm, uint32_t rank,
-                                  struct sockaddr_un *address)
-{
-    /* sun_path begins with a zero: an abstract name, which vanishes with its socket. */
-    memset(address, 0, sizeof *address);
-    address->sun_family = AF_UNIX;
-    int bytes =
-        snprintf(address->sun_path + 1, sizeof address->sun_path - 1, "%s-%u", shm->doorbell, rank);
-    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)bytes);
-}
-
-static kolo_status open_doorbell(struct kolo__shm *shm)
-{
-    struct sockaddr_un address;
-    socklen_t length = doorbell_address(shm, shm->stream.transport.rank, &address);
-    shm->doorbell_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (shm->doorbell_fd < 0)
-        return kolo__error_errno(errno, "cannot make a socket for wake-ups");
-    if (bind(shm->doorbell_fd, (struct sockaddr *)&address, length) != 0)
-        return kolo__error_errno(errno, "cannot bind the doorbell '%s'", address.sun_path + 1);
-    return KOLO_OK;
-}
-
-void kolo__shm_wake(struct kolo__shm *shm, uint32_t index)
-{
-    struct kolo__shm_peer *peer = &shm->peers[index];
-    uint32_t asleep = atomic_load(&peer->mailbox->asleep);
-    bool again = false;
-    if (asleep != 0 && asleep != peer->rung) {
-        struct sockaddr_un address;
-        socklen_t length = doorbell_address(shm, index, &address);
-        ssize_t sent = sendto(shm->doorbell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL,
-                              (struct sockaddr *)&address, length);
-        /* EAGAIN: its queue is full, so it wakes anyway. ECONNREFUSED: it has gone. */
-        again = sent < 0 && errno != EAGAIN && errno != ECONNREFUSED;
-        if (!again)
-            peer->rung = asleep;
-    }
-    if (again != peer->ring_again) {
-        peer->ring_again = again;
-        shm->ring_again_count += again ? 1 : -1u;
-    }
-}
-
-static void wake_again(struct kolo__shm *shm)
-{
-    for (uint32_t i = 0; i < shm->stream.transport.size && shm->ring_again_count > 0; i++)
-        if (shm->peers[i].ring_again)
-            kolo__shm_wake(shm, i);
-}
-
 static bool progress(struct kolo__transport *transport)
 {
     struct kolo__shm *shm = (struct kolo__shm *)(void *)transport;
     if (shm->ring_again_count > 0)
-        wake_again(shm);
+        kolo__shm_wake_again(shm);
     return kolo__stream_progress(&shm->stream);
-}
-
-static bool arm(struct kolo__transport *transport)
-{
-    struct kolo__shm *shm = (struct kolo__shm *)(void *)transport;
-    if (kolo__stream_has_work(&shm->stream) || shm->ring_again_count > 0)
-        return false;
-    if (++shm->sleeps == 0)
-        shm->sleeps = 1;
-    atomic_store(&shm->mailbox->asleep, shm->sleeps);
-    bool news = shm->mapped && kolo__shm_mapping_news(shm);
-    if (news || rings_ready(shm)) {
-        atomic_store_explicit(&shm->mailbox->asleep, 0, memory_order_relaxed);
-        return false;
-    }
-    shm->armed = true;
-    return true;
-}
-
-static void disarm(struct kolo__transport *transport)
-{
-    struct kolo__shm *shm = (struct kolo__shm *)(void *)transport;
-    char rings[16];
-    if (!shm->armed)
-        return;
-    shm->armed = false;
-    atomic_store_explicit(&shm->mailbox->asleep, 0, memory_order_relaxed);
-    while (recv(shm->doorbell_fd, rings, sizeof rings, MSG_DONTWAIT) >= 0)
-        continue;
 }
 
 /* Who comes late to an operation that has failed here is not to take this rank for a participant.
@@ -336,19 +243,15 @@ static void fail(struct kolo__transport *transport, const struct kolo__fault *fa
     kolo__stream_fail(transport, fault);
 }
 
-static int wait_fd(struct kolo__transport *transport)
-{
-    return ((struct kolo__shm *)(void *)transport)->doorbell_fd;
-}
-
 static const struct kolo__transport_ops transport_ops = {
     .name = "shm",
     .post_send = kolo__stream_post_send,
     .post_recv = kolo__stream_post_recv,
     .progress = progress,
-    .arm = arm,
-    .disarm = disarm,
-    .wait_fd = wait_fd,
+    .arm = kolo__shm_arm,
+    .disarm = kolo__shm_disarm,
+    .wait_fd = kolo__shm_wait_fd,
+    .nap = kolo__shm_nap,
     .fail = fail,
     .close = close_shm,
 };

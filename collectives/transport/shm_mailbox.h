@@ -10,7 +10,8 @@
  *   | ring from rank 0 | ring from rank 1 | ...                   rank i writes ring i
  *
  * All positions follow from the mailbox's position and the communicator's size. Zero is the valid
- * beginning of everything. Each flag has one writer; none is reset by anybody else.
+ * beginning of everything. Each flag has one writer; none is reset by anybody else, but `asleep` by
+ * who ends a nap.
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_SHM_MAILBOX_H
 #define KOLO_COLLECTIVES_TRANSPORT_SHM_MAILBOX_H
@@ -39,7 +40,7 @@ struct kolo__shm_mailbox {
     _Alignas(KOLO__SHM_LINE_BYTES) uint64_t magic;
     uint32_t size;
     _Atomic int processor; /* where the owner was last seen running; only a hint */
-    /* 0: awake. Else the number of this sleep: a waker rings once for each. */
+    /* 0: awake. Else the number of this sleep (shm_sleep.c). */
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint32_t asleep;
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint64_t arrivals;
     struct kolo__shm_record records[2];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The inside of the shm transport, shared by the files that make it up:
  *
- *   shm.c          the transport: rings as pipes, sleeping and waking
+ *   shm.c          the transport: rings as pipes
+ *   shm_sleep.c    sleeping and waking
  *   shm_mapping.c  flags and records of mapped algorithms
  *   shm_mailbox.c  the memory of both
  */
@@ -44,6 +45,18 @@ struct kolo__shm {
 
 /* After a store of something the peer may wait for, which must have been memory_order_seq_cst. */
 void kolo__shm_wake(struct kolo__shm *shm, uint32_t peer);
+
+/* Rings once more where it failed. */
+void kolo__shm_wake_again(struct kolo__shm *shm);
+kolo_status kolo__shm_open_doorbell(struct kolo__shm *shm);
+/* Of the transport's operations. */
+bool kolo__shm_arm(struct kolo__transport *transport);
+void kolo__shm_disarm(struct kolo__transport *transport);
+int kolo__shm_wait_fd(struct kolo__transport *transport);
+bool kolo__shm_nap(struct kolo__transport *transport, uint64_t most_ns);
+
+/* A pending post can go on. */
+bool kolo__shm_rings_ready(struct kolo__shm *shm);
 
 void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes);
 /* Takes back what this rank has exposed. */

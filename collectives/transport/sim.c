@@ -354,6 +354,7 @@ static const struct kolo__transport_ops transport_ops = {
     .arm = arm,
     .disarm = disarm,
     .wait_fd = wait_fd,
+    .nap = kolo__transport_never_naps,
     .fail = fail,
     .close = close_rank,
 };

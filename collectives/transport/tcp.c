@@ -324,6 +324,7 @@ static const struct kolo__transport_ops transport_ops = {
     .arm = arm,
     .disarm = disarm,
     .wait_fd = wait_fd,
+    .nap = kolo__transport_never_naps,
     .fail = kolo__stream_fail,
     .close = close_tcp,
 };

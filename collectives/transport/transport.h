@@ -82,11 +82,22 @@ struct kolo__transport_ops {
     /* Readable (poll) whenever progress may have something to do after arm. -1: never sleeps (sim).
      */
     int (*wait_fd)(struct kolo__transport *transport);
+    /* Sleeps where peers can wake it at less cost than through wait_fd: until something may have
+     * moved, or most_ns have passed. False: this transport has no such place; nobody slept. */
+    bool (*nap)(struct kolo__transport *transport, uint64_t most_ns);
     /* Fails everything with this fault, from outside (a rank was reported dead). */
     void (*fail)(struct kolo__transport *transport, const struct kolo__fault *fault);
     /* Completes every pending post with the fault (or KOLO_ERR_ABORTED), releases everything. */
     void (*close)(struct kolo__transport *transport);
 };
+
+/* For transports that have no nap. */
+static inline bool kolo__transport_never_naps(struct kolo__transport *transport, uint64_t most_ns)
+{
+    (void)transport;
+    (void)most_ns;
+    return false;
+}
 
 /* First member of every transport. */
 struct kolo__transport {

@@ -5,6 +5,7 @@
  */
 #include "harness.h"
 
+#include "base/clock.h"
 #include "base/random.h"
 
 #include <poll.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 
 enum { WAKE_MS = 5000 };
+static const uint64_t WAKE_NS = WAKE_MS * UINT64_C(1000000);
 
 struct worker {
     struct world *world;
@@ -23,7 +25,7 @@ struct worker {
     atomic_bool *peer_sleeps;
     uint64_t seed;
     bool ok;
-    unsigned slept;
+    unsigned slept, turns;
 };
 
 static void skip_without_threads(void)
@@ -43,6 +45,31 @@ static void skip_without_sleep(struct world *world)
     }
 }
 
+/* Sleeps as the transport allows: every other time in a nap, where it has them. 0: nobody woke it
+ * up. */
+static int sleep_once(struct worker *worker, atomic_bool *sleeping)
+{
+    struct kolo__transport *transport = worker->world->transports[worker->rank];
+    uint64_t before = kolo__now_ns(&kolo__real_clock);
+    if (worker->turns++ % 2 == 1) {
+        if (sleeping != NULL)
+            atomic_store(sleeping, true);
+        if (transport->ops->nap(transport, WAKE_NS)) {
+            worker->slept++;
+            return kolo__now_ns(&kolo__real_clock) - before < WAKE_NS;
+        }
+    }
+    if (!transport->ops->arm(transport))
+        return 1;
+    struct pollfd fd = {.fd = transport->ops->wait_fd(transport), .events = POLLIN};
+    if (sleeping != NULL)
+        atomic_store(sleeping, true);
+    worker->slept++;
+    int ready = poll(&fd, 1, WAKE_MS);
+    transport->ops->disarm(transport);
+    return ready;
+}
+
 /* Drives one rank until the post completes, sleeping whenever the transport allows it. False:
  * nobody woke it up, or it took too long. */
 static bool wait_asleep(struct worker *worker, const struct kolo__post *post, atomic_bool *sleeping)
@@ -54,16 +81,7 @@ static bool wait_asleep(struct worker *worker, const struct kolo__post *post, at
             return false;
         if (transport->ops->progress(transport) || post->complete)
             continue;
-        int ready = 1;
-        if (transport->ops->arm(transport)) {
-            struct pollfd fd = {.fd = transport->ops->wait_fd(transport), .events = POLLIN};
-            if (sleeping != NULL)
-                atomic_store(sleeping, true);
-            worker->slept++;
-            ready = poll(&fd, 1, WAKE_MS);
-            transport->ops->disarm(transport);
-        }
-        if (ready == 0)
+        if (sleep_once(worker, sleeping) == 0)
             return false;
     }
     return post->status == KOLO_OK;

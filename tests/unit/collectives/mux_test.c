@@ -74,6 +74,7 @@ static const struct kolo__transport_ops child_ops = {
     .arm = arm,
     .disarm = disarm,
     .wait_fd = wait_fd,
+    .nap = kolo__transport_never_naps,
     .fail = fail_child,
     .close = close_child,
 };

@@ -26,7 +26,7 @@ struct rank {
     struct kolo__transport *transport;
     struct kolo__mapping *mapping;
     pthread_t thread;
-    bool exposes;
+    bool exposes, naps;
     kolo_status status;
 };
 
@@ -203,10 +203,14 @@ static void areas_do_not_overlap(void **state)
     assert_memory_equal(in, out, sizeof in);
 }
 
-/* Sleeps until something rings; KOLO_ERR_TIMEOUT after ten seconds. */
-static kolo_status sleep_once(struct kolo__transport *transport, uint64_t deadline)
+/* Sleeps until something wakes; KOLO_ERR_TIMEOUT after ten seconds. */
+static kolo_status sleep_once(const struct rank *self, uint64_t deadline)
 {
-    if (transport->ops->arm(transport)) {
+    struct kolo__transport *transport = self->transport;
+    if (self->naps) {
+        if (!transport->ops->nap(transport, 10 * UINT64_C(1000000000)))
+            return KOLO_ERR_UNSUPPORTED;
+    } else if (transport->ops->arm(transport)) {
         struct pollfd ready = {.fd = transport->ops->wait_fd(transport), .events = POLLIN};
         poll(&ready, 1, 10000);
     }
@@ -228,21 +232,22 @@ static void *pass_fences(void *argument)
             mapping->ops->expose(mapping, sequence & 1, &exposure, sequence);
         for (uint32_t peer = 0; self->exposes && peer < SIZE; peer++)
             while (!mapping->ops->peer_exposed(mapping, peer, sequence & 1, sequence, &digest))
-                if ((self->status = sleep_once(self->transport, deadline)) != KOLO_OK)
+                if ((self->status = sleep_once(self, deadline)) != KOLO_OK)
                     return NULL;
         mapping->ops->arrive(mapping);
         for (uint32_t peer = 0; peer < SIZE; peer++)
             while (!mapping->ops->peer_arrived(mapping, peer))
-                if ((self->status = sleep_once(self->transport, deadline)) != KOLO_OK)
+                if ((self->status = sleep_once(self, deadline)) != KOLO_OK)
                     return NULL;
     }
     return NULL;
 }
 
-static void run_fences(bool exposes)
+static void run_fences(bool exposes, bool naps)
 {
     for (uint32_t r = 0; r < SIZE; r++) {
         ranks[r].exposes = exposes;
+        ranks[r].naps = naps || r == 1; /* sleepers of both kinds wake each other */
         assert_int_equal(pthread_create(&ranks[r].thread, NULL, pass_fences, &ranks[r]), 0);
     }
     for (uint32_t r = 0; r < SIZE; r++) {
@@ -254,14 +259,16 @@ static void run_fences(bool exposes)
 static void sleepers_pass_fences(void **state)
 {
     (void)state;
-    run_fences(true);
+    run_fences(true, false);
+    run_fences(true, true);
 }
 
 /* Without records, whose wake-ups could stand in for missing ones of arrivals. */
 static void sleepers_pass_bare_fences(void **state)
 {
     (void)state;
-    run_fences(false);
+    run_fences(false, false);
+    run_fences(false, true);
 }
 
 static void nothing_new_lets_sleep(void **state)
