@@ -82,6 +82,7 @@ kolo_status kolo__program_check_peers(struct kolo__program *program, struct kolo
         struct kolo__exposure answer = {
             .signature = *own, .in_period = UINT64_MAX, .out_period = UINT64_MAX};
         mapping->ops->expose(mapping, parity, &answer, kolo__signature_digest(own));
+        mapping->ops->announce(mapping);
         return mismatch(program, rank,
                         &mapping->ops->peer_exposure(mapping, rank, parity)->signature, fault);
     }
@@ -124,37 +125,46 @@ static bool may_look_again(const struct kolo__program *program, uint32_t looks)
     return true;
 }
 
+/* Looks for the peers at this fence; KOLO_OK when they are all here. */
+static kolo_status look(struct kolo__program *program, bool *moved, struct kolo__fault *fault)
+{
+    if (!kolo__program_gathered(program)) {
+        kolo_status status = kolo__program_gather(program, moved, fault);
+        return status == KOLO_OK && !kolo__program_gathered(program) ? KOLO_AGAIN : status;
+    }
+    count_arrived(program);
+    return program->arrived < program->schedule.problem.size ? KOLO_AGAIN : KOLO_OK;
+}
+
+static void arrive(struct kolo__program *program)
+{
+    struct kolo__mapping *mapping = program->arguments.mapping;
+    if (program->exposed)
+        mapping->ops->arrive(mapping);
+    else
+        mapping->ops->expose(mapping, program->parity, &program->exposure, program->digest);
+    program->exposed = true;
+    program->arrived = 0;
+    program->announced = false;
+}
+
 kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t index, bool *moved,
                                      struct kolo__fault *fault)
 {
     struct kolo__mapping *mapping = program->arguments.mapping;
-    struct kolo__step_run *run = kolo__step_run(program, index);
-    uint32_t size = program->schedule.problem.size;
-    bool arrives = program->schedule.steps[index].kind == KOLO__ARRIVE;
-    if (arrives && !program->exposed) {
-        mapping->ops->expose(mapping, program->parity, &program->exposure, program->digest);
-        program->exposed = true;
-    } else if (arrives) {
-        mapping->ops->arrive(mapping);
-        program->arrived = 0;
-    } else if (!kolo__program_gathered(program)) {
-        uint32_t looks = 0;
-        kolo_status status;
-        do
-            status = kolo__program_gather(program, moved, fault);
-        while (status == KOLO_OK && !kolo__program_gathered(program) &&
-               may_look_again(program, looks++));
-        if (status != KOLO_OK || !kolo__program_gathered(program))
-            return status;
+    if (program->schedule.steps[index].kind == KOLO__ARRIVE) {
+        arrive(program);
     } else {
-        uint32_t looks = 0;
-        do
-            count_arrived(program);
-        while (program->arrived < size && may_look_again(program, looks++));
-        if (program->arrived < size)
-            return KOLO_OK;
+        kolo_status status = look(program, moved, fault);
+        if (!program->announced)
+            mapping->ops->announce(mapping);
+        program->announced = true;
+        for (uint32_t looks = 0; status == KOLO_AGAIN && may_look_again(program, looks); looks++)
+            status = look(program, moved, fault);
+        if (status != KOLO_OK)
+            return status == KOLO_AGAIN ? KOLO_OK : status;
     }
-    run->finished = true;
+    kolo__step_run(program, index)->finished = true;
     *moved = true;
     return KOLO_OK;
 }

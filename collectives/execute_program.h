@@ -97,7 +97,7 @@ struct kolo__program {
     unsigned char **slots; /* of all ranks: [parity * size + rank]; found at the first run */
     uint32_t gathered;     /* ranks before it have been compared with this one */
     uint32_t arrived;      /* ranks before it have arrived at the fence that this one is at */
-    bool exposed;
+    bool exposed, announced; /* by this rank's last ARRIVE */
     unsigned parity; /* of mapped runs */
     uint64_t digest; /* of this run's signature */
     struct kolo__exposure exposure;

@@ -326,6 +326,11 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
     kolo_comm *comm = request->comm;
     bool may_stop = timeout_ms >= 0, told = comm->context->control == NULL;
     bool moved = kolo__comm_progress(comm);
+    /* Often what is missing are the ranks that wait for this one's processor. */
+    for (int i = 0; i < 2 && !request->done && spin_ns(comm) == 0; i++) {
+        sched_yield();
+        moved = kolo__comm_progress(comm);
+    }
     if (request->done)
         return kolo__request_finish(request);
 

@@ -41,10 +41,8 @@ static void expose(struct kolo__mapping *mapping, unsigned parity,
         tell_processor(shm);
     record->digest = digest;
     record->exposure = *exposure;
-    atomic_store(&record->sequence, exposure->signature.sequence);
-    for (uint32_t peer = 0; peer < shm->stream.transport.size; peer++)
-        if (peer != shm->stream.transport.rank)
-            kolo__shm_wake(shm, peer);
+    atomic_store_explicit(&record->sequence, exposure->signature.sequence, memory_order_release);
+    shm->arriving = false;
 }
 
 static bool peer_exposed(struct kolo__mapping *mapping, uint32_t peer, unsigned parity,
@@ -68,20 +66,34 @@ static const struct kolo__exposure *peer_exposure(struct kolo__mapping *mapping,
 static void arrive(struct kolo__mapping *mapping)
 {
     struct kolo__shm *shm = shm_of(mapping);
-    uint32_t size = shm->stream.transport.size, rank = shm->stream.transport.rank;
-    atomic_store(&shm->mailbox->arrivals, ++shm->arrivals);
-    /* Sleepers wait for the last to arrive, so only the last wakes them. Of two that arrive at the
-     * same moment, at least one sees both: stores and loads are in one total order. */
-    for (uint32_t peer = 0; peer < size; peer++) {
+    atomic_store_explicit(&shm->mailbox->arrivals, ++shm->arrivals, memory_order_release);
+    shm->arriving = true;
+}
+
+static bool all_arrived(struct kolo__shm *shm)
+{
+    for (uint32_t peer = 0; peer < shm->stream.transport.size; peer++) {
         struct kolo__shm_peer *known = &shm->peers[peer];
-        if (peer == rank || known->arrivals >= shm->arrivals)
+        if (peer == shm->stream.transport.rank || known->arrivals >= shm->arrivals)
             continue;
         known->arrivals = atomic_load(&known->mailbox->arrivals);
         if (known->arrivals < shm->arrivals)
-            return;
+            return false;
     }
-    for (uint32_t peer = 0; peer < size; peer++)
-        if (peer != rank)
+    return true;
+}
+
+/* The barrier stands between the flag that was written and the peers' `asleep` (shm_sleep.c). Who
+ * sleeps at a later fence waits for the last to arrive, so only the last wakes them: of two that
+ * arrive at the same moment, at least one sees both behind the barrier. */
+static void announce(struct kolo__mapping *mapping)
+{
+    struct kolo__shm *shm = shm_of(mapping);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (shm->arriving && !all_arrived(shm))
+        return;
+    for (uint32_t peer = 0; peer < shm->stream.transport.size; peer++)
+        if (peer != shm->stream.transport.rank)
             kolo__shm_wake(shm, peer);
 }
 
@@ -109,6 +121,7 @@ static const struct kolo__mapping_ops mapping_ops = {
     .peer_exposed = peer_exposed,
     .peer_exposure = peer_exposure,
     .arrive = arrive,
+    .announce = announce,
     .peer_arrived = peer_arrived,
     .shares_processor = shares_processor,
     .address = address,

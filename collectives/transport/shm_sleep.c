@@ -9,9 +9,10 @@
  *
  * Nobody may sleep through what it waits for. The one who waits writes `asleep`, then looks once
  * more; the one who acts writes head, tail or a flag, then reads `asleep`. Each of the two writes
- * before it reads, and all four accesses are memory_order_seq_cst: in their one total order, the
- * later of the two writes comes before its writer's read of the other's, so at least one of the
- * two sees what the other did. With acquire and release alone both could miss it. A nap begins
+ * before it reads, and all four accesses are memory_order_seq_cst (or have a fence of that order
+ * between them): in their one total order, the later of the two writes comes before its writer's
+ * read of the other's, so at least one of the two sees what the other did. With acquire and release
+ * alone both could miss it. A nap begins
  * only if the word is still what its owner wrote, so a waker that was faster is not missed either.
  */
 #include "collectives/transport/shm_transport.h"

@@ -35,6 +35,7 @@ struct kolo__shm {
     uint64_t *slot_positions; /* SLOT of both parities, of all ranks; then the small ones */
     bool mapped;
     uint64_t arrivals; /* of this rank */
+    bool arriving;     /* what was published last is an arrival, no exposure */
     int processor;     /* as told in the mailbox */
     char doorbell[88];
     int doorbell_fd;
@@ -43,7 +44,8 @@ struct kolo__shm {
     bool armed;
 };
 
-/* After a store of something the peer may wait for, which must have been memory_order_seq_cst. */
+/* After a store of something the peer may wait for, which was memory_order_seq_cst or has such a
+ * fence behind it. */
 void kolo__shm_wake(struct kolo__shm *shm, uint32_t peer);
 
 /* Rings once more where it failed. */

@@ -62,6 +62,11 @@ static void arrive(struct kolo__mapping *mapping)
     kolo__sim_note(rank->sim, rank->arrivals << 8 | rank->transport.rank);
 }
 
+static void announce(struct kolo__mapping *mapping)
+{
+    (void)mapping; /* nobody sleeps */
+}
+
 static bool peer_arrived(struct kolo__mapping *mapping, uint32_t peer)
 {
     struct kolo__sim_rank *rank = rank_of(mapping);
@@ -112,6 +117,7 @@ static const struct kolo__mapping_ops mapping_ops = {
     .peer_exposed = peer_exposed,
     .peer_exposure = peer_exposure,
     .arrive = arrive,
+    .announce = announce,
     .peer_arrived = peer_arrived,
     .shares_processor = shares_processor,
     .address = address,

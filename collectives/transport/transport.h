@@ -121,7 +121,7 @@ struct kolo__mapping;
 
 /* Non-blocking halves of split barriers over flags in the shared heap; one writer per flag. */
 struct kolo__mapping_ops {
-    /* Release: publishes this rank's exposure for the run of this parity. Wakes sleepers. May be
+    /* Release: publishes this rank's exposure for the run of this parity; announce follows. May be
      * called once everybody has finished reading the one before the last: after a run all ranks
      * have begun it, so have ended the run before. */
     void (*expose)(struct kolo__mapping *mapping, unsigned parity,
@@ -132,8 +132,11 @@ struct kolo__mapping_ops {
     /* What it exposed, once peer_exposed says so. */
     const struct kolo__exposure *(*peer_exposure)(struct kolo__mapping *mapping, uint32_t peer,
                                                   unsigned parity);
-    /* Release: counts this rank's arrivals, over the life of the mapping. Wakes sleepers. */
+    /* Release: counts this rank's arrivals, over the life of the mapping; announce follows. */
     void (*arrive)(struct kolo__mapping *mapping);
+    /* Wakes those who may sleep and wait for what expose or arrive has published. Costs a full
+     * memory barrier: a look at the peers before it makes good use of the time. */
+    void (*announce)(struct kolo__mapping *mapping);
     /* Acquire: true when the peer has arrived at least as often as this rank. */
     bool (*peer_arrived)(struct kolo__mapping *mapping, uint32_t peer);
     /* True when the peer was last seen on the processor that this rank runs on: who spins for it

@@ -230,11 +230,14 @@ static void *pass_fences(void *argument)
         uint64_t digest;
         if (self->exposes)
             mapping->ops->expose(mapping, sequence & 1, &exposure, sequence);
+        if (self->exposes)
+            mapping->ops->announce(mapping);
         for (uint32_t peer = 0; self->exposes && peer < SIZE; peer++)
             while (!mapping->ops->peer_exposed(mapping, peer, sequence & 1, sequence, &digest))
                 if ((self->status = sleep_once(self, deadline)) != KOLO_OK)
                     return NULL;
         mapping->ops->arrive(mapping);
+        mapping->ops->announce(mapping);
         for (uint32_t peer = 0; peer < SIZE; peer++)
             while (!mapping->ops->peer_arrived(mapping, peer))
                 if ((self->status = sleep_once(self, deadline)) != KOLO_OK)
@@ -280,6 +283,7 @@ static void nothing_new_lets_sleep(void **state)
     assert_int_equal(poll(&ready, 1, 0), 0);
     struct kolo__exposure exposure = {.signature = {.sequence = 1}};
     ranks[0].mapping->ops->expose(ranks[0].mapping, 0, &exposure, 0);
+    ranks[0].mapping->ops->announce(ranks[0].mapping);
     assert_int_equal(poll(&ready, 1, 10000), 1);
     transport->ops->disarm(transport);
     assert_int_equal(poll(&ready, 1, 0), 0);
