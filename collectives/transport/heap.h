@@ -33,7 +33,9 @@ struct kolo__heap_options {
 kolo_status kolo__heap_open(const struct kolo__heap_options *options, struct kolo__heap **heap);
 void kolo__heap_close(struct kolo__heap *heap);
 
-/* Thread-safe. alignment: a power of two up to 2 MiB. Memory is zero. */
+/* Thread-safe. alignment: a power of two up to 2 MiB. Memory is zero. From 1 MiB on it waits for
+ * members that reserve at the same time; KOLO_ERR_TIMEOUT when one of them does not come to an end.
+ */
 kolo_status kolo__heap_alloc(struct kolo__heap *heap, size_t bytes, size_t alignment,
                              void **memory);
 /* memory may be NULL. */
