@@ -7,10 +7,12 @@
 
 #include "base/assert.h"
 #include "base/auth.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "collectives/transport/heap_pass.h"
 #include "collectives/transport/heap_reserve.h"
 #include "collectives/transport/heap_share.h"
+#include "collectives/transport/huge_pages.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +26,7 @@
 
 /* Shares begin at multiples of this in every process, so alignment up to it holds for positions
  * and addresses alike. The header has as much address space, and uses its first page. */
-static const uint64_t unit_bytes = (uint64_t)2 << 20;
+static const uint64_t unit_bytes = KOLO__HUGE_PAGE_BYTES;
 static const uint64_t share_bytes_minimum = (uint64_t)64 << 20;
 static const uint64_t share_bytes_total = (uint64_t)16 << 40; /* far below 47 bits of addresses */
 /* How long an allocation waits for a peer's that makes no progress. */
@@ -84,6 +86,10 @@ kolo_status kolo__heap_open(const struct kolo__heap_options *options, struct kol
         kolo__heap_close(heap);
         return status;
     }
+    if (options->member == 0) {
+        char text[256];
+        kolo__log(KOLO__LOG_INFO, "huge pages: %s", kolo__huge_pages_text(text, sizeof text));
+    }
     *result = heap;
     return KOLO_OK;
 }
@@ -112,6 +118,8 @@ kolo_status kolo__heap_alloc(struct kolo__heap *heap, size_t bytes, size_t align
     if (bytes > heap->bytes)
         return kolo__error(KOLO_ERR_MEMORY, "%zu bytes of shared memory wanted, the heap has %llu",
                            bytes, (unsigned long long)heap->bytes);
+    if (wanted >= KOLO__HUGE_PAGE_BYTES)
+        alignment = KOLO__HUGE_PAGE_BYTES;
 
     kolo_status status = KOLO_OK;
     pthread_mutex_lock(&heap->lock);
@@ -323,6 +331,7 @@ static kolo_status map(struct kolo__heap *heap, const struct kolo__heap_geometry
     if (before > 0)
         munmap(space, before);
     munmap(base + bytes, unit_bytes - before);
+    kolo__huge_pages_allow(base, bytes);
     heap->base = base;
     heap->bytes = bytes;
     return KOLO_OK;

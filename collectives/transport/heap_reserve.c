@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "collectives/transport/available_memory.h"
+#include "collectives/transport/huge_pages.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -79,6 +80,8 @@ static void end_turn(const struct kolo__heap_block *block)
 
 static kolo_status fill(const struct kolo__heap_block *block)
 {
+    if ((block->position | (uintptr_t)block->memory) % KOLO__HUGE_PAGE_BYTES == 0)
+        kolo__huge_pages_fill(block->memory, block->bytes);
     int failed;
     do
         failed = fallocate(block->fd, 0, (off_t)block->position, (off_t)block->bytes);
