@@ -7,7 +7,7 @@
  * first touch of an empty 2 MiB allocates one. Where it is never, which is the default,
  * MADV_COLLAPSE (Linux 6.1) makes one from what is there, whatever the setting; the kernel refuses
  * it when nothing at all is there. So one small page of each is touched, and all are then
- * collapsed. That is also the cheapest: nothing is zeroed twice, nothing copied. fallocate gives
+ * collapsed. That is also the cheapest: nothing is zeroed twice, nothing copied; and the huge page lies on the NUMA node of that small one. fallocate gives
  * small pages always.
  *
  * Peers need no call: a fault of theirs maps the whole huge page, as addresses and file offsets are
