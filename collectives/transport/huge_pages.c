@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * With pages of 4 KiB an allreduce of many MiB misses in the TLB at every page of every peer's
- * buffer, and on a virtual machine each miss walks two page tables.
+ * In pages of 4 KiB a buffer of many MiB is charged, zeroed, freed, and faulted in by every rank
+ * that touches it, page by page: several times as long as its first allreduce takes. Later every
+ * one of these pages wants an entry of the TLB.
  *
  * A memfd gets huge pages in two ways. Where shmem_enabled is advise, within_size or always, the
  * first touch of an empty 2 MiB allocates one. Where it is never, which is the default,
  * MADV_COLLAPSE (Linux 6.1) makes one from what is there, whatever the setting; the kernel refuses
  * it when nothing at all is there. So one small page of each is touched, and all are then
- * collapsed. That is also the cheapest: nothing is zeroed twice, nothing copied; and the huge page lies on the NUMA node of that small one. fallocate gives
- * small pages always.
+ * collapsed. That is also the cheapest: nothing is zeroed twice and nothing copied. The huge page
+ * lies on the NUMA node of the small one. fallocate gives small pages in most settings.
  *
  * Peers need no call: a fault of theirs maps the whole huge page, as addresses and file offsets are
  * multiples of 2 MiB alike.
