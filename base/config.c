@@ -64,8 +64,9 @@ const struct kolo__option kolo__options[] = {
      .offset = IN(bind),
      .default_text = "auto",
      .choices = "auto|core|numa|none",
-     .help = "What kolo run binds each rank to. auto: a core each while there are enough cores, "
-             "otherwise nothing."},
+     .help = "What kolo run binds each rank to. auto: a core each, spread over NUMA nodes, while "
+             "there are enough; as many ranks to each core where that comes out even; otherwise "
+             "nothing. core: rank r to the r-th core, and round again."},
     {.name = "log",
      .type = KOLO__OPTION_CHOICE,
      .use = KOLO__OPTION_USER,

@@ -165,11 +165,14 @@ failed=0
 
 # Each prints lines "bytes microseconds bus-GB/s" for the sizes of the class being measured.
 run_kolo() { # <seconds>
+    local bind=auto
     local options=(--seconds "$1" --dtype "$kolo_dtype" --min "${sizes%%,*}" --max "${sizes##*,}"
         --factor "$factor" --transport "$transport" --alloc "$alloc" --format csv)
     [[ $place == out || $collective == broadcast ]] || options+=(--in-place)
     [[ $rewritten == 0 ]] || options+=(--rewrite)
-    timeout "$run_limit" "$kolo" bench "$collective" -n "$ranks" "${options[@]}" |
+    # The peers' ranks take the first CPUs in turn, where kolo would spread over caches and NUMA nodes.
+    ((ranks >= $(nproc))) || bind=core
+    KOLO_BIND=$bind timeout "$run_limit" "$kolo" bench "$collective" -n "$ranks" "${options[@]}" |
         awk -F, 'NR > 1 { print $4, $8, $11 }'
 }
 

@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Ranks of a training job compete for caches and for the memory's bandwidth, so ranks that are
+ * fewer than the cores are spread as far as they go; neighbours in rank order stay neighbours on
+ * the machine, because they exchange most. Only processors are bound: a rank's memory comes from
+ * the NUMA node that it runs on (collectives/transport/heap_reserve.c), and binding comes before
+ * its program begins.
+ */
 #include "launcher/bind.h"
 
 #include "base/status.h"
@@ -10,15 +17,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum policy { BIND_NONE, BIND_CORE, BIND_NUMA };
-
 struct kolo__binding {
     hwloc_topology_t topology;
     hwloc_bitmap_t allowed;
     hwloc_obj_type_t core_type; /* PU where the machine does not tell its cores */
     struct kolo__machine machine;
     int allowed_nodes; /* NUMA nodes with processors of ours */
-    enum policy policy;
+    enum kolo__bind_policy policy;
     uint32_t ranks;
 };
 
@@ -102,45 +107,61 @@ const struct kolo__machine *kolo__binding_machine(const struct kolo__binding *bi
 
 /* ---- who goes where ------------------------------------------------------------------------ */
 
+enum kolo__bind_policy kolo__bind_automatic(const struct kolo__machine *machine, uint32_t ranks)
+{
+    uint32_t cores = (uint32_t)machine->allowed_cores;
+    if (ranks < 2 || cores == 0)
+        return KOLO__BIND_NONE;
+    if (ranks <= (uint32_t)machine->usable_cores)
+        return KOLO__BIND_SPREAD;
+    /* As many to each core. Otherwise some would be slower than others for good, and all wait for
+     * the slowest; and where a quota keeps cores idle, it is for the kernel to say which. */
+    bool even = ranks % cores == 0 && machine->usable_cores == machine->allowed_cores;
+    return even ? KOLO__BIND_CORE : KOLO__BIND_NONE;
+}
+
 kolo_status kolo__binding_plan(struct kolo__binding *binding, const char *policy, uint32_t ranks)
 {
     binding->ranks = ranks;
     if (strcmp(policy, "core") == 0)
-        binding->policy = BIND_CORE;
+        binding->policy = KOLO__BIND_CORE;
     else if (strcmp(policy, "numa") == 0)
-        binding->policy = BIND_NUMA;
+        binding->policy = KOLO__BIND_NUMA;
     else if (strcmp(policy, "none") == 0)
-        binding->policy = BIND_NONE;
+        binding->policy = KOLO__BIND_NONE;
     else if (strcmp(policy, "auto") == 0)
-        binding->policy =
-            ranks > 1 && ranks <= (uint32_t)binding->machine.usable_cores ? BIND_CORE : BIND_NONE;
+        binding->policy = kolo__bind_automatic(&binding->machine, ranks);
     else
         return kolo__error(KOLO_ERR_CONFIG, "--bind: '%s' is none of auto, core, numa, none",
                            policy);
     /* A machine that does not tell its processors leaves nothing to bind to. */
     if (binding->machine.allowed_cores == 0 ||
-        (binding->policy == BIND_NUMA && binding->allowed_nodes == 0))
-        binding->policy = BIND_NONE;
+        (binding->policy == KOLO__BIND_NUMA && binding->allowed_nodes == 0))
+        binding->policy = KOLO__BIND_NONE;
     return KOLO_OK;
 }
 
 bool kolo__binding_shares_cores(const struct kolo__binding *binding)
 {
-    return binding->policy == BIND_CORE &&
+    return binding->policy == KOLO__BIND_CORE &&
            binding->ranks > (uint32_t)binding->machine.allowed_cores;
 }
 
 /* NULL: not bound. */
 static hwloc_obj_t place_of(const struct kolo__binding *binding, uint32_t rank)
 {
-    uint32_t cores = (uint32_t)binding->machine.allowed_cores;
+    uint64_t cores = (uint64_t)binding->machine.allowed_cores;
     uint64_t nodes = (uint64_t)binding->allowed_nodes;
     switch (binding->policy) {
-    case BIND_CORE:
+    case KOLO__BIND_SPREAD:
+        /* hwloc numbers cores node after node, so with equal nodes this is on node
+         * rank * nodes / ranks; with unequal ones each gets its part. */
+        return allowed_object(binding, binding->core_type, (int)(rank * cores / binding->ranks));
+    case KOLO__BIND_CORE:
         return allowed_object(binding, binding->core_type, (int)(rank % cores));
-    case BIND_NUMA:
+    case KOLO__BIND_NUMA:
         return allowed_object(binding, HWLOC_OBJ_NUMANODE, (int)(rank * nodes / binding->ranks));
-    case BIND_NONE:
+    case KOLO__BIND_NONE:
         break;
     }
     return NULL;

@@ -10,6 +10,8 @@
 
 struct kolo__binding;
 
+enum kolo__bind_policy { KOLO__BIND_NONE, KOLO__BIND_SPREAD, KOLO__BIND_CORE, KOLO__BIND_NUMA };
+
 /* What there is, and what of it this process may use by its affinity. */
 struct kolo__machine {
     int packages, numa_nodes, cores, pus;
@@ -23,10 +25,16 @@ const struct kolo__machine *kolo__binding_machine(const struct kolo__binding *bi
 
 /*
  * policy: "core" gives rank r the r-th core, and begins anew when there are more ranks than cores;
- * "numa" gives neighbouring ranks the same NUMA node; "none" leaves all processors to all; "auto"
- * is core when there are several ranks and a usable core for each, and none otherwise.
+ * "numa" gives neighbouring ranks the same NUMA node; "none" leaves all processors to all. "auto":
+ *   - ranks that are no more than the usable cores get a core each, spread evenly over NUMA nodes
+ * and caches, neighbouring ranks near each other;
+ *   - a multiple of the cores, of which no quota takes any, is bound as by "core";
+ *   - a single rank, and any other number, is not bound.
+ * A core is bound with all its hardware threads.
  */
 kolo_status kolo__binding_plan(struct kolo__binding *binding, const char *policy, uint32_t ranks);
+/* What "auto" is there. */
+enum kolo__bind_policy kolo__bind_automatic(const struct kolo__machine *machine, uint32_t ranks);
 /* True when two ranks have to share a core by the plan. */
 bool kolo__binding_shares_cores(const struct kolo__binding *binding);
 /* "bound to core 0 (PU 0)", "not bound (PUs 0-1)". Returns text. */

@@ -4,6 +4,7 @@
 
 #include "base/config.h"
 #include "base/log.h"
+#include "collectives/transport/huge_pages.h"
 #include "launcher/bind.h"
 #include "launcher/options.h"
 #include "launcher/plan.h"
@@ -129,8 +130,10 @@ static void print_machine(void)
 static void print_memory(void)
 {
     struct statvfs shared;
+    char text[256];
     printf("memory     %.1f GiB, %.1f GiB available\n", gibibytes(memory_line("MemTotal")),
            gibibytes(memory_line("MemAvailable")));
+    printf("huge pages %s\n", kolo__huge_pages_text(text, sizeof text));
     if (statvfs("/dev/shm", &shared) == 0)
         printf("/dev/shm   %.2f GiB, %.2f GiB free (kolo does not need it: it shares memory by "
                "memfd)\n",

@@ -87,7 +87,8 @@ static kolo_status plan(struct run *run)
 static void report_bindings(const struct run *run)
 {
     char text[640];
-    if (kolo__binding_shares_cores(run->binding))
+    bool asked_for = strcmp(run->options.config.bind, "auto") != 0 || run->options.report_bindings;
+    if (asked_for && kolo__binding_shares_cores(run->binding))
         fprintf(stderr, "kolo run: %u ranks share %d cores; --bind none lets them move freely\n",
                 run->ranks, kolo__binding_machine(run->binding)->allowed_cores);
     for (uint32_t r = 0; run->options.report_bindings && r < run->ranks; r++)

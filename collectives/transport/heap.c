@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Creates, maps and divides the heap. How the descriptor travels is in heap_pass.c, which pages of
- * a share are whose in heap_share.c.
+ * a share are whose in heap_share.c, how a block gets its pages in heap_reserve.c.
  */
 #include "collectives/transport/heap.h"
 
 #include "base/assert.h"
 #include "base/auth.h"
+#include "base/log.h"
 #include "base/status.h"
-#include "collectives/transport/available_memory.h"
 #include "collectives/transport/heap_pass.h"
+#include "collectives/transport/heap_reserve.h"
 #include "collectives/transport/heap_share.h"
+#include "collectives/transport/huge_pages.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,11 +26,11 @@
 
 /* Shares begin at multiples of this in every process, so alignment up to it holds for positions
  * and addresses alike. The header has as much address space, and uses its first page. */
-static const uint64_t unit_bytes = (uint64_t)2 << 20;
+static const uint64_t unit_bytes = KOLO__HUGE_PAGE_BYTES;
 static const uint64_t share_bytes_minimum = (uint64_t)64 << 20;
 static const uint64_t share_bytes_total = (uint64_t)16 << 40; /* far below 47 bits of addresses */
-/* Smaller requests do not look at the machine's memory first. */
-static const uint64_t checked_bytes = (uint64_t)1 << 20;
+/* How long an allocation waits for a peer's that makes no progress. */
+static const uint64_t patience_ms = 10000;
 
 struct header {
     char magic[8];
@@ -84,6 +86,10 @@ kolo_status kolo__heap_open(const struct kolo__heap_options *options, struct kol
         kolo__heap_close(heap);
         return status;
     }
+    if (options->member == 0) {
+        char text[256];
+        kolo__log(KOLO__LOG_INFO, "huge pages: %s", kolo__huge_pages_text(text, sizeof text));
+    }
     *result = heap;
     return KOLO_OK;
 }
@@ -112,12 +118,8 @@ kolo_status kolo__heap_alloc(struct kolo__heap *heap, size_t bytes, size_t align
     if (bytes > heap->bytes)
         return kolo__error(KOLO_ERR_MEMORY, "%zu bytes of shared memory wanted, the heap has %llu",
                            bytes, (unsigned long long)heap->bytes);
-    uint64_t available = bytes < checked_bytes ? UINT64_MAX : kolo__available_memory();
-    if (wanted > available)
-        return kolo__error(KOLO_ERR_MEMORY,
-                           "%zu bytes of shared memory wanted, this machine (or the control group "
-                           "of this process) has %llu left",
-                           bytes, (unsigned long long)available);
+    if (wanted >= KOLO__HUGE_PAGE_BYTES)
+        alignment = KOLO__HUGE_PAGE_BYTES;
 
     kolo_status status = KOLO_OK;
     pthread_mutex_lock(&heap->lock);
@@ -130,13 +132,10 @@ kolo_status kolo__heap_alloc(struct kolo__heap *heap, size_t bytes, size_t align
                              bytes, (unsigned long long)largest);
         goto unlock;
     }
-    int failed;
-    do
-        failed = fallocate(heap->fd, 0, (off_t)position, (off_t)wanted);
-    while (failed != 0 && errno == EINTR);
-    if (failed != 0) {
-        status = kolo__error(KOLO_ERR_MEMORY, "%zu bytes of shared memory wanted: %s", bytes,
-                             strerror(errno));
+    struct kolo__heap_block block = {
+        .fd = heap->fd, .memory = heap->base + position, .position = position, .bytes = wanted};
+    status = kolo__heap_reserve(&block, patience_ms);
+    if (status != KOLO_OK) {
         give_back(heap, kolo__heap_share_find(&heap->share, position));
         goto unlock;
     }
@@ -332,6 +331,7 @@ static kolo_status map(struct kolo__heap *heap, const struct kolo__heap_geometry
     if (before > 0)
         munmap(space, before);
     munmap(base + bytes, unit_bytes - before);
+    kolo__huge_pages_allow(base, bytes);
     heap->base = base;
     heap->bytes = bytes;
     return KOLO_OK;

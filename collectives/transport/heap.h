@@ -7,7 +7,8 @@
  *
  * A member allocates in its own share only and frees only what it allocated; everybody reads and
  * writes everywhere. Pages are reserved (fallocate) before an allocation returns, so a full memory
- * is KOLO_ERR_MEMORY and never SIGBUS; a freed block gives its pages back (hole punched).
+ * is KOLO_ERR_MEMORY and never SIGBUS; a freed block gives its pages back (hole punched). Blocks of
+ * 2 MiB and more begin at a multiple of that, and lie in huge pages where the kernel has them.
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_HEAP_H
 #define KOLO_COLLECTIVES_TRANSPORT_HEAP_H
@@ -33,7 +34,9 @@ struct kolo__heap_options {
 kolo_status kolo__heap_open(const struct kolo__heap_options *options, struct kolo__heap **heap);
 void kolo__heap_close(struct kolo__heap *heap);
 
-/* Thread-safe. alignment: a power of two up to 2 MiB. Memory is zero. */
+/* Thread-safe. alignment: a power of two up to 2 MiB. Memory is zero. From 1 MiB on it waits for
+ * members that reserve at the same time; KOLO_ERR_TIMEOUT when one of them does not come to an end.
+ */
 kolo_status kolo__heap_alloc(struct kolo__heap *heap, size_t bytes, size_t alignment,
                              void **memory);
 /* memory may be NULL. */

@@ -89,6 +89,7 @@ done
 expect_text "kolo version" "kolo " "$("$kolo" version)"
 "$kolo" nonsense >out 2>err
 expect "kolo nonsense" 64 $?
+"$kolo" info | grep -qE '^huge pages (used|none: .+)' || fail "kolo info says nothing of huge pages"
 "$kolo" info --config-doc | grep -q KOLO_TIMEOUT || fail "kolo info --config-doc has no KOLO_TIMEOUT"
 
 plan=$("$kolo" info --plan 1M)

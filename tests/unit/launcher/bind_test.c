@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,6 +14,9 @@
 #include <cmocka.h>
 
 static const char TWO_NODES[] = "pack:2 [numa] core:2 pu:2"; /* PUs 0-3 and 4-7 */
+
+static const char FOUR_NODES[] = "pack:2 group:2 [numa] core:4 pu:2";
+enum { FOUR_NODES_CORES = 16 };
 
 static struct kolo__binding *open_machine(const char *synthetic)
 {
@@ -79,13 +83,67 @@ static void automatic_is_sensible(void **state)
     struct kolo__binding *binding = open_machine(TWO_NODES);
     assert_int_equal(kolo__binding_plan(binding, "auto", 4), KOLO_OK);
     expect_place(binding, 3, "bound to core 3 (PUs 6-7)");
+    assert_int_equal(kolo__binding_plan(binding, "auto", 2), KOLO_OK);
+    expect_place(binding, 0, "bound to core 0 (PUs 0-1)");
+    expect_place(binding, 1, "bound to core 2 (PUs 4-5)");
     assert_int_equal(kolo__binding_plan(binding, "auto", 5), KOLO_OK);
     expect_place(binding, 3, "not bound (PUs 0-7)");
+    assert_int_equal(kolo__binding_plan(binding, "auto", 8), KOLO_OK);
+    expect_place(binding, 3, "bound to core 3 (PUs 6-7)");
+    expect_place(binding, 4, "bound to core 0 (PUs 0-1)");
+    assert_true(kolo__binding_shares_cores(binding));
     assert_int_equal(kolo__binding_plan(binding, "auto", 1), KOLO_OK);
     expect_place(binding, 0, "not bound (PUs 0-7)");
     assert_int_equal(kolo__binding_plan(binding, "none", 2), KOLO_OK);
     expect_place(binding, 1, "not bound (PUs 0-7)");
     assert_int_equal(kolo__binding_plan(binding, "hyper", 2), KOLO_ERR_CONFIG);
+    kolo__binding_close(binding);
+}
+
+/* Where a quota takes processors away, which cores stay idle is for the kernel to say. */
+static void a_quota_leaves_many_ranks_free(void **state)
+{
+    (void)state;
+    struct kolo__machine machine = {.allowed_cores = 4, .usable_cores = 4};
+    assert_int_equal(kolo__bind_automatic(&machine, 8), KOLO__BIND_CORE);
+    machine.usable_cores = 2;
+    assert_int_equal(kolo__bind_automatic(&machine, 2), KOLO__BIND_SPREAD);
+    assert_int_equal(kolo__bind_automatic(&machine, 4), KOLO__BIND_NONE);
+    assert_int_equal(kolo__bind_automatic(&machine, 8), KOLO__BIND_NONE);
+    machine = (struct kolo__machine){.usable_cores = 1};
+    assert_int_equal(kolo__bind_automatic(&machine, 4), KOLO__BIND_NONE);
+}
+
+/* By the first processor in the text: two a core, four cores a node. */
+static uint32_t core_of(struct kolo__binding *binding, uint32_t rank)
+{
+    char text[640];
+    unsigned core, first, last;
+    kolo__binding_text(binding, rank, text, sizeof text);
+    assert_int_equal(sscanf(text, "bound to core %u (PUs %u-%u)", &core, &first, &last), 3);
+    assert_int_equal(first, 2 * core);
+    assert_int_equal(last, 2 * core + 1);
+    return core;
+}
+
+/* Blocks of neighbours on each node, none on the second thread of a core while another is free. */
+static void few_ranks_spread_over_all_nodes(void **state)
+{
+    (void)state;
+    struct kolo__binding *binding = open_machine(FOUR_NODES);
+    assert_int_equal(kolo__binding_machine(binding)->numa_nodes, 4);
+    assert_int_equal(kolo__binding_machine(binding)->allowed_cores, FOUR_NODES_CORES);
+    for (uint32_t ranks = 2; ranks <= FOUR_NODES_CORES; ranks++) {
+        assert_int_equal(kolo__binding_plan(binding, "auto", ranks), KOLO_OK);
+        assert_false(kolo__binding_shares_cores(binding));
+        for (uint32_t rank = 0; rank < ranks; rank++) {
+            assert_int_equal(core_of(binding, rank) / 4, rank * 4 / ranks);
+            assert_true(rank == 0 || core_of(binding, rank) > core_of(binding, rank - 1));
+        }
+    }
+    assert_int_equal(kolo__binding_plan(binding, "core", 5), KOLO_OK);
+    for (uint32_t rank = 0; rank < 5; rank++)
+        assert_int_equal(core_of(binding, rank), rank);
     kolo__binding_close(binding);
 }
 
@@ -126,6 +184,8 @@ int main(void)
         cmocka_unit_test(more_ranks_than_cores_begin_anew),
         cmocka_unit_test(neighbours_share_a_node),
         cmocka_unit_test(automatic_is_sensible),
+        cmocka_unit_test(a_quota_leaves_many_ranks_free),
+        cmocka_unit_test(few_ranks_spread_over_all_nodes),
         cmocka_unit_test(stays_within_its_own_affinity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
