@@ -184,8 +184,9 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
     comm->plan_context.size = comm->size;
     comm->plan_context.host_of = comm->host_of;
     comm->plan_context.mapping = comm->mapping;
+    comm->crowded = comm->local_size > (uint32_t)context->cpus;
     if (comm->mapping != NULL) {
-        comm->mapping->crowded = comm->local_size > (uint32_t)context->cpus;
+        comm->crowded = comm->mapping->crowded |= comm->crowded;
         comm->mapping->spins = MAPPING_SPINS;
     }
     comm->plan_context.preferred = context->config.algorithm;

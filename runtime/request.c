@@ -250,7 +250,7 @@ kolo_status kolo__request_finish(kolo_request *request)
  * the rank that one waits for. */
 static uint64_t spin_ns(const kolo_comm *comm)
 {
-    return comm->local_size <= (uint32_t)comm->context->cpus ? 100 * MICROSECOND : 0;
+    return comm->crowded ? 0 : 100 * MICROSECOND;
 }
 
 static void sleep_until_something(kolo_comm *comm, int timeout_ms)
@@ -327,7 +327,7 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
     bool may_stop = timeout_ms >= 0, told = comm->context->control == NULL;
     bool moved = kolo__comm_progress(comm);
     /* Often what is missing are the ranks that wait for this one's processor. */
-    for (int i = 0; i < 2 && !request->done && spin_ns(comm) == 0; i++) {
+    for (int i = 0; i < 2 && !request->done && comm->crowded; i++) {
         sched_yield();
         moved = kolo__comm_progress(comm);
     }

@@ -44,6 +44,9 @@ kolo_status kolo__shm_mailbox_create(struct kolo__heap *heap, uint32_t size, uin
     struct kolo__shm_mailbox *mailbox = memory;
     mailbox->magic = mailbox_magic;
     mailbox->size = size;
+    /* Fails only where there are more processors than a cpu_set_t has: none is said to be allowed.
+     */
+    sched_getaffinity(0, sizeof mailbox->allowed, &mailbox->allowed);
     *position = kolo__heap_position(heap, memory, layout.end);
     return KOLO_OK;
 }

@@ -18,6 +18,7 @@
 
 #include "collectives/transport/shm.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 
 enum {
@@ -40,6 +41,7 @@ struct kolo__shm_mailbox {
     _Alignas(KOLO__SHM_LINE_BYTES) uint64_t magic;
     uint32_t size;
     _Atomic int processor; /* where the owner was last seen running; only a hint */
+    cpu_set_t allowed;     /* where it may run; written before the mailbox is shown to anybody */
     /* 0: awake. Else the number of this sleep (shm_sleep.c). */
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint32_t asleep;
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint64_t arrivals;

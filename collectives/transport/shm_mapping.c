@@ -128,6 +128,22 @@ static const struct kolo__mapping_ops mapping_ops = {
     .position = position,
 };
 
+/* Whether more ranks than processors are in sight: of all together, or of those that may run just
+ * where this one may. */
+static bool is_crowded(const struct kolo__shm *shm)
+{
+    uint32_t size = shm->stream.transport.size;
+    int alike = 0, most = CPU_COUNT(&shm->mailbox->allowed);
+    cpu_set_t all;
+    CPU_ZERO(&all);
+    for (uint32_t rank = 0; rank < size; rank++) {
+        const cpu_set_t *allowed = &shm->peers[rank].mailbox->allowed;
+        CPU_OR(&all, &all, allowed);
+        alike += CPU_EQUAL(allowed, &shm->mailbox->allowed) != 0;
+    }
+    return most > 0 && (alike > most || size > (uint32_t)CPU_COUNT(&all));
+}
+
 void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes)
 {
     uint32_t size = shm->stream.transport.size;
@@ -148,6 +164,7 @@ void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes)
         .slot_bytes = KOLO__SHM_SLOT_BYTES,
         .small_bytes = KOLO__SHM_SMALL_BYTES,
         .window_bytes = KOLO__SHM_WINDOW_BYTES,
+        .crowded = is_crowded(shm),
     };
 }
 

@@ -164,7 +164,8 @@ struct kolo__mapping {
     /* How often to look again for a peer at a fence before going back to the caller, whose round
      * takes longer than a small operation. */
     uint32_t spins;
-    /* Ranks share processors: who waits looks again only for peers that have other ones. */
+    /* Ranks share processors: who waits looks again only for peers that have other ones. Set by the
+     * transport where it sees that, and by the caller who knows of other limits. */
     bool crowded;
 };
 

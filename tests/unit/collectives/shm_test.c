@@ -137,6 +137,20 @@ static void ranks_know_who_shares_their_processor(void **state)
     assert_int_equal(sched_setaffinity(0, sizeof allowed, &allowed), 0);
 }
 
+/* Opened anew, where only one processor is allowed: then all ranks share it. */
+static void ranks_know_that_they_are_crowded(void **state)
+{
+    cpu_set_t allowed;
+    assert_int_equal(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    if (CPU_COUNT(&allowed) >= SIZE)
+        assert_false(ranks[0].mapping->crowded);
+    close_ranks(state);
+    assert_true(move_to_processor(sched_getcpu()));
+    open_ranks(state);
+    assert_int_equal(sched_setaffinity(0, sizeof allowed, &allowed), 0);
+    assert_true(ranks[0].mapping->crowded);
+}
+
 static void exposures_are_found_by_sequence(void **state)
 {
     (void)state;
@@ -389,6 +403,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(arrivals_are_counted, open_ranks, close_ranks),
         cmocka_unit_test_setup_teardown(ranks_know_who_shares_their_processor, open_ranks,
                                         close_ranks),
+        cmocka_unit_test_setup_teardown(ranks_know_that_they_are_crowded, open_ranks, close_ranks),
         cmocka_unit_test_setup_teardown(exposures_are_found_by_sequence, open_ranks, close_ranks),
         cmocka_unit_test_setup_teardown(areas_do_not_overlap, open_ranks, close_ranks),
         cmocka_unit_test_setup_teardown(sleepers_pass_fences, open_ranks, close_ranks),
