@@ -72,7 +72,10 @@ static INLINE bool any_nan_alone_fp32(lanes_float a, lanes_float b, lanes_float 
 static INLINE bool any_nan_pair(struct lanes_pair a, struct lanes_pair b, struct lanes_pair c,
                                 struct lanes_pair d)
 {
-    return any_nan_fp32(a.low, a.high, b.low, b.high) | any_nan_fp32(c.low, c.high, d.low, d.high);
+    /* Integers: one branch for both. */
+    const int first = any_nan_fp32(a.low, a.high, b.low, b.high);
+    const int second = any_nan_fp32(c.low, c.high, d.low, d.high);
+    return (first | second) != 0;
 }
 
 #endif
