@@ -2,7 +2,7 @@
 /*
  * Template: vectors of LANES bytes (a variant says how many), in the vector extensions that GCC and
  * Clang share, and how each float dtype is read into them and rounded out of them. Intrinsics stand
- * only where there is an instruction for what takes integers a dozen: fp16.
+ * only where there is an instruction for what takes several otherwise.
  *
  * A vector of 16-bit elements becomes a pair of fp32 vectors, in whatever order is cheapest:
  *
