@@ -165,6 +165,7 @@ static inline double store_fp64(double value)
 #define ANY_NAN(a, b, c, d)     any_nan_pair(a, b, c, d)
 #define ONE_NAN(a)              one_nan_pair(a)
 #define ROUND(a)                round_lanes_fp16(a)
+#define BYTES_AHEAD             2048
 #define ROUNDED                 lanes_fp16
 #define WRITE(to, a, streaming) store_lanes_fp16(to, a, streaming)
 #define ADD(a, b)               add_lanes_pair(a, b)
@@ -182,6 +183,7 @@ static inline double store_fp64(double value)
 #define ANY_NAN(a, b, c, d)     any_nan_pair(a, b, c, d)
 #define ONE_NAN(a)              one_nan_pair(a)
 #define ROUND(a)                round_lanes_bf16(a)
+#define BYTES_AHEAD             2048
 #define ROUNDED                 lanes_uint64
 #define WRITE(to, a, streaming) store_lanes(to, a, streaming)
 #define ADD(a, b)               add_lanes_pair(a, b)
@@ -199,6 +201,7 @@ static inline double store_fp64(double value)
 #define ANY_NAN(a, b, c, d)     any_nan_alone_fp32(a, b, c, d)
 #define ONE_NAN(a)              one_nan_fp32(a)
 #define ROUND(a)                round_lanes_fp32(a)
+#define BYTES_AHEAD             0
 #define ROUNDED                 lanes_uint64
 #define WRITE(to, a, streaming) store_lanes(to, a, streaming)
 #define ADD(a, b)               ((a) + (b))
@@ -216,6 +219,7 @@ static inline double store_fp64(double value)
 #define ANY_NAN(a, b, c, d)     any_nan_fp64(a, b, c, d)
 #define ONE_NAN(a)              one_nan_fp64(a)
 #define ROUND(a)                round_lanes_fp64(a)
+#define BYTES_AHEAD             0
 #define ROUNDED                 lanes_uint64
 #define WRITE(to, a, streaming) store_lanes(to, a, streaming)
 #define ADD(a, b)               ((a) + (b))

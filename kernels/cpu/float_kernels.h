@@ -102,6 +102,7 @@ static void NAME(finish)(const WORK *restrict work, ELEMENT *to, size_t count, u
 #undef ANY_NAN
 #undef ONE_NAN
 #undef ROUND
+#undef BYTES_AHEAD
 #undef ROUNDED
 #undef WRITE
 #undef ADD

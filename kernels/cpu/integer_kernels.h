@@ -79,6 +79,7 @@ static void NAME(finish)(const WORK *restrict work, ELEMENT *to, size_t count, u
 #define ANY_NAN(a, b, c, d)     false
 #define ONE_NAN(a)              (a)
 #define ROUND(a)                ((lanes_uint64)(a))
+#define BYTES_AHEAD             0
 #define ROUNDED                 lanes_uint64
 #define WRITE(to, a, streaming) store_lanes(to, a, streaming)
 #define ADD(a, b)               ((a) + (b))
@@ -98,6 +99,7 @@ static void NAME(finish)(const WORK *restrict work, ELEMENT *to, size_t count, u
 #undef ANY_NAN
 #undef ONE_NAN
 #undef ROUND
+#undef BYTES_AHEAD
 #undef ROUNDED
 #undef WRITE
 #undef ADD
