@@ -8,7 +8,7 @@
  * supported()   a static function above the inclusion
  *
  * The layers of templates, each a file: this one -> integer_kernels.h and float_kernels.h (what one
- * step does to a block) -> reduce_blocks.h (walks blocks and sources).
+ * step does to a block) -> sum.h (sums, in vectors), reduce_blocks.h (walks blocks and sources).
  */
 #include "kernels/cpu/float16.h"
 #include "kernels/cpu/float8.h"
@@ -31,6 +31,8 @@ typedef uint64_t unaligned_uint64 UNALIGNED;
 typedef float unaligned_float UNALIGNED;
 typedef double unaligned_double UNALIGNED;
 #undef UNALIGNED
+
+enum { SHAPE_MAX = 4 }; /* sources and destinations of a loop of its own */
 
 /* What kernels/cpu/sum.h works on. */
 struct sum {
@@ -157,56 +159,76 @@ static inline double store_fp64(double value)
     return value != value ? (double)NAN : value;
 }
 
-#define NAME(word)       word##_fp16
-#define VECTOR           struct lanes_pair
-#define READ(from)       load_lanes_fp16(from)
-#define ROUND(a)         round_lanes_fp16(a)
-#define ADD(a, b)        add_lanes_pair(a, b)
-#define SCALE(a, factor) scale_lanes_pair(a, factor)
-#define DIVIDE(a, by)    divide_lanes_pair(a, by)
-#define WORK             float
-#define ELEMENT          unaligned_uint16
-#define LOAD(bits)       fp16_to_fp32(bits)
-#define STORE(work)      store_fp16(work)
+#define NAME(word)              word##_fp16
+#define VECTOR                  struct lanes_pair
+#define READ(from)              load_lanes_fp16(from)
+#define ANY_NAN(a, b, c, d)     any_nan_pair(a, b, c, d)
+#define ONE_NAN(a)              one_nan_pair(a)
+#define ROUND(a)                round_lanes_fp16(a)
+#define BYTES_AHEAD             2048
+#define ROUNDED                 lanes_fp16
+#define WRITE(to, a, streaming) store_lanes_fp16(to, a, streaming)
+#define ADD(a, b)               add_lanes_pair(a, b)
+#define SCALE(a, factor)        scale_lanes_pair(a, factor)
+#define DIVIDE(a, by)           divide_lanes_pair(a, by)
+#define WORK                    float
+#define ELEMENT                 unaligned_uint16
+#define LOAD(bits)              fp16_to_fp32(bits)
+#define STORE(work)             store_fp16(work)
 #include "kernels/cpu/float_kernels.h"
 
-#define NAME(word)       word##_bf16
-#define VECTOR           struct lanes_pair
-#define READ(from)       load_lanes_bf16(from)
-#define ROUND(a)         round_lanes_bf16(a)
-#define ADD(a, b)        add_lanes_pair(a, b)
-#define SCALE(a, factor) scale_lanes_pair(a, factor)
-#define DIVIDE(a, by)    divide_lanes_pair(a, by)
-#define WORK             float
-#define ELEMENT          unaligned_uint16
-#define LOAD(bits)       bf16_to_fp32(bits)
-#define STORE(work)      store_bf16(work)
+#define NAME(word)              word##_bf16
+#define VECTOR                  struct lanes_pair
+#define READ(from)              load_lanes_bf16(from)
+#define ANY_NAN(a, b, c, d)     any_nan_pair(a, b, c, d)
+#define ONE_NAN(a)              one_nan_pair(a)
+#define ROUND(a)                round_lanes_bf16(a)
+#define BYTES_AHEAD             2048
+#define ROUNDED                 lanes_uint64
+#define WRITE(to, a, streaming) store_lanes(to, a, streaming)
+#define ADD(a, b)               add_lanes_pair(a, b)
+#define SCALE(a, factor)        scale_lanes_pair(a, factor)
+#define DIVIDE(a, by)           divide_lanes_pair(a, by)
+#define WORK                    float
+#define ELEMENT                 unaligned_uint16
+#define LOAD(bits)              bf16_to_fp32(bits)
+#define STORE(work)             store_bf16(work)
 #include "kernels/cpu/float_kernels.h"
 
-#define NAME(word)       word##_fp32
-#define VECTOR           lanes_float
-#define READ(from)       load_lanes_fp32(from)
-#define ROUND(a)         round_lanes_fp32(a)
-#define ADD(a, b)        ((a) + (b))
-#define SCALE(a, factor) ((a) * (factor))
-#define DIVIDE(a, by)    ((a) / (by))
-#define WORK             float
-#define ELEMENT          unaligned_float
-#define LOAD(value)      (value)
-#define STORE(work)      store_fp32(work)
+#define NAME(word)              word##_fp32
+#define VECTOR                  lanes_float
+#define READ(from)              load_lanes_fp32(from)
+#define ANY_NAN(a, b, c, d)     any_nan_alone_fp32(a, b, c, d)
+#define ONE_NAN(a)              one_nan_fp32(a)
+#define ROUND(a)                round_lanes_fp32(a)
+#define BYTES_AHEAD             0
+#define ROUNDED                 lanes_uint64
+#define WRITE(to, a, streaming) store_lanes(to, a, streaming)
+#define ADD(a, b)               ((a) + (b))
+#define SCALE(a, factor)        ((a) * (factor))
+#define DIVIDE(a, by)           ((a) / (by))
+#define WORK                    float
+#define ELEMENT                 unaligned_float
+#define LOAD(value)             (value)
+#define STORE(work)             store_fp32(work)
 #include "kernels/cpu/float_kernels.h"
 
-#define NAME(word)       word##_fp64
-#define VECTOR           lanes_double
-#define READ(from)       load_lanes_fp64(from)
-#define ROUND(a)         round_lanes_fp64(a)
-#define ADD(a, b)        ((a) + (b))
-#define SCALE(a, factor) ((a) * (factor))
-#define DIVIDE(a, by)    ((a) / (by))
-#define WORK             double
-#define ELEMENT          unaligned_double
-#define LOAD(value)      (value)
-#define STORE(work)      store_fp64(work)
+#define NAME(word)              word##_fp64
+#define VECTOR                  lanes_double
+#define READ(from)              load_lanes_fp64(from)
+#define ANY_NAN(a, b, c, d)     any_nan_fp64(a, b, c, d)
+#define ONE_NAN(a)              one_nan_fp64(a)
+#define ROUND(a)                round_lanes_fp64(a)
+#define BYTES_AHEAD             0
+#define ROUNDED                 lanes_uint64
+#define WRITE(to, a, streaming) store_lanes(to, a, streaming)
+#define ADD(a, b)               ((a) + (b))
+#define SCALE(a, factor)        ((a) * (factor))
+#define DIVIDE(a, by)           ((a) / (by))
+#define WORK                    double
+#define ELEMENT                 unaligned_double
+#define LOAD(value)             (value)
+#define STORE(work)             store_fp64(work)
 #include "kernels/cpu/float_kernels.h"
 
 #include "kernels/cpu/casts.h"

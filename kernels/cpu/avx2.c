@@ -21,14 +21,15 @@ static bool supported(void)
 {
     static _Atomic signed char kept; /* 0: not asked */
     if (kept == 0)
-        kept = __builtin_cpu_supports("avx2") && asked_f16c() ? 1 : -1;
+        kept = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && asked_f16c() ? 1
+                                                                                               : -1;
     return kept > 0;
 }
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
-#pragma GCC target("avx2,f16c")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 
 #define LANES 32

@@ -99,7 +99,12 @@ static void NAME(finish)(const WORK *restrict work, ELEMENT *to, size_t count, u
 #undef STORE
 #undef VECTOR
 #undef READ
+#undef ANY_NAN
+#undef ONE_NAN
 #undef ROUND
+#undef BYTES_AHEAD
+#undef ROUNDED
+#undef WRITE
 #undef ADD
 #undef SCALE
 #undef DIVIDE

@@ -75,12 +75,17 @@ static void NAME(finish)(const WORK *restrict work, ELEMENT *to, size_t count, u
 }
 
 /* Sums that are divided take the long way: no processor has a vector division of integers. */
-#define READ(from)       (*(const VECTOR_IN_MEMORY *)(from))
-#define ROUND(a)         ((lanes_uint64)(a))
-#define ADD(a, b)        ((a) + (b))
-#define SCALE(a, factor) ((void)(factor), (a))
-#define DIVIDE(a, by)    ((void)(by), (a))
-#define SUM_DIVIDES      false
+#define READ(from)              (*(const VECTOR_IN_MEMORY *)(from))
+#define ANY_NAN(a, b, c, d)     false
+#define ONE_NAN(a)              (a)
+#define ROUND(a)                ((lanes_uint64)(a))
+#define BYTES_AHEAD             0
+#define ROUNDED                 lanes_uint64
+#define WRITE(to, a, streaming) store_lanes(to, a, streaming)
+#define ADD(a, b)               ((a) + (b))
+#define SCALE(a, factor)        ((void)(factor), (a))
+#define DIVIDE(a, by)           ((void)(by), (a))
+#define SUM_DIVIDES             false
 #include "kernels/cpu/sum.h"
 #include "kernels/cpu/reduce_blocks.h"
 
@@ -91,7 +96,12 @@ static void NAME(finish)(const WORK *restrict work, ELEMENT *to, size_t count, u
 #undef QUOTIENT
 #undef VECTOR
 #undef READ
+#undef ANY_NAN
+#undef ONE_NAN
 #undef ROUND
+#undef BYTES_AHEAD
+#undef ROUNDED
+#undef WRITE
 #undef ADD
 #undef SCALE
 #undef DIVIDE

@@ -2,7 +2,7 @@
 /*
  * Template: vectors of LANES bytes (a variant says how many), in the vector extensions that GCC and
  * Clang share, and how each float dtype is read into them and rounded out of them. Intrinsics stand
- * only where there is an instruction for what takes integers a dozen: fp16.
+ * only where there is an instruction for what takes several otherwise.
  *
  * A vector of 16-bit elements becomes a pair of fp32 vectors, in whatever order is cheapest:
  *
@@ -45,12 +45,9 @@ struct lanes_pair {
     lanes_float low, high;
 };
 
-/* Any NaN of a becomes this one. */
-static INLINE lanes_uint32 with_one_nan(lanes_float a, lanes_uint32 bits, uint32_t nan)
-{
-    lanes_uint32 is_nan = (lanes_uint32)(a != a);
-    return (bits & ~is_nan) | (nan & is_nan);
-}
+#include "kernels/cpu/nan.h"
+
+/* ---- read and round: what is rounded has no NaN but the one that nan.h makes ------------ */
 
 static INLINE lanes_float load_lanes_fp32(const void *from)
 {
@@ -59,7 +56,7 @@ static INLINE lanes_float load_lanes_fp32(const void *from)
 
 static INLINE lanes_uint64 round_lanes_fp32(lanes_float a)
 {
-    return (lanes_uint64)with_one_nan(a, (lanes_uint32)a, 0x7fc00000u);
+    return (lanes_uint64)a;
 }
 
 static INLINE lanes_double load_lanes_fp64(const void *from)
@@ -69,8 +66,7 @@ static INLINE lanes_double load_lanes_fp64(const void *from)
 
 static INLINE lanes_uint64 round_lanes_fp64(lanes_double a)
 {
-    lanes_uint64 is_nan = (lanes_uint64)(a != a);
-    return ((lanes_uint64)a & ~is_nan) | (UINT64_C(0x7ff8000000000000) & is_nan);
+    return (lanes_uint64)a;
 }
 
 /* A signaling NaN stays one until it is added or multiplied. */
@@ -84,8 +80,7 @@ static INLINE struct lanes_pair load_lanes_bf16(const void *from)
  *
  *     rest > half                    up            one comparison for both: with an odd `kept`
  *     rest = half and kept is odd    up            the last bit of `rest` is set
- *
- * What comes out of a sum is a quiet NaN if it is one, which is seen in `kept`. */
+ */
 static INLINE lanes_uint64 round_lanes_bf16(struct lanes_pair a)
 {
     lanes_uint32 low = (lanes_uint32)a.low, high = (lanes_uint32)a.high;
@@ -98,18 +93,14 @@ static INLINE lanes_uint64 round_lanes_bf16(struct lanes_pair a)
     /* (kept & 1) | rest */
     rest = _mm512_ternarylogic_epi32(kept, _mm512_set1_epi16(1), rest, 0xea);
     __mmask32 up = _mm512_cmpgt_epu16_mask(rest, _mm512_set1_epi16((short)0x8000));
-    __m512i magnitude = _mm512_and_si512(kept, _mm512_set1_epi16(0x7fff));
-    __mmask32 is_nan = _mm512_cmpgt_epi16_mask(magnitude, _mm512_set1_epi16(0x7f80));
-    __m512i rounded = _mm512_mask_add_epi16(kept, up, kept, _mm512_set1_epi16(1));
-    return (lanes_uint64)_mm512_mask_mov_epi16(rounded, is_nan, _mm512_set1_epi16(0x7fc0));
+    return (lanes_uint64)_mm512_mask_add_epi16(kept, up, kept, _mm512_set1_epi16(1));
 #else
     lanes_uint16 kept = (lanes_uint16)((low >> 16) | (high & 0xffff0000u));
     lanes_uint16 rest = (lanes_uint16)((low & 0xffffu) | (high << 16));
     /* Bits 0x8000 turned, so that a signed comparison does. */
     lanes_int16 turned = (lanes_int16)(((kept & 1) | rest) ^ 0x8000);
     lanes_uint16 up = (lanes_uint16)(turned > 0);
-    lanes_uint16 is_nan = (lanes_uint16)((lanes_int16)(kept & 0x7fff) > 0x7f80);
-    return (lanes_uint64)(((kept - up) & ~is_nan) | (0x7fc0 & is_nan));
+    return (lanes_uint64)(kept - up);
 #endif
 }
 
@@ -123,17 +114,23 @@ static INLINE struct lanes_pair load_lanes_fp16(const void *from)
         (lanes_float)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(at + 32)))};
 }
 
-static INLINE lanes_uint64 round_lanes_fp16(struct lanes_pair a)
+/* Rounded they stay two halves: joining them costs more than storing both. */
+typedef struct {
+    __m256i low, high;
+} lanes_fp16;
+
+static INLINE lanes_fp16 round_lanes_fp16(struct lanes_pair a)
 {
-    __m256i low = _mm512_cvtps_ph((__m512)a.low, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m256i high = _mm512_cvtps_ph((__m512)a.high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-    __m512i magnitude = _mm512_and_si512(both, _mm512_set1_epi16(0x7fff));
-    __mmask32 is_nan = _mm512_cmpgt_epi16_mask(magnitude, _mm512_set1_epi16(0x7c00));
-    return (lanes_uint64)_mm512_mask_mov_epi16(both, is_nan, _mm512_set1_epi16(0x7e00));
+    return (lanes_fp16){
+        _mm512_cvtps_ph((__m512)a.low, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+        _mm512_cvtps_ph((__m512)a.high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
 
-#elif defined(LANES_FP16_F16C)
+#else
+typedef lanes_uint64 lanes_fp16;
+#endif
+
+#if defined(LANES_FP16_F16C)
 
 static INLINE struct lanes_pair load_lanes_fp16(const void *from)
 {
@@ -143,14 +140,11 @@ static INLINE struct lanes_pair load_lanes_fp16(const void *from)
         (lanes_float)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(at + 16)))};
 }
 
-static INLINE lanes_uint64 round_lanes_fp16(struct lanes_pair a)
+static INLINE lanes_fp16 round_lanes_fp16(struct lanes_pair a)
 {
     __m128i low = _mm256_cvtps_ph((__m256)a.low, _MM_FROUND_TO_NEAREST_INT);
     __m128i high = _mm256_cvtps_ph((__m256)a.high, _MM_FROUND_TO_NEAREST_INT);
-    __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
-    __m256i magnitude = _mm256_and_si256(both, _mm256_set1_epi16(0x7fff));
-    __m256i is_nan = _mm256_cmpgt_epi16(magnitude, _mm256_set1_epi16(0x7c00));
-    return (lanes_uint64)_mm256_blendv_epi8(both, _mm256_set1_epi16(0x7e00), is_nan);
+    return (lanes_fp16)_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
 
 #elif defined(LANES_FP16_NEON)
@@ -162,15 +156,12 @@ static INLINE struct lanes_pair load_lanes_fp16(const void *from)
                                (lanes_float)vcvt_high_f32_f16(both)};
 }
 
-static INLINE lanes_uint64 round_lanes_fp16(struct lanes_pair a)
+static INLINE lanes_fp16 round_lanes_fp16(struct lanes_pair a)
 {
-    float16x8_t both = vcvt_high_f16_f32(vcvt_f16_f32((float32x4_t)a.low), (float32x4_t)a.high);
-    uint16x8_t bits = vreinterpretq_u16_f16(both);
-    uint16x8_t is_nan = vcgtq_u16(vandq_u16(bits, vdupq_n_u16(0x7fff)), vdupq_n_u16(0x7c00));
-    return (lanes_uint64)vbslq_u16(is_nan, vdupq_n_u16(0x7e00), bits);
+    return (lanes_fp16)vcvt_high_f16_f32(vcvt_f16_f32((float32x4_t)a.low), (float32x4_t)a.high);
 }
 
-#else
+#elif !defined(LANES_FP16_AVX512)
 
 /* float16.h for whole vectors, without its NaN payloads. The elements are split as those of bf16.
  */
@@ -219,9 +210,9 @@ static INLINE struct lanes_pair load_lanes_fp16(const void *from)
     return (struct lanes_pair){widen_lanes_fp16(both & 0xffffu), widen_lanes_fp16(both >> 16)};
 }
 
-static INLINE lanes_uint64 round_lanes_fp16(struct lanes_pair a)
+static INLINE lanes_fp16 round_lanes_fp16(struct lanes_pair a)
 {
-    return (lanes_uint64)(narrow_lanes_fp16(a.low) | (narrow_lanes_fp16(a.high) << 16));
+    return (lanes_fp16)(narrow_lanes_fp16(a.low) | (narrow_lanes_fp16(a.high) << 16));
 }
 
 #endif
@@ -244,9 +235,40 @@ static INLINE void store_lanes(void *to, lanes_uint64 a, bool streaming)
     *(unaligned_lanes_uint64 *)to = a;
 }
 
+static INLINE void store_lanes_fp16(void *to, lanes_fp16 a, bool streaming)
+{
+#if defined(LANES_FP16_AVX512)
+    __m256i *half = to;
+    if (streaming) {
+        _mm256_stream_si256(half, a.low);
+        _mm256_stream_si256(half + 1, a.high);
+    } else {
+        _mm256_storeu_si256(half, a.low);
+        _mm256_storeu_si256(half + 1, a.high);
+    }
+#else
+    store_lanes(to, a, streaming);
+#endif
+}
+
+/* Where it can, by multiplying with 1 and adding: the same bits from another unit. AMD's adders
+ * share their ports with the shifts, comparisons and conversions around them, and its multipliers
+ * do not (Zen 3 to 5). A compiler that sees through it loses only that. */
+static INLINE lanes_float add_beside_conversions(lanes_float a, lanes_float b)
+{
+#if defined(LANES_FP16_AVX512)
+    return (lanes_float)_mm512_fmadd_ps((__m512)a, _mm512_set1_ps(1), (__m512)b);
+#elif defined(LANES_FP16_F16C)
+    return (lanes_float)_mm256_fmadd_ps((__m256)a, _mm256_set1_ps(1), (__m256)b);
+#else
+    return a + b;
+#endif
+}
+
 static INLINE struct lanes_pair add_lanes_pair(struct lanes_pair a, struct lanes_pair b)
 {
-    return (struct lanes_pair){a.low + b.low, a.high + b.high};
+    return (struct lanes_pair){add_beside_conversions(a.low, b.low),
+                               add_beside_conversions(a.high, b.high)};
 }
 
 static INLINE struct lanes_pair scale_lanes_pair(struct lanes_pair a, float factor)

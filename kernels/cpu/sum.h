@@ -7,14 +7,29 @@
  *        ...
  *     to[0] ...   |  a  b  c  d  |
  *
- * LANES_NAME(word)  word with the name of the dtype's vectors behind it
- * VECTOR            the accumulator of LANES bytes of elements
- * READ(p) ROUND(a) ADD(a, b) SCALE(a, factor) DIVIDE(a, divisor)
+ * VECTOR   the accumulator of LANES bytes of elements
+ * ROUNDED  what they are when they can be stored
+ * READ(p) ADD(a, b) SCALE(a, factor) DIVIDE(a, divisor)
+ * ANY_NAN(a, b, c, d) ONE_NAN(a)   kernels/cpu/nan.h
+ * ROUND(a) WRITE(p, rounded, streaming)
+ * BYTES_AHEAD   how far ahead sources are prefetched, or 0
  *
  * The four are read before any is written, so a destination may be any of the sources. Several are
  * written from the registers: mostly 1.2 to 1.6 times as fast as by way of a block in L1 (with 8
  * disjoint destinations of 32 KiB a tenth slower).
  */
+
+/* The quotient by a power of two is the product with its inverse, bit for bit: both are the exact
+ * value, rounded once. Divisors have 32 bits, so the inverse is no denormal. */
+static INLINE VECTOR NAME(divided)(const struct sum *sum, VECTOR a)
+{
+    if (sum->divisor == 1)
+        return a;
+    if ((sum->divisor & (sum->divisor - 1)) == 0)
+        return SCALE(a, (WORK)1 / (WORK)sum->divisor);
+    return DIVIDE(a, (WORK)sum->divisor);
+}
+
 static INLINE VECTOR NAME(sum_vector)(const struct sum *sum, size_t at)
 {
     VECTOR a = READ((const unsigned char *)sum->sources[0] + at);
@@ -26,12 +41,29 @@ static INLINE VECTOR NAME(sum_vector)(const struct sum *sum, size_t at)
             next = SCALE(next, (WORK)sum->scales[i]);
         a = ADD(a, next);
     }
-    return sum->divisor != 1 ? DIVIDE(a, (WORK)sum->divisor) : a;
+    return NAME(divided)(sum, a);
+}
+
+/* A vector to all before the next vector: 1 to 4 % faster than four to each where memory bounds. */
+static INLINE void NAME(write_to_all)(const struct sum *sum, size_t at, ROUNDED a)
+{
+    for (uint32_t i = 0; i < sum->to_count; i++)
+        WRITE((unsigned char *)sum->to[i] + at, a, sum->streaming);
+}
+
+/* Conversions fill the processor's window, and little of the next vectors is asked for in time
+ * where they lie in another core's cache: ask BYTES_AHEAD. Where that is 0, the window reaches as
+ * far. */
+static INLINE void NAME(fetch_ahead)(const unsigned char *from)
+{
+    for (int line = 0; BYTES_AHEAD > 0 && line < 4 * LANES; line += 64)
+        __builtin_prefetch(from + BYTES_AHEAD + line);
 }
 
 static INLINE void NAME(sum_four)(const struct sum *sum, size_t at)
 {
     const unsigned char *from = (const unsigned char *)sum->sources[0] + at;
+    NAME(fetch_ahead)(from);
     VECTOR a = READ(from), b = READ(from + LANES);
     VECTOR c = READ(from + 2 * LANES), d = READ(from + 3 * LANES);
     if (sum->scales != NULL) {
@@ -41,6 +73,7 @@ static INLINE void NAME(sum_four)(const struct sum *sum, size_t at)
     }
     for (uint32_t i = 1; i < sum->source_count; i++) {
         from = (const unsigned char *)sum->sources[i] + at;
+        NAME(fetch_ahead)(from);
         VECTOR e = READ(from), f = READ(from + LANES);
         VECTOR g = READ(from + 2 * LANES), h = READ(from + 3 * LANES);
         if (sum->scales != NULL) {
@@ -50,18 +83,15 @@ static INLINE void NAME(sum_four)(const struct sum *sum, size_t at)
         }
         a = ADD(a, e), b = ADD(b, f), c = ADD(c, g), d = ADD(d, h);
     }
-    if (sum->divisor != 1) {
-        const WORK by = (WORK)sum->divisor;
-        a = DIVIDE(a, by), b = DIVIDE(b, by), c = DIVIDE(c, by), d = DIVIDE(d, by);
-    }
-    lanes_uint64 p = ROUND(a), q = ROUND(b), r = ROUND(c), s = ROUND(d);
-    for (uint32_t i = 0; i < sum->to_count; i++) {
-        unsigned char *to = (unsigned char *)sum->to[i] + at;
-        store_lanes(to, p, sum->streaming);
-        store_lanes(to + LANES, q, sum->streaming);
-        store_lanes(to + 2 * LANES, r, sum->streaming);
-        store_lanes(to + 3 * LANES, s, sum->streaming);
-    }
+    a = NAME(divided)(sum, a), b = NAME(divided)(sum, b);
+    c = NAME(divided)(sum, c), d = NAME(divided)(sum, d);
+    if (__builtin_expect(ANY_NAN(a, b, c, d), 0))
+        a = ONE_NAN(a), b = ONE_NAN(b), c = ONE_NAN(c), d = ONE_NAN(d);
+    ROUNDED p = ROUND(a), q = ROUND(b), r = ROUND(c), s = ROUND(d);
+    NAME(write_to_all)(sum, at, p);
+    NAME(write_to_all)(sum, at + LANES, q);
+    NAME(write_to_all)(sum, at + 2 * LANES, r);
+    NAME(write_to_all)(sum, at + 3 * LANES, s);
 }
 
 /* Less than a vector: in vectors of which the rest is zeros. */
@@ -77,9 +107,7 @@ static void NAME(sum_part)(const struct sum *sum, size_t at, size_t bytes)
         VECTOR next = NAME(sum_vector)(&single, 0);
         a = i == 0 ? next : ADD(a, next);
     }
-    if (sum->divisor != 1)
-        a = DIVIDE(a, (WORK)sum->divisor);
-    store_lanes(padded, ROUND(a), false);
+    WRITE(padded, ROUND(ONE_NAN(NAME(divided)(sum, a))), false);
     for (uint32_t i = 0; i < sum->to_count; i++)
         memcpy((unsigned char *)sum->to[i] + at, padded, bytes);
 }
@@ -91,36 +119,49 @@ static INLINE void NAME(sum_loop)(const struct sum *sum, size_t begin, size_t en
     for (; end - at >= 4 * LANES; at += 4 * LANES)
         NAME(sum_four)(sum, at);
     for (; end - at >= LANES; at += LANES) {
-        lanes_uint64 a = ROUND(NAME(sum_vector)(sum, at));
-        for (uint32_t i = 0; i < sum->to_count; i++)
-            store_lanes((unsigned char *)sum->to[i] + at, a, sum->streaming);
+        NAME(write_to_all)(sum, at, ROUND(ONE_NAN(NAME(sum_vector)(sum, at))));
     }
     if (at < end)
         NAME(sum_part)(sum, at, end - at);
 }
 
-/* The loop is made for each usual case, which then asks nothing inside. */
-static void NAME(sum_range)(const struct sum *given, size_t begin, size_t end)
+/* The loop where nobody scales or streams and the number of destinations is known, and perhaps that
+ * of sources (0: it is not): nothing is asked inside, and what is known is in registers. In memory
+ * the compiler would look it up again after every store, which may have changed it. */
+static INLINE void NAME(sum_shape)(const struct sum *given, size_t begin, size_t end,
+                                   uint32_t source_count, uint32_t to_count)
 {
-    struct sum sum = *given;
-    if (sum.scales != NULL || sum.to_count > 1 || sum.streaming) {
-        NAME(sum_loop)(&sum, begin, end);
-        return;
-    }
-    void *to = sum.to[0];
-    sum.scales = NULL, sum.to = &to, sum.to_count = 1, sum.streaming = false;
-    if (sum.divisor != 1) {
-        NAME(sum_loop)(&sum, begin, end);
-        return;
-    }
-    sum.divisor = 1;
-    if (sum.source_count == 2) {
-        const void *sources[] = {sum.sources[0], sum.sources[1]};
-        sum.sources = sources, sum.source_count = 2;
-        NAME(sum_loop)(&sum, begin, end);
-    } else {
-        NAME(sum_loop)(&sum, begin, end);
-    }
+    const void *sources[SHAPE_MAX];
+    void *to[SHAPE_MAX];
+    for (uint32_t i = 0; i < source_count; i++)
+        sources[i] = given->sources[i];
+    for (uint32_t i = 0; i < to_count; i++)
+        to[i] = given->to[i];
+    const struct sum sum = {.sources = source_count > 0 ? sources : given->sources,
+                            .source_count = source_count > 0 ? source_count : given->source_count,
+                            .divisor = given->divisor,
+                            .to = to,
+                            .to_count = to_count};
+    NAME(sum_loop)(&sum, begin, end);
+}
+
+/* Two sources are what trees and rings combine; to as many destinations, what an allreduce of two
+ * or four ranks combines that see each other's memory. */
+static void NAME(sum_range)(const struct sum *sum, size_t begin, size_t end)
+{
+    const uint32_t sources = sum->source_count, to = sum->to_count;
+    if (sum->scales != NULL || sum->streaming)
+        NAME(sum_loop)(sum, begin, end);
+    else if (sources == 2 && to == 1)
+        NAME(sum_shape)(sum, begin, end, 2, 1);
+    else if (to == 1)
+        NAME(sum_shape)(sum, begin, end, 0, 1);
+    else if (sources == 2 && to == 2)
+        NAME(sum_shape)(sum, begin, end, 2, 2);
+    else if (sources == 4 && to == 4)
+        NAME(sum_shape)(sum, begin, end, 4, 4);
+    else
+        NAME(sum_loop)(sum, begin, end);
 }
 
 /* Streams where all destinations lie alike in a vector: the head is then written as usual.

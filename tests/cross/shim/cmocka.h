@@ -40,7 +40,7 @@ struct CMUnitTest {
 #define cmocka_run_group_tests(tests, setup, teardown)                                             \
     run_tests(tests, sizeof(tests) / sizeof(tests[0]))
 
-static int run_tests(const struct CMUnitTest *tests, size_t count)
+static inline int run_tests(const struct CMUnitTest *tests, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         void *state = NULL;
