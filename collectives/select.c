@@ -6,6 +6,7 @@
 #include "collectives/algorithm/algorithm.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Typical of one server and of 10-25 Gbit/s Ethernet; measured values replace them where known. */
@@ -49,15 +50,31 @@ static struct kolo__cost_terms terms_of(const struct kolo__select_input *input)
     return t;
 }
 
-static bool rounding_matters(const struct kolo__select_input *input)
+/* True when algorithms differ in the bits of the result. Not with integers, which wrap; not in MIN
+ * and MAX; not with two ranks, as a sum and a product of two are the same in both orders (the
+ * kernels have one NaN), and PREMUL_SUM rounds a scaled contribution alike wherever it is made. */
+static bool order_matters(const struct kolo__select_input *input)
 {
-    bool half = input->dtype == KOLO_FP16 || input->dtype == KOLO_BF16;
+    bool floats = input->dtype == KOLO_FP16 || input->dtype == KOLO_BF16 ||
+                  input->dtype == KOLO_FP32 || input->dtype == KOLO_FP64;
     bool inexact = input->op == KOLO_SUM || input->op == KOLO_AVERAGE ||
                    input->op == KOLO_PRODUCT || input->op == KOLO_PREMUL_SUM;
-    /* PREMUL_SUM rounds the scaled contribution already, wherever a copy of it is made. */
-    return half && inexact && input->problem->size > 2 &&
+    return floats && inexact && input->problem->size > 2 &&
            kolo__collective_reduces(input->problem->collective);
 }
+
+static bool rounding_matters(const struct kolo__select_input *input)
+{
+    return (input->dtype == KOLO_FP16 || input->dtype == KOLO_BF16) && order_matters(input);
+}
+
+static bool breaks_order(const struct kolo__select_input *input,
+                         const struct kolo__algorithm *algorithm)
+{
+    return input->deterministic && order_matters(input) && !algorithm->rounds_once;
+}
+
+static const char OTHER_ORDER[] = "it would combine in another order";
 
 /* Why the algorithm cannot do it; NULL: it can. */
 static const char *impossible(const struct kolo__select_input *input,
@@ -74,6 +91,8 @@ static const char *impossible(const struct kolo__select_input *input,
     if (algorithm->fills_slot &&
         problem->count > input->slot_bytes / bytes / (per_slice ? problem->size : 1))
         return "a contribution is larger than its slot";
+    if (breaks_order(input, algorithm))
+        return OTHER_ORDER;
     return NULL;
 }
 
@@ -96,26 +115,42 @@ double kolo__select_cost(const struct kolo__select_input *input,
     return algorithm->seconds(&terms);
 }
 
+/* Names, separated by commas: of all algorithms, or of those that combine in the order of ranks. */
+static void list_algorithms(bool in_order, char *names, size_t bytes)
+{
+    names[0] = '\0';
+    for (size_t i = 0; kolo__algorithms[i] != NULL; i++) {
+        if (in_order && !kolo__algorithms[i]->rounds_once)
+            continue;
+        strncat(names, names[0] != '\0' ? ", " : "", bytes - strlen(names) - 1);
+        strncat(names, kolo__algorithms[i]->name, bytes - strlen(names) - 1);
+    }
+}
+
 static kolo_status select_forced(const struct kolo__select_input *input, const char *forced,
                                  const struct kolo__algorithm **algorithm)
 {
+    char names[256], remedy[400] = "";
     *algorithm = kolo__algorithm_find(forced);
     if (*algorithm == NULL) {
-        char names[256] = "";
-        for (size_t i = 0; kolo__algorithms[i] != NULL; i++) {
-            strncat(names, i > 0 ? ", " : "", sizeof names - strlen(names) - 1);
-            strncat(names, kolo__algorithms[i]->name, sizeof names - strlen(names) - 1);
-        }
+        list_algorithms(false, names, sizeof names);
         return kolo__error(KOLO_ERR_CONFIG, "there is no algorithm '%s'; there are %s", forced,
                            names);
     }
     const char *why = impossible(input, *algorithm);
-    if (why != NULL)
-        return kolo__error(KOLO_ERR_INVALID,
-                           "algorithm %s cannot do this %s (%u ranks, %zu x %s): %s", forced,
-                           kolo__collective_name(input->problem->collective), input->problem->size,
-                           input->problem->count, kolo_dtype_name(input->dtype), why);
-    return KOLO_OK;
+    if (why == NULL)
+        return KOLO_OK;
+    if (why == OTHER_ORDER) {
+        list_algorithms(true, names, sizeof names);
+        snprintf(
+            remedy, sizeof remedy,
+            " than that of ranks, which KOLO_DETERMINISTIC=1 demands: force none, or one of %s",
+            names);
+    }
+    return kolo__error(KOLO_ERR_INVALID,
+                       "algorithm %s cannot do this %s (%u ranks, %zu x %s): %s%s", forced,
+                       kolo__collective_name(input->problem->collective), input->problem->size,
+                       input->problem->count, kolo_dtype_name(input->dtype), why, remedy);
 }
 
 kolo_status kolo__select(const struct kolo__select_input *input, const char *forced,

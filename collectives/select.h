@@ -25,9 +25,10 @@ struct kolo__select_input {
     const struct kolo__problem *problem;
     kolo_dtype dtype;
     kolo_op op;
-    bool mapped;       /* the communicator has a kolo__mapping */
-    bool remote;       /* messages cross hosts, or go by tcp */
-    size_t slot_bytes; /* of that mapping */
+    bool mapped;        /* the communicator has a kolo__mapping */
+    bool remote;        /* messages cross hosts, or go by tcp */
+    size_t slot_bytes;  /* of that mapping */
+    bool deterministic; /* KOLO_DETERMINISTIC: inexact reductions in the order of ranks only */
     const struct kolo__cost_model *model;
 };
 

@@ -173,6 +173,7 @@ int kolo__info_main(int argc, char **argv)
                                "it may use, memory, modules, and options that are set.";
     const struct argp argp = {.options = OPTIONS, .parser = parse_one, .doc = HELP};
     static char name[] = "kolo info";
+    struct kolo__config config;
     struct wanted wanted = {.question = {.ranks = 2, .hosts = 1, .dtype = KOLO_FP32}};
     argp_err_exit_status = KOLO__EXIT_USAGE;
     argv[0] = name;
@@ -180,6 +181,11 @@ int kolo__info_main(int argc, char **argv)
     if (wanted.document) {
         kolo__config_document(stdout);
     } else if (wanted.plan) {
+        if (kolo__config_load(&config, environ) != KOLO_OK) {
+            fprintf(stderr, "kolo info: %s\n", kolo_error_text());
+            return KOLO__EXIT_USAGE;
+        }
+        wanted.question.deterministic = config.deterministic != 0;
         if (kolo__print_plan(&wanted.question) != KOLO_OK)
             return KOLO__EXIT_FAILED;
     } else {

@@ -71,6 +71,7 @@ kolo_status kolo__print_plan(const struct kolo__plan_question *question)
                                        .mapped = mapped,
                                        .remote = question->hosts > 1,
                                        .slot_bytes = mapped ? KOLO__SHM_SLOT_BYTES : 0,
+                                       .deterministic = question->deterministic,
                                        .model = &kolo__default_cost_model};
     printf("allreduce of %zu x %s (%zu bytes), sum, %u ranks on %u host%s, %s\n", problem.count,
            kolo_dtype_name(question->dtype), problem.count * element, question->ranks,

@@ -3,6 +3,7 @@
 #define KOLO_LAUNCHER_PLAN_H
 
 #include <kolo/kolo.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,6 +11,7 @@ struct kolo__plan_question {
     size_t bytes;
     uint32_t ranks, hosts; /* at least 1; hosts at most ranks */
     kolo_dtype dtype;
+    bool deterministic; /* KOLO_DETERMINISTIC */
 };
 
 /* Prints all algorithms for an allreduce, the chosen one first. KOLO_ERR_MEMORY is the only error.

@@ -96,6 +96,9 @@ sed -n 2p <<<"$plan" | grep -q '^ *shm_direct .* us *chosen' || fail "kolo info 
 grep -q '^ *tree *- ' <<<"$plan" || fail "kolo info --plan 1M does not say what tree cannot do: $plan"
 plan=$("$kolo" info --plan 4M --ranks 8 --hosts 2 --dtype bf16)
 sed -n 2p <<<"$plan" | grep -q pairwise || fail "kolo info --plan 4M of bf16: $plan"
+plan=$(KOLO_DETERMINISTIC=1 "$kolo" info --plan 4M --ranks 3 --hosts 3)
+sed -n 2p <<<"$plan" | grep -q pairwise || fail "kolo info --plan, deterministic: $plan"
+grep -q '^ *ring *- *it would combine in another order$' <<<"$plan" || fail "no reason: $plan"
 for wrong in '--plan 0' '--plan 1X' '--plan 4 --ranks 2 --hosts 3' '--plan 4 --dtype fp31'; do
     # shellcheck disable=SC2086
     code=0 && "$kolo" info $wrong >/dev/null 2>&1 || code=$?
