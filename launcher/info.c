@@ -8,6 +8,7 @@
 #include "launcher/options.h"
 #include "launcher/plan.h"
 #include "kernels/kernels.h"
+#include "runtime/context.h"
 #include "runtime/cpus.h"
 
 #include <argp.h>
@@ -29,7 +30,10 @@ static const struct argp_option OPTIONS[] = {
      .arg = "BYTES",
      .doc = "Print which algorithm an allreduce of this size gets, and what the others would cost, "
             "instead; K, M, G are powers of two."},
-    {.name = "ranks", .key = 'n', .arg = "N", .doc = "With --plan: ranks (2)."},
+    {.name = "ranks",
+     .key = 'n',
+     .arg = "N",
+     .doc = "With --plan: ranks (2; under kolo run, those of the job)."},
     {.name = "hosts", .key = KEY_HOSTS, .arg = "N", .doc = "With --plan: hosts they run on (1)."},
     {.name = "dtype",
      .key = KEY_DTYPE,
@@ -167,13 +171,39 @@ static void print_environment(void)
         printf("           wrong: %s\n", kolo_error_text());
 }
 
+/* In a job, of this job: rank 0 answers. */
+static int print_plan(struct kolo__plan_question *question)
+{
+    struct kolo__config config;
+    kolo_context *context = NULL;
+    kolo_status status = kolo__config_load(&config, environ);
+    if (status == KOLO_OK && config.world_size > 0)
+        status = kolo_init(NULL, &context);
+    if (status == KOLO_OK) {
+        question->deterministic = config.deterministic != 0;
+        if (context != NULL) {
+            question->ranks = (uint32_t)config.world_size;
+            question->costs = &context->costs;
+        }
+        if (context == NULL || kolo_comm_rank(kolo_world(context)) == 0)
+            status = kolo__print_plan(question);
+    }
+    if (status != KOLO_OK)
+        fprintf(stderr, "kolo info: %s\n", kolo_error_text());
+    kolo_status end = kolo_finalize(context);
+    if (status == KOLO_ERR_CONFIG)
+        return KOLO__EXIT_USAGE;
+    if (status != KOLO_OK || end != KOLO_OK)
+        return KOLO__EXIT_FAILED;
+    return fflush(stdout) == 0 && !ferror(stdout) ? 0 : KOLO__EXIT_OUTPUT;
+}
+
 int kolo__info_main(int argc, char **argv)
 {
     static const char HELP[] = "Show what kolo finds on this machine: its version, the processors "
                                "it may use, memory, modules, and options that are set.";
     const struct argp argp = {.options = OPTIONS, .parser = parse_one, .doc = HELP};
     static char name[] = "kolo info";
-    struct kolo__config config;
     struct wanted wanted = {.question = {.ranks = 2, .hosts = 1, .dtype = KOLO_FP32}};
     argp_err_exit_status = KOLO__EXIT_USAGE;
     argv[0] = name;
@@ -181,13 +211,7 @@ int kolo__info_main(int argc, char **argv)
     if (wanted.document) {
         kolo__config_document(stdout);
     } else if (wanted.plan) {
-        if (kolo__config_load(&config, environ) != KOLO_OK) {
-            fprintf(stderr, "kolo info: %s\n", kolo_error_text());
-            return KOLO__EXIT_USAGE;
-        }
-        wanted.question.deterministic = config.deterministic != 0;
-        if (kolo__print_plan(&wanted.question) != KOLO_OK)
-            return KOLO__EXIT_FAILED;
+        return print_plan(&wanted.question);
     } else {
         print_machine();
         print_memory();

@@ -110,7 +110,7 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         .remote = context->remote,
         .slot_bytes = mapping != NULL ? mapping->slot_bytes : 0,
         .deterministic = context->deterministic,
-        .model = &kolo__default_cost_model,
+        .model = context->model,
     };
     struct kolo__schedule schedule;
     kolo_status status =
