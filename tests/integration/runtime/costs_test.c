@@ -105,6 +105,11 @@ static int describe_choices(void)
         if (file != NULL)
             fprintf(file, "%zu %s\n", count, name);
     }
+    /* To the last bit, as choices may hang on it. */
+    const struct kolo__cost_model *model = &context->costs.model;
+    if (file != NULL)
+        fprintf(file, "%a %a %a %a\n", model->fence, model->next_fence, model->memory[0].slot,
+                model->memory[0].mapped);
     if (file != NULL)
         fclose(file);
     CHECK(kolo_finalize(context) == KOLO_OK);

@@ -24,7 +24,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-enum { COUNT = 3001, PIECE = 700 };
+enum { COUNT = 3001, PIECE = 700, RANKS_MAX = 5, BYTES = COUNT * 8 * RANKS_MAX };
 
 static const kolo_dtype dtypes[] = {KOLO_FP32, KOLO_FP16, KOLO_BF16, KOLO_FP64};
 static const kolo_op ops[] = {KOLO_SUM, KOLO_AVERAGE, KOLO_PRODUCT, KOLO_PREMUL_SUM};
@@ -223,9 +223,10 @@ static int rank_main(void)
     void *heap[2];
     become_another_host();
     CHECK(join() == 0);
+    static char send[BYTES], recv[BYTES], expected[BYTES];
     size_t bytes = COUNT * 8 * (size_t)size;
-    struct buffers b = {malloc(bytes), malloc(bytes), malloc(bytes)}, mapped = b;
-    CHECK(b.send != NULL && b.recv != NULL && b.expected != NULL);
+    struct buffers b = {send, recv, expected}, mapped = b;
+    CHECK(bytes <= BYTES);
     CHECK(kolo_alloc(context, bytes, &heap[0]) == KOLO_OK);
     CHECK(kolo_alloc(context, bytes, &heap[1]) == KOLO_OK);
     mapped.send = heap[0];
@@ -235,9 +236,6 @@ static int rank_main(void)
             CHECK(all_algorithms(&b, dtypes[d], ops[o]) == 0);
             CHECK(all_algorithms(&mapped, dtypes[d], ops[o]) == 0);
         }
-    free(b.send);
-    free(b.recv);
-    free(b.expected);
     CHECK(kolo_finalize(context) == KOLO_OK);
     return 0;
 }
@@ -253,7 +251,7 @@ static void run_with(int ranks, const char *transport, const char *segment_bytes
 static void shared_memory_has_the_bits_of_the_order_of_ranks(void **state)
 {
     (void)state;
-    for (int ranks = 3; ranks <= 5; ranks++)
+    for (int ranks = 3; ranks <= RANKS_MAX; ranks++)
         run_with(ranks, "KOLO_TRANSPORT=shm", "KOLO_SEGMENT_BYTES=0", "KOLO_ALGORITHM=");
     run_with(3, "KOLO_TRANSPORT=shm", "KOLO_SEGMENT_BYTES=1000", "KOLO_ALGORITHM=");
 }
@@ -262,7 +260,7 @@ static void shared_memory_has_the_bits_of_the_order_of_ranks(void **state)
 static void tcp_has_the_bits_of_the_order_of_ranks(void **state)
 {
     (void)state;
-    for (int ranks = 3; ranks <= 5; ranks++)
+    for (int ranks = 3; ranks <= RANKS_MAX; ranks++)
         run_with(ranks, "KOLO_TRANSPORT=tcp", "KOLO_SEGMENT_BYTES=0", "KOLO_ALGORITHM=ring");
     run_with(4, "KOLO_TRANSPORT=tcp", "KOLO_SEGMENT_BYTES=600", "KOLO_ALGORITHM=");
 }
