@@ -8,7 +8,7 @@
 #include "launcher/options.h"
 #include "launcher/plan.h"
 #include "kernels/kernels.h"
-#include "runtime/context.h"
+#include "runtime/comm.h"
 #include "runtime/cpus.h"
 
 #include <argp.h>
@@ -171,6 +171,18 @@ static void print_environment(void)
         printf("           wrong: %s\n", kolo_error_text());
 }
 
+static void describe_job(const kolo_context *context, struct kolo__plan_question *question)
+{
+    const kolo_comm *world = context->world;
+    question->ranks = world->size;
+    question->hosts = 1;
+    for (uint32_t r = 0; r < world->size; r++)
+        if (world->host_of[r] >= question->hosts)
+            question->hosts = world->host_of[r] + 1;
+    question->tcp |= world->plan_context.remote && question->hosts == 1;
+    question->costs = &context->costs;
+}
+
 /* In a job, of this job: rank 0 answers. */
 static int print_plan(struct kolo__plan_question *question)
 {
@@ -181,10 +193,9 @@ static int print_plan(struct kolo__plan_question *question)
         status = kolo_init(NULL, &context);
     if (status == KOLO_OK) {
         question->deterministic = config.deterministic != 0;
-        if (context != NULL) {
-            question->ranks = (uint32_t)config.world_size;
-            question->costs = &context->costs;
-        }
+        question->tcp = strcmp(config.transport, "tcp") == 0;
+        if (context != NULL)
+            describe_job(context, question);
         if (context == NULL || kolo_comm_rank(kolo_world(context)) == 0)
             status = kolo__print_plan(question);
     }

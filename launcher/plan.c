@@ -23,7 +23,7 @@ static const struct kolo__cost_model *find_constants(const struct kolo__plan_que
                                                      size_t bytes)
 {
     char key[KOLO__COSTS_KEY_BYTES], path[PATH_MAX];
-    if (question->hosts > 1 || question->ranks < 2) {
+    if (question->hosts > 1 || question->ranks < 2 || question->tcp) {
         snprintf(source, bytes, "defaults; they are measured only where all ranks share memory");
         return &kolo__default_cost_model;
     }
@@ -111,7 +111,8 @@ kolo_status kolo__print_plan(const struct kolo__plan_question *question)
     if (host_of == NULL)
         return KOLO_ERR_MEMORY;
     size_t element = kolo_dtype_bytes(question->dtype);
-    bool mapped = question->hosts == 1 && question->ranks > 1;
+    bool mapped = question->hosts == 1 && question->ranks > 1 && !question->tcp;
+    bool remote = question->hosts > 1 || (question->ranks > 1 && question->tcp);
     struct kolo__problem problem = {.collective = KOLO__ALLREDUCE,
                                     .size = question->ranks,
                                     .count = question->bytes / element,
@@ -121,7 +122,7 @@ kolo_status kolo__print_plan(const struct kolo__plan_question *question)
                                        .dtype = question->dtype,
                                        .op = KOLO_SUM,
                                        .mapped = mapped,
-                                       .remote = question->hosts > 1,
+                                       .remote = remote,
                                        .slot_bytes = mapped ? KOLO__SHM_SLOT_BYTES : 0,
                                        .deterministic = question->deterministic,
                                        .model =
@@ -133,6 +134,7 @@ kolo_status kolo__print_plan(const struct kolo__plan_question *question)
            question->hosts, question->hosts == 1 ? "" : "s",
            mapped                ? "shared memory"
            : question->hosts > 1 ? "tcp between hosts"
+           : remote              ? "tcp"
                                  : "alone");
     if (status == KOLO_OK)
         print_candidates(&input, chosen);

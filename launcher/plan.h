@@ -13,6 +13,7 @@ struct kolo__plan_question {
     size_t bytes;
     uint32_t ranks, hosts; /* at least 1; hosts at most ranks */
     kolo_dtype dtype;
+    bool tcp;                        /* also between ranks of one host */
     bool deterministic;              /* KOLO_DETERMINISTIC */
     const struct kolo__costs *costs; /* of the job that asks; NULL: nobody's */
 };

@@ -107,6 +107,9 @@ expect "plan of a job: once" 1 "$(grep -c '^allreduce of 1024 x fp32 .* 2 ranks'
 expect_text "plan of a job" "constants: measured now, kept in $PWD/own/kolo/costs-" "$out"
 run -n 2 --no-prefix -- "$kolo" info --plan 4K
 expect_text "plan of the next job" "constants: cache file $PWD/own/kolo/costs-" "$out"
+run -n 2 --no-prefix --transport tcp -- "$kolo" info --plan 4K
+expect_text "plan of a job over tcp" "2 ranks on 1 host, tcp" "$out"
+expect_text "plan of a job over tcp" "constants: defaults; they are measured only where all ranks share memory" "$out"
 XDG_CACHE_HOME=/proc run -n 2 --no-prefix -- "$kolo" info --plan 4K
 expect "plan of a job that can write nowhere" "constants: measured now" "$(tail -n 1 <<<"$out")"
 expect "nothing is said about that" "" "$err"
