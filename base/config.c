@@ -58,6 +58,16 @@ const struct kolo__option kolo__options[] = {
      .unit = "bytes",
      .help = "Messages are cut into segments of this length, to pipeline them. 0: chosen by the "
              "transport. The same on every rank."},
+    {.name = "deterministic",
+     .type = KOLO__OPTION_INTEGER,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(deterministic),
+     .default_text = "0",
+     .minimum = 0,
+     .maximum = 1,
+     .help = "1: floats are combined in the order of ranks, so that the bits of a sum depend on "
+             "neither message size, segments, transport nor algorithm. 0: they are the same on all "
+             "ranks and in every run. The same on every rank."},
     {.name = "bind",
      .type = KOLO__OPTION_CHOICE,
      .use = KOLO__OPTION_USER,

@@ -25,6 +25,7 @@ struct kolo__config {
     long timeout;          /* s, one operation */
     long init_timeout;     /* s, forming the world */
     long segment_bytes;    /* 0: chosen */
+    long deterministic;    /* 1: inexact reductions in the order of ranks */
     const char *bind;      /* core, numa, none, auto */
     char storage[4096];
 };

@@ -9,7 +9,8 @@
 # root   needs root (namespaces, tc); without it the test says why and exits 77, a visible skip
 #
 # A test finds SOURCE_DIR, BUILD_DIR, BIN_DIR (programs) and TEST_DIR (test programs) in its environment
-# and runs in a folder of its own under the build folder. Not named KOLO_*: the library refuses
+# and runs in a folder of its own under the build folder, where also XDG_CACHE_HOME is, so that none writes
+# into anybody's home. Not named KOLO_*: the library refuses
 # unknown variables that begin so.
 
 include_guard(GLOBAL)
@@ -39,7 +40,7 @@ function(kolo_test name)
     LABELS ${test_LABEL} TIMEOUT ${test_TIMEOUT} PROCESSORS ${test_PROCESSORS} SKIP_RETURN_CODE 77
     ENVIRONMENT "SOURCE_DIR=${PROJECT_SOURCE_DIR};BUILD_DIR=${PROJECT_BINARY_DIR};\
 BIN_DIR=${PROJECT_BINARY_DIR}/bin;TEST_DIR=${PROJECT_BINARY_DIR}/tests;CC=${CMAKE_C_COMPILER};\
-SANITIZE=${KOLO_SANITIZE}")
+SANITIZE=${KOLO_SANITIZE};XDG_CACHE_HOME=${scratch}/cache")
 endfunction()
 
 # The label that a file's name asks for: spawn_slow_test.c is slow, netns_root_test.sh is root.

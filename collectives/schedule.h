@@ -221,7 +221,9 @@ struct kolo__algorithm {
     const char *name;
     bool needs_mapping; /* only where all ranks of the communicator share one heap */
     bool fills_slot;    /* SLOT holds a rank's whole INPUT, which must not be longer */
-    bool rounds_once;   /* 16-bit sums, of any number of ranks */
+    /* Combines all contributions to an element in one REDUCE, in the order of ranks: rounds 16-bit
+     * sums once, and gives the same bits as all others that say so. */
+    bool rounds_once;
     /* True when this algorithm can do this problem (collective, size, hosts). The answer is the
      * same on every rank. */
     bool (*accepts)(const struct kolo__problem *problem);

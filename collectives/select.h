@@ -3,37 +3,39 @@
  * Which algorithm: the cheapest by a cost model, the same on every rank because it is computed from
  * what all ranks know. Formulas: Thakur, Rabenseifner, Gropp, "Optimization of collective
  * communication operations in MPICH", 2005; Sanders, Speck, Traeff, "Two-tree algorithms", 2009.
+ *
+ * Measured constants differ from run to run, and a result must not. So there are two stages:
+ *
+ *   1. kolo__default_cost_model, which never changes, says which algorithm would be the cheapest.
+ *      That fixes the bits of the result.
+ *   2. The model of the input, measured or not, says which is the cheapest of those that give these
+ *      bits (kolo__select_same_bits).
+ *
+ * Where the order of contributions does not show (integers, MIN and MAX, two ranks, collectives
+ * that only move data) all algorithms give the same bits, and the second stage has all of them. Of
+ * the sums of floats it has those that combine in the order of ranks (kolo__algorithm.rounds_once);
+ * each of the others has an order of its own and stands alone.
  */
 #ifndef KOLO_COLLECTIVES_SELECT_H
 #define KOLO_COLLECTIVES_SELECT_H
 
+#include "collectives/cost.h"
 #include "collectives/schedule.h"
-
-/* Seconds. In the formulas, which stand beside the algorithms: a, one message; B, one byte sent; G,
- * one byte reduced; M, one byte of mapped memory loaded or stored. */
-struct kolo__cost_model {
-    double message_local, message_remote;
-    double byte_local, byte_remote;
-    double byte_reduced;
-    double byte_mapped; /* loaded from or stored to mapped memory */
-    double fence;       /* one ARRIVE and AWAIT */
-};
-
-extern const struct kolo__cost_model kolo__default_cost_model;
 
 struct kolo__select_input {
     const struct kolo__problem *problem;
     kolo_dtype dtype;
     kolo_op op;
-    bool mapped;       /* the communicator has a kolo__mapping */
-    bool remote;       /* messages cross hosts, or go by tcp */
-    size_t slot_bytes; /* of that mapping */
-    const struct kolo__cost_model *model;
+    bool mapped;        /* the communicator has a kolo__mapping */
+    bool remote;        /* messages cross hosts, or go by tcp */
+    size_t slot_bytes;  /* of that mapping */
+    bool deterministic; /* KOLO_DETERMINISTIC: inexact reductions in the order of ranks only */
+    const struct kolo__cost_model *model; /* of the second stage */
 };
 
-/* Predicted seconds, or a negative number when this algorithm cannot or should not do it: it does
- * not accept the problem, has no mapping, the slot is too small, or it would round a 16-bit sum
- * more than once. */
+/* Predicted seconds by input->model, or a negative number when this algorithm cannot or should not
+ * do it: it does not accept the problem, has no mapping, the slot is too small, or it would round a
+ * 16-bit sum more than once. */
 double kolo__select_cost(const struct kolo__select_input *input,
                          const struct kolo__algorithm *algorithm);
 
@@ -41,9 +43,13 @@ double kolo__select_cost(const struct kolo__select_input *input,
 const char *kolo__select_obstacle(const struct kolo__select_input *input,
                                   const struct kolo__algorithm *algorithm);
 
-/* forced: a name, or NULL or "": the cheapest. A forced algorithm that cannot do this problem is
- * KOLO_ERR_INVALID, one that does not exist KOLO_ERR_CONFIG. (Forcing may round more than once.)
- * prefer_only: a forced name that does not fit is ignored instead. */
+/* True when both give the same bits for this problem, whatever the contributions are. */
+bool kolo__select_same_bits(const struct kolo__select_input *input, const struct kolo__algorithm *a,
+                            const struct kolo__algorithm *b);
+
+/* forced: a name, or NULL or "": the cheapest, in two stages. A forced algorithm that cannot do
+ * this problem is KOLO_ERR_INVALID, one that does not exist KOLO_ERR_CONFIG. (Forcing may round
+ * more than once.) prefer_only: a forced name that does not fit is ignored instead. */
 kolo_status kolo__select(const struct kolo__select_input *input, const char *forced,
                          bool prefer_only, const struct kolo__algorithm **algorithm);
 

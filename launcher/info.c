@@ -9,6 +9,7 @@
 #include "launcher/options.h"
 #include "launcher/plan.h"
 #include "kernels/kernels.h"
+#include "runtime/comm.h"
 #include "runtime/cpus.h"
 
 #include <argp.h>
@@ -30,7 +31,10 @@ static const struct argp_option OPTIONS[] = {
      .arg = "BYTES",
      .doc = "Print which algorithm an allreduce of this size gets, and what the others would cost, "
             "instead; K, M, G are powers of two."},
-    {.name = "ranks", .key = 'n', .arg = "N", .doc = "With --plan: ranks (2)."},
+    {.name = "ranks",
+     .key = 'n',
+     .arg = "N",
+     .doc = "With --plan: ranks (2; under kolo run, those of the job)."},
     {.name = "hosts", .key = KEY_HOSTS, .arg = "N", .doc = "With --plan: hosts they run on (1)."},
     {.name = "dtype",
      .key = KEY_DTYPE,
@@ -170,6 +174,44 @@ static void print_environment(void)
         printf("           wrong: %s\n", kolo_error_text());
 }
 
+static void describe_job(const kolo_context *context, struct kolo__plan_question *question)
+{
+    const kolo_comm *world = context->world;
+    question->ranks = world->size;
+    question->hosts = 1;
+    for (uint32_t r = 0; r < world->size; r++)
+        if (world->host_of[r] >= question->hosts)
+            question->hosts = world->host_of[r] + 1;
+    question->tcp |= world->plan_context.remote && question->hosts == 1;
+    question->costs = &context->costs;
+}
+
+/* In a job, of this job: rank 0 answers. */
+static int print_plan(struct kolo__plan_question *question)
+{
+    struct kolo__config config;
+    kolo_context *context = NULL;
+    kolo_status status = kolo__config_load(&config, environ);
+    if (status == KOLO_OK && config.world_size > 0)
+        status = kolo_init(NULL, &context);
+    if (status == KOLO_OK) {
+        question->deterministic = config.deterministic != 0;
+        question->tcp = strcmp(config.transport, "tcp") == 0;
+        if (context != NULL)
+            describe_job(context, question);
+        if (context == NULL || kolo_comm_rank(kolo_world(context)) == 0)
+            status = kolo__print_plan(question);
+    }
+    if (status != KOLO_OK)
+        fprintf(stderr, "kolo info: %s\n", kolo_error_text());
+    kolo_status end = kolo_finalize(context);
+    if (status == KOLO_ERR_CONFIG)
+        return KOLO__EXIT_USAGE;
+    if (status != KOLO_OK || end != KOLO_OK)
+        return KOLO__EXIT_FAILED;
+    return fflush(stdout) == 0 && !ferror(stdout) ? 0 : KOLO__EXIT_OUTPUT;
+}
+
 int kolo__info_main(int argc, char **argv)
 {
     static const char HELP[] = "Show what kolo finds on this machine: its version, the processors "
@@ -183,8 +225,7 @@ int kolo__info_main(int argc, char **argv)
     if (wanted.document) {
         kolo__config_document(stdout);
     } else if (wanted.plan) {
-        if (kolo__print_plan(&wanted.question) != KOLO_OK)
-            return KOLO__EXIT_FAILED;
+        return print_plan(&wanted.question);
     } else {
         print_machine();
         print_memory();

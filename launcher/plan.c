@@ -5,6 +5,7 @@
 
 #include "collectives/select.h"
 #include "collectives/transport/shm_mailbox.h"
+#include "runtime/cpus.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,40 @@ struct candidate {
     const char *obstacle;
 };
 
+/* The constants for ranks that `kolo run` starts here, bound if they can be; says where they are
+ * from. A job's own: `kolo run -n N -- kolo info --plan BYTES`. */
+static const struct kolo__cost_model *find_constants(const struct kolo__plan_question *question,
+                                                     struct kolo__cost_model *model, char *source,
+                                                     size_t bytes)
+{
+    char key[KOLO__COSTS_KEY_BYTES], path[PATH_MAX];
+    if (question->hosts > 1 || question->ranks < 2 || question->tcp) {
+        snprintf(source, bytes, "defaults; they are measured only where all ranks share memory");
+        return &kolo__default_cost_model;
+    }
+    if (question->costs != NULL && question->costs->source != KOLO__COSTS_DEFAULT) {
+        bool measured = question->costs->source == KOLO__COSTS_MEASURED;
+        snprintf(source, bytes, "%s%s%s", measured ? "measured now" : "cache file ",
+                 measured && question->costs->path[0] != '\0' ? ", kept in " : "",
+                 question->costs->path);
+        return &question->costs->model;
+    }
+    bool many = question->ranks > (uint32_t)kolo__usable_cpus();
+    for (int layout = many ? KOLO__LAYOUT_OVERSUBSCRIBED : KOLO__LAYOUT_BOUND;
+         layout <= (many ? KOLO__LAYOUT_OVERSUBSCRIBED : KOLO__LAYOUT_FREE); layout++) {
+        kolo__costs_key(question->ranks, (enum kolo__costs_layout)layout, key);
+        if (kolo__costs_path(key, path) && kolo__costs_load(path, key, model)) {
+            snprintf(source, bytes, "cache file %s", path);
+            return model;
+        }
+    }
+    snprintf(source, bytes,
+             "defaults: nothing was measured here for %u ranks yet; "
+             "kolo run -n %u -- kolo info --plan %zu does that",
+             question->ranks, question->ranks, question->bytes);
+    return &kolo__default_cost_model;
+}
+
 static int by_cost(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;
@@ -23,7 +58,21 @@ static int by_cost(const void *a, const void *b)
     return x->seconds < y->seconds ? -1 : x->seconds > y->seconds;
 }
 
-static void print_candidates(const struct kolo__select_input *input)
+/* Why this one is chosen, or why it is not although it is predicted to be faster. */
+static const char *verdict(const struct kolo__select_input *input,
+                           const struct candidate *candidate, const struct candidate *cheapest,
+                           const struct kolo__algorithm *chosen)
+{
+    if (candidate->algorithm == chosen)
+        return candidate == cheapest ? "  chosen: the least predicted time"
+                                     : "  chosen: the least predicted time of those with its bits";
+    if (candidate->seconds < kolo__select_cost(input, chosen))
+        return "  other bits than the chosen one: measured constants do not decide that";
+    return "";
+}
+
+static void print_candidates(const struct kolo__select_input *input,
+                             const struct kolo__algorithm *chosen)
 {
     struct candidate candidates[32];
     size_t count = 0;
@@ -35,12 +84,13 @@ static void print_candidates(const struct kolo__select_input *input)
         };
     qsort(candidates, count, sizeof *candidates, by_cost);
     for (size_t i = 0; i < count; i++) {
-        if (candidates[i].seconds < 0)
+        if (candidates[i].seconds < 0) {
             printf("  %-20s          -     %s\n", candidates[i].algorithm->name,
                    candidates[i].obstacle);
-        else
-            printf("  %-20s %10.2f us  %s\n", candidates[i].algorithm->name,
-                   candidates[i].seconds * 1e6, i == 0 ? "chosen: the least predicted time" : "");
+        } else {
+            printf("  %-20s %10.2f us%s\n", candidates[i].algorithm->name,
+                   candidates[i].seconds * 1e6, verdict(input, &candidates[i], candidates, chosen));
+        }
     }
 }
 
@@ -55,11 +105,14 @@ static uint32_t *place_ranks(uint32_t ranks, uint32_t hosts)
 
 kolo_status kolo__print_plan(const struct kolo__plan_question *question)
 {
+    struct kolo__cost_model model;
+    char source[PATH_MAX + 200];
     uint32_t *host_of = place_ranks(question->ranks, question->hosts);
     if (host_of == NULL)
         return KOLO_ERR_MEMORY;
     size_t element = kolo_dtype_bytes(question->dtype);
-    bool mapped = question->hosts == 1 && question->ranks > 1;
+    bool mapped = question->hosts == 1 && question->ranks > 1 && !question->tcp;
+    bool remote = question->hosts > 1 || (question->ranks > 1 && question->tcp);
     struct kolo__problem problem = {.collective = KOLO__ALLREDUCE,
                                     .size = question->ranks,
                                     .count = question->bytes / element,
@@ -69,17 +122,25 @@ kolo_status kolo__print_plan(const struct kolo__plan_question *question)
                                        .dtype = question->dtype,
                                        .op = KOLO_SUM,
                                        .mapped = mapped,
-                                       .remote = question->hosts > 1,
+                                       .remote = remote,
                                        .slot_bytes = mapped ? KOLO__SHM_SLOT_BYTES : 0,
-                                       .model = &kolo__default_cost_model};
+                                       .deterministic = question->deterministic,
+                                       .model =
+                                           find_constants(question, &model, source, sizeof source)};
+    const struct kolo__algorithm *chosen = NULL;
+    kolo_status status = kolo__select(&input, NULL, false, &chosen);
     printf("allreduce of %zu x %s (%zu bytes), sum, %u ranks on %u host%s, %s\n", problem.count,
            kolo_dtype_name(question->dtype), problem.count * element, question->ranks,
            question->hosts, question->hosts == 1 ? "" : "s",
            mapped                ? "shared memory"
            : question->hosts > 1 ? "tcp between hosts"
+           : remote              ? "tcp"
                                  : "alone");
-    print_candidates(&input);
-    printf("predicted by the cost model of collectives/select.c; KOLO_ALGORITHM overrides it\n");
+    if (status == KOLO_OK)
+        print_candidates(&input, chosen);
+    printf("predicted by the cost model of collectives/select.c; KOLO_ALGORITHM overrides it\n"
+           "constants: %s\n",
+           source);
     free(host_of);
-    return KOLO_OK;
+    return status;
 }

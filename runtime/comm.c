@@ -191,6 +191,8 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
     }
     comm->plan_context.preferred = context->config.algorithm;
     comm->plan_context.segment_bytes = segment;
+    comm->plan_context.model = kolo__costs_for(&context->costs, comm->mapping != NULL, comm->size);
+    comm->plan_context.deterministic = context->config.deterministic != 0;
 
     pthread_mutex_lock(&context->lock);
     comm->next = context->comms;

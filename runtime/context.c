@@ -200,6 +200,8 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
         context->cpus = kolo__usable_cpus();
         status = kolo__world_join(context);
     }
+    if (status == KOLO_OK)
+        status = kolo__costs_find(context);
     if (status != KOLO_OK) {
         report_misfit(context, status);
         release(context);

@@ -7,6 +7,7 @@
 #include "base/socket.h"
 #include "collectives/transport/heap.h"
 #include "runtime/control.h"
+#include "runtime/costs.h"
 
 #include <pthread.h>
 
@@ -25,6 +26,7 @@ struct kolo_context {
     kolo_comm *world;
     kolo_comm *comms; /* all of them */
     int cpus;
+    struct kolo__costs costs;
 };
 
 /* Makes the world communicator; with KOLO_RENDEZVOUS, together with all other ranks (world.c). */

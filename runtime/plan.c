@@ -109,7 +109,8 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         .mapped = mapping != NULL,
         .remote = context->remote,
         .slot_bytes = mapping != NULL ? mapping->slot_bytes : 0,
-        .model = &kolo__default_cost_model,
+        .deterministic = context->deterministic,
+        .model = context->model,
     };
     struct kolo__schedule schedule;
     kolo_status status =

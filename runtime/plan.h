@@ -51,6 +51,8 @@ struct kolo__plan_context {
     bool remote;
     const char *preferred; /* KOLO_ALGORITHM; "": none */
     size_t segment_bytes;
+    bool deterministic; /* KOLO_DETERMINISTIC */
+    const struct kolo__cost_model *model;
 };
 
 /* The plan for the key, made if need be. The caller adds itself to users. */

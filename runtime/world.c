@@ -31,7 +31,8 @@ enum { WORLD_ID = 1, MACHINE_TEXT_BYTES = 192 };
 struct introduction {
     char machine[MACHINE_TEXT_BYTES];
     char transport[8];
-    char address[80]; /* "" : listens nowhere */
+    char address[80];      /* "" : listens nowhere */
+    char deterministic[8]; /* "0" or "1" */
 };
 
 /* Ranks with the same text may try to share memory: same kernel since the same boot, same network
@@ -71,7 +72,27 @@ static kolo_status find_listen_host(kolo_context *context)
     return KOLO_OK;
 }
 
-/* Numbers machines by first appearance. All ranks must want the same transport. */
+/* What is to be alike everywhere. */
+static kolo_status compare_options(const kolo_context *context, uint32_t rank,
+                                   const struct introduction *other)
+{
+    char deterministic[sizeof other->deterministic];
+    snprintf(deterministic, sizeof deterministic, "%ld", context->config.deterministic);
+    const struct {
+        const char *name, *own, *other;
+    } options[] = {
+        {"KOLO_TRANSPORT", context->config.transport, other->transport},
+        {"KOLO_DETERMINISTIC", deterministic, other->deterministic},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (strcmp(options[i].own, options[i].other) != 0)
+            return kolo__error(
+                KOLO_ERR_CONFIG, "%s is %s on rank %u and %s on rank %u: set it alike everywhere",
+                options[i].name, options[i].own, context->rank, options[i].other, rank);
+    return KOLO_OK;
+}
+
+/* Numbers machines by first appearance. All ranks must have the same options. */
 static kolo_status read_introductions(kolo_context *context, struct kolo__address *addresses)
 {
     const char *transport = context->config.transport;
@@ -82,16 +103,15 @@ static kolo_status read_introductions(kolo_context *context, struct kolo__addres
         if (member->blob_bytes != sizeof *other ||
             memchr(other->machine, '\0', sizeof other->machine) == NULL ||
             memchr(other->transport, '\0', sizeof other->transport) == NULL ||
-            memchr(other->address, '\0', sizeof other->address) == NULL)
+            memchr(other->address, '\0', sizeof other->address) == NULL ||
+            memchr(other->deterministic, '\0', sizeof other->deterministic) == NULL)
             return kolo__error(KOLO_ERR_WORLD,
                                "rank %u (host %s) runs another version of kolo: use the same "
                                "everywhere",
                                r, member->host);
-        if (strcmp(other->transport, transport) != 0)
-            return kolo__error(KOLO_ERR_CONFIG,
-                               "KOLO_TRANSPORT is %s on rank %u and %s on rank %u: set it alike "
-                               "everywhere",
-                               transport, context->rank, other->transport, r);
+        kolo_status compared = compare_options(context, r, other);
+        if (compared != KOLO_OK)
+            return compared;
         uint32_t first = 0;
         while (first < r && strcmp(((const struct introduction *)(const void *)kolo__control_member(
                                         context->control, first)
@@ -206,6 +226,8 @@ static kolo_status introduce(kolo_context *context, int *listen_fd)
     describe_machine(introduction.machine, sizeof introduction.machine);
     snprintf(introduction.transport, sizeof introduction.transport, "%s",
              context->config.transport);
+    snprintf(introduction.deterministic, sizeof introduction.deterministic, "%ld",
+             context->config.deterministic);
     kolo_status status = find_listen_host(context);
     if (status == KOLO_OK && strcmp(context->config.transport, "shm") != 0) {
         status = kolo__context_listen(context, listen_fd, &address);

@@ -6,24 +6,25 @@
 #ifndef KOLO_COLLECTIVES_ALGORITHM_ALGORITHM_H
 #define KOLO_COLLECTIVES_ALGORITHM_ALGORITHM_H
 
+#include "collectives/cost.h"
 #include "collectives/schedule.h"
 
 extern const struct kolo__algorithm kolo__recursive_doubling, kolo__tree, kolo__double_binary_tree,
     kolo__halving_doubling, kolo__ring, kolo__pairwise, kolo__two_level, kolo__shm_one_shot,
     kolo__shm_direct;
 
-/* ---- what it costs (collectives/select.h) --------------------------------------------------- */
+/* ---- what it costs (collectives/cost.h) --------------------------------------------------- */
 
-/* What the formulas speak of. */
+/* What the formulas speak of; some ask kolo__cost_memory for more. */
 struct kolo__cost_terms {
     double a, B, G; /* seconds: a message, a byte sent by the slowest link used, a byte reduced */
-    double M;       /* a byte loaded from or stored to mapped memory */
     double local_a, local_B;
-    double fence;  /* one ARRIVE and AWAIT */
-    double n;      /* bytes of the whole vector */
-    double p;      /* ranks */
-    double h;      /* ceil(lg p) */
-    double q, N;   /* ranks per host, hosts */
+    double fence, next_fence;             /* the first ARRIVE and AWAIT, a later one */
+    const struct kolo__cost_model *model; /* for kolo__cost_memory */
+    double n;                             /* bytes of the whole vector */
+    double p;                             /* ranks */
+    double h;                             /* ceil(lg p) */
+    double q, N;                          /* ranks per host, hosts */
     double halves; /* 2: results move as the contributions did (allreduce, reduce); else 1 */
     bool power_of_two;
     bool reduces;

@@ -62,7 +62,8 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
 
 static double seconds(const struct kolo__cost_terms *t)
 {
-    return 2 * t->fence + 0.2e-6 * t->p + 2 * t->n * t->M;
+    double touched = 2 * t->n;
+    return t->fence + t->next_fence + touched * kolo__cost_memory(t->model, touched)->mapped;
 }
 
 const struct kolo__algorithm kolo__shm_direct = {

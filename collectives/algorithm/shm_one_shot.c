@@ -66,9 +66,10 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
 
 static double seconds(const struct kolo__cost_terms *t)
 {
-    /* INPUT to SLOT, all SLOTs to OUTPUT. */
+    /* INPUT to SLOT, all SLOTs to OUTPUT; INPUT is read twice. */
     double touched = t->halves == 2 ? t->p + 3 : 4;
-    return t->fence + 0.1e-6 * t->p + touched * t->n * t->M;
+    double working_set = (touched - 1) * t->n;
+    return t->fence + touched * t->n * kolo__cost_memory(t->model, working_set)->slot;
 }
 
 const struct kolo__algorithm kolo__shm_one_shot = {

@@ -97,6 +97,25 @@ sed -n 2p <<<"$plan" | grep -q '^ *shm_direct .* us *chosen' || fail "kolo info 
 grep -q '^ *tree *- ' <<<"$plan" || fail "kolo info --plan 1M does not say what tree cannot do: $plan"
 plan=$("$kolo" info --plan 4M --ranks 8 --hosts 2 --dtype bf16)
 sed -n 2p <<<"$plan" | grep -q pairwise || fail "kolo info --plan 4M of bf16: $plan"
+plan=$(KOLO_DETERMINISTIC=1 "$kolo" info --plan 4M --ranks 3 --hosts 3)
+sed -n 2p <<<"$plan" | grep -q pairwise || fail "kolo info --plan, deterministic: $plan"
+grep -q '^ *ring *- *it would combine in another order$' <<<"$plan" || fail "no reason: $plan"
+rm -rf cache own && export XDG_CACHE_HOME=$PWD/own
+grep -q '^constants: defaults: nothing was measured here for 2 ranks yet' <<<"$("$kolo" info --plan 4K)" ||
+    fail "kolo info --plan does not name the defaults"
+run -n 2 --no-prefix -- "$kolo" info --plan 4K
+expect "plan of a job: once" 1 "$(grep -c '^allreduce of 1024 x fp32 .* 2 ranks' <<<"$out")"
+expect_text "plan of a job" "constants: measured now, kept in $PWD/own/kolo/costs-" "$out"
+run -n 2 --no-prefix -- "$kolo" info --plan 4K
+expect_text "plan of the next job" "constants: cache file $PWD/own/kolo/costs-" "$out"
+run -n 2 --no-prefix --transport tcp -- "$kolo" info --plan 4K
+expect_text "plan of a job over tcp" "2 ranks on 1 host, tcp" "$out"
+expect_text "plan of a job over tcp" "constants: defaults; they are measured only where all ranks share memory" "$out"
+XDG_CACHE_HOME=/proc run -n 2 --no-prefix -- "$kolo" info --plan 4K
+expect "plan of a job that can write nowhere" "constants: measured now" "$(tail -n 1 <<<"$out")"
+expect "nothing is said about that" "" "$err"
+grep -q '^constants: defaults: .* for 3 ranks yet' <<<"$("$kolo" info --plan 4K --ranks 3)" ||
+    fail "kolo info --plan does not say that 3 ranks were not measured"
 for wrong in '--plan 0' '--plan 1X' '--plan 4 --ranks 2 --hosts 3' '--plan 4 --dtype fp31'; do
     # shellcheck disable=SC2086
     code=0 && "$kolo" info $wrong >/dev/null 2>&1 || code=$?

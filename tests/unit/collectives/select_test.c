@@ -239,6 +239,55 @@ static void a_contribution_has_to_fit_its_slot(void **state)
         }
 }
 
+/* ---- KOLO_DETERMINISTIC ---------------------------------------------------------------------- */
+
+static void assert_refused(const struct kolo__select_input *input, const char *forced,
+                           const char *text);
+
+static bool is_inexact(const struct kolo__select_input *input)
+{
+    return input->dtype != KOLO_UINT8 && input->op != KOLO_MIN &&
+           kolo__collective_reduces(input->problem->collective);
+}
+
+static void check_order(const struct kolo__select_input *input)
+{
+    struct kolo__select_input ordered = *input;
+    ordered.deterministic = true;
+    const struct kolo__algorithm *chosen = choose(&ordered);
+    if (is_inexact(input) && input->problem->size > 2)
+        assert_true(chosen->rounds_once);
+    else
+        assert_ptr_equal(chosen, choose(input));
+}
+
+static void deterministic_sums_are_in_the_order_of_ranks(void **state)
+{
+    (void)state;
+    for_all_problems(check_order);
+}
+
+static void who_breaks_the_order_says_so(void **state)
+{
+    (void)state;
+    struct question q;
+    const struct kolo__algorithm *algorithm;
+    ask(&q, (struct world){4, 4}, KOLO__ALLREDUCE, 400, KOLO_FP32, KOLO_SUM);
+    q.input.deterministic = true;
+    assert_refused(&q.input, "ring",
+                   "algorithm ring cannot do this allreduce (4 ranks, 100 x fp32): it would "
+                   "combine in another order than that of ranks, which KOLO_DETERMINISTIC=1 "
+                   "demands: force none, or one of pairwise, shm_one_shot, shm_direct");
+    assert_string_equal(kolo__select_obstacle(&q.input, kolo__algorithm_find("ring")),
+                        "it would combine in another order");
+    /* Who cannot do it anyway is told that. */
+    assert_refused(&q.input, "tree",
+                   "algorithm tree cannot do this allreduce (4 ranks, 100 x fp32): not for this "
+                   "collective, with so many ranks on so many hosts");
+    q.input.op = KOLO_MAX;
+    assert_int_equal(kolo__select(&q.input, "ring", false, &algorithm), KOLO_OK);
+}
+
 /* ---- properties against schedules ----------------------------------------------------------- */
 
 /* What an algorithm says of itself, its steps show. */
@@ -404,6 +453,8 @@ int main(void)
         cmocka_unit_test(sums_of_16_bits_round_once),
         cmocka_unit_test(all_who_can_are_considered),
         cmocka_unit_test(a_contribution_has_to_fit_its_slot),
+        cmocka_unit_test(deterministic_sums_are_in_the_order_of_ranks),
+        cmocka_unit_test(who_breaks_the_order_says_so),
         cmocka_unit_test(properties_are_true),
         cmocka_unit_test(formulas_count_the_messages_of_schedules),
         cmocka_unit_test(who_is_asked_for_does_it),

@@ -143,8 +143,9 @@ static void test_fault_of_a_rank_that_is_none(void **state)
 /* What ranks tell each other when they join: machine[192], transport[8], address[80]. */
 static void put_member(size_t introduction_bytes)
 {
-    char introduction[280] = "machine";
+    char introduction[288] = "machine";
     memcpy(introduction + 192, "tcp", 4);
+    memcpy(introduction + 280, "0", 2);
     kolo__put_text(&words, "host");
     kolo__put_u32(&words, 1);
     kolo__put_blob(&words, introduction, introduction_bytes);
@@ -158,9 +159,9 @@ static void test_own_introduction_cut_short(void **state)
     kolo_context *context;
     kolo__frame_begin(&words, KOLO__FRAME_WORLD);
     kolo__put_u32(&words, 3);
-    put_member(280);
+    put_member(288);
     put_member(0);
-    put_member(280);
+    put_member(288);
     kolo__frame_end(&words);
     start(address, sizeof address);
     const kolo_init_options options = {.size = sizeof options,

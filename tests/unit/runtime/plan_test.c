@@ -11,8 +11,12 @@
 
 static struct kolo__plan_cache cache; /* large */
 
-static const struct kolo__plan_context context = {
-    .rank = 1, .size = 2, .remote = true, .preferred = "", .segment_bytes = 1 << 30};
+static const struct kolo__plan_context context = {.rank = 1,
+                                                  .size = 2,
+                                                  .remote = true,
+                                                  .preferred = "",
+                                                  .segment_bytes = 1 << 30,
+                                                  .model = &kolo__default_cost_model};
 
 /* A ring of two with segments that are longer than its messages: staging for four halves of the
  * vector, which nobody writes before the first run, so that a large plan costs no memory. */
