@@ -258,6 +258,30 @@ kolo_status kolo_comm_free(kolo_comm *comm)
     return KOLO_OK;
 }
 
+kolo_status kolo_comm_set_algorithm(kolo_comm *comm, const char *algorithm)
+{
+    const char *preferred;
+    if (comm == NULL)
+        return kolo__error(KOLO_ERR_INVALID, "kolo_comm_set_algorithm: the communicator is NULL");
+    if (comm->first != NULL)
+        return kolo__error(KOLO_ERR_INVALID, "kolo_comm_set_algorithm: requests are pending; "
+                                             "finish them with kolo_wait");
+    if (algorithm == NULL || algorithm[0] == '\0') {
+        preferred = comm->context->config.algorithm;
+    } else {
+        const struct kolo__algorithm *found = kolo__algorithm_find(algorithm);
+        if (found == NULL)
+            return kolo__error(KOLO_ERR_INVALID,
+                               "kolo_comm_set_algorithm: there is no algorithm '%s'; kolo info "
+                               "--plan 1M lists them",
+                               algorithm);
+        preferred = found->name;
+    }
+    comm->plan_context.preferred = preferred;
+    kolo__plan_cache_clear(&comm->plans); /* made as it was before */
+    return KOLO_OK;
+}
+
 kolo_status kolo_comm_abort(kolo_comm *comm, const char *reason)
 {
     if (comm == NULL)

@@ -148,6 +148,12 @@ KOLO_API int kolo_comm_local_size(const kolo_comm *comm);
  * "none" in a communicator of one. NULL when comm is NULL. */
 KOLO_API const char *kolo_comm_transport(const kolo_comm *comm);
 
+/* Has every later collective of this communicator use the algorithm ("ring", ...) wherever it can;
+ * NULL or "": as KOLO_ALGORITHM says, or the cheapest. A call's options come first. Local, but to
+ * be called alike on every rank: a difference is KOLO_ERR_MISMATCH in the next collective.
+ * KOLO_ERR_INVALID: there is no such algorithm, or requests are pending. */
+KOLO_API kolo_status kolo_comm_set_algorithm(kolo_comm *comm, const char *algorithm);
+
 /* Collective. Ranks with the same color form a new communicator, ordered by (key, old rank).
  * A rank with color KOLO_NO_COLOR gets *result = NULL and KOLO_OK. */
 #define KOLO_NO_COLOR (-1)
