@@ -152,6 +152,8 @@ static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo_
             kolo_status status = KOLO_OK;
             if (kolo__step_is_message(step))
                 status = kolo__step_advance_message(program, index, moved);
+            else if (kolo__program_leaves_out(program, step))
+                run->finished = true;
             else if (kolo__step_is_fence(step))
                 status = kolo__step_advance_fence(program, index, moved, fault);
             else

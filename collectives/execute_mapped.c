@@ -100,6 +100,12 @@ kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t ind
     return KOLO_OK;
 }
 
+bool kolo__program_leaves_out(const struct kolo__program *program, const struct kolo__step *step)
+{
+    return (step->flags & KOLO__WINDOWS_ONLY) != 0 && kolo__step_is_fence(step) &&
+           kolo__program_gathered(program) && !program->windows;
+}
+
 unsigned char *kolo__program_address(const struct kolo__program *program,
                                      const struct kolo__place *place)
 {
@@ -152,7 +158,8 @@ static void find_slots(struct kolo__program *program)
     }
 }
 
-/* The own buffers, where they can be used as they are. */
+/* The own buffers: where they can be used as they are, and where nobody uses them, they never
+ * repeat. */
 static void find_exposure(struct kolo__program *program)
 {
     const struct kolo__schedule *s = &program->schedule;
@@ -163,14 +170,17 @@ static void find_exposure(struct kolo__program *program)
                       ? UINT64_MAX
                       : direct_position(program, program->arguments.input, s->input_count);
     uint64_t out = direct_position(program, program->arguments.output, s->output_count);
-    if (in != UINT64_MAX) {
+    bool windows = in == UINT64_MAX && out == UINT64_MAX;
+    if (in != UINT64_MAX)
         exposure->in_position = in;
-        exposure->in_period = UINT64_MAX;
-    }
-    if (out != UINT64_MAX) {
+    if (out != UINT64_MAX)
         exposure->out_position = out;
+    else if (windows && kolo__windows_shared(&s->problem))
+        exposure->out_position = exposure->in_position;
+    if (in != UINT64_MAX || s->input_count == 0)
+        exposure->in_period = UINT64_MAX;
+    if (out != UINT64_MAX || s->output_count == 0 || !s->exposes_out)
         exposure->out_period = UINT64_MAX;
-    }
     KOLO__ASSERT(resolve_peer(program, s->problem.rank, exposure, &fault) == KOLO_OK);
 }
 
@@ -182,12 +192,13 @@ void kolo__program_map(struct kolo__program *program)
     program->exposure = (struct kolo__exposure){
         .signature = program->arguments.signature,
         .in_position = mapping->window_in,
-        .in_period = program->schedule.problem.window_count,
+        .in_period = kolo__window_period(&program->schedule.problem),
         .out_position = mapping->window_out,
-        .out_period = program->schedule.problem.window_count,
+        .out_period = kolo__window_period(&program->schedule.problem),
     };
     program->exposed = false;
     program->gathered = 0;
+    program->windows = false;
     if (program->slots[0] == NULL)
         find_slots(program);
     if (program->schedule.exposes)
@@ -203,6 +214,7 @@ static kolo_status resolve_peer(struct kolo__program *program, uint32_t rank,
     peer->out = mapping->ops->address(mapping, exposure->out_position, 1);
     peer->in_period = exposure->in_period;
     peer->out_period = exposure->out_period;
+    program->windows |= exposure->in_period != UINT64_MAX || exposure->out_period != UINT64_MAX;
     if (peer->in == NULL || peer->out == NULL) {
         fault->status = KOLO_ERR_NETWORK;
         fault->peer = (int)rank;

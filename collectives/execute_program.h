@@ -97,6 +97,7 @@ struct kolo__program {
     unsigned char **slots; /* of all ranks: [parity * size + rank]; found at the first run */
     uint32_t gathered;     /* ranks before it have been compared with this one */
     bool exposed;
+    bool windows; /* of those gathered, or this one, some use windows, not the caller's buffers */
     unsigned parity; /* of mapped runs */
     uint64_t digest; /* of this run's signature */
     struct kolo__exposure exposure;
@@ -140,6 +141,8 @@ kolo_status kolo__program_gather(struct kolo__program *program, bool *moved,
 /* For a run without mapped steps: notices peers that run one with mapped steps. */
 kolo_status kolo__program_check_peers(struct kolo__program *program, struct kolo__fault *fault);
 bool kolo__program_gathered(const struct kolo__program *program);
+/* A fence that nobody needs in this run; the same on all ranks. */
+bool kolo__program_leaves_out(const struct kolo__program *program, const struct kolo__step *step);
 kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t index, bool *moved,
                                      struct kolo__fault *fault);
 /* The address of a place of any rank. */

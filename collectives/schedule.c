@@ -126,16 +126,16 @@ void kolo__schedule_recv_reduce(struct kolo__schedule *s, uint32_t peer, struct 
                                    .to = to});
 }
 
-void kolo__schedule_arrive(struct kolo__schedule *s)
+void kolo__schedule_arrive(struct kolo__schedule *s, uint32_t flags)
 {
     s->mapped = true;
-    append(s, &(struct kolo__step){.kind = KOLO__ARRIVE});
+    append(s, &(struct kolo__step){.kind = KOLO__ARRIVE, .flags = flags});
 }
 
-void kolo__schedule_await(struct kolo__schedule *s)
+void kolo__schedule_await(struct kolo__schedule *s, uint32_t flags)
 {
     s->mapped = true;
-    append(s, &(struct kolo__step){.kind = KOLO__AWAIT});
+    append(s, &(struct kolo__step){.kind = KOLO__AWAIT, .flags = flags});
 }
 
 /* The first count % parts slices have one element more than the rest. */
@@ -237,8 +237,10 @@ static void note_place(struct kolo__schedule *s, const struct kolo__place *place
             s->slot_count = end;
         s->mapped = true;
         break;
-    case KOLO__EXPOSED_IN:
     case KOLO__EXPOSED_OUT:
+        s->mapped = s->exposes = s->exposes_out = true;
+        break;
+    case KOLO__EXPOSED_IN:
         s->mapped = s->exposes = true;
         break;
     default:

@@ -85,6 +85,10 @@ enum kolo__step_flag {
     /* COPY or REDUCE from INPUT-like places: multiply each contribution by the rank's own
      * PREMUL_SUM factor. (kolo__problem.prescale says when this is wanted.) */
     KOLO__PRESCALE = 4,
+    /* ARRIVE and AWAIT: needed only because windows are used again and again. Left out, by all
+     * ranks alike, in a run in which everybody's EXPOSED_* are the callers' buffers. Never on the
+     * first fence, at which ranks learn that. */
+    KOLO__WINDOWS_ONLY = 8,
 };
 
 struct kolo__step {
@@ -168,6 +172,7 @@ struct kolo__schedule {
     size_t slot_count;
     bool mapped;        /* uses EXPOSED_*, SLOT, ARRIVE or AWAIT: needs kolo__mapping */
     bool exposes;       /* names EXPOSED_* */
+    bool exposes_out;   /* names EXPOSED_OUT */
     bool out_of_memory; /* an append failed; checked once at the end */
 };
 
@@ -203,8 +208,23 @@ void kolo__schedule_recv(struct kolo__schedule *s, uint32_t peer, struct kolo__p
                          size_t count);
 void kolo__schedule_recv_reduce(struct kolo__schedule *s, uint32_t peer, struct kolo__place from,
                                 struct kolo__place to, size_t count, uint32_t flags);
-void kolo__schedule_arrive(struct kolo__schedule *s);
-void kolo__schedule_await(struct kolo__schedule *s);
+/* flags: 0 or KOLO__WINDOWS_ONLY. */
+void kolo__schedule_arrive(struct kolo__schedule *s, uint32_t flags);
+void kolo__schedule_await(struct kolo__schedule *s, uint32_t flags);
+
+/* Elements after which windows repeat. */
+static inline size_t kolo__window_period(const struct kolo__problem *problem)
+{
+    return 2 * problem->window_count;
+}
+
+/* Whether windows of EXPOSED_IN and EXPOSED_OUT may be the same memory: where the result takes its
+ * place element by element, so that whoever combined the elements writes into lines it has just
+ * read. */
+static inline bool kolo__windows_shared(const struct kolo__problem *problem)
+{
+    return problem->collective == KOLO__ALLREDUCE || problem->collective == KOLO__REDUCE_TO_ROOT;
+}
 
 /* Splits count elements into parts slices whose sizes differ by at most one, the larger first. */
 size_t kolo__slice_offset(size_t count, uint32_t parts, uint32_t index);

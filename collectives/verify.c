@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Where EXPOSED_* of the ranks lie. */
-enum layout { ALL_WINDOWS, ALL_CALLERS, MIXED, LAYOUTS };
+enum layout { ALL_WINDOWS, ALL_SHARED, ALL_CALLERS, MIXED, LAYOUTS };
 
 static bool exposes(const struct kolo__verification *v);
 static kolo_status prove(struct kolo__verification *v, enum layout layout);
@@ -39,7 +39,8 @@ kolo_status kolo__verify(const struct kolo__schedule *schedules, uint32_t size,
         status = allocate(&v);
     enum layout last = exposes(&v) ? LAYOUTS : ALL_WINDOWS + 1;
     for (enum layout layout = ALL_WINDOWS; status == KOLO_OK && layout < last; layout++)
-        status = prove(&v, layout);
+        if (layout != ALL_SHARED || kolo__windows_shared(&schedules[0].problem))
+            status = prove(&v, layout);
     if (status == KOLO_OK && cost != NULL)
         add_up(&v, cost);
     release(&v);
@@ -69,10 +70,11 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* Elements of a window that repeats. */
+/* Elements of windows that repeat. */
 static size_t window_cells(const struct kolo__schedule *s, size_t count)
 {
-    return s->mapped && count > s->problem.window_count ? s->problem.window_count : count;
+    size_t period = kolo__window_period(&s->problem);
+    return s->mapped && count > period ? period : count;
 }
 
 static size_t cells_of(const struct kolo__schedule *s)
@@ -154,12 +156,16 @@ static size_t lay_out(struct kolo__verification *v, uint32_t rank, size_t first,
     /* A scaled copy must not change INPUT, so it always goes to a window. MIXED: all four, and
      * every rank each of them at some size. */
     uint32_t side = rank + v->size;
-    r->staged_in =
-        layout == ALL_WINDOWS || (layout == MIXED && (side & 1) != 0) || s->problem.prescale;
-    r->staged_out = layout == ALL_WINDOWS || (layout == MIXED && (side & 2) != 0);
+    bool windows = layout == ALL_WINDOWS || layout == ALL_SHARED;
+    r->staged_in = windows || (layout == MIXED && (side & 1) != 0) || s->problem.prescale;
+    r->staged_out = windows || (layout == MIXED && (side & 2) != 0);
+    bool shared =
+        r->staged_in && r->staged_out && layout != ALL_WINDOWS && kolo__windows_shared(&s->problem);
     r->base[KOLO__EXPOSED_IN] = r->staged_in ? next : r->base[KOLO__INPUT];
     next += window_cells(s, s->input_count);
     r->base[KOLO__EXPOSED_OUT] = r->staged_out ? next : r->base[KOLO__OUTPUT];
+    if (shared)
+        r->base[KOLO__EXPOSED_OUT] = r->base[KOLO__EXPOSED_IN];
     next += window_cells(s, s->output_count);
     r->base[KOLO__SLOT] = next;
     return next + 2 * s->slot_count;
@@ -175,6 +181,7 @@ static kolo_status prove(struct kolo__verification *v, enum layout layout)
         memset(v->accesses, 0, v->cell_count * sizeof(*v->accesses));
     memset(v->arrived_at, 0, ((size_t)v->repeat * v->arrivals + 1) * sizeof(*v->arrived_at));
     v->level = 0;
+    v->no_windows = !exposes(v) || (layout == ALL_CALLERS && !v->schedules[0].problem.prescale);
     return kolo__verify_run(v);
 }
 
@@ -205,7 +212,7 @@ static void add_up(const struct kolo__verification *v, struct kolo__cost *cost)
     for (uint32_t rank = 0; rank < v->size; rank++) {
         const struct kolo__schedule *s = &v->schedules[rank];
         size_t sent = 0;
-        uint32_t waits = 0;
+        uint32_t waits = 0, window_waits = 0;
         for (uint32_t i = 0; i < s->step_count; i++) {
             const struct kolo__step *step = &s->steps[i];
             if (step->kind == KOLO__SEND) {
@@ -213,6 +220,7 @@ static void add_up(const struct kolo__verification *v, struct kolo__cost *cost)
                 cost->messages_all++;
             } else if (step->kind == KOLO__AWAIT) {
                 waits++;
+                window_waits += (step->flags & KOLO__WINDOWS_ONLY) != 0;
             } else if (is_window_copy(step)) {
                 cost->window_copies_all += step->count;
             } else if (step->kind == KOLO__COPY || step->kind == KOLO__REDUCE) {
@@ -223,5 +231,7 @@ static void add_up(const struct kolo__verification *v, struct kolo__cost *cost)
         cost->elements_sent_max = larger(cost->elements_sent_max, sent);
         if (cost->waits_max < waits)
             cost->waits_max = waits;
+        if (cost->window_waits_max < window_waits)
+            cost->window_waits_max = window_waits;
     }
 }

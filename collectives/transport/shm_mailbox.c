@@ -28,8 +28,8 @@ struct kolo__shm_layout kolo__shm_layout(uint32_t size)
     layout.slots[0] = page(layout.rings + size * sizeof(struct kolo__shm_ring));
     layout.slots[1] = layout.slots[0] + KOLO__SHM_SLOT_BYTES;
     layout.window_in = layout.slots[1] + KOLO__SHM_SLOT_BYTES;
-    layout.window_out = layout.window_in + KOLO__SHM_WINDOW_BYTES;
-    layout.ring_data = layout.window_out + KOLO__SHM_WINDOW_BYTES;
+    layout.window_out = layout.window_in + 2 * KOLO__SHM_WINDOW_BYTES;
+    layout.ring_data = layout.window_out + 2 * KOLO__SHM_WINDOW_BYTES;
     layout.end = layout.ring_data + size * layout.ring_bytes;
     return layout;
 }

@@ -6,7 +6,7 @@
  *   | detached[0] detached[1] ...             |                   rank i writes detached[i]
  *   | head, tail of the ring from rank 0 | ... from rank 1 | ...  owner: heads; rank i: tail i
  *   | SLOT, parity 0 | SLOT, parity 1 |                           owner (read by all)
- *   | window in | window out |                                    all, as schedules say
+ *   | two windows in | two windows out |                          all, as schedules say
  *   | ring from rank 0 | ring from rank 1 | ...                   rank i writes ring i
  *
  * All positions follow from the mailbox's position and the communicator's size. Zero is the valid
@@ -23,7 +23,7 @@ enum {
     KOLO__SHM_LINE_BYTES = 128, /* two cache lines: processors fetch them in pairs */
     KOLO__SHM_SLOT_BYTES = 32 * 1024,
     KOLO__SHM_SMALL_BYTES = 48,
-    KOLO__SHM_WINDOW_BYTES = 1024 * 1024,
+    KOLO__SHM_WINDOW_BYTES = 256 * 1024,
 };
 
 /* What a rank shows in a mapped run. The first 64 bytes are one cache line, all that a small

@@ -139,7 +139,7 @@ struct kolo__mapping {
     const uint64_t *slot_position[2]; /* [parity][rank]: SLOT, slot_bytes each */
     /* The same, beside the flag that tells of the exposure, so that one cache line brings both. */
     const uint64_t *small_position[2]; /* small_bytes each */
-    uint64_t window_in, window_out;    /* this rank's staging areas, window_bytes each */
+    uint64_t window_in, window_out;    /* this rank's staging areas, two windows each */
     size_t slot_bytes, small_bytes, window_bytes;
     /* Mapped runs begun so far: 0 at creation, then counted by the executor, the same on every
      * rank. Its parity chooses the SLOT area. (The operations' sequence would not do: between two
