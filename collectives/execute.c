@@ -244,7 +244,6 @@ static void check_place(const struct kolo__schedule *s, const struct kolo__place
                         size_t count)
 {
     size_t limit = SIZE_MAX;
-    size_t window = s->problem.window_count;
     KOLO__ASSERT(place->rank < s->problem.size);
     switch (place->buffer) {
     case KOLO__INPUT:
@@ -260,8 +259,7 @@ static void check_place(const struct kolo__schedule *s, const struct kolo__place
         limit = s->slot_count;
         break;
     default:
-        KOLO__ASSERT(window > 0);
-        KOLO__ASSERT(count == 0 || place->offset / window == (place->offset + count - 1) / window);
+        KOLO__ASSERT(count == 0 || kolo__window_holds(&s->problem, place->offset, count));
         break;
     }
     KOLO__ASSERT(place->offset <= limit && count <= limit - place->offset);

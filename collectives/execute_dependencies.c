@@ -134,9 +134,8 @@ static bool in_window(const struct kolo__schedule *s, const struct kolo__place *
 {
     if (place->buffer != KOLO__EXPOSED_IN && place->buffer != KOLO__EXPOSED_OUT)
         return false;
-    enum kolo__buffer buffer = kolo__windows_shared(&s->problem) ? KOLO__EXPOSED_IN : place->buffer;
-    *range = (struct range){place->rank, buffer,
-                            (ptrdiff_t)(place->offset % kolo__window_period(&s->problem)), count};
+    size_t first = kolo__window_offset(&s->problem, place->offset);
+    *range = (struct range){place->rank, KOLO__EXPOSED_IN, (ptrdiff_t)first, count};
     return true;
 }
 

@@ -64,8 +64,7 @@ kolo_status kolo__program_check_peers(struct kolo__program *program, struct kolo
             !mapping->ops->peer_exposed(mapping, rank, parity, own->sequence, &digest))
             continue;
         /* The peer waits for this rank's record: it gets one, and sees the mismatch as well. */
-        struct kolo__exposure answer = {
-            .signature = *own, .in_period = UINT64_MAX, .out_period = UINT64_MAX};
+        struct kolo__exposure answer = {.signature = *own};
         mapping->ops->expose(mapping, parity, &answer, kolo__signature_digest(own));
         return mismatch(program, rank,
                         &mapping->ops->peer_exposure(mapping, rank, parity)->signature, fault);
@@ -116,10 +115,9 @@ unsigned char *kolo__program_address(const struct kolo__program *program,
     case KOLO__EXPOSED_OUT: {
         const struct kolo__mapped_peer *peer = &program->peers[place->rank];
         bool in = place->buffer == KOLO__EXPOSED_IN;
-        size_t period = in ? peer->in_period : peer->out_period;
         base = in ? peer->in : peer->out;
-        if (period != SIZE_MAX)
-            offset %= period;
+        if (in ? peer->in_windows : peer->out_windows)
+            offset = kolo__window_offset(&program->schedule.problem, offset);
         break;
     }
     case KOLO__SLOT:
@@ -158,8 +156,7 @@ static void find_slots(struct kolo__program *program)
     }
 }
 
-/* The own buffers: where they can be used as they are, and where nobody uses them, they never
- * repeat. */
+/* The own buffers, where they can be used as they are; what nobody uses needs no windows. */
 static void find_exposure(struct kolo__program *program)
 {
     const struct kolo__schedule *s = &program->schedule;
@@ -170,17 +167,12 @@ static void find_exposure(struct kolo__program *program)
                       ? UINT64_MAX
                       : direct_position(program, program->arguments.input, s->input_count);
     uint64_t out = direct_position(program, program->arguments.output, s->output_count);
-    bool windows = in == UINT64_MAX && out == UINT64_MAX;
     if (in != UINT64_MAX)
         exposure->in_position = in;
     if (out != UINT64_MAX)
         exposure->out_position = out;
-    else if (windows && kolo__windows_shared(&s->problem))
-        exposure->out_position = exposure->in_position;
-    if (in != UINT64_MAX || s->input_count == 0)
-        exposure->in_period = UINT64_MAX;
-    if (out != UINT64_MAX || s->output_count == 0 || !s->exposes_out)
-        exposure->out_period = UINT64_MAX;
+    exposure->in_windows = in == UINT64_MAX && s->input_count > 0;
+    exposure->out_windows = out == UINT64_MAX && s->output_count > 0 && s->exposes_out;
     KOLO__ASSERT(resolve_peer(program, s->problem.rank, exposure, &fault) == KOLO_OK);
 }
 
@@ -191,10 +183,8 @@ void kolo__program_map(struct kolo__program *program)
     program->digest = kolo__signature_digest(&program->arguments.signature);
     program->exposure = (struct kolo__exposure){
         .signature = program->arguments.signature,
-        .in_position = mapping->window_in,
-        .in_period = kolo__window_period(&program->schedule.problem),
-        .out_position = mapping->window_out,
-        .out_period = kolo__window_period(&program->schedule.problem),
+        .in_position = mapping->windows,
+        .out_position = mapping->windows,
     };
     program->exposed = false;
     program->gathered = 0;
@@ -212,9 +202,9 @@ static kolo_status resolve_peer(struct kolo__program *program, uint32_t rank,
     struct kolo__mapped_peer *peer = &program->peers[rank];
     peer->in = mapping->ops->address(mapping, exposure->in_position, 1);
     peer->out = mapping->ops->address(mapping, exposure->out_position, 1);
-    peer->in_period = exposure->in_period;
-    peer->out_period = exposure->out_period;
-    program->windows |= exposure->in_period != UINT64_MAX || exposure->out_period != UINT64_MAX;
+    peer->in_windows = exposure->in_windows;
+    peer->out_windows = exposure->out_windows;
+    program->windows |= peer->in_windows || peer->out_windows;
     if (peer->in == NULL || peer->out == NULL) {
         fault->status = KOLO_ERR_NETWORK;
         fault->peer = (int)rank;

@@ -52,7 +52,7 @@ struct kolo__step_run {
 /* Where a rank's mapped buffers are in this process. */
 struct kolo__mapped_peer {
     unsigned char *in, *out;
-    size_t in_period, out_period; /* elements after which in and out repeat; SIZE_MAX: never */
+    bool in_windows, out_windows; /* not the caller's buffers */
 };
 
 struct kolo__program {

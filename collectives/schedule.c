@@ -189,6 +189,32 @@ const struct kolo__algorithm *kolo__algorithm_find(const char *name)
     return NULL;
 }
 
+static bool has_slices(const struct kolo__problem *problem)
+{
+    return problem->collective == KOLO__REDUCE_SCATTER || problem->collective == KOLO__ALLTOALL;
+}
+
+size_t kolo__window_piece(const struct kolo__problem *problem)
+{
+    return has_slices(problem) ? problem->window_count / problem->size : problem->window_count;
+}
+
+size_t kolo__window_offset(const struct kolo__problem *problem, size_t offset)
+{
+    size_t both = 2 * kolo__window_piece(problem);
+    if (!has_slices(problem))
+        return offset % both;
+    return offset / problem->count * both + offset % problem->count % both;
+}
+
+bool kolo__window_holds(const struct kolo__problem *problem, size_t offset, size_t count)
+{
+    size_t piece = kolo__window_piece(problem);
+    size_t first = kolo__window_offset(problem, offset);
+    size_t last = kolo__window_offset(problem, offset + count - 1);
+    return last == first + count - 1 && first / piece == last / piece;
+}
+
 static void append(struct kolo__schedule *s, const struct kolo__step *step)
 {
     if (s->step_count == s->step_capacity) {

@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Where EXPOSED_* of the ranks lie. */
-enum layout { ALL_WINDOWS, ALL_SHARED, ALL_CALLERS, MIXED, LAYOUTS };
+enum layout { ALL_WINDOWS, ALL_CALLERS, MIXED, LAYOUTS };
 
 static bool exposes(const struct kolo__verification *v);
 static kolo_status prove(struct kolo__verification *v, enum layout layout);
@@ -39,8 +39,7 @@ kolo_status kolo__verify(const struct kolo__schedule *schedules, uint32_t size,
         status = allocate(&v);
     enum layout last = exposes(&v) ? LAYOUTS : ALL_WINDOWS + 1;
     for (enum layout layout = ALL_WINDOWS; status == KOLO_OK && layout < last; layout++)
-        if (layout != ALL_SHARED || kolo__windows_shared(&schedules[0].problem))
-            status = prove(&v, layout);
+        status = prove(&v, layout);
     if (status == KOLO_OK && cost != NULL)
         add_up(&v, cost);
     release(&v);
@@ -70,19 +69,16 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* Elements of windows that repeat. */
-static size_t window_cells(const struct kolo__schedule *s, size_t count)
+static size_t window_cells(const struct kolo__schedule *s)
 {
-    size_t period = kolo__window_period(&s->problem);
-    return s->mapped && count > period ? period : count;
+    return s->exposes ? 2 * s->problem.window_count : 0;
 }
 
 static size_t cells_of(const struct kolo__schedule *s)
 {
     size_t cells = s->input_count + s->output_count + s->scratch_count;
     if (s->mapped)
-        cells +=
-            window_cells(s, s->input_count) + window_cells(s, s->output_count) + 2 * s->slot_count;
+        cells += window_cells(s) + 2 * s->slot_count;
     return cells;
 }
 
@@ -156,17 +152,12 @@ static size_t lay_out(struct kolo__verification *v, uint32_t rank, size_t first,
     /* A scaled copy must not change INPUT, so it always goes to a window. MIXED: all four, and
      * every rank each of them at some size. */
     uint32_t side = rank + v->size;
-    bool windows = layout == ALL_WINDOWS || layout == ALL_SHARED;
-    r->staged_in = windows || (layout == MIXED && (side & 1) != 0) || s->problem.prescale;
-    r->staged_out = windows || (layout == MIXED && (side & 2) != 0);
-    bool shared =
-        r->staged_in && r->staged_out && layout != ALL_WINDOWS && kolo__windows_shared(&s->problem);
+    r->staged_in =
+        layout == ALL_WINDOWS || (layout == MIXED && (side & 1) != 0) || s->problem.prescale;
+    r->staged_out = layout == ALL_WINDOWS || (layout == MIXED && (side & 2) != 0);
     r->base[KOLO__EXPOSED_IN] = r->staged_in ? next : r->base[KOLO__INPUT];
-    next += window_cells(s, s->input_count);
     r->base[KOLO__EXPOSED_OUT] = r->staged_out ? next : r->base[KOLO__OUTPUT];
-    if (shared)
-        r->base[KOLO__EXPOSED_OUT] = r->base[KOLO__EXPOSED_IN];
-    next += window_cells(s, s->output_count);
+    next += window_cells(s);
     r->base[KOLO__SLOT] = next;
     return next + 2 * s->slot_count;
 }

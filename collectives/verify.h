@@ -20,9 +20,9 @@
  *   - sends and receives match in order and in count, and the schedules end under the most
  *     restrictive execution allowed (no hidden buffering, `window` steps of a rank in flight);
  *   - accesses to memory of other ranks are ordered by ARRIVE and AWAIT, also across `repeat`
- *     consecutive operations, wherever EXPOSED_* lie: in windows, in windows that both share, in
- * the callers' buffers (then without the fences that are there for windows only), or on some ranks
- *     so and on others so.
+ *     consecutive operations, wherever EXPOSED_* lie: in windows; in the
+ *     callers' buffers, then without the fences that only windows need; or on some ranks so and on
+ *     others so.
  *
  * Steps that change nothing may pass unnoticed: a copy done twice, an AWAIT done twice, a copy of
  * no elements left out. It takes memory for every element (verify_state.h): prove with small

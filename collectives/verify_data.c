@@ -21,7 +21,7 @@ size_t kolo__verify_cell(const struct kolo__verification *v, const struct kolo__
     size_t offset = place->offset;
     if ((place->buffer == KOLO__EXPOSED_IN && owner->staged_in) ||
         (place->buffer == KOLO__EXPOSED_OUT && owner->staged_out))
-        offset %= kolo__window_period(&owner->schedule->problem);
+        offset = kolo__window_offset(&owner->schedule->problem, offset);
     if (place->buffer == KOLO__SLOT && operation % 2 == 1)
         offset += owner->schedule->slot_count;
     return owner->base[place->buffer] + offset;

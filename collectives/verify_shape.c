@@ -132,8 +132,7 @@ static const char *wrong_place(const struct kolo__verification *v, uint32_t rank
     if (place->offset > limits[place->buffer] || count > limits[place->buffer] - place->offset)
         return "a range that ends outside its buffer";
     bool exposed = place->buffer == KOLO__EXPOSED_IN || place->buffer == KOLO__EXPOSED_OUT;
-    if (exposed && count > 0 &&
-        place->offset % owner->problem.window_count + count > owner->problem.window_count)
+    if (exposed && count > 0 && !kolo__window_holds(&owner->problem, place->offset, count))
         return "a range that crosses the end of a window";
     return NULL;
 }

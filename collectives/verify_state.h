@@ -10,7 +10,7 @@
  *
  * All memory of all ranks is one array of cells, a cell an element:
  *
- *   | rank 0: caller's buffers | SCRATCH | windows in | windows out | SLOT 0 | SLOT 1 | rank 1: ...
+ *   | rank 0: caller's buffers | SCRATCH | windows | SLOT 0 | SLOT 1 | rank 1: ...
  *
  * and a buffer is a base in it, so buffers that share memory share cells. That is 40 bytes an
  * element (60 for mapped schedules): prove with small counts.

@@ -14,9 +14,9 @@
  * Allreduce: rank i combines slice i of the window from its INPUT and everybody else's EXPOSED_IN
  * into its OUTPUT, and pushes it into everybody else's EXPOSED_OUT. Nobody else touches slice i
  * between the fences, so EXPOSED_IN and EXPOSED_OUT may be the same memory; and what a rank
- * combines itself it need not copy for others. Reduce writes into root's EXPOSED_OUT,
- * reduce-scatter into that of whoever owns the element. Broadcast, allgather and alltoall only
- * read: no EXPOSED_OUT.
+ * combines itself it need not copy for others. Reduce writes into root's EXPOSED_OUT. The others
+ * only read, and have no EXPOSED_OUT: in a round of reduce-scatter or alltoall everybody exposes a
+ * piece of each slice, and takes its own.
  *
  * The last fence lets the owner of a buffer have it back: it comes after the last access of any
  * peer, so the caller may write. Those between the first and the last are there for windows only:
@@ -25,6 +25,7 @@
  * Cost of an allreduce: rounds + 1 waits, 2 where all buffers are mapped; beyond the copies to and
  * from windows, all ranks together load pn and store pn.
  */
+#include "base/assert.h"
 #include "collectives/algorithm/algorithm.h"
 
 #include <stdlib.h>
@@ -36,10 +37,9 @@ struct share {
 };
 
 static void reduce(struct kolo__schedule *s, struct kolo__place *sources);
-static void reduce_scatter(struct kolo__schedule *s, struct kolo__place *sources);
+static void slices(struct kolo__schedule *s, struct kolo__place *sources);
 static void broadcast(struct kolo__schedule *s);
 static void allgather(struct kolo__schedule *s);
-static void alltoall(struct kolo__schedule *s);
 
 static bool accepts(const struct kolo__problem *problem)
 {
@@ -49,6 +49,7 @@ static bool accepts(const struct kolo__problem *problem)
 
 static kolo_status build(const struct kolo__problem *problem, struct kolo__schedule *s)
 {
+    KOLO__ASSERT(problem->size == 1 || kolo__window_piece(problem) > 0);
     kolo__schedule_init(s, problem, kolo__shm_direct.name);
     struct kolo__place *sources = malloc(problem->size * sizeof(*sources));
     if (sources == NULL)
@@ -58,13 +59,13 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
     else if (problem->collective == KOLO__ALLREDUCE || problem->collective == KOLO__REDUCE_TO_ROOT)
         reduce(s, sources);
     else if (problem->collective == KOLO__REDUCE_SCATTER)
-        reduce_scatter(s, sources);
+        slices(s, sources);
     else if (problem->collective == KOLO__BROADCAST)
         broadcast(s);
     else if (problem->collective == KOLO__ALLGATHER)
         allgather(s);
     else
-        alltoall(s);
+        slices(s, NULL);
     free(sources);
     return kolo__schedule_built(s);
 }
@@ -193,52 +194,56 @@ static void reduce(struct kolo__schedule *s, struct kolo__place *sources)
         empty_of_others(s, &share);
 }
 
-/* The end of a round of reduce-scatter that begins at INPUT element low: it lies within one window
- * of INPUT and, for each owner, within one window of its OUTPUT. */
-static size_t round_end(const struct kolo__problem *problem, size_t low, size_t total)
+/* Of every slice [low, high), for whoever takes it. */
+static void fill_slices(struct kolo__schedule *s, size_t low, size_t high)
 {
-    size_t window = problem->window_count, count = problem->count;
-    size_t end = smaller(total, low - low % window + window);
-    if (count <= window)
-        return end;
-    size_t owned = low % count;
-    size_t owner_end = low - owned + smaller(count, owned - owned % window + window);
-    return smaller(end, owner_end);
-}
-
-/* What of a round is in this rank's OUTPUT. */
-static void empty_own(struct kolo__schedule *s, const struct share *share)
-{
-    size_t count = s->problem.count, mine = s->problem.rank * count;
-    empty_output(s, share->low > mine ? share->low - mine : 0,
-                 share->high > mine ? smaller(share->high - mine, count) : 0);
-}
-
-/* INPUT element e is OUTPUT element e % count of rank e / count. Each rank combines an equal share
- * of the round, whoever owns it. */
-static void reduce_scatter(struct kolo__schedule *s, struct kolo__place *sources)
-{
-    size_t count = s->problem.count, total = s->input_count;
-    struct share previous = {0}, share = share_of(s, 0, round_end(&s->problem, 0, total));
-    fill_for_others(s, &share);
-    fence(s);
-    for (bool last = false; !last;) {
-        last = share.high == total;
-        for (size_t first = share.first, next; first < share.end; first = next) {
-            uint32_t owner = (uint32_t)(first / count);
-            next = smaller(share.end, (owner + 1) * count);
-            combine(s, sources, first, next,
-                    kolo__place_of(owner, KOLO__EXPOSED_OUT, first - owner * count));
-        }
-        empty_own(s, &previous);
-        previous = share;
-        if (!last) {
-            share = share_of(s, share.high, round_end(&s->problem, share.high, total));
-            fill_for_others(s, &share);
-        }
-        close_round(s, last);
+    uint32_t rank = s->problem.rank, size = s->problem.size;
+    for (uint32_t k = s->problem.prescale ? 0 : 1; k < size; k++) {
+        size_t slice = (rank + k) % size * s->problem.count;
+        fill_input(s, slice + low, slice + high);
     }
-    empty_own(s, &share);
+}
+
+/* What a rank does in a round of reduce_scatter or alltoall: elements [low, high) of its slice. */
+static void combine_slice(struct kolo__schedule *s, struct kolo__place *sources, size_t low,
+                          size_t high)
+{
+    if (low < high)
+        combine(s, sources, s->problem.rank * s->problem.count + low,
+                s->problem.rank * s->problem.count + high, kolo__here(s, KOLO__OUTPUT, low));
+}
+
+static void take_slice(struct kolo__schedule *s, size_t low, size_t high)
+{
+    uint32_t rank = s->problem.rank, size = s->problem.size;
+    size_t count = s->problem.count;
+    for (uint32_t k = 0; low < high && k < size; k++) {
+        uint32_t peer = (rank + k) % size;
+        struct kolo__place output = kolo__here(s, KOLO__OUTPUT, peer * count + low);
+        if (peer == rank)
+            kolo__schedule_copy_input(s, rank * count + low, output, high - low);
+        else
+            kolo__schedule_copy(s, kolo__place_of(peer, KOLO__EXPOSED_IN, rank * count + low),
+                                output, high - low, 0);
+    }
+}
+
+/* reduce_scatter; alltoall without sources to combine. */
+static void slices(struct kolo__schedule *s, struct kolo__place *sources)
+{
+    size_t count = s->problem.count, piece = kolo__window_piece(&s->problem);
+    size_t rounds = rounds_of(count, piece);
+    fill_slices(s, 0, smaller(piece, count));
+    fence(s);
+    for (size_t round = 0; round < rounds; round++) {
+        size_t low = round * piece, next = smaller(low + piece, count);
+        if (sources != NULL)
+            combine_slice(s, sources, low, next);
+        else
+            take_slice(s, low, next);
+        fill_slices(s, next, smaller(next + piece, count));
+        close_round(s, round + 1 == rounds);
+    }
 }
 
 static void broadcast(struct kolo__schedule *s)
@@ -282,47 +287,4 @@ static void allgather(struct kolo__schedule *s)
         fill_input(s, next, smaller(next + window, total));
         close_round(s, round + 1 == rounds);
     }
-}
-
-/* In a round, ranks expose different windows of their INPUT, so that not everybody reads for the
- * same few receivers: rank r begins with the window in which slice r begins. An odd number of
- * windows gets an empty one more: after the last comes the first, and neighbours must not lie in
- * the same memory. */
-static size_t exposed_by(const struct kolo__schedule *s, uint32_t rank, size_t round, size_t rounds)
-{
-    size_t first = rank * s->problem.count / s->problem.window_count;
-    return smaller((first + round) % rounds * s->problem.window_count, s->input_count);
-}
-
-static void alltoall(struct kolo__schedule *s)
-{
-    uint32_t rank = s->problem.rank, size = s->problem.size;
-    size_t count = s->problem.count, total = s->input_count, window = s->problem.window_count;
-    size_t rounds = rounds_of(total, window), mine = rank * count;
-    if (rounds > 1)
-        rounds += rounds % 2;
-    for (size_t round = 0; round < rounds; round++) {
-        size_t low = exposed_by(s, rank, round, rounds);
-        if (round == 0) {
-            fill_input(s, low, smaller(total, low + window));
-            fence(s);
-        }
-        for (uint32_t k = 1; k < size; k++) {
-            uint32_t peer = (rank + k) % size;
-            size_t first = exposed_by(s, peer, round, rounds);
-            size_t end = smaller(first + window, mine + count);
-            if (first < mine)
-                first = mine;
-            if (first < end)
-                kolo__schedule_copy(s, kolo__place_of(peer, KOLO__EXPOSED_IN, first),
-                                    kolo__here(s, KOLO__OUTPUT, peer * count + first - mine),
-                                    end - first, 0);
-        }
-        if (round + 1 < rounds) {
-            low = exposed_by(s, rank, round + 1, rounds);
-            fill_input(s, low, smaller(total, low + window));
-        }
-        close_round(s, round + 1 == rounds);
-    }
-    kolo__schedule_copy_input(s, mine, kolo__here(s, KOLO__OUTPUT, mine), count);
 }

@@ -120,11 +120,10 @@ void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes)
         .ops = &mapping_ops,
         .slot_position = {slots, slots + size},
         .small_position = {small, small + size},
-        .window_in = shm->position + shm->layout.window_in,
-        .window_out = shm->position + shm->layout.window_out,
+        .windows = shm->position + shm->layout.windows,
         .slot_bytes = KOLO__SHM_SLOT_BYTES,
         .small_bytes = KOLO__SHM_SMALL_BYTES,
-        .window_bytes = KOLO__SHM_WINDOW_BYTES,
+        .window_bytes = kolo__shm_window_bytes(size),
     };
 }
 

@@ -2,7 +2,7 @@
 /*
  * The simulation's mapped memory. A share, at position rank * share_bytes:
  *
- *   | small, parity 0 | 1 | SLOT, parity 0 | 1 | windows in | windows out | kolo__sim_alloc ... |
+ *   | small, parity 0 | 1 | SLOT, parity 0 | 1 | windows | kolo__sim_alloc ... |
  *
  * Each rank keeps one exposure a parity, overwritten by the next: the strictest reading of the
  * contract.
@@ -126,7 +126,7 @@ static const struct kolo__mapping_ops mapping_ops = {
 
 size_t kolo__sim_reserved_bytes(const struct kolo__sim_options *options)
 {
-    return 2 * SMALL_BYTES + 2 * line(options->slot_bytes) + 2 * line(2 * options->window_bytes);
+    return 2 * SMALL_BYTES + 2 * line(options->slot_bytes) + line(2 * options->window_bytes);
 }
 
 void kolo__sim_mapping_init(struct kolo__sim *sim, uint32_t rank)
@@ -148,8 +148,7 @@ void kolo__sim_mapping_init(struct kolo__sim *sim, uint32_t rank)
         .slot_position = {sim->slot_positions, sim->slot_positions + size},
         .small_position = {sim->slot_positions + 2 * size, sim->slot_positions + 3 * size},
         .small_bytes = SMALL_BYTES,
-        .window_in = window,
-        .window_out = window + line(2 * options->window_bytes),
+        .windows = window,
         .slot_bytes = options->slot_bytes,
         .window_bytes = options->window_bytes,
     };

@@ -103,7 +103,7 @@ struct kolo__transport {
 struct kolo__exposure {
     struct kolo__signature signature;
     uint64_t in_position, out_position; /* heap positions of EXPOSED_IN[0], EXPOSED_OUT[0] */
-    uint64_t in_period, out_period; /* elements after which the memory repeats; UINT64_MAX: never */
+    bool in_windows, out_windows;       /* there are windows, not the caller's buffers */
 };
 
 struct kolo__mapping;
@@ -139,7 +139,7 @@ struct kolo__mapping {
     const uint64_t *slot_position[2]; /* [parity][rank]: SLOT, slot_bytes each */
     /* The same, beside the flag that tells of the exposure, so that one cache line brings both. */
     const uint64_t *small_position[2]; /* small_bytes each */
-    uint64_t window_in, window_out;    /* this rank's staging areas, two windows each */
+    uint64_t windows;                  /* this rank's, twice window_bytes (see schedule.h) */
     size_t slot_bytes, small_bytes, window_bytes;
     /* Mapped runs begun so far: 0 at creation, then counted by the executor, the same on every
      * rank. Its parity chooses the SLOT area. (The operations' sequence would not do: between two
