@@ -120,6 +120,8 @@ kolo_status kolo__run_progress(struct kolo__program *program, bool *moved,
     if (status == KOLO_OK && program->oldest < program->schedule.step_count)
         return KOLO_AGAIN;
     program->running = false;
+    if (status == KOLO_OK && program->schedule.exposes)
+        program->arguments.mapping->cross_reads = program->all_want_cross_reads;
     return status;
 }
 
@@ -157,7 +159,7 @@ static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo_
             else if (kolo__step_is_fence(step))
                 status = kolo__step_advance_fence(program, index, moved, fault);
             else
-                kolo__step_advance_local(program, index, moved);
+                status = kolo__step_advance_local(program, index, moved, fault);
             if (status != KOLO_OK && kolo__step_is_message(step))
                 *fault = program->arguments.transport->fault;
             KOLO__ASSERT(status == KOLO_OK || fault->status != KOLO_OK);

@@ -116,6 +116,8 @@ unsigned char *kolo__program_address(const struct kolo__program *program,
         const struct kolo__mapped_peer *peer = &program->peers[place->rank];
         bool in = place->buffer == KOLO__EXPOSED_IN;
         base = in ? peer->in : peer->out;
+        if (base == NULL)
+            return NULL;
         if (in ? peer->in_windows : peer->out_windows)
             offset = kolo__window_offset(&program->schedule.problem, offset);
         break;
@@ -128,6 +130,20 @@ unsigned char *kolo__program_address(const struct kolo__program *program,
         break;
     }
     return base + offset * program->element_bytes;
+}
+
+bool kolo__place_is_private(const struct kolo__program *program, const struct kolo__place *place)
+{
+    return place->buffer == KOLO__EXPOSED_IN && program->peers[place->rank].in_private;
+}
+
+kolo_status kolo__program_cross_read(struct kolo__program *program, const struct kolo__place *place,
+                                     size_t skip, void *to, size_t bytes, struct kolo__fault *fault)
+{
+    struct kolo__mapping *mapping = program->arguments.mapping;
+    uint64_t address =
+        program->peers[place->rank].in_address + place->offset * program->element_bytes + skip;
+    return mapping->ops->cross_read(mapping, place->rank, address, to, bytes, fault);
 }
 
 /* Where the caller's buffer can be used as it is: the position of its first element, or UINT64_MAX.
@@ -172,6 +188,11 @@ static void find_exposure(struct kolo__program *program)
     if (out != UINT64_MAX)
         exposure->out_position = out;
     exposure->in_windows = in == UINT64_MAX && s->input_count > 0;
+    if (exposure->in_windows && program->arguments.mapping->cross_reads && !s->problem.prescale) {
+        exposure->in_windows = false;
+        exposure->in_private = true;
+        exposure->in_position = (uintptr_t)program->arguments.input;
+    }
     exposure->out_windows = out == UINT64_MAX && s->output_count > 0 && s->exposes_out;
     KOLO__ASSERT(resolve_peer(program, s->problem.rank, exposure, &fault) == KOLO_OK);
 }
@@ -185,10 +206,12 @@ void kolo__program_map(struct kolo__program *program)
         .signature = program->arguments.signature,
         .in_position = mapping->windows,
         .out_position = mapping->windows,
+        .wants_cross_reads = mapping->wants_cross_reads,
     };
     program->exposed = false;
     program->gathered = 0;
     program->windows = false;
+    program->all_want_cross_reads = true;
     if (program->slots[0] == NULL)
         find_slots(program);
     if (program->schedule.exposes)
@@ -200,12 +223,19 @@ static kolo_status resolve_peer(struct kolo__program *program, uint32_t rank,
 {
     struct kolo__mapping *mapping = program->arguments.mapping;
     struct kolo__mapped_peer *peer = &program->peers[rank];
-    peer->in = mapping->ops->address(mapping, exposure->in_position, 1);
+    bool own = rank == program->schedule.problem.rank;
+    peer->in_private = exposure->in_private && !own;
+    peer->in_address = exposure->in_position;
+    if (!exposure->in_private)
+        peer->in = mapping->ops->address(mapping, exposure->in_position, 1);
+    else
+        peer->in = own ? program->bases[KOLO__INPUT] : NULL;
     peer->out = mapping->ops->address(mapping, exposure->out_position, 1);
     peer->in_windows = exposure->in_windows;
     peer->out_windows = exposure->out_windows;
     program->windows |= peer->in_windows || peer->out_windows;
-    if (peer->in == NULL || peer->out == NULL) {
+    program->all_want_cross_reads &= exposure->wants_cross_reads;
+    if ((peer->in == NULL && !peer->in_private) || peer->out == NULL) {
         fault->status = KOLO_ERR_NETWORK;
         fault->peer = (int)rank;
         snprintf(fault->text, sizeof(fault->text),

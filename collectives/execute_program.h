@@ -53,6 +53,8 @@ struct kolo__step_run {
 struct kolo__mapped_peer {
     unsigned char *in, *out;
     bool in_windows, out_windows; /* not the caller's buffers */
+    bool in_private;              /* another process's memory, at in_address there; in is NULL */
+    uint64_t in_address;
 };
 
 struct kolo__program {
@@ -98,8 +100,9 @@ struct kolo__program {
     uint32_t gathered;     /* ranks before it have been compared with this one */
     bool exposed;
     bool windows; /* of those gathered, or this one, some use windows, not the caller's buffers */
-    unsigned parity; /* of mapped runs */
-    uint64_t digest; /* of this run's signature */
+    bool all_want_cross_reads; /* of those gathered, and this one */
+    unsigned parity;           /* of mapped runs */
+    uint64_t digest;           /* of this run's signature */
     struct kolo__exposure exposure;
 
     size_t bytes; /* scratch and staging */
@@ -126,7 +129,8 @@ size_t kolo__step_limit(struct kolo__program *program, uint32_t index);
  * ---- */
 
 kolo_status kolo__step_advance_message(struct kolo__program *program, uint32_t index, bool *moved);
-void kolo__step_advance_local(struct kolo__program *program, uint32_t index, bool *moved);
+kolo_status kolo__step_advance_local(struct kolo__program *program, uint32_t index, bool *moved,
+                                     struct kolo__fault *fault);
 /* How the step combines, but for scales. */
 struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
                                             const struct kolo__step *step);
@@ -145,8 +149,14 @@ bool kolo__program_gathered(const struct kolo__program *program);
 bool kolo__program_leaves_out(const struct kolo__program *program, const struct kolo__step *step);
 kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t index, bool *moved,
                                      struct kolo__fault *fault);
-/* The address of a place of any rank. */
+/* The address of a place of any rank; NULL when it is private to another process. */
 unsigned char *kolo__program_address(const struct kolo__program *program,
                                      const struct kolo__place *place);
+/* Whether the place is private to another process. */
+bool kolo__place_is_private(const struct kolo__program *program, const struct kolo__place *place);
+/* Reads it from there, from byte `skip` of the place on. */
+kolo_status kolo__program_cross_read(struct kolo__program *program, const struct kolo__place *place,
+                                     size_t skip, void *to, size_t bytes,
+                                     struct kolo__fault *fault);
 
 #endif

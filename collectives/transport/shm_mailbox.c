@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a mailbox. It ends when nobody can touch it any more, not when its owner is done. */
-#include "collectives/transport/shm_mailbox.h"
+#include "collectives/transport/shm_transport.h"
 
 #include "base/status.h"
 
@@ -51,6 +51,7 @@ kolo_status kolo__shm_mailbox_create(struct kolo__heap *heap, uint32_t size, uin
     struct kolo__shm_mailbox *mailbox = memory;
     mailbox->magic = mailbox_magic;
     mailbox->size = size;
+    kolo__shm_cross_read_offer(mailbox);
     *position = kolo__heap_position(heap, memory, layout.end);
     return KOLO_OK;
 }

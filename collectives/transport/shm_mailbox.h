@@ -37,6 +37,10 @@ struct kolo__shm_record {
 struct kolo__shm_mailbox {
     _Alignas(KOLO__SHM_LINE_BYTES) uint64_t magic;
     uint32_t size;
+    /* For peers that try whether they can read this process's memory: a word, and where it is. */
+    int32_t process;
+    uint64_t probe;
+    char probe_word[16];
     /* 0: awake. Else the number of this sleep: a waker rings once for each. */
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint32_t asleep;
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint64_t arrivals;

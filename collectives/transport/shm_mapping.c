@@ -7,16 +7,10 @@
 
 #include <stddef.h>
 
-static struct kolo__shm *shm_of(struct kolo__mapping *mapping)
-{
-    return (struct kolo__shm *)(void *)((unsigned char *)mapping -
-                                        offsetof(struct kolo__shm, mapping));
-}
-
 static void expose(struct kolo__mapping *mapping, unsigned parity,
                    const struct kolo__exposure *exposure, uint64_t digest)
 {
-    struct kolo__shm *shm = shm_of(mapping);
+    struct kolo__shm *shm = kolo__shm_of(mapping);
     struct kolo__shm_record *record = &shm->mailbox->records[parity];
     record->digest = digest;
     record->exposure = *exposure;
@@ -29,7 +23,7 @@ static void expose(struct kolo__mapping *mapping, unsigned parity,
 static bool peer_exposed(struct kolo__mapping *mapping, uint32_t peer, unsigned parity,
                          uint64_t sequence, uint64_t *digest)
 {
-    struct kolo__shm_peer *known = &shm_of(mapping)->peers[peer];
+    struct kolo__shm_peer *known = &kolo__shm_of(mapping)->peers[peer];
     const struct kolo__shm_record *record = &known->mailbox->records[parity];
     known->exposed[parity] = atomic_load_explicit(&record->sequence, memory_order_acquire);
     if (known->exposed[parity] != sequence)
@@ -41,12 +35,12 @@ static bool peer_exposed(struct kolo__mapping *mapping, uint32_t peer, unsigned 
 static const struct kolo__exposure *peer_exposure(struct kolo__mapping *mapping, uint32_t peer,
                                                   unsigned parity)
 {
-    return &shm_of(mapping)->peers[peer].mailbox->records[parity].exposure;
+    return &kolo__shm_of(mapping)->peers[peer].mailbox->records[parity].exposure;
 }
 
 static void arrive(struct kolo__mapping *mapping)
 {
-    struct kolo__shm *shm = shm_of(mapping);
+    struct kolo__shm *shm = kolo__shm_of(mapping);
     uint32_t size = shm->stream.transport.size, rank = shm->stream.transport.rank;
     shm->arrived_upto = 0;
     atomic_store(&shm->mailbox->arrivals, ++shm->arrivals);
@@ -67,7 +61,7 @@ static void arrive(struct kolo__mapping *mapping)
 
 static int missing(struct kolo__mapping *mapping)
 {
-    struct kolo__shm *shm = shm_of(mapping);
+    struct kolo__shm *shm = kolo__shm_of(mapping);
     for (; shm->arrived_upto < shm->stream.transport.size; shm->arrived_upto++) {
         struct kolo__shm_peer *known = &shm->peers[shm->arrived_upto];
         if (shm->arrived_upto == shm->stream.transport.rank || known->arrivals >= shm->arrivals)
@@ -86,12 +80,12 @@ static bool arrived(struct kolo__mapping *mapping)
 
 static unsigned char *address(struct kolo__mapping *mapping, uint64_t position, size_t bytes)
 {
-    return kolo__heap_address(shm_of(mapping)->heap, position, bytes);
+    return kolo__heap_address(kolo__shm_of(mapping)->heap, position, bytes);
 }
 
 static uint64_t position(struct kolo__mapping *mapping, const void *pointer, size_t bytes)
 {
-    return kolo__heap_position(shm_of(mapping)->heap, pointer, bytes);
+    return kolo__heap_position(kolo__shm_of(mapping)->heap, pointer, bytes);
 }
 
 static const struct kolo__mapping_ops mapping_ops = {
@@ -103,6 +97,7 @@ static const struct kolo__mapping_ops mapping_ops = {
     .missing = missing,
     .address = address,
     .position = position,
+    .cross_read = kolo__shm_cross_read,
 };
 
 void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes)
@@ -125,6 +120,7 @@ void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes)
         .small_bytes = KOLO__SHM_SMALL_BYTES,
         .window_bytes = kolo__shm_window_bytes(size),
     };
+    kolo__shm_cross_read_probe(shm);
 }
 
 void kolo__shm_mapping_withdraw(struct kolo__shm *shm)

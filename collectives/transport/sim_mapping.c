@@ -11,6 +11,8 @@
 
 #include "base/assert.h"
 
+#include <string.h>
+
 enum { SMALL_BYTES = 64 };
 
 static size_t line(size_t bytes)
@@ -113,6 +115,15 @@ static uint64_t position(struct kolo__mapping *mapping, const void *pointer, siz
     return at - first;
 }
 
+static kolo_status cross_read(struct kolo__mapping *mapping, uint32_t peer, uint64_t address,
+                              void *to, size_t bytes, struct kolo__fault *fault)
+{
+    (void)peer, (void)fault;
+    memcpy(to, (const void *)(uintptr_t)address, bytes);
+    mapping->cross_read_bytes += bytes;
+    return KOLO_OK;
+}
+
 static const struct kolo__mapping_ops mapping_ops = {
     .expose = expose,
     .peer_exposed = peer_exposed,
@@ -122,6 +133,7 @@ static const struct kolo__mapping_ops mapping_ops = {
     .missing = missing,
     .address = address,
     .position = position,
+    .cross_read = cross_read,
 };
 
 size_t kolo__sim_reserved_bytes(const struct kolo__sim_options *options)
@@ -151,6 +163,9 @@ void kolo__sim_mapping_init(struct kolo__sim *sim, uint32_t rank)
         .windows = window,
         .slot_bytes = options->slot_bytes,
         .window_bytes = options->window_bytes,
+        .wants_cross_reads = options->cross_reads,
+        .bounce = sim->ranks[rank].bounce,
+        .bounce_bytes = sizeof sim->ranks[rank].bounce,
     };
 }
 
