@@ -120,6 +120,8 @@ kolo_status kolo__run_progress(struct kolo__program *program, bool *moved,
     if (status == KOLO_OK && program->oldest < program->schedule.step_count)
         return KOLO_AGAIN;
     program->running = false;
+    if (status == KOLO_OK && program->schedule.exposes)
+        program->arguments.mapping->cross_reads = program->all_want_cross_reads;
     return status;
 }
 
@@ -152,10 +154,12 @@ static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo_
             kolo_status status = KOLO_OK;
             if (kolo__step_is_message(step))
                 status = kolo__step_advance_message(program, index, moved);
+            else if (kolo__program_leaves_out(program, step))
+                run->finished = true;
             else if (kolo__step_is_fence(step))
                 status = kolo__step_advance_fence(program, index, moved, fault);
             else
-                kolo__step_advance_local(program, index, moved);
+                status = kolo__step_advance_local(program, index, moved, fault);
             if (status != KOLO_OK && kolo__step_is_message(step))
                 *fault = program->arguments.transport->fault;
             KOLO__ASSERT(status == KOLO_OK || fault->status != KOLO_OK);
@@ -242,7 +246,6 @@ static void check_place(const struct kolo__schedule *s, const struct kolo__place
                         size_t count)
 {
     size_t limit = SIZE_MAX;
-    size_t window = s->problem.window_count;
     KOLO__ASSERT(place->rank < s->problem.size);
     switch (place->buffer) {
     case KOLO__INPUT:
@@ -258,8 +261,7 @@ static void check_place(const struct kolo__schedule *s, const struct kolo__place
         limit = s->slot_count;
         break;
     default:
-        KOLO__ASSERT(window > 0);
-        KOLO__ASSERT(count == 0 || place->offset / window == (place->offset + count - 1) / window);
+        KOLO__ASSERT(count == 0 || kolo__window_holds(&s->problem, place->offset, count));
         break;
     }
     KOLO__ASSERT(place->offset <= limit && count <= limit - place->offset);

@@ -6,8 +6,8 @@
  * Different buffers can be the same memory: in place, INPUT lies in OUTPUT; EXPOSED_IN may be the
  * caller's INPUT, EXPOSED_OUT its OUTPUT. So every place is first brought to one canonical form, in
  * which two places are the same memory if (and, where it matters, only if) rank, buffer and offset
- * are the same. Taking EXPOSED_IN for INPUT also when it is a staging window is harmless: steps
- * that use different windows have a fence between them.
+ * are the same. EXPOSED_* may as well be windows, in which elements far apart share memory: so
+ * places in them are compared once more, as places in a window.
  */
 #include "collectives/execute_program.h"
 
@@ -128,16 +128,15 @@ static struct range canonical(const struct kolo__schedule *s, const struct kolo_
     return range;
 }
 
-static struct range read_range(const struct kolo__schedule *s, const struct kolo__step *step,
-                               uint32_t i)
+/* Where an EXPOSED place is if it is in a window; false: another buffer. */
+static bool in_window(const struct kolo__schedule *s, const struct kolo__place *place, size_t count,
+                      struct range *range)
 {
-    return canonical(s, kolo__step_read(s, step, i), step->count);
-}
-
-static struct range written_range(const struct kolo__schedule *s, const struct kolo__step *step,
-                                  uint32_t i)
-{
-    return canonical(s, kolo__step_written(s, step, i), step->count);
+    if (place->buffer != KOLO__EXPOSED_IN && place->buffer != KOLO__EXPOSED_OUT)
+        return false;
+    size_t first = kolo__window_offset(&s->problem, place->offset);
+    *range = (struct range){place->rank, KOLO__EXPOSED_IN, (ptrdiff_t)first, count};
+    return true;
 }
 
 /* Raises *shift to what these two ranges ask for, when they overlap. */
@@ -155,6 +154,17 @@ static void overlap(const struct range *earlier, const struct range *later, bool
     *found = true;
 }
 
+/* The same for two places, wherever EXPOSED_* may lie. */
+static void meet(const struct kolo__schedule *s, const struct kolo__place *earlier,
+                 size_t earlier_count, const struct kolo__place *later, size_t later_count,
+                 bool *found, ptrdiff_t *shift)
+{
+    struct range a = canonical(s, earlier, earlier_count), b = canonical(s, later, later_count);
+    overlap(&a, &b, found, shift);
+    if (in_window(s, earlier, earlier_count, &a) && in_window(s, later, later_count, &b))
+        overlap(&a, &b, found, shift);
+}
+
 static bool conflict(const struct kolo__schedule *s, const struct kolo__step *earlier,
                      const struct kolo__step *later, ptrdiff_t *shift)
 {
@@ -162,22 +172,19 @@ static bool conflict(const struct kolo__schedule *s, const struct kolo__step *ea
     if (earlier->count == 0 || later->count == 0)
         return false;
     for (uint32_t w = 0; w < kolo__step_writes(earlier); w++) {
-        struct range written = written_range(s, earlier, w);
-        for (uint32_t i = 0; i < kolo__step_reads(later); i++) {
-            struct range read = read_range(s, later, i);
-            overlap(&written, &read, &found, shift);
-        }
-        for (uint32_t i = 0; i < kolo__step_writes(later); i++) {
-            struct range overwritten = written_range(s, later, i);
-            overlap(&written, &overwritten, &found, shift);
-        }
+        const struct kolo__place *written = kolo__step_written(s, earlier, w);
+        for (uint32_t i = 0; i < kolo__step_reads(later); i++)
+            meet(s, written, earlier->count, kolo__step_read(s, later, i), later->count, &found,
+                 shift);
+        for (uint32_t i = 0; i < kolo__step_writes(later); i++)
+            meet(s, written, earlier->count, kolo__step_written(s, later, i), later->count, &found,
+                 shift);
     }
     for (uint32_t w = 0; w < kolo__step_writes(later); w++) {
-        struct range written = written_range(s, later, w);
-        for (uint32_t i = 0; i < kolo__step_reads(earlier); i++) {
-            struct range read = read_range(s, earlier, i);
-            overlap(&read, &written, &found, shift);
-        }
+        const struct kolo__place *written = kolo__step_written(s, later, w);
+        for (uint32_t i = 0; i < kolo__step_reads(earlier); i++)
+            meet(s, kolo__step_read(s, earlier, i), earlier->count, written, later->count, &found,
+                 shift);
     }
     return found;
 }

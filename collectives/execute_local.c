@@ -2,7 +2,19 @@
 /* Advances steps that only touch memory: copy and reduce, a piece a call. */
 #include "collectives/execute_program.h"
 
-static void process(struct kolo__program *program, uint32_t index, size_t begin, size_t end);
+#include "base/assert.h"
+
+/* Elements of which so many sources fit into the bounce buffer. */
+static size_t bounce_count(const struct kolo__program *program, uint32_t sources)
+{
+    size_t count = program->arguments.mapping->bounce_bytes / sources / program->element_bytes;
+    KOLO__ASSERT(count > 0);
+    return count;
+}
+
+static kolo_status process(struct kolo__program *program, uint32_t index, size_t begin, size_t end,
+                           struct kolo__fault *fault);
+static uint32_t private_sources(const struct kolo__program *program, const struct kolo__step *step);
 
 struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
                                             const struct kolo__step *step)
@@ -19,7 +31,8 @@ static bool prescales(const struct kolo__program *program, const struct kolo__st
     return (step->flags & KOLO__PRESCALE) != 0 && program->options.op == KOLO_PREMUL_SUM;
 }
 
-void kolo__step_advance_local(struct kolo__program *program, uint32_t index, bool *moved)
+kolo_status kolo__step_advance_local(struct kolo__program *program, uint32_t index, bool *moved,
+                                     struct kolo__fault *fault)
 {
     const struct kolo__step *step = &program->schedule.steps[index];
     struct kolo__step_run *run = kolo__step_run(program, index);
@@ -31,32 +44,63 @@ void kolo__step_advance_local(struct kolo__program *program, uint32_t index, boo
             step->kind == KOLO__COPY && run->from == run->to && !prescales(program, step);
         size_t piece = KOLO__PIECE_BYTES / program->element_bytes;
         if (!nothing) {
+            uint32_t bounced = step->kind == KOLO__REDUCE ? private_sources(program, step) : 0;
+            if (bounced > 0)
+                piece = bounce_count(program, bounced);
             if (end - run->done > piece)
                 end = run->done + piece;
-            process(program, index, run->done, end);
+            kolo_status status = process(program, index, run->done, end, fault);
+            if (status != KOLO_OK)
+                return status;
         }
         run->done = end;
         *moved = true;
     }
     run->finished = run->done == step->count;
+    return KOLO_OK;
 }
 
-static void process(struct kolo__program *program, uint32_t index, size_t begin, size_t end)
+/* How many sources have to be read out of other processes. */
+static uint32_t private_sources(const struct kolo__program *program, const struct kolo__step *step)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; program->schedule.exposes && i < kolo__step_reads(step); i++)
+        count += kolo__place_is_private(program, kolo__step_read(&program->schedule, step, i));
+    return count;
+}
+
+static kolo_status process(struct kolo__program *program, uint32_t index, size_t begin, size_t end,
+                           struct kolo__fault *fault)
 {
     const struct kolo__step *step = &program->schedule.steps[index];
     const struct kolo__step_run *run = kolo__step_run(program, index);
     size_t skip = begin * program->element_bytes;
     struct kolo__reduction reduction = kolo__step_reduction(program, step);
     bool scaled = prescales(program, step);
+    size_t bytes = (end - begin) * program->element_bytes;
 
+    if (step->kind == KOLO__COPY && program->schedule.exposes &&
+        kolo__place_is_private(program, &step->from))
+        return kolo__program_cross_read(program, &step->from, skip, run->to + skip, bytes, fault);
     if (step->kind == KOLO__COPY && !scaled) {
-        kolo__copy(run->to + skip, run->from + skip, (end - begin) * program->element_bytes, false);
-        return;
+        kolo__copy(run->to + skip, run->from + skip, bytes, false);
+        return KOLO_OK;
     }
+    unsigned char *bounce =
+        program->arguments.mapping == NULL ? NULL : program->arguments.mapping->bounce;
     uint32_t source_count = kolo__step_reads(step);
     for (uint32_t i = 0; i < source_count; i++) {
         const struct kolo__place *place = kolo__step_read(&program->schedule, step, i);
-        program->operands[i] = kolo__program_address(program, place) + skip;
+        if (program->schedule.exposes && kolo__place_is_private(program, place)) {
+            kolo_status status =
+                kolo__program_cross_read(program, place, skip, bounce, bytes, fault);
+            if (status != KOLO_OK)
+                return status;
+            program->operands[i] = bounce;
+            bounce += bytes;
+        } else {
+            program->operands[i] = kolo__program_address(program, place) + skip;
+        }
         /* Only what comes from INPUT has not been scaled yet. */
         program->scales[i] = place->buffer == KOLO__INPUT ? program->arguments.scale : 1;
     }
@@ -69,4 +113,5 @@ static void process(struct kolo__program *program, uint32_t index, size_t begin,
             kolo__program_address(program, kolo__step_written(&program->schedule, step, i)) + skip;
     kolo__reduce_to_many(&reduction, program->targets, target_count, program->operands,
                          source_count, end - begin);
+    return KOLO_OK;
 }

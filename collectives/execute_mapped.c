@@ -79,8 +79,7 @@ kolo_status kolo__program_check_peers(struct kolo__program *program, struct kolo
             !mapping->ops->peer_exposed(mapping, rank, parity, own->sequence, &digest))
             continue;
         /* The peer waits for this rank's record: it gets one, and sees the mismatch as well. */
-        struct kolo__exposure answer = {
-            .signature = *own, .in_period = UINT64_MAX, .out_period = UINT64_MAX};
+        struct kolo__exposure answer = {.signature = *own};
         mapping->ops->expose(mapping, parity, &answer, kolo__signature_digest(own));
         mapping->ops->announce(mapping);
         return mismatch(program, rank,
@@ -169,6 +168,12 @@ kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t ind
     return KOLO_OK;
 }
 
+bool kolo__program_leaves_out(const struct kolo__program *program, const struct kolo__step *step)
+{
+    return (step->flags & KOLO__WINDOWS_ONLY) != 0 && kolo__step_is_fence(step) &&
+           kolo__program_gathered(program) && !program->windows;
+}
+
 unsigned char *kolo__program_address(const struct kolo__program *program,
                                      const struct kolo__place *place)
 {
@@ -179,10 +184,11 @@ unsigned char *kolo__program_address(const struct kolo__program *program,
     case KOLO__EXPOSED_OUT: {
         const struct kolo__mapped_peer *peer = &program->peers[place->rank];
         bool in = place->buffer == KOLO__EXPOSED_IN;
-        size_t period = in ? peer->in_period : peer->out_period;
         base = in ? peer->in : peer->out;
-        if (period != SIZE_MAX)
-            offset %= period;
+        if (base == NULL)
+            return NULL;
+        if (in ? peer->in_windows : peer->out_windows)
+            offset = kolo__window_offset(&program->schedule.problem, offset);
         break;
     }
     case KOLO__SLOT:
@@ -193,6 +199,20 @@ unsigned char *kolo__program_address(const struct kolo__program *program,
         break;
     }
     return base + offset * program->element_bytes;
+}
+
+bool kolo__place_is_private(const struct kolo__program *program, const struct kolo__place *place)
+{
+    return place->buffer == KOLO__EXPOSED_IN && program->peers[place->rank].in_private;
+}
+
+kolo_status kolo__program_cross_read(struct kolo__program *program, const struct kolo__place *place,
+                                     size_t skip, void *to, size_t bytes, struct kolo__fault *fault)
+{
+    struct kolo__mapping *mapping = program->arguments.mapping;
+    uint64_t address =
+        program->peers[place->rank].in_address + place->offset * program->element_bytes + skip;
+    return mapping->ops->cross_read(mapping, place->rank, address, to, bytes, fault);
 }
 
 /* Where the caller's buffer can be used as it is: the position of its first element, or UINT64_MAX.
@@ -221,7 +241,7 @@ static void find_slots(struct kolo__program *program)
     }
 }
 
-/* The own buffers, where they can be used as they are. */
+/* The own buffers, where they can be used as they are; what nobody uses needs no windows. */
 static void find_exposure(struct kolo__program *program)
 {
     const struct kolo__schedule *s = &program->schedule;
@@ -232,14 +252,17 @@ static void find_exposure(struct kolo__program *program)
                       ? UINT64_MAX
                       : direct_position(program, program->arguments.input, s->input_count);
     uint64_t out = direct_position(program, program->arguments.output, s->output_count);
-    if (in != UINT64_MAX) {
+    if (in != UINT64_MAX)
         exposure->in_position = in;
-        exposure->in_period = UINT64_MAX;
-    }
-    if (out != UINT64_MAX) {
+    if (out != UINT64_MAX)
         exposure->out_position = out;
-        exposure->out_period = UINT64_MAX;
+    exposure->in_windows = in == UINT64_MAX && s->input_count > 0;
+    if (exposure->in_windows && program->arguments.mapping->cross_reads && !s->problem.prescale) {
+        exposure->in_windows = false;
+        exposure->in_private = true;
+        exposure->in_position = (uintptr_t)program->arguments.input;
     }
+    exposure->out_windows = out == UINT64_MAX && s->output_count > 0 && s->exposes_out;
     KOLO__ASSERT(resolve_peer(program, s->problem.rank, exposure, &fault) == KOLO_OK);
 }
 
@@ -250,13 +273,14 @@ void kolo__program_map(struct kolo__program *program)
     program->digest = kolo__signature_digest(&program->arguments.signature);
     program->exposure = (struct kolo__exposure){
         .signature = program->arguments.signature,
-        .in_position = mapping->window_in,
-        .in_period = program->schedule.problem.window_count,
-        .out_position = mapping->window_out,
-        .out_period = program->schedule.problem.window_count,
+        .in_position = mapping->windows,
+        .out_position = mapping->windows,
+        .wants_cross_reads = mapping->wants_cross_reads,
     };
     program->exposed = false;
     program->gathered = 0;
+    program->windows = false;
+    program->all_want_cross_reads = true;
     if (program->slots[0] == NULL)
         find_slots(program);
     if (program->schedule.exposes)
@@ -268,11 +292,19 @@ static kolo_status resolve_peer(struct kolo__program *program, uint32_t rank,
 {
     struct kolo__mapping *mapping = program->arguments.mapping;
     struct kolo__mapped_peer *peer = &program->peers[rank];
-    peer->in = mapping->ops->address(mapping, exposure->in_position, 1);
+    bool own = rank == program->schedule.problem.rank;
+    peer->in_private = exposure->in_private && !own;
+    peer->in_address = exposure->in_position;
+    if (!exposure->in_private)
+        peer->in = mapping->ops->address(mapping, exposure->in_position, 1);
+    else
+        peer->in = own ? program->bases[KOLO__INPUT] : NULL;
     peer->out = mapping->ops->address(mapping, exposure->out_position, 1);
-    peer->in_period = exposure->in_period;
-    peer->out_period = exposure->out_period;
-    if (peer->in == NULL || peer->out == NULL) {
+    peer->in_windows = exposure->in_windows;
+    peer->out_windows = exposure->out_windows;
+    program->windows |= peer->in_windows || peer->out_windows;
+    program->all_want_cross_reads &= exposure->wants_cross_reads;
+    if ((peer->in == NULL && !peer->in_private) || peer->out == NULL) {
         fault->status = KOLO_ERR_NETWORK;
         fault->peer = (int)rank;
         snprintf(fault->text, sizeof(fault->text),

@@ -52,7 +52,9 @@ struct kolo__step_run {
 /* Where a rank's mapped buffers are in this process. */
 struct kolo__mapped_peer {
     unsigned char *in, *out;
-    size_t in_period, out_period; /* elements after which in and out repeat; SIZE_MAX: never */
+    bool in_windows, out_windows; /* not the caller's buffers */
+    bool in_private;              /* another process's memory, at in_address there; in is NULL */
+    uint64_t in_address;
 };
 
 struct kolo__program {
@@ -94,12 +96,14 @@ struct kolo__program {
 
     /* Mapped schedules: one entry a rank. */
     struct kolo__mapped_peer *peers;
-    unsigned char **slots; /* of all ranks: [parity * size + rank]; found at the first run */
-    uint32_t gathered;     /* ranks before it have been compared with this one */
-    uint32_t arrived;      /* ranks before it have arrived at the fence that this one is at */
+    unsigned char **slots;   /* of all ranks: [parity * size + rank]; found at the first run */
+    uint32_t gathered;       /* ranks before it have been compared with this one */
+    uint32_t arrived;        /* ranks before it have arrived at the fence that this one is at */
     bool exposed, announced; /* by this rank's last ARRIVE */
-    unsigned parity; /* of mapped runs */
-    uint64_t digest; /* of this run's signature */
+    bool windows; /* of those gathered, or this one, some use windows, not the caller's buffers */
+    bool all_want_cross_reads; /* of those gathered, and this one */
+    unsigned parity;           /* of mapped runs */
+    uint64_t digest;           /* of this run's signature */
     struct kolo__exposure exposure;
 
     size_t bytes; /* scratch and staging */
@@ -126,7 +130,8 @@ size_t kolo__step_limit(struct kolo__program *program, uint32_t index);
  * ---- */
 
 kolo_status kolo__step_advance_message(struct kolo__program *program, uint32_t index, bool *moved);
-void kolo__step_advance_local(struct kolo__program *program, uint32_t index, bool *moved);
+kolo_status kolo__step_advance_local(struct kolo__program *program, uint32_t index, bool *moved,
+                                     struct kolo__fault *fault);
 /* How the step combines, but for scales. */
 struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
                                             const struct kolo__step *step);
@@ -141,10 +146,18 @@ kolo_status kolo__program_gather(struct kolo__program *program, bool *moved,
 /* For a run without mapped steps: notices peers that run one with mapped steps. */
 kolo_status kolo__program_check_peers(struct kolo__program *program, struct kolo__fault *fault);
 bool kolo__program_gathered(const struct kolo__program *program);
+/* A fence that nobody needs in this run; the same on all ranks. */
+bool kolo__program_leaves_out(const struct kolo__program *program, const struct kolo__step *step);
 kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t index, bool *moved,
                                      struct kolo__fault *fault);
-/* The address of a place of any rank. */
+/* The address of a place of any rank; NULL when it is private to another process. */
 unsigned char *kolo__program_address(const struct kolo__program *program,
                                      const struct kolo__place *place);
+/* Whether the place is private to another process. */
+bool kolo__place_is_private(const struct kolo__program *program, const struct kolo__place *place);
+/* Reads it from there, from byte `skip` of the place on. */
+kolo_status kolo__program_cross_read(struct kolo__program *program, const struct kolo__place *place,
+                                     size_t skip, void *to, size_t bytes,
+                                     struct kolo__fault *fault);
 
 #endif

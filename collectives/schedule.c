@@ -126,16 +126,16 @@ void kolo__schedule_recv_reduce(struct kolo__schedule *s, uint32_t peer, struct 
                                    .to = to});
 }
 
-void kolo__schedule_arrive(struct kolo__schedule *s)
+void kolo__schedule_arrive(struct kolo__schedule *s, uint32_t flags)
 {
     s->mapped = true;
-    append(s, &(struct kolo__step){.kind = KOLO__ARRIVE});
+    append(s, &(struct kolo__step){.kind = KOLO__ARRIVE, .flags = flags});
 }
 
-void kolo__schedule_await(struct kolo__schedule *s)
+void kolo__schedule_await(struct kolo__schedule *s, uint32_t flags)
 {
     s->mapped = true;
-    append(s, &(struct kolo__step){.kind = KOLO__AWAIT});
+    append(s, &(struct kolo__step){.kind = KOLO__AWAIT, .flags = flags});
 }
 
 /* The first count % parts slices have one element more than the rest. */
@@ -189,6 +189,32 @@ const struct kolo__algorithm *kolo__algorithm_find(const char *name)
     return NULL;
 }
 
+static bool has_slices(const struct kolo__problem *problem)
+{
+    return problem->collective == KOLO__REDUCE_SCATTER || problem->collective == KOLO__ALLTOALL;
+}
+
+size_t kolo__window_piece(const struct kolo__problem *problem)
+{
+    return has_slices(problem) ? problem->window_count / problem->size : problem->window_count;
+}
+
+size_t kolo__window_offset(const struct kolo__problem *problem, size_t offset)
+{
+    size_t both = 2 * kolo__window_piece(problem);
+    if (!has_slices(problem))
+        return offset % both;
+    return offset / problem->count * both + offset % problem->count % both;
+}
+
+bool kolo__window_holds(const struct kolo__problem *problem, size_t offset, size_t count)
+{
+    size_t piece = kolo__window_piece(problem);
+    size_t first = kolo__window_offset(problem, offset);
+    size_t last = kolo__window_offset(problem, offset + count - 1);
+    return last == first + count - 1 && first / piece == last / piece;
+}
+
 static void append(struct kolo__schedule *s, const struct kolo__step *step)
 {
     if (s->step_count == s->step_capacity) {
@@ -237,8 +263,10 @@ static void note_place(struct kolo__schedule *s, const struct kolo__place *place
             s->slot_count = end;
         s->mapped = true;
         break;
-    case KOLO__EXPOSED_IN:
     case KOLO__EXPOSED_OUT:
+        s->mapped = s->exposes = s->exposes_out = true;
+        break;
+    case KOLO__EXPOSED_IN:
         s->mapped = s->exposes = true;
         break;
     default:

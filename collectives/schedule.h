@@ -22,17 +22,23 @@
  *            kolo__schedule.input_in_output.
  *   SCRATCH  private to the rank, scratch_count elements; zero before the first run.
  *   EXPOSED_IN, EXPOSED_OUT  index space of INPUT and OUTPUT, but readable and writable by every
- *            rank of a mapped communicator. Of one rank's buffer only one window
- *            [k*window_count, (k+1)*window_count) exists between two fences (other ranks may
- *            show another k), and no place crosses a multiple of window_count: the executor may
- *            keep a single window, and find element i at i modulo window_count. A COPY from
- *            INPUT fills it, a COPY to OUTPUT empties it. Where the caller's buffer itself is
- *            mapped, they are that buffer and such copies cost nothing; except that a COPY with
- *            PRESCALE into EXPOSED_IN needs a real window, as INPUT is not to be changed.
- *            EXPOSED_IN and EXPOSED_OUT of a rank that works in place may thus be the same
- *            memory, or not: a schedule is right in both cases.
+ *            rank of a mapped communicator. They are the caller's buffers where those are mapped,
+ *            else windows (see below); a COPY from INPUT fills a window, a COPY to OUTPUT empties
+ *            it, and in the caller's buffer such copies cost nothing. Except that a COPY with
+ *            PRESCALE into EXPOSED_IN needs a window, as INPUT is not to be changed. EXPOSED_IN and
+ *            EXPOSED_OUT of one rank may be the same memory, because it works in place or because
+ *            both are windows, or not: a schedule is right in both cases.
  *   SLOT     slot_count elements, mapped, private to this operation: alternating between two
  *            areas from one operation to the next, so the last readers need no second fence.
+ *
+ * Windows. Of each slice of a buffer that is not mapped, two pieces exist at a time, each of
+ * kolo__window_piece elements, so that one can be filled while peers use the other:
+ *
+ *     elements of the slice     | piece 0 | piece 1 | piece 2 | piece 3 | ...
+ *     are in the window at      |    0    |    1    |    0    |    1    | ...
+ *
+ * A buffer is one slice, or, where reduce_scatter and alltoall take INPUT, one for each rank. No
+ * place crosses the end of a piece or of a slice.
  *
  * Which messages and fences there are depends on nothing that may differ between ranks; in_place
  * may (a rank can pass the same pointer twice where others do not), so it only decides about
@@ -85,6 +91,10 @@ enum kolo__step_flag {
     /* COPY or REDUCE from INPUT-like places: multiply each contribution by the rank's own
      * PREMUL_SUM factor. (kolo__problem.prescale says when this is wanted.) */
     KOLO__PRESCALE = 4,
+    /* ARRIVE and AWAIT: needed only because windows are used again and again. Left out, by all
+     * ranks alike, in a run in which everybody's EXPOSED_* are the callers' buffers. Never on the
+     * first fence, at which ranks learn that. */
+    KOLO__WINDOWS_ONLY = 8,
 };
 
 struct kolo__step {
@@ -147,7 +157,7 @@ struct kolo__problem {
     size_t count;
     bool in_place;
     bool prescale;       /* PREMUL_SUM: contributions are scaled before they are combined */
-    size_t window_count; /* mapped algorithms: elements per EXPOSED window, at least 1 */
+    size_t window_count; /* mapped algorithms: elements of half the windows, at least `size` */
     const uint32_t
         *host_of; /* size entries: ranks with the same number share a host; NULL: unknown */
 };
@@ -168,6 +178,7 @@ struct kolo__schedule {
     size_t slot_count;
     bool mapped;        /* uses EXPOSED_*, SLOT, ARRIVE or AWAIT: needs kolo__mapping */
     bool exposes;       /* names EXPOSED_* */
+    bool exposes_out;   /* names EXPOSED_OUT */
     bool out_of_memory; /* an append failed; checked once at the end */
 };
 
@@ -203,8 +214,16 @@ void kolo__schedule_recv(struct kolo__schedule *s, uint32_t peer, struct kolo__p
                          size_t count);
 void kolo__schedule_recv_reduce(struct kolo__schedule *s, uint32_t peer, struct kolo__place from,
                                 struct kolo__place to, size_t count, uint32_t flags);
-void kolo__schedule_arrive(struct kolo__schedule *s);
-void kolo__schedule_await(struct kolo__schedule *s);
+/* flags: 0 or KOLO__WINDOWS_ONLY. */
+void kolo__schedule_arrive(struct kolo__schedule *s, uint32_t flags);
+void kolo__schedule_await(struct kolo__schedule *s, uint32_t flags);
+
+/* Elements of a piece: see "Windows" above. */
+size_t kolo__window_piece(const struct kolo__problem *problem);
+/* Where element `offset` of an EXPOSED buffer is in the windows: below 2*window_count. */
+size_t kolo__window_offset(const struct kolo__problem *problem, size_t offset);
+/* Whether [offset, offset + count), count > 0, lies within one piece. */
+bool kolo__window_holds(const struct kolo__problem *problem, size_t offset, size_t count);
 
 /* Splits count elements into parts slices whose sizes differ by at most one, the larger first. */
 size_t kolo__slice_offset(size_t count, uint32_t parts, uint32_t index);

@@ -69,18 +69,16 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* Elements of a window that repeats. */
-static size_t window_cells(const struct kolo__schedule *s, size_t count)
+static size_t window_cells(const struct kolo__schedule *s)
 {
-    return s->mapped && count > s->problem.window_count ? s->problem.window_count : count;
+    return s->exposes ? 2 * s->problem.window_count : 0;
 }
 
 static size_t cells_of(const struct kolo__schedule *s)
 {
     size_t cells = s->input_count + s->output_count + s->scratch_count;
     if (s->mapped)
-        cells +=
-            window_cells(s, s->input_count) + window_cells(s, s->output_count) + 2 * s->slot_count;
+        cells += window_cells(s) + 2 * s->slot_count;
     return cells;
 }
 
@@ -158,9 +156,8 @@ static size_t lay_out(struct kolo__verification *v, uint32_t rank, size_t first,
         layout == ALL_WINDOWS || (layout == MIXED && (side & 1) != 0) || s->problem.prescale;
     r->staged_out = layout == ALL_WINDOWS || (layout == MIXED && (side & 2) != 0);
     r->base[KOLO__EXPOSED_IN] = r->staged_in ? next : r->base[KOLO__INPUT];
-    next += window_cells(s, s->input_count);
     r->base[KOLO__EXPOSED_OUT] = r->staged_out ? next : r->base[KOLO__OUTPUT];
-    next += window_cells(s, s->output_count);
+    next += window_cells(s);
     r->base[KOLO__SLOT] = next;
     return next + 2 * s->slot_count;
 }
@@ -175,6 +172,7 @@ static kolo_status prove(struct kolo__verification *v, enum layout layout)
         memset(v->accesses, 0, v->cell_count * sizeof(*v->accesses));
     memset(v->arrived_at, 0, ((size_t)v->repeat * v->arrivals + 1) * sizeof(*v->arrived_at));
     v->level = 0;
+    v->no_windows = !exposes(v) || (layout == ALL_CALLERS && !v->schedules[0].problem.prescale);
     return kolo__verify_run(v);
 }
 
@@ -205,7 +203,7 @@ static void add_up(const struct kolo__verification *v, struct kolo__cost *cost)
     for (uint32_t rank = 0; rank < v->size; rank++) {
         const struct kolo__schedule *s = &v->schedules[rank];
         size_t sent = 0;
-        uint32_t waits = 0;
+        uint32_t waits = 0, window_waits = 0;
         for (uint32_t i = 0; i < s->step_count; i++) {
             const struct kolo__step *step = &s->steps[i];
             if (step->kind == KOLO__SEND) {
@@ -213,6 +211,7 @@ static void add_up(const struct kolo__verification *v, struct kolo__cost *cost)
                 cost->messages_all++;
             } else if (step->kind == KOLO__AWAIT) {
                 waits++;
+                window_waits += (step->flags & KOLO__WINDOWS_ONLY) != 0;
             } else if (is_window_copy(step)) {
                 cost->window_copies_all += step->count;
             } else if (step->kind == KOLO__COPY || step->kind == KOLO__REDUCE) {
@@ -223,5 +222,7 @@ static void add_up(const struct kolo__verification *v, struct kolo__cost *cost)
         cost->elements_sent_max = larger(cost->elements_sent_max, sent);
         if (cost->waits_max < waits)
             cost->waits_max = waits;
+        if (cost->window_waits_max < window_waits)
+            cost->window_waits_max = window_waits;
     }
 }

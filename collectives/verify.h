@@ -20,8 +20,9 @@
  *   - sends and receives match in order and in count, and the schedules end under the most
  *     restrictive execution allowed (no hidden buffering, `window` steps of a rank in flight);
  *   - accesses to memory of other ranks are ordered by ARRIVE and AWAIT, also across `repeat`
- *     consecutive operations, wherever EXPOSED_* lie: in windows, in the callers' buffers, or on
- *     some ranks so and on others so.
+ *     consecutive operations, wherever EXPOSED_* lie: in windows; in the
+ *     callers' buffers, then without the fences that only windows need; or on some ranks so and on
+ *     others so.
  *
  * Steps that change nothing may pass unnoticed: a copy done twice, an AWAIT done twice, a copy of
  * no elements left out. It takes memory for every element (verify_state.h): prove with small
@@ -38,7 +39,8 @@ struct kolo__cost {
     size_t elements_sent_max; /* of any one rank */
     size_t elements_sent_all;
     uint64_t messages_all;
-    uint32_t waits_max; /* AWAIT steps of any one rank */
+    uint32_t waits_max;        /* AWAIT steps of any one rank */
+    uint32_t window_waits_max; /* of those, left out where all buffers are mapped */
     /* Elements read and written by COPY and REDUCE, all ranks; without copies between a rank's
      * own INPUT and EXPOSED_IN, EXPOSED_OUT and OUTPUT, which cost nothing in mapped buffers. */
     size_t mapped_loads_all;

@@ -21,7 +21,7 @@ size_t kolo__verify_cell(const struct kolo__verification *v, const struct kolo__
     size_t offset = place->offset;
     if ((place->buffer == KOLO__EXPOSED_IN && owner->staged_in) ||
         (place->buffer == KOLO__EXPOSED_OUT && owner->staged_out))
-        offset %= owner->schedule->problem.window_count;
+        offset = kolo__window_offset(&owner->schedule->problem, offset);
     if (place->buffer == KOLO__SLOT && operation % 2 == 1)
         offset += owner->schedule->slot_count;
     return owner->base[place->buffer] + offset;
@@ -276,7 +276,7 @@ static kolo_status check_output(struct kolo__verification *v, uint32_t rank)
 static kolo_status check_barrier(struct kolo__verification *v, uint32_t rank)
 {
     const struct kolo__verify_rank *r = &v->ranks[rank];
-    if (v->size == 1 || r->awaited > r->operation * v->arrivals)
+    if (v->size == 1 || r->awaited > r->operation * kolo__verify_arrivals(v))
         return KOLO_OK;
     uint64_t sum = 0, number = 0;
     for (size_t i = 0; i < r->schedule->scratch_count; i++) {

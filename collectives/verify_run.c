@@ -177,7 +177,7 @@ static kolo_status meet(struct kolo__verification *v, uint32_t rank, uint32_t pl
 static void arrive(struct kolo__verification *v, struct kolo__verify_rank *r)
 {
     v->arrived_at[r->arrived++]++;
-    while (v->level < v->repeat * v->arrivals && v->arrived_at[v->level] == v->size) {
+    while (v->level < v->repeat * kolo__verify_arrivals(v) && v->arrived_at[v->level] == v->size) {
         v->level++;
         for (uint32_t rank = 0; rank < v->size; rank++)
             wake(v, rank);
@@ -196,6 +196,9 @@ static kolo_status try_step(struct kolo__verification *v, uint32_t rank, uint32_
         status = meet(v, rank, place, moved);
         if (!*moved)
             return status;
+    } else if (kolo__step_is_fence(step) && v->no_windows &&
+               (step->flags & KOLO__WINDOWS_ONLY) != 0) {
+        /* left out */
     } else if (step->kind == KOLO__ARRIVE) {
         arrive(v, r);
     } else if (step->kind == KOLO__AWAIT) {

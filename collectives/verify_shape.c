@@ -22,11 +22,15 @@ kolo_status kolo__verify_shape(struct kolo__verification *v)
     return KOLO_OK;
 }
 
-static uint32_t arrivals(const struct kolo__schedule *s)
+static uint32_t arrivals(const struct kolo__schedule *s, uint32_t *window_arrivals)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < s->step_count; i++)
-        count += s->steps[i].kind == KOLO__ARRIVE;
+    *window_arrivals = 0;
+    for (uint32_t i = 0; i < s->step_count; i++) {
+        bool arrives = s->steps[i].kind == KOLO__ARRIVE;
+        count += arrives;
+        *window_arrivals += arrives && (s->steps[i].flags & KOLO__WINDOWS_ONLY) != 0;
+    }
     return count;
 }
 
@@ -39,12 +43,14 @@ static kolo_status check_problem(struct kolo__verification *v, uint32_t rank)
         return kolo__verify_refuse(v, "rank %u was asked something else than rank 0", rank);
     if (v->schedules[rank].mapped != v->schedules[0].mapped)
         return kolo__verify_refuse(v, "rank %u and rank 0: one only is mapped", rank);
-    uint32_t count = arrivals(&v->schedules[rank]);
-    if (rank == 0)
+    uint32_t for_windows, count = arrivals(&v->schedules[rank], &for_windows);
+    if (rank == 0) {
         v->arrivals = count;
-    if (count != v->arrivals)
-        return kolo__verify_refuse(v, "rank %u arrives %u times, rank 0 %u times", rank, count,
-                                   v->arrivals);
+        v->window_arrivals = for_windows;
+    }
+    if (count != v->arrivals || for_windows != v->window_arrivals)
+        return kolo__verify_refuse(v, "rank %u arrives %u times (%u for windows), rank 0 %u (%u)",
+                                   rank, count, for_windows, v->arrivals, v->window_arrivals);
     return KOLO_OK;
 }
 
@@ -102,6 +108,8 @@ static const char *wrong_flags(const struct kolo__schedule *s, const struct kolo
         if (!from_input(s, step))
             return "PRESCALE of what is not the rank's own INPUT";
     }
+    if ((step->flags & KOLO__WINDOWS_ONLY) != 0 && !kolo__step_is_fence(step))
+        return "WINDOWS_ONLY on what is no fence";
     if (reduces && !kolo__collective_reduces(s->problem.collective))
         return "a reduction in a collective that does not reduce";
     return NULL;
@@ -124,8 +132,7 @@ static const char *wrong_place(const struct kolo__verification *v, uint32_t rank
     if (place->offset > limits[place->buffer] || count > limits[place->buffer] - place->offset)
         return "a range that ends outside its buffer";
     bool exposed = place->buffer == KOLO__EXPOSED_IN || place->buffer == KOLO__EXPOSED_OUT;
-    if (exposed && count > 0 &&
-        place->offset % owner->problem.window_count + count > owner->problem.window_count)
+    if (exposed && count > 0 && !kolo__window_holds(&owner->problem, place->offset, count))
         return "a range that crosses the end of a window";
     return NULL;
 }

@@ -10,7 +10,7 @@
  *
  * All memory of all ranks is one array of cells, a cell an element:
  *
- *   | rank 0: caller's buffers | SCRATCH | window in | window out | SLOT 0 | SLOT 1 | rank 1: ...
+ *   | rank 0: caller's buffers | SCRATCH | windows | SLOT 0 | SLOT 1 | rank 1: ...
  *
  * and a buffer is a base in it, so buffers that share memory share cells. That is 40 bytes an
  * element (60 for mapped schedules): prove with small counts.
@@ -48,7 +48,7 @@ struct kolo__verify_slot {
 struct kolo__verify_rank {
     const struct kolo__schedule *schedule;
     size_t base[KOLO__BUFFER_COUNT]; /* SLOT: of even operations */
-    bool staged_in, staged_out; /* EXPOSED_*: one window that repeats, not the caller's buffer */
+    bool staged_in, staged_out;      /* EXPOSED_*: windows that repeat, not the caller's buffer */
     size_t first_cell, caller_cells; /* the caller's buffers come first */
     struct kolo__verify_slot slots[KOLO__VERIFY_WINDOW_MAX];
     uint64_t unfinished; /* slots in the window */
@@ -70,8 +70,10 @@ struct kolo__verification {
     uint64_t all_weights;
     uint64_t *expressions; /* of OUTPUT of an allreduce, once some rank has finished; 0: none yet */
     size_t stride;         /* between the INPUT element numbers of two repetitions */
-    uint32_t arrivals;     /* per operation */
-    uint32_t *queue;       /* of ranks to look at, a ring of `size` */
+    /* ARRIVEs per operation; those of them that only windows need; whether these are left out. */
+    uint32_t arrivals, window_arrivals;
+    bool no_windows;
+    uint32_t *queue; /* of ranks to look at, a ring of `size` */
     uint32_t queue_head, queue_length;
     uint32_t *arrived_at; /* ranks that have arrived so often */
     uint32_t level;       /* all ranks have arrived this often */
@@ -79,6 +81,12 @@ struct kolo__verification {
     char *text;
     size_t text_bytes;
 };
+
+/* ARRIVEs per operation in this layout. */
+static inline uint32_t kolo__verify_arrivals(const struct kolo__verification *v)
+{
+    return v->arrivals - (v->no_windows ? v->window_arrivals : 0);
+}
 
 /* Writes the sentence; always KOLO_ERR_INVALID. */
 kolo_status kolo__verify_refuse(struct kolo__verification *v, const char *format, ...)

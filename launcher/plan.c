@@ -116,7 +116,8 @@ kolo_status kolo__print_plan(const struct kolo__plan_question *question)
     struct kolo__problem problem = {.collective = KOLO__ALLREDUCE,
                                     .size = question->ranks,
                                     .count = question->bytes / element,
-                                    .window_count = KOLO__SHM_WINDOW_BYTES / element,
+                                    .window_count =
+                                        kolo__shm_window_bytes(question->ranks) / element,
                                     .host_of = host_of};
     struct kolo__select_input input = {.problem = &problem,
                                        .dtype = question->dtype,

@@ -292,10 +292,10 @@ kolo_status kolo__costs_measure(kolo_comm *comm, struct kolo__cost_model *model)
     struct kolo__mapping *mapping = comm->mapping;
     struct measurement m = {.comm = comm, .window_bytes = mapping->window_bytes};
     struct kolo__cost_model measured = kolo__default_cost_model;
-    m.input = mapping->ops->address(mapping, mapping->window_in, m.window_bytes);
-    m.output = mapping->ops->address(mapping, mapping->window_out, m.window_bytes);
-    memset(m.input, 1, m.window_bytes);
-    memset(m.output, 1, m.window_bytes);
+    unsigned char *windows = mapping->ops->address(mapping, mapping->windows, 2 * m.window_bytes);
+    memset(windows, 1, 2 * m.window_bytes);
+    m.input = windows;
+    m.output = windows + m.window_bytes;
     solve(&m, &measured);
     kolo_status status = run_rounds(&m);
     if (status != KOLO_OK || comm->rank != 0)

@@ -1,36 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Direct shared memory: every rank reads its peers' buffers where they are, in rounds of one
- * window.
+ * window. Two windows take turns, so one fence closes a round and opens the next:
  *
- *      round   copy INPUT -> own EXPOSED_IN       nothing to do where INPUT itself is mapped
- *              arrive, await
- *              read and write peers' buffers      all ranks do an equal share of the work
- *              arrive, await
- *              copy own EXPOSED_OUT -> OUTPUT     nothing to do where OUTPUT itself is mapped
+ *      copy INPUT -> own EXPOSED_IN for round 0      nothing to do where INPUT itself is mapped
+ *      fence
+ *      round k   read and write peers' buffers       all ranks do an equal share of the work
+ *                copy own EXPOSED_OUT -> OUTPUT of round k - 1        nothing to do where
+ *                copy INPUT -> own EXPOSED_IN for round k + 1         those are mapped
+ *                fence
+ *      copy own EXPOSED_OUT -> OUTPUT of the last round
  *
  * Allreduce: rank i combines slice i of the window from its INPUT and everybody else's EXPOSED_IN
  * into its OUTPUT, and pushes it into everybody else's EXPOSED_OUT. Nobody else touches slice i
  * between the fences, so EXPOSED_IN and EXPOSED_OUT may be the same memory; and what a rank
- * combines itself it need not copy for others. Reduce writes into root's EXPOSED_OUT,
- * reduce-scatter into that of whoever owns the element. Broadcast, allgather and alltoall only
- * read: no EXPOSED_OUT.
+ * combines itself it need not copy for others. Reduce writes into root's EXPOSED_OUT. The others
+ * only read, and have no EXPOSED_OUT: in a round of reduce-scatter or alltoall everybody exposes a
+ * piece of each slice, and takes its own.
  *
- * The second fence lets the owner of a buffer have it back: it comes after the last access of any
- * peer, so the next round, and the caller, may write.
+ * The last fence lets the owner of a buffer have it back: it comes after the last access of any
+ * peer, so the caller may write. Those between the first and the last are there for windows only:
+ * the rounds of mapped buffers touch different memory.
  *
- * Cost of an allreduce: rounds x 2 waits; beyond the two copies, all ranks together load pn and
- * store pn.
+ * Cost of an allreduce: rounds + 1 waits, 2 where all buffers are mapped; beyond the copies to and
+ * from windows, all ranks together load pn and store pn.
  */
+#include "base/assert.h"
 #include "collectives/algorithm/algorithm.h"
 
 #include <stdlib.h>
 
+/* Of a round's elements [low, high), one rank's part. */
+struct share {
+    size_t low, high;
+    size_t first, end; /* what it combines */
+};
+
 static void reduce(struct kolo__schedule *s, struct kolo__place *sources);
-static void reduce_scatter(struct kolo__schedule *s, struct kolo__place *sources);
+static void slices(struct kolo__schedule *s, struct kolo__place *sources);
 static void broadcast(struct kolo__schedule *s);
 static void allgather(struct kolo__schedule *s);
-static void alltoall(struct kolo__schedule *s);
 
 static bool accepts(const struct kolo__problem *problem)
 {
@@ -40,6 +49,7 @@ static bool accepts(const struct kolo__problem *problem)
 
 static kolo_status build(const struct kolo__problem *problem, struct kolo__schedule *s)
 {
+    KOLO__ASSERT(problem->size == 1 || kolo__window_piece(problem) > 0);
     kolo__schedule_init(s, problem, kolo__shm_direct.name);
     struct kolo__place *sources = malloc(problem->size * sizeof(*sources));
     if (sources == NULL)
@@ -49,13 +59,13 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
     else if (problem->collective == KOLO__ALLREDUCE || problem->collective == KOLO__REDUCE_TO_ROOT)
         reduce(s, sources);
     else if (problem->collective == KOLO__REDUCE_SCATTER)
-        reduce_scatter(s, sources);
+        slices(s, sources);
     else if (problem->collective == KOLO__BROADCAST)
         broadcast(s);
     else if (problem->collective == KOLO__ALLGATHER)
         allgather(s);
     else
-        alltoall(s);
+        slices(s, NULL);
     free(sources);
     return kolo__schedule_built(s);
 }
@@ -82,32 +92,31 @@ static size_t smaller(size_t a, size_t b)
 
 static void fence(struct kolo__schedule *s)
 {
-    kolo__schedule_arrive(s);
-    kolo__schedule_await(s);
+    kolo__schedule_arrive(s, 0);
+    kolo__schedule_await(s, 0);
 }
 
+/* After each round: the one after the last is for the callers' buffers, too. */
+static void close_round(struct kolo__schedule *s, bool last)
+{
+    kolo__schedule_arrive(s, last ? 0 : KOLO__WINDOWS_ONLY);
+    kolo__schedule_await(s, last ? 0 : KOLO__WINDOWS_ONLY);
+}
+
+/* INPUT[low, high) into the window: peers may read after the next fence. */
 static void fill_input(struct kolo__schedule *s, size_t low, size_t high)
 {
     if (low < high)
         kolo__schedule_copy_input(s, low, kolo__here(s, KOLO__EXPOSED_IN, low), high - low);
 }
 
-/* INPUT[low, high) into the window; then all may read. */
-static void open_round(struct kolo__schedule *s, size_t low, size_t high)
+/* The same without what this rank combines, of which it alone reads its INPUT; scaled, it reads the
+ * copy. */
+static void fill_for_others(struct kolo__schedule *s, const struct share *share)
 {
-    fill_input(s, low, high);
-    fence(s);
-}
-
-/* The same, for a rank that alone reads [first, end) of its own INPUT; scaled, it reads the copy.
- */
-static void open_round_without(struct kolo__schedule *s, size_t low, size_t high, size_t first,
-                               size_t end)
-{
-    if (s->problem.prescale)
-        first = end = high;
-    fill_input(s, low, first);
-    open_round(s, end, high);
+    bool all = s->problem.prescale;
+    fill_input(s, share->low, all ? share->high : share->first);
+    fill_input(s, all ? share->high : share->end, share->high);
 }
 
 /* Elements [low, high) of all ranks' inputs, in the order of ranks. */
@@ -134,66 +143,108 @@ static size_t rounds_of(size_t total, size_t window)
     return total == 0 ? 1 : (total + window - 1) / window;
 }
 
-/* Allreduce, and reduce to root: who keeps the result writes its own slice into OUTPUT. */
+/* Of elements [low, high), this rank combines [first, end). */
+static struct share share_of(const struct kolo__schedule *s, size_t low, size_t high)
+{
+    uint32_t rank = s->problem.rank, size = s->problem.size;
+    size_t first = low + kolo__slice_offset(high - low, size, rank);
+    return (struct share){low, high, first, first + kolo__slice_count(high - low, size, rank)};
+}
+
+static struct share share_of_round(const struct kolo__schedule *s, size_t round)
+{
+    size_t low = round * s->problem.window_count;
+    return share_of(s, low, smaller(low + s->problem.window_count, s->problem.count));
+}
+
+/* Who keeps the result has written its own share into OUTPUT. */
+static void empty_of_others(struct kolo__schedule *s, const struct share *share)
+{
+    empty_output(s, share->low, share->first);
+    empty_output(s, share->end, share->high);
+}
+
+/* Allreduce, and reduce to root. */
 static void reduce(struct kolo__schedule *s, struct kolo__place *sources)
 {
     uint32_t rank = s->problem.rank, size = s->problem.size, root = s->problem.root;
     bool to_all = s->problem.collective == KOLO__ALLREDUCE, keeps = to_all || rank == root;
-    size_t total = s->problem.count, window = s->problem.window_count;
-    for (size_t round = 0; round < rounds_of(total, window); round++) {
-        size_t low = round * window, count = smaller(window, total - low);
-        size_t first = low + kolo__slice_offset(count, size, rank);
-        size_t end = first + kolo__slice_count(count, size, rank);
-        open_round_without(s, low, low + count, first, end);
-        if (first < end)
-            combine(s, sources, first, end,
-                    keeps ? kolo__here(s, KOLO__OUTPUT, first)
-                          : kolo__place_of(root, KOLO__EXPOSED_OUT, first));
-        for (uint32_t k = 1; to_all && first < end && k < size; k++)
-            kolo__schedule_push(s, kolo__place_of((rank + k) % size, KOLO__EXPOSED_OUT, first));
-        fence(s);
-        if (keeps) {
-            empty_output(s, low, first);
-            empty_output(s, end, low + count);
+    size_t rounds = rounds_of(s->problem.count, s->problem.window_count);
+    struct share previous = {0}, share = share_of_round(s, 0);
+    fill_for_others(s, &share);
+    fence(s);
+    for (size_t round = 0; round < rounds; round++) {
+        bool last = round + 1 == rounds, mine = share.first < share.end;
+        if (mine)
+            combine(s, sources, share.first, share.end,
+                    keeps ? kolo__here(s, KOLO__OUTPUT, share.first)
+                          : kolo__place_of(root, KOLO__EXPOSED_OUT, share.first));
+        for (uint32_t k = 1; to_all && mine && k < size; k++)
+            kolo__schedule_push(s,
+                                kolo__place_of((rank + k) % size, KOLO__EXPOSED_OUT, share.first));
+        if (keeps)
+            empty_of_others(s, &previous);
+        previous = share;
+        if (!last) {
+            share = share_of_round(s, round + 1);
+            fill_for_others(s, &share);
         }
+        close_round(s, last);
+    }
+    if (keeps)
+        empty_of_others(s, &share);
+}
+
+/* Of every slice [low, high), for whoever takes it. */
+static void fill_slices(struct kolo__schedule *s, size_t low, size_t high)
+{
+    uint32_t rank = s->problem.rank, size = s->problem.size;
+    for (uint32_t k = s->problem.prescale ? 0 : 1; k < size; k++) {
+        size_t slice = (rank + k) % size * s->problem.count;
+        fill_input(s, slice + low, slice + high);
     }
 }
 
-/* The end of a round of reduce-scatter that begins at INPUT element low: it lies within one window
- * of INPUT and, for each owner, within one window of its OUTPUT. */
-static size_t round_end(const struct kolo__problem *problem, size_t low, size_t total)
+/* What a rank does in a round of reduce_scatter or alltoall: elements [low, high) of its slice. */
+static void combine_slice(struct kolo__schedule *s, struct kolo__place *sources, size_t low,
+                          size_t high)
 {
-    size_t window = problem->window_count, count = problem->count;
-    size_t end = smaller(total, low - low % window + window);
-    if (count <= window)
-        return end;
-    size_t owned = low % count;
-    size_t owner_end = low - owned + smaller(count, owned - owned % window + window);
-    return smaller(end, owner_end);
+    if (low < high)
+        combine(s, sources, s->problem.rank * s->problem.count + low,
+                s->problem.rank * s->problem.count + high, kolo__here(s, KOLO__OUTPUT, low));
 }
 
-/* INPUT element e is OUTPUT element e % count of rank e / count. Each rank combines an equal share
- * of the round, whoever owns it. */
-static void reduce_scatter(struct kolo__schedule *s, struct kolo__place *sources)
+static void take_slice(struct kolo__schedule *s, size_t low, size_t high)
 {
     uint32_t rank = s->problem.rank, size = s->problem.size;
-    size_t count = s->problem.count, total = s->input_count, low = 0;
-    do {
-        size_t end = round_end(&s->problem, low, total);
-        size_t first = low + kolo__slice_offset(end - low, size, rank);
-        size_t last = first + kolo__slice_count(end - low, size, rank);
-        open_round_without(s, low, end, first, last);
-        for (size_t next; first < last; first = next) {
-            uint32_t owner = (uint32_t)(first / count);
-            next = smaller(last, (owner + 1) * count);
-            combine(s, sources, first, next,
-                    kolo__place_of(owner, KOLO__EXPOSED_OUT, first - owner * count));
-        }
-        fence(s);
-        size_t mine = rank * count;
-        empty_output(s, low > mine ? low - mine : 0, end > mine ? smaller(end - mine, count) : 0);
-        low = end;
-    } while (low < total);
+    size_t count = s->problem.count;
+    for (uint32_t k = 0; low < high && k < size; k++) {
+        uint32_t peer = (rank + k) % size;
+        struct kolo__place output = kolo__here(s, KOLO__OUTPUT, peer * count + low);
+        if (peer == rank)
+            kolo__schedule_copy_input(s, rank * count + low, output, high - low);
+        else
+            kolo__schedule_copy(s, kolo__place_of(peer, KOLO__EXPOSED_IN, rank * count + low),
+                                output, high - low, 0);
+    }
+}
+
+/* reduce_scatter; alltoall without sources to combine. */
+static void slices(struct kolo__schedule *s, struct kolo__place *sources)
+{
+    size_t count = s->problem.count, piece = kolo__window_piece(&s->problem);
+    size_t rounds = rounds_of(count, piece);
+    fill_slices(s, 0, smaller(piece, count));
+    fence(s);
+    for (size_t round = 0; round < rounds; round++) {
+        size_t low = round * piece, next = smaller(low + piece, count);
+        if (sources != NULL)
+            combine_slice(s, sources, low, next);
+        else
+            take_slice(s, low, next);
+        fill_slices(s, next, smaller(next + piece, count));
+        close_round(s, round + 1 == rounds);
+    }
 }
 
 static void broadcast(struct kolo__schedule *s)
@@ -201,15 +252,18 @@ static void broadcast(struct kolo__schedule *s)
     uint32_t root = s->problem.root;
     bool is_root = s->problem.rank == root;
     size_t total = s->problem.count, window = s->problem.window_count;
-    for (size_t round = 0; round < rounds_of(total, window); round++) {
-        size_t low = round * window, count = smaller(window, total - low);
-        open_round(s, low, is_root ? low + count : low);
+    size_t rounds = rounds_of(total, window), shown = is_root ? total : 0;
+    fill_input(s, 0, smaller(window, shown));
+    fence(s);
+    for (size_t round = 0; round < rounds; round++) {
+        size_t low = round * window, next = low + window, count = smaller(window, total - low);
         if (is_root)
             kolo__schedule_copy_input(s, low, kolo__here(s, KOLO__OUTPUT, low), count);
         else
             kolo__schedule_copy(s, kolo__place_of(root, KOLO__EXPOSED_IN, low),
                                 kolo__here(s, KOLO__OUTPUT, low), count, 0);
-        fence(s);
+        fill_input(s, next, smaller(next + window, shown));
+        close_round(s, round + 1 == rounds);
     }
 }
 
@@ -217,9 +271,11 @@ static void allgather(struct kolo__schedule *s)
 {
     uint32_t rank = s->problem.rank, size = s->problem.size;
     size_t total = s->problem.count, window = s->problem.window_count;
-    for (size_t round = 0; round < rounds_of(total, window); round++) {
-        size_t low = round * window, count = smaller(window, total - low);
-        open_round(s, low, low + count);
+    size_t rounds = rounds_of(total, window);
+    fill_input(s, 0, smaller(window, total));
+    fence(s);
+    for (size_t round = 0; round < rounds; round++) {
+        size_t low = round * window, next = low + window, count = smaller(window, total - low);
         for (uint32_t k = 0; k < size; k++) {
             uint32_t peer = (rank + k) % size;
             struct kolo__place output = kolo__here(s, KOLO__OUTPUT, peer * total + low);
@@ -229,39 +285,7 @@ static void allgather(struct kolo__schedule *s)
                 kolo__schedule_copy(s, kolo__place_of(peer, KOLO__EXPOSED_IN, low), output, count,
                                     0);
         }
-        fence(s);
+        fill_input(s, next, smaller(next + window, total));
+        close_round(s, round + 1 == rounds);
     }
-}
-
-/* In a round, ranks expose different windows of their INPUT, so that not everybody reads for the
- * same few receivers: rank r begins with the window in which slice r begins. */
-static size_t exposed_by(const struct kolo__schedule *s, uint32_t rank, size_t round, size_t rounds)
-{
-    size_t first = rank * s->problem.count / s->problem.window_count;
-    return (first + round) % rounds * s->problem.window_count;
-}
-
-static void alltoall(struct kolo__schedule *s)
-{
-    uint32_t rank = s->problem.rank, size = s->problem.size;
-    size_t count = s->problem.count, total = s->input_count, window = s->problem.window_count;
-    size_t rounds = rounds_of(total, window);
-    size_t mine = rank * count;
-    for (size_t round = 0; round < rounds; round++) {
-        size_t low = exposed_by(s, rank, round, rounds);
-        open_round(s, low, smaller(total, low + window));
-        for (uint32_t k = 1; k < size; k++) {
-            uint32_t peer = (rank + k) % size;
-            size_t first = exposed_by(s, peer, round, rounds);
-            size_t end = smaller(first + window, mine + count);
-            if (first < mine)
-                first = mine;
-            if (first < end)
-                kolo__schedule_copy(s, kolo__place_of(peer, KOLO__EXPOSED_IN, first),
-                                    kolo__here(s, KOLO__OUTPUT, peer * count + first - mine),
-                                    end - first, 0);
-        }
-        fence(s);
-    }
-    kolo__schedule_copy_input(s, mine, kolo__here(s, KOLO__OUTPUT, mine), count);
 }

@@ -89,8 +89,8 @@ static void publish(struct kolo__schedule *s)
                   s->problem.rank == s->problem.root && !s->problem.prescale;
     if (s->input_count > 0 && !unread)
         kolo__schedule_copy_input(s, 0, kolo__here(s, KOLO__SLOT, 0), s->input_count);
-    kolo__schedule_arrive(s);
-    kolo__schedule_await(s);
+    kolo__schedule_arrive(s, 0);
+    kolo__schedule_await(s, 0);
 }
 
 static void combine(struct kolo__schedule *s, size_t offset)

@@ -104,6 +104,7 @@ static void close_shm(struct kolo__transport *transport)
         if (shm->peers[i].mailbox != NULL)
             atomic_store_explicit(&shm->peers[i].mailbox->detached[rank], 1, memory_order_release);
     kolo__shm_mailbox_free(shm->heap, shm->position);
+    free(shm->mapping.bounce);
     free(shm->peers);
     free(shm->slot_positions);
     free(shm);

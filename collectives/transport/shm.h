@@ -27,6 +27,15 @@ struct kolo__shm_options {
     const char *const *hosts; /* size host names for messages; may be NULL; borrowed until close */
 };
 
+/* Whether buffers outside the heap are read where they are. For tests; set before kolo__shm_create.
+ */
+enum kolo__cross_reads {
+    KOLO__CROSS_READS_WHERE_FASTER,
+    KOLO__CROSS_READS_WHERE_PERMITTED,
+    KOLO__CROSS_READS_NEVER,
+};
+extern enum kolo__cross_reads kolo__shm_cross_reads;
+
 /* mapping (may be NULL on request): for mapped algorithms, only when all ranks have a mailbox; else
  * *mapping is set to NULL. It lives as long as the transport. The mailbox passes to the transport
  * (freed in close, or on failure). */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a mailbox. It ends when nobody can touch it any more, not when its owner is done. */
-#include "collectives/transport/shm_mailbox.h"
+#include "collectives/transport/shm_transport.h"
 
 #include "base/status.h"
 
@@ -18,6 +18,14 @@ static uint64_t page(uint64_t bytes)
     return (bytes + 4095) / 4096 * 4096;
 }
 
+/* Both windows, and what is read from them, stay in a second-level cache. Reduce_scatter and
+ * alltoall cut them into a piece for each rank, which should be worth a copy. */
+size_t kolo__shm_window_bytes(uint32_t size)
+{
+    size_t bytes = (size_t)size << 14;
+    return bytes < 256 * 1024 ? 256 * 1024 : bytes > 1024 * 1024 ? 1024 * 1024 : bytes;
+}
+
 struct kolo__shm_layout kolo__shm_layout(uint32_t size)
 {
     struct kolo__shm_layout layout = {.ring_bytes = ring_bytes_maximum};
@@ -27,9 +35,8 @@ struct kolo__shm_layout kolo__shm_layout(uint32_t size)
     layout.rings = (flags + KOLO__SHM_LINE_BYTES - 1) / KOLO__SHM_LINE_BYTES * KOLO__SHM_LINE_BYTES;
     layout.slots[0] = page(layout.rings + size * sizeof(struct kolo__shm_ring));
     layout.slots[1] = layout.slots[0] + KOLO__SHM_SLOT_BYTES;
-    layout.window_in = layout.slots[1] + KOLO__SHM_SLOT_BYTES;
-    layout.window_out = layout.window_in + KOLO__SHM_WINDOW_BYTES;
-    layout.ring_data = layout.window_out + KOLO__SHM_WINDOW_BYTES;
+    layout.windows = layout.slots[1] + KOLO__SHM_SLOT_BYTES;
+    layout.ring_data = layout.windows + 2 * kolo__shm_window_bytes(size);
     layout.end = layout.ring_data + size * layout.ring_bytes;
     return layout;
 }
@@ -47,6 +54,7 @@ kolo_status kolo__shm_mailbox_create(struct kolo__heap *heap, uint32_t size, uin
     /* Fails only where there are more processors than a cpu_set_t has: none is said to be allowed.
      */
     sched_getaffinity(0, sizeof mailbox->allowed, &mailbox->allowed);
+    kolo__shm_cross_read_offer(mailbox);
     *position = kolo__heap_position(heap, memory, layout.end);
     return KOLO_OK;
 }

@@ -6,7 +6,7 @@
  *   | detached[0] detached[1] ...             |                   rank i writes detached[i]
  *   | head, tail of the ring from rank 0 | ... from rank 1 | ...  owner: heads; rank i: tail i
  *   | SLOT, parity 0 | SLOT, parity 1 |                           owner (read by all)
- *   | window in | window out |                                    all, as schedules say
+ *   | windows |                                                   all, as schedules say
  *   | ring from rank 0 | ring from rank 1 | ...                   rank i writes ring i
  *
  * All positions follow from the mailbox's position and the communicator's size. Zero is the valid
@@ -25,7 +25,6 @@ enum {
     KOLO__SHM_LINE_BYTES = 128, /* two cache lines: processors fetch them in pairs */
     KOLO__SHM_SLOT_BYTES = 32 * 1024,
     KOLO__SHM_SMALL_BYTES = 48,
-    KOLO__SHM_WINDOW_BYTES = 1024 * 1024,
 };
 
 /* What a rank shows in a mapped run. The first 64 bytes are one cache line, all that a small
@@ -42,6 +41,10 @@ struct kolo__shm_mailbox {
     uint32_t size;
     _Atomic int processor; /* where the owner was last seen running; only a hint */
     cpu_set_t allowed;     /* where it may run; written before the mailbox is shown to anybody */
+    /* For peers that try whether they can read this process's memory: a word, and where it is. */
+    int32_t process;
+    uint64_t probe;
+    char probe_word[16];
     /* 0: awake. Else the number of this sleep (shm_sleep.c). */
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint32_t asleep;
     _Alignas(KOLO__SHM_LINE_BYTES) _Atomic uint64_t arrivals;
@@ -57,11 +60,13 @@ struct kolo__shm_ring {
 
 /* Distances from the mailbox's position. */
 struct kolo__shm_layout {
-    uint64_t rings, slots[2], window_in, window_out, ring_data, end;
+    uint64_t rings, slots[2], windows, ring_data, end;
     uint64_t ring_bytes; /* a power of two */
 };
 
 struct kolo__shm_layout kolo__shm_layout(uint32_t size);
+/* Half the windows of a rank in a communicator of so many. */
+size_t kolo__shm_window_bytes(uint32_t size);
 
 /* The mailbox at a position that came from outside; NULL when it is none of rank `owner`. */
 struct kolo__shm_mailbox *kolo__shm_mailbox_at(struct kolo__heap *heap, uint64_t position,

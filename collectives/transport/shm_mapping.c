@@ -8,12 +8,6 @@
 #include <sched.h>
 #include <stddef.h>
 
-static struct kolo__shm *shm_of(struct kolo__mapping *mapping)
-{
-    return (struct kolo__shm *)(void *)((unsigned char *)mapping -
-                                        offsetof(struct kolo__shm, mapping));
-}
-
 /* Where this rank runs, for peers that wait for it. Read in user space (rseq): a few cycles. */
 static int tell_processor(struct kolo__shm *shm)
 {
@@ -27,7 +21,7 @@ static int tell_processor(struct kolo__shm *shm)
 
 static bool shares_processor(struct kolo__mapping *mapping, uint32_t peer)
 {
-    struct kolo__shm *shm = shm_of(mapping);
+    struct kolo__shm *shm = kolo__shm_of(mapping);
     return atomic_load_explicit(&shm->peers[peer].mailbox->processor, memory_order_relaxed) ==
            tell_processor(shm);
 }
@@ -35,7 +29,7 @@ static bool shares_processor(struct kolo__mapping *mapping, uint32_t peer)
 static void expose(struct kolo__mapping *mapping, unsigned parity,
                    const struct kolo__exposure *exposure, uint64_t digest)
 {
-    struct kolo__shm *shm = shm_of(mapping);
+    struct kolo__shm *shm = kolo__shm_of(mapping);
     struct kolo__shm_record *record = &shm->mailbox->records[parity];
     if (mapping->crowded)
         tell_processor(shm);
@@ -48,7 +42,7 @@ static void expose(struct kolo__mapping *mapping, unsigned parity,
 static bool peer_exposed(struct kolo__mapping *mapping, uint32_t peer, unsigned parity,
                          uint64_t sequence, uint64_t *digest)
 {
-    struct kolo__shm_peer *known = &shm_of(mapping)->peers[peer];
+    struct kolo__shm_peer *known = &kolo__shm_of(mapping)->peers[peer];
     const struct kolo__shm_record *record = &known->mailbox->records[parity];
     known->exposed[parity] = atomic_load_explicit(&record->sequence, memory_order_acquire);
     if (known->exposed[parity] != sequence)
@@ -60,12 +54,12 @@ static bool peer_exposed(struct kolo__mapping *mapping, uint32_t peer, unsigned 
 static const struct kolo__exposure *peer_exposure(struct kolo__mapping *mapping, uint32_t peer,
                                                   unsigned parity)
 {
-    return &shm_of(mapping)->peers[peer].mailbox->records[parity].exposure;
+    return &kolo__shm_of(mapping)->peers[peer].mailbox->records[parity].exposure;
 }
 
 static void arrive(struct kolo__mapping *mapping)
 {
-    struct kolo__shm *shm = shm_of(mapping);
+    struct kolo__shm *shm = kolo__shm_of(mapping);
     atomic_store_explicit(&shm->mailbox->arrivals, ++shm->arrivals, memory_order_release);
     shm->arriving = true;
 }
@@ -88,7 +82,7 @@ static bool all_arrived(struct kolo__shm *shm)
  * arrive at the same moment, at least one sees both behind the barrier. */
 static void announce(struct kolo__mapping *mapping)
 {
-    struct kolo__shm *shm = shm_of(mapping);
+    struct kolo__shm *shm = kolo__shm_of(mapping);
     atomic_thread_fence(memory_order_seq_cst);
     if (shm->arriving && !all_arrived(shm))
         return;
@@ -99,7 +93,7 @@ static void announce(struct kolo__mapping *mapping)
 
 static bool peer_arrived(struct kolo__mapping *mapping, uint32_t peer)
 {
-    struct kolo__shm *shm = shm_of(mapping);
+    struct kolo__shm *shm = kolo__shm_of(mapping);
     struct kolo__shm_peer *known = &shm->peers[peer];
     if (known->arrivals < shm->arrivals)
         known->arrivals = atomic_load_explicit(&known->mailbox->arrivals, memory_order_acquire);
@@ -108,12 +102,12 @@ static bool peer_arrived(struct kolo__mapping *mapping, uint32_t peer)
 
 static unsigned char *address(struct kolo__mapping *mapping, uint64_t position, size_t bytes)
 {
-    return kolo__heap_address(shm_of(mapping)->heap, position, bytes);
+    return kolo__heap_address(kolo__shm_of(mapping)->heap, position, bytes);
 }
 
 static uint64_t position(struct kolo__mapping *mapping, const void *pointer, size_t bytes)
 {
-    return kolo__heap_position(shm_of(mapping)->heap, pointer, bytes);
+    return kolo__heap_position(kolo__shm_of(mapping)->heap, pointer, bytes);
 }
 
 static const struct kolo__mapping_ops mapping_ops = {
@@ -126,6 +120,7 @@ static const struct kolo__mapping_ops mapping_ops = {
     .shares_processor = shares_processor,
     .address = address,
     .position = position,
+    .cross_read = kolo__shm_cross_read,
 };
 
 /* Whether more ranks than processors are in sight: of all together, or of those that may run just
@@ -159,13 +154,13 @@ void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes)
         .ops = &mapping_ops,
         .slot_position = {slots, slots + size},
         .small_position = {small, small + size},
-        .window_in = shm->position + shm->layout.window_in,
-        .window_out = shm->position + shm->layout.window_out,
+        .windows = shm->position + shm->layout.windows,
         .slot_bytes = KOLO__SHM_SLOT_BYTES,
         .small_bytes = KOLO__SHM_SMALL_BYTES,
-        .window_bytes = KOLO__SHM_WINDOW_BYTES,
+        .window_bytes = kolo__shm_window_bytes(size),
         .crowded = is_crowded(shm),
     };
+    kolo__shm_cross_read_probe(shm);
 }
 
 void kolo__shm_mapping_withdraw(struct kolo__shm *shm)

@@ -5,12 +5,15 @@
  *   shm_sleep.c    sleeping and waking
  *   shm_mapping.c  flags and records of mapped algorithms
  *   shm_mailbox.c  the memory of both
+ *   shm_cross_read.c  reading peers' private memory, where that is permitted and faster
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_SHM_TRANSPORT_H
 #define KOLO_COLLECTIVES_TRANSPORT_SHM_TRANSPORT_H
 
 #include "collectives/transport/shm_mailbox.h"
 #include "collectives/transport/stream.h"
+
+#include <stddef.h>
 
 /* What this rank knows of a peer. */
 struct kolo__shm_peer {
@@ -59,6 +62,19 @@ bool kolo__shm_nap(struct kolo__transport *transport, uint64_t most_ns);
 
 /* A pending post can go on. */
 bool kolo__shm_rings_ready(struct kolo__shm *shm);
+
+static inline struct kolo__shm *kolo__shm_of(struct kolo__mapping *mapping)
+{
+    return (struct kolo__shm *)(void *)((unsigned char *)mapping -
+                                        offsetof(struct kolo__shm, mapping));
+}
+
+/* Tells peers how to try. */
+void kolo__shm_cross_read_offer(struct kolo__shm_mailbox *mailbox);
+/* Tries, and decides what this rank wants. Takes at most a few hundred microseconds. */
+void kolo__shm_cross_read_probe(struct kolo__shm *shm);
+kolo_status kolo__shm_cross_read(struct kolo__mapping *mapping, uint32_t peer, uint64_t address,
+                                 void *to, size_t bytes, struct kolo__fault *fault);
 
 void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes);
 /* Takes back what this rank has exposed. */

@@ -2,7 +2,7 @@
 /*
  * The simulation's mapped memory. A share, at position rank * share_bytes:
  *
- *   | small, parity 0 | 1 | SLOT, parity 0 | 1 | window in | window out | kolo__sim_alloc ... |
+ *   | small, parity 0 | 1 | SLOT, parity 0 | 1 | windows | kolo__sim_alloc ... |
  *
  * Each rank keeps one exposure a parity, overwritten by the next: the strictest reading of the
  * contract.
@@ -10,6 +10,8 @@
 #include "collectives/transport/sim_world.h"
 
 #include "base/assert.h"
+
+#include <string.h>
 
 enum { SMALL_BYTES = 64 };
 
@@ -112,6 +114,15 @@ static uint64_t position(struct kolo__mapping *mapping, const void *pointer, siz
     return at - first;
 }
 
+static kolo_status cross_read(struct kolo__mapping *mapping, uint32_t peer, uint64_t address,
+                              void *to, size_t bytes, struct kolo__fault *fault)
+{
+    (void)peer, (void)fault;
+    memcpy(to, (const void *)(uintptr_t)address, bytes);
+    mapping->cross_read_bytes += bytes;
+    return KOLO_OK;
+}
+
 static const struct kolo__mapping_ops mapping_ops = {
     .expose = expose,
     .peer_exposed = peer_exposed,
@@ -122,11 +133,12 @@ static const struct kolo__mapping_ops mapping_ops = {
     .shares_processor = shares_processor,
     .address = address,
     .position = position,
+    .cross_read = cross_read,
 };
 
 size_t kolo__sim_reserved_bytes(const struct kolo__sim_options *options)
 {
-    return 2 * SMALL_BYTES + 2 * line(options->slot_bytes) + 2 * line(options->window_bytes);
+    return 2 * SMALL_BYTES + 2 * line(options->slot_bytes) + line(2 * options->window_bytes);
 }
 
 void kolo__sim_mapping_init(struct kolo__sim *sim, uint32_t rank)
@@ -148,10 +160,12 @@ void kolo__sim_mapping_init(struct kolo__sim *sim, uint32_t rank)
         .slot_position = {sim->slot_positions, sim->slot_positions + size},
         .small_position = {sim->slot_positions + 2 * size, sim->slot_positions + 3 * size},
         .small_bytes = SMALL_BYTES,
-        .window_in = window,
-        .window_out = window + line(options->window_bytes),
+        .windows = window,
         .slot_bytes = options->slot_bytes,
         .window_bytes = options->window_bytes,
+        .wants_cross_reads = options->cross_reads,
+        .bounce = sim->ranks[rank].bounce,
+        .bounce_bytes = sizeof sim->ranks[rank].bounce,
     };
 }
 

@@ -51,6 +51,7 @@ struct kolo__sim_rank {
     uint64_t digests[2];
     uint64_t arrivals;
     size_t share_used;
+    unsigned char bounce[4096];
     struct kolo__sim_sight *sights; /* what this rank sees of each rank */
 };
 

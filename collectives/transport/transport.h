@@ -114,7 +114,9 @@ struct kolo__transport {
 struct kolo__exposure {
     struct kolo__signature signature;
     uint64_t in_position, out_position; /* heap positions of EXPOSED_IN[0], EXPOSED_OUT[0] */
-    uint64_t in_period, out_period; /* elements after which the memory repeats; UINT64_MAX: never */
+    bool in_windows, out_windows;       /* there are windows, not the caller's buffers */
+    bool in_private;        /* in_position is an address in that rank's process: cross_read */
+    bool wants_cross_reads; /* of this rank's mapping */
 };
 
 struct kolo__mapping;
@@ -146,6 +148,10 @@ struct kolo__mapping_ops {
     unsigned char *(*address)(struct kolo__mapping *mapping, uint64_t position, size_t bytes);
     /* The heap position of a pointer, UINT64_MAX when [pointer, +bytes) is not in the heap. */
     uint64_t (*position)(struct kolo__mapping *mapping, const void *pointer, size_t bytes);
+    /* Copies out of a peer's private memory, where both want_cross_reads. All bytes, or a fault
+     * that names the peer. */
+    kolo_status (*cross_read)(struct kolo__mapping *mapping, uint32_t peer, uint64_t address,
+                              void *to, size_t bytes, struct kolo__fault *fault);
 };
 
 struct kolo__mapping {
@@ -154,8 +160,16 @@ struct kolo__mapping {
     const uint64_t *slot_position[2]; /* [parity][rank]: SLOT, slot_bytes each */
     /* The same, beside the flag that tells of the exposure, so that one cache line brings both. */
     const uint64_t *small_position[2]; /* small_bytes each */
-    uint64_t window_in, window_out;    /* this rank's staging areas, window_bytes each */
+    uint64_t windows;                  /* this rank's, twice window_bytes (see schedule.h) */
     size_t slot_bytes, small_bytes, window_bytes;
+    /* Cross reads: INPUT that is not in the heap is not copied into windows; peers read it where it
+     * is, into their bounce buffer. Each rank says in its records whether it wants that; after the
+     * first run in which they are read all know, and do it if everybody does. */
+    bool wants_cross_reads;
+    bool cross_reads; /* set by the executor, the same on every rank */
+    unsigned char *bounce;
+    size_t bounce_bytes;
+    uint64_t cross_read_bytes; /* so far, for tests */
     /* Mapped runs begun so far: 0 at creation, then counted by the executor, the same on every
      * rank. Its parity chooses the SLOT area. (The operations' sequence would not do: between two
      * mapped operations of one parity there may be one that does not make ranks wait for each

@@ -13,6 +13,8 @@
 
 static struct kolo__problem problem_of(const struct prove_problem *problem, uint32_t rank)
 {
+    bool slices =
+        problem->collective == KOLO__REDUCE_SCATTER || problem->collective == KOLO__ALLTOALL;
     return (struct kolo__problem){
         .collective = problem->collective,
         .rank = rank,
@@ -22,7 +24,7 @@ static struct kolo__problem problem_of(const struct prove_problem *problem, uint
         .in_place =
             problem->in_place == IN_PLACE || (problem->in_place == SOME_IN_PLACE && rank % 2 == 1),
         .prescale = problem->prescale,
-        .window_count = problem->window_count,
+        .window_count = problem->window_count * (slices ? problem->size : 1),
         .host_of = problem->host_of,
     };
 }

@@ -92,7 +92,7 @@ static void a_lost_append_is_an_error(void **state)
 {
     (void)state;
     struct kolo__schedule s = begin(KOLO__ALLREDUCE, 0);
-    kolo__schedule_arrive(&s);
+    kolo__schedule_arrive(&s, 0);
     s.out_of_memory = true;
     assert_int_equal(kolo__schedule_built(&s), KOLO_ERR_MEMORY);
     assert_null(s.steps);

@@ -155,9 +155,8 @@ static void exposures_are_found_by_sequence(void **state)
 {
     (void)state;
     const struct kolo__mapping_ops *ops = ranks[0].mapping->ops;
-    struct kolo__exposure exposure = {.signature = {.sequence = 5, .count = 99},
-                                      .in_position = mailboxes[0],
-                                      .in_period = UINT64_MAX};
+    struct kolo__exposure exposure = {
+        .signature = {.sequence = 5, .count = 99}, .in_position = mailboxes[0], .in_windows = true};
     uint64_t digest = 0;
     assert_false(ops->peer_exposed(ranks[1].mapping, 0, 1, 5, &digest));
     ops->expose(ranks[0].mapping, 1, &exposure, 1234);
@@ -165,7 +164,7 @@ static void exposures_are_found_by_sequence(void **state)
     assert_int_equal(digest, 1234);
     const struct kolo__exposure *seen = ops->peer_exposure(ranks[1].mapping, 0, 1);
     assert_int_equal(seen->signature.count, 99);
-    assert_true(seen->in_position == mailboxes[0] && seen->in_period == UINT64_MAX);
+    assert_true(seen->in_position == mailboxes[0] && seen->in_windows && !seen->out_windows);
     assert_false(ops->peer_exposed(ranks[1].mapping, 0, 1, 6, &digest));
     assert_false(ops->peer_exposed(ranks[1].mapping, 0, 0, 5, &digest));
     assert_false(ops->peer_exposed(ranks[1].mapping, 2, 1, 5, &digest));
@@ -185,17 +184,14 @@ static void areas_do_not_overlap(void **state)
         for (int parity = 0; parity < 2; parity++)
             memset(m->ops->address(m, m->slot_position[parity][r], m->slot_bytes),
                    (int)(16 * r) + parity, m->slot_bytes);
-        memset(m->ops->address(m, m->window_in, m->window_bytes), (int)(16 * r) + 2,
-               m->window_bytes);
-        memset(m->ops->address(m, m->window_out, m->window_bytes), (int)(16 * r) + 3,
-               m->window_bytes);
+        memset(m->ops->address(m, m->windows, 2 * m->window_bytes), (int)(16 * r) + 2,
+               2 * m->window_bytes);
     }
     for (uint32_t r = 0; r < SIZE; r++) {
         struct kolo__mapping *m = ranks[r].mapping;
-        uint64_t areas[4] = {m->slot_position[0][r], m->slot_position[1][r], m->window_in,
-                             m->window_out};
-        for (int i = 0; i < 4; i++) {
-            size_t bytes = i < 2 ? m->slot_bytes : m->window_bytes;
+        uint64_t areas[3] = {m->slot_position[0][r], m->slot_position[1][r], m->windows};
+        for (int i = 0; i < 3; i++) {
+            size_t bytes = i < 2 ? m->slot_bytes : 2 * m->window_bytes;
             const unsigned char *area = m->ops->address(m, areas[i], bytes);
             assert_int_equal((uintptr_t)area % 4096, 0);
             assert_int_equal(area[0], 16 * r + (unsigned)i);

@@ -89,6 +89,24 @@ static void test_fences(void **state)
     }
 }
 
+/* The last window is shorter, so its slices lie elsewhere: whoever fills it before he has emptied
+ * the same memory of what is there, piece by piece, loses some of that. */
+static void test_windows_are_emptied_before_they_are_filled(void **state)
+{
+    (void)state;
+    for (unsigned in_place = 0; in_place < 2; in_place++) {
+        struct fleet_options options;
+        fleet_draw(kolo__algorithm_find("shm_direct"), KOLO__ALLREDUCE, 3, 1, &options);
+        options.dtype = KOLO_INT32;
+        options.op = KOLO_SUM;
+        options.rough = options.in_heap = options.problem.prescale = false;
+        options.problem.in_place = in_place;
+        options.problem.window_count = 150000;
+        options.problem.count = 2 * options.problem.window_count + 67500;
+        run_right(&options);
+    }
+}
+
 static void test_same_seed_same_run(void **state)
 {
     (void)state;
@@ -219,9 +237,13 @@ static void test_local_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_local_order),        cmocka_unit_test(test_streams_through),
-        cmocka_unit_test(test_same_seed_same_run), cmocka_unit_test(test_every_algorithm),
-        cmocka_unit_test(test_long_schedules),     cmocka_unit_test(test_fences),
+        cmocka_unit_test(test_local_order),
+        cmocka_unit_test(test_streams_through),
+        cmocka_unit_test(test_same_seed_same_run),
+        cmocka_unit_test(test_every_algorithm),
+        cmocka_unit_test(test_long_schedules),
+        cmocka_unit_test(test_fences),
+        cmocka_unit_test(test_windows_are_emptied_before_they_are_filled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

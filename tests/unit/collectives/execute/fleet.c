@@ -196,7 +196,7 @@ void fleet_open(struct fleet *fleet, const struct fleet_options *options)
     if (options->algorithm->needs_mapping) {
         sim.window_bytes = options->problem.window_count * element;
         size_t buffers = 4 * GUARD + 2 * (size + 1) * options->problem.count * element;
-        sim.share_bytes = (2 * (sim.slot_bytes + sim.window_bytes) + buffers + 1024) / 64 * 64;
+        sim.share_bytes = (2 * (sim.slot_bytes + 2 * sim.window_bytes) + buffers + 1024) / 64 * 64;
     }
     assert_int_equal(kolo__sim_create(&sim, &fleet->sim), KOLO_OK);
     const struct kolo__program_options program = {.dtype = options->dtype,

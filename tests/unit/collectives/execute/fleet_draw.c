@@ -40,7 +40,7 @@ bool fleet_draw(const struct kolo__algorithm *algorithm, enum kolo__collective c
         .in_place = collective != KOLO__ALLTOALL && collective != KOLO__BARRIER &&
                     kolo__random_below(&random, 2) == 0,
         .prescale = reduces && options->op == KOLO_PREMUL_SUM,
-        .window_count = 1 + (size_t)kolo__random_below(&random, 300),
+        .window_count = size + (size_t)kolo__random_below(&random, 300),
         .host_of = hosts};
     options->sim =
         (struct kolo__sim_options){.seed = seed,
@@ -48,7 +48,8 @@ bool fleet_draw(const struct kolo__algorithm *algorithm, enum kolo__collective c
                                    .piece_bytes = kolo__random_below(&random, 2) == 0 ? 0 : 1000,
                                    .buffered_bytes = kolo__random_below(&random, 3) * 500,
                                    .lost_ns = KOLO__SIM_NEVER,
-                                   .garbled = KOLO__SIM_NEVER};
+                                   .garbled = KOLO__SIM_NEVER,
+                                   .cross_reads = kolo__random_below(&random, 2) == 0};
     return algorithm->accepts(&options->problem);
 }
 
@@ -57,11 +58,12 @@ const char *fleet_describe(const struct fleet_options *options, char *text, size
     const struct kolo__problem *problem = &options->problem;
     snprintf(text, bytes,
              "%s %s, %u ranks, %zu x %s %s%s%s%s, root %u, segments of %zu, depth %u, window %zu, "
-             "seed %llu",
+             "%sseed %llu",
              options->algorithm->name, kolo__collective_name(problem->collective), problem->size,
              problem->count, kolo_dtype_name(options->dtype), kolo_op_name(options->op),
              problem->in_place ? ", in place" : "", options->in_heap ? ", in heap" : "",
              options->rough ? ", rough" : "", problem->root, options->segment_bytes, options->depth,
-             problem->window_count, (unsigned long long)options->sim.seed);
+             problem->window_count, options->sim.cross_reads ? "cross reads, " : "",
+             (unsigned long long)options->sim.seed);
     return text;
 }
