@@ -19,6 +19,16 @@ static void check_schedule(const struct kolo__schedule *s);
 static kolo_status allocate(struct kolo__program *program);
 static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo__fault *fault);
 
+/* Not where results are sums: their lines were read a moment ago, in place or in a window. */
+static bool streams(const struct kolo__program *program)
+{
+    const struct kolo__schedule *s = &program->schedule;
+    size_t count = s->output_count + (s->problem.in_place ? 0 : s->input_count);
+    return program->options.cache_bytes > 0 && s->mapped &&
+           !kolo__collective_reduces(s->problem.collective) &&
+           count * program->element_bytes / 4 > program->options.cache_bytes;
+}
+
 kolo_status kolo__program_create(struct kolo__schedule *schedule,
                                  const struct kolo__program_options *options,
                                  struct kolo__program **result)
@@ -38,6 +48,7 @@ kolo_status kolo__program_create(struct kolo__schedule *schedule,
     program->segment_count = options->segment_bytes / program->element_bytes;
     if (program->segment_count == 0)
         program->segment_count = 1;
+    program->streams = streams(program);
     check_schedule(&program->schedule);
 
     kolo_status status = allocate(program);

@@ -32,6 +32,9 @@ struct kolo__program_options {
     size_t segment_bytes; /* the same on every rank; messages of a step are at most this long;
                              rounded down to whole elements, at least one */
     uint32_t depth;       /* segments in flight per step, at least 1 */
+    /* What this rank may touch and keep in the outermost cache: copies to OUTPUT are written past
+     * the caches where its buffers are larger. 0: never. */
+    size_t cache_bytes;
 };
 
 /* Takes over the schedule (moved: *schedule is emptied, also on failure). */

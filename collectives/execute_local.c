@@ -83,7 +83,8 @@ static kolo_status process(struct kolo__program *program, uint32_t index, size_t
         kolo__place_is_private(program, &step->from))
         return kolo__program_cross_read(program, &step->from, skip, run->to + skip, bytes, fault);
     if (step->kind == KOLO__COPY && !scaled) {
-        kolo__copy(run->to + skip, run->from + skip, bytes, false);
+        kolo__copy(run->to + skip, run->from + skip, bytes,
+                   program->streams && step->to.buffer == KOLO__OUTPUT);
         return KOLO_OK;
     }
     unsigned char *bounce =

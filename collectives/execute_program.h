@@ -62,6 +62,7 @@ struct kolo__program {
     struct kolo__program_options options;
     size_t element_bytes;
     size_t segment_count;         /* elements a message */
+    bool streams;                 /* copies to OUTPUT go past the caches */
     struct kolo__plan_step *plan; /* one a step */
     struct kolo__dependency *dependencies;
     uint32_t dependency_count, dependency_capacity;
