@@ -202,7 +202,8 @@ void fleet_open(struct fleet *fleet, const struct fleet_options *options)
     const struct kolo__program_options program = {.dtype = options->dtype,
                                                   .op = options->op,
                                                   .segment_bytes = options->segment_bytes,
-                                                  .depth = options->depth};
+                                                  .depth = options->depth,
+                                                  .cache_bytes = options->depth % 2};
     for (uint32_t r = 0; r < size; r++) {
         make_buffers(fleet, r, &schedules[r]);
         assert_int_equal(kolo__program_create(&schedules[r], &program, &fleet->ranks[r].program),
