@@ -24,8 +24,8 @@ struct worker {
     size_t count;
     atomic_bool *peer_sleeps;
     uint64_t seed;
-    bool ok;
     unsigned slept, turns;
+    bool ok;
 };
 
 static void skip_without_threads(void)
