@@ -19,11 +19,11 @@ static const uint64_t WAKE_NS = WAKE_MS * UINT64_C(1000000);
 
 struct worker {
     struct world *world;
-    uint32_t rank;
     struct message *messages; /* what the check's body works on */
     size_t count;
     atomic_bool *peer_sleeps;
     uint64_t seed;
+    uint32_t rank;
     unsigned slept, turns;
     bool ok;
 };
