@@ -28,6 +28,10 @@ enum spoil {
     REPLACE_SOURCE, /* REDUCE: the last source again instead of the first */
     DROP_TARGET,    /* REDUCE: one target fewer */
     MOVE_TARGET,    /* REDUCE: the last target one element further, or one before */
+    DROP_CONDITION, /* COPY: done in mapped runs and others, where it was in one kind only */
+    SWAP_CONDITION, /* COPY: done in the other kind of runs */
+    ADD_MAPPED,     /* COPY: in mapped runs only, where it was in both; or what is no copy */
+    ADD_UNMAPPED,   /* the same for the other kind */
     SPOILS
 };
 
@@ -44,6 +48,10 @@ static const char *const spoil_names[SPOILS] = {
     [REPLACE_SOURCE] = "source replaced",
     [DROP_TARGET] = "a target dropped",
     [MOVE_TARGET] = "a target moved",
+    [DROP_CONDITION] = "done in all runs",
+    [SWAP_CONDITION] = "done in the wrong runs",
+    [ADD_MAPPED] = "done in mapped runs only",
+    [ADD_UNMAPPED] = "done in other runs than mapped ones only",
 };
 
 static bool reads_from(const struct kolo__step *step)
@@ -83,6 +91,8 @@ static bool replace_from(const struct kolo__schedule *s, struct kolo__step *step
         return false;
     return true;
 }
+
+enum { COPY_CONDITIONS = KOLO__MAPPED_ONLY | KOLO__UNMAPPED_ONLY };
 
 /* Spoils step `index` of s, whose arrays are copies with room for one more. False: it cannot be
  * spoilt so.
@@ -134,6 +144,18 @@ static bool spoil(struct kolo__schedule *s, uint32_t index, enum spoil how)
     case MOVE_TARGET:
         return step->count > 0 && step->target_count > 0 &&
                move(s, &sources[step->source_count + step->target_count - 1], step->count);
+    case DROP_CONDITION:
+    case SWAP_CONDITION:
+        if ((step->flags & COPY_CONDITIONS) == 0)
+            return false;
+        step->flags ^= how == SWAP_CONDITION ? COPY_CONDITIONS : step->flags & COPY_CONDITIONS;
+        return true;
+    case ADD_MAPPED:
+    case ADD_UNMAPPED:
+        if ((step->flags & COPY_CONDITIONS) != 0)
+            return false;
+        step->flags |= how == ADD_MAPPED ? KOLO__MAPPED_ONLY : KOLO__UNMAPPED_ONLY;
+        return true;
     default:
         return false;
     }
@@ -183,17 +205,6 @@ static bool repeatable(const struct kolo__schedule *s, const struct kolo__step *
     return step->kind == KOLO__REDUCE || step->kind == KOLO__AWAIT;
 }
 
-/* In a direct broadcast only root's buffer is read: root needs no first AWAIT of a round, the
- * others no second. */
-static bool waits_for_nothing(const struct kolo__schedule *s, uint32_t index)
-{
-    if (s->problem.collective != KOLO__BROADCAST || strcmp(s->algorithm, "shm_direct") != 0 ||
-        s->steps[index].kind != KOLO__AWAIT)
-        return false;
-    bool first = index <= 2; /* there is one round */
-    return first == (s->problem.rank == s->problem.root);
-}
-
 /* An earlier copy put the very same elements to where the operand is now taken from. */
 static bool was_copied_there(const struct kolo__schedule *s, uint32_t index,
                              const struct kolo__place *now)
@@ -218,6 +229,24 @@ static bool ends_with_own(const struct kolo__schedule *s, const struct kolo__ste
            step->to.buffer >= KOLO__EXPOSED_IN;
 }
 
+/* What is done in mapped runs only copies a part of what the step before it copies in the others.
+ */
+static bool repeats_the_last(const struct kolo__schedule *s, uint32_t index)
+{
+    const struct kolo__step *step = &s->steps[index], *last = step - 1;
+    return (step->flags & KOLO__MAPPED_ONLY) != 0 && index > 0 && last->kind == KOLO__COPY &&
+           last->count >= step->count && same(s, last->from, step->from) &&
+           same(s, last->to, step->to);
+}
+
+/* A copy out of a window is nothing where the window is the caller's buffer. */
+static bool needs_windows(const struct kolo__schedule *s, uint32_t index)
+{
+    const struct kolo__step *step = &s->steps[index];
+    return step->kind == KOLO__COPY && step->from.buffer == KOLO__EXPOSED_OUT &&
+           same(s, step->from, step->to);
+}
+
 static bool harmless(const struct kolo__schedule *s, uint32_t index, enum spoil how,
                      const struct kolo__step *spoilt)
 {
@@ -226,12 +255,15 @@ static bool harmless(const struct kolo__schedule *s, uint32_t index, enum spoil 
     case DOUBLE:
         return repeatable(s, step);
     case REMOVE:
-        return (!kolo__step_is_message(step) && !kolo__step_is_fence(step) && step->count == 0) ||
-               waits_for_nothing(s, index);
+        return !kolo__step_is_message(step) && !kolo__step_is_fence(step) && step->count == 0;
     case SHORTEN:
         return ends_with_own(s, step);
     case REPLACE_FROM:
         return was_copied_there(s, index, &spoilt->from);
+    case DROP_CONDITION:
+        return repeats_the_last(s, index);
+    case ADD_UNMAPPED:
+        return needs_windows(s, index);
     default:
         return false;
     }

@@ -89,6 +89,26 @@ static void test_fences(void **state)
     }
 }
 
+/* Whose buffers are mapped decides who copies what: with any one rank's in the heap or not, in
+ * pieces, several windows long. */
+static void test_broadcast_with_any_buffers_mapped(void **state)
+{
+    (void)state;
+    for (uint32_t out_of_heap = 0; out_of_heap < 8; out_of_heap++)
+        for (unsigned cross_reads = 0; cross_reads < 2; cross_reads++) {
+            struct fleet_options options;
+            fleet_draw(kolo__algorithm_find("shm_direct"), KOLO__BROADCAST, 3, 1, &options);
+            options.dtype = KOLO_INT32;
+            options.in_heap = true;
+            options.out_of_heap = out_of_heap;
+            options.sim.cross_reads = cross_reads != 0;
+            options.problem.in_place = true;
+            options.problem.window_count = 150000;
+            options.problem.count = 2 * options.problem.window_count + 67501;
+            run_right(&options);
+        }
+}
+
 /* The last window is shorter, so its slices lie elsewhere: whoever fills it before he has emptied
  * the same memory of what is there, piece by piece, loses some of that. */
 static void test_windows_are_emptied_before_they_are_filled(void **state)
@@ -244,6 +264,7 @@ int main(void)
         cmocka_unit_test(test_long_schedules),
         cmocka_unit_test(test_fences),
         cmocka_unit_test(test_windows_are_emptied_before_they_are_filled),
+        cmocka_unit_test(test_broadcast_with_any_buffers_mapped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
