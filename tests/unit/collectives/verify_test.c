@@ -538,6 +538,81 @@ static void what_no_rank_may_do_is_refused(void **state)
     prove_free(schedules, 2);
 }
 
+/* What depends on whose buffers are mapped: copies, after the first fence, of what is exposed. */
+static void wrong_conditions_are_refused(void **state)
+{
+    (void)state;
+    struct prove_problem problem = {.algorithm = kolo__algorithm_find("shm_direct"),
+                                    .collective = KOLO__BROADCAST,
+                                    .size = 2,
+                                    .count = 8,
+                                    .window_count = 8};
+    struct kolo__schedule *schedules = prove_build(&problem);
+    struct kolo__step *push = &schedules[0].steps[3], kept = *push;
+    assert_true(push->flags == KOLO__MAPPED_ONLY && push->to.buffer == KOLO__EXPOSED_OUT);
+    push->flags = KOLO__MAPPED_ONLY | KOLO__UNMAPPED_ONLY;
+    verify_text(schedules, 2, 64, "it is never done");
+    push->flags = KOLO__WINDOWS_ONLY;
+    verify_text(schedules, 2, 64, "WINDOWS_ONLY on what is no fence");
+    push->flags = 0;
+    verify_text(schedules, 2, 64, "says it does not");
+    *push = kept;
+    schedules[0].steps[0].flags = KOLO__UNMAPPED_ONLY; /* fills the window */
+    verify_text(schedules, 2, 64, "what ranks learn at the first fence");
+    schedules[0].steps[0].flags = 0;
+    assert_int_equal(verify_text(schedules, 2, 64, NULL), KOLO_OK);
+    prove_free(schedules, 2);
+
+    problem.algorithm = kolo__algorithm_find("shm_one_shot");
+    schedules = prove_build(&problem);
+    struct kolo__step *last = &schedules[1].steps[schedules[1].step_count - 1];
+    assert_int_equal(last->kind, KOLO__COPY);
+    last->flags = KOLO__MAPPED_ONLY;
+    verify_text(schedules, 2, 64, "exposes nothing");
+    prove_free(schedules, 2);
+}
+
+/* Rank 1 reads root's buffer only where its own is not mapped, and then nothing but the last fence
+ * keeps root from writing it again: windows or not. */
+static void an_output_may_be_unmapped_without_windows(void **state)
+{
+    (void)state;
+    for (unsigned weak = 0; weak < 2; weak++) {
+        struct kolo__schedule schedules[2];
+        for (uint32_t rank = 0; rank < 2; rank++) {
+            struct kolo__problem problem = {.collective = KOLO__BROADCAST,
+                                            .rank = rank,
+                                            .size = 2,
+                                            .count = 4,
+                                            .in_place = true,
+                                            .window_count = 4};
+            struct kolo__schedule *s = &schedules[rank];
+            struct kolo__place input = kolo__place_of(0, KOLO__INPUT, 0);
+            struct kolo__place shown = kolo__place_of(0, KOLO__EXPOSED_IN, 0);
+            kolo__schedule_init(s, &problem, "test");
+            if (rank == 0)
+                kolo__schedule_copy(s, input, shown, 4, 0);
+            kolo__schedule_arrive(s, 0);
+            kolo__schedule_await(s, 0);
+            if (rank == 0)
+                kolo__schedule_copy(s, input, kolo__place_of(1, KOLO__EXPOSED_OUT, 0), 4,
+                                    KOLO__MAPPED_ONLY);
+            kolo__schedule_arrive(s, 0);
+            kolo__schedule_await(s, 0);
+            if (rank == 1)
+                kolo__schedule_copy(s, shown, kolo__place_of(1, KOLO__OUTPUT, 0), 4,
+                                    KOLO__UNMAPPED_ONLY);
+            kolo__schedule_arrive(s, weak ? KOLO__WINDOWS_ONLY : 0);
+            kolo__schedule_await(s, weak ? KOLO__WINDOWS_ONLY : 0);
+        }
+        char text[256];
+        assert_int_equal(prove_verify(schedules, 2, NULL, text, sizeof(text)),
+                         weak ? KOLO_ERR_INVALID : KOLO_OK);
+        for (uint32_t rank = 0; rank < 2; rank++)
+            kolo__schedule_free(&schedules[rank]);
+    }
+}
+
 /* A kernel writes its results in any order. */
 static void results_must_not_overlap(void **state)
 {
@@ -573,6 +648,8 @@ int main(void)
         cmocka_unit_test(a_deadlock_without_buffering_is_found),
         cmocka_unit_test(the_window_limits_what_overlaps),
         cmocka_unit_test(what_no_rank_may_do_is_refused),
+        cmocka_unit_test(wrong_conditions_are_refused),
+        cmocka_unit_test(an_output_may_be_unmapped_without_windows),
         cmocka_unit_test(results_must_not_overlap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
