@@ -83,8 +83,9 @@ static kolo_status process(struct kolo__program *program, uint32_t index, size_t
         kolo__place_is_private(program, &step->from))
         return kolo__program_cross_read(program, &step->from, skip, run->to + skip, bytes, fault);
     if (step->kind == KOLO__COPY && !scaled) {
-        kolo__copy(run->to + skip, run->from + skip, bytes,
-                   program->streams && step->to.buffer == KOLO__OUTPUT);
+        /* A copy for mapped runs only has OUTPUT for its target, be it a peer's. */
+        bool to_output = step->to.buffer == KOLO__OUTPUT || (step->flags & KOLO__MAPPED_ONLY) != 0;
+        kolo__copy(run->to + skip, run->from + skip, bytes, program->streams && to_output);
         return KOLO_OK;
     }
     unsigned char *bounce =

@@ -170,8 +170,12 @@ kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t ind
 
 bool kolo__program_leaves_out(const struct kolo__program *program, const struct kolo__step *step)
 {
-    return (step->flags & KOLO__WINDOWS_ONLY) != 0 && kolo__step_is_fence(step) &&
-           kolo__program_gathered(program) && !program->windows;
+    bool mapped = !program->windows && !program->unmapped;
+    if (!kolo__step_is_conditional(step) || !kolo__program_gathered(program))
+        return false;
+    if (kolo__step_is_fence(step))
+        return !program->windows;
+    return (step->flags & KOLO__MAPPED_ONLY) != 0 ? !mapped : mapped;
 }
 
 unsigned char *kolo__program_address(const struct kolo__program *program,
@@ -262,7 +266,8 @@ static void find_exposure(struct kolo__program *program)
         exposure->in_private = true;
         exposure->in_position = (uintptr_t)program->arguments.input;
     }
-    exposure->out_windows = out == UINT64_MAX && s->output_count > 0 && s->exposes_out;
+    exposure->out_unmapped = out == UINT64_MAX && s->output_count > 0;
+    exposure->out_windows = exposure->out_unmapped && s->exposes_out;
     KOLO__ASSERT(resolve_peer(program, s->problem.rank, exposure, &fault) == KOLO_OK);
 }
 
@@ -279,7 +284,7 @@ void kolo__program_map(struct kolo__program *program)
     };
     program->exposed = false;
     program->gathered = 0;
-    program->windows = false;
+    program->windows = program->unmapped = false;
     program->all_want_cross_reads = true;
     if (program->slots[0] == NULL)
         find_slots(program);
@@ -303,6 +308,7 @@ static kolo_status resolve_peer(struct kolo__program *program, uint32_t rank,
     peer->in_windows = exposure->in_windows;
     peer->out_windows = exposure->out_windows;
     program->windows |= peer->in_windows || peer->out_windows;
+    program->unmapped |= exposure->out_unmapped;
     program->all_want_cross_reads &= exposure->wants_cross_reads;
     if ((peer->in == NULL && !peer->in_private) || peer->out == NULL) {
         fault->status = KOLO_ERR_NETWORK;

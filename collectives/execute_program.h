@@ -101,7 +101,8 @@ struct kolo__program {
     uint32_t gathered;       /* ranks before it have been compared with this one */
     uint32_t arrived;        /* ranks before it have arrived at the fence that this one is at */
     bool exposed, announced; /* by this rank's last ARRIVE */
-    bool windows; /* of those gathered, or this one, some use windows, not the caller's buffers */
+    bool windows;  /* of those gathered, or this one, some use windows, not the caller's buffers */
+    bool unmapped; /* of them, some have OUTPUT outside the heap */
     bool all_want_cross_reads; /* of those gathered, and this one */
     unsigned parity;           /* of mapped runs */
     uint64_t digest;           /* of this run's signature */
@@ -147,7 +148,7 @@ kolo_status kolo__program_gather(struct kolo__program *program, bool *moved,
 /* For a run without mapped steps: notices peers that run one with mapped steps. */
 kolo_status kolo__program_check_peers(struct kolo__program *program, struct kolo__fault *fault);
 bool kolo__program_gathered(const struct kolo__program *program);
-/* A fence that nobody needs in this run; the same on all ranks. */
+/* A fence or a copy that nobody wants in this run; the same on all ranks. */
 bool kolo__program_leaves_out(const struct kolo__program *program, const struct kolo__step *step);
 kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t index, bool *moved,
                                      struct kolo__fault *fault);

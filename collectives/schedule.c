@@ -66,8 +66,11 @@ struct kolo__place kolo__place_of(uint32_t rank, enum kolo__buffer buffer, size_
 void kolo__schedule_copy(struct kolo__schedule *s, struct kolo__place from, struct kolo__place to,
                          size_t count, uint32_t flags)
 {
+    bool exposes_out = s->exposes_out;
     note_place(s, &from, count);
     note_place(s, &to, count);
+    if ((flags & KOLO__MAPPED_ONLY) != 0)
+        s->exposes_out = exposes_out;
     append(s, &(struct kolo__step){
                   .kind = KOLO__COPY, .flags = flags, .count = count, .from = from, .to = to});
 }

@@ -93,8 +93,14 @@ enum kolo__step_flag {
     KOLO__PRESCALE = 4,
     /* ARRIVE and AWAIT: needed only because windows are used again and again. Left out, by all
      * ranks alike, in a run in which everybody's EXPOSED_* are the callers' buffers. Never on the
-     * first fence, at which ranks learn that. */
+     * first fence, at which ranks learn that. An EXPOSED_OUT that only MAPPED_ONLY steps name is no
+     * window, wherever OUTPUT lies. */
     KOLO__WINDOWS_ONLY = 8,
+    /* COPY, after the first fence: left out, by all ranks alike, but in a run that is mapped
+     * throughout: nobody uses windows, and everybody's EXPOSED_OUT is the caller's OUTPUT. */
+    KOLO__MAPPED_ONLY = 16,
+    /* COPY, after the first fence: left out in just these runs. */
+    KOLO__UNMAPPED_ONLY = 32,
 };
 
 struct kolo__step {
@@ -113,6 +119,12 @@ struct kolo__step {
 static inline bool kolo__step_is_message(const struct kolo__step *step)
 {
     return step->kind == KOLO__SEND || step->kind == KOLO__RECV || step->kind == KOLO__RECV_REDUCE;
+}
+
+/* Done in some runs and left out in others. */
+static inline bool kolo__step_is_conditional(const struct kolo__step *step)
+{
+    return (step->flags & (KOLO__WINDOWS_ONLY | KOLO__MAPPED_ONLY | KOLO__UNMAPPED_ONLY)) != 0;
 }
 
 static inline bool kolo__step_is_fence(const struct kolo__step *step)
@@ -178,7 +190,7 @@ struct kolo__schedule {
     size_t slot_count;
     bool mapped;        /* uses EXPOSED_*, SLOT, ARRIVE or AWAIT: needs kolo__mapping */
     bool exposes;       /* names EXPOSED_* */
-    bool exposes_out;   /* names EXPOSED_OUT */
+    bool exposes_out;   /* names EXPOSED_OUT in a step that is not MAPPED_ONLY */
     bool out_of_memory; /* an append failed; checked once at the end */
 };
 

@@ -12,10 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where EXPOSED_* of the ranks lie. */
-enum layout { ALL_WINDOWS, ALL_CALLERS, MIXED, LAYOUTS };
+/* Where EXPOSED_* of the ranks lie. OUT_UNMAPPED: as ALL_CALLERS, but OUTPUT of some rank is not
+ * mapped, and nothing stands in for it: no step that names EXPOSED_OUT is done. */
+enum layout { ALL_WINDOWS, ALL_CALLERS, MIXED, OUT_UNMAPPED, LAYOUTS };
 
 static bool exposes(const struct kolo__verification *v);
+static bool matters(const struct kolo__verification *v, enum layout layout);
 static kolo_status prove(struct kolo__verification *v, enum layout layout);
 static kolo_status allocate(struct kolo__verification *v);
 static void release(struct kolo__verification *v);
@@ -37,9 +39,9 @@ kolo_status kolo__verify(const struct kolo__schedule *schedules, uint32_t size,
     kolo_status status = kolo__verify_shape(&v);
     if (status == KOLO_OK)
         status = allocate(&v);
-    enum layout last = exposes(&v) ? LAYOUTS : ALL_WINDOWS + 1;
-    for (enum layout layout = ALL_WINDOWS; status == KOLO_OK && layout < last; layout++)
-        status = prove(&v, layout);
+    for (enum layout layout = ALL_WINDOWS; status == KOLO_OK && layout < LAYOUTS; layout++)
+        if (matters(&v, layout))
+            status = prove(&v, layout);
     if (status == KOLO_OK && cost != NULL)
         add_up(&v, cost);
     release(&v);
@@ -62,6 +64,17 @@ static bool exposes(const struct kolo__verification *v)
     for (uint32_t rank = 0; rank < v->size; rank++)
         any |= v->schedules[rank].exposes;
     return any;
+}
+
+/* Whether this layout can be told from those before. */
+static bool matters(const struct kolo__verification *v, enum layout layout)
+{
+    bool exposes_out = false;
+    for (uint32_t rank = 0; rank < v->size; rank++)
+        exposes_out |= v->schedules[rank].exposes_out;
+    if (layout == OUT_UNMAPPED)
+        return v->conditional_copies && !exposes_out;
+    return layout == ALL_WINDOWS || exposes(v);
 }
 
 static size_t larger(size_t a, size_t b)
@@ -172,7 +185,9 @@ static kolo_status prove(struct kolo__verification *v, enum layout layout)
         memset(v->accesses, 0, v->cell_count * sizeof(*v->accesses));
     memset(v->arrived_at, 0, ((size_t)v->repeat * v->arrivals + 1) * sizeof(*v->arrived_at));
     v->level = 0;
-    v->no_windows = !exposes(v) || (layout == ALL_CALLERS && !v->schedules[0].problem.prescale);
+    bool callers = layout == ALL_CALLERS || layout == OUT_UNMAPPED;
+    v->no_windows = !exposes(v) || (callers && !v->schedules[0].problem.prescale);
+    v->mapped_throughout = v->no_windows && layout != OUT_UNMAPPED;
     return kolo__verify_run(v);
 }
 
@@ -206,6 +221,8 @@ static void add_up(const struct kolo__verification *v, struct kolo__cost *cost)
         uint32_t waits = 0, window_waits = 0;
         for (uint32_t i = 0; i < s->step_count; i++) {
             const struct kolo__step *step = &s->steps[i];
+            if ((step->flags & KOLO__UNMAPPED_ONLY) != 0)
+                continue;
             if (step->kind == KOLO__SEND) {
                 sent += step->count;
                 cost->messages_all++;

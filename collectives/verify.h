@@ -20,9 +20,11 @@
  *   - sends and receives match in order and in count, and the schedules end under the most
  *     restrictive execution allowed (no hidden buffering, `window` steps of a rank in flight);
  *   - accesses to memory of other ranks are ordered by ARRIVE and AWAIT, also across `repeat`
- *     consecutive operations, wherever EXPOSED_* lie: in windows; in the
- *     callers' buffers, then without the fences that only windows need; or on some ranks so and on
- *     others so.
+ *     consecutive operations;
+ *   - all this wherever EXPOSED_* lie: in windows; in the callers' buffers, then without the fences
+ *     that only windows need; or on some ranks so and on others so; and, where that makes a
+ *     difference, with an OUTPUT that is not mapped and has no windows. In each of these runs the
+ *     copies that it leaves out are left out.
  *
  * Steps that change nothing may pass unnoticed: a copy done twice, an AWAIT done twice, a copy of
  * no elements left out. It takes memory for every element (verify_state.h): prove with small
@@ -41,8 +43,9 @@ struct kolo__cost {
     uint64_t messages_all;
     uint32_t waits_max;        /* AWAIT steps of any one rank */
     uint32_t window_waits_max; /* of those, left out where all buffers are mapped */
-    /* Elements read and written by COPY and REDUCE, all ranks; without copies between a rank's
-     * own INPUT and EXPOSED_IN, EXPOSED_OUT and OUTPUT, which cost nothing in mapped buffers. */
+    /* Elements read and written by COPY and REDUCE, all ranks, all buffers mapped; without copies
+     * between a rank's own INPUT and EXPOSED_IN, EXPOSED_OUT and OUTPUT, which cost nothing in
+     * mapped buffers. */
     size_t mapped_loads_all;
     size_t mapped_stores_all;
     size_t remote_loads_all;  /* of those loads, out of other ranks' memory */

@@ -184,6 +184,16 @@ static void arrive(struct kolo__verification *v, struct kolo__verify_rank *r)
     }
 }
 
+/* Which steps a run does: see kolo__program_leaves_out. */
+static bool left_out(const struct kolo__verification *v, const struct kolo__step *step)
+{
+    if (!kolo__step_is_conditional(step))
+        return false;
+    if (kolo__step_is_fence(step))
+        return v->no_windows;
+    return ((step->flags & KOLO__MAPPED_ONLY) != 0) != v->mapped_throughout;
+}
+
 /* Does the step in this place of the window if it can be done now. */
 static kolo_status try_step(struct kolo__verification *v, uint32_t rank, uint32_t place,
                             bool *moved)
@@ -196,9 +206,8 @@ static kolo_status try_step(struct kolo__verification *v, uint32_t rank, uint32_
         status = meet(v, rank, place, moved);
         if (!*moved)
             return status;
-    } else if (kolo__step_is_fence(step) && v->no_windows &&
-               (step->flags & KOLO__WINDOWS_ONLY) != 0) {
-        /* left out */
+    } else if (left_out(v, step)) {
+        /* nothing to do */
     } else if (step->kind == KOLO__ARRIVE) {
         arrive(v, r);
     } else if (step->kind == KOLO__AWAIT) {

@@ -5,6 +5,7 @@
 static kolo_status check_problem(struct kolo__verification *v, uint32_t rank);
 static kolo_status check_step(struct kolo__verification *v, uint32_t rank, uint32_t index);
 static const char *wrong_flags(const struct kolo__schedule *s, const struct kolo__step *step);
+static const char *wrong_condition(const struct kolo__schedule *s, uint32_t index);
 static const char *wrong_place(const struct kolo__verification *v, uint32_t rank,
                                const struct kolo__place *place, size_t count, bool may_be_remote);
 static const char *wrong_target(const struct kolo__schedule *s, const struct kolo__step *step,
@@ -64,6 +65,9 @@ static kolo_status check_step(struct kolo__verification *v, uint32_t rank, uint3
         wrong = "its peer is no other rank";
     if (wrong == NULL)
         wrong = wrong_flags(s, step);
+    if (wrong == NULL && kolo__step_is_conditional(step))
+        wrong = wrong_condition(s, index);
+    v->conditional_copies |= step->kind == KOLO__COPY && kolo__step_is_conditional(step);
     if (step->kind == KOLO__REDUCE && step->source_count == 0)
         wrong = "it has no sources";
     if (step->target_count > 0 && step->kind != KOLO__REDUCE)
@@ -75,6 +79,9 @@ static kolo_status check_step(struct kolo__verification *v, uint32_t rank, uint3
         wrong = wrong_place(v, rank, place, step->count, !message);
         if (wrong == NULL)
             wrong = wrong_target(s, step, place);
+        if (wrong == NULL && place->buffer == KOLO__EXPOSED_OUT && !s->exposes_out &&
+            (step->flags & KOLO__MAPPED_ONLY) == 0)
+            wrong = "it writes EXPOSED_OUT in a schedule that says it does not";
         if (wrong == NULL && i > 0 && place->rank == rank)
             wrong = "a further target in the rank's own memory";
     }
@@ -108,11 +115,27 @@ static const char *wrong_flags(const struct kolo__schedule *s, const struct kolo
         if (!from_input(s, step))
             return "PRESCALE of what is not the rank's own INPUT";
     }
-    if ((step->flags & KOLO__WINDOWS_ONLY) != 0 && !kolo__step_is_fence(step))
-        return "WINDOWS_ONLY on what is no fence";
     if (reduces && !kolo__collective_reduces(s->problem.collective))
         return "a reduction in a collective that does not reduce";
     return NULL;
+}
+
+static const char *wrong_condition(const struct kolo__schedule *s, uint32_t index)
+{
+    const struct kolo__step *step = &s->steps[index];
+    uint32_t copies = step->flags & (KOLO__MAPPED_ONLY | KOLO__UNMAPPED_ONLY);
+    if ((step->flags & KOLO__WINDOWS_ONLY) != 0 && !kolo__step_is_fence(step))
+        return "WINDOWS_ONLY on what is no fence";
+    if (copies != 0 && step->kind != KOLO__COPY)
+        return "MAPPED_ONLY or UNMAPPED_ONLY on what is no copy";
+    if (copies == (KOLO__MAPPED_ONLY | KOLO__UNMAPPED_ONLY))
+        return "MAPPED_ONLY and UNMAPPED_ONLY: it is never done";
+    if (copies != 0 && !s->exposes)
+        return "MAPPED_ONLY or UNMAPPED_ONLY in a schedule that exposes nothing";
+    for (uint32_t earlier = 0; earlier < index; earlier++)
+        if (s->steps[earlier].kind == KOLO__AWAIT)
+            return NULL;
+    return "it depends on what ranks learn at the first fence";
 }
 
 static const char *wrong_place(const struct kolo__verification *v, uint32_t rank,

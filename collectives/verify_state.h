@@ -73,7 +73,9 @@ struct kolo__verification {
     /* ARRIVEs per operation; those of them that only windows need; whether these are left out. */
     uint32_t arrivals, window_arrivals;
     bool no_windows;
-    uint32_t *queue; /* of ranks to look at, a ring of `size` */
+    bool conditional_copies; /* some COPY is MAPPED_ONLY or UNMAPPED_ONLY */
+    bool mapped_throughout;  /* which of these are left out */
+    uint32_t *queue;         /* of ranks to look at, a ring of `size` */
     uint32_t queue_head, queue_length;
     uint32_t *arrived_at; /* ranks that have arrived so often */
     uint32_t level;       /* all ranks have arrived this often */

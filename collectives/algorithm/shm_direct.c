@@ -18,6 +18,10 @@
  * only read, and have no EXPOSED_OUT: in a round of reduce-scatter or alltoall everybody exposes a
  * piece of each slice, and takes its own.
  *
+ * Broadcast: everybody reads root's buffer, and root has nothing to do. Where all buffers are
+ * mapped it takes its share, pushing the last of p parts into each of the others' results; into
+ * windows that would be one copy more.
+ *
  * The last fence lets the owner of a buffer have it back: it comes after the last access of any
  * peer, so the caller may write. Those between the first and the last are there for windows only:
  * the rounds of mapped buffers touch different memory.
@@ -247,9 +251,29 @@ static void slices(struct kolo__schedule *s, struct kolo__place *sources)
     }
 }
 
+/* What root does for the others where all buffers are mapped: elements [first, first + count). */
+static void push_input(struct kolo__schedule *s, size_t first, size_t count)
+{
+    uint32_t rank = s->problem.rank, size = s->problem.size;
+    for (uint32_t k = 1; count > 0 && k < size; k++)
+        kolo__schedule_copy(s, kolo__here(s, KOLO__INPUT, first),
+                            kolo__place_of((rank + k) % size, KOLO__EXPOSED_OUT, first), count,
+                            KOLO__MAPPED_ONLY);
+}
+
+/* All `count` elements from root's buffer, or but the last `pushed`, where root pushes these. */
+static void pull(struct kolo__schedule *s, size_t first, size_t count, size_t pushed)
+{
+    struct kolo__place from = kolo__place_of(s->problem.root, KOLO__EXPOSED_IN, first);
+    struct kolo__place to = kolo__here(s, KOLO__OUTPUT, first);
+    kolo__schedule_copy(s, from, to, count, pushed > 0 ? KOLO__UNMAPPED_ONLY : 0);
+    if (pushed > 0)
+        kolo__schedule_copy(s, from, to, count - pushed, KOLO__MAPPED_ONLY);
+}
+
 static void broadcast(struct kolo__schedule *s)
 {
-    uint32_t root = s->problem.root;
+    uint32_t root = s->problem.root, size = s->problem.size;
     bool is_root = s->problem.rank == root;
     size_t total = s->problem.count, window = s->problem.window_count;
     size_t rounds = rounds_of(total, window), shown = is_root ? total : 0;
@@ -257,11 +281,13 @@ static void broadcast(struct kolo__schedule *s)
     fence(s);
     for (size_t round = 0; round < rounds; round++) {
         size_t low = round * window, next = low + window, count = smaller(window, total - low);
-        if (is_root)
+        size_t pushed = kolo__slice_count(count, size, size - 1);
+        if (is_root) {
+            push_input(s, low + count - pushed, pushed);
             kolo__schedule_copy_input(s, low, kolo__here(s, KOLO__OUTPUT, low), count);
-        else
-            kolo__schedule_copy(s, kolo__place_of(root, KOLO__EXPOSED_IN, low),
-                                kolo__here(s, KOLO__OUTPUT, low), count, 0);
+        } else {
+            pull(s, low, count, pushed);
+        }
         fill_input(s, next, smaller(next + window, shown));
         close_round(s, round + 1 == rounds);
     }

@@ -115,6 +115,7 @@ struct kolo__exposure {
     struct kolo__signature signature;
     uint64_t in_position, out_position; /* heap positions of EXPOSED_IN[0], EXPOSED_OUT[0] */
     bool in_windows, out_windows;       /* there are windows, not the caller's buffers */
+    bool out_unmapped;      /* OUTPUT lies outside the heap, whether or not windows stand in */
     bool in_private;        /* in_position is an address in that rank's process: cross_read */
     bool wants_cross_reads; /* of this rank's mapping */
 };

@@ -296,6 +296,44 @@ static void shm_direct_shares_the_work(void **state)
     }
 }
 
+/* Root pushes as much in a mapped broadcast as each of the others reads; else it only fills
+ * windows. */
+static void shm_direct_broadcast_shares_the_work(void **state)
+{
+    (void)state;
+    for (uint32_t p = 2; p <= 12; p++) {
+        const size_t n = 6 * p;
+        struct prove_problem problem = {.algorithm = kolo__algorithm_find("shm_direct"),
+                                        .collective = KOLO__BROADCAST,
+                                        .size = p,
+                                        .root = p / 2,
+                                        .in_place = IN_PLACE,
+                                        .count = n,
+                                        .window_count = 2 * p};
+        struct kolo__cost cost;
+        prove(&problem, &cost);
+        assert_int_equal(cost.waits_max, 4);
+        assert_int_equal(cost.window_waits_max, 2);
+        assert_int_equal(cost.mapped_stores_all, (p - 1) * n);
+        assert_int_equal(cost.remote_stores_all, (p - 1) * n / p);
+        assert_int_equal(cost.window_copies_all, n);
+
+        struct kolo__schedule *schedules = prove_build(&problem);
+        for (uint32_t rank = 0; rank < p; rank++) {
+            size_t mapped = 0, unmapped = 0;
+            for (uint32_t i = 0; i < schedules[rank].step_count; i++) {
+                const struct kolo__step *step = &schedules[rank].steps[i];
+                bool fills = step->kind == KOLO__COPY && step->to.buffer == KOLO__EXPOSED_IN;
+                mapped += (step->flags & KOLO__UNMAPPED_ONLY) != 0 || fills ? 0 : step->count;
+                unmapped += (step->flags & KOLO__MAPPED_ONLY) != 0 || fills ? 0 : step->count;
+            }
+            assert_int_equal(mapped, (p - 1) * n / p);
+            assert_int_equal(unmapped, rank == problem.root ? 0 : n);
+        }
+        prove_free(schedules, p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -311,6 +349,7 @@ int main(void)
         cmocka_unit_test(pairwise_costs),
         cmocka_unit_test(shared_memory_costs),
         cmocka_unit_test(shm_direct_shares_the_work),
+        cmocka_unit_test(shm_direct_broadcast_shares_the_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

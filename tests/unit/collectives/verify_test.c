@@ -28,6 +28,10 @@ enum spoil {
     REPLACE_SOURCE, /* REDUCE: the last source again instead of the first */
     DROP_TARGET,    /* REDUCE: one target fewer */
     MOVE_TARGET,    /* REDUCE: the last target one element further, or one before */
+    DROP_CONDITION, /* COPY: done in mapped runs and others, where it was in one kind only */
+    SWAP_CONDITION, /* COPY: done in the other kind of runs */
+    ADD_MAPPED,     /* COPY: in mapped runs only, where it was in both; or what is no copy */
+    ADD_UNMAPPED,   /* the same for the other kind */
     SPOILS
 };
 
@@ -44,6 +48,10 @@ static const char *const spoil_names[SPOILS] = {
     [REPLACE_SOURCE] = "source replaced",
     [DROP_TARGET] = "a target dropped",
     [MOVE_TARGET] = "a target moved",
+    [DROP_CONDITION] = "done in all runs",
+    [SWAP_CONDITION] = "done in the wrong runs",
+    [ADD_MAPPED] = "done in mapped runs only",
+    [ADD_UNMAPPED] = "done in other runs than mapped ones only",
 };
 
 static bool reads_from(const struct kolo__step *step)
@@ -83,6 +91,8 @@ static bool replace_from(const struct kolo__schedule *s, struct kolo__step *step
         return false;
     return true;
 }
+
+enum { COPY_CONDITIONS = KOLO__MAPPED_ONLY | KOLO__UNMAPPED_ONLY };
 
 /* Spoils step `index` of s, whose arrays are copies with room for one more. False: it cannot be
  * spoilt so.
@@ -134,6 +144,18 @@ static bool spoil(struct kolo__schedule *s, uint32_t index, enum spoil how)
     case MOVE_TARGET:
         return step->count > 0 && step->target_count > 0 &&
                move(s, &sources[step->source_count + step->target_count - 1], step->count);
+    case DROP_CONDITION:
+    case SWAP_CONDITION:
+        if ((step->flags & COPY_CONDITIONS) == 0)
+            return false;
+        step->flags ^= how == SWAP_CONDITION ? COPY_CONDITIONS : step->flags & COPY_CONDITIONS;
+        return true;
+    case ADD_MAPPED:
+    case ADD_UNMAPPED:
+        if ((step->flags & COPY_CONDITIONS) != 0)
+            return false;
+        step->flags |= how == ADD_MAPPED ? KOLO__MAPPED_ONLY : KOLO__UNMAPPED_ONLY;
+        return true;
     default:
         return false;
     }
@@ -183,17 +205,6 @@ static bool repeatable(const struct kolo__schedule *s, const struct kolo__step *
     return step->kind == KOLO__REDUCE || step->kind == KOLO__AWAIT;
 }
 
-/* In a direct broadcast only root's buffer is read: root needs no first AWAIT of a round, the
- * others no second. */
-static bool waits_for_nothing(const struct kolo__schedule *s, uint32_t index)
-{
-    if (s->problem.collective != KOLO__BROADCAST || strcmp(s->algorithm, "shm_direct") != 0 ||
-        s->steps[index].kind != KOLO__AWAIT)
-        return false;
-    bool first = index <= 2; /* there is one round */
-    return first == (s->problem.rank == s->problem.root);
-}
-
 /* An earlier copy put the very same elements to where the operand is now taken from. */
 static bool was_copied_there(const struct kolo__schedule *s, uint32_t index,
                              const struct kolo__place *now)
@@ -218,6 +229,24 @@ static bool ends_with_own(const struct kolo__schedule *s, const struct kolo__ste
            step->to.buffer >= KOLO__EXPOSED_IN;
 }
 
+/* What is done in mapped runs only copies a part of what the step before it copies in the others.
+ */
+static bool repeats_the_last(const struct kolo__schedule *s, uint32_t index)
+{
+    const struct kolo__step *step = &s->steps[index], *last = step - 1;
+    return (step->flags & KOLO__MAPPED_ONLY) != 0 && index > 0 && last->kind == KOLO__COPY &&
+           last->count >= step->count && same(s, last->from, step->from) &&
+           same(s, last->to, step->to);
+}
+
+/* A copy out of a window is nothing where the window is the caller's buffer. */
+static bool needs_windows(const struct kolo__schedule *s, uint32_t index)
+{
+    const struct kolo__step *step = &s->steps[index];
+    return step->kind == KOLO__COPY && step->from.buffer == KOLO__EXPOSED_OUT &&
+           same(s, step->from, step->to);
+}
+
 static bool harmless(const struct kolo__schedule *s, uint32_t index, enum spoil how,
                      const struct kolo__step *spoilt)
 {
@@ -226,12 +255,15 @@ static bool harmless(const struct kolo__schedule *s, uint32_t index, enum spoil 
     case DOUBLE:
         return repeatable(s, step);
     case REMOVE:
-        return (!kolo__step_is_message(step) && !kolo__step_is_fence(step) && step->count == 0) ||
-               waits_for_nothing(s, index);
+        return !kolo__step_is_message(step) && !kolo__step_is_fence(step) && step->count == 0;
     case SHORTEN:
         return ends_with_own(s, step);
     case REPLACE_FROM:
         return was_copied_there(s, index, &spoilt->from);
+    case DROP_CONDITION:
+        return repeats_the_last(s, index);
+    case ADD_UNMAPPED:
+        return needs_windows(s, index);
     default:
         return false;
     }
@@ -506,6 +538,81 @@ static void what_no_rank_may_do_is_refused(void **state)
     prove_free(schedules, 2);
 }
 
+/* What depends on whose buffers are mapped: copies, after the first fence, of what is exposed. */
+static void wrong_conditions_are_refused(void **state)
+{
+    (void)state;
+    struct prove_problem problem = {.algorithm = kolo__algorithm_find("shm_direct"),
+                                    .collective = KOLO__BROADCAST,
+                                    .size = 2,
+                                    .count = 8,
+                                    .window_count = 8};
+    struct kolo__schedule *schedules = prove_build(&problem);
+    struct kolo__step *push = &schedules[0].steps[3], kept = *push;
+    assert_true(push->flags == KOLO__MAPPED_ONLY && push->to.buffer == KOLO__EXPOSED_OUT);
+    push->flags = KOLO__MAPPED_ONLY | KOLO__UNMAPPED_ONLY;
+    verify_text(schedules, 2, 64, "it is never done");
+    push->flags = KOLO__WINDOWS_ONLY;
+    verify_text(schedules, 2, 64, "WINDOWS_ONLY on what is no fence");
+    push->flags = 0;
+    verify_text(schedules, 2, 64, "says it does not");
+    *push = kept;
+    schedules[0].steps[0].flags = KOLO__UNMAPPED_ONLY; /* fills the window */
+    verify_text(schedules, 2, 64, "what ranks learn at the first fence");
+    schedules[0].steps[0].flags = 0;
+    assert_int_equal(verify_text(schedules, 2, 64, NULL), KOLO_OK);
+    prove_free(schedules, 2);
+
+    problem.algorithm = kolo__algorithm_find("shm_one_shot");
+    schedules = prove_build(&problem);
+    struct kolo__step *last = &schedules[1].steps[schedules[1].step_count - 1];
+    assert_int_equal(last->kind, KOLO__COPY);
+    last->flags = KOLO__MAPPED_ONLY;
+    verify_text(schedules, 2, 64, "exposes nothing");
+    prove_free(schedules, 2);
+}
+
+/* Rank 1 reads root's buffer only where its own is not mapped, and then nothing but the last fence
+ * keeps root from writing it again: windows or not. */
+static void an_output_may_be_unmapped_without_windows(void **state)
+{
+    (void)state;
+    for (unsigned weak = 0; weak < 2; weak++) {
+        struct kolo__schedule schedules[2];
+        for (uint32_t rank = 0; rank < 2; rank++) {
+            struct kolo__problem problem = {.collective = KOLO__BROADCAST,
+                                            .rank = rank,
+                                            .size = 2,
+                                            .count = 4,
+                                            .in_place = true,
+                                            .window_count = 4};
+            struct kolo__schedule *s = &schedules[rank];
+            struct kolo__place input = kolo__place_of(0, KOLO__INPUT, 0);
+            struct kolo__place shown = kolo__place_of(0, KOLO__EXPOSED_IN, 0);
+            kolo__schedule_init(s, &problem, "test");
+            if (rank == 0)
+                kolo__schedule_copy(s, input, shown, 4, 0);
+            kolo__schedule_arrive(s, 0);
+            kolo__schedule_await(s, 0);
+            if (rank == 0)
+                kolo__schedule_copy(s, input, kolo__place_of(1, KOLO__EXPOSED_OUT, 0), 4,
+                                    KOLO__MAPPED_ONLY);
+            kolo__schedule_arrive(s, 0);
+            kolo__schedule_await(s, 0);
+            if (rank == 1)
+                kolo__schedule_copy(s, shown, kolo__place_of(1, KOLO__OUTPUT, 0), 4,
+                                    KOLO__UNMAPPED_ONLY);
+            kolo__schedule_arrive(s, weak ? KOLO__WINDOWS_ONLY : 0);
+            kolo__schedule_await(s, weak ? KOLO__WINDOWS_ONLY : 0);
+        }
+        char text[256];
+        assert_int_equal(prove_verify(schedules, 2, NULL, text, sizeof(text)),
+                         weak ? KOLO_ERR_INVALID : KOLO_OK);
+        for (uint32_t rank = 0; rank < 2; rank++)
+            kolo__schedule_free(&schedules[rank]);
+    }
+}
+
 /* A kernel writes its results in any order. */
 static void results_must_not_overlap(void **state)
 {
@@ -541,6 +648,8 @@ int main(void)
         cmocka_unit_test(a_deadlock_without_buffering_is_found),
         cmocka_unit_test(the_window_limits_what_overlaps),
         cmocka_unit_test(what_no_rank_may_do_is_refused),
+        cmocka_unit_test(wrong_conditions_are_refused),
+        cmocka_unit_test(an_output_may_be_unmapped_without_windows),
         cmocka_unit_test(results_must_not_overlap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

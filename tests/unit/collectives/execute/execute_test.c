@@ -89,6 +89,26 @@ static void test_fences(void **state)
     }
 }
 
+/* Whose buffers are mapped decides who copies what: with any one rank's in the heap or not, in
+ * pieces, several windows long. */
+static void test_broadcast_with_any_buffers_mapped(void **state)
+{
+    (void)state;
+    for (uint32_t out_of_heap = 0; out_of_heap < 8; out_of_heap++)
+        for (unsigned cross_reads = 0; cross_reads < 2; cross_reads++) {
+            struct fleet_options options;
+            fleet_draw(kolo__algorithm_find("shm_direct"), KOLO__BROADCAST, 3, 1, &options);
+            options.dtype = KOLO_INT32;
+            options.in_heap = true;
+            options.out_of_heap = out_of_heap;
+            options.sim.cross_reads = cross_reads != 0;
+            options.problem.in_place = true;
+            options.problem.window_count = 150000;
+            options.problem.count = 2 * options.problem.window_count + 67501;
+            run_right(&options);
+        }
+}
+
 /* The last window is shorter, so its slices lie elsewhere: whoever fills it before he has emptied
  * the same memory of what is there, piece by piece, loses some of that. */
 static void test_windows_are_emptied_before_they_are_filled(void **state)
@@ -234,6 +254,81 @@ static void test_local_order(void **state)
     free(output);
 }
 
+/* Element 0 of OUTPUT is copied in mapped runs only, element 1 in the others. */
+static void build_conditional(uint32_t rank, struct kolo__schedule *s)
+{
+    struct kolo__problem problem = {
+        .collective = KOLO__ALLREDUCE, .rank = rank, .size = 2, .count = 2, .window_count = 2};
+    kolo__schedule_init(s, &problem, "conditional");
+    kolo__schedule_copy(s, kolo__place_of(rank, KOLO__INPUT, 0),
+                        kolo__place_of(rank, KOLO__EXPOSED_IN, 0), 2, 0);
+    kolo__schedule_arrive(s, 0);
+    kolo__schedule_await(s, 0);
+    for (uint32_t i = 0; i < 2; i++)
+        kolo__schedule_copy(s, kolo__place_of(rank, KOLO__INPUT, i),
+                            kolo__place_of(rank, KOLO__OUTPUT, i), 1,
+                            i == 0 ? KOLO__MAPPED_ONLY : KOLO__UNMAPPED_ONLY);
+}
+
+/* One private buffer of one rank is enough for all to do what unmapped runs do, and no more. */
+static void check_conditional(bool private_input, bool private_output)
+{
+    const struct kolo__sim_options sim_options = {.size = 2,
+                                                  .seed = 1,
+                                                  .delay_ns = 10,
+                                                  .share_bytes = 4096,
+                                                  .slot_bytes = 64,
+                                                  .window_bytes = 64,
+                                                  .lost_ns = KOLO__SIM_NEVER,
+                                                  .garbled = KOLO__SIM_NEVER};
+    const struct kolo__program_options options = {
+        .dtype = KOLO_INT32, .op = KOLO_SUM, .segment_bytes = 40, .depth = 1};
+    struct kolo__sim *sim;
+    struct kolo__program *programs[2];
+    int32_t private[2][2], *output[2];
+    kolo_status statuses[2] = {KOLO_AGAIN, KOLO_AGAIN};
+    assert_int_equal(kolo__sim_create(&sim_options, &sim), KOLO_OK);
+    for (uint32_t r = 0; r < 2; r++) {
+        struct kolo__schedule schedule;
+        bool in = r == 1 && private_input, out = r == 1 && private_output;
+        int32_t *input = in ? private[0] : kolo__sim_alloc(sim, r, sizeof(private[0]));
+        output[r] = out ? private[1] : kolo__sim_alloc(sim, r, sizeof(private[1]));
+        assert_true(input != NULL && output[r] != NULL);
+        input[0] = input[1] = 7;
+        output[r][0] = output[r][1] = -1;
+        build_conditional(r, &schedule);
+        assert_int_equal(kolo__program_create(&schedule, &options, &programs[r]), KOLO_OK);
+        struct kolo__run_arguments arguments = {.input = input,
+                                                .output = output[r],
+                                                .signature = {.sequence = 1},
+                                                .transport = kolo__sim_transport(sim, r),
+                                                .mapping = kolo__sim_mapping(sim, r)};
+        kolo__run_begin(programs[r], &arguments);
+    }
+    for (int i = 0; i < 1000; i++, kolo__sim_step(sim))
+        for (uint32_t r = 0; r < 2; r++) {
+            struct kolo__fault fault;
+            if (statuses[r] == KOLO_AGAIN)
+                statuses[r] = kolo__run_progress(programs[r], NULL, &fault);
+        }
+    bool mapped = !private_input && !private_output;
+    for (uint32_t r = 0; r < 2; r++) {
+        assert_int_equal(statuses[r], KOLO_OK);
+        assert_int_equal(output[r][0], mapped ? 7 : -1);
+        assert_int_equal(output[r][1], mapped ? -1 : 7);
+        kolo__sim_transport(sim, r)->ops->close(kolo__sim_transport(sim, r));
+        kolo__program_free(programs[r]);
+    }
+    kolo__sim_free(sim);
+}
+
+static void test_which_copies_a_run_does(void **state)
+{
+    (void)state;
+    for (unsigned private = 0; private < 4; private ++)
+        check_conditional(private % 2 != 0, private / 2 != 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +339,8 @@ int main(void)
         cmocka_unit_test(test_long_schedules),
         cmocka_unit_test(test_fences),
         cmocka_unit_test(test_windows_are_emptied_before_they_are_filled),
+        cmocka_unit_test(test_broadcast_with_any_buffers_mapped),
+        cmocka_unit_test(test_which_copies_a_run_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

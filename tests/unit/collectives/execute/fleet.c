@@ -138,11 +138,16 @@ static void build(struct fleet *fleet, uint32_t rank, struct kolo__schedule *sch
     assert_int_equal(algorithm_of(fleet, rank)->build(&problem, schedule), KOLO_OK);
 }
 
+static bool lies_in_heap(const struct fleet *fleet, uint32_t rank)
+{
+    return fleet->options.in_heap && fleet->options.algorithm->needs_mapping &&
+           (fleet->options.out_of_heap >> rank & 1) == 0;
+}
+
 static void *take(struct fleet *fleet, uint32_t rank, size_t bytes)
 {
-    void *memory = fleet->options.in_heap && fleet->options.algorithm->needs_mapping
-                       ? kolo__sim_alloc(fleet->sim, rank, bytes)
-                       : malloc(bytes);
+    void *memory =
+        lies_in_heap(fleet, rank) ? kolo__sim_alloc(fleet->sim, rank, bytes) : malloc(bytes);
     assert_non_null(memory);
     fleet->ranks[rank].memory = memory;
     return memory;
@@ -335,7 +340,7 @@ void fleet_close(struct fleet *fleet)
         transport->ops->close(transport);
         kolo__program_free(fleet->ranks[r].program);
         free(fleet->ranks[r].originals);
-        if (!(fleet->options.in_heap && fleet->options.algorithm->needs_mapping))
+        if (!lies_in_heap(fleet, r))
             free(fleet->ranks[r].memory);
     }
     kolo__sim_free(fleet->sim);

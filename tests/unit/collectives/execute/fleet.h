@@ -16,8 +16,9 @@ struct fleet_options {
     struct kolo__problem problem; /* rank is set for each */
     kolo_dtype dtype;
     kolo_op op;
-    bool rough;   /* contents whose sums are rounded: ranks must still agree bit by bit */
-    bool in_heap; /* mapped algorithms: the caller's buffers lie in mapped memory */
+    bool rough;           /* contents whose sums are rounded: ranks must still agree bit by bit */
+    bool in_heap;         /* mapped algorithms: the callers' buffers lie in mapped memory, */
+    uint32_t out_of_heap; /* but for those of these ranks (a bit each) */
     size_t segment_bytes;
     uint32_t depth;
     uint32_t repeat;              /* operations one after the other, nobody waits in between */

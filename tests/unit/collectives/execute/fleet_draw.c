@@ -50,6 +50,8 @@ bool fleet_draw(const struct kolo__algorithm *algorithm, enum kolo__collective c
                                    .lost_ns = KOLO__SIM_NEVER,
                                    .garbled = KOLO__SIM_NEVER,
                                    .cross_reads = kolo__random_below(&random, 2) == 0};
+    if (kolo__random_below(&random, 2) == 0)
+        options->out_of_heap = (uint32_t)kolo__random_below(&random, 1u << size);
     return algorithm->accepts(&options->problem);
 }
 
@@ -57,13 +59,15 @@ const char *fleet_describe(const struct fleet_options *options, char *text, size
 {
     const struct kolo__problem *problem = &options->problem;
     snprintf(text, bytes,
-             "%s %s, %u ranks, %zu x %s %s%s%s%s, root %u, segments of %zu, depth %u, window %zu, "
+             "%s %s, %u ranks, %zu x %s %s%s%s (but 0x%x)%s, root %u, segments of %zu, depth %u, "
+             "window %zu, "
              "%sseed %llu",
              options->algorithm->name, kolo__collective_name(problem->collective), problem->size,
              problem->count, kolo_dtype_name(options->dtype), kolo_op_name(options->op),
              problem->in_place ? ", in place" : "", options->in_heap ? ", in heap" : "",
-             options->rough ? ", rough" : "", problem->root, options->segment_bytes, options->depth,
-             problem->window_count, options->sim.cross_reads ? "cross reads, " : "",
+             options->in_heap ? options->out_of_heap : 0, options->rough ? ", rough" : "",
+             problem->root, options->segment_bytes, options->depth, problem->window_count,
+             options->sim.cross_reads ? "cross reads, " : "",
              (unsigned long long)options->sim.seed);
     return text;
 }
