@@ -38,6 +38,7 @@ static struct kolo__cost_terms terms_of(const struct kolo__select_input *input,
     t.halves = problem->collective == KOLO__ALLREDUCE || problem->collective == KOLO__REDUCE_TO_ROOT
                    ? 2
                    : 1;
+    t.one_source = problem->collective == KOLO__BROADCAST;
     t.a = input->remote ? model->message_remote : model->message_local;
     t.B = input->remote ? model->byte_remote : model->byte_local;
     t.local_a = model->message_local;

@@ -28,6 +28,7 @@ struct kolo__cost_terms {
     double halves; /* 2: results move as the contributions did (allreduce, reduce); else 1 */
     bool power_of_two;
     bool reduces;
+    bool one_source; /* broadcast */
 };
 
 /* ---- every algorithm (common.c) ------------------------------------------------------------- */

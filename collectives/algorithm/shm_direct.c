@@ -76,7 +76,8 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
 
 static double seconds(const struct kolo__cost_terms *t)
 {
-    double touched = 2 * t->n;
+    /* In a broadcast all share the work of those who lack the result. */
+    double touched = 2 * t->n * (t->one_source ? (t->p - 1) / t->p : 1);
     return t->fence + t->next_fence + touched * kolo__cost_memory(t->model, touched)->mapped;
 }
 
