@@ -21,7 +21,7 @@ usage: compare.sh [option...] [PEER:SETTING...]
                     32K, to 8M, above) a first scan drops those twice as slow as the
                     best, but no library's best one.
   -n, --ranks LIST  processes; several numbers are measured one after the other (2,4)
-  -r, --rounds N    at least 5 (5)
+  -r, --rounds N    at least 5 (5); below 64K three times as many, of a third of the time
   -t, --seconds S   timed work per size and round (0.5)
   -b, -e, -f N      first size, last size (bytes; K, M, G allowed), factor (4, 256M, 4)
   -c, --collective  allreduce reduce_scatter allgather broadcast alltoall (allreduce)
@@ -253,15 +253,21 @@ measure_class() {
         # shellcheck disable=SC2207 # words without blanks
         if [[ $quick == 1 ]]; then peers_now=($(all_settings)); else scan; fi
     fi
-    local contenders=(kolo "${peers_now[@]}") round i contender out=' '
+    local contenders=(kolo "${peers_now[@]}") round i contender out=' ' turns=$rounds length=$seconds
+    # What a small message takes follows the machine's modes, which change within a minute: many short
+    # rounds see all of them, and contenders that stand beside each other the same one.
+    if [[ $class == small && $quick == 0 ]]; then
+        turns=$((3 * rounds))
+        length=$(awk -v s="$seconds" 'BEGIN { print s / 3 }')
+    fi
     [[ $collective != allreduce || $transport == tcp ]] || contenders+=(limit)
     local count=${#contenders[@]}
-    for ((round = 1; round <= rounds; round++)); do
+    for ((round = 1; round <= turns; round++)); do
         for ((i = 0; i < count; i++)); do
             contender=${contenders[(round + i - 1) % count]}
             [[ $out != *" $contender "* ]] || continue
-            echo "$ranks ranks, $class sizes, round $round of $rounds: $contender" >&2
-            if ! run_contender "$contender" "$seconds"; then
+            echo "$ranks ranks, $class sizes, round $round of $turns: $contender" >&2
+            if ! run_contender "$contender" "$length"; then
                 failed=1 out+="$contender "
                 note "$ranks ranks, $class sizes: $contender failed in round $round"
                 [[ $contender != kolo ]] || exit 1
@@ -287,7 +293,7 @@ describe() {
 #set place $([[ $place == in ]] && echo in place || echo separate buffers)
 #set transport $transport
 #set alloc $([[ $alloc == kolo ]] && echo kolo_alloc || echo malloc)
-#set rounds $rounds
+#set rounds $rounds$([[ $quick == 1 || $min -ge 65536 ]] || echo " ($((3 * rounds)) below 64K)")
 #set rewrite $(case $rewrite in auto) echo rewritten from 64K up ;; always) echo rewritten ;; *) echo left alone ;; esac)
 END
 }

@@ -168,7 +168,7 @@ compare 0 -n 2 -b 4 -e 64K -f 128 -o kept.raw mpich:shm openmpi:ucx
 # Each of the four begins a round; each is followed by the same other.
 [[ $(awk '{ print $1 }' log | head -n 12 | paste -sd' ') == \
     'kolo mpich openmpi ideal mpich openmpi ideal kolo openmpi ideal kolo mpich' ]] || fail "turns: $(cat log)"
-[[ $(wc -l <log) == 40 ]] || fail "two classes of five rounds of four: $(cat log)"
+[[ $(wc -l <log) == 80 ]] || fail "two classes of fifteen and five rounds of four: $(cat log)"
 # Inputs are rewritten from 64K up, by everybody, and only there.
 [[ $(awk '/^kolo/ { print (/--rewrite/ ? 1 : 0) } !/^kolo/ { print $NF }' log | uniq -c | awk '{ print $1, $2 }' | paste -sd,) == \
     '20 0,20 1' ]] || fail "rewriting: $(cat log)"
