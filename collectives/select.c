@@ -172,7 +172,7 @@ static kolo_status select_forced(const struct kolo__select_input *input, const c
                        input->problem->count, kolo_dtype_name(input->dtype), why, remedy);
 }
 
-/* Of those with the bits of `like` (NULL: of all). NULL: nobody can. */
+/* Of those with the bits of `like` that move data as it does (NULL: of all). NULL: nobody can. */
 static const struct kolo__algorithm *cheapest(const struct kolo__select_input *input,
                                               const struct kolo__cost_model *model,
                                               const struct kolo__algorithm *like)
@@ -182,7 +182,8 @@ static const struct kolo__algorithm *cheapest(const struct kolo__select_input *i
     for (size_t i = 0; kolo__algorithms[i] != NULL; i++) {
         double cost = cost_by(input, model, kolo__algorithms[i]);
         if (cost < 0 || (best != NULL && cost >= least) ||
-            (like != NULL && !kolo__select_same_bits(input, like, kolo__algorithms[i])))
+            (like != NULL && (like->needs_mapping != kolo__algorithms[i]->needs_mapping ||
+                              !kolo__select_same_bits(input, like, kolo__algorithms[i]))))
             continue;
         best = kolo__algorithms[i];
         least = cost;

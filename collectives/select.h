@@ -47,7 +47,10 @@ const char *kolo__select_obstacle(const struct kolo__select_input *input,
 bool kolo__select_same_bits(const struct kolo__select_input *input, const struct kolo__algorithm *a,
                             const struct kolo__algorithm *b);
 
-/* forced: a name, or NULL or "": the cheapest, in two stages. A forced algorithm that cannot do
+/* Measured constants do not decide either between algorithms that share memory and those that send
+ * messages: an error in one of them would, as these were measured by different operations.
+ *
+ * forced: a name, or NULL or "": the cheapest, in two stages. A forced algorithm that cannot do
  * this problem is KOLO_ERR_INVALID, one that does not exist KOLO_ERR_CONFIG. (Forcing may round
  * more than once.) prefer_only: a forced name that does not fit is ignored instead. */
 kolo_status kolo__select(const struct kolo__select_input *input, const char *forced,

@@ -195,6 +195,7 @@ static int print_plan(struct kolo__plan_question *question)
     if (status == KOLO_OK && config.world_size > 0)
         status = kolo_init(NULL, &context);
     if (status == KOLO_OK) {
+        question->preferred = config.algorithm;
         question->deterministic = config.deterministic != 0;
         question->tcp = strcmp(config.transport, "tcp") == 0;
         if (context != NULL)

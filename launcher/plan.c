@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct candidate {
     const struct kolo__algorithm *algorithm;
@@ -61,18 +62,20 @@ static int by_cost(const void *a, const void *b)
 /* Why this one is chosen, or why it is not although it is predicted to be faster. */
 static const char *verdict(const struct kolo__select_input *input,
                            const struct candidate *candidate, const struct candidate *cheapest,
-                           const struct kolo__algorithm *chosen)
+                           const struct kolo__algorithm *chosen, const char *preferred)
 {
+    if (candidate->algorithm == chosen && strcmp(chosen->name, preferred) == 0)
+        return "  chosen: KOLO_ALGORITHM says so";
     if (candidate->algorithm == chosen)
         return candidate == cheapest ? "  chosen: the least predicted time"
                                      : "  chosen: the least predicted time of those with its bits";
     if (candidate->seconds < kolo__select_cost(input, chosen))
-        return "  other bits than the chosen one: measured constants do not decide that";
+        return "  measured constants do not decide between this and the chosen one";
     return "";
 }
 
 static void print_candidates(const struct kolo__select_input *input,
-                             const struct kolo__algorithm *chosen)
+                             const struct kolo__algorithm *chosen, const char *preferred)
 {
     struct candidate candidates[32];
     size_t count = 0;
@@ -89,7 +92,8 @@ static void print_candidates(const struct kolo__select_input *input,
                    candidates[i].obstacle);
         } else {
             printf("  %-20s %10.2f us%s\n", candidates[i].algorithm->name,
-                   candidates[i].seconds * 1e6, verdict(input, &candidates[i], candidates, chosen));
+                   candidates[i].seconds * 1e6,
+                   verdict(input, &candidates[i], candidates, chosen, preferred));
         }
     }
 }
@@ -129,7 +133,7 @@ kolo_status kolo__print_plan(const struct kolo__plan_question *question)
                                        .model =
                                            find_constants(question, &model, source, sizeof source)};
     const struct kolo__algorithm *chosen = NULL;
-    kolo_status status = kolo__select(&input, NULL, false, &chosen);
+    kolo_status status = kolo__select(&input, question->preferred, true, &chosen);
     printf("allreduce of %zu x %s (%zu bytes), sum, %u ranks on %u host%s, %s\n", problem.count,
            kolo_dtype_name(question->dtype), problem.count * element, question->ranks,
            question->hosts, question->hosts == 1 ? "" : "s",
@@ -138,7 +142,7 @@ kolo_status kolo__print_plan(const struct kolo__plan_question *question)
            : remote              ? "tcp"
                                  : "alone");
     if (status == KOLO_OK)
-        print_candidates(&input, chosen);
+        print_candidates(&input, chosen, question->preferred);
     printf("predicted by the cost model of collectives/select.c; KOLO_ALGORITHM overrides it\n"
            "constants: %s\n",
            source);

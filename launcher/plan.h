@@ -15,6 +15,7 @@ struct kolo__plan_question {
     kolo_dtype dtype;
     bool tcp;                        /* also between ranks of one host */
     bool deterministic;              /* KOLO_DETERMINISTIC */
+    const char *preferred;           /* KOLO_ALGORITHM; "": none */
     const struct kolo__costs *costs; /* of the job that asks; NULL: nobody's */
 };
 

@@ -249,7 +249,7 @@ kolo_status kolo_comm_free(kolo_comm *comm)
         return kolo__error(KOLO_ERR_INVALID,
                            "kolo_comm_free: the world communicator belongs to the context; "
                            "kolo_finalize releases it");
-    if (comm->first != NULL)
+    if (comm->outstanding > 0)
         return kolo__error(KOLO_ERR_INVALID,
                            "kolo_comm_free: requests are pending; finish them with kolo_wait");
     /* Whoever is done with its part of an operation is needed by nobody: what it sent is with the
@@ -263,7 +263,7 @@ kolo_status kolo_comm_set_algorithm(kolo_comm *comm, const char *algorithm)
     const char *preferred;
     if (comm == NULL)
         return kolo__error(KOLO_ERR_INVALID, "kolo_comm_set_algorithm: the communicator is NULL");
-    if (comm->first != NULL)
+    if (comm->outstanding > 0)
         return kolo__error(KOLO_ERR_INVALID, "kolo_comm_set_algorithm: requests are pending; "
                                              "finish them with kolo_wait");
     if (algorithm == NULL || algorithm[0] == '\0') {

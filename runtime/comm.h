@@ -49,7 +49,8 @@ struct kolo_comm {
     struct kolo__plan_context plan_context;
     struct kolo__plan_cache plans;
     kolo_request *first, *last, *free_requests;
-    uint64_t sequence;                                   /* of the last collective */
+    uint32_t outstanding; /* requests that nobody has finished yet, done or not */
+    uint64_t sequence;    /* of the last collective */
     uint64_t *send_sequence, *recv_sequence;             /* by peer */
     struct kolo__signature recent[KOLO__VERDICT_RECENT]; /* a ring of the last collectives */
     uint64_t recent_count;

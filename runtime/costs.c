@@ -39,7 +39,7 @@ static kolo_status find(kolo_comm *world, struct kolo__costs *costs)
     struct news news;
     memset(&news, 0, sizeof news);
     if (world->rank == 0) {
-        kolo__costs_key(world->size, kolo__costs_layout(world->size), key);
+        kolo__costs_key(world->size, kolo__costs_layout(world->size, world->crowded), key);
         bool found =
             kolo__costs_path(key, costs->path) && kolo__costs_load(costs->path, key, &news.model);
         news.source = found ? KOLO__COSTS_FILE : KOLO__COSTS_MEASURED;

@@ -59,7 +59,7 @@ enum kolo__costs_layout {
 void kolo__costs_key(uint32_t ranks, enum kolo__costs_layout layout,
                      char key[KOLO__COSTS_KEY_BYTES]);
 /* Of this process, among `ranks` on this machine. */
-enum kolo__costs_layout kolo__costs_layout(uint32_t ranks);
+enum kolo__costs_layout kolo__costs_layout(uint32_t ranks, bool crowded);
 /* Where that is kept: $XDG_CACHE_HOME/kolo/, or $HOME/.cache/kolo/. False: nowhere. */
 bool kolo__costs_path(const char *key, char path[PATH_MAX]);
 

@@ -65,11 +65,10 @@ static void find_processor(char *name, size_t bytes)
         snprintf(name, bytes, "%.100s", uname(&system) == 0 ? system.machine : "unknown");
 }
 
-enum kolo__costs_layout kolo__costs_layout(uint32_t ranks)
+enum kolo__costs_layout kolo__costs_layout(uint32_t ranks, bool crowded)
 {
     cpu_set_t set;
-    int cpus = kolo__usable_cpus();
-    if (ranks > (uint32_t)cpus)
+    if (crowded)
         return KOLO__LAYOUT_OVERSUBSCRIBED;
     /* Bound: its processors are no more than its share of them. */
     if (sched_getaffinity(0, sizeof set, &set) == 0 &&

@@ -8,4 +8,8 @@
  * cores beside it. */
 int kolo__usable_cpus(void);
 
+/* The quota alone, of both versions of control groups; 0: none. membership: /proc/self/cgroup;
+ * mount: /sys/fs/cgroup. */
+int kolo__cgroup_cpus(const char *membership, const char *mount);
+
 #endif

@@ -135,6 +135,7 @@ kolo_status kolo__request_add(kolo_comm *comm, const char *operation, enum kolo_
     else if ((request = malloc(sizeof *request)) == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "%s: no memory for a request", operation);
     *request = (kolo_request){.comm = comm, .operation = operation, .kind = kind};
+    comm->outstanding++;
     if (comm->last != NULL)
         comm->last->next = request;
     else
@@ -241,6 +242,7 @@ kolo_status kolo__request_finish(kolo_request *request)
         poisoned(comm, request->operation);
     request->next = comm->free_requests;
     comm->free_requests = request;
+    comm->outstanding--;
     return status;
 }
 

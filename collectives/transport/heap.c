@@ -118,13 +118,13 @@ kolo_status kolo__heap_alloc(struct kolo__heap *heap, size_t bytes, size_t align
     if (bytes > heap->bytes)
         return kolo__error(KOLO_ERR_MEMORY, "%zu bytes of shared memory wanted, the heap has %llu",
                            bytes, (unsigned long long)heap->bytes);
-    if (wanted >= KOLO__HUGE_PAGE_BYTES)
-        alignment = KOLO__HUGE_PAGE_BYTES;
+    size_t best = wanted >= KOLO__HUGE_PAGE_BYTES ? KOLO__HUGE_PAGE_BYTES : alignment;
 
     kolo_status status = KOLO_OK;
     pthread_mutex_lock(&heap->lock);
     collect(heap);
-    if (kolo__heap_share_take(&heap->share, wanted, alignment, &position) != KOLO_OK) {
+    if (kolo__heap_share_take(&heap->share, wanted, best, &position) != KOLO_OK &&
+        kolo__heap_share_take(&heap->share, wanted, alignment, &position) != KOLO_OK) {
         uint64_t largest = kolo__heap_share_largest(&heap->share);
         status = kolo__error(KOLO_ERR_MEMORY,
                              "%zu bytes of shared memory wanted, this rank's share of the heap has "

@@ -28,8 +28,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Smaller requests do not look at the machine's memory first. */
-static const uint64_t checked_bytes = (uint64_t)1 << 20;
+/* So much has to be left for whatever small block is wanted: at the very end, pages of the kernel's
+ * own that come with it would be the ones that do not fit. */
+static const uint64_t least_bytes = (uint64_t)1 << 20;
 
 static pthread_mutex_t this_process = PTHREAD_MUTEX_INITIALIZER;
 
@@ -95,7 +96,8 @@ static kolo_status fill(const struct kolo__heap_block *block)
 static kolo_status check_and_fill(const struct kolo__heap_block *block)
 {
     uint64_t available = kolo__available_memory();
-    if (block->bytes > available)
+    uint64_t needed = block->bytes > least_bytes ? block->bytes : least_bytes;
+    if (needed > available)
         return kolo__error(KOLO_ERR_MEMORY,
                            "%llu bytes of shared memory wanted, this machine (or the control group "
                            "of this process) has %llu left",
@@ -105,8 +107,6 @@ static kolo_status check_and_fill(const struct kolo__heap_block *block)
 
 kolo_status kolo__heap_reserve(const struct kolo__heap_block *block, uint64_t patience_ms)
 {
-    if (block->bytes < checked_bytes)
-        return fill(block);
     pthread_mutex_lock(&this_process);
     kolo_status status = take_turn(block, patience_ms);
     if (status == KOLO_OK) {

@@ -151,7 +151,7 @@ KOLO_API const char *kolo_comm_transport(const kolo_comm *comm);
 /* Has every later collective of this communicator use the algorithm ("ring", ...) wherever it can;
  * NULL or "": as KOLO_ALGORITHM says, or the cheapest. A call's options come first. Local, but to
  * be called alike on every rank: a difference is KOLO_ERR_MISMATCH in the next collective.
- * KOLO_ERR_INVALID: there is no such algorithm, or requests are pending. */
+ * KOLO_ERR_INVALID: there is no such algorithm, or a request was not waited for yet. */
 KOLO_API kolo_status kolo_comm_set_algorithm(kolo_comm *comm, const char *algorithm);
 
 /* Collective. Ranks with the same color form a new communicator, ordered by (key, old rank).

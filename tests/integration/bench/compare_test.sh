@@ -171,12 +171,12 @@ compare 0 -n 2 -b 4 -e 64K -f 128 -o kept.raw mpich:shm openmpi:ucx
 [[ $(wc -l <log) == 80 ]] || fail "two classes of fifteen and five rounds of four: $(cat log)"
 # Inputs are rewritten from 64K up, by everybody, and only there.
 [[ $(awk '/^kolo/ { print (/--rewrite/ ? 1 : 0) } !/^kolo/ { print $NF }' log | uniq -c | awk '{ print $1, $2 }' | paste -sd,) == \
-    '20 0,20 1' ]] || fail "rewriting: $(cat log)"
+    '60 0,20 1' ]] || fail "rewriting: $(cat log)"
 grep -q -- '--min 4 --max 512 --factor 128' log || fail "sizes: $(cat log)"
 grep -q -- '--min 65536 --max 65536' log || fail "sizes: $(cat log)"
 grep -q '^kolo bench allreduce .*--alloc kolo .*--in-place' log || fail "kolo's arguments: $(head -n 1 log)"
-# kolo's five turns: 2.5 ... 6.5; mpich is the best peer; the limit is the lower of its variants.
-expect_row out 4 '4 4.50 8.000 mpich:shm 5.00 2.000 1.11 [0.77 2.00] unknown 2.00 44%'
+# kolo's fifteen turns: 2.5 ... 16.5; mpich is the best peer; the limit is the lower of its variants.
+expect_row out 4 '4 9.50 8.000 mpich:shm 5.00 2.000 0.53 [0.30 2.00] unknown 2.00 21%'
 "$root/bench/compare.sh" --table kept.raw | cmp - out || fail "--table does not repeat the table"
 
 compare 0 -n 2 -b 64K -e 64K -w never -m -d bf16 -c reduce_scatter mpich:shm

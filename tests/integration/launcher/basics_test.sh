@@ -99,6 +99,8 @@ plan=$("$kolo" info --plan 4M --ranks 8 --hosts 2 --dtype bf16)
 sed -n 2p <<<"$plan" | grep -q pairwise || fail "kolo info --plan 4M of bf16: $plan"
 plan=$(KOLO_DETERMINISTIC=1 "$kolo" info --plan 4M --ranks 3 --hosts 3)
 sed -n 2p <<<"$plan" | grep -q pairwise || fail "kolo info --plan, deterministic: $plan"
+grep -q 'ring .* us *chosen: KOLO_ALGORITHM' <<<"$(KOLO_ALGORITHM=ring "$kolo" info --plan 1M)" ||
+    fail "kolo info --plan does not follow KOLO_ALGORITHM"
 grep -q '^ *ring *- *it would combine in another order$' <<<"$plan" || fail "no reason: $plan"
 rm -rf cache own && export XDG_CACHE_HOME=$PWD/own
 grep -q '^constants: defaults: nothing was measured here for 2 ranks yet' <<<"$("$kolo" info --plan 4K)" ||

@@ -4,6 +4,7 @@
  * next world goes by the file; and none of it shows in what the program does.
  */
 #include "runtime/comm.h"
+#include "runtime/cpus.h"
 #include "member.h"
 
 #include <setjmp.h>
@@ -58,7 +59,7 @@ static int write_file(double next_fence)
     if (next_fence == 0)
         for (int level = 0; level < KOLO__COST_LEVELS; level++)
             model.memory[level].mapped = model.memory[level].slot / 2;
-    kolo__costs_key(RANKS, kolo__costs_layout(RANKS), key);
+    kolo__costs_key(RANKS, kolo__costs_layout(RANKS, RANKS > kolo__usable_cpus()), key);
     CHECK(kolo__costs_path(key, path));
     CHECK(kolo__costs_save(path, key, &model));
     return 0;

@@ -126,22 +126,23 @@ static void the_model_decides_where_bits_are_equal(void **state)
     (void)state;
     struct kolo__problem problem = {
         .collective = KOLO__ALLREDUCE, .size = 4, .count = 1024, .window_count = 1 << 16};
-    const struct kolo__select_input input = {.problem = &problem,
-                                             .dtype = KOLO_FP32,
-                                             .op = KOLO_SUM,
-                                             .mapped = true,
-                                             .slot_bytes = 32768};
+    struct kolo__select_input input = {.problem = &problem,
+                                       .dtype = KOLO_FP32,
+                                       .op = KOLO_SUM,
+                                       .mapped = true,
+                                       .slot_bytes = 32768};
     struct kolo__cost_model model = kolo__default_cost_model;
     assert_string_equal(choose(&input, &model)->name, "shm_one_shot");
     model.next_fence = model.fence_rank = 0;
     assert_string_equal(choose(&input, &model)->name, "shm_direct");
-    model.fence = 1; /* messages need none */
-    assert_string_equal(choose(&input, &model)->name, "pairwise");
-    model.message_local = 10; /* which is dearer still */
+    /* Messages need no fence; but whether to send any the fixed model has decided. */
+    model.fence = 1;
     assert_string_equal(choose(&input, &model)->name, "shm_direct");
-    model.message_local = 0.9;
+    /* Among themselves it is the model's again. */
     problem.size = 2;
     problem.count = 1;
+    input.mapped = false;
+    model.message_local = 1;
     assert_string_equal(choose(&input, &model)->name, "recursive_doubling");
 }
 

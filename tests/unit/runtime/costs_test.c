@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,7 +267,16 @@ static void the_key_is_one_line_that_tells_layouts_apart(void **state)
     assert_string_not_equal(one, other);
     kolo__costs_key(3, KOLO__LAYOUT_BOUND, other);
     assert_string_not_equal(one, other);
-    assert_int_equal(kolo__costs_layout(1 << 20), KOLO__LAYOUT_OVERSUBSCRIBED);
+    cpu_set_t allowed, single;
+    assert_int_equal(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    assert_int_equal(kolo__costs_layout(2, true), KOLO__LAYOUT_OVERSUBSCRIBED);
+    assert_int_equal(kolo__costs_layout((uint32_t)sysconf(_SC_NPROCESSORS_ONLN) + 1, false),
+                     KOLO__LAYOUT_FREE);
+    CPU_ZERO(&single);
+    CPU_SET(sched_getcpu(), &single);
+    assert_int_equal(sched_setaffinity(0, sizeof single, &single), 0);
+    assert_int_equal(kolo__costs_layout(1, false), KOLO__LAYOUT_BOUND);
+    assert_int_equal(sched_setaffinity(0, sizeof allowed, &allowed), 0);
 }
 
 int main(void)
