@@ -64,11 +64,12 @@ static const char *verdict(const struct kolo__select_input *input,
                            const struct candidate *candidate, const struct candidate *cheapest,
                            const struct kolo__algorithm *chosen, const char *preferred)
 {
-    if (candidate->algorithm == chosen && strcmp(chosen->name, preferred) == 0)
-        return "  chosen: KOLO_ALGORITHM says so";
+    if (strcmp(chosen->name, preferred) == 0)
+        return candidate->algorithm == chosen ? "  chosen: KOLO_ALGORITHM says so" : "";
     if (candidate->algorithm == chosen)
-        return candidate == cheapest ? "  chosen: the least predicted time"
-                                     : "  chosen: the least predicted time of those with its bits";
+        return candidate == cheapest
+                   ? "  chosen: the least predicted time"
+                   : "  chosen: the least of those that the fixed constants leave";
     if (candidate->seconds < kolo__select_cost(input, chosen))
         return "  measured constants do not decide between this and the chosen one";
     return "";
@@ -143,6 +144,9 @@ kolo_status kolo__print_plan(const struct kolo__plan_question *question)
                                  : "alone");
     if (status == KOLO_OK)
         print_candidates(&input, chosen, question->preferred);
+    if (status == KOLO_OK && question->preferred[0] != '\0' &&
+        strcmp(question->preferred, chosen->name) != 0)
+        printf("KOLO_ALGORITHM=%s cannot do this, and is left aside\n", question->preferred);
     printf("predicted by the cost model of collectives/select.c; KOLO_ALGORITHM overrides it\n"
            "constants: %s\n",
            source);

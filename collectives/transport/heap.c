@@ -45,6 +45,7 @@ struct kolo__heap {
     uint64_t bytes;
     pthread_mutex_t lock; /* share */
     struct kolo__heap_share share;
+    uint64_t credit; /* heap_reserve.h */
 };
 
 static kolo_status create(const struct kolo__heap_options *options, struct kolo__heap *heap,
@@ -118,7 +119,10 @@ kolo_status kolo__heap_alloc(struct kolo__heap *heap, size_t bytes, size_t align
     if (bytes > heap->bytes)
         return kolo__error(KOLO_ERR_MEMORY, "%zu bytes of shared memory wanted, the heap has %llu",
                            bytes, (unsigned long long)heap->bytes);
-    size_t best = wanted >= KOLO__HUGE_PAGE_BYTES ? KOLO__HUGE_PAGE_BYTES : alignment;
+    /* The next block like this one leaves a hole before it: no more than a quarter of it. */
+    uint64_t hole = round_up(wanted, KOLO__HUGE_PAGE_BYTES) - wanted;
+    bool whole = wanted >= KOLO__HUGE_PAGE_BYTES && hole <= wanted / 4;
+    size_t best = whole ? KOLO__HUGE_PAGE_BYTES : alignment;
 
     kolo_status status = KOLO_OK;
     pthread_mutex_lock(&heap->lock);
@@ -132,8 +136,11 @@ kolo_status kolo__heap_alloc(struct kolo__heap *heap, size_t bytes, size_t align
                              bytes, (unsigned long long)largest);
         goto unlock;
     }
-    struct kolo__heap_block block = {
-        .fd = heap->fd, .memory = heap->base + position, .position = position, .bytes = wanted};
+    struct kolo__heap_block block = {.fd = heap->fd,
+                                     .memory = heap->base + position,
+                                     .position = position,
+                                     .bytes = wanted,
+                                     .credit = &heap->credit};
     status = kolo__heap_reserve(&block, patience_ms);
     if (status != KOLO_OK) {
         give_back(heap, kolo__heap_share_find(&heap->share, position));

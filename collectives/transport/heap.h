@@ -8,7 +8,8 @@
  * A member allocates in its own share only and frees only what it allocated; everybody reads and
  * writes everywhere. Pages are reserved (fallocate) before an allocation returns, so a full memory
  * is KOLO_ERR_MEMORY and never SIGBUS; a freed block gives its pages back (hole punched). Blocks of
- * 2 MiB and more begin at a multiple of that, and lie in huge pages where the kernel has them.
+ * 2 MiB and more, or a little less than a multiple of it, begin at a multiple of that, and lie in
+ * huge pages where the kernel has them.
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_HEAP_H
 #define KOLO_COLLECTIVES_TRANSPORT_HEAP_H

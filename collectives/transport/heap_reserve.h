@@ -10,6 +10,9 @@ struct kolo__heap_block {
     int fd;                /* the memfd */
     unsigned char *memory; /* where this process maps it, writable */
     uint64_t position, bytes;
+    /* Bytes found to be left when a small block was reserved, for the next ones; the share's owner
+     * keeps it, 0 at first. */
+    uint64_t *credit;
 };
 
 /* The pages of a block are empty before, and zero after. KOLO_ERR_MEMORY: not all of them are to be

@@ -24,8 +24,12 @@
 
 enum { MEMBERS = 5, MIB = 1 << 20, WANTED = 3 * MIB, FIT = 2 };
 
+static uint64_t credit; /* unused by large blocks */
+
 /* Of the memory of this machine the heap may have this much. */
-static const uint64_t limit = (uint64_t)FIT * WANTED + MIB;
+static const uint64_t usual_limit = (uint64_t)FIT * WANTED + MIB;
+static uint64_t limit = (uint64_t)FIT * WANTED + MIB;
+static int looks;
 
 /* Bytes of pages that the heap has, which any of its descriptors tells. */
 static uint64_t heap_used(void)
@@ -51,6 +55,7 @@ static uint64_t heap_used(void)
 uint64_t kolo__available_memory(void)
 {
     uint64_t used = heap_used();
+    looks++;
     usleep(30000);
     return used < limit ? limit - used : 0;
 }
@@ -146,7 +151,8 @@ static struct kolo__heap_block one_block(void)
     assert_int_equal(ftruncate(fd, WANTED), 0);
     void *memory = mmap(NULL, WANTED, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     assert_ptr_not_equal(memory, MAP_FAILED);
-    return (struct kolo__heap_block){.fd = fd, .memory = memory, .bytes = WANTED};
+    return (struct kolo__heap_block){
+        .fd = fd, .memory = memory, .bytes = WANTED, .credit = &credit};
 }
 
 /* The child stops while it holds the lock; once it is dead, the lock is free. */
@@ -180,9 +186,51 @@ static void a_stopped_holder_is_named_and_a_dead_one_forgotten(void **state)
     close(block.fd);
 }
 
+/* One member alone takes blocks until it gets no more. */
+static int take_all(size_t bytes, uint64_t *used)
+{
+    struct member members[MEMBERS];
+    void *memory;
+    int count = 0;
+    prepare(members);
+    members[0].options.members = 1;
+    assert_int_equal(kolo__heap_open(&members[0].options, &members[0].heap), KOLO_OK);
+    looks = 0;
+    while ((members[0].status = kolo__heap_alloc(members[0].heap, bytes, 64, &memory)) == KOLO_OK)
+        count++;
+    assert_int_equal(members[0].status, KOLO_ERR_MEMORY);
+    *used = heap_used();
+    kolo__heap_close(members[0].heap);
+    return count;
+}
+
+/* They look for many at once, and leave some for others. */
+static void small_blocks_end_before_memory_does(void **state)
+{
+    (void)state;
+    uint64_t used;
+    int count = take_all(4096, &used);
+    assert_true(used <= limit - MIB);
+    assert_true(count >= 500);
+    assert_true(looks >= 2 && looks < 10);
+}
+
+/* A block that is a little longer than a huge page leaves no hole as long as another. */
+static void little_is_lost_to_huge_pages(void **state)
+{
+    (void)state;
+    uint64_t used;
+    limit = (uint64_t)1 << 40;
+    assert_true(take_all(2 * MIB + 4096, &used) >= 7);
+    assert_int_equal(take_all(2 * MIB, &used), 8);
+    limit = usual_limit;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(small_blocks_end_before_memory_does),
+        cmocka_unit_test(little_is_lost_to_huge_pages),
         cmocka_unit_test(processes_take_no_more_than_there_is),
         cmocka_unit_test(threads_take_no_more_than_there_is),
         cmocka_unit_test(a_stopped_holder_is_named_and_a_dead_one_forgotten),

@@ -23,6 +23,8 @@
 
 enum { MIB = 1 << 20, BYTES = 5 * MIB, WHOLE_KIB = 4096 };
 
+static uint64_t credit; /* unused by large blocks */
+
 static struct kolo__heap *open_heap(void)
 {
     struct kolo__heap_options options = {
@@ -138,7 +140,7 @@ static int reserve_without(void)
     unsigned char *memory = space + (-(uintptr_t)space & (KOLO__HUGE_PAGE_BYTES - 1));
     if (mmap(memory, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
         return 3;
-    struct kolo__heap_block block = {.fd = fd, .memory = memory, .bytes = BYTES};
+    struct kolo__heap_block block = {.fd = fd, .memory = memory, .bytes = BYTES, .credit = &credit};
     if (kolo__heap_reserve(&block, 1000) != KOLO_OK)
         return 4;
     if (fstat(fd, &stat) != 0 || stat.st_blocks * 512 < BYTES)
