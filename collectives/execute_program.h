@@ -62,20 +62,20 @@ struct kolo__program {
     struct kolo__program_options options;
     size_t element_bytes;
     size_t segment_count;         /* elements a message */
-    bool streams;                 /* copies to OUTPUT go past the caches */
     struct kolo__plan_step *plan; /* one a step */
     struct kolo__dependency *dependencies;
     uint32_t dependency_count, dependency_capacity;
 
     /* State of the one run. Step i lives at i % window. */
-    uint32_t window;
     struct kolo__step_run *steps; /* window */
     struct kolo__post
         *posts; /* window * depth: segment k of step i at (i % window) * depth + k % depth */
     uint32_t *post_slots; /* the staging slot of a RECV_REDUCE's post */
-    uint32_t oldest;      /* steps before it are finished */
-    uint32_t opened;      /* steps before it have entered the window */
+    uint32_t window;
+    uint32_t oldest; /* steps before it are finished */
+    uint32_t opened; /* steps before it have entered the window */
     bool running;
+    bool streams; /* copies to OUTPUT go past the caches */
     struct kolo__run_arguments arguments;
     unsigned char *bases[KOLO__BUFFER_COUNT]; /* of this rank's private buffers */
     unsigned char *scratch;
@@ -93,7 +93,6 @@ struct kolo__program {
     const void **operands;
     double *scales;
     void **targets;
-    uint32_t source_max;
 
     /* Mapped schedules: one entry a rank. */
     struct kolo__mapped_peer *peers;

@@ -293,7 +293,8 @@ static void check_conditional(bool private_input, bool private_output)
         bool in = r == 1 && private_input, out = r == 1 && private_output;
         int32_t *input = in ? private[0] : kolo__sim_alloc(sim, r, sizeof(private[0]));
         output[r] = out ? private[1] : kolo__sim_alloc(sim, r, sizeof(private[1]));
-        assert_true(input != NULL && output[r] != NULL);
+        if (input == NULL || output[r] == NULL)
+            abort();
         input[0] = input[1] = 7;
         output[r][0] = output[r][1] = -1;
         build_conditional(r, &schedule);
