@@ -33,9 +33,14 @@ void kolo__log_configure(const char *level, int rank)
     log_rank = rank;
 }
 
+bool kolo__log_enabled(enum kolo__log_level level)
+{
+    return level <= threshold;
+}
+
 void kolo__log(enum kolo__log_level level, const char *format, ...)
 {
-    if (level > threshold)
+    if (!kolo__log_enabled(level))
         return;
     char line[2048];
     int length;

@@ -33,8 +33,8 @@ static void fetch_slot(const struct kolo__program *program, uint32_t rank)
         __builtin_prefetch(slot + at);
 }
 
-kolo_status kolo__program_gather(struct kolo__program *program, bool *moved,
-                                 struct kolo__fault *fault)
+/* Compares what the other ranks have exposed with this rank's run, as far as it is there. */
+static kolo_status gather(struct kolo__program *program, bool *moved, struct kolo__fault *fault)
 {
     struct kolo__mapping *mapping = program->arguments.mapping;
     const struct kolo__problem *problem = &program->schedule.problem;
@@ -128,7 +128,7 @@ static bool may_look_again(const struct kolo__program *program, uint32_t looks)
 static kolo_status look(struct kolo__program *program, bool *moved, struct kolo__fault *fault)
 {
     if (!kolo__program_gathered(program)) {
-        kolo_status status = kolo__program_gather(program, moved, fault);
+        kolo_status status = gather(program, moved, fault);
         return status == KOLO_OK && !kolo__program_gathered(program) ? KOLO_AGAIN : status;
     }
     count_arrived(program);

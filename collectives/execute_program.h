@@ -141,9 +141,6 @@ struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
 
 /* Begins a mapped run: finds where this rank's own mapped buffers are. */
 void kolo__program_map(struct kolo__program *program);
-/* Compares what the other ranks have exposed with this rank's run, as far as it is there. */
-kolo_status kolo__program_gather(struct kolo__program *program, bool *moved,
-                                 struct kolo__fault *fault);
 /* For a run without mapped steps: notices peers that run one with mapped steps. */
 kolo_status kolo__program_check_peers(struct kolo__program *program, struct kolo__fault *fault);
 bool kolo__program_gathered(const struct kolo__program *program);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime/cpus.h"
 
+#include "base/cgroup.h"
+
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 /* The first line of a file; false: none. */
@@ -25,7 +26,7 @@ static int processors(long quota, long period)
 /* Version 2: cpu.max, "max 100000" or "200000 100000". Version 1: a file each, -1 without limit. */
 static int quota_of_group(const char *folder)
 {
-    char path[900], line[64];
+    char path[4480], line[64];
     long quota = 0, period = 0;
     snprintf(path, sizeof path, "%s/cpu.max", folder);
     if (read_line(path, line, sizeof line))
@@ -44,53 +45,15 @@ static int smaller_quota(int a, int b)
     return a == 0 || (b > 0 && b < a) ? b : a;
 }
 
-/* The smallest quota on the way from a group to the root of its hierarchy. */
-static int quota_of_hierarchy(const char *root, const char *group)
+static void note_quota(const char *folder, void *least)
 {
-    char folder[800];
-    snprintf(folder, sizeof folder, "%s%s", root, group);
-    int least = 0;
-    for (;;) {
-        least = smaller_quota(least, quota_of_group(folder));
-        char *slash = strrchr(folder, '/');
-        if (slash == NULL || strlen(folder) <= strlen(root))
-            return least;
-        *slash = '\0';
-    }
-}
-
-/* "cpu" among controllers "cpu,cpuacct". */
-static bool has_cpu(const char *controllers)
-{
-    for (const char *word = controllers; word != NULL; word = strchr(word, ',')) {
-        word += *word == ',';
-        if (strncmp(word, "cpu", 3) == 0 && (word[3] == ',' || word[3] == '\0'))
-            return true;
-    }
-    return false;
+    *(int *)least = smaller_quota(*(int *)least, quota_of_group(folder));
 }
 
 int kolo__cgroup_cpus(const char *membership, const char *mount)
 {
-    char line[512], root[256];
     int least = 0;
-    FILE *file = fopen(membership, "re");
-    if (file == NULL)
-        return 0;
-    /* "0::/group" is version 2, "4:cpu,cpuacct:/group" version 1. */
-    while (fgets(line, sizeof line, file) != NULL) {
-        line[strcspn(line, "\n")] = '\0';
-        char *controllers = strchr(line, ':');
-        char *group = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
-        if (group == NULL)
-            continue;
-        *group++ = '\0';
-        bool version_2 = controllers[1] == '\0';
-        snprintf(root, sizeof root, "%s%s", mount, version_2 ? "" : "/cpu");
-        if (version_2 || has_cpu(controllers + 1))
-            least = smaller_quota(least, quota_of_hierarchy(root, group));
-    }
-    fclose(file);
+    kolo__cgroup_walk(membership, mount, "cpu", note_quota, &least);
     return least;
 }
 

@@ -5,6 +5,8 @@
  */
 #include "collectives/transport/available_memory.h"
 
+#include "base/cgroup.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -34,7 +36,7 @@ static uint64_t least(uint64_t a, uint64_t b)
  * can drop. No file, or "max", is no limit. */
 static uint64_t left_in_group(const char *folder, const char *limit_name, const char *use_name)
 {
-    char path[4352];
+    char path[4480];
     snprintf(path, sizeof path, "%s/%s", folder, limit_name);
     uint64_t limit = field(path, "", UINT64_MAX);
     if (limit == UINT64_MAX)
@@ -46,44 +48,18 @@ static uint64_t left_in_group(const char *folder, const char *limit_name, const 
     return limit > use ? limit - use : 0;
 }
 
-/* The group and all its ancestors up to the root of the hierarchy. */
-static uint64_t left_in_hierarchy(const char *root, const char *group, const char *limit_name,
-                                  const char *use_name)
+/* A folder has the files of one version or of the other. */
+static void note_left(const char *folder, void *data)
 {
-    char folder[4200];
-    snprintf(folder, sizeof folder, "%s%s", root, group);
-    uint64_t left = UINT64_MAX;
-    for (;;) {
-        left = least(left, left_in_group(folder, limit_name, use_name));
-        char *slash = strrchr(folder, '/');
-        if (strlen(folder) <= strlen(root) || slash == NULL)
-            return left;
-        *slash = '\0';
-    }
+    uint64_t *left = data;
+    *left = least(*left, left_in_group(folder, "memory.max", "memory.current"));
+    *left = least(*left, left_in_group(folder, "memory.limit_in_bytes", "memory.usage_in_bytes"));
 }
 
-/* Both versions of control groups: "0::/path" is version 2, "9:memory:/path" version 1. */
-static uint64_t left_in_groups(void)
+uint64_t kolo__cgroup_memory(const char *membership, const char *mount)
 {
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    if (file == NULL)
-        return UINT64_MAX;
-    char line[4096];
     uint64_t left = UINT64_MAX;
-    while (fgets(line, sizeof line, file) != NULL) {
-        line[strcspn(line, "\n")] = '\0';
-        const char *controllers = strchr(line, ':');
-        const char *group = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
-        if (group == NULL)
-            continue;
-        if (strncmp(line, "0::", 3) == 0)
-            left = least(left, left_in_hierarchy("/sys/fs/cgroup", group + 1, "memory.max",
-                                                 "memory.current"));
-        else if (strncmp(controllers, ":memory:", 8) == 0)
-            left = least(left, left_in_hierarchy("/sys/fs/cgroup/memory", group + 1,
-                                                 "memory.limit_in_bytes", "memory.usage_in_bytes"));
-    }
-    fclose(file);
+    kolo__cgroup_walk(membership, mount, "memory", note_left, &left);
     return left;
 }
 
@@ -91,5 +67,5 @@ uint64_t kolo__available_memory(void)
 {
     uint64_t kib = field("/proc/meminfo", "MemAvailable:", UINT64_MAX);
     uint64_t machine = kib == UINT64_MAX ? UINT64_MAX : kib * 1024;
-    return least(machine, left_in_groups());
+    return least(machine, kolo__cgroup_memory("/proc/self/cgroup", "/sys/fs/cgroup"));
 }

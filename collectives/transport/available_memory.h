@@ -10,4 +10,8 @@
  * UINT64_MAX when the system does not say. An estimate: others take memory at the same time. */
 uint64_t kolo__available_memory(void);
 
+/* What the control groups alone leave; UINT64_MAX: they set no limit. membership:
+ * /proc/self/cgroup; mount: /sys/fs/cgroup. */
+uint64_t kolo__cgroup_memory(const char *membership, const char *mount);
+
 #endif

@@ -87,7 +87,7 @@ kolo_status kolo__heap_open(const struct kolo__heap_options *options, struct kol
         kolo__heap_close(heap);
         return status;
     }
-    if (options->member == 0) {
+    if (options->member == 0 && kolo__log_enabled(KOLO__LOG_INFO)) {
         char text[256];
         kolo__log(KOLO__LOG_INFO, "huge pages: %s", kolo__huge_pages_text(text, sizeof text));
     }
