@@ -58,6 +58,13 @@ struct kolo_comm {
     struct kolo__fault fault; /* poisoned by; peer is a rank of the world */
     atomic_bool aborted;      /* then abort_fault is set: by any thread, before this flag */
     struct kolo__fault abort_fault;
+    /* A communicator made for the sake of another one, as a reducer's is: what breaks the guardian
+     * breaks this one, and who joins (kolo_join) on the guardian joins on this one. NULL: none. */
+    kolo_comm *guardian;
+    /* Then, or NULL: called on every rank with each such communicator when all ranks have left
+     * kolo_join. last: the rank that joined last. Collective on this communicator. */
+    kolo_status (*rejoined)(void *owner, uint32_t last);
+    void *owner;
 };
 
 /* What the ranks of a new communicator know of each other. Arrays are by rank of it, and borrowed.
@@ -74,6 +81,9 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
                               kolo_comm **comm);
 /* Local. comm may be NULL. */
 void kolo__comm_destroy(kolo_comm *comm);
+
+/* Collective. A communicator of the same ranks, whose guardian is comm. */
+kolo_status kolo__comm_duplicate(kolo_comm *comm, kolo_comm **result);
 
 /* ---- operations (request.c) ---------------------------------------------------------------- */
 

@@ -199,3 +199,11 @@ kolo_status kolo_comm_split(kolo_comm *comm, int color, int key, kolo_comm **res
     free(addresses);
     return status;
 }
+
+kolo_status kolo__comm_duplicate(kolo_comm *comm, kolo_comm **result)
+{
+    kolo_status status = kolo_comm_split(comm, 0, (int)comm->rank, result);
+    if (status == KOLO_OK)
+        (*result)->guardian = comm;
+    return status;
+}

@@ -109,16 +109,16 @@ static void fail_locally(kolo_comm *comm, const struct kolo__fault *seen)
     kolo__comm_fail(comm, &fault, true);
 }
 
-/* A fault that others found, or an abort. */
+/* A fault that others found, or an abort: of this communicator, or of its guardian. */
 static void take_news(kolo_comm *comm)
 {
     struct kolo__fault fault;
-    if (comm->fault.status != KOLO_OK)
-        return;
-    if (comm->context->control != NULL && heard(comm, &fault))
-        kolo__comm_fail(comm, &fault, false);
-    else if (atomic_load(&comm->aborted))
-        kolo__comm_fail(comm, &comm->abort_fault, false);
+    for (kolo_comm *of = comm; of != NULL && comm->fault.status == KOLO_OK; of = of->guardian) {
+        if (of->context->control != NULL && heard(of, &fault))
+            kolo__comm_fail(comm, &fault, false);
+        else if (atomic_load(&of->aborted))
+            kolo__comm_fail(comm, &of->abort_fault, false);
+    }
 }
 
 /* ---- the queue ----------------------------------------------------------------------------- */

@@ -265,6 +265,189 @@ KOLO_API kolo_status kolo_recv(kolo_comm *comm, void *buffer, size_t count, kolo
 KOLO_API kolo_status kolo_recv_start(kolo_comm *comm, void *buffer, size_t count, kolo_dtype dtype,
                                      int peer, kolo_request **request);
 
+/* ---- tensors ------------------------------------------------------------------------------ */
+
+/* Every list of tensors is compared between the ranks first; a difference is KOLO_ERR_MISMATCH, the
+ * same on all ranks, and its text says which tensor differs in what. */
+
+enum { KOLO_TENSOR_DIMENSIONS_MAX = 8 };
+
+typedef struct kolo_tensor {
+    void *data; /* count elements */
+    size_t count;
+    kolo_dtype dtype;
+    const char *name; /* for errors and the timeline; NULL: none. Copied */
+    int dimensions;   /* 0: not said; otherwise the product of shape is count */
+    size_t shape[KOLO_TENSOR_DIMENSIONS_MAX];
+} kolo_tensor;
+
+/* Collective: root's contents of these tensors, of any dtype, reach every rank: how training begins
+ * with the same parameters everywhere. Small tensors travel together. */
+KOLO_API kolo_status kolo_broadcast_tensors(kolo_comm *comm, const kolo_tensor *tensors,
+                                            size_t count, int root);
+
+/* Collective, for uneven inputs: a rank that has run out of data calls it, and takes part in
+ * whatever the others still call on this communicator and on the reducers made with it, as if it
+ * contributed the neutral element: 0 to SUM and AVERAGE (which still divides by the number of all
+ * ranks), 1 to PRODUCT, the largest and the smallest value to MIN and MAX, all bits to AND, 0 to
+ * everything else. Returns on every rank once all ranks have called it; *last (may be NULL) is then
+ * the rank that did so last, from which the others may want to take the parameters. Costs nothing
+ * before the first rank calls it. A collective whose root has joined is KOLO_ERR_INVALID there;
+ * kolo_comm_split, kolo_reducer_create and messages to a joined rank are errors as well. */
+KOLO_API kolo_status kolo_join(kolo_comm *comm, int *last);
+
+/* ---- gradient fusion: the reducer (docs/REDUCER.md) ----------------------------------------- */
+
+/* Averages a fixed list of gradients, step by step. They are fused into buckets; a bucket is under
+ * way as soon as its last gradient is ready; nothing is negotiated, and nothing allocated, from the
+ * second step on:
+ *
+ *     kolo_reducer_create(comm, tensors, count, NULL, &reducer);
+ *     for each step {
+ *         for each gradient i, as backward produces it
+ *             kolo_reducer_ready(reducer, i);
+ *         kolo_reducer_wait(reducer, -1);
+ *     }
+ *
+ * The first step records the order in which gradients get ready on rank 0. That order, the same on
+ * all ranks, makes the buckets from then on.
+ *
+ * Where gradients live. With data: they stay there, and are packed and unpacked where they have to
+ * be. With data NULL, in all tensors: they are views into the buckets, memory of the reducer's that
+ * kolo_reducer_view tells, and no byte is copied.
+ *
+ * Threads: kolo_reducer_ready may be called by any thread, all other functions by one at a time. A
+ * reducer has a communicator of its own, so the one that it was made with stays free for use, also
+ * while a step is under way. */
+typedef struct kolo_reducer kolo_reducer;
+
+/* How gradients travel. Other than KOLO_WIRE_SAME: those of fp32, narrowed; sums are taken in fp32
+ * and rounded to the wire type once. The 8-bit ones have one scale for each piece of a bucket,
+ * agreed on before it travels (one small allreduce more). */
+typedef enum kolo_wire {
+    KOLO_WIRE_SAME = 0,
+    KOLO_WIRE_BF16 = 1,
+    KOLO_WIRE_FP16 = 2,
+    KOLO_WIRE_FP8_E4M3 = 3,
+    KOLO_WIRE_FP8_E5M2 = 4,
+    KOLO_WIRE_COUNT = 5
+} kolo_wire;
+
+/* "same", "bf16", ...; NULL for a value that is none. */
+KOLO_API const char *kolo_wire_name(kolo_wire wire);
+
+/* The same on every rank, but for scale. Set size to sizeof(kolo_reducer_options) and every member
+ * not used to 0; options NULL: all of them. */
+typedef struct kolo_reducer_options {
+    size_t size;
+    size_t bucket_bytes; /* 0: chosen, and tuned in the first 100 steps; from then on it is fixed */
+    size_t first_bucket_bytes; /* the bucket that is ready first; 0: chosen */
+    int sum;                   /* 1: sums; 0: averages */
+    double scale;              /* multiplies this rank's contributions first; 0: 1 */
+    kolo_wire wire;
+    int error_feedback; /* 1: what rounding to the wire took from a contribution is added to the
+                           next one (Seide et al., "1-bit stochastic gradient descent", 2014) */
+    int statistics;     /* 1: norm and finite of kolo_reducer_report */
+    double clip_norm;   /* > 0: results are scaled down to this global norm; implies statistics */
+    int allow_unused;   /* 1: a step may leave tensors out: kolo_reducer_wait takes those that are
+                           not ready for unused, at the cost of one bitmap a step */
+    int sharded;        /* 1: see kolo_reducer_piece; views only */
+    int fixed_order;    /* 1: buckets in the reverse order of tensors; nothing is learned */
+    int no_overlap;     /* 1: nothing moves before kolo_reducer_wait */
+} kolo_reducer_options;
+
+/* Collective. Tensors are floating-point and borrowed until kolo_reducer_free (names are copied).
+ * KOLO_ERR_MISMATCH: ranks have different tensors or options. */
+KOLO_API kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *tensors, size_t count,
+                                         const kolo_reducer_options *options,
+                                         kolo_reducer **reducer);
+/* Local, between steps; before the communicator is freed. NULL is allowed. */
+KOLO_API kolo_status kolo_reducer_free(kolo_reducer *reducer);
+
+/* Where the gradient of tensor i lives: count elements, aligned to 64 bytes. Without fixed_order it
+ * may move once, with its contents, in the first kolo_reducer_wait that ends well. NULL: no such
+ * tensor. */
+KOLO_API void *kolo_reducer_view(const kolo_reducer *reducer, size_t tensor);
+
+/* The gradient of tensor i is there: it is not to be touched until kolo_reducer_wait returns. Never
+ * blocks. KOLO_ERR_INVALID: no such tensor, or it was ready in this step before. */
+KOLO_API kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t tensor);
+
+/* Ends the step: waits until all gradients are ready and reduced. timeout_ms as in kolo_wait:
+ * negative: KOLO_TIMEOUT, and the error names a gradient that never got ready; otherwise KOLO_AGAIN
+ * once it has passed, and nothing is lost. */
+KOLO_API kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms);
+
+/* Gradient accumulation. While on: kolo_reducer_ready and kolo_reducer_wait do nothing, so that
+ * backward adds to gradients that stay as they are. Between steps. */
+KOLO_API kolo_status kolo_reducer_accumulate(kolo_reducer *reducer, int on);
+
+/* allow_unused: 1 when some rank used the tensor in the last step; 0: nobody did, and its gradient
+ * was left as it was (as zeros, in views). */
+KOLO_API int kolo_reducer_used(const kolo_reducer *reducer, size_t tensor);
+
+/* Of the last step, the same on all ranks. */
+typedef struct kolo_reducer_report {
+    size_t size;          /* set by the caller: sizeof(kolo_reducer_report) */
+    uint64_t step;        /* done so far */
+    uint64_t buckets;     /* at present */
+    size_t bucket_bytes;  /* at present */
+    uint64_t collectives; /* in the last step */
+    uint64_t wire_bytes;  /* of gradients, as they travelled */
+    double norm;          /* statistics: of all gradients together, before clipping */
+    double clip_factor;   /* what results were multiplied by; 1: nothing was clipped */
+    int finite;           /* statistics: 0 when some gradient is NaN or infinite */
+} kolo_reducer_report;
+
+KOLO_API kolo_status kolo_reducer_get_report(const kolo_reducer *reducer,
+                                             kolo_reducer_report *report);
+
+/* ---- sharded: each rank has the optimizer state of one element in N (Rajbhandari et al., "ZeRO",
+ * 2020). The reducer owns the parameters as well, laid out like the gradients; the order is fixed.
+ *
+ *     kolo_reducer_wait(reducer, -1);                      gradients of the own pieces are reduced
+ *     for (k = 0; kolo_reducer_piece(reducer, k, &piece) == KOLO_OK; k++)
+ *         update piece.parameters[0 .. count) with state[piece.state .. piece.state + count)
+ *     kolo_reducer_gather(reducer, -1);                    parameters of all pieces, everywhere
+ */
+
+typedef struct kolo_reducer_shard {
+    size_t tensor;       /* whose elements these are: */
+    size_t first, count; /* [first, first + count) */
+    kolo_dtype dtype;
+    void *gradients;  /* count elements; those of other ranks' pieces are not valid after a wait */
+    void *parameters; /* count elements */
+    size_t state;     /* the same elements in an array of the rank's optimizer state */
+} kolo_reducer_shard;
+
+/* The k-th of this rank's pieces, which never change. KOLO_ERR_INVALID: there are no more. */
+KOLO_API kolo_status kolo_reducer_piece(const kolo_reducer *reducer, size_t k,
+                                        kolo_reducer_shard *piece);
+/* Elements of all of this rank's pieces. */
+KOLO_API size_t kolo_reducer_state_count(const kolo_reducer *reducer);
+/* Where the parameters of tensor i live. NULL: no such tensor, or not sharded. */
+KOLO_API void *kolo_reducer_parameters(const kolo_reducer *reducer, size_t tensor);
+/* Collective. timeout_ms as in kolo_reducer_wait. */
+KOLO_API kolo_status kolo_reducer_gather(kolo_reducer *reducer, int timeout_ms);
+
+/* ---- any order: for graphs that change from step to step. Each rank submits tensors by name, in
+ * an order of its own; a tensor is reduced once every rank has submitted it. What each rank has is
+ * agreed on in batches: one allreduce of a bit for each name ever seen, and once more, with the
+ * names, when there are new ones. */
+
+typedef struct kolo_named kolo_named;
+
+/* Collective. Of the options sum, scale and bucket_bytes count; the others must be 0. */
+KOLO_API kolo_status kolo_named_create(kolo_comm *comm, const kolo_reducer_options *options,
+                                       kolo_named **named);
+KOLO_API kolo_status kolo_named_free(kolo_named *named);
+/* Borrows data until a kolo_named_wait returns KOLO_OK. The name is needed; no two tensors under
+ * way may have the same. Nothing moves before kolo_named_wait. */
+KOLO_API kolo_status kolo_named_submit(kolo_named *named, const kolo_tensor *tensor);
+/* Waits until everything that this rank submitted is reduced, in place. timeout_ms as in kolo_wait.
+ * The error of a deadline names tensors and the ranks that lack them. */
+KOLO_API kolo_status kolo_named_wait(kolo_named *named, int timeout_ms);
+
 /* ---- requests ----------------------------------------------------------------------------- */
 
 /* Makes progress without blocking. KOLO_AGAIN: not finished, the request stays valid. Any other
