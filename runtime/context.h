@@ -5,6 +5,7 @@
 
 #include "base/config.h"
 #include "base/socket.h"
+#include "base/trace.h"
 #include "collectives/transport/heap.h"
 #include "runtime/control.h"
 #include "runtime/costs.h"
@@ -27,6 +28,7 @@ struct kolo_context {
     kolo_comm *comms; /* all of them */
     int cpus;
     struct kolo__costs costs;
+    struct kolo__trace *trace; /* NULL: nobody wants a timeline */
 };
 
 /* Makes the world communicator; with KOLO_RENDEZVOUS, together with all other ranks (world.c). */
