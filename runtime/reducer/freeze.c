@@ -142,9 +142,9 @@ static void place_in_buckets(kolo_reducer *reducer)
             size_t offset = reducer->fusion.tensors[member].offset - bucket->offset;
             tensor->position = reducer->views ? offset / kolo_dtype_bytes(bucket->dtype) : at;
             at += tensor->count;
+            reducer->slots[member] = bucket->first + i;
         }
         reducer->buckets[b].elements = reducer->views ? bucket->count : at;
-        atomic_store(&reducer->buckets[b].missing, bucket->tensor_count);
     }
 }
 
@@ -288,7 +288,7 @@ static void complete_order(kolo_reducer *reducer)
 {
     uint32_t count = atomic_load(&reducer->recorded);
     for (uint32_t i = reducer->tensor_count; i-- > 0 && count < reducer->tensor_count;)
-        if (!atomic_load(&reducer->tensors[i].ready))
+        if (!atomic_load(&reducer->ready[reducer->slots[i]]))
             reducer->order[count++] = i;
 }
 
@@ -339,6 +339,19 @@ static kolo_status agree_on_order(kolo_reducer *reducer, bool *changed)
     return status;
 }
 
+/* Tensors get other places; who was ready stays so. */
+static kolo_status cut_first(kolo_reducer *reducer, const struct kolo__tuning *tuning)
+{
+    for (uint32_t i = 0; i < reducer->tensor_count; i++)
+        reducer->tensors[i].unused = !atomic_load(&reducer->ready[reducer->slots[i]]);
+    kolo_status status = kolo__reducer_cut(reducer, tuning);
+    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
+        atomic_store(&reducer->ready[reducer->slots[i]], !reducer->tensors[i].unused);
+        reducer->tensors[i].unused = false;
+    }
+    return status;
+}
+
 kolo_status kolo__reducer_freeze(kolo_reducer *reducer)
 {
     bool changed;
@@ -359,7 +372,7 @@ kolo_status kolo__reducer_freeze(kolo_reducer *reducer)
     if (status == KOLO_OK)
         status = kolo__reducer_begin_tuning(reducer, &tuning);
     if (status == KOLO_OK)
-        status = kolo__reducer_cut(reducer, &tuning);
+        status = cut_first(reducer, &tuning);
     reducer->sequence_before = reducer->comm->sequence;
     reducer->frozen = status == KOLO_OK;
     return status;

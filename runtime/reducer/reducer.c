@@ -93,11 +93,13 @@ static kolo_status take_tensors(kolo_reducer *reducer, const kolo_tensor *tensor
 {
     reducer->tensors = calloc(count, sizeof *reducer->tensors);
     reducer->order = calloc(count, sizeof *reducer->order);
+    reducer->slots = calloc(count, sizeof *reducer->slots);
+    reducer->ready = calloc(count, sizeof *reducer->ready);
     reducer->used_words = (count + 63) / 64;
     reducer->used = calloc(reducer->used_words, sizeof *reducer->used);
     reducer->sources = calloc(reducer->comm->size, sizeof *reducer->sources);
     if (reducer->tensors == NULL || reducer->order == NULL || reducer->used == NULL ||
-        reducer->sources == NULL)
+        reducer->sources == NULL || reducer->slots == NULL || reducer->ready == NULL)
         return no_memory(count);
     reducer->tensor_count = (uint32_t)count;
     for (size_t i = 0; i < count; i++) {
@@ -105,6 +107,7 @@ static kolo_status take_tensors(kolo_reducer *reducer, const kolo_tensor *tensor
         tensor->data = tensors[i].data;
         tensor->count = tensors[i].count;
         tensor->dtype = tensors[i].dtype;
+        reducer->slots[i] = (uint32_t)i;
         if (tensors[i].name != NULL && (tensor->label = strdup(tensors[i].name)) == NULL)
             return no_memory(count);
         tensor->trace_label = kolo__trace_label(reducer->context->trace, tensor->label);
@@ -150,6 +153,7 @@ kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *tensors, siz
         return no_memory(count);
     reducer->context = comm->context;
     reducer->waker = &reducer->own_waker;
+    kolo__waker_prepare();
     sem_init(&reducer->own_waker.semaphore, 0, 0);
     sem_init(&reducer->done.semaphore, 0, 0);
     kolo_status status = kolo__tensors_check("kolo_reducer_create", tensors, count, true);
@@ -202,6 +206,8 @@ kolo_status kolo_reducer_free(kolo_reducer *reducer)
     sem_destroy(&reducer->done.semaphore);
     free(reducer->tensors);
     free(reducer->order);
+    free(reducer->slots);
+    free((void *)reducer->ready);
     free(reducer->used);
     free(reducer->sources);
     free(reducer->buckets);

@@ -69,23 +69,26 @@ struct kolo__reducer_tensor {
     unsigned char *data; /* packed: the user's; views: in the arena */
     size_t count;
     kolo_dtype dtype;
-    size_t position;       /* of element 0 in the bucket, in elements */
-    float *error;          /* error feedback, or NULL */
-    unsigned char *shadow; /* stands in for data in a step that did not use it; kept */
-    atomic_bool ready;
+    size_t position;         /* of element 0 in the bucket, in elements */
+    float *error;            /* error feedback, or NULL */
+    unsigned char *shadow;   /* stands in for data in a step that did not use it; kept */
     bool unused;             /* in this step, on this rank */
     char *label;             /* owned; NULL: no name */
     const char *trace_label; /* the trace's */
 };
 
 struct kolo__reducer_bucket {
-    atomic_uint missing; /* tensors that are not ready */
-    size_t elements;     /* packed: without holes */
-    uint64_t complete;   /* ns, for the timeline */
+    size_t elements; /* packed: without holes */
+    uint32_t known;  /* its first tensors that the driver has seen ready */
 };
 
-/* Wakes whoever drives: the idle driver says so and looks once more before it sleeps; who makes a
- * bucket complete does so before it asks whether the driver is idle. */
+/* Wakes whoever drives. kolo_reducer_ready is called for every gradient, a driver sleeps seldom, so
+ * the driver pays for the barrier that both sides need (membarrier(2)):
+ *
+ *     ready   flag = true; (compiler barrier)       idle?  then, if the bucket is complete, wake
+ *     driver  idle = true; barrier on all threads   bucket not complete?  then sleep
+ *
+ * Whichever comes second sees what the other did. Elsewhere both use seq_cst. */
 struct kolo__waker {
     atomic_bool idle;
     sem_t semaphore;
@@ -106,6 +109,8 @@ struct kolo_reducer {
     struct kolo__fusion fusion;
     uint32_t *order;                   /* of readiness: own in the first step, then rank 0's */
     atomic_uint ordered, recorded;     /* places taken in it, and filled */
+    uint32_t *slots;     /* by tensor: its place in members, and so in `ready` */
+    atomic_uchar *ready; /* by place */
     unsigned char *arena, *parameters; /* heap; views, sharded */
     struct kolo__reducer_bucket *buckets;
     struct kolo__unit *units;
@@ -119,13 +124,14 @@ struct kolo_reducer {
     size_t used_words;
 
     /* The step. */
-    atomic_bool driven;              /* by the thread, until it clears it */
-    atomic_bool wanted_back;         /* asks it to, whatever is under way */
-    bool threaded;                   /* this step is the thread's */
-    struct kolo__waker *waker;       /* the driver's */
-    struct kolo__waker own_waker;    /* the caller's, when it drives */
-    struct kolo__waker done;         /* the caller's, when the thread does */
-    atomic_ullong first_complete_ns; /* the step's first complete bucket; 0: none yet */
+    atomic_bool driven;           /* by the thread, until it clears it */
+    atomic_bool wanted_back;      /* asks it to, whatever is under way */
+    bool threaded;                /* this step is the thread's */
+    struct kolo__waker *waker;    /* the driver's */
+    struct kolo__waker own_waker; /* the caller's, when it drives */
+    struct kolo__waker done;      /* the caller's, when the thread does */
+    atomic_ullong first_ready_ns; /* in this step; 0: none yet */
+    atomic_uint awaited;          /* the unit that the idle driver waits for */
     uint64_t entered_ns;
     uint32_t started, finished;
     kolo_status status; /* the fault of this reducer, with its text */
@@ -196,7 +202,7 @@ void kolo__reducer_rewind(kolo_reducer *reducer);
 
 /* ---- unit.c --------------------------------------------------------------------------------- */
 
-bool kolo__unit_may_start(const kolo_reducer *reducer, const struct kolo__unit *unit);
+bool kolo__unit_may_start(kolo_reducer *reducer, const struct kolo__unit *unit);
 kolo_status kolo__unit_start(kolo_reducer *reducer, struct kolo__unit *unit);
 /* KOLO_AGAIN: not finished. */
 kolo_status kolo__unit_advance(kolo_reducer *reducer, struct kolo__unit *unit);
@@ -236,6 +242,21 @@ void kolo__thread_release(kolo_reducer *reducer);
 struct kolo__waker *kolo__thread_waker(const kolo_reducer *reducer);
 /* Afterwards the step is the caller's, in whatever state. */
 void kolo__thread_take_back(kolo_reducer *reducer);
+
+/* Once, before the first reducer is used. */
+void kolo__waker_prepare(void);
+/* After what an idle driver is to see. */
+extern bool kolo__waker_asymmetric; /* membarrier(2) works here */
+static inline void kolo__waker_light_barrier(void)
+{
+    if (kolo__waker_asymmetric)
+        atomic_signal_fence(memory_order_seq_cst);
+    else
+        atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* Says that the driver is idle. Afterwards it looks once more before it sleeps. */
+void kolo__waker_idle(struct kolo__waker *waker);
 
 static inline void kolo__waker_wake(struct kolo__waker *waker)
 {

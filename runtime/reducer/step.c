@@ -16,8 +16,8 @@
 
 static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
 
-/* The thread takes a step over if in the one before so much time lay between the first complete
- * bucket and kolo_reducer_wait: less than waking it costs several times over. */
+/* The thread takes a step over if in the one before so much time lay between the first gradient
+ * and kolo_reducer_wait: less than waking it costs several times over. */
 static const uint64_t WORTH_OVERLAPPING_NS = 200000;
 
 /* A gradient that is missing for so long is named in the log, once a wait. */
@@ -33,30 +33,29 @@ static uint64_t now_ns(void)
 /* ---- ready ------------------------------------------------------------------------------------
  */
 
-static void complete_bucket(kolo_reducer *reducer, uint32_t index)
+/* The driver looks for one bucket's last gradient, and is told of no other. */
+static void wake_if_complete(kolo_reducer *reducer)
 {
-    struct kolo__reducer_bucket *bucket = &reducer->buckets[index];
-    if (atomic_load_explicit(&reducer->first_complete_ns, memory_order_relaxed) == 0)
-        atomic_store_explicit(&reducer->first_complete_ns, now_ns(), memory_order_relaxed);
-    if (reducer->context->trace != NULL)
-        bucket->complete = kolo__trace_now(reducer->context->trace);
-    /* seq_cst: against the driver that says it is idle and then looks at this. */
-    atomic_fetch_sub(&bucket->missing, 1);
+    if (!reducer->frozen) {
+        if (atomic_load(&reducer->recorded) == reducer->tensor_count)
+            kolo__waker_wake(reducer->waker);
+        return;
+    }
+    const struct kolo__unit *unit =
+        &reducer->units[atomic_load_explicit(&reducer->awaited, memory_order_relaxed)];
+    const struct kolo__fusion_bucket *bucket = &reducer->fusion.buckets[unit->bucket];
+    for (uint32_t i = 0; i < bucket->tensor_count; i++)
+        if (!atomic_load_explicit(&reducer->ready[bucket->first + i], memory_order_relaxed))
+            return;
     kolo__waker_wake(reducer->waker);
 }
 
-/* One of the bucket's tensors more is ready. The last one counts down after everything else, since
- * the driver then begins. */
-static void count_ready(kolo_reducer *reducer, uint32_t index)
+/* In the first step: who comes when. */
+static void record(kolo_reducer *reducer, uint32_t index)
 {
-    struct kolo__reducer_bucket *bucket = &reducer->buckets[index];
-    unsigned missing = atomic_load_explicit(&bucket->missing, memory_order_relaxed);
-    do {
-        if (missing == 1) {
-            complete_bucket(reducer, index);
-            return;
-        }
-    } while (!atomic_compare_exchange_weak(&bucket->missing, &missing, missing - 1));
+    uint32_t place = atomic_fetch_add(&reducer->ordered, 1);
+    reducer->order[place] = index;
+    atomic_fetch_add(&reducer->recorded, 1);
 }
 
 kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
@@ -69,39 +68,39 @@ kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
                            reducer->tensor_count);
     if (reducer->accumulates)
         return KOLO_OK;
-    struct kolo__reducer_tensor *tensor = &reducer->tensors[index];
-    if (atomic_exchange_explicit(&tensor->ready, true, memory_order_relaxed))
+    atomic_uchar *ready = &reducer->ready[reducer->slots[index]];
+    if (atomic_load_explicit(ready, memory_order_relaxed))
         return kolo__error(KOLO_ERR_INVALID,
                            "kolo_reducer_ready: tensor %zu '%s' was ready in this step before, or "
                            "kolo_reducer_wait has taken it for unused",
                            index, kolo__reducer_label(reducer, index));
-    struct kolo__trace *trace = reducer->context->trace;
-    if (trace != NULL)
-        kolo__trace_add(trace, KOLO__TRACE_READY, tensor->trace_label, (uint32_t)index,
-                        tensor->count * kolo_dtype_bytes(tensor->dtype), kolo__trace_now(trace),
-                        kolo__trace_now(trace));
-    if (reducer->frozen) {
-        count_ready(reducer, reducer->fusion.tensors[index].bucket);
-    } else {
-        uint32_t place = atomic_fetch_add(&reducer->ordered, 1);
-        reducer->order[place] = (uint32_t)index;
-        atomic_fetch_add(&reducer->recorded, 1);
-        kolo__waker_wake(reducer->waker);
+    if (atomic_load_explicit(&reducer->first_ready_ns, memory_order_relaxed) == 0)
+        atomic_store_explicit(&reducer->first_ready_ns, now_ns(), memory_order_relaxed);
+    if (reducer->context->trace != NULL) {
+        uint64_t now = kolo__trace_now(reducer->context->trace);
+        const struct kolo__reducer_tensor *tensor = &reducer->tensors[index];
+        kolo__trace_add(reducer->context->trace, KOLO__TRACE_READY, tensor->trace_label,
+                        (uint32_t)index, tensor->count * kolo_dtype_bytes(tensor->dtype), now, now);
     }
+    if (!reducer->frozen)
+        record(reducer, (uint32_t)index);
+    atomic_store_explicit(ready, true, memory_order_release);
+    kolo__waker_light_barrier();
+    if (atomic_load_explicit(&reducer->waker->idle, memory_order_relaxed))
+        wake_if_complete(reducer);
     return KOLO_OK;
 }
 
 void kolo__reducer_rewind(kolo_reducer *reducer)
 {
-    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
-        atomic_store_explicit(&reducer->tensors[i].ready, false, memory_order_relaxed);
+    memset((void *)reducer->ready, 0, reducer->tensor_count);
+    for (uint32_t i = 0; reducer->options.allow_unused && i < reducer->tensor_count; i++)
         reducer->tensors[i].unused = false;
-    }
     for (uint32_t b = 0; b < reducer->fusion.bucket_count; b++)
-        atomic_store_explicit(&reducer->buckets[b].missing, reducer->fusion.buckets[b].tensor_count,
-                              memory_order_relaxed);
-    atomic_store_explicit(&reducer->first_complete_ns, 0, memory_order_relaxed);
+        reducer->buckets[b].known = 0;
+    atomic_store_explicit(&reducer->first_ready_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&reducer->entered, false, memory_order_relaxed);
+    atomic_store_explicit(&reducer->awaited, 0, memory_order_relaxed);
     reducer->started = reducer->finished = 0;
     memset(&reducer->norm, 0, sizeof reducer->norm);
     reducer->sequence_before = reducer->comm->sequence;
@@ -126,6 +125,8 @@ bool kolo__reducer_drive(kolo_reducer *reducer, bool *moved)
         reducer->started += status == KOLO_OK;
         *moved = true;
     }
+    if (reducer->started < reducer->unit_count)
+        atomic_store_explicit(&reducer->awaited, reducer->started, memory_order_relaxed);
     if (status == KOLO_OK && reducer->started > reducer->finished)
         *moved |= kolo__comm_progress(reducer->comm);
     while (status == KOLO_OK && reducer->finished < reducer->started) {
@@ -163,7 +164,7 @@ static uint32_t first_missing(const kolo_reducer *reducer, uint32_t *count)
     uint32_t first = reducer->tensor_count;
     *count = 0;
     for (uint32_t i = 0; i < reducer->tensor_count; i++)
-        if (!atomic_load_explicit(&reducer->tensors[i].ready, memory_order_relaxed)) {
+        if (!atomic_load_explicit(&reducer->ready[reducer->slots[i]], memory_order_relaxed)) {
             first = *count == 0 ? i : first;
             ++*count;
         }
@@ -243,7 +244,7 @@ static kolo_status wait_for_thread(kolo_reducer *reducer, struct wait *wait)
 static void wait_for_gradients(kolo_reducer *reducer, const struct wait *wait)
 {
     struct kolo__waker *waker = &reducer->own_waker;
-    atomic_store(&waker->idle, true);
+    kolo__waker_idle(waker);
     bool may_start = reducer->frozen
                          ? kolo__unit_may_start(reducer, &reducer->units[reducer->started])
                          : atomic_load(&reducer->recorded) == reducer->tensor_count;
@@ -304,13 +305,14 @@ static kolo_status take_for_unused(kolo_reducer *reducer)
 {
     for (uint32_t i = 0; i < reducer->tensor_count; i++) {
         struct kolo__reducer_tensor *tensor = &reducer->tensors[i];
-        if (atomic_exchange_explicit(&tensor->ready, true, memory_order_relaxed))
+        atomic_uchar *ready = &reducer->ready[reducer->slots[i]];
+        if (atomic_load_explicit(ready, memory_order_relaxed))
             continue;
         tensor->unused = true;
         kolo_status status = make_shadow(reducer, tensor);
         if (status != KOLO_OK)
             return status;
-        count_ready(reducer, reducer->fusion.tensors[i].bucket);
+        atomic_store_explicit(ready, true, memory_order_release);
     }
     return KOLO_OK;
 }
@@ -369,7 +371,7 @@ static void draw_statistics(kolo_reducer *reducer)
 /* What the thread gains by driving the next step. */
 static void choose_driver(kolo_reducer *reducer, uint64_t entered_ns)
 {
-    uint64_t first = atomic_load_explicit(&reducer->first_complete_ns, memory_order_relaxed);
+    uint64_t first = atomic_load_explicit(&reducer->first_ready_ns, memory_order_relaxed);
     bool worth = !reducer->options.no_overlap && reducer->comm->size > 1 && first != 0 &&
                  first < entered_ns && entered_ns - first > WORTH_OVERLAPPING_NS;
     if (worth && reducer->thread == NULL)
@@ -412,11 +414,7 @@ static kolo_status freeze(kolo_reducer *reducer, struct wait *wait)
             return status;
         wait_for_gradients(reducer, wait);
     }
-    kolo_status status = kolo__reducer_freeze(reducer);
-    for (uint32_t i = 0; status == KOLO_OK && i < reducer->tensor_count; i++)
-        if (atomic_load_explicit(&reducer->tensors[i].ready, memory_order_relaxed))
-            count_ready(reducer, reducer->fusion.tensors[i].bucket);
-    return status;
+    return kolo__reducer_freeze(reducer);
 }
 
 static kolo_status wait_for_step(kolo_reducer *reducer, int timeout_ms)

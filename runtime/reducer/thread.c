@@ -40,7 +40,7 @@ struct look {
     kolo_comm *only;  /* of the one reducer that is busy; NULL with several */
 };
 
-static bool has_work(const kolo_reducer *reducer)
+static bool has_work(kolo_reducer *reducer)
 {
     return reducer->started > reducer->finished ||
            (reducer->started < reducer->unit_count &&
@@ -88,7 +88,7 @@ static bool anything_to_do(struct kolo__reducer_thread *self)
 
 static void sleep_until_woken(struct kolo__reducer_thread *self)
 {
-    atomic_store(&self->waker.idle, true);
+    kolo__waker_idle(&self->waker);
     if (!anything_to_do(self))
         while (sem_wait(&self->waker.semaphore) != 0 && errno == EINTR) {
         }

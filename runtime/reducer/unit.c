@@ -149,12 +149,21 @@ void kolo__unit_unpack(kolo_reducer *reducer, const struct kolo__unit *unit, dou
 /* ---- starting ---------------------------------------------------------------------------------
  */
 
-bool kolo__unit_may_start(const kolo_reducer *reducer, const struct kolo__unit *unit)
+static bool is_complete(kolo_reducer *reducer, uint32_t index)
+{
+    const struct kolo__fusion_bucket *bucket = &reducer->fusion.buckets[index];
+    uint32_t *known = &reducer->buckets[index].known;
+    while (*known < bucket->tensor_count &&
+           atomic_load_explicit(&reducer->ready[bucket->first + *known], memory_order_acquire))
+        ++*known;
+    return *known == bucket->tensor_count;
+}
+
+bool kolo__unit_may_start(kolo_reducer *reducer, const struct kolo__unit *unit)
 {
     switch (unit->kind) {
     case KOLO__UNIT_GRADIENTS:
-        return atomic_load_explicit(&reducer->buckets[unit->bucket].missing,
-                                    memory_order_acquire) == 0;
+        return is_complete(reducer, unit->bucket);
     case KOLO__UNIT_USED:
         return atomic_load_explicit(&reducer->entered, memory_order_acquire);
     default:
@@ -302,14 +311,10 @@ static kolo_status start_gradients(kolo_reducer *reducer, struct kolo__unit *uni
 
 kolo_status kolo__unit_start(kolo_reducer *reducer, struct kolo__unit *unit)
 {
-    struct kolo__trace *trace = reducer->context->trace;
     unit->stage = 0;
     unit->request = NULL;
     switch (unit->kind) {
     case KOLO__UNIT_GRADIENTS:
-        if (trace != NULL)
-            kolo__trace_add(trace, KOLO__TRACE_QUEUE, NULL, unit->bucket, unit->count,
-                            reducer->buckets[unit->bucket].complete, kolo__trace_now(trace));
         return start_gradients(reducer, unit);
     case KOLO__UNIT_USED:
         return start_used(reducer, unit);
