@@ -124,6 +124,8 @@ kolo_status kolo__run_progress(struct kolo__program *program, bool *moved,
         *fault = transport->fault;
         status = fault->status;
     }
+    if (program->arguments.trace != NULL)
+        program->trace_ns = kolo__trace_now(program->arguments.trace);
     if (status == KOLO_OK)
         status = walk(program, &advanced, fault);
     if (moved != NULL && advanced)
@@ -162,15 +164,19 @@ static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo_
             open_step(program, index);
         struct kolo__step_run *run = kolo__step_run(program, index);
         if (!run->finished) {
+            bool advanced = false;
             kolo_status status = KOLO_OK;
             if (kolo__step_is_message(step))
-                status = kolo__step_advance_message(program, index, moved);
+                status = kolo__step_advance_message(program, index, &advanced);
             else if (kolo__program_leaves_out(program, step))
                 run->finished = true;
             else if (kolo__step_is_fence(step))
-                status = kolo__step_advance_fence(program, index, moved, fault);
+                status = kolo__step_advance_fence(program, index, &advanced, fault);
             else
-                status = kolo__step_advance_local(program, index, moved, fault);
+                status = kolo__step_advance_local(program, index, &advanced, fault);
+            *moved |= advanced;
+            if (program->arguments.trace != NULL)
+                kolo__step_trace(program, index, advanced);
             if (status != KOLO_OK && kolo__step_is_message(step))
                 *fault = program->arguments.transport->fault;
             KOLO__ASSERT(status == KOLO_OK || fault->status != KOLO_OK);

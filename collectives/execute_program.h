@@ -6,6 +6,7 @@
  *   execute_dependencies.c  which steps touch the same memory
  *   execute_message.c       send, receive, receive-and-reduce
  *   execute_local.c         copy and reduce
+ *   execute_trace.c         steps as events of a timeline
  *   execute_mapped.c        exposures, signatures of all ranks, addresses of remote places, fences
  */
 #ifndef KOLO_COLLECTIVES_EXECUTE_PROGRAM_H
@@ -47,6 +48,7 @@ struct kolo__step_run {
     bool in_turn;                   /* every earlier message of the channel has been posted */
     bool finished;
     unsigned char *from, *to;
+    uint64_t begin_ns; /* where there is a timeline, once something of it has moved */
 };
 
 /* Where a rank's mapped buffers are in this process. */
@@ -75,7 +77,8 @@ struct kolo__program {
     uint32_t oldest; /* steps before it are finished */
     uint32_t opened; /* steps before it have entered the window */
     bool running;
-    bool streams; /* copies to OUTPUT go past the caches */
+    bool streams;      /* copies to OUTPUT go past the caches */
+    uint64_t trace_ns; /* where there is a timeline: when the last look at a step ended */
     struct kolo__run_arguments arguments;
     unsigned char *bases[KOLO__BUFFER_COUNT]; /* of this rank's private buffers */
     unsigned char *scratch;
@@ -136,6 +139,11 @@ kolo_status kolo__step_advance_local(struct kolo__program *program, uint32_t ind
 /* How the step combines, but for scales. */
 struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
                                             const struct kolo__step *step);
+
+/* ---- execute_trace.c: only where there is a timeline ---- */
+
+/* After a look at the step: advanced when something of it has moved. */
+void kolo__step_trace(struct kolo__program *program, uint32_t index, bool advanced);
 
 /* ---- execute_mapped.c ---- */
 

@@ -27,6 +27,7 @@ struct kolo_request {
     enum kolo__request_kind kind;
     bool begun, done;
     kolo_status status; /* once done */
+    uint64_t begin_ns;  /* where there is a timeline */
     struct kolo__signature signature;
     struct kolo__plan *plan; /* collectives */
     const void *input;
