@@ -48,7 +48,7 @@ struct kolo__step_run {
     bool in_turn;                   /* every earlier message of the channel has been posted */
     bool finished;
     unsigned char *from, *to;
-    uint64_t begin_ns; /* where there is a timeline, once something of it has moved */
+    uint64_t begin_ns; /* traced: once something of it has moved */
 };
 
 /* Where a rank's mapped buffers are in this process. */
@@ -78,7 +78,8 @@ struct kolo__program {
     uint32_t opened; /* steps before it have entered the window */
     bool running;
     bool streams;      /* copies to OUTPUT go past the caches */
-    uint64_t trace_ns; /* where there is a timeline: when the last look at a step ended */
+    bool traced;       /* steps of this run are recorded */
+    uint64_t trace_ns; /* traced: the time, 0 when nobody has read it since something moved */
     struct kolo__run_arguments arguments;
     unsigned char *bases[KOLO__BUFFER_COUNT]; /* of this rank's private buffers */
     unsigned char *scratch;
@@ -142,8 +143,10 @@ struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
 
 /* ---- execute_trace.c: only where there is a timeline ---- */
 
-/* After a look at the step: advanced when something of it has moved. */
-void kolo__step_trace(struct kolo__program *program, uint32_t index, bool advanced);
+bool kolo__program_is_worth_tracing(const struct kolo__program *program);
+/* Around a look at the step; advanced: something of it has moved. */
+void kolo__step_trace_before(struct kolo__program *program, uint32_t index);
+void kolo__step_trace_after(struct kolo__program *program, uint32_t index, bool advanced);
 
 /* ---- execute_mapped.c ---- */
 

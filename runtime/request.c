@@ -37,7 +37,7 @@ static kolo_status poisoned(const kolo_comm *comm, const char *operation)
                        kolo__host_name(), comm->fault.text);
 }
 
-static void record(const kolo_request *request)
+__attribute__((noinline, cold)) static void record(const kolo_request *request)
 {
     const kolo_context *context = request->comm->context;
     const struct kolo__signature *signature = &request->signature;
@@ -171,7 +171,8 @@ static void begin_message(kolo_request *request)
 {
     struct kolo__transport *transport = request->comm->transport;
     request->begun = true;
-    request->begin_ns = kolo__trace_now(request->comm->context->trace);
+    if (request->comm->context->trace != NULL)
+        request->begin_ns = kolo__trace_now(request->comm->context->trace);
     request->post.signature = &request->signature;
     request->post.data =
         request->kind == KOLO__REQUEST_SEND ? (void *)(uintptr_t)request->input : request->output;
@@ -213,7 +214,8 @@ static bool progress_collective(kolo_request *request)
             .trace = comm->context->trace,
         };
         request->begun = true;
-        request->begin_ns = kolo__trace_now(comm->context->trace);
+        if (arguments.trace != NULL)
+            request->begin_ns = kolo__trace_now(arguments.trace);
         kolo__run_begin(request->plan->program, &arguments);
     }
     kolo_status status = kolo__run_progress(request->plan->program, &moved, &fault);
@@ -400,11 +402,10 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
     return kolo__request_finish(request);
 }
 
-kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
+__attribute__((noinline, cold)) static kolo_status wait_traced(kolo_request *request,
+                                                               int timeout_ms)
 {
     struct kolo__trace *trace = request->comm->context->trace;
-    if (trace == NULL)
-        return wait_for(request, timeout_ms);
     struct kolo__trace_event event = {
         .kind = KOLO__TRACE_WAIT,
         .id = KOLO__TRACE_NO_ID,
@@ -416,6 +417,12 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
     event.end_ns = kolo__trace_now(trace);
     kolo__trace_record(trace, &event);
     return status;
+}
+
+kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
+{
+    return request->comm->context->trace == NULL ? wait_for(request, timeout_ms)
+                                                 : wait_traced(request, timeout_ms);
 }
 
 kolo_status kolo_test(kolo_request **request)
