@@ -102,6 +102,8 @@ void kolo__run_begin(struct kolo__program *program, const struct kolo__run_argum
     program->bases[KOLO__INPUT] = (unsigned char *)(uintptr_t)arguments->input; /* only read */
     program->bases[KOLO__OUTPUT] = arguments->output;
     program->bases[KOLO__SCRATCH] = program->scratch;
+    if (arguments->piece_count > 0)
+        kolo__pieces_check(program);
     program->oldest = 0;
     program->opened = 0;
     program->spare_used = 0;
@@ -147,6 +149,8 @@ static void open_step(struct kolo__program *program, uint32_t index)
         run->from = kolo__program_address(program, &step->from);
     if (!kolo__step_is_fence(step) && step->kind != KOLO__SEND)
         run->to = kolo__program_address(program, &step->to);
+    if (program->arguments.piece_count > 0)
+        kolo__pieces_open_step(program, index);
     program->opened = index + 1;
 }
 

@@ -46,10 +46,23 @@ void kolo__program_free(struct kolo__program *program);
 /* Private memory the program holds (scratch, staging), for reports. */
 size_t kolo__program_bytes(const struct kolo__program *program);
 
+/* A caller's buffer in pieces: elements [pieces[k].first, pieces[k + 1].first) lie at
+ * pieces[k].data, aligned to their dtype; the last piece ends with the buffer, pieces[0].first is
+ * 0, no piece is empty. */
+struct kolo__piece {
+    size_t first;
+    unsigned char *data;
+};
+
 /* What changes from run to run. Pointers are borrowed until the run has ended. */
 struct kolo__run_arguments {
     const void *input;
     void *output;
+    /* Allreduces of mapped memory, in place: INPUT and OUTPUT lie in these pieces, and go through
+     * windows wherever the pieces are. What other ranks do about theirs does not matter.
+     * piece_count 0: INPUT and OUTPUT are contiguous. */
+    const struct kolo__piece *pieces;
+    uint32_t piece_count;
     double scale;                     /* PREMUL_SUM */
     struct kolo__signature signature; /* copied */
     struct kolo__transport *transport;

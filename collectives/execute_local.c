@@ -12,8 +12,6 @@ static size_t bounce_count(const struct kolo__program *program, uint32_t sources
     return count;
 }
 
-static kolo_status process(struct kolo__program *program, uint32_t index, size_t begin, size_t end,
-                           struct kolo__fault *fault);
 static uint32_t private_sources(const struct kolo__program *program, const struct kolo__step *step);
 
 struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
@@ -25,8 +23,7 @@ struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
                                     .divisor = average ? program->schedule.problem.size : 1};
 }
 
-/* PREMUL_SUM: this rank's contribution enters here, multiplied by the rank's factor. */
-static bool prescales(const struct kolo__program *program, const struct kolo__step *step)
+bool kolo__step_prescales(const struct kolo__program *program, const struct kolo__step *step)
 {
     return (step->flags & KOLO__PRESCALE) != 0 && program->options.op == KOLO_PREMUL_SUM;
 }
@@ -41,7 +38,7 @@ kolo_status kolo__step_advance_local(struct kolo__program *program, uint32_t ind
     if (run->done < end) {
         /* A copy onto itself is nothing but its place in the order. */
         bool nothing =
-            step->kind == KOLO__COPY && run->from == run->to && !prescales(program, step);
+            step->kind == KOLO__COPY && run->from == run->to && !kolo__step_prescales(program, step);
         size_t piece = KOLO__PIECE_BYTES / program->element_bytes;
         if (!nothing) {
             uint32_t bounced = step->kind == KOLO__REDUCE ? private_sources(program, step) : 0;
@@ -49,7 +46,10 @@ kolo_status kolo__step_advance_local(struct kolo__program *program, uint32_t ind
                 piece = bounce_count(program, bounced);
             if (end - run->done > piece)
                 end = run->done + piece;
-            kolo_status status = process(program, index, run->done, end, fault);
+            kolo_status status =
+                run->piece != NULL
+                    ? kolo__pieces_process(program, index, end, fault)
+                    : kolo__step_process(program, index, run->done, end, NULL, fault);
             if (status != KOLO_OK)
                 return status;
         }
@@ -69,14 +69,22 @@ static uint32_t private_sources(const struct kolo__program *program, const struc
     return count;
 }
 
-static kolo_status process(struct kolo__program *program, uint32_t index, size_t begin, size_t end,
-                           struct kolo__fault *fault)
+/* Where elements of the step are in a place of it. */
+static unsigned char *address(const struct kolo__program *program, const struct kolo__place *place,
+                              size_t skip, unsigned char *callers)
+{
+    bool is_callers = place->buffer == KOLO__INPUT || place->buffer == KOLO__OUTPUT;
+    return callers != NULL && is_callers ? callers : kolo__program_address(program, place) + skip;
+}
+
+kolo_status kolo__step_process(struct kolo__program *program, uint32_t index, size_t begin,
+                               size_t end, unsigned char *callers, struct kolo__fault *fault)
 {
     const struct kolo__step *step = &program->schedule.steps[index];
     const struct kolo__step_run *run = kolo__step_run(program, index);
     size_t skip = begin * program->element_bytes;
     struct kolo__reduction reduction = kolo__step_reduction(program, step);
-    bool scaled = prescales(program, step);
+    bool scaled = kolo__step_prescales(program, step);
     size_t bytes = (end - begin) * program->element_bytes;
 
     if (step->kind == KOLO__COPY && program->schedule.exposes &&
@@ -101,7 +109,7 @@ static kolo_status process(struct kolo__program *program, uint32_t index, size_t
             program->operands[i] = bounce;
             bounce += bytes;
         } else {
-            program->operands[i] = kolo__program_address(program, place) + skip;
+            program->operands[i] = address(program, place, skip, callers);
         }
         /* Only what comes from INPUT has not been scaled yet. */
         program->scales[i] = place->buffer == KOLO__INPUT ? program->arguments.scale : 1;
@@ -109,7 +117,7 @@ static kolo_status process(struct kolo__program *program, uint32_t index, size_t
     if (scaled)
         reduction.scales = program->scales;
     uint32_t target_count = kolo__step_writes(step);
-    program->targets[0] = run->to + skip;
+    program->targets[0] = run->to != NULL ? run->to + skip : callers;
     for (uint32_t i = 1; i < target_count; i++)
         program->targets[i] =
             kolo__program_address(program, kolo__step_written(&program->schedule, step, i)) + skip;

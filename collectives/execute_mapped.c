@@ -200,6 +200,8 @@ unsigned char *kolo__program_address(const struct kolo__program *program,
         break;
     default:
         base = program->bases[place->buffer];
+        if (base == NULL)
+            return NULL;
         break;
     }
     return base + offset * program->element_bytes;
@@ -261,7 +263,8 @@ static void find_exposure(struct kolo__program *program)
     if (out != UINT64_MAX)
         exposure->out_position = out;
     exposure->in_windows = in == UINT64_MAX && s->input_count > 0;
-    if (exposure->in_windows && program->arguments.mapping->cross_reads && !s->problem.prescale) {
+    if (exposure->in_windows && program->arguments.mapping->cross_reads && !s->problem.prescale &&
+        program->arguments.piece_count == 0) {
         exposure->in_windows = false;
         exposure->in_private = true;
         exposure->in_position = (uintptr_t)program->arguments.input;

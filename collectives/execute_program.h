@@ -7,6 +7,7 @@
  *   execute_message.c       send, receive, receive-and-reduce
  *   execute_local.c         copy and reduce
  *   execute_trace.c         steps as events of a timeline
+ *   execute_pieces.c        the same where the caller's buffer lies in pieces
  *   execute_mapped.c        exposures, signatures of all ranks, addresses of remote places, fences
  */
 #ifndef KOLO_COLLECTIVES_EXECUTE_PROGRAM_H
@@ -49,6 +50,10 @@ struct kolo__step_run {
     bool finished;
     unsigned char *from, *to;
     uint64_t begin_ns; /* traced: once something of it has moved */
+    /* The caller's buffer lies in pieces, and the step names it: element 0 of the step is this one
+     * there, and element `done` lies in this piece. Else NULL. */
+    size_t first;
+    const struct kolo__piece *piece;
 };
 
 /* Where a rank's mapped buffers are in this process. */
@@ -137,6 +142,12 @@ size_t kolo__step_limit(struct kolo__program *program, uint32_t index);
 kolo_status kolo__step_advance_message(struct kolo__program *program, uint32_t index, bool *moved);
 kolo_status kolo__step_advance_local(struct kolo__program *program, uint32_t index, bool *moved,
                                      struct kolo__fault *fault);
+/* PREMUL_SUM: whether this rank's contribution enters here, multiplied by the rank's factor. */
+bool kolo__step_prescales(const struct kolo__program *program, const struct kolo__step *step);
+/* Elements [begin, end) of a copy or reduction. callers: where they are in a caller's buffer that
+ * lies in pieces; NULL where it does not, or the step names none of it. */
+kolo_status kolo__step_process(struct kolo__program *program, uint32_t index, size_t begin,
+                               size_t end, unsigned char *callers, struct kolo__fault *fault);
 /* How the step combines, but for scales. */
 struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
                                             const struct kolo__step *step);
@@ -147,6 +158,15 @@ bool kolo__program_is_worth_tracing(const struct kolo__program *program);
 /* Around a look at the step; advanced: something of it has moved. */
 void kolo__step_trace_before(struct kolo__program *program, uint32_t index);
 void kolo__step_trace_after(struct kolo__program *program, uint32_t index, bool advanced);
+/* ---- execute_pieces.c: only where arguments.piece_count > 0 ---- */
+
+/* Asserts that this run can be done in pieces. */
+void kolo__pieces_check(const struct kolo__program *program);
+/* Finds the piece that the step begins with, if it names the caller's buffer. */
+void kolo__pieces_open_step(struct kolo__program *program, uint32_t index);
+/* kolo__step_process for a step that does, from element `done` on. */
+kolo_status kolo__pieces_process(struct kolo__program *program, uint32_t index, size_t end,
+                                 struct kolo__fault *fault);
 
 /* ---- execute_mapped.c ---- */
 
@@ -159,7 +179,8 @@ bool kolo__program_gathered(const struct kolo__program *program);
 bool kolo__program_leaves_out(const struct kolo__program *program, const struct kolo__step *step);
 kolo_status kolo__step_advance_fence(struct kolo__program *program, uint32_t index, bool *moved,
                                      struct kolo__fault *fault);
-/* The address of a place of any rank; NULL when it is private to another process. */
+/* The address of a place of any rank; NULL when it is private to another process, or lies in
+ * pieces. */
 unsigned char *kolo__program_address(const struct kolo__program *program,
                                      const struct kolo__place *place);
 /* Whether the place is private to another process. */

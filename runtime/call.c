@@ -2,6 +2,7 @@
 /* See call.h. */
 #include "runtime/call.h"
 
+#include "base/assert.h"
 #include "base/status.h"
 #include "kernels/kernels.h"
 
@@ -33,7 +34,9 @@ static kolo_status check_buffers(const struct kolo__call *call, bool *in_place)
 {
     size_t element = kolo_dtype_bytes(call->dtype);
     size_t slices = call->send_slices > call->recv_slices ? call->send_slices : call->recv_slices;
-    *in_place = false;
+    *in_place = call->piece_count > 0; /* elsewhere nobody would notice */
+    if (*in_place)
+        return KOLO_OK;
     if (slices > 0 && call->count > SIZE_MAX / 2 / element / slices)
         return kolo__error(KOLO_ERR_INVALID, "%s: %zu elements are more than memory has",
                            call->name, call->count);
@@ -64,7 +67,8 @@ static kolo_status check_options(const struct kolo__call *call,
                                  const struct kolo__algorithm **forced)
 {
     const kolo_call_options *options = call->options;
-    *forced = NULL;
+    /* The only one that takes pieces. */
+    *forced = call->piece_count > 0 ? kolo__algorithm_find("shm_direct") : NULL;
     if (options == NULL)
         return KOLO_OK;
     if (options->size != sizeof *options)
@@ -115,6 +119,8 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
     request->plan = plan;
     request->input = call->send;
     request->output = call->recv;
+    request->pieces = call->pieces;
+    request->piece_count = call->piece_count;
     request->scale = call->options != NULL ? call->options->scale : 0;
     request->signature = (struct kolo__signature){
         .comm = comm->id,
@@ -129,4 +135,28 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
     remember(comm, &request->signature);
     *result = request;
     return KOLO_OK;
+}
+
+kolo_status kolo__allreduce_pieces_start(kolo_comm *comm, const char *name,
+                                         const struct kolo__piece *pieces, uint32_t piece_count,
+                                         size_t count, kolo_dtype dtype, kolo_op op, double scale,
+                                         kolo_request **request)
+{
+    kolo_call_options options = {.size = sizeof options, .scale = scale};
+    const struct kolo__call call = {.name = name,
+                                    .collective = KOLO__ALLREDUCE,
+                                    .pieces = pieces,
+                                    .piece_count = piece_count,
+                                    .count = count,
+                                    .dtype = dtype,
+                                    .op = op,
+                                    .options = &options};
+    *request = NULL;
+    if (comm->mapping == NULL)
+        return kolo__error(KOLO_ERR_UNSUPPORTED,
+                           "%s: a buffer in pieces needs ranks that share memory (one host, more "
+                           "than one rank, transport shm): pack it into one buffer",
+                           name);
+    KOLO__ASSERT((count > 0) == (piece_count > 0));
+    return kolo__call_start(comm, &call, request);
 }

@@ -10,6 +10,10 @@ struct kolo__call {
     enum kolo__collective collective;
     const void *send;
     void *recv;
+    /* Instead of send and recv, in place: see kolo__run_arguments. Nothing looks at what they point
+     * to before the run. */
+    const struct kolo__piece *pieces;
+    uint32_t piece_count;
     size_t count;
     size_t send_slices, recv_slices; /* of count elements; 0: the buffer is not used on this rank */
     size_t in_place_slice;           /* in place: the smaller buffer is this slice of the larger */
@@ -23,6 +27,14 @@ struct kolo__call {
 /* Checks the arguments, finds the plan and queues the request; nothing moves yet. */
 kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call,
                              kolo_request **request);
+/* An allreduce in place of `count` elements that lie in pieces, borrowed as their contents are
+ * until the request has ended; scale: PREMUL_SUM. KOLO_ERR_UNSUPPORTED unless all ranks share
+ * memory (comm->mapping). The others may call it with other pieces, or kolo_allreduce with the
+ * algorithm shm_direct. */
+kolo_status kolo__allreduce_pieces_start(kolo_comm *comm, const char *name,
+                                         const struct kolo__piece *pieces, uint32_t piece_count,
+                                         size_t count, kolo_dtype dtype, kolo_op op, double scale,
+                                         kolo_request **request);
 /* KOLO_ERR_INVALID when there is no communicator. */
 kolo_status kolo__call_check_comm(const kolo_comm *comm, const char *name);
 

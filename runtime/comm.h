@@ -26,12 +26,15 @@ struct kolo_request {
     const char *operation;     /* as errors name it: "kolo_allreduce"; not owned, never freed */
     enum kolo__request_kind kind;
     bool begun, done;
+    bool told;          /* the rendezvous, by kolo__comm_rest */
     kolo_status status; /* once done */
     uint64_t begin_ns;  /* where there is a timeline */
     struct kolo__signature signature;
     struct kolo__plan *plan; /* collectives */
     const void *input;
     void *output;
+    const struct kolo__piece *pieces; /* instead of input and output; borrowed */
+    uint32_t piece_count;
     double scale;
     uint32_t peer; /* point to point */
     struct kolo__post post;
@@ -97,6 +100,11 @@ bool kolo__comm_progress(kolo_comm *comm);
 /* Waits until the request is done or timeout_ms passes (negative: KOLO_TIMEOUT, which is then a
  * fault). */
 kolo_status kolo__request_wait(kolo_request *request, int timeout_ms);
+/* One turn of waiting, for whoever drives the queue and saw nothing move for idle_ns: comes back at
+ * once at first, then yields, then sleeps for at most most_ns; listens to the control plane; fails
+ * the communicator after KOLO_TIMEOUT. comm NULL: several are waited for, so nobody's sleep will
+ * do. */
+void kolo__comm_rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns);
 /* The status and text of a done request; gives the request back. */
 kolo_status kolo__request_finish(kolo_request *request);
 /* A barrier by messages, so that nobody looks into this rank's mailbox afterwards. Collective. */

@@ -28,8 +28,9 @@ struct kolo_context {
     kolo_comm *comms; /* all of them */
     int cpus;
     struct kolo__costs costs;
-    struct kolo__trace *trace;       /* NULL: nobody wants a timeline */
-    struct kolo__timeline *timeline; /* runtime/timeline.h; NULL: the same */
+    struct kolo__trace *trace;                   /* NULL: nobody wants a timeline */
+    struct kolo__timeline *timeline;             /* runtime/timeline.h; NULL: the same */
+    struct kolo__reducer_thread *reducer_thread; /* NULL: none; under lock */
 };
 
 /* Makes the world communicator; with KOLO_RENDEZVOUS, together with all other ranks (world.c). */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const uint64_t MICROSECOND = 1000, MILLISECOND = 1000000, SECOND = 1000000000;
 
@@ -207,6 +208,8 @@ static bool progress_collective(kolo_request *request)
         struct kolo__run_arguments arguments = {
             .input = request->input,
             .output = request->output,
+            .pieces = request->pieces,
+            .piece_count = request->piece_count,
             .scale = request->scale,
             .signature = request->signature,
             .transport = comm->transport,
@@ -423,6 +426,37 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
 {
     return request->comm->context->trace == NULL ? wait_for(request, timeout_ms)
                                                  : wait_traced(request, timeout_ms);
+}
+
+void kolo__comm_rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns)
+{
+    uint64_t spin = comm != NULL ? spin_ns(comm) : 0;
+    if (idle_ns < spin)
+        return;
+    if (comm != NULL)
+        take_news(comm);
+    if (comm != NULL && comm->first == NULL)
+        return;
+    if (idle_ns < spin + YIELD_NS) {
+        sched_yield();
+        return;
+    }
+    if (comm == NULL) {
+        struct timespec pause = {.tv_nsec = (long)most_ns};
+        nanosleep(&pause, NULL);
+        return;
+    }
+    if (idle_ns >= (uint64_t)comm->context->config.timeout * SECOND) {
+        time_out(comm->first);
+        return;
+    }
+    if (idle_ns < spin + YIELD_NS + NAPS_NS && nap(comm, most_ns))
+        return;
+    if (!comm->first->told && idle_ns > STUCK_AFTER_S * SECOND && comm->context->control != NULL) {
+        kolo__comm_stuck(comm->first, false);
+        comm->first->told = true;
+    }
+    sleep_until_something(comm, (int)((most_ns + MILLISECOND - 1) / MILLISECOND));
 }
 
 kolo_status kolo_test(kolo_request **request)

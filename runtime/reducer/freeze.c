@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From the order in which gradients got ready on rank 0 to what every later step does: where
+ * tensors lie, buckets, units. All of it follows from what is the same on all ranks, so that one
+ * broadcast is all that is ever said about it.
+ */
+#include "runtime/reducer/reducer.h"
+
+#include "base/log.h"
+#include "base/status.h"
+#include "runtime/call.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Over shared memory a collective of a few MiB is as fast as a longer one; between hosts longer
+ * ones hide the latency. The first bucket is small: it is there soon, and nothing hides the last
+ * one. Staged units are cut, so that what was packed is still in the cache when it travels. */
+enum {
+    MAPPED_BUCKET_BYTES = 4 << 20,
+    REMOTE_BUCKET_BYTES = 8 << 20,
+    FIRST_BUCKET_BYTES = 1 << 20,
+    MAPPED_STAGE_BYTES = 512 << 10,
+    REMOTE_STAGE_BYTES = 4 << 20,
+    BUCKETS_MAX = 400, /* a communicator keeps so many plans without making them anew */
+    DIRECT_DEPTH = 8,
+};
+
+static kolo_status no_memory(size_t bytes)
+{
+    return kolo__error(KOLO_ERR_MEMORY, "a reducer needs %zu bytes more than there are", bytes);
+}
+
+static uint32_t slices_of(const kolo_reducer *reducer)
+{
+    return reducer->options.sharded ? reducer->comm->size : 1;
+}
+
+static size_t total_bytes(const kolo_reducer *reducer)
+{
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < reducer->tensor_count; i++)
+        bytes += reducer->tensors[i].count * kolo_dtype_bytes(reducer->tensors[i].dtype);
+    return bytes;
+}
+
+static struct kolo__tuning standard(const kolo_reducer *reducer)
+{
+    size_t bytes = reducer->options.bucket_bytes;
+    size_t least = total_bytes(reducer) / BUCKETS_MAX;
+    if (bytes == 0)
+        bytes = reducer->comm->mapping != NULL ? MAPPED_BUCKET_BYTES : REMOTE_BUCKET_BYTES;
+    return (struct kolo__tuning){.bucket_bytes = bytes > least ? bytes : least};
+}
+
+static size_t first_bucket_bytes(const kolo_reducer *reducer, const struct kolo__tuning *tuning)
+{
+    if (reducer->options.first_bucket_bytes > 0)
+        return reducer->options.first_bucket_bytes;
+    return tuning->bucket_bytes < FIRST_BUCKET_BYTES ? tuning->bucket_bytes : FIRST_BUCKET_BYTES;
+}
+
+/* ---- layout -----------------------------------------------------------------------------------
+ */
+
+static kolo_status allocate(kolo_reducer *reducer, size_t bytes, unsigned char **memory)
+{
+    void *block = NULL;
+    kolo_status status = kolo_alloc(reducer->context, bytes, &block);
+    *memory = block;
+    return status;
+}
+
+/* Views are where the layout says. */
+static void place_views(kolo_reducer *reducer, unsigned char *arena)
+{
+    for (uint32_t i = 0; i < reducer->tensor_count; i++)
+        reducer->tensors[i].data = arena + reducer->fusion.tensors[i].offset;
+}
+
+kolo_status kolo__reducer_lay_out(kolo_reducer *reducer)
+{
+    uint32_t count = reducer->tensor_count;
+    kolo_status status = kolo__fusion_create(&reducer->fusion, count);
+    if (status != KOLO_OK)
+        return status;
+    for (uint32_t i = 0; i < count; i++) {
+        reducer->fusion.tensors[i].count = reducer->tensors[i].count;
+        reducer->fusion.tensors[i].dtype = reducer->tensors[i].dtype;
+        reducer->order[i] = count - 1 - i; /* most models: the last layer's gradient comes first */
+    }
+    struct kolo__tuning tuning = standard(reducer);
+    kolo__fusion_plan(&reducer->fusion, reducer->order, first_bucket_bytes(reducer, &tuning),
+                      tuning.bucket_bytes, slices_of(reducer));
+    if (reducer->views)
+        status = allocate(reducer, reducer->fusion.arena_bytes, &reducer->arena);
+    if (status == KOLO_OK && reducer->options.sharded)
+        status = allocate(reducer, reducer->fusion.arena_bytes, &reducer->parameters);
+    if (status != KOLO_OK)
+        return status;
+    if (reducer->views)
+        place_views(reducer, reducer->arena);
+    if (reducer->options.fixed_order) {
+        atomic_store(&reducer->ordered, count);
+        atomic_store(&reducer->recorded, count);
+        status = kolo__reducer_freeze(reducer);
+    }
+    return status;
+}
+
+/* Views move to their new places. Old and new memory may not be the same. */
+static kolo_status move_views(kolo_reducer *reducer)
+{
+    unsigned char *arena;
+    kolo_status status = allocate(reducer, reducer->fusion.arena_bytes, &arena);
+    if (status != KOLO_OK)
+        return status;
+    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
+        const struct kolo__reducer_tensor *tensor = &reducer->tensors[i];
+        memcpy(arena + reducer->fusion.tensors[i].offset, tensor->data,
+               tensor->count * kolo_dtype_bytes(tensor->dtype));
+    }
+    place_views(reducer, arena);
+    kolo_free(reducer->context, reducer->arena);
+    reducer->arena = arena;
+    return KOLO_OK;
+}
+
+/* ---- the plan ---------------------------------------------------------------------------------
+ */
+
+/* Places of tensors in their buckets; packed ones follow each other without holes. */
+static void place_in_buckets(kolo_reducer *reducer)
+{
+    for (uint32_t b = 0; b < reducer->fusion.bucket_count; b++) {
+        const struct kolo__fusion_bucket *bucket = &reducer->fusion.buckets[b];
+        size_t at = 0;
+        for (uint32_t i = 0; i < bucket->tensor_count; i++) {
+            uint32_t member = reducer->fusion.members[bucket->first + i];
+            struct kolo__reducer_tensor *tensor = &reducer->tensors[member];
+            size_t offset = reducer->fusion.tensors[member].offset - bucket->offset;
+            tensor->position = reducer->views ? offset / kolo_dtype_bytes(bucket->dtype) : at;
+            at += tensor->count;
+        }
+        reducer->buckets[b].elements = reducer->views ? bucket->count : at;
+        atomic_store(&reducer->buckets[b].missing, bucket->tensor_count);
+    }
+}
+
+static void fill_pieces(kolo_reducer *reducer, struct kolo__unit *unit)
+{
+    const struct kolo__fusion_bucket *bucket = &reducer->fusion.buckets[unit->bucket];
+    unit->first_piece = bucket->first;
+    unit->piece_count = 0;
+    for (uint32_t i = 0; i < bucket->tensor_count; i++) {
+        const struct kolo__reducer_tensor *tensor =
+            &reducer->tensors[reducer->fusion.members[bucket->first + i]];
+        if (tensor->count > 0)
+            reducer->pieces[unit->first_piece + unit->piece_count++] =
+                (struct kolo__piece){.first = tensor->position, .data = tensor->data};
+    }
+}
+
+static enum kolo__fusing fusing_of(const kolo_reducer *reducer, kolo_dtype dtype)
+{
+    bool mapped = reducer->comm->mapping != NULL || reducer->comm->size == 1;
+    if (kolo__reducer_narrows(reducer, dtype))
+        return KOLO__FUSING_STAGED;
+    if (reducer->views)
+        return KOLO__FUSING_DIRECT;
+    return mapped ? KOLO__FUSING_SCATTERED : KOLO__FUSING_STAGED;
+}
+
+static size_t wire_bytes_of(const kolo_reducer *reducer, kolo_dtype dtype)
+{
+    if (!kolo__reducer_narrows(reducer, dtype))
+        return kolo_dtype_bytes(dtype);
+    return kolo__reducer_is_fp8(reducer) ? 1 : 2;
+}
+
+/* Room for one unit more; NULL when there is no memory. */
+static struct kolo__unit *add_unit(kolo_reducer *reducer, enum kolo__unit_kind kind,
+                                   const char *name)
+{
+    if (reducer->unit_count == reducer->unit_capacity) {
+        uint32_t capacity = reducer->unit_capacity * 2 + 16;
+        struct kolo__unit *units = realloc(reducer->units, capacity * sizeof *units);
+        if (units == NULL) {
+            no_memory(capacity * sizeof *units);
+            return NULL;
+        }
+        reducer->units = units;
+        reducer->unit_capacity = capacity;
+    }
+    struct kolo__unit *unit = &reducer->units[reducer->unit_count++];
+    *unit = (struct kolo__unit){.kind = kind};
+    snprintf(unit->name, sizeof unit->name, "%s", name);
+    return unit;
+}
+
+static kolo_status add_units_of(kolo_reducer *reducer, uint32_t index, size_t *staging)
+{
+    kolo_dtype dtype = reducer->fusion.buckets[index].dtype;
+    enum kolo__fusing fusing = fusing_of(reducer, dtype);
+    size_t elements = reducer->buckets[index].elements, most = elements;
+    size_t wire = wire_bytes_of(reducer, dtype);
+    size_t stage = reducer->comm->mapping != NULL ? MAPPED_STAGE_BYTES : REMOTE_STAGE_BYTES;
+    if (fusing == KOLO__FUSING_STAGED && !reducer->options.sharded && stage / wire < most)
+        most = stage / wire;
+    size_t first = 0;
+    do {
+        char name[KOLO__UNIT_NAME_BYTES];
+        snprintf(name, sizeof name, "kolo_reducer_wait (bucket %u of %u)", index + 1,
+                 reducer->fusion.bucket_count);
+        struct kolo__unit *unit = add_unit(reducer, KOLO__UNIT_GRADIENTS, name);
+        if (unit == NULL)
+            return KOLO_ERR_MEMORY;
+        unit->bucket = index;
+        unit->fusing = fusing;
+        unit->first = first;
+        unit->count = elements - first < most ? elements - first : most;
+        if (fusing == KOLO__FUSING_SCATTERED)
+            fill_pieces(reducer, unit);
+        size_t needs = kolo__reducer_narrows(reducer, dtype) && kolo__reducer_is_fp8(reducer)
+                           ? kolo__fp8_staging(reducer, unit->count)
+                           : unit->count * wire;
+        if (fusing == KOLO__FUSING_STAGED && needs > *staging)
+            *staging = needs;
+        reducer->report.wire_bytes += unit->count * wire;
+        first += unit->count;
+    } while (first < elements);
+    return KOLO_OK;
+}
+
+static kolo_status make_units(kolo_reducer *reducer)
+{
+    size_t staging = 0;
+    kolo_status status = KOLO_OK;
+    reducer->unit_count = 0;
+    reducer->report.wire_bytes = 0;
+    for (uint32_t b = 0; status == KOLO_OK && b < reducer->fusion.bucket_count; b++)
+        status = add_units_of(reducer, b, &staging);
+    if (status == KOLO_OK && reducer->options.allow_unused &&
+        add_unit(reducer, KOLO__UNIT_USED, "kolo_reducer_wait (who used what)") == NULL)
+        status = KOLO_ERR_MEMORY;
+    if (status == KOLO_OK && reducer->options.sharded && reducer->options.statistics &&
+        add_unit(reducer, KOLO__UNIT_NORM, "kolo_reducer_wait (norm)") == NULL)
+        status = KOLO_ERR_MEMORY;
+    if (status != KOLO_OK)
+        return status;
+    /* 8-bit units are several collectives each: a second one must not come between them. */
+    reducer->depth = kolo__reducer_is_fp8(reducer) ? 1
+                     : staging > 0                 ? KOLO__STAGES_MAX
+                                                   : DIRECT_DEPTH;
+    staging = (staging + 4095) / 4096 * 4096;
+    if (staging > reducer->staging_bytes) {
+        kolo_free(reducer->context, reducer->staging);
+        reducer->staging_bytes = staging;
+        status = allocate(reducer, KOLO__STAGES_MAX * staging, &reducer->staging);
+    }
+    return status;
+}
+
+kolo_status kolo__reducer_cut(kolo_reducer *reducer, const struct kolo__tuning *tuning)
+{
+    kolo_comm *comm = reducer->comm;
+    kolo__fusion_plan(&reducer->fusion, reducer->order, first_bucket_bytes(reducer, tuning),
+                      tuning->bucket_bytes, slices_of(reducer));
+    place_in_buckets(reducer);
+    size_t segment =
+        tuning->segment_bytes > 0 ? tuning->segment_bytes : reducer->standard_segment_bytes;
+    if (segment != comm->plan_context.segment_bytes) {
+        comm->plan_context.segment_bytes = segment;
+        kolo__plan_cache_clear(&comm->plans);
+    }
+    reducer->tuning = *tuning;
+    reducer->report.buckets = reducer->fusion.bucket_count;
+    reducer->report.bucket_bytes = tuning->bucket_bytes;
+    return make_units(reducer);
+}
+
+/* ---- agreement --------------------------------------------------------------------------------
+ */
+
+/* What was not ready on rank 0 in the first step comes last. */
+static void complete_order(kolo_reducer *reducer)
+{
+    uint32_t count = atomic_load(&reducer->recorded);
+    for (uint32_t i = reducer->tensor_count; i-- > 0 && count < reducer->tensor_count;)
+        if (!atomic_load(&reducer->tensors[i].ready))
+            reducer->order[count++] = i;
+}
+
+static kolo_status broadcast(kolo_reducer *reducer, void *data, size_t bytes, uint32_t root)
+{
+    struct kolo__call call = {.name = "kolo_reducer (agreement on the plan)",
+                              .collective = KOLO__BROADCAST,
+                              .send = data,
+                              .recv = data,
+                              .count = bytes,
+                              .send_slices = 1,
+                              .recv_slices = 1,
+                              .may_be_in_place = true,
+                              .dtype = KOLO_UINT8,
+                              .root = (int)root};
+    kolo_request *request = NULL;
+    kolo_status status = kolo__call_start(reducer->comm, &call, &request);
+    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+}
+
+/* Bytes from another process are believed when they name every tensor once. */
+static bool is_permutation(kolo_reducer *reducer)
+{
+    memset(reducer->used, 0, reducer->used_words * sizeof *reducer->used);
+    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
+        uint32_t tensor = reducer->order[i];
+        if (tensor >= reducer->tensor_count || (reducer->used[tensor / 64] >> tensor % 64 & 1) != 0)
+            return false;
+        reducer->used[tensor / 64] |= UINT64_C(1) << tensor % 64;
+    }
+    return true;
+}
+
+static kolo_status agree_on_order(kolo_reducer *reducer, bool *changed)
+{
+    uint32_t count = reducer->tensor_count;
+    if (reducer->comm->rank == 0)
+        complete_order(reducer);
+    kolo_status status = broadcast(reducer, reducer->order, count * sizeof *reducer->order, 0);
+    if (status == KOLO_OK && !is_permutation(reducer))
+        status = kolo__error(KOLO_ERR_NETWORK,
+                             "kolo_reducer_wait: the order of gradients that "
+                             "rank 0 sent does not name each of %u tensors once",
+                             count);
+    *changed = false;
+    for (uint32_t i = 0; i < count; i++)
+        *changed |= reducer->order[i] != count - 1 - i;
+    return status;
+}
+
+kolo_status kolo__reducer_freeze(kolo_reducer *reducer)
+{
+    bool changed;
+    kolo_status status = agree_on_order(reducer, &changed);
+    if (status != KOLO_OK)
+        return status;
+    if (changed) {
+        kolo__fusion_plan(&reducer->fusion, reducer->order, 0, SIZE_MAX, slices_of(reducer));
+        if (reducer->views)
+            status = move_views(reducer);
+    }
+    reducer->buckets = calloc(reducer->tensor_count, sizeof *reducer->buckets);
+    reducer->pieces = calloc(reducer->tensor_count, sizeof *reducer->pieces);
+    if (status == KOLO_OK && (reducer->buckets == NULL || reducer->pieces == NULL))
+        status = no_memory(reducer->tensor_count * sizeof *reducer->pieces);
+    reducer->standard_segment_bytes = reducer->comm->plan_context.segment_bytes;
+    struct kolo__tuning tuning = standard(reducer);
+    if (status == KOLO_OK)
+        status = kolo__reducer_begin_tuning(reducer, &tuning);
+    if (status == KOLO_OK)
+        status = kolo__reducer_cut(reducer, &tuning);
+    reducer->sequence_before = reducer->comm->sequence;
+    reducer->frozen = status == KOLO_OK;
+    return status;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime/reducer/fusion.h"
+
+#include "base/assert.h"
+#include "base/status.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const uint32_t NONE = UINT32_MAX;
+
+kolo_status kolo__fusion_create(struct kolo__fusion *fusion, uint32_t tensor_count)
+{
+    *fusion = (struct kolo__fusion){.tensor_count = tensor_count};
+    fusion->tensors = calloc(tensor_count, sizeof *fusion->tensors);
+    fusion->members = calloc(tensor_count, sizeof *fusion->members);
+    fusion->buckets = calloc(tensor_count, sizeof *fusion->buckets);
+    fusion->scratch = calloc(tensor_count, sizeof *fusion->scratch);
+    if (fusion->tensors != NULL && fusion->members != NULL && fusion->buckets != NULL &&
+        fusion->scratch != NULL)
+        return KOLO_OK;
+    kolo__fusion_free(fusion);
+    return kolo__error(KOLO_ERR_MEMORY, "no memory for the plan of %u tensors", tensor_count);
+}
+
+void kolo__fusion_free(struct kolo__fusion *fusion)
+{
+    free(fusion->tensors);
+    free(fusion->members);
+    free(fusion->buckets);
+    free(fusion->scratch);
+    *fusion = (struct kolo__fusion){0};
+}
+
+static size_t round_up(size_t bytes, size_t multiple)
+{
+    return (bytes + multiple - 1) / multiple * multiple;
+}
+
+static size_t tensor_bytes(const struct kolo__fusion_tensor *tensor)
+{
+    return round_up(tensor->count * kolo_dtype_bytes(tensor->dtype), KOLO__FUSION_ALIGNMENT);
+}
+
+/* Buckets in the order in which they close; tensors get their bucket. scratch[k] is the order's
+ * k-th tensor's bucket before those were numbered: the place in the order of its first tensor. */
+static void cut(struct kolo__fusion *fusion, const uint32_t *order, size_t first_bucket_bytes,
+                size_t bucket_bytes)
+{
+    uint32_t open[KOLO_DTYPE_COUNT], last[KOLO_DTYPE_COUNT], *opened_by = fusion->scratch;
+    size_t bytes[KOLO_DTYPE_COUNT];
+    for (int d = 0; d < KOLO_DTYPE_COUNT; d++)
+        open[d] = NONE;
+    fusion->bucket_count = 0;
+    /* members[k]: the number of the bucket that the order's k-th tensor opened. */
+    for (uint32_t k = 0; k < fusion->tensor_count; k++) {
+        const struct kolo__fusion_tensor *tensor = &fusion->tensors[order[k]];
+        kolo_dtype dtype = tensor->dtype;
+        if (open[dtype] == NONE) {
+            open[dtype] = k;
+            bytes[dtype] = 0;
+        }
+        opened_by[k] = open[dtype];
+        last[dtype] = k;
+        bytes[dtype] += tensor_bytes(tensor);
+        if (bytes[dtype] < (fusion->bucket_count == 0 ? first_bucket_bytes : bucket_bytes))
+            continue;
+        fusion->members[open[dtype]] = fusion->bucket_count;
+        fusion->buckets[fusion->bucket_count++] = (struct kolo__fusion_bucket){.dtype = dtype};
+        open[dtype] = NONE;
+    }
+    /* Those that never got full, in the order of their last tensors. */
+    for (;;) {
+        int next = -1;
+        for (int d = 0; d < KOLO_DTYPE_COUNT; d++)
+            if (open[d] != NONE && (next < 0 || last[d] < last[next]))
+                next = d;
+        if (next < 0)
+            break;
+        fusion->members[open[next]] = fusion->bucket_count;
+        fusion->buckets[fusion->bucket_count++] =
+            (struct kolo__fusion_bucket){.dtype = (kolo_dtype)next};
+        open[next] = NONE;
+    }
+    for (uint32_t k = 0; k < fusion->tensor_count; k++)
+        fusion->tensors[order[k]].bucket = fusion->members[opened_by[k]];
+}
+
+static void collect_members(struct kolo__fusion *fusion, const uint32_t *order)
+{
+    uint32_t first = 0;
+    for (uint32_t k = 0; k < fusion->tensor_count; k++)
+        fusion->buckets[fusion->tensors[k].bucket].tensor_count++;
+    for (uint32_t b = 0; b < fusion->bucket_count; b++) {
+        fusion->buckets[b].first = first;
+        first += fusion->buckets[b].tensor_count;
+        fusion->buckets[b].tensor_count = 0;
+    }
+    for (uint32_t k = 0; k < fusion->tensor_count; k++) {
+        struct kolo__fusion_bucket *bucket = &fusion->buckets[fusion->tensors[order[k]].bucket];
+        fusion->members[bucket->first + bucket->tensor_count++] = order[k];
+    }
+}
+
+/* A region for each dtype, whatever the buckets are. */
+static void lay_out_regions(struct kolo__fusion *fusion, const uint32_t *order)
+{
+    size_t next[KOLO_DTYPE_COUNT], at = 0;
+    for (int d = 0; d < KOLO_DTYPE_COUNT; d++) {
+        next[d] = at;
+        for (uint32_t i = 0; i < fusion->tensor_count; i++)
+            if (fusion->tensors[i].dtype == (kolo_dtype)d)
+                at += tensor_bytes(&fusion->tensors[i]);
+    }
+    for (uint32_t k = 0; k < fusion->tensor_count; k++) {
+        struct kolo__fusion_tensor *tensor = &fusion->tensors[order[k]];
+        tensor->offset = next[tensor->dtype];
+        next[tensor->dtype] += tensor_bytes(tensor);
+    }
+    fusion->arena_bytes = at;
+}
+
+static void lay_out_slices(struct kolo__fusion *fusion, uint32_t slices)
+{
+    size_t at = 0;
+    for (uint32_t b = 0; b < fusion->bucket_count; b++) {
+        const struct kolo__fusion_bucket *bucket = &fusion->buckets[b];
+        for (uint32_t i = 0; i < bucket->tensor_count; i++) {
+            struct kolo__fusion_tensor *tensor =
+                &fusion->tensors[fusion->members[bucket->first + i]];
+            tensor->offset = at;
+            at += tensor_bytes(tensor);
+        }
+        at = round_up(at, KOLO__FUSION_ALIGNMENT);
+        size_t begin = fusion->tensors[fusion->members[bucket->first]].offset;
+        at = begin + round_up(at - begin, (size_t)KOLO__FUSION_ALIGNMENT * slices);
+    }
+    fusion->arena_bytes = at;
+}
+
+void kolo__fusion_plan(struct kolo__fusion *fusion, const uint32_t *order,
+                       size_t first_bucket_bytes, size_t bucket_bytes, uint32_t slices)
+{
+    KOLO__ASSERT(slices > 0);
+    cut(fusion, order, first_bucket_bytes, bucket_bytes);
+    collect_members(fusion, order);
+    if (slices > 1)
+        lay_out_slices(fusion, slices);
+    else
+        lay_out_regions(fusion, order);
+    for (uint32_t b = 0; b < fusion->bucket_count; b++) {
+        struct kolo__fusion_bucket *bucket = &fusion->buckets[b];
+        const uint32_t *members = fusion->members + bucket->first;
+        const struct kolo__fusion_tensor *last =
+            &fusion->tensors[members[bucket->tensor_count - 1]];
+        bucket->offset = fusion->tensors[members[0]].offset;
+        bucket->bytes = round_up(last->offset + tensor_bytes(last) - bucket->offset,
+                                 (size_t)KOLO__FUSION_ALIGNMENT * slices);
+        bucket->count = bucket->bytes / kolo_dtype_bytes(bucket->dtype);
+    }
+}

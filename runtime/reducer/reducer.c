@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A reducer's beginning and end, and what its users may ask. */
+#include "runtime/reducer/reducer.h"
+
+#include "base/status.h"
+#include "runtime/reducer/tensors.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- options ----------------------------------------------------------------------------------
+ */
+
+static const char *const wire_names[KOLO_WIRE_COUNT] = {"same", "bf16", "fp16", "fp8_e4m3",
+                                                        "fp8_e5m2"};
+
+const char *kolo_wire_name(kolo_wire wire)
+{
+    return (unsigned)wire < KOLO_WIRE_COUNT ? wire_names[wire] : NULL;
+}
+
+enum kolo__narrow_float kolo__reducer_narrow(kolo_wire wire)
+{
+    switch (wire) {
+    case KOLO_WIRE_BF16:
+        return KOLO__NARROW_BF16;
+    case KOLO_WIRE_FP8_E4M3:
+        return KOLO__NARROW_E4M3;
+    case KOLO_WIRE_FP8_E5M2:
+        return KOLO__NARROW_E5M2;
+    default:
+        return KOLO__NARROW_FP16;
+    }
+}
+
+static kolo_status wrong_option(const char *what)
+{
+    return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_create: %s", what);
+}
+
+static kolo_status take_options(kolo_reducer *reducer, const kolo_reducer_options *given)
+{
+    kolo_reducer_options *options = &reducer->options;
+    *options = given != NULL ? *given : (kolo_reducer_options){.size = sizeof *options};
+    if (options->size != sizeof *options)
+        return wrong_option("set options->size to sizeof(kolo_reducer_options)");
+    if ((unsigned)options->wire >= KOLO_WIRE_COUNT)
+        return wrong_option("options->wire is no kolo_wire");
+    if (!isfinite(options->scale))
+        return wrong_option("options->scale is not finite");
+    if (!isfinite(options->clip_norm) || options->clip_norm < 0)
+        return wrong_option("options->clip_norm has to be 0 or a positive number");
+    if (options->sharded && !reducer->views)
+        return wrong_option("a sharded reducer has views: leave the tensors' data NULL");
+    if (options->error_feedback && options->wire == KOLO_WIRE_SAME)
+        return wrong_option("error feedback needs a wire type that loses something");
+    if (options->scale == 0)
+        options->scale = 1;
+    if (options->clip_norm > 0)
+        options->statistics = 1;
+    if (options->sharded)
+        options->fixed_order = 1;
+    return KOLO_OK;
+}
+
+/* Some have memory, others none: nobody means that. */
+static kolo_status find_views(kolo_reducer *reducer, const kolo_tensor *tensors, size_t count)
+{
+    size_t with_data = 0, empty = 0;
+    for (size_t i = 0; i < count; i++) {
+        with_data += tensors[i].data != NULL;
+        empty += tensors[i].data == NULL && tensors[i].count == 0;
+    }
+    reducer->views = with_data == 0 && empty < count;
+    if (with_data == 0 || with_data + empty == count)
+        return KOLO_OK;
+    return kolo__error(KOLO_ERR_INVALID,
+                       "kolo_reducer_create: %zu of %zu tensors have data: give it for all "
+                       "(packed), or for none (views: kolo_reducer_view)",
+                       with_data, count);
+}
+
+/* ---- create -----------------------------------------------------------------------------------
+ */
+
+static kolo_status no_memory(size_t count)
+{
+    return kolo__error(KOLO_ERR_MEMORY, "kolo_reducer_create: no memory for %zu tensors", count);
+}
+
+static kolo_status take_tensors(kolo_reducer *reducer, const kolo_tensor *tensors, size_t count)
+{
+    reducer->tensors = calloc(count, sizeof *reducer->tensors);
+    reducer->order = calloc(count, sizeof *reducer->order);
+    reducer->used_words = (count + 63) / 64;
+    reducer->used = calloc(reducer->used_words, sizeof *reducer->used);
+    reducer->sources = calloc(reducer->comm->size, sizeof *reducer->sources);
+    if (reducer->tensors == NULL || reducer->order == NULL || reducer->used == NULL ||
+        reducer->sources == NULL)
+        return no_memory(count);
+    reducer->tensor_count = (uint32_t)count;
+    for (size_t i = 0; i < count; i++) {
+        struct kolo__reducer_tensor *tensor = &reducer->tensors[i];
+        tensor->data = tensors[i].data;
+        tensor->count = tensors[i].count;
+        tensor->dtype = tensors[i].dtype;
+        if (tensors[i].name != NULL && (tensor->label = strdup(tensors[i].name)) == NULL)
+            return no_memory(count);
+        tensor->trace_label = kolo__trace_label(reducer->context->trace, tensor->label);
+        if (reducer->options.error_feedback && kolo__reducer_narrows(reducer, tensor->dtype) &&
+            (tensor->error = calloc(tensor->count > 0 ? tensor->count : 1, sizeof(float))) == NULL)
+            return no_memory(count);
+    }
+    return KOLO_OK;
+}
+
+/* Whatever all ranks have to agree on, but for the tensors. */
+static kolo_status compare(kolo_reducer *reducer, const kolo_tensor *tensors, size_t count)
+{
+    const kolo_reducer_options *o = &reducer->options;
+    const struct kolo__setting settings[] = {
+        {"bucket_bytes", (double)o->bucket_bytes},
+        {"first_bucket_bytes", (double)o->first_bucket_bytes},
+        {"sum", o->sum != 0},
+        {"a scale other than 1", o->scale != 1},
+        {"wire", o->wire},
+        {"error_feedback", o->error_feedback != 0},
+        {"statistics", o->statistics != 0},
+        {"clip_norm", o->clip_norm},
+        {"allow_unused", o->allow_unused != 0},
+        {"sharded", o->sharded != 0},
+        {"fixed_order", o->fixed_order != 0},
+        {"views (data NULL)", reducer->views},
+    };
+    return kolo__tensors_compare(reducer->comm, "kolo_reducer_create", tensors, count, settings,
+                                 sizeof settings / sizeof *settings, &reducer->digest);
+}
+
+kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *tensors, size_t count,
+                                const kolo_reducer_options *options, kolo_reducer **result)
+{
+    if (comm == NULL || result == NULL)
+        return wrong_option(comm == NULL ? "the communicator is NULL" : "reducer is NULL");
+    *result = NULL;
+    if (count == 0 || count > UINT32_MAX / 2)
+        return wrong_option(count == 0 ? "there are no tensors" : "there are too many tensors");
+    kolo_reducer *reducer = calloc(1, sizeof *reducer);
+    if (reducer == NULL)
+        return no_memory(count);
+    reducer->context = comm->context;
+    reducer->waker = &reducer->own_waker;
+    sem_init(&reducer->own_waker.semaphore, 0, 0);
+    sem_init(&reducer->done.semaphore, 0, 0);
+    kolo_status status = kolo__tensors_check("kolo_reducer_create", tensors, count, true);
+    if (status == KOLO_OK)
+        status = find_views(reducer, tensors, count);
+    if (status == KOLO_OK)
+        status = take_options(reducer, options);
+    if (status == KOLO_OK)
+        status = kolo__comm_duplicate(comm, &reducer->comm);
+    if (status == KOLO_OK)
+        status = compare(reducer, tensors, count);
+    if (status == KOLO_OK)
+        status = take_tensors(reducer, tensors, count);
+    if (status == KOLO_OK)
+        status = kolo__reducer_lay_out(reducer);
+    if (status != KOLO_OK) {
+        kolo_reducer_free(reducer);
+        return status;
+    }
+    reducer->comm->owner = reducer;
+    reducer->comm->rejoined = kolo__reducer_rejoined;
+    *result = reducer;
+    return KOLO_OK;
+}
+
+kolo_status kolo_reducer_free(kolo_reducer *reducer)
+{
+    if (reducer == NULL)
+        return KOLO_OK;
+    bool healthy = reducer->status == KOLO_OK && reducer->comm != NULL &&
+                   reducer->comm->fault.status == KOLO_OK;
+    if (healthy && reducer->comm->outstanding > 0)
+        return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_free: a step is under way: end it with "
+                                             "kolo_reducer_wait");
+    if (reducer->thread != NULL) {
+        kolo__thread_take_back(reducer);
+        kolo__thread_release(reducer);
+    }
+    kolo__comm_destroy(reducer->comm);
+    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
+        free(reducer->tensors[i].error);
+        free(reducer->tensors[i].shadow);
+        free(reducer->tensors[i].label);
+    }
+    kolo_free(reducer->context, reducer->arena);
+    kolo_free(reducer->context, reducer->parameters);
+    kolo_free(reducer->context, reducer->staging);
+    kolo__fusion_free(&reducer->fusion);
+    sem_destroy(&reducer->own_waker.semaphore);
+    sem_destroy(&reducer->done.semaphore);
+    free(reducer->tensors);
+    free(reducer->order);
+    free(reducer->used);
+    free(reducer->sources);
+    free(reducer->buckets);
+    free(reducer->units);
+    free(reducer->pieces);
+    free(reducer);
+    return KOLO_OK;
+}
+
+/* ---- what users ask ---------------------------------------------------------------------------
+ */
+
+void *kolo_reducer_view(const kolo_reducer *reducer, size_t tensor)
+{
+    if (reducer == NULL || tensor >= reducer->tensor_count)
+        return NULL;
+    return reducer->tensors[tensor].data;
+}
+
+kolo_status kolo_reducer_get_report(const kolo_reducer *reducer, kolo_reducer_report *report)
+{
+    if (reducer == NULL || report == NULL || report->size != sizeof *report)
+        return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_get_report: %s",
+                           reducer == NULL  ? "the reducer is NULL"
+                           : report == NULL ? "report is NULL"
+                                            : "set report->size to sizeof(kolo_reducer_report)");
+    *report = reducer->report;
+    report->size = sizeof *report;
+    return KOLO_OK;
+}

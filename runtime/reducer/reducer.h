@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inside of a reducer, shared by the files of this folder:
+ *
+ *   reducer.c   create, free, what users ask
+ *   freeze.c    the first step's order becomes the plan: buckets, units, memory
+ *   step.c      ready, wait, what happens at the end of a step
+ *   unit.c      one collective of a step: packed, started, unpacked
+ *   fp8.c       the same for 8-bit floats, which no collective can add
+ *   shard.c     pieces, gathering of parameters
+ *   thread.c    the progress thread of a context
+ *   fusion.h    which tensors share a bucket          tune.h     of which size
+ *   tensors.h   the same tensors on all ranks?        named.c    any order
+ *
+ * A step is a list of units, each one collective (8-bit ones: three), begun by all ranks in the
+ * order of this list, which is that in which gradients got ready on rank 0. A unit may begin when
+ * its bucket is complete, and is finished in the order of the list as well. Who begins and finishes
+ * them is the DRIVER of the step: the progress thread, or the caller of kolo_reducer_wait.
+ *
+ *   any thread    tensor ready -> its bucket's `missing` -> 0            (atomics, nothing else)
+ *   driver        units [0, finished) [finished, started) [started, count)
+ *                          done          under way          wait for their buckets
+ *
+ * `driven` hands a step to the thread and back: all other members belong to whoever has it.
+ */
+#ifndef KOLO_RUNTIME_REDUCER_REDUCER_H
+#define KOLO_RUNTIME_REDUCER_REDUCER_H
+
+#include "kernels/pack.h"
+#include "runtime/comm.h"
+#include "runtime/reducer/fusion.h"
+#include "runtime/reducer/tune.h"
+
+#include <semaphore.h>
+
+/* How the bytes of a bucket come into the collective. */
+enum kolo__fusing {
+    KOLO__FUSING_DIRECT,    /* views: the bucket itself is reduced */
+    KOLO__FUSING_SCATTERED, /* tensors where they are; the windows of shared memory pack them */
+    KOLO__FUSING_STAGED,    /* packed into staging, narrowed or not, and unpacked */
+};
+
+enum kolo__unit_kind {
+    KOLO__UNIT_GRADIENTS,
+    KOLO__UNIT_USED, /* allow_unused: the bitmap of used tensors */
+    KOLO__UNIT_NORM, /* sharded: sum of squares and verdict */
+};
+
+enum { KOLO__STAGES_MAX = 2, KOLO__UNIT_NAME_BYTES = 48 };
+
+struct kolo__unit {
+    enum kolo__unit_kind kind;
+    uint32_t bucket;
+    enum kolo__fusing fusing;
+    size_t first, count; /* elements of the bucket */
+    /* SCATTERED: its part of the reducer's pieces. */
+    uint32_t first_piece, piece_count;
+    char name[KOLO__UNIT_NAME_BYTES]; /* for errors */
+    /* While it is under way. */
+    kolo_request *request;
+    unsigned char *staging;
+    unsigned stage;    /* 8-bit: how far */
+    float amax;        /* 8-bit: of all ranks */
+    double wire_scale; /* 8-bit: of the last step; 0: none */
+    uint64_t began;    /* ns, for the timeline; 0 without */
+};
+
+struct kolo__reducer_tensor {
+    unsigned char *data; /* packed: the user's; views: in the arena */
+    size_t count;
+    kolo_dtype dtype;
+    size_t position;       /* of element 0 in the bucket, in elements */
+    float *error;          /* error feedback, or NULL */
+    unsigned char *shadow; /* stands in for data in a step that did not use it; kept */
+    atomic_bool ready;
+    bool unused;             /* in this step, on this rank */
+    char *label;             /* owned; NULL: no name */
+    const char *trace_label; /* the trace's */
+};
+
+struct kolo__reducer_bucket {
+    atomic_uint missing; /* tensors that are not ready */
+    size_t elements;     /* packed: without holes */
+    uint64_t complete;   /* ns, for the timeline */
+};
+
+/* Wakes whoever drives: the idle driver says so and looks once more before it sleeps; who makes a
+ * bucket complete does so before it asks whether the driver is idle. */
+struct kolo__waker {
+    atomic_bool idle;
+    sem_t semaphore;
+};
+
+struct kolo__reducer_thread;
+
+struct kolo_reducer {
+    kolo_context *context;
+    kolo_comm *comm; /* owned; guardian: the one it was made with */
+    kolo_reducer_options options;
+    uint64_t digest; /* of tensors and options */
+    bool views, frozen, accumulates;
+    struct kolo__reducer_tensor *tensors;
+    uint32_t tensor_count;
+
+    /* The plan. */
+    struct kolo__fusion fusion;
+    uint32_t *order;                   /* of readiness: own in the first step, then rank 0's */
+    atomic_uint ordered, recorded;     /* places taken in it, and filled */
+    unsigned char *arena, *parameters; /* heap; views, sharded */
+    struct kolo__reducer_bucket *buckets;
+    struct kolo__unit *units;
+    uint32_t unit_count, unit_capacity;
+    struct kolo__piece *pieces; /* SCATTERED */
+    uint32_t piece_count;
+    unsigned char *staging; /* heap; KOLO__STAGES_MAX times staging_bytes */
+    size_t staging_bytes;
+    uint32_t depth; /* units under way at a time */
+    uint64_t *used; /* bitmap of this step: own, then everybody's */
+    size_t used_words;
+
+    /* The step. */
+    atomic_bool driven;              /* by the thread, until it clears it */
+    atomic_bool wanted_back;         /* asks it to, whatever is under way */
+    bool threaded;                   /* this step is the thread's */
+    struct kolo__waker *waker;       /* the driver's */
+    struct kolo__waker own_waker;    /* the caller's, when it drives */
+    struct kolo__waker done;         /* the caller's, when the thread does */
+    atomic_ullong first_complete_ns; /* the step's first complete bucket; 0: none yet */
+    uint64_t entered_ns;
+    uint32_t started, finished;
+    kolo_status status; /* the fault of this reducer, with its text */
+    char error[512];
+    struct kolo__norm norm;
+    double squares[2];    /* KOLO__UNIT_NORM */
+    uint64_t moved_ns;    /* when something last moved */
+    atomic_bool entered;  /* kolo_reducer_wait has begun to end this step */
+    const void **sources; /* 8-bit: one a rank */
+
+    kolo_request *gather; /* of parameters: what is under way, of which bucket */
+    uint32_t gathered;
+
+    /* Over steps. */
+    struct kolo__tuning tuning; /* at present */
+    struct kolo__tuner tuner;
+    bool tunes;
+    size_t standard_segment_bytes; /* of the communicator */
+    uint64_t step_began_ns, sequence_before;
+    kolo_reducer_report report;
+    struct kolo__reducer_thread *thread; /* the context's, once it is needed */
+    struct kolo_reducer *next;           /* in its list */
+};
+
+static inline const char *kolo__reducer_label(const kolo_reducer *r, size_t tensor)
+{
+    return r->tensors[tensor].label != NULL ? r->tensors[tensor].label : "(no name)";
+}
+
+static inline bool kolo__reducer_narrows(const struct kolo_reducer *r, kolo_dtype dtype)
+{
+    return r->options.wire != KOLO_WIRE_SAME && dtype == KOLO_FP32;
+}
+
+static inline bool kolo__reducer_is_fp8(const struct kolo_reducer *r)
+{
+    return r->options.wire == KOLO_WIRE_FP8_E4M3 || r->options.wire == KOLO_WIRE_FP8_E5M2;
+}
+
+enum kolo__narrow_float kolo__reducer_narrow(kolo_wire wire);
+
+/* ---- freeze.c ------------------------------------------------------------------------------- */
+
+/* Provisional places of views before the first step. */
+kolo_status kolo__reducer_lay_out(kolo_reducer *reducer);
+/* Collective: rank 0's order becomes the plan of all. */
+kolo_status kolo__reducer_freeze(kolo_reducer *reducer);
+/* Cuts buckets and units anew, between steps. */
+kolo_status kolo__reducer_cut(kolo_reducer *reducer, const struct kolo__tuning *tuning);
+/* Collective: what an earlier run found, or the beginning of a search. */
+kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, struct kolo__tuning *tuning);
+/* What the step that ended took: perhaps another cut for the next one. May be collective. */
+kolo_status kolo__reducer_tune(kolo_reducer *reducer, double seconds);
+/* Collective, after kolo_join. */
+kolo_status kolo__reducer_rejoined(void *reducer, uint32_t last);
+
+/* ---- step.c --------------------------------------------------------------------------------- */
+
+/* Moves what can be moved; the driver's. False: nothing is under way, and the next unit's bucket is
+ * not complete. A fault is kept in the reducer. */
+bool kolo__reducer_drive(kolo_reducer *reducer, bool *moved);
+static inline bool kolo__reducer_step_done(const kolo_reducer *r)
+{
+    return r->status != KOLO_OK || r->finished == r->unit_count;
+}
+/* Forgets who was ready. */
+void kolo__reducer_rewind(kolo_reducer *reducer);
+
+/* ---- unit.c --------------------------------------------------------------------------------- */
+
+bool kolo__unit_may_start(const kolo_reducer *reducer, const struct kolo__unit *unit);
+kolo_status kolo__unit_start(kolo_reducer *reducer, struct kolo__unit *unit);
+/* KOLO_AGAIN: not finished. */
+kolo_status kolo__unit_advance(kolo_reducer *reducer, struct kolo__unit *unit);
+
+/* Calls visit for each run of one tensor's elements in [first, first + count) of the bucket, in
+ * order; `at` is the element of the bucket where it begins. Without a tensor: padding. */
+struct kolo__run_of_tensor {
+    struct kolo__reducer_tensor *tensor; /* NULL: padding */
+    size_t first, count;                 /* of the tensor */
+    size_t at;                           /* in the bucket */
+};
+void kolo__bucket_visit(kolo_reducer *reducer, uint32_t bucket, size_t first, size_t count,
+                        void (*visit)(void *self, const struct kolo__run_of_tensor *run),
+                        void *self);
+
+/* What the whole of a unit is packed as, and unpacked: but for wire_scale. */
+void kolo__unit_pack(kolo_reducer *reducer, const struct kolo__unit *unit, double scale,
+                     unsigned char *to);
+void kolo__unit_unpack(kolo_reducer *reducer, const struct kolo__unit *unit, double scale,
+                       size_t first, size_t count, const unsigned char *from);
+
+/* ---- fp8.c ---------------------------------------------------------------------------------- */
+
+kolo_status kolo__fp8_start(kolo_reducer *reducer, struct kolo__unit *unit);
+/* The request of a stage is done: the next one. KOLO_AGAIN, or KOLO_OK after the last. */
+kolo_status kolo__fp8_next(kolo_reducer *reducer, struct kolo__unit *unit);
+/* Bytes of staging that a unit of so many elements takes. */
+size_t kolo__fp8_staging(const kolo_reducer *reducer, size_t count);
+
+/* ---- thread.c ------------------------------------------------------------------------------- */
+
+/* The thread serves this reducer from now on; made if there is none. Failure: it is driven by its
+ * caller, as before. */
+void kolo__thread_adopt(kolo_reducer *reducer);
+/* Afterwards the thread does not touch the reducer; the last one ends the thread. */
+void kolo__thread_release(kolo_reducer *reducer);
+struct kolo__waker *kolo__thread_waker(const kolo_reducer *reducer);
+/* Afterwards the step is the caller's, in whatever state. */
+void kolo__thread_take_back(kolo_reducer *reducer);
+
+static inline void kolo__waker_wake(struct kolo__waker *waker)
+{
+    if (atomic_exchange(&waker->idle, false))
+        sem_post(&waker->semaphore);
+}
+
+#endif

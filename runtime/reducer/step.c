@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of a step: gradients get ready, units move, the caller waits, the end is drawn. */
+#include "runtime/reducer/reducer.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/status.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
+
+/* The thread takes a step over if in the one before so much time lay between the first complete
+ * bucket and kolo_reducer_wait: less than waking it costs several times over. */
+static const uint64_t WORTH_OVERLAPPING_NS = 200000;
+
+/* A gradient that is missing for so long is named in the log, once a wait. */
+static const uint64_t MISSING_NS = 5000000000;
+
+enum { TURNS_PER_CHECK = 16 };
+
+static uint64_t now_ns(void)
+{
+    return kolo__now_ns(&kolo__real_clock);
+}
+
+/* ---- ready ------------------------------------------------------------------------------------
+ */
+
+static void complete_bucket(kolo_reducer *reducer, uint32_t index)
+{
+    struct kolo__reducer_bucket *bucket = &reducer->buckets[index];
+    if (atomic_load_explicit(&reducer->first_complete_ns, memory_order_relaxed) == 0)
+        atomic_store_explicit(&reducer->first_complete_ns, now_ns(), memory_order_relaxed);
+    if (reducer->context->trace != NULL)
+        bucket->complete = kolo__trace_now(reducer->context->trace);
+    /* seq_cst: against the driver that says it is idle and then looks at this. */
+    atomic_fetch_sub(&bucket->missing, 1);
+    kolo__waker_wake(reducer->waker);
+}
+
+/* One of the bucket's tensors more is ready. The last one counts down after everything else, since
+ * the driver then begins. */
+static void count_ready(kolo_reducer *reducer, uint32_t index)
+{
+    struct kolo__reducer_bucket *bucket = &reducer->buckets[index];
+    unsigned missing = atomic_load_explicit(&bucket->missing, memory_order_relaxed);
+    do {
+        if (missing == 1) {
+            complete_bucket(reducer, index);
+            return;
+        }
+    } while (!atomic_compare_exchange_weak(&bucket->missing, &missing, missing - 1));
+}
+
+kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
+{
+    if (reducer == NULL)
+        return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_ready: the reducer is NULL");
+    if (index >= reducer->tensor_count)
+        return kolo__error(KOLO_ERR_INVALID,
+                           "kolo_reducer_ready: tensor %zu: the reducer has %u, from 0", index,
+                           reducer->tensor_count);
+    if (reducer->accumulates)
+        return KOLO_OK;
+    struct kolo__reducer_tensor *tensor = &reducer->tensors[index];
+    if (atomic_exchange_explicit(&tensor->ready, true, memory_order_relaxed))
+        return kolo__error(KOLO_ERR_INVALID,
+                           "kolo_reducer_ready: tensor %zu '%s' was ready in this step before, or "
+                           "kolo_reducer_wait has taken it for unused",
+                           index, kolo__reducer_label(reducer, index));
+    struct kolo__trace *trace = reducer->context->trace;
+    if (trace != NULL)
+        kolo__trace_add(trace, KOLO__TRACE_READY, tensor->trace_label, (uint32_t)index,
+                        tensor->count * kolo_dtype_bytes(tensor->dtype), kolo__trace_now(trace),
+                        kolo__trace_now(trace));
+    if (reducer->frozen) {
+        count_ready(reducer, reducer->fusion.tensors[index].bucket);
+    } else {
+        uint32_t place = atomic_fetch_add(&reducer->ordered, 1);
+        reducer->order[place] = (uint32_t)index;
+        atomic_fetch_add(&reducer->recorded, 1);
+        kolo__waker_wake(reducer->waker);
+    }
+    return KOLO_OK;
+}
+
+void kolo__reducer_rewind(kolo_reducer *reducer)
+{
+    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
+        atomic_store_explicit(&reducer->tensors[i].ready, false, memory_order_relaxed);
+        reducer->tensors[i].unused = false;
+    }
+    for (uint32_t b = 0; b < reducer->fusion.bucket_count; b++)
+        atomic_store_explicit(&reducer->buckets[b].missing, reducer->fusion.buckets[b].tensor_count,
+                              memory_order_relaxed);
+    atomic_store_explicit(&reducer->first_complete_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&reducer->entered, false, memory_order_relaxed);
+    reducer->started = reducer->finished = 0;
+    memset(&reducer->norm, 0, sizeof reducer->norm);
+    reducer->sequence_before = reducer->comm->sequence;
+}
+
+/* ---- driving ----------------------------------------------------------------------------------
+ */
+
+static void fail(kolo_reducer *reducer, kolo_status status)
+{
+    reducer->status = status;
+    snprintf(reducer->error, sizeof reducer->error, "%s", kolo_error_text());
+}
+
+bool kolo__reducer_drive(kolo_reducer *reducer, bool *moved)
+{
+    kolo_status status = KOLO_OK;
+    while (status == KOLO_OK && reducer->started < reducer->unit_count &&
+           reducer->started - reducer->finished < reducer->depth &&
+           kolo__unit_may_start(reducer, &reducer->units[reducer->started])) {
+        status = kolo__unit_start(reducer, &reducer->units[reducer->started]);
+        reducer->started += status == KOLO_OK;
+        *moved = true;
+    }
+    if (status == KOLO_OK && reducer->started > reducer->finished)
+        *moved |= kolo__comm_progress(reducer->comm);
+    while (status == KOLO_OK && reducer->finished < reducer->started) {
+        status = kolo__unit_advance(reducer, &reducer->units[reducer->finished]);
+        if (status == KOLO_AGAIN)
+            break;
+        reducer->finished += status == KOLO_OK;
+        *moved = true;
+    }
+    if (status != KOLO_OK && status != KOLO_AGAIN)
+        fail(reducer, status);
+    return reducer->status == KOLO_OK && reducer->started > reducer->finished;
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------
+ */
+
+/* What a wait has to keep in mind. */
+struct wait {
+    int timeout_ms;
+    uint64_t begin, deadline; /* ns */
+    bool warned;
+};
+
+static struct wait begin_wait(const kolo_reducer *reducer, int timeout_ms)
+{
+    uint64_t begin = now_ns();
+    uint64_t most = timeout_ms >= 0 ? (uint64_t)timeout_ms * MILLISECOND
+                                    : (uint64_t)reducer->context->config.timeout * SECOND;
+    return (struct wait){.timeout_ms = timeout_ms, .begin = begin, .deadline = begin + most};
+}
+
+static uint32_t first_missing(const kolo_reducer *reducer, uint32_t *count)
+{
+    uint32_t first = reducer->tensor_count;
+    *count = 0;
+    for (uint32_t i = 0; i < reducer->tensor_count; i++)
+        if (!atomic_load_explicit(&reducer->tensors[i].ready, memory_order_relaxed)) {
+            first = *count == 0 ? i : first;
+            ++*count;
+        }
+    return first;
+}
+
+/* True while this rank itself is what the step waits for. */
+static bool lacks_gradients(const kolo_reducer *reducer, char *text, size_t bytes)
+{
+    uint32_t count, first = first_missing(reducer, &count);
+    if (count > 0)
+        snprintf(text, bytes,
+                 "%u of %u gradients never got ready on rank %u, first tensor %u '%s': call "
+                 "kolo_reducer_ready for every one, or set options.allow_unused",
+                 count, reducer->tensor_count, reducer->comm->rank, first,
+                 kolo__reducer_label(reducer, first));
+    return count > 0;
+}
+
+/* KOLO_OK: go on waiting. */
+static kolo_status check_time(kolo_reducer *reducer, struct wait *wait)
+{
+    char text[300];
+    uint64_t now = now_ns();
+    if (now >= wait->deadline && wait->timeout_ms >= 0)
+        return KOLO_AGAIN;
+    if (now >= wait->deadline && lacks_gradients(reducer, text, sizeof text)) {
+        struct kolo__fault fault = {.status = KOLO_ERR_TIMEOUT, .peer = -1};
+        snprintf(fault.text, sizeof fault.text, "kolo_reducer_wait: after %ld s %s",
+                 reducer->context->config.timeout, text);
+        kolo__thread_take_back(reducer);
+        kolo__comm_fail(reducer->comm, &fault, true);
+        return kolo__error(KOLO_ERR_TIMEOUT, "%s", fault.text);
+    }
+    if (!wait->warned && now - wait->begin > MISSING_NS) {
+        wait->warned = true;
+        if (lacks_gradients(reducer, text, sizeof text))
+            kolo__log(KOLO__LOG_WARN, "kolo_reducer_wait has waited for 5 s: %s", text);
+    }
+    return KOLO_OK;
+}
+
+/* Sleeps until woken, at most so long. */
+static void sleep_on(struct kolo__waker *waker, uint64_t most_ns)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    uint64_t at = (uint64_t)until.tv_nsec + most_ns;
+    until.tv_sec += (time_t)(at / SECOND);
+    until.tv_nsec = (long)(at % SECOND);
+    while (sem_timedwait(&waker->semaphore, &until) != 0 && errno == EINTR) {
+    }
+}
+
+static uint64_t nap_until(const struct wait *wait)
+{
+    uint64_t now = now_ns(), left = wait->deadline > now ? wait->deadline - now : 0;
+    return left < SECOND ? left : SECOND;
+}
+
+static kolo_status wait_for_thread(kolo_reducer *reducer, struct wait *wait)
+{
+    struct kolo__waker *done = &reducer->done;
+    kolo_status status = KOLO_OK;
+    while (atomic_load_explicit(&reducer->driven, memory_order_acquire) && status == KOLO_OK) {
+        atomic_store(&done->idle, true);
+        if (atomic_load(&reducer->driven)) {
+            sleep_on(done, nap_until(wait));
+            status = check_time(reducer, wait);
+        }
+        atomic_store(&done->idle, false);
+    }
+    return status;
+}
+
+/* Nothing is under way, and the next bucket is not complete: other threads will say when it is. */
+static void wait_for_gradients(kolo_reducer *reducer, const struct wait *wait)
+{
+    struct kolo__waker *waker = &reducer->own_waker;
+    atomic_store(&waker->idle, true);
+    bool may_start = reducer->frozen
+                         ? kolo__unit_may_start(reducer, &reducer->units[reducer->started])
+                         : atomic_load(&reducer->recorded) == reducer->tensor_count;
+    if (!may_start)
+        sleep_on(waker, nap_until(wait));
+    atomic_store(&waker->idle, false);
+}
+
+static kolo_status drive_here(kolo_reducer *reducer, struct wait *wait)
+{
+    uint64_t moved_at = 0;
+    for (unsigned turn = 1;; turn++) {
+        bool moved = false, busy = kolo__reducer_drive(reducer, &moved);
+        if (kolo__reducer_step_done(reducer))
+            return KOLO_OK;
+        if (moved) {
+            moved_at = 0;
+            continue;
+        }
+        uint64_t now = now_ns();
+        if (moved_at == 0)
+            moved_at = now;
+        kolo_status status =
+            turn % TURNS_PER_CHECK == 0 || !busy ? check_time(reducer, wait) : KOLO_OK;
+        if (status != KOLO_OK)
+            return status;
+        if (busy)
+            kolo__comm_rest(reducer->comm, now - moved_at, nap_until(wait));
+        else
+            wait_for_gradients(reducer, wait);
+    }
+}
+
+/* ---- the end of a step ------------------------------------------------------------------------
+ */
+
+/* Memory that stands in for a gradient which this rank did not compute; kept for the next time. */
+static kolo_status make_shadow(kolo_reducer *reducer, struct kolo__reducer_tensor *tensor)
+{
+    size_t bytes = tensor->count * kolo_dtype_bytes(tensor->dtype);
+    if (reducer->views) {
+        memset(tensor->data, 0, bytes);
+        return KOLO_OK;
+    }
+    if (tensor->shadow == NULL)
+        tensor->shadow = malloc(bytes > 0 ? bytes : 1);
+    if (tensor->shadow == NULL)
+        return kolo__error(KOLO_ERR_MEMORY,
+                           "kolo_reducer_wait: no %zu bytes for tensor '%s', "
+                           "which this rank did not use",
+                           bytes, tensor->label != NULL ? tensor->label : "(no name)");
+    memset(tensor->shadow, 0, bytes);
+    return KOLO_OK;
+}
+
+/* What is not ready now contributes nothing. */
+static kolo_status take_for_unused(kolo_reducer *reducer)
+{
+    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
+        struct kolo__reducer_tensor *tensor = &reducer->tensors[i];
+        if (atomic_exchange_explicit(&tensor->ready, true, memory_order_relaxed))
+            continue;
+        tensor->unused = true;
+        kolo_status status = make_shadow(reducer, tensor);
+        if (status != KOLO_OK)
+            return status;
+        count_ready(reducer, reducer->fusion.tensors[i].bucket);
+    }
+    return KOLO_OK;
+}
+
+int kolo_reducer_used(const kolo_reducer *reducer, size_t tensor)
+{
+    if (reducer == NULL || tensor >= reducer->tensor_count)
+        return 0;
+    return !reducer->options.allow_unused || (reducer->used[tensor / 64] >> tensor % 64 & 1) != 0;
+}
+
+/* What others used this rank has a result for as well. */
+static void keep_used(kolo_reducer *reducer)
+{
+    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
+        struct kolo__reducer_tensor *tensor = &reducer->tensors[i];
+        if (tensor->unused && !reducer->views && kolo_reducer_used(reducer, i))
+            memcpy(tensor->data, tensor->shadow, tensor->count * kolo_dtype_bytes(tensor->dtype));
+    }
+}
+
+static void clip(kolo_reducer *reducer, double factor)
+{
+    for (size_t k = 0; reducer->options.sharded; k++) {
+        kolo_reducer_shard piece;
+        if (kolo_reducer_piece(reducer, k, &piece) != KOLO_OK)
+            return;
+        kolo__scale(piece.dtype, piece.gradients, piece.count, factor);
+    }
+    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
+        struct kolo__reducer_tensor *tensor = &reducer->tensors[i];
+        if (kolo_reducer_used(reducer, i))
+            kolo__scale(tensor->dtype, tensor->data, tensor->count, factor);
+    }
+}
+
+static void draw_statistics(kolo_reducer *reducer)
+{
+    kolo_reducer_report *report = &reducer->report;
+    double squares = kolo__norm_total(&reducer->norm);
+    bool finite = !reducer->norm.not_finite;
+    if (reducer->options.sharded) {
+        squares = reducer->squares[0];
+        finite = reducer->squares[1] == 0;
+    }
+    report->norm = sqrt(squares);
+    report->finite = finite;
+    report->clip_factor = 1;
+    double limit = reducer->options.clip_norm;
+    if (limit > 0 && finite && report->norm > limit) {
+        report->clip_factor = limit / report->norm;
+        clip(reducer, report->clip_factor);
+    }
+}
+
+/* What the thread gains by driving the next step. */
+static void choose_driver(kolo_reducer *reducer, uint64_t entered_ns)
+{
+    uint64_t first = atomic_load_explicit(&reducer->first_complete_ns, memory_order_relaxed);
+    bool worth = !reducer->options.no_overlap && reducer->comm->size > 1 && first != 0 &&
+                 first < entered_ns && entered_ns - first > WORTH_OVERLAPPING_NS;
+    if (worth && reducer->thread == NULL)
+        kolo__thread_adopt(reducer);
+    reducer->threaded = worth && reducer->thread != NULL;
+    reducer->waker = reducer->threaded ? kolo__thread_waker(reducer) : &reducer->own_waker;
+}
+
+static kolo_status end_step(kolo_reducer *reducer, uint64_t entered_ns)
+{
+    struct kolo__trace *trace = reducer->context->trace;
+    kolo_reducer_report *report = &reducer->report;
+    if (reducer->options.allow_unused)
+        keep_used(reducer);
+    if (reducer->options.statistics)
+        draw_statistics(reducer);
+    report->step++;
+    report->collectives = reducer->comm->sequence - reducer->sequence_before;
+    choose_driver(reducer, entered_ns);
+    kolo__reducer_rewind(reducer);
+    uint64_t now = now_ns();
+    kolo_status status = KOLO_OK;
+    if (reducer->tunes && reducer->step_began_ns != 0)
+        status = kolo__reducer_tune(reducer, (double)(now - reducer->step_began_ns) * 1e-9);
+    kolo__trace_add(trace, KOLO__TRACE_TRAINING_STEP, NULL, (uint32_t)report->step, 0,
+                    reducer->step_began_ns, now);
+    reducer->step_began_ns = now;
+    if (reducer->threaded)
+        atomic_store_explicit(&reducer->driven, true, memory_order_release);
+    return status;
+}
+
+/* The first step is not over before its order is known to all. */
+static kolo_status freeze(kolo_reducer *reducer, struct wait *wait)
+{
+    while (!reducer->options.allow_unused &&
+           atomic_load(&reducer->recorded) != reducer->tensor_count) {
+        kolo_status status = check_time(reducer, wait);
+        if (status != KOLO_OK)
+            return status;
+        wait_for_gradients(reducer, wait);
+    }
+    kolo_status status = kolo__reducer_freeze(reducer);
+    for (uint32_t i = 0; status == KOLO_OK && i < reducer->tensor_count; i++)
+        if (atomic_load_explicit(&reducer->tensors[i].ready, memory_order_relaxed))
+            count_ready(reducer, reducer->fusion.tensors[i].bucket);
+    return status;
+}
+
+static kolo_status wait_for_step(kolo_reducer *reducer, int timeout_ms)
+{
+    struct wait wait = begin_wait(reducer, timeout_ms);
+    kolo_status status = KOLO_OK;
+    if (!reducer->frozen)
+        status = freeze(reducer, &wait);
+    if (status == KOLO_OK && !atomic_load_explicit(&reducer->entered, memory_order_relaxed)) {
+        reducer->entered_ns = now_ns();
+        if (reducer->options.allow_unused)
+            status = take_for_unused(reducer);
+        atomic_store(&reducer->entered, true);
+        kolo__waker_wake(reducer->waker);
+    }
+    if (status == KOLO_OK)
+        status = reducer->threaded ? wait_for_thread(reducer, &wait) : drive_here(reducer, &wait);
+    if (status == KOLO_OK && reducer->status == KOLO_OK)
+        status = end_step(reducer, reducer->entered_ns);
+    return status;
+}
+
+kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms)
+{
+    if (reducer == NULL)
+        return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_wait: the reducer is NULL");
+    if (reducer->accumulates)
+        return KOLO_OK;
+    struct kolo__trace *trace = reducer->context->trace;
+    uint64_t began = kolo__trace_now(trace);
+    kolo_status status = KOLO_OK;
+    if (reducer->status == KOLO_OK)
+        status = wait_for_step(reducer, timeout_ms);
+    kolo__trace_add(trace, KOLO__TRACE_WAIT, "kolo_reducer_wait", 0, 0, began,
+                    kolo__trace_now(trace));
+    if (reducer->status != KOLO_OK)
+        return kolo__error(reducer->status, "%s", reducer->error);
+    /* What went wrong between ranks stays wrong; what was only this rank's may be tried again. */
+    if (status != KOLO_OK && status != KOLO_AGAIN)
+        fail(reducer, status);
+    return status;
+}
+
+kolo_status kolo_reducer_accumulate(kolo_reducer *reducer, int on)
+{
+    if (reducer == NULL)
+        return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_accumulate: the reducer is NULL");
+    uint32_t missing;
+    first_missing(reducer, &missing);
+    if (missing != reducer->tensor_count)
+        return kolo__error(KOLO_ERR_INVALID,
+                           "kolo_reducer_accumulate: %u gradients are ready: end the step with "
+                           "kolo_reducer_wait first",
+                           reducer->tensor_count - missing);
+    reducer->accumulates = on != 0;
+    return KOLO_OK;
+}
