@@ -12,9 +12,9 @@
 
 enum {
     BUFFER_BYTES = 64 * 1024,
-    LINE_BYTES = 1024, /* at least those of any event */
-    LABEL_BYTES = 120, /* of a label are shown; a byte takes 6 characters at most */
-    THREADS_OF_A_KIND = 1 << 24,
+    LINE_BYTES = 1024,      /* at least those of any event */
+    LABEL_BYTES = 120,      /* of a label are shown; a byte takes 6 characters at most */
+    LANES_OF_A_KIND = 1000, /* have short numbers, so that the viewers show them well */
 };
 
 /* Lanes are shown in the order of the kinds. */
@@ -154,7 +154,9 @@ static uint64_t file_time(const struct kolo__trace_clock *clock, uint64_t rank_n
 
 static unsigned thread_of(unsigned kind, size_t lane)
 {
-    return kind * THREADS_OF_A_KIND + (unsigned)lane;
+    if (lane < LANES_OF_A_KIND)
+        return kind * LANES_OF_A_KIND + (unsigned)lane;
+    return (kind << 24) + (unsigned)lane;
 }
 
 static void add_event(struct text *text, const struct kolo__trace_process *process,
@@ -234,6 +236,22 @@ static int compare_events(const void *a, const void *b)
     return x->kind < y->kind ? -1 : x->kind > y->kind;
 }
 
+static size_t take_events(const struct kolo__trace *trace, size_t places,
+                          struct kolo__trace_event *events)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < places; i++) {
+        struct kolo__trace_event *event = &events[count];
+        if (!kolo__trace_get(trace, i, event))
+            continue;
+        if (kinds[event->kind].instant)
+            event->end_ns = event->begin_ns;
+        count++;
+    }
+    qsort(events, count, sizeof *events, compare_events);
+    return count;
+}
+
 kolo_status kolo__trace_json_process(const struct kolo__trace *trace,
                                      const struct kolo__trace_process *process,
                                      kolo__trace_put *put, void *self)
@@ -248,9 +266,7 @@ kolo_status kolo__trace_json_process(const struct kolo__trace *trace,
         goto done;
     }
     *text = (struct text){.put = put, .self = self};
-    for (size_t i = 0; i < places; i++)
-        count += kolo__trace_get(trace, i, &events[count]);
-    qsort(events, count, sizeof *events, compare_events);
+    count = take_events(trace, places, events);
     add_process(text, trace, process);
     for (size_t i = 0; i < count && text->status == KOLO_OK; i++) {
         size_t lane = find_lane(&lanes[events[i].kind], events[i].begin_ns, events[i].end_ns);

@@ -76,10 +76,11 @@ kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
                            "kolo_reducer_wait has taken it for unused",
                            index, kolo__reducer_label(reducer, index));
     struct kolo__trace *trace = reducer->context->trace;
-    if (trace != NULL)
+    if (trace != NULL) {
+        uint64_t now = kolo__trace_now(trace);
         kolo__trace_add(trace, KOLO__TRACE_READY, tensor->trace_label, (uint32_t)index,
-                        tensor->count * kolo_dtype_bytes(tensor->dtype), kolo__trace_now(trace),
-                        kolo__trace_now(trace));
+                        tensor->count * kolo_dtype_bytes(tensor->dtype), now, now);
+    }
     if (reducer->frozen) {
         count_ready(reducer, reducer->fusion.tensors[index].bucket);
     } else {
@@ -394,8 +395,9 @@ static kolo_status end_step(kolo_reducer *reducer, uint64_t entered_ns)
     kolo_status status = KOLO_OK;
     if (reducer->tunes && reducer->step_began_ns != 0)
         status = kolo__reducer_tune(reducer, (double)(now - reducer->step_began_ns) * 1e-9);
-    kolo__trace_add(trace, KOLO__TRACE_TRAINING_STEP, NULL, (uint32_t)report->step, 0,
-                    reducer->step_began_ns, now);
+    if (reducer->step_began_ns != 0) /* the first step has no beginning */
+        kolo__trace_add(trace, KOLO__TRACE_TRAINING_STEP, NULL, (uint32_t)report->step, 0,
+                        reducer->step_began_ns, now);
     reducer->step_began_ns = now;
     if (reducer->threaded)
         atomic_store_explicit(&reducer->driven, true, memory_order_release);
@@ -450,7 +452,7 @@ kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms)
     kolo_status status = KOLO_OK;
     if (reducer->status == KOLO_OK)
         status = wait_for_step(reducer, timeout_ms);
-    kolo__trace_add(trace, KOLO__TRACE_WAIT, "kolo_reducer_wait", 0, 0, began,
+    kolo__trace_add(trace, KOLO__TRACE_WAIT, "kolo_reducer_wait", KOLO__TRACE_NO_ID, 0, began,
                     kolo__trace_now(trace));
     if (reducer->status != KOLO_OK)
         return kolo__error(reducer->status, "%s", reducer->error);

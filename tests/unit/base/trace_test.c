@@ -226,7 +226,7 @@ static void what_overlaps_gets_another_lane(void **state)
     write_text(trace, &process);
     for (unsigned i = 0; i < 2; i++)
         snprintf(lane[i], sizeof lane[i], "\"ph\":\"X\",\"pid\":0,\"tid\":%u,",
-                 (KOLO__TRACE_STEP << 24) + i);
+                 KOLO__TRACE_STEP * 1000 + i);
     assert_int_equal(occurrences(lane[0]), 3); /* 10, 20, 26 */
     assert_int_equal(occurrences(lane[1]), 2); /* 15, 30 */
     assert_int_equal(occurrences("\"thread_name\",\"args\":{\"name\":\"steps\"}"), 2);
