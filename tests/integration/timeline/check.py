@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """check.py: a strict reader of timelines.
 
-    check.py FILE RANKS [--only RANK] [--slack-us N] [--expect LANE,LANE,...]
+    check.py FILE RANKS [--only RANK] [--slack-us N] [--late RANK] [--expect LANE,LANE,...]
 
 Proves that FILE is what docs/TIMELINE.md says: every field of every event, by the Trace Event
 Format; every rank there, its events in order; events of one lane never overlapping; steps inside
 collectives; every collective of a rank there on the others, at the same time; every message sent
-received. --only: the file of one rank. --slack-us: how far clocks may be apart. --expect: lanes
-that have to be there.
+received. --only: the file of one rank. --slack-us: how far clocks may be apart. --late: this rank does
+not begin at 0. --expect: lanes that have to be there.
 """
 import argparse
 import collections
@@ -173,6 +173,7 @@ def main():
     parser.add_argument("ranks", type=int)
     parser.add_argument("--only", type=int)
     parser.add_argument("--slack-us", type=Decimal, default=Decimal(0))
+    parser.add_argument("--late", type=int)
     parser.add_argument("--expect", default="")
     options = parser.parse_args()
     ranks = range(options.ranks) if options.only is None else [options.only]
@@ -193,6 +194,7 @@ def main():
         check(min(e["ts"] for e in events) == 0, "does not begin at 0")
         check_partners(events, ranks, options.slack_us)
         check_messages(events)
+    check(all(e["ts"] > 0 for e in events if e["pid"] == options.late), options.late, "begins at 0")
     for lane in filter(None, options.expect.split(",")):
         there = {event["pid"] for event in events if event["cat"] == lane}
         check(there == set(ranks), f"'{lane}' is only on", sorted(there))

@@ -20,6 +20,8 @@ done
 grep -q '"name":"a \\"quoted\\"\\u000aname ?"' all.json || fail "the tensor's name is not there"
 run 0 -n 2 --timeline threads.json -- "$member" threads
 python3 "$check" threads.json 2 --expect "collectives,steps"
+run 0 -n 2 --timeline late.json -- "$member" late
+python3 "$check" late.json 2 --late 0
 KOLO_TIMELINE=alone.json "$member" steps 5
 python3 "$check" alone.json 1 --expect "caller,collectives"
 

@@ -7,6 +7,7 @@
  *   abort       rank 1 aborts after some operations, and everybody leaves by kolo_finalize
  *   walk_out    some operations, then the process ends without kolo_finalize
  *   kill        rank 1 kills itself after some operations
+ *   late        rank 0 begins after all others
  *   steps N     N allreduces and no more
  *
  * TEST_USER: it becomes that user before it joins.
@@ -142,6 +143,8 @@ int main(int argc, char **argv)
     world = kolo_world(context);
     rank = kolo_comm_rank(world);
     size = kolo_comm_size(world);
+    if (strcmp(mode, "late") == 0 && rank == 0)
+        usleep(20000);
     int sums = argc > 2 ? atoi(argv[2]) : 3;
     for (int i = 0; i < sums; i++)
         sum(world, 40000);
