@@ -185,6 +185,7 @@ __attribute__((noinline, cold)) static kolo_status advance_traced(struct kolo__p
 static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo__fault *fault)
 {
     const struct kolo__schedule *s = &program->schedule;
+    const bool traced = program->traced;
     for (uint32_t index = program->oldest;
          index < s->step_count && index - program->oldest < program->window; index++) {
         const struct kolo__step *step = &s->steps[index];
@@ -196,8 +197,8 @@ static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo_
             open_step(program, index);
         struct kolo__step_run *run = kolo__step_run(program, index);
         if (!run->finished) {
-            kolo_status status = program->traced ? advance_traced(program, index, moved, fault)
-                                                 : advance(program, index, moved, fault);
+            kolo_status status = traced ? advance_traced(program, index, moved, fault)
+                                        : advance(program, index, moved, fault);
             if (status != KOLO_OK && kolo__step_is_message(step))
                 *fault = program->arguments.transport->fault;
             KOLO__ASSERT(status == KOLO_OK || fault->status != KOLO_OK);

@@ -64,7 +64,7 @@ static void finish(kolo_request *request, kolo_status status)
     request->plan = NULL;
     request->done = true;
     request->status = status;
-    if (request->comm->context->trace != NULL && request->begun)
+    if (request->begin_ns != 0)
         record(request);
 }
 
