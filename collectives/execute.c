@@ -111,6 +111,7 @@ void kolo__run_begin(struct kolo__program *program, const struct kolo__run_argum
     for (uint32_t i = 0; i < program->slot_count; i++)
         program->free_slots[i] = i;
     program->traced = arguments->trace != NULL && kolo__program_is_worth_tracing(program);
+    program->doing.begin_ns = 0;
     if (s->mapped)
         kolo__program_map(program);
     program->running = true;
@@ -135,6 +136,8 @@ kolo_status kolo__run_progress(struct kolo__program *program, bool *moved,
     if (status == KOLO_OK && program->oldest < program->schedule.step_count)
         return KOLO_AGAIN;
     program->running = false;
+    if (program->traced)
+        kolo__run_trace_end(program);
     if (status == KOLO_OK && program->schedule.exposes)
         program->arguments.mapping->cross_reads = program->all_want_cross_reads;
     return status;

@@ -64,6 +64,13 @@ struct kolo__mapped_peer {
     uint64_t in_address;
 };
 
+/* For a timeline, in shared memory: steps of which kind the rank is at; begin_ns 0: at none. */
+struct kolo__doing {
+    enum kolo__step_kind kind;
+    uint64_t begin_ns;
+    uint64_t bytes;
+};
+
 struct kolo__program {
     struct kolo__schedule schedule;
     struct kolo__program_options options;
@@ -85,6 +92,7 @@ struct kolo__program {
     bool streams;      /* copies to OUTPUT go past the caches */
     bool traced;       /* steps of this run are recorded */
     uint64_t trace_ns; /* traced: the time, 0 when nobody has read it since something moved */
+    struct kolo__doing doing;
     struct kolo__run_arguments arguments;
     unsigned char *bases[KOLO__BUFFER_COUNT]; /* of this rank's private buffers */
     unsigned char *scratch;
@@ -158,6 +166,7 @@ bool kolo__program_is_worth_tracing(const struct kolo__program *program);
 /* Around a look at the step; advanced: something of it has moved. */
 void kolo__step_trace_before(struct kolo__program *program, uint32_t index);
 void kolo__step_trace_after(struct kolo__program *program, uint32_t index, bool advanced);
+void kolo__run_trace_end(struct kolo__program *program);
 /* ---- execute_pieces.c: only where arguments.piece_count > 0 ---- */
 
 /* Asserts that this run can be done in pieces. */

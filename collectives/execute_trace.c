@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Steps as events of a timeline. A step begins before the look in which it first moves, and ends
- * after the look in which it is finished; a fence begins with the first look. The clock is not read
- * between the pieces of a step: that waits for all loads under way, and costs more than it looks.
+ * Steps as events of a timeline.
+ *
+ * Over messages steps overlap, and each is an event: from before the look in which it first moved
+ * to after the look in which it was finished.
+ *
+ * In shared memory a rank does one thing after the other, and there is an event for as long as it
+ * does the same: all reductions between two waits are one. So the clock is read only where that
+ * changes. Reading it waits for all loads under way: once for each 128 KiB makes a sum of 4 MiB
+ * slower by a sixth.
  */
 #include "collectives/execute_program.h"
 
@@ -28,43 +34,105 @@ bool kolo__program_is_worth_tracing(const struct kolo__program *program)
 }
 
 /* In the caller's own buffers a copy may have nothing to do. */
-static bool says_something(const struct kolo__step *step, const struct kolo__step_run *run)
-{
-    return step->kind != KOLO__ARRIVE && (step->kind != KOLO__COPY || run->from != run->to);
-}
-
-static void record(struct kolo__program *program, uint32_t index)
+static bool says_something(struct kolo__program *program, uint32_t index)
 {
     const struct kolo__step *step = &program->schedule.steps[index];
     const struct kolo__step_run *run = kolo__step_run(program, index);
+    if (step->kind == KOLO__ARRIVE || kolo__program_leaves_out(program, step))
+        return false;
+    return step->kind != KOLO__COPY || run->from != run->to;
+}
+
+static uint64_t now_ns(const struct kolo__program *program)
+{
+    return kolo__trace_now(program->arguments.trace);
+}
+
+static void record(struct kolo__program *program, enum kolo__step_kind kind, uint32_t peer,
+                   uint64_t bytes, uint64_t begin_ns, uint64_t end_ns)
+{
     struct kolo__trace_event event = {
         .kind = KOLO__TRACE_STEP,
-        .id = kolo__step_is_message(step) ? step->peer : KOLO__TRACE_NO_ID,
+        .id = peer,
         .comm = program->arguments.signature.comm,
-        .label = names[step->kind],
-        .bytes = kolo__step_is_fence(step) ? 0 : step->count * program->element_bytes,
-        .begin_ns = run->begin_ns,
-        .end_ns = program->trace_ns,
+        .label = names[kind],
+        .bytes = bytes,
+        .begin_ns = begin_ns,
+        .end_ns = end_ns,
     };
     kolo__trace_record(program->arguments.trace, &event);
 }
 
+/* ---- in shared memory: what the rank does now ------------------------------------------------ */
+
+static void end_doing(struct kolo__program *program, uint64_t end_ns)
+{
+    struct kolo__doing *doing = &program->doing;
+    if (doing->begin_ns != 0)
+        record(program, doing->kind, KOLO__TRACE_NO_ID, doing->bytes, doing->begin_ns, end_ns);
+    doing->begin_ns = 0;
+}
+
+static void begin_doing(struct kolo__program *program, uint32_t index)
+{
+    const struct kolo__step *step = &program->schedule.steps[index];
+    struct kolo__step_run *run = kolo__step_run(program, index);
+    struct kolo__doing *doing = &program->doing;
+    if (doing->begin_ns == 0 || doing->kind != step->kind) {
+        uint64_t now = now_ns(program);
+        end_doing(program, now);
+        *doing = (struct kolo__doing){.kind = step->kind, .begin_ns = now};
+    }
+    if (run->begin_ns == 0 && !kolo__step_is_fence(step))
+        doing->bytes += step->count * program->element_bytes;
+    run->begin_ns = doing->begin_ns;
+}
+
+/* ---- over messages --------------------------------------------------------------------------- */
+
+/* The time is kept until something moves. */
+static void before_look(struct kolo__program *program, const struct kolo__step_run *run)
+{
+    if (program->trace_ns == 0 && run->begin_ns == 0)
+        program->trace_ns = now_ns(program);
+}
+
+static void after_look(struct kolo__program *program, uint32_t index, bool advanced)
+{
+    const struct kolo__step *step = &program->schedule.steps[index];
+    struct kolo__step_run *run = kolo__step_run(program, index);
+    if (!advanced)
+        return;
+    if (run->begin_ns == 0)
+        run->begin_ns = program->trace_ns;
+    program->trace_ns = 0;
+    if (run->finished) {
+        program->trace_ns = now_ns(program);
+        record(program, step->kind, kolo__step_is_message(step) ? step->peer : KOLO__TRACE_NO_ID,
+               step->count * program->element_bytes, run->begin_ns, program->trace_ns);
+    }
+}
+
+/* ---- for execute.c --------------------------------------------------------------------------- */
+
 void kolo__step_trace_before(struct kolo__program *program, uint32_t index)
 {
-    if (program->trace_ns == 0 && kolo__step_run(program, index)->begin_ns == 0)
-        program->trace_ns = kolo__trace_now(program->arguments.trace);
+    if (!says_something(program, index))
+        return;
+    if (program->schedule.mapped)
+        begin_doing(program, index);
+    else
+        before_look(program, kolo__step_run(program, index));
 }
 
 void kolo__step_trace_after(struct kolo__program *program, uint32_t index, bool advanced)
 {
-    const struct kolo__step *step = &program->schedule.steps[index];
-    struct kolo__step_run *run = kolo__step_run(program, index);
-    if (run->begin_ns == 0 && (advanced || kolo__step_is_fence(step)))
-        run->begin_ns = program->trace_ns;
-    if (advanced)
-        program->trace_ns = 0;
-    if (run->finished && run->begin_ns != 0 && says_something(step, run)) {
-        program->trace_ns = kolo__trace_now(program->arguments.trace);
-        record(program, index);
-    }
+    if (!program->schedule.mapped && says_something(program, index))
+        after_look(program, index, advanced);
+}
+
+void kolo__run_trace_end(struct kolo__program *program)
+{
+    if (program->doing.begin_ns != 0)
+        end_doing(program, now_ns(program));
 }
