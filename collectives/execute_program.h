@@ -163,10 +163,12 @@ struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
 /* ---- execute_trace.c: only where there is a timeline ---- */
 
 bool kolo__program_is_worth_tracing(const struct kolo__program *program);
-/* Around a look at the step; advanced: something of it has moved. */
+/* Mapped schedules: before a look at the step, and after the run. */
+void kolo__step_trace_mapped(struct kolo__program *program, uint32_t index);
+void kolo__run_trace_end(struct kolo__program *program);
+/* Others: around a look at the step; advanced: something of it has moved. */
 void kolo__step_trace_before(struct kolo__program *program, uint32_t index);
 void kolo__step_trace_after(struct kolo__program *program, uint32_t index, bool advanced);
-void kolo__run_trace_end(struct kolo__program *program);
 /* ---- execute_pieces.c: only where arguments.piece_count > 0 ---- */
 
 /* Asserts that this run can be done in pieces. */

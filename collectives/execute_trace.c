@@ -73,8 +73,10 @@ static void end_doing(struct kolo__program *program, uint64_t end_ns)
     doing->begin_ns = 0;
 }
 
-static void begin_doing(struct kolo__program *program, uint32_t index)
+void kolo__step_trace_mapped(struct kolo__program *program, uint32_t index)
 {
+    if (!says_something(program, index))
+        return;
     const struct kolo__step *step = &program->schedule.steps[index];
     struct kolo__step_run *run = kolo__step_run(program, index);
     struct kolo__doing *doing = &program->doing;
@@ -88,16 +90,22 @@ static void begin_doing(struct kolo__program *program, uint32_t index)
     run->begin_ns = doing->begin_ns;
 }
 
+void kolo__run_trace_end(struct kolo__program *program)
+{
+    if (program->doing.begin_ns != 0)
+        end_doing(program, now_ns(program));
+}
+
 /* ---- over messages --------------------------------------------------------------------------- */
 
 /* The time is kept until something moves. */
-static void before_look(struct kolo__program *program, const struct kolo__step_run *run)
+void kolo__step_trace_before(struct kolo__program *program, uint32_t index)
 {
-    if (program->trace_ns == 0 && run->begin_ns == 0)
+    if (program->trace_ns == 0 && kolo__step_run(program, index)->begin_ns == 0)
         program->trace_ns = now_ns(program);
 }
 
-static void after_look(struct kolo__program *program, uint32_t index, bool advanced)
+void kolo__step_trace_after(struct kolo__program *program, uint32_t index, bool advanced)
 {
     const struct kolo__step *step = &program->schedule.steps[index];
     struct kolo__step_run *run = kolo__step_run(program, index);
@@ -106,33 +114,9 @@ static void after_look(struct kolo__program *program, uint32_t index, bool advan
     if (run->begin_ns == 0)
         run->begin_ns = program->trace_ns;
     program->trace_ns = 0;
-    if (run->finished) {
+    if (run->finished && says_something(program, index)) {
         program->trace_ns = now_ns(program);
         record(program, step->kind, kolo__step_is_message(step) ? step->peer : KOLO__TRACE_NO_ID,
                step->count * program->element_bytes, run->begin_ns, program->trace_ns);
     }
-}
-
-/* ---- for execute.c --------------------------------------------------------------------------- */
-
-void kolo__step_trace_before(struct kolo__program *program, uint32_t index)
-{
-    if (!says_something(program, index))
-        return;
-    if (program->schedule.mapped)
-        begin_doing(program, index);
-    else
-        before_look(program, kolo__step_run(program, index));
-}
-
-void kolo__step_trace_after(struct kolo__program *program, uint32_t index, bool advanced)
-{
-    if (!program->schedule.mapped && says_something(program, index))
-        after_look(program, index, advanced);
-}
-
-void kolo__run_trace_end(struct kolo__program *program)
-{
-    if (program->doing.begin_ns != 0)
-        end_doing(program, now_ns(program));
 }
