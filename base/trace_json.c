@@ -21,17 +21,18 @@ enum {
 static const struct {
     const char *lane, *name; /* of events without a label */
     const char *id;
+    bool numbered; /* "pack 3" */
     bool instant;
 } kinds[KOLO__TRACE_KIND_COUNT] = {
-    [KOLO__TRACE_TRAINING_STEP] = {"training step", "step", "number", false},
-    [KOLO__TRACE_WAIT] = {"caller", "wait", "number", false},
-    [KOLO__TRACE_READY] = {"gradients", "ready", "tensor", true},
-    [KOLO__TRACE_QUEUE] = {"queue", "bucket", "bucket", false},
-    [KOLO__TRACE_PACK] = {"pack", "pack", "bucket", false},
-    [KOLO__TRACE_UNPACK] = {"unpack", "unpack", "bucket", false},
-    [KOLO__TRACE_COLLECTIVE] = {"collectives", "collective", "number", false},
-    [KOLO__TRACE_MESSAGE] = {"messages", "message", "peer", false},
-    [KOLO__TRACE_STEP] = {"steps", "step", "peer", false},
+    [KOLO__TRACE_TRAINING_STEP] = {"training step", "step", "number", true, false},
+    [KOLO__TRACE_WAIT] = {"caller", "wait", "number", false, false},
+    [KOLO__TRACE_READY] = {"gradients", "ready", "tensor", false, true},
+    [KOLO__TRACE_QUEUE] = {"queue", "bucket", "bucket", true, false},
+    [KOLO__TRACE_PACK] = {"pack", "pack", "bucket", true, false},
+    [KOLO__TRACE_UNPACK] = {"unpack", "unpack", "bucket", true, false},
+    [KOLO__TRACE_COLLECTIVE] = {"collectives", "collective", "number", false, false},
+    [KOLO__TRACE_MESSAGE] = {"messages", "message", "peer", false, false},
+    [KOLO__TRACE_STEP] = {"steps", "step", "peer", false, false},
 };
 
 /* ---- text ----------------------------------------------------------------------------------- */
@@ -173,7 +174,12 @@ static void add_event(struct text *text, const struct kolo__trace_process *proce
     if (!instant)
         add_time(text, "dur", end > begin ? end - begin : 0);
     add(text, ",\"cat\":\"%s\",\"name\":", kinds[event->kind].lane);
-    add_quoted(text, event->label != NULL ? event->label : kinds[event->kind].name);
+    if (event->label != NULL)
+        add_quoted(text, event->label);
+    else if (kinds[event->kind].numbered)
+        add(text, "\"%s %u\"", kinds[event->kind].name, event->id);
+    else
+        add_quoted(text, kinds[event->kind].name);
     add(text, ",\"args\":{");
     if (event->id != KOLO__TRACE_NO_ID) {
         add(text, "\"%s\":%u", kinds[event->kind].id, event->id);

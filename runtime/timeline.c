@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 /* Computed: browsers open files of some hundred MiB, and an event is about 130 bytes there. */
-enum { EVENTS_OF_A_FILE = 1 << 21, EVENTS_MAX = 1 << 20, EVENTS_MIN = 1 << 16 };
+enum { EVENTS_OF_A_FILE = 1 << 21, EVENTS_MAX = 1 << 20, EVENTS_MIN = 1 << 12 };
 
 /* What a process that ends without kolo_finalize has not written. */
 static _Atomic(struct kolo__timeline *) unfinished;

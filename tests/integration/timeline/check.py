@@ -23,12 +23,12 @@ ALGORITHMS = (
 ANY = "(?s).*"
 # By lane: the phase, what events are called, what their arguments are.
 LANES = {
-    "training step": ("X", "step", {"number"}),
+    "training step": ("X", r"step \d+", {"number"}),
     "caller": ("X", r"kolo_[a-z_]+( \(.*\))?", {"communicator"}),
     "gradients": ("i", ANY, {"tensor", "bytes"}),
-    "queue": ("X", "bucket", {"bucket", "bytes"}),
-    "pack": ("X", "pack", {"bucket", "bytes"}),
-    "unpack": ("X", "unpack", {"bucket", "bytes"}),
+    "queue": ("X", r"bucket \d+", {"bucket", "bytes"}),
+    "pack": ("X", r"pack \d+", {"bucket", "bytes"}),
+    "unpack": ("X", r"unpack \d+", {"bucket", "bytes"}),
     "collectives": ("X", f"({COLLECTIVES})( ({ALGORITHMS}))?", {"number", "communicator", "bytes"}),
     "messages": ("X", "kolo_(send|recv)", {"peer", "communicator", "bytes"}),
     "steps": ("X", "copy|reduce|send|receive|receive and reduce|wait for all", {"peer", "communicator", "bytes"}),

@@ -193,7 +193,8 @@ static void times_and_arguments(void **state)
     struct kolo__trace_process process = {.rank = 3, .host = "h", .first = true};
     process.clock.origin_ns = 1000;
     kolo__trace_add(trace, KOLO__TRACE_PACK, "fast", 7, 4096, 2005, 3010);
-    kolo__trace_add(trace, KOLO__TRACE_READY, NULL, 12, 0, 2000, 2000);
+    kolo__trace_add(trace, KOLO__TRACE_UNPACK, NULL, 3, 0, 2005, 3010);
+    kolo__trace_add(trace, KOLO__TRACE_READY, NULL, 12, 0, 2000, 2100); /* no duration */
     kolo__trace_add(trace, KOLO__TRACE_WAIT, "kolo_wait", KOLO__TRACE_NO_ID, 0, 1000, 1001);
     write_text(trace, &process);
     assert_int_equal(written[0], '\n'); /* the first of the file: no comma */
@@ -208,6 +209,7 @@ static void times_and_arguments(void **state)
     assert_int_equal(occurrences("\"ts\":0.000,\"dur\":0.001,\"cat\":\"caller\","
                                  "\"name\":\"kolo_wait\",\"args\":{}}"),
                      1);
+    assert_int_equal(occurrences("\"cat\":\"unpack\",\"name\":\"unpack 3\","), 1);
     process.first = false;
     write_text(trace, &process);
     assert_int_equal(written[0], ',');
