@@ -34,7 +34,7 @@ struct kolo__trace {
     pthread_mutex_t label_lock;
     char *labels;
     size_t label_bytes;
-    _Alignas(64) atomic_size_t claimed; /* may exceed capacity: the rest was dropped */
+    atomic_size_t claimed; /* may exceed capacity: the rest was dropped */
 };
 
 kolo_status kolo__trace_create(size_t capacity, struct kolo__trace **result)
