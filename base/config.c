@@ -84,6 +84,14 @@ const struct kolo__option kolo__options[] = {
      .default_text = "warn",
      .choices = "error|warn|info|debug",
      .help = "How much kolo says on stderr."},
+    {.name = "timeline",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(timeline),
+     .default_text = "",
+     .help = "Write what all ranks did, and when, into this file, which chrome://tracing and "
+             "ui.perfetto.dev open (docs/TIMELINE.md). After a failure each rank writes "
+             "FILE.rankN. Empty: no file. Set or empty alike on every rank."},
     {.name = "token-file",
      .type = KOLO__OPTION_TEXT,
      .use = KOLO__OPTION_USER,

@@ -27,6 +27,7 @@ struct kolo__config {
     long segment_bytes;    /* 0: chosen */
     long deterministic;    /* 1: inexact reductions in the order of ranks */
     const char *bind;      /* core, numa, none, auto */
+    const char *timeline;  /* file; "" : none */
     char storage[4096];
 };
 

@@ -34,15 +34,17 @@ struct kolo__trace {
     pthread_mutex_t label_lock;
     char *labels;
     size_t label_bytes;
-    _Alignas(64) atomic_size_t claimed; /* may exceed capacity: the rest was dropped */
+    atomic_size_t claimed; /* may exceed capacity: the rest was dropped */
 };
 
 kolo_status kolo__trace_create(size_t capacity, struct kolo__trace **result)
 {
     size_t bytes = sizeof(struct kolo__trace) + capacity * sizeof(struct place) + LABEL_BYTES;
     *result = NULL;
-    struct kolo__trace *trace =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    /* All of it now: a page that comes into being later takes longer than what is recorded there.
+     */
+    struct kolo__trace *trace = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (trace == MAP_FAILED)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for a timeline (%zu bytes)", bytes);
     trace->mapped_bytes = bytes;

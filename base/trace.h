@@ -45,7 +45,7 @@ struct kolo__trace_event {
     uint64_t begin_ns, end_ns; /* as of kolo__trace_now */
 };
 
-/* Room for so many events; memory is touched only as it fills. */
+/* Room for so many events, of which each takes some 50 bytes. */
 kolo_status kolo__trace_create(size_t capacity, struct kolo__trace **trace);
 void kolo__trace_free(struct kolo__trace *trace);
 

@@ -110,6 +110,8 @@ void kolo__run_begin(struct kolo__program *program, const struct kolo__run_argum
     program->free_slot_count = program->slot_count;
     for (uint32_t i = 0; i < program->slot_count; i++)
         program->free_slots[i] = i;
+    program->traced = arguments->trace != NULL && kolo__program_is_worth_tracing(program);
+    program->doing.begin_ns = 0;
     if (s->mapped)
         kolo__program_map(program);
     program->running = true;
@@ -126,6 +128,7 @@ kolo_status kolo__run_progress(struct kolo__program *program, bool *moved,
         *fault = transport->fault;
         status = fault->status;
     }
+    program->trace_ns = 0;
     if (status == KOLO_OK)
         status = walk(program, &advanced, fault);
     if (moved != NULL && advanced)
@@ -133,6 +136,8 @@ kolo_status kolo__run_progress(struct kolo__program *program, bool *moved,
     if (status == KOLO_OK && program->oldest < program->schedule.step_count)
         return KOLO_AGAIN;
     program->running = false;
+    if (program->traced)
+        kolo__run_trace_end(program);
     if (status == KOLO_OK && program->schedule.exposes)
         program->arguments.mapping->cross_reads = program->all_want_cross_reads;
     return status;
@@ -152,9 +157,42 @@ static void open_step(struct kolo__program *program, uint32_t index)
     program->opened = index + 1;
 }
 
+static inline kolo_status advance(struct kolo__program *program, uint32_t index, bool *moved,
+                                  struct kolo__fault *fault)
+{
+    const struct kolo__step *step = &program->schedule.steps[index];
+    if (kolo__step_is_message(step))
+        return kolo__step_advance_message(program, index, moved);
+    if (kolo__program_leaves_out(program, step))
+        kolo__step_run(program, index)->finished = true;
+    else if (kolo__step_is_fence(step))
+        return kolo__step_advance_fence(program, index, moved, fault);
+    else
+        return kolo__step_advance_local(program, index, moved, fault);
+    return KOLO_OK;
+}
+
+/* Apart, so that it costs nothing where nobody wants a timeline. */
+__attribute__((noinline)) static kolo_status advance_traced(struct kolo__program *program,
+                                                            uint32_t index, bool *moved,
+                                                            struct kolo__fault *fault)
+{
+    bool advanced = false;
+    if (program->schedule.mapped) {
+        kolo__step_trace_mapped(program, index);
+        return advance(program, index, moved, fault);
+    }
+    kolo__step_trace_before(program, index);
+    kolo_status status = advance(program, index, &advanced, fault);
+    kolo__step_trace_after(program, index, advanced);
+    *moved |= advanced;
+    return status;
+}
+
 static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo__fault *fault)
 {
     const struct kolo__schedule *s = &program->schedule;
+    const bool traced = program->traced;
     for (uint32_t index = program->oldest;
          index < s->step_count && index - program->oldest < program->window; index++) {
         const struct kolo__step *step = &s->steps[index];
@@ -166,15 +204,8 @@ static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo_
             open_step(program, index);
         struct kolo__step_run *run = kolo__step_run(program, index);
         if (!run->finished) {
-            kolo_status status = KOLO_OK;
-            if (kolo__step_is_message(step))
-                status = kolo__step_advance_message(program, index, moved);
-            else if (kolo__program_leaves_out(program, step))
-                run->finished = true;
-            else if (kolo__step_is_fence(step))
-                status = kolo__step_advance_fence(program, index, moved, fault);
-            else
-                status = kolo__step_advance_local(program, index, moved, fault);
+            kolo_status status = traced ? advance_traced(program, index, moved, fault)
+                                        : advance(program, index, moved, fault);
             if (status != KOLO_OK && kolo__step_is_message(step))
                 *fault = program->arguments.transport->fault;
             KOLO__ASSERT(status == KOLO_OK || fault->status != KOLO_OK);

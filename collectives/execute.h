@@ -4,8 +4,8 @@
  *
  * A program is a schedule made ready: dependencies between steps found once, staging and posts
  * allocated. A run is one execution of it. kolo__run_progress is a resumable state machine: it
- * never blocks, owns no thread, reads no clock and allocates nothing, so that a waiting caller, a
- * progress thread and the simulator drive the same code.
+ * never blocks, owns no thread, reads no clock (but for a timeline) and allocates nothing, so that
+ * a waiting caller, a progress thread and the simulator drive the same code.
  *
  * How it overlaps. Every step has a watermark: elements [0, done) are finished. At most
  * KOLO__EXECUTE_WINDOW steps, from the oldest unfinished one on, are in flight. A segment [a, b) of
@@ -20,6 +20,7 @@
 #ifndef KOLO_COLLECTIVES_EXECUTE_H
 #define KOLO_COLLECTIVES_EXECUTE_H
 
+#include "base/trace.h"
 #include "collectives/transport/transport.h"
 
 enum { KOLO__EXECUTE_WINDOW = 64 };
@@ -68,6 +69,7 @@ struct kolo__run_arguments {
     /* NULL when the communicator has none. A mapped schedule needs it; the others use it only to
      * notice a peer that runs a mapped schedule at the same time, which else nobody would. */
     struct kolo__mapping *mapping;
+    struct kolo__trace *trace; /* NULL: steps are not recorded, and no clock is read */
 };
 
 /* Starts a run; nothing is sent before the first progress. At most one run of a program at a time

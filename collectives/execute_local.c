@@ -37,8 +37,8 @@ kolo_status kolo__step_advance_local(struct kolo__program *program, uint32_t ind
     size_t end = limit < step->count ? limit : step->count;
     if (run->done < end) {
         /* A copy onto itself is nothing but its place in the order. */
-        bool nothing =
-            step->kind == KOLO__COPY && run->from == run->to && !kolo__step_prescales(program, step);
+        bool nothing = step->kind == KOLO__COPY && run->from == run->to &&
+                       !kolo__step_prescales(program, step);
         size_t piece = KOLO__PIECE_BYTES / program->element_bytes;
         if (!nothing) {
             uint32_t bounced = step->kind == KOLO__REDUCE ? private_sources(program, step) : 0;

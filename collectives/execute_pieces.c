@@ -77,8 +77,7 @@ void kolo__pieces_open_step(struct kolo__program *program, uint32_t index)
 /* The element that the piece ends before. */
 static size_t end_of(const struct kolo__program *program, const struct kolo__piece *piece)
 {
-    const struct kolo__piece *last =
-        program->arguments.pieces + program->arguments.piece_count - 1;
+    const struct kolo__piece *last = program->arguments.pieces + program->arguments.piece_count - 1;
     return piece < last ? piece[1].first : program->schedule.output_count;
 }
 

@@ -6,6 +6,7 @@
  *   execute_dependencies.c  which steps touch the same memory
  *   execute_message.c       send, receive, receive-and-reduce
  *   execute_local.c         copy and reduce
+ *   execute_trace.c         steps as events of a timeline
  *   execute_pieces.c        the same where the caller's buffer lies in pieces
  *   execute_mapped.c        exposures, signatures of all ranks, addresses of remote places, fences
  */
@@ -48,6 +49,7 @@ struct kolo__step_run {
     bool in_turn;                   /* every earlier message of the channel has been posted */
     bool finished;
     unsigned char *from, *to;
+    uint64_t begin_ns; /* traced: once something of it has moved */
     /* The caller's buffer lies in pieces, and the step names it: element 0 of the step is this one
      * there, and element `done` lies in this piece. Else NULL. */
     size_t first;
@@ -60,6 +62,13 @@ struct kolo__mapped_peer {
     bool in_windows, out_windows; /* not the caller's buffers */
     bool in_private;              /* another process's memory, at in_address there; in is NULL */
     uint64_t in_address;
+};
+
+/* For a timeline, in shared memory: steps of which kind the rank is at; begin_ns 0: at none. */
+struct kolo__doing {
+    enum kolo__step_kind kind;
+    uint64_t begin_ns;
+    uint64_t bytes;
 };
 
 struct kolo__program {
@@ -80,7 +89,10 @@ struct kolo__program {
     uint32_t oldest; /* steps before it are finished */
     uint32_t opened; /* steps before it have entered the window */
     bool running;
-    bool streams; /* copies to OUTPUT go past the caches */
+    bool streams;      /* copies to OUTPUT go past the caches */
+    bool traced;       /* steps of this run are recorded */
+    uint64_t trace_ns; /* traced: the time, 0 when nobody has read it since something moved */
+    struct kolo__doing doing;
     struct kolo__run_arguments arguments;
     unsigned char *bases[KOLO__BUFFER_COUNT]; /* of this rank's private buffers */
     unsigned char *scratch;
@@ -148,6 +160,15 @@ kolo_status kolo__step_process(struct kolo__program *program, uint32_t index, si
 struct kolo__reduction kolo__step_reduction(const struct kolo__program *program,
                                             const struct kolo__step *step);
 
+/* ---- execute_trace.c: only where there is a timeline ---- */
+
+bool kolo__program_is_worth_tracing(const struct kolo__program *program);
+/* Mapped schedules: before a look at the step, and after the run. */
+void kolo__step_trace_mapped(struct kolo__program *program, uint32_t index);
+void kolo__run_trace_end(struct kolo__program *program);
+/* Others: around a look at the step; advanced: something of it has moved. */
+void kolo__step_trace_before(struct kolo__program *program, uint32_t index);
+void kolo__step_trace_after(struct kolo__program *program, uint32_t index, bool advanced);
 /* ---- execute_pieces.c: only where arguments.piece_count > 0 ---- */
 
 /* Asserts that this run can be done in pieces. */

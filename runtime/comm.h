@@ -28,6 +28,7 @@ struct kolo_request {
     bool begun, done;
     bool told;          /* the rendezvous, by kolo__comm_rest */
     kolo_status status; /* once done */
+    uint64_t begin_ns;  /* where there is a timeline, once begun; else 0 */
     struct kolo__signature signature;
     struct kolo__plan *plan; /* collectives */
     const void *input;

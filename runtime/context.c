@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "runtime/comm.h"
 #include "runtime/cpus.h"
+#include "runtime/timeline.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -150,6 +151,7 @@ void kolo_free(kolo_context *context, void *memory)
 
 static void release(kolo_context *context)
 {
+    kolo__timeline_close(context);
     while (context->comms != NULL)
         kolo__comm_destroy(context->comms);
     kolo__heap_close(context->heap);
@@ -202,6 +204,8 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     }
     if (status == KOLO_OK)
         status = kolo__costs_find(context);
+    if (status == KOLO_OK)
+        status = kolo__timeline_open(context);
     if (status != KOLO_OK) {
         report_misfit(context, status);
         release(context);
@@ -215,11 +219,12 @@ kolo_status kolo_finalize(kolo_context *context)
 {
     if (context == NULL)
         return KOLO_OK;
+    kolo_status gathered = kolo__timeline_gather(context);
     kolo_status status = kolo__comm_close_ranks(context->world, "kolo_finalize");
     if (status == KOLO_OK && context->control != NULL)
         kolo__control_bye(context->control);
     release(context);
-    return status;
+    return status != KOLO_OK ? status : gathered;
 }
 
 kolo_comm *kolo_world(kolo_context *context)

@@ -29,6 +29,7 @@ struct kolo_context {
     int cpus;
     struct kolo__costs costs;
     struct kolo__trace *trace;                   /* NULL: nobody wants a timeline */
+    struct kolo__timeline *timeline;             /* runtime/timeline.h; NULL: the same */
     struct kolo__reducer_thread *reducer_thread; /* NULL: none; under lock */
 };
 

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "runtime/timeline.h"
 
 #include <poll.h>
 #include <sched.h>
@@ -37,6 +38,25 @@ static kolo_status poisoned(const kolo_comm *comm, const char *operation)
                        kolo__host_name(), comm->fault.text);
 }
 
+__attribute__((noinline, cold)) static void record(const kolo_request *request)
+{
+    const kolo_context *context = request->comm->context;
+    const struct kolo__signature *signature = &request->signature;
+    bool collective = request->kind == KOLO__REQUEST_COLLECTIVE;
+    struct kolo__trace_event event = {
+        .kind = collective ? KOLO__TRACE_COLLECTIVE : KOLO__TRACE_MESSAGE,
+        .id = collective ? (uint32_t)signature->sequence : request->peer,
+        .comm = request->comm->id,
+        .label = collective
+                     ? kolo__timeline_label(context, signature->collective, signature->algorithm)
+                     : request->operation,
+        .bytes = signature->count * kolo_dtype_bytes(signature->dtype),
+        .begin_ns = request->begin_ns,
+        .end_ns = kolo__trace_now(context->trace),
+    };
+    kolo__trace_record(context->trace, &event);
+}
+
 static void finish(kolo_request *request, kolo_status status)
 {
     if (request->plan != NULL)
@@ -44,6 +64,8 @@ static void finish(kolo_request *request, kolo_status status)
     request->plan = NULL;
     request->done = true;
     request->status = status;
+    if (request->begin_ns != 0)
+        record(request);
 }
 
 /* The fault that the rendezvous spread for this communicator, if there is one. What another rank
@@ -150,6 +172,8 @@ static void begin_message(kolo_request *request)
 {
     struct kolo__transport *transport = request->comm->transport;
     request->begun = true;
+    if (request->comm->context->trace != NULL)
+        request->begin_ns = kolo__trace_now(request->comm->context->trace);
     request->post.signature = &request->signature;
     request->post.data =
         request->kind == KOLO__REQUEST_SEND ? (void *)(uintptr_t)request->input : request->output;
@@ -190,8 +214,11 @@ static bool progress_collective(kolo_request *request)
             .signature = request->signature,
             .transport = comm->transport,
             .mapping = comm->mapping,
+            .trace = comm->context->trace,
         };
         request->begun = true;
+        if (arguments.trace != NULL)
+            request->begin_ns = kolo__trace_now(arguments.trace);
         kolo__run_begin(request->plan->program, &arguments);
     }
     kolo_status status = kolo__run_progress(request->plan->program, &moved, &fault);
@@ -326,7 +353,7 @@ static uint64_t look_around(kolo_comm *comm)
     return kolo__now_ns(&kolo__real_clock);
 }
 
-kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
+static kolo_status wait_for(kolo_request *request, int timeout_ms)
 {
     kolo_comm *comm = request->comm;
     bool may_stop = timeout_ms >= 0, told = comm->context->control == NULL;
@@ -376,6 +403,29 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
         sleep_until_something(comm, (int)(left_ms < most_ms ? left_ms : most_ms));
     }
     return kolo__request_finish(request);
+}
+
+__attribute__((noinline, cold)) static kolo_status wait_traced(kolo_request *request,
+                                                               int timeout_ms)
+{
+    struct kolo__trace *trace = request->comm->context->trace;
+    struct kolo__trace_event event = {
+        .kind = KOLO__TRACE_WAIT,
+        .id = KOLO__TRACE_NO_ID,
+        .comm = request->comm->id,
+        .label = request->operation,
+        .begin_ns = kolo__trace_now(trace),
+    };
+    kolo_status status = wait_for(request, timeout_ms);
+    event.end_ns = kolo__trace_now(trace);
+    kolo__trace_record(trace, &event);
+    return status;
+}
+
+kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
+{
+    return request->comm->context->trace == NULL ? wait_for(request, timeout_ms)
+                                                 : wait_traced(request, timeout_ms);
 }
 
 void kolo__comm_rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns)

@@ -33,6 +33,7 @@ struct introduction {
     char transport[8];
     char address[80];      /* "" : listens nowhere */
     char deterministic[8]; /* "0" or "1" */
+    char timeline[8];      /* "set" or "empty" */
 };
 
 /* Ranks with the same text may try to share memory: same kernel since the same boot, same network
@@ -77,12 +78,14 @@ static kolo_status compare_options(const kolo_context *context, uint32_t rank,
                                    const struct introduction *other)
 {
     char deterministic[sizeof other->deterministic];
+    const char *timeline = context->config.timeline[0] != '\0' ? "set" : "empty";
     snprintf(deterministic, sizeof deterministic, "%ld", context->config.deterministic);
     const struct {
         const char *name, *own, *other;
     } options[] = {
         {"KOLO_TRANSPORT", context->config.transport, other->transport},
         {"KOLO_DETERMINISTIC", deterministic, other->deterministic},
+        {"KOLO_TIMELINE", timeline, other->timeline},
     };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         if (strcmp(options[i].own, options[i].other) != 0)
@@ -104,7 +107,8 @@ static kolo_status read_introductions(kolo_context *context, struct kolo__addres
             memchr(other->machine, '\0', sizeof other->machine) == NULL ||
             memchr(other->transport, '\0', sizeof other->transport) == NULL ||
             memchr(other->address, '\0', sizeof other->address) == NULL ||
-            memchr(other->deterministic, '\0', sizeof other->deterministic) == NULL)
+            memchr(other->deterministic, '\0', sizeof other->deterministic) == NULL ||
+            memchr(other->timeline, '\0', sizeof other->timeline) == NULL)
             return kolo__error(KOLO_ERR_WORLD,
                                "rank %u (host %s) runs another version of kolo: use the same "
                                "everywhere",
@@ -228,6 +232,8 @@ static kolo_status introduce(kolo_context *context, int *listen_fd)
              context->config.transport);
     snprintf(introduction.deterministic, sizeof introduction.deterministic, "%ld",
              context->config.deterministic);
+    snprintf(introduction.timeline, sizeof introduction.timeline, "%s",
+             context->config.timeline[0] != '\0' ? "set" : "empty");
     kolo_status status = find_listen_host(context);
     if (status == KOLO_OK && strcmp(context->config.transport, "shm") != 0) {
         status = kolo__context_listen(context, listen_fd, &address);

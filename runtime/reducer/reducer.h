@@ -78,8 +78,9 @@ struct kolo__reducer_tensor {
 };
 
 struct kolo__reducer_bucket {
-    size_t elements; /* packed: without holes */
-    uint32_t known;  /* its first tensors that the driver has seen ready */
+    size_t elements;           /* packed: without holes */
+    uint32_t known;            /* its first tensors that the driver has seen ready */
+    atomic_ullong complete_ns; /* for the timeline: its last gradient was ready */
 };
 
 /* Wakes whoever drives. kolo_reducer_ready is called for every gradient, a driver sleeps seldom, so
@@ -109,8 +110,8 @@ struct kolo_reducer {
     struct kolo__fusion fusion;
     uint32_t *order;                   /* of readiness: own in the first step, then rank 0's */
     atomic_uint ordered, recorded;     /* places taken in it, and filled */
-    uint32_t *slots;     /* by tensor: its place in members, and so in `ready` */
-    atomic_uchar *ready; /* by place */
+    uint32_t *slots;                   /* by tensor: its place in members, and so in `ready` */
+    atomic_uchar *ready;               /* by place */
     unsigned char *arena, *parameters; /* heap; views, sharded */
     struct kolo__reducer_bucket *buckets;
     struct kolo__unit *units;

@@ -58,6 +58,18 @@ static void record(kolo_reducer *reducer, uint32_t index)
     atomic_fetch_add(&reducer->recorded, 1);
 }
 
+static void trace_ready(kolo_reducer *reducer, size_t index)
+{
+    struct kolo__trace *trace = reducer->context->trace;
+    const struct kolo__reducer_tensor *tensor = &reducer->tensors[index];
+    uint64_t now = kolo__trace_now(trace);
+    kolo__trace_add(trace, KOLO__TRACE_READY, tensor->trace_label, (uint32_t)index,
+                    tensor->count * kolo_dtype_bytes(tensor->dtype), now, now);
+    if (reducer->frozen) /* the bucket's last one stands in the end */
+        atomic_store_explicit(&reducer->buckets[reducer->fusion.tensors[index].bucket].complete_ns,
+                              now, memory_order_relaxed);
+}
+
 kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
 {
     if (reducer == NULL)
@@ -76,12 +88,8 @@ kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
                            index, kolo__reducer_label(reducer, index));
     if (atomic_load_explicit(&reducer->first_ready_ns, memory_order_relaxed) == 0)
         atomic_store_explicit(&reducer->first_ready_ns, now_ns(), memory_order_relaxed);
-    if (reducer->context->trace != NULL) {
-        uint64_t now = kolo__trace_now(reducer->context->trace);
-        const struct kolo__reducer_tensor *tensor = &reducer->tensors[index];
-        kolo__trace_add(reducer->context->trace, KOLO__TRACE_READY, tensor->trace_label,
-                        (uint32_t)index, tensor->count * kolo_dtype_bytes(tensor->dtype), now, now);
-    }
+    if (reducer->context->trace != NULL)
+        trace_ready(reducer, index);
     if (!reducer->frozen)
         record(reducer, (uint32_t)index);
     atomic_store_explicit(ready, true, memory_order_release);
@@ -396,8 +404,9 @@ static kolo_status end_step(kolo_reducer *reducer, uint64_t entered_ns)
     kolo_status status = KOLO_OK;
     if (reducer->tunes && reducer->step_began_ns != 0)
         status = kolo__reducer_tune(reducer, (double)(now - reducer->step_began_ns) * 1e-9);
-    kolo__trace_add(trace, KOLO__TRACE_TRAINING_STEP, NULL, (uint32_t)report->step, 0,
-                    reducer->step_began_ns, now);
+    if (reducer->step_began_ns != 0) /* the first step has no beginning */
+        kolo__trace_add(trace, KOLO__TRACE_TRAINING_STEP, NULL, (uint32_t)report->step, 0,
+                        reducer->step_began_ns, now);
     reducer->step_began_ns = now;
     if (reducer->threaded)
         atomic_store_explicit(&reducer->driven, true, memory_order_release);
@@ -448,7 +457,7 @@ kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms)
     kolo_status status = KOLO_OK;
     if (reducer->status == KOLO_OK)
         status = wait_for_step(reducer, timeout_ms);
-    kolo__trace_add(trace, KOLO__TRACE_WAIT, "kolo_reducer_wait", 0, 0, began,
+    kolo__trace_add(trace, KOLO__TRACE_WAIT, "kolo_reducer_wait", KOLO__TRACE_NO_ID, 0, began,
                     kolo__trace_now(trace));
     if (reducer->status != KOLO_OK)
         return kolo__error(reducer->status, "%s", reducer->error);

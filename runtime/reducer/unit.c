@@ -134,16 +134,26 @@ static void unpack_run(void *self, const struct kolo__run_of_tensor *run)
 void kolo__unit_pack(kolo_reducer *reducer, const struct kolo__unit *unit, double scale,
                      unsigned char *to)
 {
+    struct kolo__trace *trace = reducer->context->trace;
+    uint64_t began_ns = kolo__trace_now(trace);
     struct packing_walk walk = begin_walk(reducer, unit, scale, unit->first, to);
     kolo__bucket_visit(reducer, unit->bucket, unit->first, unit->count, pack_run, &walk);
+    kolo__trace_add(trace, KOLO__TRACE_PACK, NULL, unit->bucket,
+                    unit->count * kolo_dtype_bytes(dtype_of(reducer, unit)), began_ns,
+                    kolo__trace_now(trace));
 }
 
 void kolo__unit_unpack(kolo_reducer *reducer, const struct kolo__unit *unit, double scale,
                        size_t first, size_t count, const unsigned char *from)
 {
+    struct kolo__trace *trace = reducer->context->trace;
+    uint64_t began_ns = kolo__trace_now(trace);
     struct packing_walk walk =
         begin_walk(reducer, unit, scale, first, (unsigned char *)(uintptr_t)from);
     kolo__bucket_visit(reducer, unit->bucket, first, count, unpack_run, &walk);
+    kolo__trace_add(trace, KOLO__TRACE_UNPACK, NULL, unit->bucket,
+                    count * kolo_dtype_bytes(dtype_of(reducer, unit)), began_ns,
+                    kolo__trace_now(trace));
 }
 
 /* ---- starting ---------------------------------------------------------------------------------
@@ -285,7 +295,6 @@ static void scale_alone(kolo_reducer *reducer, const struct kolo__unit *unit)
 
 static kolo_status start_gradients(kolo_reducer *reducer, struct kolo__unit *unit)
 {
-    struct kolo__trace *trace = reducer->context->trace;
     if (unit->fusing != KOLO__FUSING_STAGED && reducer->comm->size == 1) {
         scale_alone(reducer, unit);
         return KOLO_OK;
@@ -302,19 +311,21 @@ static kolo_status start_gradients(kolo_reducer *reducer, struct kolo__unit *uni
                     (size_t)(unit - reducer->units) % KOLO__STAGES_MAX * reducer->staging_bytes;
     if (kolo__reducer_narrows(reducer, dtype_of(reducer, unit)) && kolo__reducer_is_fp8(reducer))
         return kolo__fp8_start(reducer, unit);
-    uint64_t began = kolo__trace_now(trace);
     kolo__unit_pack(reducer, unit, reducer->options.scale, unit->staging);
-    kolo__trace_add(trace, KOLO__TRACE_PACK, NULL, unit->bucket, unit->count, began,
-                    kolo__trace_now(trace));
     return start_reduction(reducer, unit, unit->staging, wire_dtype(reducer, unit), false);
 }
 
 kolo_status kolo__unit_start(kolo_reducer *reducer, struct kolo__unit *unit)
 {
+    struct kolo__trace *trace = reducer->context->trace;
     unit->stage = 0;
     unit->request = NULL;
     switch (unit->kind) {
     case KOLO__UNIT_GRADIENTS:
+        if (trace != NULL)
+            kolo__trace_add(trace, KOLO__TRACE_QUEUE, NULL, unit->bucket,
+                            unit->count * kolo_dtype_bytes(dtype_of(reducer, unit)),
+                            reducer->buckets[unit->bucket].complete_ns, kolo__trace_now(trace));
         return start_gradients(reducer, unit);
     case KOLO__UNIT_USED:
         return start_used(reducer, unit);
@@ -338,7 +349,6 @@ static void measure_run(void *self, const struct kolo__run_of_tensor *run)
 
 static void finish_gradients(kolo_reducer *reducer, const struct kolo__unit *unit)
 {
-    struct kolo__trace *trace = reducer->context->trace;
     size_t first = unit->first, count = unit->count;
     if (reducer->options.sharded) {
         count /= reducer->comm->size;
@@ -349,12 +359,9 @@ static void finish_gradients(kolo_reducer *reducer, const struct kolo__unit *uni
             kolo__bucket_visit(reducer, unit->bucket, first, count, measure_run, reducer);
         return;
     }
-    uint64_t began = kolo__trace_now(trace);
     size_t bytes = kolo_dtype_bytes(wire_dtype(reducer, unit));
     kolo__unit_unpack(reducer, unit, 1, first, count,
                       unit->staging + (first - unit->first) * bytes);
-    kolo__trace_add(trace, KOLO__TRACE_UNPACK, NULL, unit->bucket, unit->count, began,
-                    kolo__trace_now(trace));
 }
 
 kolo_status kolo__unit_advance(kolo_reducer *reducer, struct kolo__unit *unit)

@@ -140,12 +140,14 @@ static void test_fault_of_a_rank_that_is_none(void **state)
     assert_int_equal(fault.peer, -1);
 }
 
-/* What ranks tell each other when they join: machine[192], transport[8], address[80]. */
+/* What ranks tell each other when they join: machine[192], transport[8], address[80],
+ * deterministic[8], timeline[8]. */
 static void put_member(size_t introduction_bytes)
 {
-    char introduction[288] = "machine";
+    char introduction[296] = "machine";
     memcpy(introduction + 192, "tcp", 4);
     memcpy(introduction + 280, "0", 2);
+    memcpy(introduction + 288, "empty", 6);
     kolo__put_text(&words, "host");
     kolo__put_u32(&words, 1);
     kolo__put_blob(&words, introduction, introduction_bytes);
@@ -159,9 +161,9 @@ static void test_own_introduction_cut_short(void **state)
     kolo_context *context;
     kolo__frame_begin(&words, KOLO__FRAME_WORLD);
     kolo__put_u32(&words, 3);
-    put_member(288);
+    put_member(296);
     put_member(0);
-    put_member(288);
+    put_member(296);
     kolo__frame_end(&words);
     start(address, sizeof address);
     const kolo_init_options options = {.size = sizeof options,
