@@ -1,14 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What gradient fusion does with elements besides adding them: packing into what travels and back,
+ * with a scale, a cast and a norm in the same pass over memory. All variants give the same bits.
+ * Alignment to the element is not required, but for `error`. As in kernels.h, nothing allocates or
+ * fails.
+ */
 #ifndef KOLO_KERNELS_PACK_H
 #define KOLO_KERNELS_PACK_H
+
 #include "kernels/kernels.h"
-struct kolo__packing { kolo_dtype dtype; bool narrows; enum kolo__narrow_float wire; double scale; };
+
+struct kolo__packing {
+    kolo_dtype dtype; /* of the tensor: fp16, bf16, fp32, fp64 */
+    bool narrows;     /* fp32 only: travels as `wire`; otherwise as it is */
+    enum kolo__narrow_float wire;
+    double scale; /* multiplies before narrowing, or after widening; 1: leave */
+};
+
+/* to[k] = narrow(scale * from[k] + error[k]); error[k] = what narrowing took from that. error NULL:
+ * none is kept; only where narrows. 0 is kept for what is not finite. Disjoint. */
+void kolo__pack(const struct kolo__packing *packing, void *to, const void *from, float *error,
+                size_t count);
+
+/* Squares in lanes: element k of a call goes to lane k % KOLO__NORM_LANES. */
 enum { KOLO__NORM_LANES = 16 };
-struct kolo__norm { double lanes[KOLO__NORM_LANES]; bool not_finite; };
-void kolo__pack(const struct kolo__packing *packing, void *to, const void *from, float *error, size_t count);
-void kolo__unpack(const struct kolo__packing *packing, void *to, const void *from, struct kolo__norm *norm, size_t count);
+struct kolo__norm {
+    double lanes[KOLO__NORM_LANES];
+    bool not_finite; /* some element was NaN or infinite */
+};
+
+/* to[k] = scale * widen(from[k]); norm, unless NULL, gets what was written. Disjoint. */
+void kolo__unpack(const struct kolo__packing *packing, void *to, const void *from,
+                  struct kolo__norm *norm, size_t count);
+
 void kolo__norm_add(struct kolo__norm *norm, kolo_dtype dtype, const void *data, size_t count);
+/* The sum of squares, of lanes in their order. */
 double kolo__norm_total(const struct kolo__norm *norm);
+
+/* data[k] *= factor, which is cast to fp32 but for fp64; rounded to nearest even. */
 void kolo__scale(kolo_dtype dtype, void *data, size_t count, double factor);
-float kolo__absolute_max(const float *data, size_t count);
-void kolo__sum_narrow(enum kolo__narrow_float wire, void *to, const void *const *sources, uint32_t source_count, uint32_t divisor, size_t count);
+
+/* Of fp32, the largest absolute value; NaN wins. */
+float kolo__absolute_max(const void *data, size_t count);
+
+/* to[k] = narrow(sum of widen(sources[i][k]), in the order of i and in fp32, / divisor). to may be
+ * one of the sources. */
+void kolo__sum_narrow(enum kolo__narrow_float wire, void *to, const void *const *sources,
+                      uint32_t source_count, uint32_t divisor, size_t count);
+
 #endif

@@ -18,7 +18,7 @@ const struct kolo__cpu_variant *const kolo__cpu_variants[] = {
 };
 
 /* Asked anew on every call: a look at one word in memory, and no state to initialise. */
-static const struct kolo__cpu_variant *best_variant(void)
+const struct kolo__cpu_variant *kolo__cpu_best(void)
 {
     for (size_t i = 0; kolo__cpu_variants[i] != NULL; i++) {
         if (kolo__cpu_variants[i]->supported())
@@ -63,7 +63,8 @@ void kolo__reduce_to_many(const struct kolo__reduction *reduction, void *const *
                        reduction->streaming);
         return;
     }
-    best_variant()->reduce[reduction->dtype](reduction, to, to_count, sources, source_count, count);
+    kolo__cpu_best()->reduce[reduction->dtype](reduction, to, to_count, sources, source_count,
+                                               count);
     if (reduction->streaming)
         finish_streaming();
 }
@@ -76,18 +77,18 @@ void kolo__copy(void *to, const void *from, size_t bytes, bool streaming)
         memcpy(to, from, bytes);
         return;
     }
-    best_variant()->stream(to, from, bytes);
+    kolo__cpu_best()->stream(to, from, bytes);
     finish_streaming();
 }
 
 void kolo__widen(enum kolo__narrow_float format, void *to_fp32, const void *from, size_t count)
 {
     KOLO__ASSERT((unsigned)format < KOLO__NARROW_COUNT);
-    best_variant()->widen[format](to_fp32, from, count);
+    kolo__cpu_best()->widen[format](to_fp32, from, count);
 }
 
 void kolo__narrow(enum kolo__narrow_float format, void *to, const void *from_fp32, size_t count)
 {
     KOLO__ASSERT((unsigned)format < KOLO__NARROW_COUNT);
-    best_variant()->narrow[format](to, from_fp32, count);
+    kolo__cpu_best()->narrow[format](to, from_fp32, count);
 }

@@ -232,6 +232,7 @@ static inline double store_fp64(double value)
 #include "kernels/cpu/float_kernels.h"
 
 #include "kernels/cpu/casts.h"
+#include "kernels/cpu/packs.h"
 
 const struct kolo__cpu_variant VARIANT = {
     .name = VARIANT_NAME,
@@ -239,6 +240,13 @@ const struct kolo__cpu_variant VARIANT = {
     .stream = stream,
     .widen = {widen_fp16, widen_bf16, widen_e4m3, widen_e5m2},
     .narrow = {narrow_fp16, narrow_bf16, narrow_e4m3, narrow_e5m2},
+    .pack_scaled = pack_scaled,
+    .pack_residual = pack_residual,
+    .norm_fp32 = norm_fp32,
+    .norm_fp64 = norm_fp64,
+    .scale_fp32 = scale_fp32,
+    .scale_fp64 = scale_fp64,
+    .absolute_max = absolute_max,
     .reduce =
         {
             [KOLO_INT8] = reduce_int8,

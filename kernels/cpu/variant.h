@@ -8,6 +8,7 @@
 #define KOLO_KERNELS_CPU_VARIANT_H
 
 #include "kernels/kernels.h"
+#include "kernels/pack.h"
 
 /* As kolo__reduce_to_many, for one dtype; the arguments were checked. What is streamed still waits
  * for a fence. */
@@ -28,10 +29,20 @@ struct kolo__cpu_variant {
     kolo__stream_function *stream;
     kolo__cast_function *widen[KOLO__NARROW_COUNT];
     kolo__cast_function *narrow[KOLO__NARROW_COUNT];
+    /* The loops of kernels/pack.c (kernels/cpu/packs.h). */
+    void (*pack_scaled)(float *to, const void *from, const float *error, float scale, size_t count);
+    void (*pack_residual)(float *error, const float *wanted, const float *sent, size_t count);
+    void (*norm_fp32)(double *lanes, const void *data, size_t count, bool *not_finite);
+    void (*norm_fp64)(double *lanes, const void *data, size_t count, bool *not_finite);
+    void (*scale_fp32)(void *data, size_t count, double factor);
+    void (*scale_fp64)(void *data, size_t count, double factor);
+    uint32_t (*absolute_max)(const void *data, size_t count); /* the bits of it */
 };
 
 /* Best first; the last one runs everywhere. Ends with NULL. */
 extern const struct kolo__cpu_variant *const kolo__cpu_variants[];
+/* The best that runs here. */
+const struct kolo__cpu_variant *kolo__cpu_best(void);
 
 extern const struct kolo__cpu_variant kolo__cpu_portable;
 #if defined(__x86_64__)
