@@ -48,7 +48,7 @@ static bool same_bits(const void *a, const void *b, size_t bytes)
 
 static void test_pack_narrows_each_value(void **state)
 {
-    static unsigned char from[4 * MOST + 3], packed[2 * MOST + 3];
+    static unsigned char from[4 * MOST + 8], packed[2 * MOST + 8];
     static float values[MOST], error[MOST], kept[MOST];
     (void)state;
     for (int wire = 0; wire < KOLO__NARROW_COUNT; wire++)
