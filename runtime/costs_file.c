@@ -15,15 +15,13 @@
  */
 #include "runtime/costs.h"
 
+#include "runtime/cache_file.h"
 #include "runtime/cpus.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -34,36 +32,8 @@
 #define EVENT_LEAST      1000
 #define EVENT_MOST       1000000000000000 /* a second */
 #define LEVEL_BYTES_MOST (UINT64_C(1) << 50)
-#define FNV_OFFSET       UINT64_C(0xcbf29ce484222325)
-#define FNV_PRIME        UINT64_C(0x100000001b3)
-
-static uint64_t fnv(const char *text, size_t bytes)
-{
-    uint64_t hash = FNV_OFFSET;
-    for (size_t i = 0; i < bytes; i++)
-        hash = (hash ^ (unsigned char)text[i]) * FNV_PRIME;
-    return hash;
-}
 
 /* ---- what they depend on ------------------------------------------------------------------- */
-
-/* x86 names its model; elsewhere the architecture has to do. */
-static void find_processor(char *name, size_t bytes)
-{
-    char line[256];
-    struct utsname system;
-    FILE *file = fopen("/proc/cpuinfo", "re");
-    name[0] = '\0';
-    while (file != NULL && name[0] == '\0' && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, "model name", 10) == 0 && strchr(line, ':') != NULL)
-            snprintf(name, bytes, "%.100s",
-                     strchr(line, ':') + 1 + strspn(strchr(line, ':') + 1, " "));
-    if (file != NULL)
-        fclose(file);
-    name[strcspn(name, "\n")] = '\0';
-    if (name[0] == '\0')
-        snprintf(name, bytes, "%.100s", uname(&system) == 0 ? system.machine : "unknown");
-}
 
 enum kolo__costs_layout kolo__costs_layout(uint32_t ranks, bool crowded)
 {
@@ -84,7 +54,7 @@ void kolo__costs_key(uint32_t ranks, enum kolo__costs_layout layout,
     char processor[128];
     struct utsname system;
     double levels[KOLO__COST_LEVELS];
-    find_processor(processor, sizeof processor);
+    kolo__cache_processor(processor, sizeof processor);
     kolo__costs_levels(ranks, levels);
     snprintf(key, KOLO__COSTS_KEY_BYTES,
              "%s; caches %.0f %.0f %.0f; cpus %d; Linux %.100s; ranks %u, %s", processor, levels[0],
@@ -98,18 +68,7 @@ void kolo__costs_key(uint32_t ranks, enum kolo__costs_layout layout,
 
 bool kolo__costs_path(const char *key, char path[PATH_MAX])
 {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int length = -1;
-    uint64_t hash = fnv(key, strlen(key));
-    /* XDG Base Directory Specification: relative paths are to be ignored. */
-    if (cache != NULL && cache[0] == '/')
-        length = snprintf(path, PATH_MAX, "%s/kolo/costs-%016" PRIx64, cache, hash);
-    else if (home != NULL && home[0] == '/')
-        length = snprintf(path, PATH_MAX, "%s/.cache/kolo/costs-%016" PRIx64, home, hash);
-    if (length > 0 && length < PATH_MAX)
-        return true;
-    path[0] = '\0';
-    return false;
+    return kolo__cache_path("costs", key, path);
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */
@@ -148,7 +107,7 @@ size_t kolo__costs_text(const char *key, const struct kolo__cost_model *model,
                                    byte(memory->slot), byte(memory->reduced));
     }
     length += (size_t)snprintf(text + length, KOLO__COSTS_TEXT_BYTES - length,
-                               "check %016" PRIx64 "\n", fnv(text, length));
+                               "check %016" PRIx64 "\n", kolo__cache_hash(text, length));
     return length;
 }
 
@@ -219,7 +178,8 @@ bool kolo__costs_parse(const char *text, size_t bytes, const char *key,
     }
     if (reader.wrong)
         return false;
-    snprintf(check, sizeof check, "check %016" PRIx64 "\n", fnv(text, (size_t)(reader.at - text)));
+    snprintf(check, sizeof check, "check %016" PRIx64 "\n",
+             kolo__cache_hash(text, (size_t)(reader.at - text)));
     expect(&reader, check);
     if (reader.wrong || reader.at != reader.end)
         return false;
@@ -232,49 +192,12 @@ bool kolo__costs_parse(const char *text, size_t bytes, const char *key,
 bool kolo__costs_load(const char *path, const char *key, struct kolo__cost_model *model)
 {
     char text[KOLO__COSTS_TEXT_BYTES];
-    struct stat what;
-    /* Not blocking: it may be a pipe. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0)
-        return false;
-    ssize_t length = -1;
-    if (fstat(fd, &what) == 0 && S_ISREG(what.st_mode))
-        length = read(fd, text, sizeof text);
-    close(fd);
-    return length > 0 && kolo__costs_parse(text, (size_t)length, key, model);
-}
-
-/* The folder of the file and the one above, which a new user may lack. */
-static void make_folders(const char *path)
-{
-    char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s", path);
-    char *last = strrchr(folder, '/');
-    if (last == NULL)
-        return;
-    *last = '\0';
-    char *above = strrchr(folder, '/');
-    if (above != NULL && above != folder) {
-        *above = '\0';
-        mkdir(folder, 0700);
-        *above = '/';
-    }
-    mkdir(folder, 0700);
+    size_t length = kolo__cache_read(path, text, sizeof text);
+    return length > 0 && kolo__costs_parse(text, length, key, model);
 }
 
 bool kolo__costs_save(const char *path, const char *key, const struct kolo__cost_model *model)
 {
-    char text[KOLO__COSTS_TEXT_BYTES], draft[PATH_MAX + 8];
-    size_t length = kolo__costs_text(key, model, text);
-    snprintf(draft, sizeof draft, "%s.XXXXXX", path);
-    make_folders(path);
-    int fd = mkostemp(draft, O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool written = write(fd, text, length) == (ssize_t)length;
-    written &= close(fd) == 0;
-    if (written && rename(draft, path) == 0)
-        return true;
-    unlink(draft);
-    return false;
+    char text[KOLO__COSTS_TEXT_BYTES];
+    return kolo__cache_write(path, text, kolo__costs_text(key, model, text));
 }

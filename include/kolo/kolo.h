@@ -388,15 +388,16 @@ KOLO_API int kolo_reducer_used(const kolo_reducer *reducer, size_t tensor);
 
 /* Of the last step, the same on all ranks. */
 typedef struct kolo_reducer_report {
-    size_t size;          /* set by the caller: sizeof(kolo_reducer_report) */
-    uint64_t step;        /* done so far */
-    uint64_t buckets;     /* at present */
-    size_t bucket_bytes;  /* at present */
-    uint64_t collectives; /* in the last step */
-    uint64_t wire_bytes;  /* of gradients, as they travelled */
-    double norm;          /* statistics: of all gradients together, before clipping */
-    double clip_factor;   /* what results were multiplied by; 1: nothing was clipped */
-    int finite;           /* statistics: 0 when some gradient is NaN or infinite */
+    size_t size;             /* set by the caller: sizeof(kolo_reducer_report) */
+    uint64_t step;           /* done so far */
+    uint64_t buckets;        /* at present */
+    size_t bucket_bytes;     /* at present */
+    uint64_t collectives;    /* in the last step */
+    uint64_t gradient_bytes; /* of all tensors */
+    uint64_t wire_bytes;     /* of gradients, as they travelled */
+    double norm;             /* statistics: of all gradients together, before clipping */
+    double clip_factor;      /* what results were multiplied by; 1: nothing was clipped */
+    int finite;              /* statistics: 0 when some gradient is NaN or infinite */
 } kolo_reducer_report;
 
 KOLO_API kolo_status kolo_reducer_get_report(const kolo_reducer *reducer,

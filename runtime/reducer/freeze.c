@@ -37,18 +37,15 @@ static uint32_t slices_of(const kolo_reducer *reducer)
     return reducer->options.sharded ? reducer->comm->size : 1;
 }
 
-static size_t total_bytes(const kolo_reducer *reducer)
+size_t kolo__reducer_least_bucket(const kolo_reducer *reducer)
 {
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < reducer->tensor_count; i++)
-        bytes += reducer->tensors[i].count * kolo_dtype_bytes(reducer->tensors[i].dtype);
-    return bytes;
+    return reducer->report.gradient_bytes / BUCKETS_MAX;
 }
 
 static struct kolo__tuning standard(const kolo_reducer *reducer)
 {
     size_t bytes = reducer->options.bucket_bytes;
-    size_t least = total_bytes(reducer) / BUCKETS_MAX;
+    size_t least = kolo__reducer_least_bucket(reducer);
     if (bytes == 0)
         bytes = reducer->comm->mapping != NULL ? MAPPED_BUCKET_BYTES : REMOTE_BUCKET_BYTES;
     return (struct kolo__tuning){.bucket_bytes = bytes > least ? bytes : least};
@@ -86,6 +83,8 @@ kolo_status kolo__reducer_lay_out(kolo_reducer *reducer)
     if (status != KOLO_OK)
         return status;
     for (uint32_t i = 0; i < count; i++) {
+        const struct kolo__reducer_tensor *tensor = &reducer->tensors[i];
+        reducer->report.gradient_bytes += tensor->count * kolo_dtype_bytes(tensor->dtype);
         reducer->fusion.tensors[i].count = reducer->tensors[i].count;
         reducer->fusion.tensors[i].dtype = reducer->tensors[i].dtype;
         reducer->order[i] = count - 1 - i; /* most models: the last layer's gradient comes first */

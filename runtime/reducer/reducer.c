@@ -165,6 +165,10 @@ kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *tensors, siz
         status = kolo__comm_duplicate(comm, &reducer->comm);
     if (status == KOLO_OK)
         status = compare(reducer, tensors, count);
+    /* Over shared memory rank order costs nothing, and makes bits independent of bucket sizes. */
+    if (status == KOLO_OK && reducer->comm->mapping != NULL &&
+        comm->plan_context.preferred[0] == '\0')
+        reducer->comm->plan_context.deterministic = true;
     if (status == KOLO_OK)
         status = take_tensors(reducer, tensors, count);
     if (status == KOLO_OK)

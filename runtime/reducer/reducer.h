@@ -7,6 +7,7 @@
  *   step.c      ready, wait, what happens at the end of a step
  *   unit.c      one collective of a step: packed, started, unpacked
  *   fp8.c       the same for 8-bit floats, which no collective can add
+ *   tuning.c    the search for the best sizes
  *   shard.c     pieces, gathering of parameters
  *   thread.c    the progress thread of a context
  *   fusion.h    which tensors share a bucket          tune.h     of which size
@@ -182,12 +183,17 @@ kolo_status kolo__reducer_lay_out(kolo_reducer *reducer);
 kolo_status kolo__reducer_freeze(kolo_reducer *reducer);
 /* Cuts buckets and units anew, between steps. */
 kolo_status kolo__reducer_cut(kolo_reducer *reducer, const struct kolo__tuning *tuning);
+/* ---- tuning.c ------------------------------------------------------------------------------- */
+
 /* Collective: what an earlier run found, or the beginning of a search. */
 kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, struct kolo__tuning *tuning);
 /* What the step that ended took: perhaps another cut for the next one. May be collective. */
 kolo_status kolo__reducer_tune(kolo_reducer *reducer, double seconds);
 /* Collective, after kolo_join. */
 kolo_status kolo__reducer_rejoined(void *reducer, uint32_t last);
+
+/* Smaller ones would be more than a communicator keeps plans for. */
+size_t kolo__reducer_least_bucket(const kolo_reducer *reducer);
 
 /* ---- step.c --------------------------------------------------------------------------------- */
 

@@ -1,14 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lists of tensors: are they sensible, and are they the same on all ranks? */
 #ifndef KOLO_RUNTIME_REDUCER_TENSORS_H
 #define KOLO_RUNTIME_REDUCER_TENSORS_H
+
 #include "runtime/comm.h"
+
+/* KOLO_ERR_INVALID names the operation, the tensor and the remedy. */
 kolo_status kolo__tensors_check(const char *operation, const kolo_tensor *tensors, size_t count,
                                 bool floats_only);
+
+/* A number besides that ranks must agree on: "clip_norm", 1. */
 struct kolo__setting {
     const char *name;
     double value;
 };
+
+/* Collective: one small allreduce when all ranks have the same count, dtype, name and shape of
+ * every tensor, and the same settings (where data lies does not count). Otherwise KOLO_ERR_MISMATCH
+ * on every rank, with the same text, that shows the first differences field by field; the
+ * communicator stays usable. digest (may be NULL): of all that was compared. */
 kolo_status kolo__tensors_compare(kolo_comm *comm, const char *operation,
                                   const kolo_tensor *tensors, size_t count,
                                   const struct kolo__setting *settings, size_t setting_count,
                                   uint64_t *digest);
+
+/* ---- what travels when digests differ: records of one size, so that nothing needs a parser ----
+ */
+
+enum { KOLO__TENSOR_NAME_BYTES = 64, KOLO__DIFFERENCE_BYTES = 256 };
+
+struct kolo__tensor_record {
+    uint64_t count;
+    uint64_t shape[KOLO_TENSOR_DIMENSIONS_MAX];
+    uint32_t dtype, dimensions;
+    char name[KOLO__TENSOR_NAME_BYTES]; /* cut; "": none */
+};
+
+uint64_t kolo__tensors_digest(const kolo_tensor *tensors, size_t count,
+                              const struct kolo__setting *settings, size_t setting_count);
+void kolo__tensor_record(const kolo_tensor *tensor, struct kolo__tensor_record *record);
+/* How `mine`, on rank `rank`, differs from rank 0's: false, and no text, when it does not. Records
+ * of others may hold anything. */
+bool kolo__tensor_difference(size_t index, const struct kolo__tensor_record *of_rank_0,
+                             const struct kolo__tensor_record *mine, uint32_t rank,
+                             char text[KOLO__DIFFERENCE_BYTES]);
+
 #endif

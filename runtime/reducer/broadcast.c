@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kolo_broadcast_tensors: large tensors travel from where they are, small ones together, through
+ * one staging buffer that is filled and sent as often as it takes.
+ */
+#include "runtime/reducer/tensors.h"
+
+#include "base/status.h"
+#include "runtime/call.h"
+
+#include <string.h>
+
+enum { STAGING_BYTES = 1 << 20, LARGE_BYTES = 256 << 10 };
+
+static kolo_status send_all(kolo_comm *comm, void *data, size_t bytes, int root)
+{
+    struct kolo__call call = {.name = "kolo_broadcast_tensors",
+                              .collective = KOLO__BROADCAST,
+                              .send = data,
+                              .recv = data,
+                              .count = bytes,
+                              .send_slices = 1,
+                              .recv_slices = 1,
+                              .may_be_in_place = true,
+                              .dtype = KOLO_UINT8,
+                              .root = root};
+    kolo_request *request = NULL;
+    kolo_status status = kolo__call_start(comm, &call, &request);
+    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+}
+
+static size_t bytes_of(const kolo_tensor *tensor)
+{
+    return tensor->count * kolo_dtype_bytes(tensor->dtype);
+}
+
+/* Small tensors from `first` on, as many as fit: sent together. Returns the first that did not. */
+static size_t send_small(kolo_comm *comm, const kolo_tensor *tensors, size_t count, size_t first,
+                         int root, unsigned char *staging, kolo_status *status)
+{
+    size_t end = first, bytes = 0;
+    bool is_root = comm->rank == (uint32_t)root;
+    for (; end < count; end++) {
+        size_t more = bytes_of(&tensors[end]);
+        if (more >= LARGE_BYTES)
+            continue;
+        if (bytes + more > STAGING_BYTES)
+            break;
+        if (is_root && more > 0)
+            memcpy(staging + bytes, tensors[end].data, more);
+        bytes += more;
+    }
+    *status = bytes > 0 ? send_all(comm, staging, bytes, root) : KOLO_OK;
+    size_t at = 0;
+    for (size_t i = first; i < end && !is_root && *status == KOLO_OK; i++) {
+        size_t more = bytes_of(&tensors[i]);
+        if (more >= LARGE_BYTES || more == 0)
+            continue;
+        memcpy(tensors[i].data, staging + at, more);
+        at += more;
+    }
+    return end;
+}
+
+kolo_status kolo_broadcast_tensors(kolo_comm *comm, const kolo_tensor *tensors, size_t count,
+                                   int root)
+{
+    const char *operation = "kolo_broadcast_tensors";
+    kolo_status status = kolo__call_check_comm(comm, operation);
+    if (status == KOLO_OK && (root < 0 || (uint32_t)root >= comm->size))
+        status = kolo__error(KOLO_ERR_INVALID, "%s: root %d is not a rank of %u", operation, root,
+                             comm->size);
+    if (status == KOLO_OK)
+        status = kolo__tensors_check(operation, tensors, count, false);
+    for (size_t i = 0; status == KOLO_OK && i < count; i++)
+        if (tensors[i].data == NULL && tensors[i].count > 0)
+            status = kolo__error(KOLO_ERR_INVALID, "%s: tensor %zu '%s' has no data", operation, i,
+                                 tensors[i].name != NULL ? tensors[i].name : "");
+    if (status != KOLO_OK)
+        return status;
+    const struct kolo__setting settings[] = {{"root", root}};
+    status = kolo__tensors_compare(comm, operation, tensors, count, settings, 1, NULL);
+    void *staging = NULL;
+    if (status == KOLO_OK)
+        status = kolo_alloc(comm->context, STAGING_BYTES, &staging);
+    for (size_t i = 0; status == KOLO_OK && i < count; i++)
+        if (bytes_of(&tensors[i]) >= LARGE_BYTES)
+            status = send_all(comm, tensors[i].data, bytes_of(&tensors[i]), root);
+    for (size_t i = 0; status == KOLO_OK && i < count;)
+        i = send_small(comm, tensors, count, i, root, staging, &status);
+    kolo_free(comm->context, staging);
+    return status;
+}

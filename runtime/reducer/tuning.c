@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A reducer's side of tune.h: what may be tried, and what all ranks have to agree on for it. */
+#include "runtime/reducer/reducer.h"
+
+#include "base/log.h"
+#include "base/status.h"
+#include "runtime/cache_file.h"
+#include "runtime/call.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* Sizes below make more collectives than they hide. */
+enum { BUCKET_BYTES_LEAST = 256 << 10 };
+
+/* The bits of a sum must not depend on how long anything took. With two ranks, and where elements
+ * are combined in the order of ranks, they do not depend on where buckets are cut. */
+static bool cut_may_change(const kolo_reducer *reducer)
+{
+    const kolo_comm *comm = reducer->comm;
+    return reducer->options.bucket_bytes == 0 && !reducer->options.sharded &&
+           !kolo__reducer_is_fp8(reducer) && (comm->size == 2 || comm->plan_context.deterministic);
+}
+
+static void add_choice(struct kolo__tuning *choices, uint32_t *count, size_t bucket, size_t segment)
+{
+    for (uint32_t i = 0; i < *count; i++)
+        if (choices[i].bucket_bytes == bucket && choices[i].segment_bytes == segment)
+            return;
+    if (*count < KOLO__TUNE_CHOICES_MAX)
+        choices[(*count)++] = (struct kolo__tuning){bucket, segment};
+}
+
+/* Around the default; larger than everything is all the same. */
+static uint32_t find_choices(const kolo_reducer *reducer, const struct kolo__tuning *standard,
+                             struct kolo__tuning choices[KOLO__TUNE_CHOICES_MAX])
+{
+    uint32_t count = 0;
+    size_t total = reducer->report.gradient_bytes;
+    bool cuts = cut_may_change(reducer);
+    add_choice(choices, &count, standard->bucket_bytes, 0);
+    static const unsigned times[] = {4, 16};
+    for (int i = 0; i < 2 && cuts; i++) {
+        size_t larger = standard->bucket_bytes * times[i];
+        size_t smaller = standard->bucket_bytes / times[i];
+        if (standard->bucket_bytes < total && i == 0)
+            add_choice(choices, &count, larger, 0);
+        if (smaller >= BUCKET_BYTES_LEAST && smaller >= kolo__reducer_least_bucket(reducer))
+            add_choice(choices, &count, smaller, 0);
+    }
+    /* Only messages are cut into segments. */
+    if (reducer->comm->mapping == NULL) {
+        size_t segment = reducer->standard_segment_bytes;
+        add_choice(choices, &count, standard->bucket_bytes, segment * 4);
+        add_choice(choices, &count, standard->bucket_bytes, segment / 4);
+    }
+    return count;
+}
+
+static void make_key(const kolo_reducer *reducer, char key[KOLO__TUNE_KEY_BYTES])
+{
+    char processor[128];
+    uint32_t hosts = 0;
+    for (uint32_t r = 0; r < reducer->comm->size; r++)
+        hosts = reducer->comm->host_of[r] >= hosts ? reducer->comm->host_of[r] + 1 : hosts;
+    kolo__cache_processor(processor, sizeof processor);
+    snprintf(key, KOLO__TUNE_KEY_BYTES,
+             "plan %016" PRIx64 "; ranks %u on %u hosts%s; %s; %s; kolo %s", reducer->digest,
+             reducer->comm->size, hosts, reducer->comm->crowded ? ", crowded" : "",
+             kolo_comm_transport(reducer->comm), processor, kolo_version());
+}
+
+static kolo_status share(kolo_reducer *reducer, uint64_t *numbers, size_t count, uint32_t root)
+{
+    struct kolo__call call = {.name = "kolo_reducer (agreement on sizes)",
+                              .collective = KOLO__BROADCAST,
+                              .send = numbers,
+                              .recv = numbers,
+                              .count = count,
+                              .send_slices = 1,
+                              .recv_slices = 1,
+                              .may_be_in_place = true,
+                              .dtype = KOLO_UINT64,
+                              .root = (int)root};
+    kolo_request *request = NULL;
+    kolo_status status = kolo__call_start(reducer->comm, &call, &request);
+    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+}
+
+kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, struct kolo__tuning *tuning)
+{
+    struct kolo__tuning choices[KOLO__TUNE_CHOICES_MAX];
+    uint32_t count = find_choices(reducer, tuning, choices);
+    if (reducer->comm->size == 1 || count == 1)
+        return KOLO_OK;
+    char key[KOLO__TUNE_KEY_BYTES];
+    struct kolo__tuning found = {0, 0};
+    make_key(reducer, key);
+    uint64_t numbers[3] = {0, 0, 0};
+    if (reducer->comm->rank == 0 && kolo__tune_load(key, &found)) {
+        numbers[0] = 1;
+        numbers[1] = found.bucket_bytes;
+        numbers[2] = found.segment_bytes;
+    }
+    kolo_status status = share(reducer, numbers, 3, 0);
+    if (status != KOLO_OK)
+        return status;
+    kolo__tuner_begin(&reducer->tuner, choices, count);
+    reducer->tunes = numbers[0] == 0;
+    /* A file may say what this search would not try: then it is not believed. */
+    for (uint32_t i = 0; i < count; i++)
+        if (numbers[0] == 1 && choices[i].bucket_bytes == numbers[1] &&
+            choices[i].segment_bytes == numbers[2])
+            *tuning = choices[i];
+    return KOLO_OK;
+}
+
+static kolo_status decide(kolo_reducer *reducer, double *scores, uint32_t count)
+{
+    struct kolo__call call = {.name = "kolo_reducer (comparison of step times)",
+                              .collective = KOLO__ALLREDUCE,
+                              .send = scores,
+                              .recv = scores,
+                              .count = count,
+                              .send_slices = 1,
+                              .recv_slices = 1,
+                              .may_be_in_place = true,
+                              .dtype = KOLO_FP64,
+                              .op = KOLO_MAX};
+    kolo_request *request = NULL;
+    kolo_status status = kolo__call_start(reducer->comm, &call, &request);
+    if (status == KOLO_OK)
+        status = kolo__request_wait(request, -1);
+    if (status == KOLO_OK)
+        kolo__tuner_decide(&reducer->tuner, scores);
+    return status;
+}
+
+kolo_status kolo__reducer_tune(kolo_reducer *reducer, double seconds)
+{
+    double scores[KOLO__TUNE_CHOICES_MAX];
+    uint32_t count;
+    kolo_status status = KOLO_OK;
+    kolo__tuner_record(&reducer->tuner, seconds);
+    if (kolo__tuner_wants_decision(&reducer->tuner, scores, &count))
+        status = decide(reducer, scores, count);
+    if (status != KOLO_OK)
+        return status;
+    const struct kolo__tuning *next = kolo__tuner_choice(&reducer->tuner);
+    if (reducer->tuner.phase == KOLO__TUNE_DONE) {
+        char key[KOLO__TUNE_KEY_BYTES];
+        make_key(reducer, key);
+        reducer->tunes = false;
+        kolo__log(KOLO__LOG_INFO, "reducer: buckets of %zu bytes, %s", next->bucket_bytes,
+                  reducer->tuner.best > 0 ? "found better than the default" : "the default");
+        if (reducer->comm->rank == 0 && !kolo__tune_save(key, next))
+            kolo__log(KOLO__LOG_INFO, "reducer: the sizes found are not saved (no cache folder "
+                                      "that can be written)");
+    }
+    if (next->bucket_bytes != reducer->tuning.bucket_bytes ||
+        next->segment_bytes != reducer->tuning.segment_bytes)
+        status = kolo__reducer_cut(reducer, next);
+    reducer->sequence_before = reducer->comm->sequence;
+    return status;
+}
+
+/* Ranks that had joined missed steps, and decisions: all take over what the last one has. */
+kolo_status kolo__reducer_rejoined(void *owner, uint32_t last)
+{
+    kolo_reducer *reducer = owner;
+    uint64_t numbers[] = {reducer->report.step, reducer->tuning.bucket_bytes,
+                          reducer->tuning.segment_bytes};
+    kolo_status status = share(reducer, numbers, 3, last);
+    if (status != KOLO_OK)
+        return status;
+    struct kolo__tuning tuning = {.bucket_bytes = numbers[1], .segment_bytes = numbers[2]};
+    reducer->report.step = numbers[0];
+    reducer->tunes = false;
+    if (tuning.bucket_bytes != reducer->tuning.bucket_bytes ||
+        tuning.segment_bytes != reducer->tuning.segment_bytes)
+        status = kolo__reducer_cut(reducer, &tuning);
+    reducer->sequence_before = reducer->comm->sequence;
+    return status;
+}
