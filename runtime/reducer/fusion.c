@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,17 +43,16 @@ static size_t tensor_bytes(const struct kolo__fusion_tensor *tensor)
     return round_up(tensor->count * kolo_dtype_bytes(tensor->dtype), KOLO__FUSION_ALIGNMENT);
 }
 
-/* Buckets in the order in which they close; tensors get their bucket. scratch[k] is the order's
- * k-th tensor's bucket before those were numbered: the place in the order of its first tensor. */
+/* A bucket is known by the place in the order of the tensor that opened it (scratch, by place),
+ * until all of them are numbered by the places of their last tensors (members, by opener). */
 static void cut(struct kolo__fusion *fusion, const uint32_t *order, size_t first_bucket_bytes,
                 size_t bucket_bytes)
 {
-    uint32_t open[KOLO_DTYPE_COUNT], last[KOLO_DTYPE_COUNT], *opened_by = fusion->scratch;
+    uint32_t open[KOLO_DTYPE_COUNT], *opener = fusion->scratch, *last = fusion->members;
     size_t bytes[KOLO_DTYPE_COUNT];
+    bool none_full = true;
     for (int d = 0; d < KOLO_DTYPE_COUNT; d++)
         open[d] = NONE;
-    fusion->bucket_count = 0;
-    /* members[k]: the number of the bucket that the order's k-th tensor opened. */
     for (uint32_t k = 0; k < fusion->tensor_count; k++) {
         const struct kolo__fusion_tensor *tensor = &fusion->tensors[order[k]];
         kolo_dtype dtype = tensor->dtype;
@@ -60,30 +60,24 @@ static void cut(struct kolo__fusion *fusion, const uint32_t *order, size_t first
             open[dtype] = k;
             bytes[dtype] = 0;
         }
-        opened_by[k] = open[dtype];
-        last[dtype] = k;
+        opener[k] = open[dtype];
+        last[opener[k]] = k;
         bytes[dtype] += tensor_bytes(tensor);
-        if (bytes[dtype] < (fusion->bucket_count == 0 ? first_bucket_bytes : bucket_bytes))
+        if (bytes[dtype] < (none_full ? first_bucket_bytes : bucket_bytes))
             continue;
-        fusion->members[open[dtype]] = fusion->bucket_count;
-        fusion->buckets[fusion->bucket_count++] = (struct kolo__fusion_bucket){.dtype = dtype};
+        none_full = false;
         open[dtype] = NONE;
     }
-    /* Those that never got full, in the order of their last tensors. */
-    for (;;) {
-        int next = -1;
-        for (int d = 0; d < KOLO_DTYPE_COUNT; d++)
-            if (open[d] != NONE && (next < 0 || last[d] < last[next]))
-                next = d;
-        if (next < 0)
-            break;
-        fusion->members[open[next]] = fusion->bucket_count;
-        fusion->buckets[fusion->bucket_count++] =
-            (struct kolo__fusion_bucket){.dtype = (kolo_dtype)next};
-        open[next] = NONE;
-    }
+    fusion->bucket_count = 0;
     for (uint32_t k = 0; k < fusion->tensor_count; k++)
-        fusion->tensors[order[k]].bucket = fusion->members[opened_by[k]];
+        if (last[opener[k]] == k) {
+            struct kolo__fusion_tensor *first = &fusion->tensors[order[opener[k]]];
+            fusion->buckets[fusion->bucket_count] =
+                (struct kolo__fusion_bucket){.dtype = first->dtype};
+            first->bucket = fusion->bucket_count++;
+        }
+    for (uint32_t k = 0; k < fusion->tensor_count; k++)
+        fusion->tensors[order[k]].bucket = fusion->tensors[order[opener[k]]].bucket;
 }
 
 static void collect_members(struct kolo__fusion *fusion, const uint32_t *order)
