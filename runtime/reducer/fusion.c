@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,17 +43,19 @@ static size_t tensor_bytes(const struct kolo__fusion_tensor *tensor)
     return round_up(tensor->count * kolo_dtype_bytes(tensor->dtype), KOLO__FUSION_ALIGNMENT);
 }
 
-/* Buckets in the order in which they close; tensors get their bucket. scratch[k] is the order's
- * k-th tensor's bucket before those were numbered: the place in the order of its first tensor. */
+/* Buckets in the order in which they close: full, or with the last tensor of their dtype. Tensors
+ * get their bucket. scratch[k]: the place in the order of the tensor that opened the k-th one's
+ * bucket; members[place]: that bucket's number, once it has one. */
 static void cut(struct kolo__fusion *fusion, const uint32_t *order, size_t first_bucket_bytes,
                 size_t bucket_bytes)
 {
-    uint32_t open[KOLO_DTYPE_COUNT], last[KOLO_DTYPE_COUNT], *opened_by = fusion->scratch;
-    size_t bytes[KOLO_DTYPE_COUNT];
+    uint32_t open[KOLO_DTYPE_COUNT], left[KOLO_DTYPE_COUNT] = {0}, *opened_by = fusion->scratch;
+    size_t bytes[KOLO_DTYPE_COUNT], limit = first_bucket_bytes;
     for (int d = 0; d < KOLO_DTYPE_COUNT; d++)
         open[d] = NONE;
+    for (uint32_t i = 0; i < fusion->tensor_count; i++)
+        left[fusion->tensors[i].dtype]++;
     fusion->bucket_count = 0;
-    /* members[k]: the number of the bucket that the order's k-th tensor opened. */
     for (uint32_t k = 0; k < fusion->tensor_count; k++) {
         const struct kolo__fusion_tensor *tensor = &fusion->tensors[order[k]];
         kolo_dtype dtype = tensor->dtype;
@@ -61,26 +64,15 @@ static void cut(struct kolo__fusion *fusion, const uint32_t *order, size_t first
             bytes[dtype] = 0;
         }
         opened_by[k] = open[dtype];
-        last[dtype] = k;
         bytes[dtype] += tensor_bytes(tensor);
-        if (bytes[dtype] < (fusion->bucket_count == 0 ? first_bucket_bytes : bucket_bytes))
+        bool full = bytes[dtype] >= limit;
+        if (--left[dtype] > 0 && !full)
             continue;
+        if (full)
+            limit = bucket_bytes;
         fusion->members[open[dtype]] = fusion->bucket_count;
         fusion->buckets[fusion->bucket_count++] = (struct kolo__fusion_bucket){.dtype = dtype};
         open[dtype] = NONE;
-    }
-    /* Those that never got full, in the order of their last tensors. */
-    for (;;) {
-        int next = -1;
-        for (int d = 0; d < KOLO_DTYPE_COUNT; d++)
-            if (open[d] != NONE && (next < 0 || last[d] < last[next]))
-                next = d;
-        if (next < 0)
-            break;
-        fusion->members[open[next]] = fusion->bucket_count;
-        fusion->buckets[fusion->bucket_count++] =
-            (struct kolo__fusion_bucket){.dtype = (kolo_dtype)next};
-        open[next] = NONE;
     }
     for (uint32_t k = 0; k < fusion->tensor_count; k++)
         fusion->tensors[order[k]].bucket = fusion->members[opened_by[k]];
