@@ -6,7 +6,7 @@
  *   trials        every choice in turn, a few steps at a time, round after round, so that a machine
  *                 that changes meanwhile changes for all of them; medians are compared
  *   verification  the best one and the default take turns once more; the default stays unless the
- *                 other is better by more than the noise
+ *                 other is clearly better in nearly all of them
  *
  * Which choice a step uses follows from the number of steps and the decisions alone. These are made
  * with scores that all ranks have combined, so all ranks go the same way without a word in between.
