@@ -173,9 +173,9 @@ static inline kolo_status advance(struct kolo__program *program, uint32_t index,
 }
 
 /* Apart, so that it costs nothing where nobody wants a timeline. */
-__attribute__((noinline)) static kolo_status advance_traced(struct kolo__program *program,
-                                                            uint32_t index, bool *moved,
-                                                            struct kolo__fault *fault)
+__attribute__((noinline, cold)) static kolo_status advance_traced(struct kolo__program *program,
+                                                                  uint32_t index, bool *moved,
+                                                                  struct kolo__fault *fault)
 {
     bool advanced = false;
     if (program->schedule.mapped) {

@@ -38,6 +38,7 @@ struct kolo__control {
     unsigned fault_capacity;
     atomic_uint fault_count; /* read without the lock: 0 is the rule */
     bool closed;             /* the server is gone */
+    atomic_ullong sent;      /* frames */
 };
 
 static const uint64_t SECOND_NS = 1000000000;
@@ -252,6 +253,7 @@ static kolo_status await_frame(struct kolo__control *control, enum kolo__frame_t
 
 static kolo_status send_frame(struct kolo__control *control, struct kolo__frame_writer *frame)
 {
+    atomic_fetch_add(&control->sent, 1);
     kolo_status status;
     kolo__frame_end(frame);
     if (frame->failed)
@@ -261,6 +263,11 @@ static kolo_status send_frame(struct kolo__control *control, struct kolo__frame_
                                 kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS);
     kolo__frame_writer_free(frame);
     return status;
+}
+
+uint64_t kolo__control_sent(const struct kolo__control *control)
+{
+    return atomic_load(&control->sent);
 }
 
 static void send_fault(struct kolo__control *control, uint32_t comm,

@@ -59,6 +59,8 @@ void kolo__control_forget(struct kolo__control *control, uint32_t comm);
 void kolo__control_report(struct kolo__control *control, uint32_t comm,
                           const struct kolo__fault *fault);
 void kolo__control_stuck(struct kolo__control *control, const struct kolo__verdict_report *report);
+/* Messages that this rank has sent so far. */
+uint64_t kolo__control_sent(const struct kolo__control *control);
 /* Leaves in good order; what happens to the connection afterwards means nothing. */
 void kolo__control_bye(struct kolo__control *control);
 /* control may be NULL. */

@@ -91,7 +91,7 @@ kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, struct kolo__tunin
 {
     struct kolo__tuning choices[KOLO__TUNE_CHOICES_MAX];
     uint32_t count = find_choices(reducer, tuning, choices);
-    if (reducer->comm->size == 1 || count == 1)
+    if (reducer->options.bucket_bytes > 0 || reducer->comm->size == 1 || count == 1)
         return KOLO_OK;
     char key[KOLO__TUNE_KEY_BYTES];
     struct kolo__tuning found = {0, 0};

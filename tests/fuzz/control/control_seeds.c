@@ -315,7 +315,7 @@ static void address_seeds(void)
 static void checkpoint_seeds(void)
 {
     struct kolo__frame_writer w = {0};
-    const uint64_t head[] = {0x54504B4359425254u, 1, 1, 2, 1, 8, 4, 7};
+    const uint64_t head[] = {0x54504B4359425254u, 2, 1, 2, 1, 8, 4, 7};
     kolo__put_u8(&w, 1); /* mend the checksum */
     for (size_t i = 0; i < sizeof head / sizeof *head; i++)
         kolo__put_u64(&w, head[i]);

@@ -11,6 +11,7 @@ received. --only: the file of one rank. --slack-us: how far clocks may be apart.
 not begin at 0. --expect: lanes that have to be there.
 """
 import argparse
+import bisect
 import collections
 import json
 import re
@@ -123,18 +124,19 @@ def check_lanes(events, lanes):
 
 
 def check_steps(events):
-    """Each step belongs to a collective of its rank and communicator."""
+    """Each step belongs to a collective of its rank and communicator, which runs one at a time."""
     collectives = collections.defaultdict(list)
     for event in events:
         if event["cat"] == "collectives":
             collectives[event["pid"], event["args"]["communicator"]].append(event)
+    begins = {where: [c["ts"] for c in all_] for where, all_ in collectives.items()}
     for event in events:
         if event["cat"] != "steps":
             continue
-        around = collectives[event["pid"], event["args"]["communicator"]]
-        check(
-            any(c["ts"] <= event["ts"] and end(event) <= end(c) for c in around), "a step outside of any collective:", event
-        )
+        where = event["pid"], event["args"]["communicator"]
+        after = bisect.bisect_right(begins.get(where, []), event["ts"])
+        inside = after > 0 and end(event) <= end(collectives[where][after - 1])
+        check(inside, "a step outside of any collective:", event)
 
 
 def check_partners(events, ranks, slack):
