@@ -55,13 +55,15 @@ void kolo__tuner_decide(struct kolo__tuner *tuner, const double *scores);
 
 /* ---- the file (tune_file.c) ------------------------------------------------------------------ */
 
-enum { KOLO__TUNE_TEXT_BYTES = 1024, KOLO__TUNE_KEY_BYTES = 400 };
+enum { KOLO__TUNE_TEXT_BYTES = 1024, KOLO__TUNE_KEY_BYTES = 400, KOLO__TUNE_FILES_MAX = 100 };
 
 size_t kolo__tune_text(const char *key, const struct kolo__tuning *tuning,
                        char text[KOLO__TUNE_TEXT_BYTES]);
 /* False: these bytes are no such file, or of another key. */
 bool kolo__tune_parse(const char *text, size_t bytes, const char *key, struct kolo__tuning *tuning);
+/* A file of this key that was damaged is ignored, with a line in the log. */
 bool kolo__tune_load(const char *key, struct kolo__tuning *tuning);
+/* False: there is no folder that can be written. Writers at the same time do no harm: one wins. */
 bool kolo__tune_save(const char *key, const struct kolo__tuning *tuning);
 
 #endif
