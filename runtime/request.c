@@ -148,6 +148,14 @@ static void take_news(kolo_comm *comm)
         kolo__comm_fail(comm, &guardian->abort_fault, false);
     else if (atomic_load(&comm->aborted))
         kolo__comm_fail(comm, &comm->abort_fault, false);
+    else if (comm->context->control != NULL && kolo__control_joins(comm->context->control))
+        kolo__comm_announce(comm);
+}
+
+kolo_status kolo__comm_check(kolo_comm *comm, const char *operation)
+{
+    take_news(comm);
+    return comm->fault.status != KOLO_OK ? poisoned(comm, operation) : KOLO_OK;
 }
 
 /* ---- the queue ----------------------------------------------------------------------------- */
