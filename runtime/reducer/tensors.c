@@ -118,8 +118,7 @@ void kolo__tensor_record(const kolo_tensor *tensor, struct kolo__tensor_record *
     snprintf(record->name, sizeof record->name, "%s", name_of(tensor));
 }
 
-/* "768x770 fp32", "590592 x fp32" */
-static void describe(const struct kolo__tensor_record *record, char *text, size_t bytes)
+void kolo__tensor_describe(const struct kolo__tensor_record *record, char *text, size_t bytes)
 {
     const char *dtype = kolo_dtype_name((kolo_dtype)record->dtype);
     uint32_t dimensions = record->dimensions <= KOLO_TENSOR_DIMENSIONS_MAX ? record->dimensions : 0;
@@ -150,8 +149,8 @@ bool kolo__tensor_difference(size_t index, const struct kolo__tensor_record *of_
     }
     if (memcmp(of_rank_0, mine, offsetof(struct kolo__tensor_record, name)) == 0)
         return false;
-    describe(of_rank_0, theirs, sizeof theirs);
-    describe(mine, ours, sizeof ours);
+    kolo__tensor_describe(of_rank_0, theirs, sizeof theirs);
+    kolo__tensor_describe(mine, ours, sizeof ours);
     snprintf(text, KOLO__DIFFERENCE_BYTES, "tensor %zu '%.60s': %s on rank 0, %s on rank %u", index,
              name, theirs, ours, rank);
     return true;
