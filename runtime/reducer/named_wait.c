@@ -97,8 +97,8 @@ static void warn_of_absence(kolo_named *named)
     char names[200], state[200];
     kolo__names_pending(&named->known, &named->fresh, names, sizeof names);
     kolo__log(KOLO__LOG_WARN,
-              "kolo_named_wait: %s: for %llu s some rank has not come to kolo_named_wait (%s)",
-              names, (unsigned long long)((kolo__named_now() - named->began_ns) / SECOND),
+              "kolo_named_wait: %s: for %.1f s some rank has not come to kolo_named_wait (%s)",
+              names, (double)(kolo__named_now() - named->began_ns) * 1e-9,
               state_of(named, state, sizeof state));
     named->warned = true;
 }
@@ -117,8 +117,8 @@ kolo_status kolo__named_tell(kolo_named *named)
             KOLO_ERR_TIMEOUT, "kolo_named_wait on rank %u (host %s): not reduced within %ld s: %s",
             named->comm->rank, kolo__host_name(), named->context->config.timeout, text);
     if (count > 0)
-        kolo__log(KOLO__LOG_WARN, "kolo_named_wait: for more than %llu s: %s",
-                  (unsigned long long)(tell_after_ns(named) / SECOND), text);
+        kolo__log(KOLO__LOG_WARN, "kolo_named_wait: for more than %.1f s: %s",
+                  (double)tell_after_ns(named) * 1e-9, text);
     for (size_t i = 0; i < named->names; i++)
         named->known.entries[i].told |=
             named->known.entries[i].pending && named->known.entries[i].since_ns <= before;
