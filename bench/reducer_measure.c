@@ -117,13 +117,13 @@ static kolo_status time_exposed(const struct job *job, double *seconds)
 {
     kolo_status status = KOLO_OK;
     size_t count = job->parameters->count, slept = 0;
-    double begin = now();
+    double begin = now(), last = begin;
     for (size_t done = 0; status == KOLO_OK && done < count; done++) {
         if (done * SLEEPS >= slept * count)
             sleep_until(begin + job->backward * (double)++slept / SLEEPS);
+        last = now(); /* whoever ready wakes may run before it returns */
         status = kolo_reducer_ready(job->reducer, count - 1 - done);
     }
-    double last = now();
     if (status == KOLO_OK)
         status = kolo_reducer_wait(job->reducer, -1);
     *seconds = now() - last;

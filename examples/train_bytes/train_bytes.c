@@ -3,22 +3,19 @@
  * Data-parallel training with kolo, from beginning to end. Every rank holds the same model and
  * computes the gradients of its share of the batch; kolo's reducer adds them up while backward
  * still goes on, and every rank makes the same update, or that of its own pieces. This file has the
- * order of things, parallel.c what travels; model.c is the mathematics, corpus.c the text,
- * optimizer.c AdamW; the other files are what their names say.
+ * order of things, step.c a step of it, parallel.c what travels; model.c is the mathematics,
+ * corpus.c the text, optimizer.c AdamW; the other files are what their names say.
  *
  *     kolo run -n 2 -- train_bytes --seconds 120 --sample 500 /usr/include
  */
 #include <kolo/kolo.h>
 
 #include "checkpoint.h"
-#include "corpus.h"
 #include "evaluate.h"
-#include "model.h"
 #include "optimizer.h"
 #include "options.h"
-#include "parallel.h"
-#include "progress.h"
 #include "random.h"
+#include "trainer.h"
 
 #include <cblas.h>
 #include <math.h>
@@ -28,38 +25,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <time.h>
 #include <unistd.h>
-
-enum { EXIT_FAILED = 1, EXIT_WORLD = 65, EXIT_NO_WORLD = 75, EXIT_PEER_LOST = 76 };
-
-/* Numbers that all ranks add up in a step, beside the gradients. */
-enum { RIDER_LOSS, RIDER_COMMUNICATION, RIDER_PROGRESS, RIDER_COUNT };
-
-/* Each purpose draws its random numbers from a seed of its own. */
-enum { SEED_PARAMETERS = 1, SEED_WINDOWS, SEED_SAMPLE };
-
-struct trainer {
-    const struct options *options;
-    kolo_context *context; /* owned */
-    kolo_comm *world;
-    int rank, size;
-    struct corpus corpus;
-    struct model *model;
-    struct run_identity identity;
-    struct parallel parallel;   /* parameters, gradients, state of the optimizer */
-    uint64_t step;              /* steps done */
-    double seconds;             /* spent on them, on rank 0, over all runs */
-    double riders[RIDER_COUNT]; /* of a step under way, and then of all ranks */
-    uint8_t *window;            /* [context + 1] */
-    double progress;            /* 0 to 1, decided by rank 0, the same on all ranks */
-    double communication_share; /* of this rank's last step */
-    struct progress shown;      /* rank 0's */
-};
 
 static int start(struct trainer *trainer);
 static int train(struct trainer *trainer);
-static int train_step(struct trainer *trainer, struct step_report *report);
 static int evaluate(struct trainer *trainer);
 static int finish(struct trainer *trainer, int code);
 
@@ -97,8 +66,7 @@ int main(int argc, char **argv)
     return code;
 }
 
-/* The exit code for a status of kolo, after its text has been printed. */
-static int failure(const struct trainer *trainer, kolo_status status)
+int trainer_failure(const struct trainer *trainer, kolo_status status)
 {
     char rank[32] = ""; /* unknown before the world is joined */
     if (trainer->world)
@@ -125,7 +93,7 @@ static int join(struct trainer *trainer)
     const struct options *options = trainer->options;
     kolo_status status = kolo_init(NULL, &trainer->context);
     if (status != KOLO_OK)
-        return failure(trainer, status);
+        return trainer_failure(trainer, status);
     trainer->world = kolo_world(trainer->context);
     trainer->rank = kolo_comm_rank(trainer->world);
     trainer->size = kolo_comm_size(trainer->world);
@@ -164,7 +132,7 @@ static int agree_on_the_run(struct trainer *trainer)
     kolo_status status =
         kolo_allreduce(trainer->world, least, least, 2, KOLO_UINT64, KOLO_MIN, NULL);
     if (status != KOLO_OK)
-        return failure(trainer, status);
+        return trainer_failure(trainer, status);
     if (least[0] == ~least[1])
         return 0;
     if (trainer->rank == 0)
@@ -173,8 +141,7 @@ static int agree_on_the_run(struct trainer *trainer)
     return EX_USAGE;
 }
 
-/* How far training has come, in steps or in seconds, whichever ends it sooner. */
-static double progress_after(const struct options *options, uint64_t step, double seconds)
+double progress_after(const struct options *options, uint64_t step, double seconds)
 {
     double by_steps = options->steps ? (double)step / (double)options->steps : 0;
     double by_time = options->seconds > 0 ? seconds / options->seconds : 0;
@@ -219,7 +186,7 @@ static int share_state(struct trainer *trainer)
         status = parallel_distribute(&trainer->parallel, trainer->rank == 0 ? &whole : NULL);
     training_state_destroy(&whole);
     if (status != KOLO_OK)
-        return failure(trainer, status);
+        return trainer_failure(trainer, status);
     trainer->step = (uint64_t)facts[1];
     trainer->seconds = facts[2];
     trainer->progress = facts[3];
@@ -257,15 +224,8 @@ static int start(struct trainer *trainer)
     kolo_status status = parallel_create(trainer->world, &options->model, options->wire,
                                          options->shard_optimizer, parallel);
     if (status != KOLO_OK)
-        return parallel->out_of_memory ? out_of_memory() : failure(trainer, status);
+        return parallel->out_of_memory ? out_of_memory() : trainer_failure(trainer, status);
     return share_state(trainer);
-}
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
 /* Collective: a checkpoint is whole, whoever had its parts. */
@@ -279,7 +239,7 @@ static int save(struct trainer *trainer)
     whole.step = trainer->step;
     whole.seconds = trainer->seconds;
     kolo_status status = parallel_collect(&trainer->parallel, leader ? &whole : NULL);
-    int code = status == KOLO_OK ? 0 : failure(trainer, status);
+    int code = status == KOLO_OK ? 0 : trainer_failure(trainer, status);
     if (code == 0 && leader &&
         checkpoint_save(options->checkpoint, &trainer->identity, &whole) != 0)
         code = EXIT_FAILED;
@@ -311,126 +271,6 @@ static int train(struct trainer *trainer)
     return code;
 }
 
-/* Adds up the gradients and the mean loss of part `part` of this rank's sequences, which are those
- * from batch * rank / size to batch * (rank + 1) / size, of the batch that (seed, step) fixes.
- * During the last backward each gradient is on its way as soon as it is final. */
-static int own_gradients(struct trainer *trainer, uint64_t part, double *loss)
-{
-    const struct options *options = trainer->options;
-    struct parallel *parallel = &trainer->parallel;
-    int length = options->model.context;
-    uint64_t seed = random_at(options->seed, 0, SEED_WINDOWS), parts = options->accumulate;
-    uint64_t rank = (uint64_t)trainer->rank, size = (uint64_t)trainer->size;
-    uint64_t first = options->batch * rank / size;
-    uint64_t count = options->batch * (rank + 1) / size - first;
-    uint64_t end = first + count * (part + 1) / parts;
-    double scale = 1 / ((double)options->batch * length);
-
-    first += count * part / parts;
-    for (uint64_t i = first; i < end; i++) {
-        uint8_t *bytes = trainer->window;
-        if (corpus_training_window(&trainer->corpus, seed, trainer->step, i, (size_t)length + 1,
-                                   bytes) != 0)
-            return EXIT_FAILED;
-        const float *losses =
-            model_forward(trainer->model, parallel->parameters, bytes, bytes + 1, length);
-        for (int t = 0; t < length; t++)
-            *loss += losses[t] * scale;
-        model_backward(trainer->model, parallel->parameters, (float)scale, parallel->gradients,
-                       i + 1 == end ? parallel_final : NULL, parallel);
-    }
-    for (size_t i = parallel->tensor_count; i-- > 0 && first == end;) /* nothing to do */
-        parallel_final(parallel, i);
-    return 0;
-}
-
-/* Adds up the sums of the gradients and of the riders. *computed: when this rank was done with its
- * own. */
-static int reduce_gradients(struct trainer *trainer, double begin, double *computed,
-                            kolo_reducer_report *report)
-{
-    const struct options *options = trainer->options;
-    struct parallel *parallel = &trainer->parallel;
-    double loss = 0;
-    kolo_status status = KOLO_OK;
-    parallel_begin_step(parallel);
-    for (uint64_t part = 0; part < options->accumulate && status == KOLO_OK; part++) {
-        bool last = part + 1 == options->accumulate;
-        status = kolo_reducer_accumulate(parallel->reducer, !last);
-        if (status != KOLO_OK)
-            break;
-        int code = own_gradients(trainer, part, &loss);
-        if (code != 0)
-            return code;
-        if (!last) /* so much like a step of its own that nothing else has to know */
-            status = parallel_end_step(parallel, report);
-    }
-    if (status != KOLO_OK)
-        return failure(trainer, status);
-
-    /* Rank 0 alone says how far training has come: no rank may do one step more than another. The
-     * riders are no gradients, to be narrowed, clipped or sharded; started before the wait for
-     * gradients, on another communicator, they have arrived when it is over. */
-    *computed = now();
-    trainer->riders[RIDER_LOSS] = loss;
-    trainer->riders[RIDER_COMMUNICATION] = trainer->communication_share;
-    trainer->riders[RIDER_PROGRESS] =
-        trainer->rank == 0
-            ? progress_after(options, trainer->step + 1, trainer->seconds + *computed - begin)
-            : 0;
-    kolo_request *request;
-    status = kolo_allreduce_start(trainer->world, trainer->riders, trainer->riders, RIDER_COUNT,
-                                  KOLO_FP64, KOLO_SUM, NULL, &request);
-    if (status == KOLO_OK)
-        status = parallel_end_step(parallel, report);
-    if (status == KOLO_OK)
-        status = kolo_wait(&request, -1);
-    return status == KOLO_OK ? 0 : failure(trainer, status);
-}
-
-static int train_step(struct trainer *trainer, struct step_report *shown)
-{
-    const struct options *options = trainer->options;
-    const double *riders = trainer->riders;
-    double begin = now(), computed;
-    kolo_reducer_report report = {.size = sizeof(report)};
-    int code = reduce_gradients(trainer, begin, &computed, &report);
-    if (code != 0)
-        return code;
-    double reduced = now();
-
-    if (!isfinite(riders[RIDER_LOSS]) || !report.finite) {
-        if (trainer->rank == 0)
-            fprintf(stderr,
-                    "train_bytes: the loss or a gradient is no longer finite at step %llu: try a "
-                    "smaller --lr%s\n",
-                    (unsigned long long)trainer->step + 1,
-                    options->wire == KOLO_WIRE_SAME ? "" : ", or --wire fp32");
-        return EXIT_FAILED;
-    }
-    struct adamw adamw = {
-        .step = trainer->step + 1,
-        .rate = learning_rate(options->learning_rate, trainer->step, trainer->progress),
-        .scale = adamw_clipping(report.norm)};
-    kolo_status status = parallel_update(&trainer->parallel, &adamw);
-    if (status != KOLO_OK)
-        return failure(trainer, status);
-
-    double end = now();
-    trainer->step++;
-    trainer->seconds += end - begin;
-    trainer->progress = riders[RIDER_PROGRESS];
-    trainer->communication_share = (reduced - computed) / (end - begin);
-    *shown = (struct step_report){
-        .step = trainer->step,
-        .loss = riders[RIDER_LOSS],
-        .tokens = (double)options->batch * options->model.context,
-        .seconds = end - begin,
-        .communication = riders[RIDER_COMMUNICATION] / trainer->size,
-    };
-    return 0;
-}
-
 static int evaluate(struct trainer *trainer)
 {
     const struct span_list *held_out = &trainer->corpus.held_out;
@@ -440,7 +280,7 @@ static int evaluate(struct trainer *trainer)
         return EXIT_FAILED;
     kolo_status status = kolo_allreduce(trainer->world, &nats, &nats, 1, KOLO_FP64, KOLO_SUM, NULL);
     if (status != KOLO_OK)
-        return failure(trainer, status);
+        return trainer_failure(trainer, status);
     if (trainer->rank == 0 && held_out->bytes > 0)
         printf("held out: %.4f bits per byte over %llu bytes of %zu files\n",
                nats / log(2) / (double)held_out->bytes, (unsigned long long)held_out->bytes,
@@ -456,6 +296,6 @@ static int finish(struct trainer *trainer, int code)
     parallel_leave(&trainer->parallel);
     kolo_status status = kolo_finalize(trainer->context);
     if (code == 0 && status != KOLO_OK)
-        code = failure(trainer, status);
+        code = trainer_failure(trainer, status);
     return code;
 }

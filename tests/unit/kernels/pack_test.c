@@ -93,7 +93,7 @@ static void test_feedback_loses_nothing(void **state)
     for (int step = 0; step < STEPS; step++) {
         float sent;
         kolo__pack(&packing, &packed, &value, &error, 1);
-        kolo__unpack(&packing, &sent, &packed, NULL, 1);
+        kolo__unpack(&packing, &sent, &packed, NULL, 0, 1);
         received += sent;
     }
     assert_true(fabsf(received + error - STEPS * value) < STEPS * value * 1e-5f);
@@ -102,7 +102,7 @@ static void test_feedback_loses_nothing(void **state)
     for (int step = 0; step < STEPS; step++) {
         float sent;
         kolo__pack(&packing, &packed, &value, NULL, 1);
-        kolo__unpack(&packing, &sent, &packed, NULL, 1);
+        kolo__unpack(&packing, &sent, &packed, NULL, 0, 1);
         plain += sent;
     }
     assert_true(fabsf(plain - STEPS * value) > 10 * fabsf(received - STEPS * value));
@@ -120,7 +120,7 @@ static void test_unpack_widens_scales_and_measures(void **state)
             struct kolo__norm norm = {{0}, false}, expected = {{0}, false};
             fill(values, count, (uint64_t)(wire + c * 7 + 1));
             kolo__narrow(packing.wire, packed, values, count);
-            kolo__unpack(&packing, out, packed, &norm, count);
+            kolo__unpack(&packing, out, packed, &norm, 0, count);
             for (size_t k = 0; k < count; k++) {
                 float wide;
                 kolo__widen(packing.wire, &wide, packed + k * bytes, 1);
@@ -157,7 +157,7 @@ static void test_other_dtypes_travel_as_they_are(void **state)
         struct kolo__norm norm = {{0}, false};
         kolo__pack(&packing, packed, from, NULL, MOST);
         assert_memory_equal(packed, from, MOST * bytes);
-        kolo__unpack(&packing, back, packed, &norm, MOST);
+        kolo__unpack(&packing, back, packed, &norm, 0, MOST);
         assert_memory_equal(back, from, MOST * bytes);
         double squares = 0;
         for (int k = 0; k < MOST; k++)
@@ -166,8 +166,34 @@ static void test_other_dtypes_travel_as_they_are(void **state)
         packing.scale = 2;
         kolo__pack(&packing, packed, from, NULL, MOST);
         packing.scale = 0.5;
-        kolo__unpack(&packing, back, packed, NULL, MOST);
+        kolo__unpack(&packing, back, packed, NULL, 0, MOST);
         assert_memory_equal(back, from, MOST * bytes);
+    }
+}
+
+static void test_norms_do_not_depend_on_cuts(void **state)
+{
+    static float values[MOST];
+    static uint16_t halves[MOST];
+    struct kolo__random random = {11};
+    (void)state;
+    for (size_t k = 0; k < MOST; k++) {
+        values[k] = (float)kolo__random_below(&random, 1000) * 0.37f;
+        halves[k] = kolo__bf16_from_fp32(values[k]);
+    }
+    struct kolo__norm whole[2] = {{{0}, false}, {{0}, false}};
+    kolo__norm_add(&whole[0], KOLO_FP32, values, 0, MOST);
+    kolo__norm_add(&whole[1], KOLO_BF16, halves, 0, MOST);
+    for (int round = 0; round < 50; round++) {
+        struct kolo__norm cut[2] = {{{0}, false}, {{0}, false}};
+        for (size_t k = 0, n; k < MOST; k += n) {
+            n = 1 + kolo__random_below(&random, 400);
+            n = n < MOST - k ? n : MOST - k;
+            kolo__norm_add(&cut[0], KOLO_FP32, values + k, k, n);
+            kolo__norm_add(&cut[1], KOLO_BF16, halves + k, k, n);
+        }
+        assert_memory_equal(cut[0].lanes, whole[0].lanes, sizeof whole[0].lanes);
+        assert_memory_equal(cut[1].lanes, whole[1].lanes, sizeof whole[1].lanes);
     }
 }
 
@@ -283,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_feedback_loses_nothing),
         cmocka_unit_test(test_unpack_widens_scales_and_measures),
         cmocka_unit_test(test_other_dtypes_travel_as_they_are),
+        cmocka_unit_test(test_norms_do_not_depend_on_cuts),
         cmocka_unit_test(test_absolute_max),
         cmocka_unit_test(test_sum_narrow),
         cmocka_unit_test(test_variants_agree),

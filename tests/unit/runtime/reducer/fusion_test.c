@@ -24,7 +24,7 @@ struct wanted {
 
 static void plan(struct kolo__fusion *fusion, const struct wanted *wanted)
 {
-    kolo__fusion_plan(fusion, wanted->order, wanted->first_bucket_bytes, wanted->bucket_bytes,
+    kolo__fusion_plan(fusion, wanted->order, wanted->first_bucket_bytes, wanted->bucket_bytes, 0,
                       wanted->slices);
 }
 
@@ -299,7 +299,7 @@ static void the_drawing_is_true(void **state)
     fusion.tensors[5].count = 64;
     fusion.tensors[3].count = 64;
     fusion.tensors[2].count = 1;
-    kolo__fusion_plan(&fusion, order, 2 * LINE, 3 * LINE, 1);
+    kolo__fusion_plan(&fusion, order, 2 * LINE, 3 * LINE, 0, 1);
     static const uint32_t buckets[] = {4, 4, 3, 2, 3, 1, 2, 1, 0, 0};
     for (int i = 0; i < 10; i++)
         assert_int_equal(fusion.tensors[i].bucket, buckets[i]);
@@ -322,7 +322,7 @@ static uint32_t buckets_of(size_t count, size_t bucket_bytes)
     assert_int_equal(kolo__fusion_create(&fusion, 4), KOLO_OK);
     for (int i = 0; i < 4; i++)
         fusion.tensors[i] = (struct kolo__fusion_tensor){.count = count, .dtype = KOLO_FP32};
-    kolo__fusion_plan(&fusion, order, bucket_bytes, bucket_bytes, 1);
+    kolo__fusion_plan(&fusion, order, bucket_bytes, bucket_bytes, 0, 1);
     uint32_t buckets = fusion.bucket_count;
     kolo__fusion_free(&fusion);
     return buckets;
@@ -355,9 +355,30 @@ static void nothing_can_be_planned(void **state)
     kolo__fusion_free(&fusion); /* twice is no harm */
 }
 
+/* 100 equal tensors: buckets of up to 40, then ever smaller ones. */
+static void test_the_tail_gets_small(void **state)
+{
+    static const uint32_t expected[] = {10, 40, 25, 13, 6, 4, 2};
+    struct kolo__fusion fusion;
+    uint32_t order[100];
+    (void)state;
+    assert_int_equal(kolo__fusion_create(&fusion, 100), KOLO_OK);
+    for (uint32_t i = 0; i < 100; i++) {
+        order[i] = i;
+        fusion.tensors[i] =
+            (struct kolo__fusion_tensor){.count = LINE / sizeof(float), .dtype = KOLO_FP32};
+    }
+    kolo__fusion_plan(&fusion, order, 10 * LINE, 40 * LINE, 4 * LINE, 1);
+    assert_int_equal(fusion.bucket_count, 7);
+    for (uint32_t b = 0; b < 7; b++)
+        assert_int_equal(fusion.buckets[b].tensor_count, expected[b]);
+    kolo__fusion_free(&fusion);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_tail_gets_small),
         cmocka_unit_test(every_plan_is_sound),
         cmocka_unit_test(equal_inputs_give_equal_plans),
         cmocka_unit_test(without_slices_places_do_not_depend_on_buckets),
