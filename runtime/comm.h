@@ -106,8 +106,7 @@ bool kolo__comm_progress(kolo_comm *comm);
 kolo_status kolo__request_wait(kolo_request *request, int timeout_ms);
 /* One turn of waiting, for whoever drives the queue and saw nothing move for idle_ns: comes back at
  * once at first, then yields, then sleeps for at most most_ns; listens to the control plane; fails
- * the communicator after KOLO_TIMEOUT. comm NULL: several are waited for, so nobody's sleep will
- * do. */
+ * the communicator after KOLO_TIMEOUT. Who waits on several gives each its turn. */
 void kolo__comm_rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns);
 /* The status and text of a done request; gives the request back. */
 kolo_status kolo__request_finish(kolo_request *request);

@@ -444,20 +444,14 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
 
 void kolo__comm_rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns)
 {
-    uint64_t spin = comm != NULL ? spin_ns(comm) : 0;
+    uint64_t spin = spin_ns(comm);
     if (idle_ns < spin)
         return;
-    if (comm != NULL)
-        take_news(comm);
-    if (comm != NULL && comm->first == NULL)
+    take_news(comm);
+    if (comm->first == NULL)
         return;
     if (idle_ns < spin + YIELD_NS) {
         sched_yield();
-        return;
-    }
-    if (comm == NULL) {
-        struct timespec pause = {.tv_nsec = (long)most_ns};
-        nanosleep(&pause, NULL);
         return;
     }
     if (idle_ns >= (uint64_t)comm->context->config.timeout * SECOND) {
