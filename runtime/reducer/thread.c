@@ -264,4 +264,5 @@ void kolo__thread_take_back(kolo_reducer *reducer)
         sched_yield();
     atomic_store(&reducer->wanted_back, false);
     reducer->threaded = false;
+    reducer->waker = &reducer->own_waker;
 }
