@@ -3,38 +3,15 @@
 
 #include "bench/check.h"
 #include "bench/kernels.h"
-#include "bench/launch.h"
+#include "bench/reducer.h"
 #include "bench/report.h"
+#include "bench/world.h"
 
 #include <inttypes.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-enum {
-    EXIT_WRONG = 1,
-    EXIT_ARGUMENTS = 64,
-    EXIT_WORLD = 65,
-    EXIT_NO_WORLD = 75,
-    EXIT_PEER_LOST = 76
-};
-
-/* Says what failed and gives the exit code for it. */
-static int report_error(const char *what, kolo_status status)
-{
-    fprintf(stderr, "kolo bench: %s: %s: %s\n", what, kolo_status_name(status), kolo_error_text());
-    switch (status) {
-    case KOLO_ERR_PEER_LOST:
-        return EXIT_PEER_LOST;
-    case KOLO_ERR_CONFIG:
-        return EXIT_ARGUMENTS;
-    case KOLO_ERR_WORLD:
-        return EXIT_WORLD;
-    default:
-        return 1;
-    }
-}
 
 /* ---- where it is measured -------------------------------------------------------------------- */
 
@@ -184,55 +161,40 @@ static int run_job(const struct bench_options *options, kolo_context *context)
         if (job.rank == 0)
             bench_report_end(&setting, wrong, status == KOLO_OK, stdout);
     }
-    int code = status == KOLO_OK ? 0 : report_error(options->collective->name, status);
+    int code = status == KOLO_OK ? 0 : bench_report_error(options->collective->name, status);
     release_job(context, &job);
     if (status == KOLO_OK && wrong > 0) {
         if (job.rank == 0)
             fprintf(stderr, "kolo bench: %" PRIu64 " wrong elements\n", wrong);
-        code = EXIT_WRONG;
-    }
-    if (ferror(stdout)) {
-        perror("kolo bench: standard output");
-        code = 1;
+        code = BENCH_EXIT_WRONG;
     }
     return code;
 }
 
-/* The number of ranks is the launcher's; -n may only repeat it. */
-static int check_ranks(const struct bench_options *options, kolo_comm *world)
+static int run(const void *options, kolo_context *context)
 {
-    int size = kolo_comm_size(world);
-    if (options->ranks == 0 || options->ranks == size)
-        return 0;
-    const char *variable = bench_launcher_variable();
-    if (kolo_comm_rank(world) == 0)
-        fprintf(stderr,
-                "kolo bench: -n %d, but the launcher (%s is set) started %d: leave out -n\n",
-                options->ranks, variable != NULL ? variable : "unknown", size);
-    return EXIT_ARGUMENTS;
+    return run_job(options, context);
 }
 
 int kolo_bench_main(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "kernels") == 0)
-        return bench_kernels_main(argc - 1, argv + 1);
+    /* A process that became `kolo run` says --launched before what it was given. */
+    int command = argc > 1 && strcmp(argv[1], "--launched") == 0 ? 2 : 1;
+    if (command < argc && strcmp(argv[command], "kernels") == 0)
+        return bench_kernels_main(argc - command, argv + command);
+    struct bench_world world = {.argc = argc, .argv = argv};
+    if (command < argc && strcmp(argv[command], "reducer") == 0) {
+        struct bench_reducer_options options;
+        bench_parse_reducer_options(argc - command, argv + command, &options);
+        world.ranks = options.ranks;
+        world.launched = command == 2;
+        world.transport = options.transport;
+        return bench_in_world(&world, bench_reducer_run, &options);
+    }
     struct bench_options options;
     bench_parse_options(argc, argv, &options);
-    if (options.ranks > 1 && !options.launched && bench_launcher_variable() == NULL)
-        return bench_launch(options.ranks, argc, argv);
-
-    kolo_init_options init = {.size = sizeof init, .transport = options.transport};
-    kolo_context *context;
-    kolo_status status = kolo_init(&init, &context);
-    if (status != KOLO_OK) {
-        int code = report_error("cannot join the world", status);
-        return status == KOLO_ERR_TIMEOUT ? EXIT_NO_WORLD : code;
-    }
-    int code = check_ranks(&options, kolo_world(context));
-    if (code == 0)
-        code = run_job(&options, context);
-    status = kolo_finalize(context);
-    if (status != KOLO_OK && code == 0)
-        code = report_error("cannot leave the world", status);
-    return code;
+    world.ranks = options.ranks;
+    world.launched = options.launched;
+    world.transport = options.transport;
+    return bench_in_world(&world, run, &options);
 }

@@ -75,12 +75,15 @@ static uint64_t hash(uint64_t seed, uint64_t a, uint64_t b, uint64_t index)
 }
 
 /* bf16 has 8 bits of precision: whole numbers up to 256 are exact. */
-enum { EXACT = 256 };
+static int64_t exact(const struct bench_pattern *pattern)
+{
+    return pattern->exact != 0 ? pattern->exact : 256;
+}
 
-/* Whole numbers whose sum over all ranks, each times `weight` at most, is EXACT at most. */
+/* Whole numbers whose sum over all ranks, each times `weight` at most, is exact. */
 static int64_t summand(const struct bench_pattern *pattern, int source, size_t index, int weight)
 {
-    int budget = EXACT / weight;
+    int budget = (int)exact(pattern) / weight;
     if (pattern->ranks > budget) { /* too many to let each have a say on every element */
         size_t stride = ((size_t)pattern->ranks + (size_t)budget - 1) / (size_t)budget;
         return ((size_t)source + index) % stride == 0;
@@ -95,7 +98,7 @@ static int64_t summand(const struct bench_pattern *pattern, int source, size_t i
  * others for each element, deviate from that number in opposite directions. */
 static int64_t divisible_summand(const struct bench_pattern *pattern, int source, size_t index)
 {
-    int64_t limit = EXACT / pattern->ranks - 1;
+    int64_t limit = exact(pattern) / pattern->ranks - 1;
     uint64_t h = hash(pattern->seed, 0, 0, index);
     int64_t value = (int64_t)(h % (uint64_t)(limit < 1 ? 2 : limit + 1));
     size_t first = index % (size_t)pattern->ranks;

@@ -33,6 +33,7 @@ struct bench_pattern {
     int op; /* a kolo_op, or BENCH_MOVE: any bits do */
     int ranks;
     uint64_t seed; /* different seeds give different values */
+    int exact;     /* whole numbers up to it are exact in what travels; 0: in every dtype (256) */
 };
 
 /* What `source` contributes. Where a collective sends different slices to different ranks, each
@@ -59,6 +60,8 @@ void bench_spoil_call(const struct bench_collective *collective, const struct be
 size_t bench_count_wrong_call(const struct bench_collective *collective,
                               const struct bench_call *call, uint64_t seed);
 
+/* Fills a buffer with the value that bench_rewrite_call writes. */
+void bench_rewrite(kolo_dtype dtype, int op, void *buffer, size_t bytes);
 /* Fills what the call reads with a value that the op leaves as it is, however often it is
  * repeated in place. */
 void bench_rewrite_call(const struct bench_collective *collective, const struct bench_call *call);

@@ -95,7 +95,7 @@ size_t bench_count_wrong_call(const struct bench_collective *collective,
 /* Floats: -0.0 stays -0.0 under every op but products, which keep 1, where other values would grow
  * until they overflow. Not 0.0: some machines write streams of zeros faster than anything else.
  * Integers: any value, they wrap. */
-static uint64_t neutral_bits(const struct bench_call *call)
+static uint64_t neutral_bits(kolo_dtype dtype, int op)
 {
     static const uint64_t MINUS_ZERO[] = {[KOLO_FP16] = 0x8000,
                                           [KOLO_BF16] = 0x8000,
@@ -105,25 +105,31 @@ static uint64_t neutral_bits(const struct bench_call *call)
                                    [KOLO_BF16] = 0x3f80,
                                    [KOLO_FP32] = 0x3f800000,
                                    [KOLO_FP64] = 0x3ff0000000000000};
-    if (call->dtype < KOLO_FP16)
+    if (dtype < KOLO_FP16)
         return 1;
-    return call->op == KOLO_PRODUCT ? ONE[call->dtype] : MINUS_ZERO[call->dtype];
+    return op == KOLO_PRODUCT ? ONE[dtype] : MINUS_ZERO[dtype];
 }
 
 /* One block element by element, then copies of it: ranks that share a processor wait for each
  * other's rewriting, so it must not take longer than the peers'. */
-void bench_rewrite_call(const struct bench_collective *collective, const struct bench_call *call)
+void bench_rewrite(kolo_dtype dtype, int op, void *buffer, size_t bytes)
 {
     enum { BLOCK_BYTES = 1024 };
-    if (!collective->moves_data || !sends(collective, call))
-        return;
-    uint64_t bits = neutral_bits(call);
-    size_t width = kolo_dtype_bytes(call->dtype);
-    size_t bytes = buffer_count(call, collective->send_slices) * width;
-    char *buffer = (char *)(uintptr_t)call->send;
+    uint64_t bits = neutral_bits(dtype, op);
+    size_t width = kolo_dtype_bytes(dtype);
+    char *to = buffer;
     size_t first = bytes < BLOCK_BYTES ? bytes : BLOCK_BYTES;
     for (size_t at = 0; at < first; at += width)
-        memcpy(buffer + at, &bits, width);
+        memcpy(to + at, &bits, width);
     for (size_t at = first; at < bytes; at += BLOCK_BYTES)
-        memcpy(buffer + at, buffer, bytes - at < BLOCK_BYTES ? bytes - at : BLOCK_BYTES);
+        memcpy(to + at, to, bytes - at < BLOCK_BYTES ? bytes - at : BLOCK_BYTES);
+}
+
+void bench_rewrite_call(const struct bench_collective *collective, const struct bench_call *call)
+{
+    if (!collective->moves_data || !sends(collective, call))
+        return;
+    size_t width = kolo_dtype_bytes(call->dtype);
+    size_t bytes = buffer_count(call, collective->send_slices) * width;
+    bench_rewrite(call->dtype, call->op, (void *)(uintptr_t)call->send, bytes);
 }

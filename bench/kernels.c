@@ -195,7 +195,7 @@ static void run_pack_feedback(const struct streams *streams, const void *context
 static void run_unpack(const struct streams *streams, const void *context)
 {
     (void)context;
-    kolo__unpack(&HALVED, streams->at[0], streams->at[STREAMS_MAX - 1], NULL,
+    kolo__unpack(&HALVED, streams->at[0], streams->at[STREAMS_MAX - 1], NULL, 0,
                  streams->bytes / sizeof(float));
 }
 
@@ -203,7 +203,7 @@ static void run_unpack_norm(const struct streams *streams, const void *context)
 {
     (void)context;
     struct kolo__norm norm = {0};
-    kolo__unpack(&HALVED, streams->at[0], streams->at[STREAMS_MAX - 1], &norm,
+    kolo__unpack(&HALVED, streams->at[0], streams->at[STREAMS_MAX - 1], &norm, 0,
                  streams->bytes / sizeof(float));
 }
 
@@ -211,7 +211,7 @@ static void run_norm(const struct streams *streams, const void *context)
 {
     (void)context;
     struct kolo__norm norm = {0};
-    kolo__norm_add(&norm, KOLO_FP32, streams->at[0], streams->bytes / sizeof(float));
+    kolo__norm_add(&norm, KOLO_FP32, streams->at[0], 0, streams->bytes / sizeof(float));
 }
 
 /* By -1: however often, values stay as large as they are. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench/options.h"
 
+#include "bench/argument.h"
+
 #include <argp.h>
 #include <errno.h>
 #include <math.h>
@@ -64,7 +66,8 @@ static const struct argp_option OPTIONS[] = {
 static const char DOC[] =
     "Measure a collective: allreduce, allgather, reduce_scatter, broadcast, reduce, alltoall, "
     "sendrecv (a ring) or barrier. \"kernels\", without options, measures the reductions of one "
-    "thread instead."
+    "thread, and \"reducer\" (see kolo bench reducer --help) a step of "
+    "gradients of a whole model."
     "\vSizes are those of nccl-tests: the whole buffer, also where each rank has a slice of it. A "
     "time is the slowest rank's. GB = 1e9 bytes.\n\n"
     "Exit code: 0 all results right; 1 wrong results or another failure; 64 these arguments make "
@@ -72,27 +75,8 @@ static const char DOC[] =
     "sense; 65 the world does not match; 75 it did not form in time; 76 a process was lost.\n\n"
     "Example: kolo bench allreduce -n 2 --min 4 --max 256M --format csv";
 
-/* ---- words and numbers ----------------------------------------------------------------------- */
-
-bool bench_parse_bytes(const char *text, size_t *bytes)
-{
-    if (*text < '0' || *text > '9') /* strtoull would take "-1" and " 1" */
-        return false;
-    char *end;
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, 10);
-    unsigned shift = 0;
-    if (*end != '\0') {
-        const char *unit = strchr("KkMmGg", *end);
-        if (unit == NULL || end[1] != '\0')
-            return false;
-        shift = *unit == 'K' || *unit == 'k' ? 10 : *unit == 'M' || *unit == 'm' ? 20 : 30;
-    }
-    if (errno != 0 || number > SIZE_MAX >> shift)
-        return false;
-    *bytes = (size_t)number << shift;
-    return true;
-}
+/* ---- sizes, dtypes and ops --------------------------------------------------------------------
+ */
 
 size_t bench_next_bytes(const struct bench_options *options, size_t bytes)
 {
@@ -104,47 +88,6 @@ bool bench_is_defined(kolo_dtype dtype, kolo_op op)
     bool real = dtype >= KOLO_FP16;
     bool bitwise = op == KOLO_AND || op == KOLO_OR || op == KOLO_XOR;
     return real ? !bitwise : op != KOLO_PREMUL_SUM;
-}
-
-static size_t parse_bytes(const struct argp_state *state, const char *name, const char *text)
-{
-    size_t bytes = 0;
-    if (!bench_parse_bytes(text, &bytes) || bytes == 0 || bytes > PTRDIFF_MAX)
-        argp_error(state, "--%s '%s': say a number of bytes such as 64, 4K, 256M or 1G", name,
-                   text);
-    return bytes;
-}
-
-static long parse_number(const struct argp_state *state, const char *name, const char *text,
-                         long low, long high)
-{
-    char *end;
-    errno = 0;
-    long number = strtol(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || number < low || number > high)
-        argp_error(state, "--%s '%s': say a number from %ld to %ld", name, text, low, high);
-    return number;
-}
-
-static double parse_seconds(const struct argp_state *state, const char *text)
-{
-    char *end;
-    double seconds = strtod(text, &end);
-    if (end == text || *end != '\0' || !(seconds > 0 && seconds <= 86400))
-        argp_error(state, "--seconds '%s': say a time such as 0.5", text);
-    return seconds;
-}
-
-/* Position of the word among the choices. */
-static int parse_choice(const struct argp_state *state, const char *name, const char *text,
-                        const char *const *choices)
-{
-    for (int i = 0; choices[i] != NULL; i++)
-        if (strcmp(choices[i], text) == 0)
-            return i;
-    argp_error(state, "--%s '%s': say %s, %s%s%s", name, text, choices[0], choices[1],
-               choices[2] != NULL ? " or " : "", choices[2] != NULL ? choices[2] : "");
-    return 0;
 }
 
 static int parse_dtype(const struct argp_state *state, const char *text)
@@ -219,16 +162,16 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     struct bench_options *options = parsing->options;
     switch (key) {
     case KEY_RANKS:
-        options->ranks = (int)parse_number(state, "ranks", text, 1, 65536);
+        options->ranks = (int)bench_argument_number(state, "ranks", text, 1, 65536);
         break;
     case KEY_MIN:
-        options->min_bytes = parse_bytes(state, "min", text);
+        options->min_bytes = bench_argument_bytes(state, "min", text);
         break;
     case KEY_MAX:
-        options->max_bytes = parse_bytes(state, "max", text);
+        options->max_bytes = bench_argument_bytes(state, "max", text);
         break;
     case KEY_FACTOR:
-        options->factor = (size_t)parse_number(state, "factor", text, 2, 1 << 30);
+        options->factor = (size_t)bench_argument_number(state, "factor", text, 2, 1 << 30);
         break;
     case KEY_DTYPE:
         options->dtype = parse_dtype(state, text);
@@ -245,29 +188,30 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         options->rewrite = true;
         break;
     case KEY_TRANSPORT:
-        options->transport = TRANSPORTS[parse_choice(state, "transport", text, TRANSPORTS)];
+        options->transport =
+            TRANSPORTS[bench_argument_choice(state, "transport", text, TRANSPORTS)];
         break;
     case KEY_ALGORITHM:
         options->algorithm = text;
         break;
     case KEY_ITERS:
-        options->iterations = parse_number(state, "iters", text, 0, 10000000);
+        options->iterations = bench_argument_number(state, "iters", text, 0, 10000000);
         break;
     case KEY_WARMUP:
-        options->warmup = parse_number(state, "warmup", text, 0, 10000000);
+        options->warmup = bench_argument_number(state, "warmup", text, 0, 10000000);
         break;
     case KEY_SECONDS:
-        options->seconds = parse_seconds(state, text);
+        options->seconds = bench_argument_seconds(state, text);
         break;
     case KEY_ALLOC:
-        options->use_malloc = parse_choice(state, "alloc", text, ALLOCATORS) == 1;
+        options->use_malloc = bench_argument_choice(state, "alloc", text, ALLOCATORS) == 1;
         break;
     case KEY_CHECK:
     case KEY_NO_CHECK:
         options->check = key == KEY_CHECK;
         break;
     case KEY_FORMAT:
-        options->format = (enum bench_format)parse_choice(state, "format", text, FORMATS);
+        options->format = (enum bench_format)bench_argument_choice(state, "format", text, FORMATS);
         break;
     case KEY_LAUNCHED:
         options->launched = true;

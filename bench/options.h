@@ -34,9 +34,6 @@ enum { BENCH_ALL = -2 };
 /* Prints what is wrong and the remedy, and exits with 64, when the arguments make no sense. */
 void bench_parse_options(int argc, char **argv, struct bench_options *options);
 
-/* "64", "4K", "256M", "1G": bytes; K, M and G are powers of two. false: not a size. */
-bool bench_parse_bytes(const char *text, size_t *bytes);
-
 /* The size after `bytes` in the series that min, max and factor make; 0: that was the last. */
 size_t bench_next_bytes(const struct bench_options *options, size_t bytes);
 

@@ -5,6 +5,8 @@
 #include "base/assert.h"
 #include "kernels/cpu/variant.h"
 
+#include <string.h>
+
 /* Elements: 4 KiB of fp32. Two blocks of them, a tensor's, an error's and what travels are 18 KiB:
  * they stay in L1 where twice as many do not, and half as many cost norms a tenth. Blocks on the
  * stack are aligned to lines: unaligned, packing took half as long again. */
@@ -72,7 +74,7 @@ void kolo__pack(const struct kolo__packing *packing, void *to, const void *from,
 }
 
 void kolo__unpack(const struct kolo__packing *packing, void *to, const void *from,
-                  struct kolo__norm *norm, size_t count)
+                  struct kolo__norm *norm, size_t first, size_t count)
 {
     const struct kolo__cpu_variant *variant = kolo__cpu_best();
     size_t bytes = kolo_dtype_bytes(packing->dtype);
@@ -90,16 +92,16 @@ void kolo__unpack(const struct kolo__packing *packing, void *to, const void *fro
             kolo__copy(target, source, n * bytes, false);
         kolo__scale(packing->dtype, target, n, packing->scale);
         if (norm != NULL)
-            kolo__norm_add(norm, packing->dtype, target, n);
+            kolo__norm_add(norm, packing->dtype, target, first + k, n);
     }
 }
 
-/* BLOCK is a multiple of the lanes, so blocks change nothing. */
-void kolo__norm_add(struct kolo__norm *norm, kolo_dtype dtype, const void *data, size_t count)
+/* Whole lanes of fp32 or fp64 from lane 0 on; BLOCK is a multiple of their number. */
+static void add_aligned(struct kolo__norm *norm, kolo_dtype dtype, const unsigned char *data,
+                        size_t count)
 {
     const struct kolo__cpu_variant *variant = kolo__cpu_best();
     _Alignas(64) float wide[BLOCK];
-    KOLO__ASSERT(is_float(dtype));
     if (dtype == KOLO_FP32) {
         variant->norm_fp32(norm->lanes, data, count, &norm->not_finite);
     } else if (dtype == KOLO_FP64) {
@@ -107,10 +109,28 @@ void kolo__norm_add(struct kolo__norm *norm, kolo_dtype dtype, const void *data,
     } else {
         for (size_t k = 0, n; k < count; k += n) {
             n = block_of(count - k);
-            variant->widen[narrow_of(dtype)](wide, (const unsigned char *)data + 2 * k, n);
+            variant->widen[narrow_of(dtype)](wide, data + 2 * k, n);
             variant->norm_fp32(norm->lanes, wide, n, &norm->not_finite);
         }
     }
+}
+
+void kolo__norm_add(struct kolo__norm *norm, kolo_dtype dtype, const void *data, size_t first,
+                    size_t count)
+{
+    const unsigned char *at = data;
+    size_t bytes = kolo_dtype_bytes(dtype), lane = first % KOLO__NORM_LANES;
+    KOLO__ASSERT(is_float(dtype));
+    /* Up to the next first lane: with zeros before, which add nothing. */
+    if (lane > 0) {
+        unsigned char lanes[KOLO__NORM_LANES * sizeof(double)] = {0};
+        size_t n = KOLO__NORM_LANES - lane < count ? KOLO__NORM_LANES - lane : count;
+        memcpy(lanes + lane * bytes, at, n * bytes);
+        add_aligned(norm, dtype, lanes, lane + n);
+        at += n * bytes;
+        count -= n;
+    }
+    add_aligned(norm, dtype, at, count);
 }
 
 double kolo__norm_total(const struct kolo__norm *norm)

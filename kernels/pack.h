@@ -25,8 +25,9 @@ struct kolo__packing {
 void kolo__pack(const struct kolo__packing *packing, void *to, const void *from, float *error,
                 size_t count);
 
-/* Squares in fp64 in lanes: element k of a call goes to lane k % KOLO__NORM_LANES. So the same
- * calls give the same bits on every machine. Zeroed, it is empty. */
+/* Squares in fp64 in lanes: element k goes to lane k % KOLO__NORM_LANES. Calls say which element is
+ * their first, so that a norm does not depend on how a tensor is cut; what follows in the same
+ * order gives the same bits on every machine. Zeroed, it is empty. */
 enum { KOLO__NORM_LANES = 16 };
 struct kolo__norm {
     double lanes[KOLO__NORM_LANES];
@@ -36,9 +37,10 @@ struct kolo__norm {
 /* to[k] = scale * widen(from[k]); norm, unless NULL, gets what was written. Disjoint; to may be
  * from where nothing narrows. */
 void kolo__unpack(const struct kolo__packing *packing, void *to, const void *from,
-                  struct kolo__norm *norm, size_t count);
+                  struct kolo__norm *norm, size_t first, size_t count);
 
-void kolo__norm_add(struct kolo__norm *norm, kolo_dtype dtype, const void *data, size_t count);
+void kolo__norm_add(struct kolo__norm *norm, kolo_dtype dtype, const void *data, size_t first,
+                    size_t count);
 /* The sum of squares, of lanes in their order. */
 double kolo__norm_total(const struct kolo__norm *norm);
 

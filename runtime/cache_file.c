@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime/cache_file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -101,4 +102,47 @@ bool kolo__cache_write(const char *path, const char *text, size_t bytes)
         return true;
     unlink(draft);
     return false;
+}
+
+/* How many files of the folder begin like `name` up to its '-'; the name of the oldest other one.
+ */
+static size_t count_kind(DIR *folder, const char *name, char oldest[NAME_MAX + 1])
+{
+    size_t count = 0, kind = strcspn(name, "-") + 1;
+    struct timespec since = {0, 0};
+    oldest[0] = '\0';
+    rewinddir(folder);
+    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        struct stat what;
+        if (strncmp(entry->d_name, name, kind) != 0 ||
+            fstatat(dirfd(folder), entry->d_name, &what, AT_SYMLINK_NOFOLLOW) != 0 ||
+            !S_ISREG(what.st_mode))
+            continue;
+        count++;
+        bool older = what.st_mtim.tv_sec < since.tv_sec ||
+                     (what.st_mtim.tv_sec == since.tv_sec && what.st_mtim.tv_nsec < since.tv_nsec);
+        if (strcmp(entry->d_name, name) == 0 || (oldest[0] != '\0' && !older))
+            continue;
+        since = what.st_mtim;
+        snprintf(oldest, NAME_MAX + 1, "%s", entry->d_name);
+    }
+    return count;
+}
+
+void kolo__cache_trim(const char *path, size_t most)
+{
+    char above[PATH_MAX], oldest[NAME_MAX + 1];
+    snprintf(above, sizeof above, "%s", path);
+    char *name = strrchr(above, '/');
+    if (name == NULL)
+        return;
+    *name++ = '\0';
+    DIR *folder = opendir(above);
+    if (folder == NULL)
+        return;
+    /* Somebody else may trim as well: what is gone already is no reason to go on. */
+    while (count_kind(folder, name, oldest) > most && oldest[0] != '\0')
+        if (unlinkat(dirfd(folder), oldest, 0) != 0)
+            break;
+    closedir(folder);
 }

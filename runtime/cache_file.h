@@ -24,6 +24,10 @@ size_t kolo__cache_read(const char *path, char *text, size_t capacity);
 /* In place of what was there, at once; makes the folder. False: it could not be written. */
 bool kolo__cache_write(const char *path, const char *text, size_t bytes);
 
+/* Of the files of one kind that lie beside this one, the oldest go until there are `most`; this one
+ * stays. */
+void kolo__cache_trim(const char *path, size_t most);
+
 /* What the processor calls itself, in one line. */
 void kolo__cache_processor(char *name, size_t bytes);
 

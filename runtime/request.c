@@ -73,7 +73,10 @@ static void finish(kolo_request *request, kolo_status status)
  * one's. Other texts name the ranks they are about. */
 static bool heard(kolo_comm *comm, struct kolo__fault *fault)
 {
-    if (!kolo__control_fault(comm->context->control, comm->id, fault))
+    /* The guardian's first: what befell the world stands there behind what befell it before. */
+    bool guardians = comm->guardian != NULL &&
+                     kolo__control_fault(comm->context->control, comm->guardian->id, fault);
+    if (!guardians && !kolo__control_fault(comm->context->control, comm->id, fault))
         return false;
     bool names_ranks = fault->status == KOLO_ERR_PEER_LOST || fault->status == KOLO_ERR_NETWORK ||
                        fault->status == KOLO_ERR_MISMATCH || fault->status == KOLO_ERR_ABORTED;
@@ -132,16 +135,27 @@ static void fail_locally(kolo_comm *comm, const struct kolo__fault *seen)
     kolo__comm_fail(comm, &fault, true);
 }
 
-/* A fault that others found, or an abort: of this communicator, or of its guardian. */
+/* A fault that others found, or an abort. */
 static void take_news(kolo_comm *comm)
 {
     struct kolo__fault fault;
-    for (kolo_comm *of = comm; of != NULL && comm->fault.status == KOLO_OK; of = of->guardian) {
-        if (of->context->control != NULL && heard(of, &fault))
-            kolo__comm_fail(comm, &fault, false);
-        else if (atomic_load(&of->aborted))
-            kolo__comm_fail(comm, &of->abort_fault, false);
-    }
+    kolo_comm *guardian = comm->guardian != NULL ? comm->guardian : comm;
+    if (comm->fault.status != KOLO_OK)
+        return;
+    if (comm->context->control != NULL && heard(comm, &fault))
+        kolo__comm_fail(comm, &fault, false);
+    else if (atomic_load(&guardian->aborted))
+        kolo__comm_fail(comm, &guardian->abort_fault, false);
+    else if (atomic_load(&comm->aborted))
+        kolo__comm_fail(comm, &comm->abort_fault, false);
+    else if (comm->context->control != NULL && kolo__control_joins(comm->context->control))
+        kolo__comm_announce(comm);
+}
+
+kolo_status kolo__comm_check(kolo_comm *comm, const char *operation)
+{
+    take_news(comm);
+    return comm->fault.status != KOLO_OK ? poisoned(comm, operation) : KOLO_OK;
 }
 
 /* ---- the queue ----------------------------------------------------------------------------- */
@@ -430,20 +444,14 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
 
 void kolo__comm_rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns)
 {
-    uint64_t spin = comm != NULL ? spin_ns(comm) : 0;
+    uint64_t spin = spin_ns(comm);
     if (idle_ns < spin)
         return;
-    if (comm != NULL)
-        take_news(comm);
-    if (comm != NULL && comm->first == NULL)
+    take_news(comm);
+    if (comm->first == NULL)
         return;
     if (idle_ns < spin + YIELD_NS) {
         sched_yield();
-        return;
-    }
-    if (comm == NULL) {
-        struct timespec pause = {.tv_nsec = (long)most_ns};
-        nanosleep(&pause, NULL);
         return;
     }
     if (idle_ns >= (uint64_t)comm->context->config.timeout * SECOND) {

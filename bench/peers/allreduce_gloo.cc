@@ -11,6 +11,8 @@
 //       hd, ringchunked: the older persistent classes AllreduceHalvingDoubling
 //       and AllreduceRingChunked (always in place)
 //   -m  maximum segment size of gloo::allreduce (library default 1 MiB)
+//   -L  a file with a number of bytes on each line: one blocking call for each, as in
+//       collective_mpi.c
 //   -P  do not pin; by default rank r runs on the (r mod ncpus)-th allowed CPU
 //
 // Output format and timing rules are those of collective_mpi.c.
@@ -103,7 +105,7 @@ struct Args {
   int rank = -1, ranks = 0;
   std::string store, iface, addr, algo = "default", place = "in", dtype = "f32";
   std::string sizes = "4,64,1k,8k,64k,256k,1m,4m,16m,64m,256m";
-  std::string peer = "gloo", transport = "tcp";
+  std::string peer = "gloo", transport = "tcp", list;
   size_t segment = 0;
   double target = 0.5;
   long cap = 20000;
@@ -212,10 +214,69 @@ static void one_size(const Args& a, size_t bytes) {
   if (!in_place) free((void*)in);
 }
 
+// One blocking call for each line of the file, timed together.
+static void one_list(const Args& a) {
+  std::vector<size_t> counts;
+  size_t total = 0, bytes;
+  FILE* file = fopen(a.list.c_str(), "r");
+  if (!file) {
+    perror(a.list.c_str());
+    exit(1);
+  }
+  while (fscanf(file, "%zu", &bytes) == 1) {
+    counts.push_back(bytes / 4);
+    total += bytes / 4;
+  }
+  fclose(file);
+  float* data = alloc<float>(total * 4);
+  auto pass = [&] {
+    float* at = data;
+    for (size_t n : counts) {
+      AllreduceOptions o(ctx);
+      o.setOutput(at, n);
+      o.setReduceFunction(sum_fn<float>);
+      gloo::allreduce(o);
+      at += n;
+    }
+  };
+  auto timed = [&] {
+    for (size_t i = 0; i < total; i++) data[i] = -0.0f;
+    barrier();
+    double t0 = now();
+    pass();
+    return now() - t0;
+  };
+  for (size_t i = 0; i < total; i++) data[i] = pattern(i, a.rank);
+  pass();
+  double ok = 1;
+  for (size_t i = 0; i < total && ok == 1; i++) {
+    float want = 0;
+    for (int r = 0; r < a.ranks; r++) want += pattern(i, r);
+    if (data[i] != want) ok = 0;
+  }
+  reduce_doubles(&ok, 1, false);
+  int passes = (int)(a.target / from_rank0(timed()));
+  passes = std::min(201, std::max(3, passes));
+  std::vector<double> times(passes);
+  for (auto& t : times) t = timed();
+  reduce_doubles(times.data(), times.size(), true);
+  if (a.rank == 0) {
+    std::sort(times.begin(), times.end());
+    double med = times[passes / 2], alg = (double)total * 4 / med / 1e9;
+    printf("%s %s %d %zu %.3f %.6f %.6f list f32 %.3f %d %s\n", a.peer.c_str(),
+           a.transport.c_str(), a.ranks, total * 4, med * 1e6, alg,
+           alg * 2.0 * (a.ranks - 1) / a.ranks, times[0] * 1e6, passes,
+           ok == 1 ? "ok" : "WRONG");
+    fflush(stdout);
+  }
+  barrier();
+  free((void*)data);
+}
+
 int main(int argc, char** argv) {
   Args a;
   int c;
-  while ((c = getopt(argc, argv, "r:w:S:i:a:A:m:p:d:s:t:n:l:x:PR")) != -1) switch (c) {
+  while ((c = getopt(argc, argv, "r:w:S:i:a:A:m:p:d:s:t:n:l:x:L:PR")) != -1) switch (c) {
       case 'r': a.rank = atoi(optarg); break;
       case 'w': a.ranks = atoi(optarg); break;
       case 'S': a.store = optarg; break;
@@ -230,6 +291,7 @@ int main(int argc, char** argv) {
       case 'n': a.cap = atol(optarg); break;
       case 'l': a.peer = optarg; break;
       case 'x': a.transport = optarg; break;
+      case 'L': a.list = optarg; break;
       case 'P': a.pin = false; break;
       case 'R': a.rewrite = true; break;
       default: return 2;
@@ -248,6 +310,11 @@ int main(int argc, char** argv) {
   ctx = std::make_shared<gloo::rendezvous::Context>(a.rank, a.ranks);
   ctx->connectFullMesh(store, dev);
 
+  if (!a.list.empty()) {
+    one_list(a);
+    ctx->closeConnections();
+    return 0;
+  }
   std::string list = a.sizes;
   char* save = nullptr;
   for (char* t = strtok_r(&list[0], ",", &save); t; t = strtok_r(nullptr, ",", &save)) {

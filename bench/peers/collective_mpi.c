@@ -15,6 +15,9 @@
  *       bf16: MPI_UINT16_T + an MPI_Op_create'd operator, the usual workaround,
  *             since no MPI standard up to 4.1 has a 16-bit float type
  *   -s  comma separated bytes, suffixes k and m allowed
+ *   -L  a file with a number of bytes on each line: allreduce in place of fp32, one blocking
+ *       call for each line after the other, timed together, buffers rewritten before each
+ *       pass; prints one line, of which bytes is the sum
  *   -t  target seconds of timed work per size (default 0.5)
  *   -n  cap on timed operations per size (default 20000)
  *   -P  do not pin; by default rank r runs on the (r mod ncpus)-th allowed CPU
@@ -321,14 +324,74 @@ static int set_dtype(struct work *w, const char *name)
     return w->type != MPI_DATATYPE_NULL;
 }
 
+/* ---- a list of sizes, one call each ---------------------------------------------------------- */
+
+static void call_list(const struct work *w, const size_t *counts, size_t tensors)
+{
+    float *at = w->recv;
+    for (size_t i = 0; i < tensors; at += counts[i++])
+        MPI_Allreduce(MPI_IN_PLACE, at, (int)counts[i], MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+}
+
+static double time_list(const struct work *w, const size_t *counts, size_t tensors)
+{
+    fill_negative_zero(w->recv, w->count * 4, 4);
+    MPI_Barrier(MPI_COMM_WORLD);
+    double t0 = MPI_Wtime();
+    call_list(w, counts, tensors);
+    return MPI_Wtime() - t0;
+}
+
+static void measure_list(struct work *w, const char *path, int huge, const char *labels)
+{
+    enum { TENSORS_MAX = 4096 };
+    size_t counts[TENSORS_MAX], tensors = 0, bytes;
+    FILE *file = fopen(path, "r");
+    if (!file) {
+        perror(path);
+        MPI_Abort(MPI_COMM_WORLD, 1);
+        return;
+    }
+    w->count = 0;
+    while (tensors < TENSORS_MAX && fscanf(file, "%zu", &bytes) == 1)
+        w->count += counts[tensors++] = bytes / 4;
+    fclose(file);
+    w->send = w->recv = alloc_buffer(w->count * 4, huge);
+
+    int ok = 1, all_ok;
+    fill(w->recv, w->count, F32, w->rank);
+    call_list(w, counts, tensors);
+    for (size_t i = 0; ok && i < w->count; i++)
+        ok = ((float *)w->recv)[i] == expected(w, i);
+    MPI_Allreduce(&ok, &all_ok, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+
+    double est = time_list(w, counts, tensors);
+    MPI_Bcast(&est, 1, MPI_DOUBLE, 0, MPI_COMM_WORLD);
+    int passes = (int)(w->target / est);
+    passes = passes < 3 ? 3 : passes > MAX_BATCHES ? MAX_BATCHES : passes;
+    double times[MAX_BATCHES], most[MAX_BATCHES];
+    for (int i = 0; i < passes; i++)
+        times[i] = time_list(w, counts, tensors);
+    MPI_Reduce(times, most, passes, MPI_DOUBLE, MPI_MAX, 0, MPI_COMM_WORLD);
+    if (w->rank == 0) {
+        qsort(most, (size_t)passes, sizeof *most, cmp_double);
+        double med = most[passes / 2], alg = (double)w->count * 4 / med / 1e9;
+        printf("%s %d %zu %.3f %.6f %.6f list f32 %.3f %d %s\n", labels, w->ranks, w->count * 4,
+               med * 1e6, alg, alg * bus_factor(ALLREDUCE, w->ranks), most[0] * 1e6, passes,
+               all_ok ? "ok" : "WRONG");
+    }
+    free(w->recv);
+}
+
 int main(int argc, char **argv)
 {
+    const char *list_path = NULL;
     const char *place = "in", *dname = "f32", *sizes = default_sizes;
     const char *peer = "mpi", *transport = "default";
     struct work w = {.target = 0.5, .cap = 20000, .type = MPI_FLOAT, .op = MPI_SUM, .elem = 4};
     int pin = 1, huge = 0, opt;
 
-    while ((opt = getopt(argc, argv, "c:p:d:s:t:n:l:x:PHR")) != -1)
+    while ((opt = getopt(argc, argv, "c:p:d:s:t:n:l:x:L:PHR")) != -1)
         switch (opt) {
         case 'c':
             while (w.kind < KINDS && strcmp(optarg, kind_names[w.kind]) != 0)
@@ -363,6 +426,9 @@ int main(int argc, char **argv)
         case 'H':
             huge = 1;
             break;
+        case 'L':
+            list_path = optarg;
+            break;
         case 'R':
             w.rewrite = 1;
             break;
@@ -386,6 +452,11 @@ int main(int argc, char **argv)
     char labels[64], types[32];
     snprintf(labels, sizeof labels, "%s %s", peer, transport);
     snprintf(types, sizeof types, "%s %s", w.inplace ? "in" : "out", dname);
+    if (list_path) {
+        measure_list(&w, list_path, huge, labels);
+        MPI_Finalize();
+        return 0;
+    }
     char *list = strdup(sizes), *save = NULL;
     for (char *t = strtok_r(list, ",", &save); t; t = strtok_r(NULL, ",", &save)) {
         char *end;

@@ -27,6 +27,8 @@
 #   COLLECTIVE=allreduce|reduce_scatter|allgather|broadcast|alltoall (gloo: the first only)
 #   REWRITE=1    rewrite the buffer before every timed operation, as training
 #                does: use it for every comparison of 64 KiB and more
+#   LIST=file    instead of SIZES: a blocking allreduce for each of its lines, which are
+#                bytes, timed together; one line of output
 #   EXTRA="..."    more arguments: for mpirun (openmpi), the benchmark (others)
 #   BUILD=dir      where to put the binaries (default ./build beside this file)
 #
@@ -118,6 +120,7 @@ collective=${COLLECTIVE:-allreduce}
 common=(-p "$place" -d "$dtype" -s "$sizes" -t "$secs" -l "$peer" -x "$transport")
 [ "${PIN:-1}" = 1 ] || common+=(-P)
 [ "${REWRITE:-0}" = 0 ] || common+=(-R)
+[ -z "${LIST:-}" ] || common+=(-L "$LIST")
 if [ "$peer" != gloo ]; then
     common+=(-c "$collective")
 elif [ "$collective" != allreduce ]; then

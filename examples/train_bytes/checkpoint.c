@@ -14,7 +14,7 @@
 
 /* As a number in the writer's byte order, it also refuses a file of the other byte order. */
 static const uint64_t MAGIC = 0x54504B4359425254U; /* "TRBYCKPT" */
-enum { VERSION = 1 };
+enum { VERSION = 2 };                              /* 1 had the matrices before the gains */
 
 struct header {
     uint64_t magic, version;

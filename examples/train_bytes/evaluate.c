@@ -13,7 +13,7 @@
 /* Windows overlap by half, and count only what no earlier window has counted: so each byte is
  * predicted once, from at least context / 2 bytes before it where the file has them. Windows fall
  * to the ranks in turn. */
-static int span_loss(struct model *model, const float *parameters, int context,
+static int span_loss(struct model *model, float *const *parameters, int context,
                      const struct span *span, int rank, int size, uint64_t *turn, uint8_t *window,
                      double *nats)
 {
@@ -34,7 +34,7 @@ static int span_loss(struct model *model, const float *parameters, int context,
     return 0;
 }
 
-int held_out_loss(struct model *model, const float *parameters, int context,
+int held_out_loss(struct model *model, float *const *parameters, int context,
                   const struct span_list *held_out, int rank, int size, double *nats)
 {
     uint8_t *window = malloc((size_t)context + 1);
@@ -69,7 +69,7 @@ static uint8_t draw(const float *logits, double temperature, double chance)
     return (uint8_t)best;
 }
 
-void write_sample(struct model *model, const float *parameters, int context, uint64_t seed,
+void write_sample(struct model *model, float *const *parameters, int context, uint64_t seed,
                   double temperature, uint64_t bytes)
 {
     uint8_t *window = calloc(1, (size_t)context); /* window[0] is the separator before a file */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where each parameter lies, and the order of the layers forward and backward.
+ * Which tensors there are, and the order of the layers forward and backward.
  *
- *   parameters:  embedding | layer 0: qkv, projection, up, down | layer 1 ... | head |
- *                gains of layer 0: attention, mlp | layer 1 ... | gain before the head
+ *   tensors:  embedding | layer 0: attention gain, qkv, projection, mlp gain, up, down |
+ *             layer 1 ... | gain before the head | head
  */
 #include "model.h"
 
@@ -12,16 +12,24 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* One layer's part of a flat array: of the parameters, or of their gradients. */
-struct layer_view {
-    float *qkv;                       /* [3 width][width] */
-    float *projection;                /* [width][width] */
-    float *up;                        /* [4 width][width] */
-    float *down;                      /* [width][4 width] */
-    float *attention_gain, *mlp_gain; /* [width] */
+/* The tensors of a layer, in their order; EMBEDDING is before all layers, two are behind. */
+enum { EMBEDDING, ATTENTION_GAIN = 0, QKV, PROJECTION, MLP_GAIN, UP, DOWN, LAYER_TENSORS };
+enum { LAST_GAIN, HEAD, TENSORS_BEHIND };
+
+static const struct {
+    const char *name;
+    size_t rows, columns; /* times width; 0: a gain */
+} LAYER[LAYER_TENSORS] = {
+    [ATTENTION_GAIN] = {"attention.gain", 0, 1},
+    [QKV] = {"attention.qkv", 3, 1},
+    [PROJECTION] = {"attention.projection", 1, 1},
+    [MLP_GAIN] = {"mlp.gain", 0, 1},
+    [UP] = {"mlp.up", 4, 1},
+    [DOWN] = {"mlp.down", 1, 4},
 };
 
 /* What one layer keeps from forward to backward, for `context` rows. */
@@ -52,43 +60,53 @@ struct model {
     float *memory;                    /* all of the above, owned */
 };
 
-static size_t layer_matrix_count(size_t width)
+static size_t layer_at(size_t layer)
 {
-    return (3 + 1 + 4 + 4) * width * width;
+    return 1 + layer * LAYER_TENSORS;
 }
 
-size_t model_matrix_count(const struct model_config *config)
+static size_t behind_layers(const struct model_config *config)
 {
-    size_t width = (size_t)config->width;
-    return 2 * MODEL_TOKENS * width + (size_t)config->layers * layer_matrix_count(width);
+    return layer_at((size_t)config->layers);
+}
+
+size_t model_tensor_count(const struct model_config *config)
+{
+    return behind_layers(config) + TENSORS_BEHIND;
+}
+
+/* All but where it begins. */
+static struct model_tensor describe(const struct model_config *config, size_t index)
+{
+    size_t width = (size_t)config->width, behind = behind_layers(config);
+    struct model_tensor tensor = {.dimensions = 2, .shape = {MODEL_TOKENS, width}};
+    if (index == EMBEDDING || index == behind + HEAD) {
+        snprintf(tensor.name, sizeof(tensor.name), index == EMBEDDING ? "embedding" : "head");
+    } else if (index == behind + LAST_GAIN) {
+        tensor = (struct model_tensor){.name = "gain", .dimensions = 1, .shape = {width}};
+    } else {
+        size_t layer = (index - 1) / LAYER_TENSORS, part = (index - 1) % LAYER_TENSORS;
+        size_t rows = LAYER[part].rows * width, columns = LAYER[part].columns * width;
+        tensor = rows > 0 ? (struct model_tensor){.dimensions = 2, .shape = {rows, columns}}
+                          : (struct model_tensor){.dimensions = 1, .shape = {columns}};
+        snprintf(tensor.name, sizeof(tensor.name), "layers.%zu.%s", layer, LAYER[part].name);
+    }
+    tensor.count = tensor.shape[0] * (tensor.dimensions == 2 ? tensor.shape[1] : 1);
+    return tensor;
+}
+
+struct model_tensor model_tensor_at(const struct model_config *config, size_t index)
+{
+    struct model_tensor tensor = describe(config, index);
+    for (size_t i = 0; i < index; i++)
+        tensor.first += describe(config, i).count;
+    return tensor;
 }
 
 size_t model_parameter_count(const struct model_config *config)
 {
-    return model_matrix_count(config) + (size_t)(2 * config->layers + 1) * (size_t)config->width;
-}
-
-static struct layer_view layer_at(const struct model_config *config, float *flat, int layer)
-{
-    size_t width = (size_t)config->width, square = width * width;
-    float *matrices = flat + MODEL_TOKENS * width + (size_t)layer * layer_matrix_count(width);
-    float *gains = flat + model_matrix_count(config) + (size_t)layer * 2 * width;
-    return (struct layer_view){.qkv = matrices,
-                               .projection = matrices + 3 * square,
-                               .up = matrices + 4 * square,
-                               .down = matrices + 8 * square,
-                               .attention_gain = gains,
-                               .mlp_gain = gains + width};
-}
-
-static float *head_at(const struct model_config *config, float *flat)
-{
-    return flat + model_matrix_count(config) - MODEL_TOKENS * (size_t)config->width;
-}
-
-static float *head_gain_at(const struct model_config *config, float *flat)
-{
-    return flat + model_parameter_count(config) - (size_t)config->width;
+    struct model_tensor last = model_tensor_at(config, model_tensor_count(config) - 1);
+    return last.first + last.count;
 }
 
 /* Hands out `rows * columns` floats of the model's memory; counts them only while there is none. */
@@ -177,116 +195,139 @@ static void fill_normal(float *values, size_t count, double deviation, uint64_t 
  * with depth (GPT-2), and the head starts small, so that the first loss is close to log(256). */
 void model_initialize(const struct model_config *config, uint64_t seed, float *parameters)
 {
-    size_t width = (size_t)config->width, square = width * width;
-    size_t gains = (size_t)(2 * config->layers + 1) * width;
-    double fan_in = 1 / sqrt((double)width), branch = fan_in / sqrt(2.0 * config->layers);
-    fill_normal(parameters, MODEL_TOKENS * width, 0.5, seed, 0);
-    for (int i = 0; i < config->layers; i++) {
-        struct layer_view layer = layer_at(config, parameters, i);
-        size_t first = (size_t)(layer.qkv - parameters);
-        fill_normal(layer.qkv, 3 * square, fan_in, seed, first);
-        fill_normal(layer.projection, square, branch, seed, first + 3 * square);
-        fill_normal(layer.up, 4 * square, fan_in, seed, first + 4 * square);
-        fill_normal(layer.down, 4 * square, branch / 2, seed, first + 8 * square);
+    double fan_in = 1 / sqrt((double)config->width), branch = fan_in / sqrt(2.0 * config->layers);
+    const double deviations[LAYER_TENSORS] = {
+        [QKV] = fan_in, [PROJECTION] = branch, [UP] = fan_in, [DOWN] = branch / 2};
+    for (size_t i = 0; i < model_tensor_count(config); i++) {
+        struct model_tensor tensor = model_tensor_at(config, i);
+        float *values = parameters + tensor.first;
+        double deviation = i == EMBEDDING ? 0.5
+                           : i == behind_layers(config) + HEAD
+                               ? 0.2 * fan_in
+                               : deviations[(i - 1) % LAYER_TENSORS];
+        if (tensor.dimensions == 2)
+            fill_normal(values, tensor.count, deviation, seed, tensor.first);
+        else
+            for (size_t k = 0; k < tensor.count; k++)
+                values[k] = 1;
     }
-    float *head = head_at(config, parameters);
-    fill_normal(head, MODEL_TOKENS * width, 0.2 * fan_in, seed, (size_t)(head - parameters));
-    float *gain = parameters + model_matrix_count(config);
-    for (size_t i = 0; i < gains; i++)
-        gain[i] = 1;
 }
 
-static void layer_forward(struct model *model, const struct layer_view *p, struct layer_state *s,
+static void layer_forward(struct model *model, float *const *p, struct layer_state *s,
                           float *output)
 {
     int rows = model->length, width = model->config.width, heads = model->config.heads;
     size_t stream_bytes = (size_t)rows * (size_t)width * sizeof(float);
 
-    rms_norm_forward(rows, width, s->input, p->attention_gain, s->attention_in, s->attention_rms);
-    linear_forward(rows, width, 3 * width, s->attention_in, p->qkv, s->qkv);
+    rms_norm_forward(rows, width, s->input, p[ATTENTION_GAIN], s->attention_in, s->attention_rms);
+    linear_forward(rows, width, 3 * width, s->attention_in, p[QKV], s->qkv);
     rotary_turn(rows, width, heads, model->cosine, model->sine, 1, s->qkv);
     attention_forward(rows, width, heads, s->qkv, s->probability, s->attention_out);
     memcpy(s->middle, s->input, stream_bytes);
-    linear_forward_add(rows, width, width, s->attention_out, p->projection, s->middle);
+    linear_forward_add(rows, width, width, s->attention_out, p[PROJECTION], s->middle);
 
-    rms_norm_forward(rows, width, s->middle, p->mlp_gain, s->mlp_in, s->mlp_rms);
-    linear_forward(rows, width, 4 * width, s->mlp_in, p->up, s->up);
+    rms_norm_forward(rows, width, s->middle, p[MLP_GAIN], s->mlp_in, s->mlp_rms);
+    linear_forward(rows, width, 4 * width, s->mlp_in, p[UP], s->up);
     gelu_forward(rows * 4 * width, s->up, s->hidden);
     memcpy(output, s->middle, stream_bytes);
-    linear_forward_add(rows, 4 * width, width, s->hidden, p->down, output);
+    linear_forward_add(rows, 4 * width, width, s->hidden, p[DOWN], output);
+}
+
+/* Who is told of gradients that are final, and of which tensors. */
+struct listener {
+    model_final *final; /* NULL: nobody */
+    void *self;
+    size_t base; /* the layer's first tensor */
+};
+
+static void tell(const struct listener *listener, size_t tensor)
+{
+    if (listener->final)
+        listener->final(listener->self, listener->base + tensor);
 }
 
 /* dstream comes in as the derivative of the layer's output and goes out as that of its input. */
-static void layer_backward(struct model *model, const struct layer_view *p,
-                           const struct layer_state *s, const struct layer_view *g, float *dstream)
+static void layer_backward(struct model *model, float *const *p, const struct layer_state *s,
+                           float *const *g, float *dstream, const struct listener *listener)
 {
     int rows = model->length, width = model->config.width, heads = model->config.heads;
     float *dbranch = model->dbranch, *dwide = model->dwide;
 
-    linear_backward(rows, 4 * width, width, s->hidden, p->down, dstream, dwide, g->down);
+    linear_backward(rows, 4 * width, width, s->hidden, p[DOWN], dstream, dwide, g[DOWN]);
+    tell(listener, DOWN);
     gelu_backward(rows * 4 * width, s->up, dwide);
-    linear_backward(rows, width, 4 * width, s->mlp_in, p->up, dwide, dbranch, g->up);
-    rms_norm_backward(rows, width, s->middle, p->mlp_gain, s->mlp_rms, dbranch, dstream,
-                      g->mlp_gain);
+    linear_backward(rows, width, 4 * width, s->mlp_in, p[UP], dwide, dbranch, g[UP]);
+    tell(listener, UP);
+    rms_norm_backward(rows, width, s->middle, p[MLP_GAIN], s->mlp_rms, dbranch, dstream,
+                      g[MLP_GAIN]);
+    tell(listener, MLP_GAIN);
 
-    linear_backward(rows, width, width, s->attention_out, p->projection, dstream, dbranch,
-                    g->projection);
+    linear_backward(rows, width, width, s->attention_out, p[PROJECTION], dstream, dbranch,
+                    g[PROJECTION]);
+    tell(listener, PROJECTION);
     attention_backward(rows, width, heads, s->qkv, s->probability, dbranch, model->dscores, dwide);
     rotary_turn(rows, width, heads, model->cosine, model->sine, -1, dwide);
-    linear_backward(rows, width, 3 * width, s->attention_in, p->qkv, dwide, dbranch, g->qkv);
-    rms_norm_backward(rows, width, s->input, p->attention_gain, s->attention_rms, dbranch, dstream,
-                      g->attention_gain);
+    linear_backward(rows, width, 3 * width, s->attention_in, p[QKV], dwide, dbranch, g[QKV]);
+    tell(listener, QKV);
+    rms_norm_backward(rows, width, s->input, p[ATTENTION_GAIN], s->attention_rms, dbranch, dstream,
+                      g[ATTENTION_GAIN]);
+    tell(listener, ATTENTION_GAIN);
 }
 
-const float *model_forward(struct model *model, const float *parameters, const uint8_t *input,
+const float *model_forward(struct model *model, float *const *parameters, const uint8_t *input,
                            const uint8_t *target, int length)
 {
     const struct model_config *config = &model->config;
-    float *flat = (float *)parameters; /* the views are for both; forward only reads */
+    float *const *behind = parameters + behind_layers(config);
     size_t width = (size_t)config->width;
     model->input = input;
     model->target = target;
     model->length = length;
 
     for (int t = 0; t < length; t++)
-        memcpy(model->layers[0].input + (size_t)t * width, flat + input[t] * width,
+        memcpy(model->layers[0].input + (size_t)t * width, parameters[EMBEDDING] + input[t] * width,
                width * sizeof(float));
     for (int i = 0; i < config->layers; i++) {
-        struct layer_view layer = layer_at(config, flat, i);
         bool last = i + 1 == config->layers;
-        layer_forward(model, &layer, &model->layers[i],
+        layer_forward(model, parameters + layer_at((size_t)i), &model->layers[i],
                       last ? model->stream : model->layers[i + 1].input);
     }
-    rms_norm_forward(length, config->width, model->stream, head_gain_at(config, flat),
-                     model->head_in, model->head_rms);
-    linear_forward(length, config->width, MODEL_TOKENS, model->head_in, head_at(config, flat),
+    rms_norm_forward(length, config->width, model->stream, behind[LAST_GAIN], model->head_in,
+                     model->head_rms);
+    linear_forward(length, config->width, MODEL_TOKENS, model->head_in, behind[HEAD],
                    model->logits);
     cross_entropy_forward(length, MODEL_TOKENS, model->logits, target, model->losses);
     return model->losses;
 }
 
-void model_backward(struct model *model, const float *parameters, float scale, float *gradients)
+void model_backward(struct model *model, float *const *parameters, float scale,
+                    float *const *gradients, model_final *final, void *self)
 {
     const struct model_config *config = &model->config;
-    float *flat = (float *)parameters;
+    struct listener listener = {.final = final, .self = self, .base = behind_layers(config)};
+    float *const *p = parameters + listener.base, *const *g = gradients + listener.base;
     int length = model->length, width = config->width;
 
     cross_entropy_backward(length, MODEL_TOKENS, scale, model->target, model->logits);
-    linear_backward(length, width, MODEL_TOKENS, model->head_in, head_at(config, flat),
-                    model->logits, model->dbranch, head_at(config, gradients));
+    linear_backward(length, width, MODEL_TOKENS, model->head_in, p[HEAD], model->logits,
+                    model->dbranch, g[HEAD]);
+    tell(&listener, HEAD);
     memset(model->dstream, 0, (size_t)length * (size_t)width * sizeof(float));
-    rms_norm_backward(length, width, model->stream, head_gain_at(config, flat), model->head_rms,
-                      model->dbranch, model->dstream, head_gain_at(config, gradients));
+    rms_norm_backward(length, width, model->stream, p[LAST_GAIN], model->head_rms, model->dbranch,
+                      model->dstream, g[LAST_GAIN]);
+    tell(&listener, LAST_GAIN);
     for (int i = config->layers - 1; i >= 0; i--) {
-        struct layer_view layer = layer_at(config, flat, i);
-        struct layer_view gradient = layer_at(config, gradients, i);
-        layer_backward(model, &layer, &model->layers[i], &gradient, model->dstream);
+        listener.base = layer_at((size_t)i);
+        layer_backward(model, parameters + listener.base, &model->layers[i],
+                       gradients + listener.base, model->dstream, &listener);
     }
     for (int t = 0; t < length; t++) {
-        float *row = gradients + (size_t)model->input[t] * (size_t)width;
+        float *row = gradients[EMBEDDING] + (size_t)model->input[t] * (size_t)width;
         for (int i = 0; i < width; i++)
             row[i] += model->dstream[t * width + i];
     }
+    listener.base = 0;
+    tell(&listener, EMBEDDING);
 }
 
 const float *model_logits(const struct model *model, int position)

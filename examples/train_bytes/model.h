@@ -4,8 +4,9 @@
  * multi-head attention with rotary positions, GELU MLP of four times the width, no biases, an
  * output head of its own. It works on one sequence at a time; a batch is a loop around it.
  *
- * Parameters and gradients are flat arrays of the same layout, which is what an allreduce, an
- * optimizer and a checkpoint want. The matrices come first, then the gains (see model.c).
+ * Its parameters are a list of tensors, numbered in the order in which forward comes to them, so
+ * that backward ends with their gradients in reverse. Where they are in memory is the caller's
+ * choice: parameters and gradients are one pointer for each tensor.
  */
 #ifndef TRAIN_BYTES_MODEL_H
 #define TRAIN_BYTES_MODEL_H
@@ -29,19 +30,36 @@ struct model;
 struct model *model_create(const struct model_config *config);
 void model_destroy(struct model *model);
 
+enum { MODEL_NAME_BYTES = 48 };
+
+struct model_tensor {
+    char name[MODEL_NAME_BYTES];
+    int dimensions; /* 2: a matrix, [shape[0]][shape[1]]; 1: a gain */
+    size_t shape[2];
+    size_t count;
+    size_t first; /* where it begins when all of them lie one after the other */
+};
+
+size_t model_tensor_count(const struct model_config *config);
+struct model_tensor model_tensor_at(const struct model_config *config, size_t index);
+/* Of all tensors together. */
 size_t model_parameter_count(const struct model_config *config);
-/* How many of the first parameters are matrices: these take weight decay, gains do not. */
-size_t model_matrix_count(const struct model_config *config);
-/* The same parameters for the same config and seed. */
+/* All tensors, one after the other; the same for the same config and seed. */
 void model_initialize(const struct model_config *config, uint64_t seed, float *parameters);
 
 /* Predicts target[t] from input[0..t], for 0 <= t < length <= context. Returns the loss of each
  * position in nats; borrowed until the next call. */
-const float *model_forward(struct model *model, const float *parameters, const uint8_t *input,
+const float *model_forward(struct model *model, float *const *parameters, const uint8_t *input,
                            const uint8_t *target, int length);
 
-/* After model_forward, once: adds scale * d(sum of the losses) / d(parameters) to gradients. */
-void model_backward(struct model *model, const float *parameters, float scale, float *gradients);
+/* Called for each tensor, from the last to the first. */
+typedef void model_final(void *self, size_t tensor);
+
+/* After model_forward, once: adds scale * d(sum of the losses) / d(parameters) to gradients. Where
+ * nothing will be added to a tensor's gradient any more, calls final; NULL: nobody wants to know.
+ */
+void model_backward(struct model *model, float *const *parameters, float scale,
+                    float *const *gradients, model_final *final, void *self);
 
 /* After model_forward, before model_backward: the logits of one position, [MODEL_TOKENS]. */
 const float *model_logits(const struct model *model, int position);

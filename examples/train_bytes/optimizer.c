@@ -33,27 +33,18 @@ float learning_rate(double peak, uint64_t step, double progress)
     return (float)(peak * warm_up * (0.1 + 0.9 * cosine));
 }
 
-/* Not a BLAS call: its order of adding may differ from one processor to the next, and then ranks on
- * unlike machines would clip by unlike factors and drift apart. Lanes keep it quick. */
-static double norm(size_t count, const float *values)
+float adamw_clipping(double norm)
 {
-    double lanes[8] = {0}, sum = 0;
-    for (size_t i = 0; i + 8 <= count; i += 8)
-        for (size_t lane = 0; lane < 8; lane++)
-            lanes[lane] += (double)values[i + lane] * values[i + lane];
-    for (size_t i = count / 8 * 8; i < count; i++)
-        sum += (double)values[i] * values[i];
-    for (size_t lane = 0; lane < 8; lane++)
-        sum += lanes[lane];
-    return sqrt(sum);
+    return norm > LARGEST_NORM ? (float)(LARGEST_NORM / norm) : 1;
 }
 
-static void update(size_t count, float rate, float decay, double step, const float *gradients,
-                   float scale, float *parameters, float *mean, float *variance)
+void adamw_update(const struct adamw *adamw, bool decays, size_t count, const float *gradients,
+                  float *parameters, float *mean, float *variance)
 {
     const float beta1 = (float)BETA_MEAN, beta2 = (float)BETA_VARIANCE;
-    const float unbias_mean = (float)(1 / (1 - pow(BETA_MEAN, step)));
-    const float unbias_variance = (float)(1 / (1 - pow(BETA_VARIANCE, step)));
+    const float rate = adamw->rate, scale = adamw->scale, decay = decays ? (float)WEIGHT_DECAY : 0;
+    const float unbias_mean = (float)(1 / (1 - pow(BETA_MEAN, (double)adamw->step)));
+    const float unbias_variance = (float)(1 / (1 - pow(BETA_VARIANCE, (double)adamw->step)));
     for (size_t i = 0; i < count; i++) {
         float g = gradients[i] * scale;
         mean[i] = beta1 * mean[i] + (1 - beta1) * g;
@@ -61,18 +52,4 @@ static void update(size_t count, float rate, float decay, double step, const flo
         float direction = mean[i] * unbias_mean / (sqrtf(variance[i] * unbias_variance) + 1e-8F);
         parameters[i] -= rate * (direction + decay * parameters[i]);
     }
-}
-
-double adamw_step(struct training_state *state, const float *gradients, size_t matrix_count,
-                  float rate)
-{
-    double length = norm(state->count, gradients);
-    float scale = length > LARGEST_NORM ? (float)(LARGEST_NORM / length) : 1;
-    double step = (double)++state->step;
-    update(matrix_count, rate, (float)WEIGHT_DECAY, step, gradients, scale, state->parameters,
-           state->mean, state->variance);
-    update(state->count - matrix_count, rate, 0, step, gradients + matrix_count, scale,
-           state->parameters + matrix_count, state->mean + matrix_count,
-           state->variance + matrix_count);
-    return length;
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * AdamW (Loshchilov and Hutter, 2019) with clipping by the global norm, and its learning rate.
- * Every rank runs it on the same averaged gradients, in the same order, and so keeps the same
- * parameters.
+ * AdamW (Loshchilov and Hutter, 2019) with clipping by the global norm, and its learning rate. It
+ * works on any part of the parameters: on whole tensors, or on a rank's pieces of them. The same
+ * gradients and the same norm give the same parameters, on whichever rank.
  */
 #ifndef TRAIN_BYTES_OPTIMIZER_H
 #define TRAIN_BYTES_OPTIMIZER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,9 +30,18 @@ void training_state_destroy(struct training_state *state);
  */
 float learning_rate(double peak, uint64_t step, double progress);
 
-/* One update, with weight decay on the first matrix_count parameters; then step is one more.
- * Gradients whose norm is above 1 count as scaled down to 1. Returns the norm before that. */
-double adamw_step(struct training_state *state, const float *gradients, size_t matrix_count,
-                  float rate);
+/* What a step is the same in for all parameters. */
+struct adamw {
+    uint64_t step; /* from 1 */
+    float rate;
+    float scale; /* of the gradients: see adamw_clipping */
+};
+
+/* Gradients whose global norm is above 1 are scaled down to 1: by this. */
+float adamw_clipping(double norm);
+
+/* One update of count parameters. */
+void adamw_update(const struct adamw *adamw, bool decays, size_t count, const float *gradients,
+                  float *parameters, float *mean, float *variance);
 
 #endif

@@ -5,6 +5,7 @@
 #include <argp.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum key {
@@ -27,6 +28,9 @@ enum key {
     SAMPLE,
     TEMPERATURE,
     EXPORT,
+    WIRE,
+    ACCUMULATE,
+    SHARD,
 };
 
 static const uint64_t MANY = 1ULL << 40;
@@ -44,7 +48,16 @@ static const struct argp_option TABLE[] = {
     {"lr", RATE, "R", 0, "highest learning rate (0.002)", 0},
     {"seed", SEED, "N", 0, "of parameters, order of the data and sample (1)", 0},
     {"threads", THREADS, "N", 0, "BLAS threads of a rank (its share of the cores)", 0},
-    {NULL, 0, NULL, 0, "What comes out:", 3},
+    {NULL, 0, NULL, 0, "Between ranks:", 3},
+    {"wire", WIRE, "TYPE", 0,
+     "how gradients travel: fp32, bf16, fp16, fp8_e4m3 or fp8_e5m2, narrowed with error feedback "
+     "(fp32)",
+     0},
+    {"accumulate", ACCUMULATE, "K", 0,
+     "compute a step's gradients in K parts, and let them travel with the last one (1)", 0},
+    {"shard-optimizer", SHARD, NULL, 0,
+     "keep the optimizer's state of one parameter in N on each of N ranks", 0},
+    {NULL, 0, NULL, 0, "What comes out:", 4},
     {"log-every", LOG_EVERY, "N", 0,
      "steps between lines of progress (a line a second; on a terminal of its own, which a single "
      "rank has, one line that is written over)",
@@ -54,7 +67,7 @@ static const struct argp_option TABLE[] = {
     {"sample", SAMPLE, "N", 0, "print so many bytes of generated text at the end", 0},
     {"temperature", TEMPERATURE, "T", 0, "of that text: 0 takes the likeliest byte (0.7)", 0},
     {"export-held-out", EXPORT, "FILE", 0, "write the held-out bytes to FILE and do no more", 0},
-    {NULL, 0, NULL, 0, "Checkpoints:", 4},
+    {NULL, 0, NULL, 0, "Checkpoints:", 5},
     {"checkpoint", CHECKPOINT, "FILE", 0, "save the state of training there", 0},
     {"checkpoint-every", CHECKPOINT_EVERY, "N", 0, "steps between checkpoints (200)", 0},
     {"resume", RESUME, NULL, 0, "go on from the checkpoint if there is one", 0},
@@ -79,6 +92,16 @@ static double real(const struct argp_state *state, const char *text, double low,
     if (end == text || *end != 0 || !(value >= low && value <= high))
         argp_error(state, "'%s' is not a number from %g to %g", text, low, high);
     return value;
+}
+
+static kolo_wire wire_type(const struct argp_state *state, const char *text)
+{
+    for (int wire = KOLO_WIRE_SAME + 1; wire < KOLO_WIRE_COUNT; wire++)
+        if (strcmp(text, kolo_wire_name((kolo_wire)wire)) == 0)
+            return (kolo_wire)wire;
+    if (strcmp(text, "fp32") != 0)
+        argp_error(state, "'%s' is none of fp32, bf16, fp16, fp8_e4m3, fp8_e5m2", text);
+    return KOLO_WIRE_SAME;
 }
 
 static void check(const struct argp_state *state, struct options *options)
@@ -117,6 +140,9 @@ static bool parse_number(int key, const char *text, const struct argp_state *sta
         return true;
     case BATCH:
         options->batch = whole(state, text, 1, 1 << 20);
+        return true;
+    case ACCUMULATE:
+        options->accumulate = whole(state, text, 1, 1 << 20);
         return true;
     case STEPS:
         options->steps = whole(state, text, 1, MANY);
@@ -159,6 +185,12 @@ static error_t parse(int key, char *text, struct argp_state *state)
     if (parse_number(key, text, state))
         return 0;
     switch (key) {
+    case WIRE:
+        options->wire = wire_type(state, text);
+        return 0;
+    case SHARD:
+        options->shard_optimizer = true;
+        return 0;
     case CSV:
         options->csv = text;
         return 0;
@@ -198,6 +230,7 @@ void options_parse(int argc, char **argv, struct options *options)
         .paths = default_paths,
         .model = {.layers = 4, .width = 128, .heads = 4, .context = 128},
         .batch = 8,
+        .accumulate = 1,
         .learning_rate = 0.002,
         .seed = 1,
         .held_out_bytes = 256 << 10,

@@ -3,6 +3,8 @@
 #ifndef TRAIN_BYTES_OPTIONS_H
 #define TRAIN_BYTES_OPTIONS_H
 
+#include <kolo/kolo.h>
+
 #include "model.h"
 
 #include <stdbool.h>
@@ -11,9 +13,12 @@
 struct options {
     char **paths; /* ends with NULL */
     struct model_config model;
-    uint64_t batch; /* sequences a step, over all ranks */
-    uint64_t steps; /* 0: no limit */
-    double seconds; /* 0: no limit */
+    uint64_t batch;      /* sequences a step, over all ranks */
+    uint64_t steps;      /* 0: no limit */
+    double seconds;      /* 0: no limit */
+    uint64_t accumulate; /* parts of a step's batch on each rank */
+    kolo_wire wire;
+    bool shard_optimizer;
     double learning_rate;
     uint64_t seed;
     uint64_t held_out_bytes;

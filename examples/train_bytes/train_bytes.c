@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Data-parallel training with kolo, from beginning to end. Every rank holds the same model and
- * computes the gradients of its share of the batch; one allreduce a step adds them up, and every
- * rank makes the same update. This file is all there is to it: model.c is the mathematics, corpus.c
- * the text, optimizer.c AdamW; the other files are what their names say.
+ * computes the gradients of its share of the batch; kolo's reducer adds them up while backward
+ * still goes on, and every rank makes the same update, or that of its own pieces. This file has the
+ * order of things, step.c a step of it, parallel.c what travels; model.c is the mathematics,
+ * corpus.c the text, optimizer.c AdamW; the other files are what their names say.
  *
  *     kolo run -n 2 -- train_bytes --seconds 120 --sample 500 /usr/include
  */
 #include <kolo/kolo.h>
 
 #include "checkpoint.h"
-#include "corpus.h"
 #include "evaluate.h"
-#include "model.h"
 #include "optimizer.h"
 #include "options.h"
-#include "progress.h"
 #include "random.h"
+#include "trainer.h"
 
 #include <cblas.h>
 #include <math.h>
@@ -26,36 +25,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <time.h>
 #include <unistd.h>
-
-enum { EXIT_FAILED = 1, EXIT_WORLD = 65, EXIT_NO_WORLD = 75, EXIT_PEER_LOST = 76 };
-
-/* Numbers that ride behind the gradients, so that a step needs one collective and no more. */
-enum { RIDER_LOSS, RIDER_COMMUNICATION, RIDER_PROGRESS, RIDER_COUNT };
-
-/* Each purpose draws its random numbers from a seed of its own. */
-enum { SEED_PARAMETERS = 1, SEED_WINDOWS, SEED_SAMPLE };
-
-struct trainer {
-    const struct options *options;
-    kolo_context *context; /* owned */
-    kolo_comm *world;
-    int rank, size;
-    struct corpus corpus;
-    struct model *model;
-    struct run_identity identity;
-    struct training_state state;
-    float *gradients;           /* [state.count + RIDER_COUNT], from kolo_alloc */
-    uint8_t *window;            /* [context + 1] */
-    double progress;            /* 0 to 1, decided by rank 0, the same on all ranks */
-    double communication_share; /* of this rank's last step */
-    struct progress shown;      /* rank 0's */
-};
 
 static int start(struct trainer *trainer);
 static int train(struct trainer *trainer);
-static int train_step(struct trainer *trainer, struct step_report *report);
 static int evaluate(struct trainer *trainer);
 static int finish(struct trainer *trainer, int code);
 
@@ -80,20 +53,20 @@ int main(int argc, char **argv)
     if (code == 0)
         code = evaluate(&trainer);
     code = finish(&trainer, code);
-    if (code == 0 && trainer.rank == 0 && options.sample_bytes > 0) /* nobody waits for it */
-        write_sample(trainer.model, trainer.state.parameters, options.model.context,
+    if (code == 0 && trainer.rank == 0 && options.sample_bytes > 0 &&
+        trainer.parallel.block) /* nobody waits for it */
+        write_sample(trainer.model, trainer.parallel.parameters, options.model.context,
                      random_at(options.seed, 0, SEED_SAMPLE), options.temperature,
                      options.sample_bytes);
 
-    training_state_destroy(&trainer.state);
+    parallel_destroy(&trainer.parallel);
     model_destroy(trainer.model);
     free(trainer.window);
     corpus_close(&trainer.corpus);
     return code;
 }
 
-/* The exit code for a status of kolo, after its text has been printed. */
-static int failure(const struct trainer *trainer, kolo_status status)
+int trainer_failure(const struct trainer *trainer, kolo_status status)
 {
     char rank[32] = ""; /* unknown before the world is joined */
     if (trainer->world)
@@ -114,28 +87,20 @@ static int out_of_memory(void)
     return EXIT_FAILED;
 }
 
-/* Joins the world and makes this rank's buffers. */
+/* Joins the world and makes this rank's model. */
 static int join(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
     kolo_status status = kolo_init(NULL, &trainer->context);
     if (status != KOLO_OK)
-        return failure(trainer, status);
+        return trainer_failure(trainer, status);
     trainer->world = kolo_world(trainer->context);
     trainer->rank = kolo_comm_rank(trainer->world);
     trainer->size = kolo_comm_size(trainer->world);
 
-    size_t count = model_parameter_count(&options->model);
     trainer->window = malloc((size_t)options->model.context + 1);
     trainer->model = model_create(&options->model);
-    if (!trainer->window || !trainer->model || training_state_create(count, &trainer->state) != 0)
-        return out_of_memory();
-    void *gradients;
-    status = kolo_alloc(trainer->context, (count + RIDER_COUNT) * sizeof(float), &gradients);
-    if (status != KOLO_OK)
-        return failure(trainer, status);
-    trainer->gradients = gradients;
-    return 0;
+    return trainer->window && trainer->model ? 0 : out_of_memory();
 }
 
 /* This rank's share of the machine: what the launcher has bound it to, or else an even part. */
@@ -167,7 +132,7 @@ static int agree_on_the_run(struct trainer *trainer)
     kolo_status status =
         kolo_allreduce(trainer->world, least, least, 2, KOLO_UINT64, KOLO_MIN, NULL);
     if (status != KOLO_OK)
-        return failure(trainer, status);
+        return trainer_failure(trainer, status);
     if (least[0] == ~least[1])
         return 0;
     if (trainer->rank == 0)
@@ -176,8 +141,7 @@ static int agree_on_the_run(struct trainer *trainer)
     return EX_USAGE;
 }
 
-/* How far training has come, in steps or in seconds, whichever ends it sooner. */
-static double progress_after(const struct options *options, uint64_t step, double seconds)
+double progress_after(const struct options *options, uint64_t step, double seconds)
 {
     double by_steps = options->steps ? (double)step / (double)options->steps : 0;
     double by_time = options->seconds > 0 ? seconds / options->seconds : 0;
@@ -186,10 +150,11 @@ static double progress_after(const struct options *options, uint64_t step, doubl
 
 /* Rank 0 alone: makes the parameters or reads a checkpoint, and finds out whether what training is
  * to write can be written. */
-static int prepare(struct trainer *trainer)
+static int prepare(struct trainer *trainer, struct training_state *state)
 {
     const struct options *options = trainer->options;
-    struct training_state *state = &trainer->state;
+    if (training_state_create(model_parameter_count(&options->model), state) != 0)
+        return out_of_memory();
     if (options->checkpoint && checkpoint_probe(options->checkpoint) != 0)
         return EXIT_FAILED;
     enum checkpoint_result found = CHECKPOINT_ABSENT;
@@ -211,22 +176,21 @@ static int prepare(struct trainer *trainer)
 static int share_state(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
-    struct training_state *state = &trainer->state;
-    int code = trainer->rank == 0 ? prepare(trainer) : 0;
-    double facts[] = {code, (double)state->step, state->seconds,
-                      progress_after(options, state->step, state->seconds)};
+    struct training_state whole = {0}; /* rank 0's, until everybody has it */
+    int code = trainer->rank == 0 ? prepare(trainer, &whole) : 0;
+    double facts[] = {code, (double)whole.step, whole.seconds,
+                      progress_after(options, whole.step, whole.seconds)};
     kolo_status status = kolo_broadcast(trainer->world, facts, 4, KOLO_FP64, 0, NULL);
-    if (status == KOLO_OK && facts[0] != 0)
-        return (int)facts[0];
-    if (status == KOLO_OK) /* parameters, mean and variance are one block */
-        status =
-            kolo_broadcast(trainer->world, state->parameters, 3 * state->count, KOLO_FP32, 0, NULL);
+    code = (int)facts[0];
+    if (status == KOLO_OK && code == 0)
+        status = parallel_distribute(&trainer->parallel, trainer->rank == 0 ? &whole : NULL);
+    training_state_destroy(&whole);
     if (status != KOLO_OK)
-        return failure(trainer, status);
-    state->step = (uint64_t)facts[1];
-    state->seconds = facts[2];
+        return trainer_failure(trainer, status);
+    trainer->step = (uint64_t)facts[1];
+    trainer->seconds = facts[2];
     trainer->progress = facts[3];
-    return 0;
+    return code;
 }
 
 static int start(struct trainer *trainer)
@@ -249,40 +213,57 @@ static int start(struct trainer *trainer)
             printf("text: %zu files or directories cannot be read and are left out\n",
                    trainer->corpus.unreadable);
         printf("model: %zu parameters; batch %llu x %d bytes over %d rank%s of %d thread%s\n",
-               trainer->state.count, (unsigned long long)options->batch, options->model.context,
-               trainer->size, trainer->size == 1 ? "" : "s", threads, threads == 1 ? "" : "s");
+               model_parameter_count(&options->model), (unsigned long long)options->batch,
+               options->model.context, trainer->size, trainer->size == 1 ? "" : "s", threads,
+               threads == 1 ? "" : "s");
     }
     code = agree_on_the_run(trainer);
-    return code == 0 ? share_state(trainer) : code;
+    if (code != 0)
+        return code;
+    struct parallel *parallel = &trainer->parallel;
+    kolo_status status = parallel_create(trainer->world, &options->model, options->wire,
+                                         options->shard_optimizer, parallel);
+    if (status != KOLO_OK)
+        return parallel->out_of_memory ? out_of_memory() : trainer_failure(trainer, status);
+    return share_state(trainer);
 }
 
-static double now(void)
+/* Collective: a checkpoint is whole, whoever had its parts. */
+static int save(struct trainer *trainer)
 {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+    const struct options *options = trainer->options;
+    struct training_state whole = {0};
+    bool leader = trainer->rank == 0;
+    if (leader && training_state_create(model_parameter_count(&options->model), &whole) != 0)
+        return out_of_memory();
+    whole.step = trainer->step;
+    whole.seconds = trainer->seconds;
+    kolo_status status = parallel_collect(&trainer->parallel, leader ? &whole : NULL);
+    int code = status == KOLO_OK ? 0 : trainer_failure(trainer, status);
+    if (code == 0 && leader &&
+        checkpoint_save(options->checkpoint, &trainer->identity, &whole) != 0)
+        code = EXIT_FAILED;
+    training_state_destroy(&whole);
+    return code;
 }
 
 static int train(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
-    struct training_state *state = &trainer->state;
     bool leader = trainer->rank == 0;
-    struct step_report report = {.step = state->step};
-    uint64_t saved = state->step;
+    struct step_report report = {.step = trainer->step};
+    uint64_t saved = trainer->step;
 
     int code = 0;
     while (code == 0 && trainer->progress < 1) {
         code = train_step(trainer, &report);
-        if (code != 0 || !leader)
-            continue;
-        progress_step(&trainer->shown, &report);
+        if (code == 0 && leader)
+            progress_step(&trainer->shown, &report);
         bool due = options->checkpoint &&
-                   (state->step % options->checkpoint_every == 0 || trainer->progress >= 1);
-        if (due && state->step != saved) {
-            if (checkpoint_save(options->checkpoint, &trainer->identity, state) != 0)
-                code = EXIT_FAILED;
-            saved = state->step;
+                   (trainer->step % options->checkpoint_every == 0 || trainer->progress >= 1);
+        if (code == 0 && due && trainer->step != saved) {
+            code = save(trainer);
+            saved = trainer->step;
         }
     }
     if (leader && progress_close(&trainer->shown, &report) != 0 && code == 0)
@@ -290,90 +271,16 @@ static int train(struct trainer *trainer)
     return code;
 }
 
-/* Adds up the gradients and the mean loss of this rank's sequences: those from batch * rank / size
- * to batch * (rank + 1) / size, of the batch that (seed, step) fixes. */
-static int own_gradients(struct trainer *trainer, double *loss)
-{
-    const struct options *options = trainer->options;
-    const struct training_state *state = &trainer->state;
-    int length = options->model.context;
-    uint64_t seed = random_at(options->seed, 0, SEED_WINDOWS);
-    uint64_t rank = (uint64_t)trainer->rank, size = (uint64_t)trainer->size;
-    double scale = 1 / ((double)options->batch * length);
-
-    memset(trainer->gradients, 0, state->count * sizeof(float));
-    *loss = 0;
-    for (uint64_t i = options->batch * rank / size; i < options->batch * (rank + 1) / size; i++) {
-        uint8_t *bytes = trainer->window;
-        if (corpus_training_window(&trainer->corpus, seed, state->step, i, (size_t)length + 1,
-                                   bytes) != 0)
-            return EXIT_FAILED;
-        const float *losses =
-            model_forward(trainer->model, state->parameters, bytes, bytes + 1, length);
-        for (int t = 0; t < length; t++)
-            *loss += losses[t] * scale;
-        model_backward(trainer->model, state->parameters, (float)scale, trainer->gradients);
-    }
-    return 0;
-}
-
-static int train_step(struct trainer *trainer, struct step_report *report)
-{
-    const struct options *options = trainer->options;
-    struct training_state *state = &trainer->state;
-    double begin = now(), loss;
-    int code = own_gradients(trainer, &loss);
-    if (code != 0)
-        return code;
-
-    /* Rank 0 alone says how far training has come: no rank may do one step more than another. */
-    double computed = now(), seconds = state->seconds + computed - begin;
-    float *riders = trainer->gradients + state->count;
-    riders[RIDER_LOSS] = (float)loss;
-    riders[RIDER_COMMUNICATION] = (float)trainer->communication_share;
-    riders[RIDER_PROGRESS] =
-        trainer->rank == 0 ? (float)progress_after(options, state->step + 1, seconds) : 0;
-    kolo_status status = kolo_allreduce(trainer->world, trainer->gradients, trainer->gradients,
-                                        state->count + RIDER_COUNT, KOLO_FP32, KOLO_SUM, NULL);
-    if (status != KOLO_OK)
-        return failure(trainer, status);
-    double reduced = now();
-
-    if (!isfinite(riders[RIDER_LOSS])) {
-        if (trainer->rank == 0)
-            fprintf(stderr,
-                    "train_bytes: the loss is no longer finite at step %llu: try a smaller "
-                    "--lr\n",
-                    (unsigned long long)state->step + 1);
-        return EXIT_FAILED;
-    }
-    float rate = learning_rate(options->learning_rate, state->step, trainer->progress);
-    adamw_step(state, trainer->gradients, model_matrix_count(&options->model), rate);
-
-    double end = now();
-    state->seconds += end - begin;
-    trainer->progress = riders[RIDER_PROGRESS];
-    trainer->communication_share = (reduced - computed) / (end - begin);
-    *report = (struct step_report){
-        .step = state->step,
-        .loss = riders[RIDER_LOSS],
-        .tokens = (double)options->batch * options->model.context,
-        .seconds = end - begin,
-        .communication = riders[RIDER_COMMUNICATION] / (float)trainer->size,
-    };
-    return 0;
-}
-
 static int evaluate(struct trainer *trainer)
 {
     const struct span_list *held_out = &trainer->corpus.held_out;
     double nats;
-    if (held_out_loss(trainer->model, trainer->state.parameters, trainer->options->model.context,
+    if (held_out_loss(trainer->model, trainer->parallel.parameters, trainer->options->model.context,
                       held_out, trainer->rank, trainer->size, &nats) != 0)
         return EXIT_FAILED;
     kolo_status status = kolo_allreduce(trainer->world, &nats, &nats, 1, KOLO_FP64, KOLO_SUM, NULL);
     if (status != KOLO_OK)
-        return failure(trainer, status);
+        return trainer_failure(trainer, status);
     if (trainer->rank == 0 && held_out->bytes > 0)
         printf("held out: %.4f bits per byte over %llu bytes of %zu files\n",
                nats / log(2) / (double)held_out->bytes, (unsigned long long)held_out->bytes,
@@ -386,10 +293,9 @@ static int finish(struct trainer *trainer, int code)
 {
     if (code != 0 && trainer->world)
         kolo_comm_abort(trainer->world, "train_bytes gave up on this rank");
-    if (trainer->gradients)
-        kolo_free(trainer->context, trainer->gradients);
+    parallel_leave(&trainer->parallel);
     kolo_status status = kolo_finalize(trainer->context);
     if (code == 0 && status != KOLO_OK)
-        code = failure(trainer, status);
+        code = trainer_failure(trainer, status);
     return code;
 }

@@ -336,8 +336,8 @@ typedef enum kolo_wire {
 /* "same", "bf16", ...; NULL for a value that is none. */
 KOLO_API const char *kolo_wire_name(kolo_wire wire);
 
-/* The same on every rank, but for scale. Set size to sizeof(kolo_reducer_options) and every member
- * not used to 0; options NULL: all of them. */
+/* The same on every rank, but for scale and no_overlap. Set size to sizeof(kolo_reducer_options)
+ * and every member not used to 0; options NULL: all of them. */
 typedef struct kolo_reducer_options {
     size_t size;
     size_t bucket_bytes; /* 0: chosen, and tuned in the first 100 steps; from then on it is fixed */
@@ -424,7 +424,8 @@ typedef struct kolo_reducer_shard {
 /* The k-th of this rank's pieces, which never change. KOLO_ERR_INVALID: there are no more. */
 KOLO_API kolo_status kolo_reducer_piece(const kolo_reducer *reducer, size_t k,
                                         kolo_reducer_shard *piece);
-/* Elements of all of this rank's pieces. */
+/* Elements that an array of this rank's optimizer state needs: those of all its pieces, and of
+ * holes between them. */
 KOLO_API size_t kolo_reducer_state_count(const kolo_reducer *reducer);
 /* Where the parameters of tensor i live. NULL: no such tensor, or not sharded. */
 KOLO_API void *kolo_reducer_parameters(const kolo_reducer *reducer, size_t tensor);

@@ -23,6 +23,7 @@ enum {
     FIRST_BUCKET_BYTES = 1 << 20,
     MAPPED_STAGE_BYTES = 512 << 10,
     REMOTE_STAGE_BYTES = 4 << 20,
+    TAIL_BYTES = 256 << 10,
     BUCKETS_MAX = 400, /* a communicator keeps so many plans without making them anew */
     DIRECT_DEPTH = 8,
 };
@@ -58,6 +59,15 @@ static size_t first_bucket_bytes(const kolo_reducer *reducer, const struct kolo_
     return tuning->bucket_bytes < FIRST_BUCKET_BYTES ? tuning->bucket_bytes : FIRST_BUCKET_BYTES;
 }
 
+/* Who says how large buckets are gets them. */
+static size_t tail_bytes(const kolo_reducer *reducer)
+{
+    size_t least = kolo__reducer_least_bucket(reducer);
+    if (reducer->options.bucket_bytes > 0)
+        return 0;
+    return least > TAIL_BYTES ? least : TAIL_BYTES;
+}
+
 /* ---- layout -----------------------------------------------------------------------------------
  */
 
@@ -91,7 +101,7 @@ kolo_status kolo__reducer_lay_out(kolo_reducer *reducer)
     }
     struct kolo__tuning tuning = standard(reducer);
     kolo__fusion_plan(&reducer->fusion, reducer->order, first_bucket_bytes(reducer, &tuning),
-                      tuning.bucket_bytes, slices_of(reducer));
+                      tuning.bucket_bytes, tail_bytes(reducer), slices_of(reducer));
     if (reducer->views)
         status = allocate(reducer, reducer->fusion.arena_bytes, &reducer->arena);
     if (status == KOLO_OK && reducer->options.sharded)
@@ -265,7 +275,7 @@ kolo_status kolo__reducer_cut(kolo_reducer *reducer, const struct kolo__tuning *
 {
     kolo_comm *comm = reducer->comm;
     kolo__fusion_plan(&reducer->fusion, reducer->order, first_bucket_bytes(reducer, tuning),
-                      tuning->bucket_bytes, slices_of(reducer));
+                      tuning->bucket_bytes, tail_bytes(reducer), slices_of(reducer));
     place_in_buckets(reducer);
     size_t segment =
         tuning->segment_bytes > 0 ? tuning->segment_bytes : reducer->standard_segment_bytes;
@@ -358,7 +368,7 @@ kolo_status kolo__reducer_freeze(kolo_reducer *reducer)
     if (status != KOLO_OK)
         return status;
     if (changed) {
-        kolo__fusion_plan(&reducer->fusion, reducer->order, 0, SIZE_MAX, slices_of(reducer));
+        kolo__fusion_plan(&reducer->fusion, reducer->order, 0, SIZE_MAX, 0, slices_of(reducer));
         if (reducer->views)
             status = move_views(reducer);
     }

@@ -43,16 +43,29 @@ static size_t tensor_bytes(const struct kolo__fusion_tensor *tensor)
     return round_up(tensor->count * kolo_dtype_bytes(tensor->dtype), KOLO__FUSION_ALIGNMENT);
 }
 
-/* A bucket is known by the place in the order of the tensor that opened it (scratch, by place),
- * until all of them are numbered by the places of their last tensors (members, by opener). */
-static void cut(struct kolo__fusion *fusion, const uint32_t *order, size_t first_bucket_bytes,
-                size_t bucket_bytes)
+/* Half of what is to come, so that little is left in the end. */
+static size_t next_limit(size_t to_come, size_t bucket_bytes, size_t tail_bytes)
 {
-    uint32_t open[KOLO_DTYPE_COUNT], *opener = fusion->scratch, *last = fusion->members;
-    size_t bytes[KOLO_DTYPE_COUNT];
-    bool none_full = true;
+    size_t limit = to_come / 2 > tail_bytes ? to_come / 2 : tail_bytes;
+    return tail_bytes == 0 || limit > bucket_bytes ? bucket_bytes : limit;
+}
+
+/* Buckets in the order in which they close: full, or with the last tensor of their dtype. Tensors
+ * get their bucket. scratch[k]: the place in the order of the tensor that opened the k-th one's
+ * bucket; members[place]: that bucket's number, once it has one. */
+static void cut(struct kolo__fusion *fusion, const uint32_t *order, size_t first_bucket_bytes,
+                size_t bucket_bytes, size_t tail_bytes)
+{
+    size_t to_come = 0;
+    uint32_t open[KOLO_DTYPE_COUNT], left[KOLO_DTYPE_COUNT] = {0}, *opened_by = fusion->scratch;
+    size_t bytes[KOLO_DTYPE_COUNT], limit = first_bucket_bytes;
     for (int d = 0; d < KOLO_DTYPE_COUNT; d++)
         open[d] = NONE;
+    for (uint32_t i = 0; i < fusion->tensor_count; i++)
+        left[fusion->tensors[i].dtype]++;
+    for (uint32_t i = 0; i < fusion->tensor_count; i++)
+        to_come += tensor_bytes(&fusion->tensors[i]);
+    fusion->bucket_count = 0;
     for (uint32_t k = 0; k < fusion->tensor_count; k++) {
         const struct kolo__fusion_tensor *tensor = &fusion->tensors[order[k]];
         kolo_dtype dtype = tensor->dtype;
@@ -60,24 +73,20 @@ static void cut(struct kolo__fusion *fusion, const uint32_t *order, size_t first
             open[dtype] = k;
             bytes[dtype] = 0;
         }
-        opener[k] = open[dtype];
-        last[opener[k]] = k;
+        opened_by[k] = open[dtype];
         bytes[dtype] += tensor_bytes(tensor);
-        if (bytes[dtype] < (none_full ? first_bucket_bytes : bucket_bytes))
+        to_come -= tensor_bytes(tensor);
+        bool full = bytes[dtype] >= limit;
+        if (--left[dtype] > 0 && !full)
             continue;
-        none_full = false;
+        if (full)
+            limit = next_limit(to_come, bucket_bytes, tail_bytes);
+        fusion->members[open[dtype]] = fusion->bucket_count;
+        fusion->buckets[fusion->bucket_count++] = (struct kolo__fusion_bucket){.dtype = dtype};
         open[dtype] = NONE;
     }
-    fusion->bucket_count = 0;
     for (uint32_t k = 0; k < fusion->tensor_count; k++)
-        if (last[opener[k]] == k) {
-            struct kolo__fusion_tensor *first = &fusion->tensors[order[opener[k]]];
-            fusion->buckets[fusion->bucket_count] =
-                (struct kolo__fusion_bucket){.dtype = first->dtype};
-            first->bucket = fusion->bucket_count++;
-        }
-    for (uint32_t k = 0; k < fusion->tensor_count; k++)
-        fusion->tensors[order[k]].bucket = fusion->tensors[order[opener[k]]].bucket;
+        fusion->tensors[order[k]].bucket = fusion->members[opened_by[k]];
 }
 
 static void collect_members(struct kolo__fusion *fusion, const uint32_t *order)
@@ -133,10 +142,11 @@ static void lay_out_slices(struct kolo__fusion *fusion, uint32_t slices)
 }
 
 void kolo__fusion_plan(struct kolo__fusion *fusion, const uint32_t *order,
-                       size_t first_bucket_bytes, size_t bucket_bytes, uint32_t slices)
+                       size_t first_bucket_bytes, size_t bucket_bytes, size_t tail_bytes,
+                       uint32_t slices)
 {
     KOLO__ASSERT(slices > 0);
-    cut(fusion, order, first_bucket_bytes, bucket_bytes);
+    cut(fusion, order, first_bucket_bytes, bucket_bytes, tail_bytes);
     collect_members(fusion, order);
     if (slices > 1)
         lay_out_slices(fusion, slices);

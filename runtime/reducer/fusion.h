@@ -42,7 +42,7 @@ struct kolo__fusion {
     struct kolo__fusion_bucket *buckets; /* at most one a tensor */
     uint32_t tensor_count, bucket_count;
     size_t arena_bytes;
-    uint32_t *scratch;
+    uint32_t *scratch; /* of kolo__fusion_plan, one a tensor */
 };
 
 /* Room for so many tensors, of which the caller then fills in count and dtype. */
@@ -50,9 +50,12 @@ kolo_status kolo__fusion_create(struct kolo__fusion *fusion, uint32_t tensor_cou
 void kolo__fusion_free(struct kolo__fusion *fusion);
 
 /* Lays out and cuts. order[k]: the tensor that gets ready k-th. A bucket is full when it has
- * bucket_bytes or more, the one that is full first when it has first_bucket_bytes. No allocation.
- */
+ * bucket_bytes or more, the one that is full first when it has first_bucket_bytes. What is left of
+ * a dtype is a bucket as well, and may be of no bytes. With tail_bytes > 0 buckets get
+ * smaller toward the end, by half of what is to come, down to tail_bytes: nothing hides the last
+ * one. No allocation. */
 void kolo__fusion_plan(struct kolo__fusion *fusion, const uint32_t *order,
-                       size_t first_bucket_bytes, size_t bucket_bytes, uint32_t slices);
+                       size_t first_bucket_bytes, size_t bucket_bytes, size_t tail_bytes,
+                       uint32_t slices);
 
 #endif

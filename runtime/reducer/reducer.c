@@ -129,7 +129,7 @@ static kolo_status compare(kolo_reducer *reducer, const kolo_tensor *tensors, si
         {"a scale other than 1", o->scale != 1},
         {"wire", o->wire},
         {"error_feedback", o->error_feedback != 0},
-        {"statistics", o->statistics != 0},
+        {"statistics", o->statistics != 0 && o->clip_norm == 0}, /* which implies it */
         {"clip_norm", o->clip_norm},
         {"allow_unused", o->allow_unused != 0},
         {"sharded", o->sharded != 0},

@@ -135,6 +135,7 @@ struct kolo_reducer {
     atomic_ullong first_ready_ns; /* in this step; 0: none yet */
     atomic_uint awaited;          /* the unit that the idle driver waits for */
     uint64_t entered_ns;
+    bool was_worth; /* the step before: to be driven by the thread */
     uint32_t started, finished;
     kolo_status status; /* the fault of this reducer, with its text */
     char error[512];

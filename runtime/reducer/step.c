@@ -382,6 +382,9 @@ static void choose_driver(kolo_reducer *reducer, uint64_t entered_ns)
     uint64_t first = atomic_load_explicit(&reducer->first_ready_ns, memory_order_relaxed);
     bool worth = !reducer->options.no_overlap && reducer->comm->size > 1 && first != 0 &&
                  first < entered_ns && entered_ns - first > WORTH_OVERLAPPING_NS;
+    bool before = reducer->was_worth;
+    reducer->was_worth = worth;
+    worth &= before; /* once may be an accident */
     if (worth && reducer->thread == NULL)
         kolo__thread_adopt(reducer);
     reducer->threaded = worth && reducer->thread != NULL;

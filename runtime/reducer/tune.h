@@ -6,7 +6,7 @@
  *   trials        every choice in turn, a few steps at a time, round after round, so that a machine
  *                 that changes meanwhile changes for all of them; medians are compared
  *   verification  the best one and the default take turns once more; the default stays unless the
- *                 other is better by more than the noise
+ *                 other is clearly better in nearly all of them
  *
  * Which choice a step uses follows from the number of steps and the decisions alone. These are made
  * with scores that all ranks have combined, so all ranks go the same way without a word in between.
@@ -55,13 +55,15 @@ void kolo__tuner_decide(struct kolo__tuner *tuner, const double *scores);
 
 /* ---- the file (tune_file.c) ------------------------------------------------------------------ */
 
-enum { KOLO__TUNE_TEXT_BYTES = 1024, KOLO__TUNE_KEY_BYTES = 400 };
+enum { KOLO__TUNE_TEXT_BYTES = 1024, KOLO__TUNE_KEY_BYTES = 400, KOLO__TUNE_FILES_MAX = 100 };
 
 size_t kolo__tune_text(const char *key, const struct kolo__tuning *tuning,
                        char text[KOLO__TUNE_TEXT_BYTES]);
 /* False: these bytes are no such file, or of another key. */
 bool kolo__tune_parse(const char *text, size_t bytes, const char *key, struct kolo__tuning *tuning);
+/* A file of this key that was damaged is ignored, with a line in the log. */
 bool kolo__tune_load(const char *key, struct kolo__tuning *tuning);
+/* False: there is no folder that can be written. Writers at the same time do no harm: one wins. */
 bool kolo__tune_save(const char *key, const struct kolo__tuning *tuning);
 
 #endif

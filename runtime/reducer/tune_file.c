@@ -7,9 +7,12 @@
  *     bucket_bytes 4194304
  *     segment_bytes 0
  *     check 0123456789abcdef                FNV-1a of all before
+ *
+ * One file a plan; the oldest go when there are many.
  */
 #include "runtime/reducer/tune.h"
 
+#include "base/log.h"
 #include "runtime/cache_file.h"
 
 #include <inttypes.h>
@@ -71,12 +74,20 @@ bool kolo__tune_load(const char *key, struct kolo__tuning *tuning)
     if (!kolo__cache_path("tuning", key, path))
         return false;
     size_t length = kolo__cache_read(path, text, sizeof text);
-    return length > 0 && kolo__tune_parse(text, length, key, tuning);
+    if (length == 0)
+        return false;
+    if (kolo__tune_parse(text, length, key, tuning))
+        return true;
+    kolo__log(KOLO__LOG_WARN, "reducer: %s is not what kolo wrote: sizes are tuned anew", path);
+    return false;
 }
 
 bool kolo__tune_save(const char *key, const struct kolo__tuning *tuning)
 {
     char path[PATH_MAX], text[KOLO__TUNE_TEXT_BYTES];
-    return kolo__cache_path("tuning", key, path) &&
-           kolo__cache_write(path, text, kolo__tune_text(key, tuning, text));
+    if (!kolo__cache_path("tuning", key, path) ||
+        !kolo__cache_write(path, text, kolo__tune_text(key, tuning, text)))
+        return false;
+    kolo__cache_trim(path, KOLO__TUNE_FILES_MAX);
+    return true;
 }

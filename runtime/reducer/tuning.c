@@ -18,6 +18,11 @@ enum { BUCKET_BYTES_LEAST = 256 << 10 };
 static bool cut_may_change(const kolo_reducer *reducer)
 {
     const kolo_comm *comm = reducer->comm;
+    /* Nor may those of the norm: with one dtype tensors are measured in their order, however cut.
+     */
+    for (uint32_t i = 1; reducer->options.statistics && i < reducer->tensor_count; i++)
+        if (reducer->tensors[i].dtype != reducer->tensors[0].dtype)
+            return false;
     return reducer->options.bucket_bytes == 0 && !reducer->options.sharded &&
            !kolo__reducer_is_fp8(reducer) && (comm->size == 2 || comm->plan_context.deterministic);
 }
@@ -39,20 +44,18 @@ static uint32_t find_choices(const kolo_reducer *reducer, const struct kolo__tun
     size_t total = reducer->report.gradient_bytes;
     bool cuts = cut_may_change(reducer);
     add_choice(choices, &count, standard->bucket_bytes, 0);
-    static const unsigned times[] = {4, 16};
-    for (int i = 0; i < 2 && cuts; i++) {
-        size_t larger = standard->bucket_bytes * times[i];
-        size_t smaller = standard->bucket_bytes / times[i];
-        if (standard->bucket_bytes < total && i == 0)
-            add_choice(choices, &count, larger, 0);
-        if (smaller >= BUCKET_BYTES_LEAST && smaller >= kolo__reducer_least_bucket(reducer))
-            add_choice(choices, &count, smaller, 0);
-    }
+    if (cuts && standard->bucket_bytes < total)
+        add_choice(choices, &count, standard->bucket_bytes * 4, 0);
     /* Only messages are cut into segments. */
     if (reducer->comm->mapping == NULL) {
         size_t segment = reducer->standard_segment_bytes;
         add_choice(choices, &count, standard->bucket_bytes, segment * 4);
         add_choice(choices, &count, standard->bucket_bytes, segment / 4);
+    }
+    for (size_t part = 4; part <= 16 && cuts; part *= 4) {
+        size_t smaller = standard->bucket_bytes / part;
+        if (smaller >= BUCKET_BYTES_LEAST && smaller >= kolo__reducer_least_bucket(reducer))
+            add_choice(choices, &count, smaller, 0);
     }
     return count;
 }
@@ -91,7 +94,7 @@ kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, struct kolo__tunin
 {
     struct kolo__tuning choices[KOLO__TUNE_CHOICES_MAX];
     uint32_t count = find_choices(reducer, tuning, choices);
-    if (reducer->comm->size == 1 || count == 1)
+    if (reducer->options.bucket_bytes > 0 || reducer->comm->size == 1 || count == 1)
         return KOLO_OK;
     char key[KOLO__TUNE_KEY_BYTES];
     struct kolo__tuning found = {0, 0};
@@ -106,12 +109,14 @@ kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, struct kolo__tunin
     if (status != KOLO_OK)
         return status;
     kolo__tuner_begin(&reducer->tuner, choices, count);
-    reducer->tunes = numbers[0] == 0;
+    reducer->tunes = true;
     /* A file may say what this search would not try: then it is not believed. */
     for (uint32_t i = 0; i < count; i++)
         if (numbers[0] == 1 && choices[i].bucket_bytes == numbers[1] &&
-            choices[i].segment_bytes == numbers[2])
+            choices[i].segment_bytes == numbers[2]) {
             *tuning = choices[i];
+            reducer->tunes = false;
+        }
     return KOLO_OK;
 }
 

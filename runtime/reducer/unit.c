@@ -125,10 +125,10 @@ static void unpack_run(void *self, const struct kolo__run_of_tensor *run)
     const struct kolo__reducer_tensor *tensor = run->tensor;
     if (tensor == NULL)
         return;
-    kolo__unpack(&walk->packing,
-                 target_of(walk->reducer, tensor) + run->first * walk->element_bytes,
-                 walk->packed + (run->at - walk->first) * walk->packed_bytes,
-                 walk->reducer->options.statistics ? &walk->reducer->norm : NULL, run->count);
+    kolo__unpack(
+        &walk->packing, target_of(walk->reducer, tensor) + run->first * walk->element_bytes,
+        walk->packed + (run->at - walk->first) * walk->packed_bytes,
+        walk->reducer->options.statistics ? &walk->reducer->norm : NULL, run->first, run->count);
 }
 
 void kolo__unit_pack(kolo_reducer *reducer, const struct kolo__unit *unit, double scale,
@@ -344,7 +344,7 @@ static void measure_run(void *self, const struct kolo__run_of_tensor *run)
         kolo__norm_add(&reducer->norm, run->tensor->dtype,
                        target_of(reducer, run->tensor) +
                            run->first * kolo_dtype_bytes(run->tensor->dtype),
-                       run->count);
+                       run->first, run->count);
 }
 
 static void finish_gradients(kolo_reducer *reducer, const struct kolo__unit *unit)

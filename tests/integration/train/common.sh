@@ -45,3 +45,13 @@ same_losses() {
             exit wrong
         }' "$1" "$2"
 }
+
+# weights <checkpoint>: parameters, mean and variance, which the head and seconds that differ come before.
+weights() {
+    tail -c +105 "$1" | head -c -8 | sha1sum
+}
+
+# last_loss <csv>: mean of the last 20 steps.
+last_loss() {
+    tail -n 20 "$1" | awk -F, '{ sum += $2 } END { print sum / NR }'
+}

@@ -14,6 +14,10 @@ for ranks in 2 4 7; do
     train "$ranks" --steps 50 --csv "$ranks.csv" text >"$ranks.log"
     same_losses 1.csv "$ranks.csv" 1e-3 || fail "$ranks ranks follow another curve than one"
 done
+for ranks in 2 4 7; do
+    train "$ranks" --steps 50 --csv "$ranks.parts.csv" --accumulate 2 --shard-optimizer text >"$ranks.parts.log"
+    same_losses 1.csv "$ranks.parts.csv" 1e-3 || fail "$ranks ranks, sharded, in 2 parts follow another curve than one"
+done
 KOLO_TRANSPORT=tcp train 4 --steps 50 --csv tcp.csv text >tcp.log
 same_losses 1.csv tcp.csv 1e-3 || fail "4 ranks over tcp follow another curve than one"
 

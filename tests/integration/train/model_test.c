@@ -16,14 +16,21 @@
 #include <cmocka.h>
 
 static const struct model_config CONFIG = {.layers = 2, .width = 24, .heads = 3, .context = 20};
-enum { LENGTH = 17 };
+enum { LENGTH = 17, TENSORS = 15 };
 
 struct fixture {
     struct model *model;
     size_t count;
     float *parameters, *gradients, *direction;
+    float *parameter[TENSORS], *gradient[TENSORS]; /* where each tensor's are */
     uint8_t bytes[LENGTH + 1];
 };
+
+static void place(float *flat, float *tensors[TENSORS])
+{
+    for (size_t i = 0; i < TENSORS; i++)
+        tensors[i] = flat + model_tensor_at(&CONFIG, i).first;
+}
 
 static void prepare(struct fixture *f)
 {
@@ -33,6 +40,9 @@ static void prepare(struct fixture *f)
     f->gradients = calloc(f->count, sizeof(float));
     f->direction = calloc(f->count, sizeof(float));
     assert_true(f->model && f->parameters && f->gradients && f->direction);
+    assert_int_equal(model_tensor_count(&CONFIG), TENSORS);
+    place(f->parameters, f->parameter);
+    place(f->gradients, f->gradient);
     model_initialize(&CONFIG, 7, f->parameters);
     for (size_t i = 0; i < f->count; i++) /* away from the start, where some gradients are small */
         f->parameters[i] += 0.3F * (float)(random_unit(3, i, 0) - 0.5);
@@ -48,9 +58,11 @@ static void release(struct fixture *f)
     free(f->direction);
 }
 
-static double mean_loss(const struct fixture *f, const float *parameters)
+static double mean_loss(const struct fixture *f, float *parameters)
 {
-    const float *losses = model_forward(f->model, parameters, f->bytes, f->bytes + 1, LENGTH);
+    float *tensors[TENSORS];
+    place(parameters, tensors);
+    const float *losses = model_forward(f->model, tensors, f->bytes, f->bytes + 1, LENGTH);
     double sum = 0;
     for (int t = 0; t < LENGTH; t++)
         sum += losses[t];
@@ -95,26 +107,76 @@ static void gradients_agree_with_finite_differences(void **unused)
     struct fixture f;
     prepare(&f);
     mean_loss(&f, f.parameters);
-    model_backward(f.model, f.parameters, 1.0F / LENGTH, f.gradients);
+    model_backward(f.model, f.parameter, 1.0F / LENGTH, f.gradient, NULL, NULL);
 
-    size_t width = (size_t)CONFIG.width, square = width * width, at = 0;
-    check_slope(&f, "embedding", at, MODEL_TOKENS * width);
-    at += MODEL_TOKENS * width;
-    for (int layer = 0; layer < CONFIG.layers; layer++) {
-        check_slope(&f, "queries", at, square);
-        check_slope(&f, "keys", at + square, square);
-        check_slope(&f, "values", at + 2 * square, square);
-        check_slope(&f, "projection", at + 3 * square, square);
-        check_slope(&f, "up", at + 4 * square, 4 * square);
-        check_slope(&f, "down", at + 8 * square, 4 * square);
-        at += 12 * square;
+    for (size_t i = 0; i < TENSORS; i++) {
+        struct model_tensor tensor = model_tensor_at(&CONFIG, i);
+        size_t parts = strstr(tensor.name, "qkv") ? 3 : 1; /* queries, keys, values */
+        for (size_t part = 0; part < parts; part++)
+            check_slope(&f, tensor.name, tensor.first + part * tensor.count / parts,
+                        tensor.count / parts);
     }
-    check_slope(&f, "head", at, MODEL_TOKENS * width);
-    at += MODEL_TOKENS * width;
-    assert_int_equal(at, model_matrix_count(&CONFIG));
-    for (; at < f.count; at += width)
-        check_slope(&f, "gain", at, width);
-    assert_int_equal(at, f.count);
+    release(&f);
+}
+
+static void tensors_are_named_and_fill_the_whole(void **unused)
+{
+    (void)unused;
+    static const struct {
+        size_t index;
+        const char *name;
+        size_t rows, columns;
+    } rows[] = {{0, "embedding", 256, 24},
+                {1, "layers.0.attention.gain", 24, 0},
+                {8, "layers.1.attention.qkv", 72, 24},
+                {9, "layers.1.attention.projection", 24, 24},
+                {10, "layers.1.mlp.gain", 24, 0},
+                {11, "layers.1.mlp.up", 96, 24},
+                {12, "layers.1.mlp.down", 24, 96},
+                {13, "gain", 24, 0},
+                {14, "head", 256, 24}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct model_tensor tensor = model_tensor_at(&CONFIG, rows[i].index);
+        assert_string_equal(tensor.name, rows[i].name);
+        assert_int_equal(tensor.dimensions, rows[i].columns ? 2 : 1);
+        assert_int_equal(tensor.shape[0], rows[i].rows);
+        assert_int_equal(tensor.shape[1], rows[i].columns);
+    }
+    size_t next = 0;
+    for (size_t i = 0; i < TENSORS; i++) {
+        struct model_tensor tensor = model_tensor_at(&CONFIG, i);
+        assert_int_equal(tensor.first, next);
+        next += tensor.count;
+    }
+    assert_int_equal(next, model_parameter_count(&CONFIG));
+}
+
+/* A gradient that was called final, and what it was then. */
+struct finals {
+    struct fixture *fixture;
+    size_t next; /* the one to come after this is next - 1 */
+    float *snapshot;
+};
+
+static void keep(void *self, size_t index)
+{
+    struct finals *finals = self;
+    struct model_tensor tensor = model_tensor_at(&CONFIG, index);
+    assert_int_equal(index, --finals->next);
+    memcpy(finals->snapshot + tensor.first, finals->fixture->gradient[index],
+           tensor.count * sizeof(float));
+}
+
+static void a_final_gradient_changes_no_more(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    prepare(&f);
+    struct finals finals = {.fixture = &f, .next = TENSORS, .snapshot = f.direction};
+    mean_loss(&f, f.parameters);
+    model_backward(f.model, f.parameter, 1, f.gradient, keep, &finals);
+    assert_int_equal(finals.next, 0);
+    assert_memory_equal(f.direction, f.gradients, f.count * sizeof(float));
     release(&f);
 }
 
@@ -124,10 +186,10 @@ static void gradients_of_sequences_add_up(void **unused)
     struct fixture f;
     prepare(&f);
     mean_loss(&f, f.parameters);
-    model_backward(f.model, f.parameters, 1, f.gradients);
+    model_backward(f.model, f.parameter, 1, f.gradient, NULL, NULL);
     memcpy(f.direction, f.gradients, f.count * sizeof(float));
     mean_loss(&f, f.parameters);
-    model_backward(f.model, f.parameters, 1, f.gradients);
+    model_backward(f.model, f.parameter, 1, f.gradient, NULL, NULL);
     for (size_t i = 0; i < f.count; i++)
         assert_true(fabsf(f.gradients[i] - 2 * f.direction[i]) <=
                     1e-4F + 1e-4F * fabsf(f.direction[i]));
@@ -140,13 +202,13 @@ static void no_position_sees_a_later_byte(void **unused)
     struct fixture f;
     prepare(&f);
     float before[LENGTH];
-    memcpy(before, model_forward(f.model, f.parameters, f.bytes, f.bytes + 1, LENGTH),
+    memcpy(before, model_forward(f.model, f.parameter, f.bytes, f.bytes + 1, LENGTH),
            sizeof(before));
     const int changed = 9;
     uint8_t input[LENGTH];
     memcpy(input, f.bytes, sizeof(input));
     input[changed] ^= 0x55;
-    const float *after = model_forward(f.model, f.parameters, input, f.bytes + 1, LENGTH);
+    const float *after = model_forward(f.model, f.parameter, input, f.bytes + 1, LENGTH);
     for (int t = 0; t < changed; t++)
         assert_true(fabsf(after[t] - before[t]) < 1e-5F);
     for (int t = changed; t < LENGTH; t++) /* and every later one does see it */
@@ -172,6 +234,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_agree_with_finite_differences),
+        cmocka_unit_test(tensors_are_named_and_fill_the_whole),
+        cmocka_unit_test(a_final_gradient_changes_no_more),
         cmocka_unit_test(gradients_of_sequences_add_up),
         cmocka_unit_test(no_position_sees_a_later_byte),
         cmocka_unit_test(starts_at_the_loss_of_knowing_nothing),

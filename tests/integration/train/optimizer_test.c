@@ -23,6 +23,22 @@ static void create(struct training_state *state)
     memcpy(state->parameters, start, sizeof start);
 }
 
+/* One step of rate `rate` with the gradients scaled by `scale`: decay on the first `matrix` values,
+ * as on tensors of their own. */
+static void step_scaled(struct training_state *state, const float *gradients, size_t matrix,
+                        float rate, float scale)
+{
+    struct adamw adamw = {.step = ++state->step, .rate = rate, .scale = scale};
+    adamw_update(&adamw, true, matrix, gradients, state->parameters, state->mean, state->variance);
+    adamw_update(&adamw, false, state->count - matrix, gradients + matrix,
+                 state->parameters + matrix, state->mean + matrix, state->variance + matrix);
+}
+
+static void step(struct training_state *state, const float *gradients, size_t matrix, float rate)
+{
+    step_scaled(state, gradients, matrix, rate, 1);
+}
+
 static void assert_near(const float *values, const double expected[COUNT], double error)
 {
     for (int i = 0; i < COUNT; i++)
@@ -46,14 +62,12 @@ static void two_steps_are_as_on_paper(void **unused)
     struct training_state state;
     create(&state);
 
-    assert_true(fabs(adamw_step(&state, first, MATRIX, 0.01F) - sqrt(0.5)) < 1e-6);
-    assert_int_equal(state.step, 1);
+    step(&state, first, MATRIX, 0.01F);
     assert_near(state.mean, (double[]){0.03, -0.04, 0.03, -0.04}, 1e-7);
     assert_near(state.variance, (double[]){0.0018, 0.0032, 0.0018, 0.0032}, 1e-7);
     assert_near(state.parameters, (double[]){1.989, -0.9895, 1.99, -0.99}, 1e-6);
 
-    assert_true(fabs(adamw_step(&state, second, MATRIX, 0.01F) - sqrt(0.1)) < 1e-6);
-    assert_int_equal(state.step, 2);
+    step(&state, second, MATRIX, 0.01F);
     assert_near(state.mean, (double[]){0.017, -0.016, 0.017, -0.016}, 1e-7);
     assert_near(state.variance, (double[]){0.001964, 0.003936, 0.001964, 0.003936}, 1e-7);
     assert_near(state.parameters, (double[]){1.98398785, -0.98633417, 1.98598235, -0.98732892},
@@ -67,40 +81,57 @@ static void decay_needs_no_gradient(void **unused)
     static const float none[COUNT] = {0};
     struct training_state state;
     create(&state);
-    assert_true(adamw_step(&state, none, MATRIX, 0.5F) == 0);
+    step(&state, none, MATRIX, 0.5F);
     assert_near(state.parameters, (double[]){1.95, -0.975, 2, -1}, 1e-6);
     assert_near(state.mean, (double[COUNT]){0}, 0);
     assert_near(state.variance, (double[COUNT]){0}, 0);
-    adamw_step(&state, none, 0, 0.5F);
+    step(&state, none, 0, 0.5F);
     assert_near(state.parameters, (double[]){1.95, -0.975, 2, -1}, 1e-6);
-    adamw_step(&state, none, COUNT, 0.5F);
+    step(&state, none, COUNT, 0.5F);
     assert_near(state.parameters, (double[]){1.90125, -0.950625, 1.95, -0.975}, 1e-6);
     training_state_destroy(&state);
 }
 
-/* By the norm of all together, the end of the array and what is no matrix included. */
 static void long_gradients_count_as_of_length_one(void **unused)
 {
     (void)unused;
-    static const float of_five[COUNT] = {0, 3, 4, 0}, of_one[COUNT] = {0, 0.6F, 0.8F, 0};
+    static const float of_five[COUNT] = {0, 3, 4, 0};
     struct training_state state;
     create(&state);
-    assert_true(adamw_step(&state, of_five, MATRIX, 0.01F) == 5);
+    step_scaled(&state, of_five, MATRIX, 0.01F, adamw_clipping(5));
     assert_near(state.mean, (double[]){0, 0.06, 0.08, 0}, 1e-7);
     assert_near(state.variance, (double[]){0, 0.0072, 0.0128, 0}, 1e-7);
     training_state_destroy(&state);
+    assert_true(adamw_clipping(0.5) == 1 && adamw_clipping(1) == 1 && adamw_clipping(0) == 1);
+    assert_true(adamw_clipping(2) == 0.5F);
+}
 
-    create(&state);
-    assert_true(fabs(adamw_step(&state, of_one, MATRIX, 0.01F) - 1) < 1e-6);
-    assert_near(state.mean, (double[]){0, 0.06, 0.08, 0}, 1e-7);
-    training_state_destroy(&state);
-
-    float many[27];
-    for (int i = 0; i < 27; i++)
-        many[i] = (float)(i + 1);
-    assert_int_equal(training_state_create(27, &state), 0);
-    assert_true(fabs(adamw_step(&state, many, 20, 0.01F) - sqrt(6930)) < 1e-7);
-    training_state_destroy(&state);
+/* What a rank has is any part of the parameters: the same values come out as of the whole. */
+static void pieces_give_the_bits_of_the_whole(void **unused)
+{
+    (void)unused;
+    enum { MANY = 27 };
+    static const size_t cuts[] = {0, 1, 9, 10, 26, MANY};
+    struct training_state whole, cut;
+    float gradients[MANY];
+    assert_int_equal(training_state_create(MANY, &whole), 0);
+    assert_int_equal(training_state_create(MANY, &cut), 0);
+    for (int i = 0; i < MANY; i++) {
+        gradients[i] = (float)(i - 9) / 7;
+        whole.parameters[i] = cut.parameters[i] = (float)(13 - i) / 3;
+    }
+    for (uint64_t n = 1; n <= 3; n++) {
+        struct adamw adamw = {.step = n, .rate = 0.01F, .scale = 0.3F};
+        adamw_update(&adamw, true, MANY, gradients, whole.parameters, whole.mean, whole.variance);
+        for (size_t k = 0; k + 1 < sizeof cuts / sizeof *cuts; k++) {
+            size_t at = cuts[k], count = cuts[k + 1] - at;
+            adamw_update(&adamw, true, count, gradients + at, cut.parameters + at, cut.mean + at,
+                         cut.variance + at);
+        }
+    }
+    assert_memory_equal(whole.parameters, cut.parameters, 3 * MANY * sizeof(float));
+    training_state_destroy(&whole);
+    training_state_destroy(&cut);
 }
 
 static void the_rate_rises_and_falls(void **unused)
@@ -121,6 +152,7 @@ int main(void)
         cmocka_unit_test(two_steps_are_as_on_paper),
         cmocka_unit_test(decay_needs_no_gradient),
         cmocka_unit_test(long_gradients_count_as_of_length_one),
+        cmocka_unit_test(pieces_give_the_bits_of_the_whole),
         cmocka_unit_test(the_rate_rises_and_falls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,8 @@ refused 'not a number' --lr nan text
 refused 'multiple of' --width 34 --heads 4 text
 refused 'need --checkpoint' --resume text
 refused 'No such file' absent
+refused 'none of fp32' --wire int8 text
+refused 'whole number' --accumulate 0 text
 refused 'unrecognized option' --frobnicate text
 
 # Outside of kolo run the exit code alone tells why there is no world.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sizes, the series they make, and arguments that make no sense. */
+#include "bench/argument.h"
 #include "bench/options.h"
 #include "kernels/kernels.h"
 

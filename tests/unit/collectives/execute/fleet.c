@@ -211,6 +211,7 @@ void fleet_open(struct fleet *fleet, const struct fleet_options *options)
                                                   .cache_bytes = options->depth % 2};
     for (uint32_t r = 0; r < size; r++) {
         make_buffers(fleet, r, &schedules[r]);
+        fleet_cut(fleet, r);
         assert_int_equal(kolo__program_create(&schedules[r], &program, &fleet->ranks[r].program),
                          KOLO_OK);
         assert_null(schedules[r].steps);
@@ -251,12 +252,14 @@ static bool guarded(const struct fleet_rank *rank, bool in_place)
 }
 
 /* What a rank has right after one of its runs. */
-static void check_run(const struct fleet *fleet, uint32_t r, uint32_t run)
+static void check_run(struct fleet *fleet, uint32_t r, uint32_t run)
 {
     const struct kolo__problem *problem = &fleet->options.problem;
-    const struct fleet_rank *rank = &fleet->ranks[r];
+    struct fleet_rank *rank = &fleet->ranks[r];
     char what[400];
     fleet_describe(&fleet->options, what, sizeof(what));
+    if (rank->piece_count > 0 && !fleet_gather(rank, kolo_dtype_bytes(fleet->options.dtype)))
+        fail_msg("%s: rank %u wrote outside its pieces", what, r);
     unsigned char *expected = malloc(rank->output_bytes + 1);
     assert_non_null(expected);
     if (rank->output_bytes > 0) {
@@ -289,9 +292,14 @@ static struct kolo__program *next_program(void *self, uint32_t r)
     if (rank->input_bytes > 0)
         memcpy(rank->input, original_of(rank, rank->runs), rank->input_bytes);
     rank->runs++;
+    bool in_pieces = rank->piece_count > 0;
+    if (in_pieces)
+        fleet_scatter(rank, kolo_dtype_bytes(options->dtype));
     struct kolo__run_arguments arguments = {
-        .input = rank->input,
-        .output = rank->output,
+        .input = in_pieces ? NULL : rank->input,
+        .output = in_pieces ? NULL : rank->output,
+        .pieces = rank->pieces,
+        .piece_count = rank->piece_count,
         .scale = scale_of(r),
         .signature = {.epoch = 1,
                       .comm = 1,
@@ -340,6 +348,8 @@ void fleet_close(struct fleet *fleet)
         transport->ops->close(transport);
         kolo__program_free(fleet->ranks[r].program);
         free(fleet->ranks[r].originals);
+        free(fleet->ranks[r].pieces);
+        free(fleet->ranks[r].scattered);
         if (!lies_in_heap(fleet, r))
             free(fleet->ranks[r].memory);
     }

@@ -19,6 +19,8 @@ struct fleet_options {
     bool rough;           /* contents whose sums are rounded: ranks must still agree bit by bit */
     bool in_heap;         /* mapped algorithms: the callers' buffers lie in mapped memory, */
     uint32_t out_of_heap; /* but for those of these ranks (a bit each) */
+    uint32_t in_pieces;   /* these ranks' buffers lie in pieces of private memory */
+    size_t longest_piece; /* elements */
     size_t segment_bytes;
     uint32_t depth;
     uint32_t repeat;              /* operations one after the other, nobody waits in between */
@@ -34,6 +36,11 @@ struct fleet_rank {
     unsigned char *memory;         /* owned unless in the heap; guards around input and output */
     unsigned char *input, *output; /* one inside the other when in place */
     unsigned char *originals;      /* owned; what INPUT is in each run */
+    /* In pieces, else empty: owned; output and input are an image of them between runs. */
+    struct kolo__piece *pieces;
+    uint32_t piece_count;
+    unsigned char *scattered; /* the memory of the pieces */
+    size_t scattered_bytes;
     size_t input_bytes, output_bytes;
     uint32_t runs; /* begun */
 };
@@ -60,6 +67,12 @@ kolo_status fleet_drive(struct fleet *fleet);
  * checked on the way, unless there is an odd rank.) */
 void fleet_check(struct fleet *fleet);
 void fleet_close(struct fleet *fleet);
+
+/* Cuts the buffer of a rank that is to have it in pieces. */
+void fleet_cut(struct fleet *fleet, uint32_t r);
+/* Moves the image to the pieces, and back; false: somebody wrote outside of pieces. */
+void fleet_scatter(struct fleet_rank *rank, size_t element);
+bool fleet_gather(struct fleet_rank *rank, size_t element);
 
 /* "allreduce ring, 4 ranks, 17 x fp32 sum, ...", for failure messages. */
 const char *fleet_describe(const struct fleet_options *options, char *text, size_t bytes);

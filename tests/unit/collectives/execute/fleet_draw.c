@@ -59,14 +59,16 @@ const char *fleet_describe(const struct fleet_options *options, char *text, size
 {
     const struct kolo__problem *problem = &options->problem;
     snprintf(text, bytes,
-             "%s %s, %u ranks, %zu x %s %s%s%s (but 0x%x)%s, root %u, segments of %zu, depth %u, "
+             "%s %s, %u ranks, %zu x %s %s%s%s (but 0x%x), pieces 0x%x up to %zu%s, root %u, "
+             "segments of %zu, depth %u, "
              "window %zu, "
              "%sseed %llu",
              options->algorithm->name, kolo__collective_name(problem->collective), problem->size,
              problem->count, kolo_dtype_name(options->dtype), kolo_op_name(options->op),
              problem->in_place ? ", in place" : "", options->in_heap ? ", in heap" : "",
-             options->in_heap ? options->out_of_heap : 0, options->rough ? ", rough" : "",
-             problem->root, options->segment_bytes, options->depth, problem->window_count,
+             options->in_heap ? options->out_of_heap : 0, options->in_pieces,
+             options->longest_piece, options->rough ? ", rough" : "", problem->root,
+             options->segment_bytes, options->depth, problem->window_count,
              options->sim.cross_reads ? "cross reads, " : "",
              (unsigned long long)options->sim.seed);
     return text;

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Parameters, gradients and state of N ranks: see parallel.h. */
+#include "parallel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- begin and end -------------------------------------------------------------------------- */
+
+static kolo_status out_of_memory(struct parallel *parallel)
+{
+    parallel->out_of_memory = true;
+    return KOLO_ERR_MEMORY;
+}
+
+static kolo_status list_tensors(struct parallel *parallel, const struct model_config *model)
+{
+    size_t count = model_tensor_count(model), longest = 0;
+    parallel->tensor_count = count;
+    parallel->tensors = calloc(count, sizeof(*parallel->tensors));
+    parallel->descriptions = calloc(count, sizeof(*parallel->descriptions));
+    parallel->parameters = calloc(count, sizeof(*parallel->parameters));
+    parallel->gradients = calloc(count, sizeof(*parallel->gradients));
+    if (!parallel->tensors || !parallel->descriptions || !parallel->parameters ||
+        !parallel->gradients)
+        return out_of_memory(parallel);
+    for (size_t i = 0; i < count; i++) {
+        struct model_tensor *tensor = &parallel->tensors[i];
+        *tensor = model_tensor_at(model, i);
+        parallel->descriptions[i] = (kolo_tensor){.count = tensor->count,
+                                                  .dtype = KOLO_FP32,
+                                                  .name = tensor->name,
+                                                  .dimensions = tensor->dimensions,
+                                                  .shape = {tensor->shape[0], tensor->shape[1]}};
+        longest = tensor->count > longest ? tensor->count : longest;
+    }
+    parallel->scratch = malloc(longest * sizeof(float));
+    return parallel->scratch ? KOLO_OK : out_of_memory(parallel);
+}
+
+/* Descriptions have no data here, so gradients are views: backward writes them where they travel.
+ * Sums, because gradients are of the mean over the whole batch already; the norm for clipping,
+ * which costs no pass over the gradients of its own. */
+static kolo_status create_reducer(struct parallel *parallel, kolo_wire wire)
+{
+    kolo_reducer_options options = {.size = sizeof(options),
+                                    .sum = 1,
+                                    .wire = wire,
+                                    .error_feedback = wire != KOLO_WIRE_SAME,
+                                    .statistics = 1,
+                                    .sharded = parallel->sharded};
+    return kolo_reducer_create(parallel->world, parallel->descriptions, parallel->tensor_count,
+                               &options, &parallel->reducer);
+}
+
+/* A piece is at most one of each tensor. */
+static size_t list_pieces(struct parallel *parallel)
+{
+    size_t state_count = 0;
+    if (parallel->sharded) {
+        while (parallel->piece_count < parallel->tensor_count &&
+               kolo_reducer_piece(parallel->reducer, parallel->piece_count,
+                                  &parallel->pieces[parallel->piece_count]) == KOLO_OK)
+            parallel->piece_count++;
+        return kolo_reducer_state_count(parallel->reducer);
+    }
+    for (size_t i = 0; i < parallel->tensor_count; i++) {
+        size_t count = parallel->tensors[i].count;
+        parallel->pieces[i] = (kolo_reducer_shard){
+            .tensor = i, .count = count, .dtype = KOLO_FP32, .state = state_count};
+        state_count += count;
+    }
+    parallel->piece_count = parallel->tensor_count;
+    return state_count;
+}
+
+static kolo_status place_parameters(struct parallel *parallel)
+{
+    const struct model_tensor *last = &parallel->tensors[parallel->tensor_count - 1];
+    if (!parallel->sharded) {
+        parallel->block = calloc(last->first + last->count, sizeof(float));
+        if (!parallel->block)
+            return out_of_memory(parallel);
+    }
+    for (size_t i = 0; i < parallel->tensor_count; i++) {
+        parallel->parameters[i] = parallel->sharded ? kolo_reducer_parameters(parallel->reducer, i)
+                                                    : parallel->block + parallel->tensors[i].first;
+        parallel->descriptions[i].data = parallel->parameters[i];
+    }
+    return KOLO_OK;
+}
+
+kolo_status parallel_create(kolo_comm *world, const struct model_config *model, kolo_wire wire,
+                            bool sharded, struct parallel *parallel)
+{
+    *parallel = (struct parallel){.world = world, .sharded = sharded};
+    kolo_status status = list_tensors(parallel, model);
+    if (status == KOLO_OK)
+        status = create_reducer(parallel, wire);
+    if (status == KOLO_OK)
+        status = place_parameters(parallel);
+    if (status != KOLO_OK)
+        return status;
+    parallel->pieces = calloc(parallel->tensor_count, sizeof(*parallel->pieces));
+    if (!parallel->pieces)
+        return out_of_memory(parallel);
+    size_t state_count = list_pieces(parallel) + 1; /* a rank may have no piece at all */
+    parallel->mean = calloc(state_count, sizeof(float));
+    parallel->variance = calloc(state_count, sizeof(float));
+    return parallel->mean && parallel->variance ? KOLO_OK : out_of_memory(parallel);
+}
+
+void parallel_leave(struct parallel *parallel)
+{
+    if (parallel->reducer && parallel->sharded && parallel->parameters[0]) {
+        const struct model_tensor *last = &parallel->tensors[parallel->tensor_count - 1];
+        parallel->block = malloc((last->first + last->count) * sizeof(float));
+        for (size_t i = 0; i < parallel->tensor_count && parallel->block; i++) {
+            float *kept = parallel->block + parallel->tensors[i].first;
+            memcpy(kept, parallel->parameters[i], parallel->tensors[i].count * sizeof(float));
+            parallel->parameters[i] = kept;
+        }
+    }
+    kolo_reducer_free(parallel->reducer);
+    parallel->reducer = NULL;
+}
+
+void parallel_destroy(struct parallel *parallel)
+{
+    free(parallel->tensors);
+    free(parallel->descriptions);
+    free(parallel->parameters);
+    free(parallel->gradients);
+    free(parallel->block);
+    free(parallel->pieces);
+    free(parallel->mean);
+    free(parallel->variance);
+    free(parallel->scratch);
+}
+
+/* ---- a whole state, for checkpoints --------------------------------------------------------- */
+
+/* Copies this rank's elements of a tensor between its state and the whole tensor. */
+static void copy_pieces(const struct parallel *parallel, size_t tensor, float *state, float *whole,
+                        bool to_whole)
+{
+    for (size_t k = 0; k < parallel->piece_count; k++) {
+        const kolo_reducer_shard *piece = &parallel->pieces[k];
+        float *own = state + piece->state, *part = whole + piece->first;
+        if (piece->tensor == tensor)
+            memcpy(to_whole ? part : own, to_whole ? own : part, piece->count * sizeof(float));
+    }
+}
+
+static kolo_status distribute_state(struct parallel *parallel, const float *whole, float *state)
+{
+    kolo_status status = KOLO_OK;
+    for (size_t i = 0; i < parallel->tensor_count && status == KOLO_OK; i++) {
+        const struct model_tensor *tensor = &parallel->tensors[i];
+        if (whole)
+            memcpy(parallel->scratch, whole + tensor->first, tensor->count * sizeof(float));
+        status =
+            kolo_broadcast(parallel->world, parallel->scratch, tensor->count, KOLO_FP32, 0, NULL);
+        copy_pieces(parallel, i, state, parallel->scratch, false);
+    }
+    return status;
+}
+
+kolo_status parallel_distribute(struct parallel *parallel, const struct training_state *whole)
+{
+    for (size_t i = 0; i < parallel->tensor_count && whole; i++)
+        memcpy(parallel->parameters[i], whole->parameters + parallel->tensors[i].first,
+               parallel->tensors[i].count * sizeof(float));
+    kolo_status status =
+        kolo_broadcast_tensors(parallel->world, parallel->descriptions, parallel->tensor_count, 0);
+    if (status == KOLO_OK)
+        status = distribute_state(parallel, whole ? whole->mean : NULL, parallel->mean);
+    if (status == KOLO_OK)
+        status = distribute_state(parallel, whole ? whole->variance : NULL, parallel->variance);
+    return status;
+}
+
+/* Every element is some rank's, and zero bits on all others: OR puts them together unchanged. */
+static kolo_status collect_state(struct parallel *parallel, float *state, float *whole)
+{
+    kolo_status status = KOLO_OK;
+    for (size_t i = 0; i < parallel->tensor_count && status == KOLO_OK; i++) {
+        const struct model_tensor *tensor = &parallel->tensors[i];
+        memset(parallel->scratch, 0, tensor->count * sizeof(float));
+        copy_pieces(parallel, i, state, parallel->scratch, true);
+        if (parallel->sharded)
+            status = kolo_reduce(parallel->world, parallel->scratch, parallel->scratch,
+                                 tensor->count, KOLO_UINT32, KOLO_OR, 0, NULL);
+        if (whole)
+            memcpy(whole + tensor->first, parallel->scratch, tensor->count * sizeof(float));
+    }
+    return status;
+}
+
+kolo_status parallel_collect(struct parallel *parallel, struct training_state *whole)
+{
+    for (size_t i = 0; i < parallel->tensor_count && whole; i++)
+        memcpy(whole->parameters + parallel->tensors[i].first, parallel->parameters[i],
+               parallel->tensors[i].count * sizeof(float));
+    kolo_status status = collect_state(parallel, parallel->mean, whole ? whole->mean : NULL);
+    if (status == KOLO_OK)
+        status = collect_state(parallel, parallel->variance, whole ? whole->variance : NULL);
+    return status;
+}
+
+/* ---- a step --------------------------------------------------------------------------------- */
+
+void parallel_begin_step(struct parallel *parallel)
+{
+    parallel->ready_status = KOLO_OK;
+    for (size_t i = 0; i < parallel->tensor_count;
+         i++) { /* views move once, after the first step */
+        parallel->gradients[i] = kolo_reducer_view(parallel->reducer, i);
+        memset(parallel->gradients[i], 0, parallel->tensors[i].count * sizeof(float));
+    }
+}
+
+void parallel_final(void *self, size_t tensor)
+{
+    struct parallel *parallel = self;
+    kolo_status status = kolo_reducer_ready(parallel->reducer, tensor);
+    if (parallel->ready_status == KOLO_OK)
+        parallel->ready_status = status;
+}
+
+kolo_status parallel_end_step(struct parallel *parallel, kolo_reducer_report *report)
+{
+    kolo_status status = parallel->ready_status;
+    if (status == KOLO_OK)
+        status = kolo_reducer_wait(parallel->reducer, -1);
+    if (status != KOLO_OK)
+        return status;
+    *report = (kolo_reducer_report){.size = sizeof(*report)};
+    return kolo_reducer_get_report(parallel->reducer, report);
+}
+
+kolo_status parallel_update(struct parallel *parallel, const struct adamw *adamw)
+{
+    for (size_t k = 0; k < parallel->piece_count; k++) {
+        const kolo_reducer_shard *piece = &parallel->pieces[k];
+        bool decays = parallel->tensors[piece->tensor].dimensions == 2;
+        const float *gradients =
+            kolo_reducer_view(parallel->reducer, piece->tensor); /* where the sums are now */
+        adamw_update(adamw, decays, piece->count, gradients + piece->first,
+                     parallel->parameters[piece->tensor] + piece->first,
+                     parallel->mean + piece->state, parallel->variance + piece->state);
+    }
+    return parallel->sharded ? kolo_reducer_gather(parallel->reducer, -1) : KOLO_OK;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What makes training parallel: which rank has which parameters, gradients and optimizer state, and
+ * what travels between them. All of kolo's reducer is used here.
+ *
+ *   plain     every rank has all parameters and all of AdamW's state, and makes the same update
+ *   sharded   a rank has the state of its pieces only, one element in N, and updates those; then
+ *             the parameters are gathered
+ *
+ * Both are one code: an update goes over this rank's pieces, and in a plain run these are all
+ * tensors, whole.
+ */
+#ifndef TRAIN_BYTES_PARALLEL_H
+#define TRAIN_BYTES_PARALLEL_H
+
+#include <kolo/kolo.h>
+
+#include "model.h"
+#include "optimizer.h"
+
+#include <stdbool.h>
+
+struct parallel {
+    kolo_comm *world;      /* borrowed */
+    kolo_reducer *reducer; /* owned */
+    bool sharded, out_of_memory;
+    size_t tensor_count;
+    struct model_tensor *tensors;    /* owned, as all that follow */
+    kolo_tensor *descriptions;       /* names and shapes; data: the parameters */
+    float **parameters, **gradients; /* by tensor; gradients of one step */
+    float *block;                    /* of parameters; sharded: they are the reducer's */
+    kolo_reducer_shard *pieces;
+    size_t piece_count;
+    float *mean, *variance; /* of the pieces' elements */
+    float *scratch;         /* as long as the longest tensor */
+    kolo_status ready_status;
+};
+
+/* Collective. KOLO_ERR_MEMORY with out_of_memory set has no text of kolo's. In any case
+ * parallel_destroy has to follow. */
+kolo_status parallel_create(kolo_comm *world, const struct model_config *model, kolo_wire wire,
+                            bool sharded, struct parallel *parallel);
+
+/* Before kolo_finalize. Parameters stay until parallel_destroy, where there is memory for them. */
+void parallel_leave(struct parallel *parallel);
+void parallel_destroy(struct parallel *parallel);
+
+/* Collective: rank 0's whole state, which is NULL on all others, reaches whoever needs it. */
+kolo_status parallel_distribute(struct parallel *parallel, const struct training_state *whole);
+/* Collective, the other way round: parameters, mean and variance of rank 0's whole are filled in.
+ */
+kolo_status parallel_collect(struct parallel *parallel, struct training_state *whole);
+
+/* The gradients of a new step: all zero. */
+void parallel_begin_step(struct parallel *parallel);
+/* A model_final: the gradient may travel. */
+void parallel_final(void *parallel, size_t tensor);
+/* Collective: waits until the sums of all gradients are there. */
+kolo_status parallel_end_step(struct parallel *parallel, kolo_reducer_report *report);
+/* Collective when sharded: the update, and afterwards all parameters on all ranks. */
+kolo_status parallel_update(struct parallel *parallel, const struct adamw *adamw);
+
+#endif

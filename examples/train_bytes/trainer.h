@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a rank that trains has: shared by the whole (train_bytes.c) and a step of it (step.c). */
+#ifndef TRAIN_BYTES_TRAINER_H
+#define TRAIN_BYTES_TRAINER_H
+
+#include <kolo/kolo.h>
+
+#include "checkpoint.h"
+#include "corpus.h"
+#include "model.h"
+#include "options.h"
+#include "parallel.h"
+#include "progress.h"
+
+enum { EXIT_FAILED = 1, EXIT_WORLD = 65, EXIT_NO_WORLD = 75, EXIT_PEER_LOST = 76 };
+
+/* Numbers that all ranks add up in a step, beside the gradients. */
+enum { RIDER_LOSS, RIDER_COMMUNICATION, RIDER_PROGRESS, RIDER_COUNT };
+
+/* Each purpose draws its random numbers from a seed of its own. */
+enum { SEED_PARAMETERS = 1, SEED_WINDOWS, SEED_SAMPLE };
+
+struct trainer {
+    const struct options *options;
+    kolo_context *context; /* owned */
+    kolo_comm *world;
+    int rank, size;
+    struct corpus corpus;
+    struct model *model;
+    struct run_identity identity;
+    struct parallel parallel;   /* parameters, gradients, state of the optimizer */
+    uint64_t step;              /* steps done */
+    double seconds;             /* spent on them, on rank 0, over all runs */
+    double riders[RIDER_COUNT]; /* of a step under way, and then of all ranks */
+    uint8_t *window;            /* [context + 1] */
+    double progress;            /* 0 to 1, decided by rank 0, the same on all ranks */
+    double communication_share; /* of this rank's last step */
+    struct progress shown;      /* rank 0's */
+};
+
+/* One step: 0, or an exit code after a message on stderr. */
+int train_step(struct trainer *trainer, struct step_report *report);
+
+/* The exit code for a status of kolo, after its text has been printed. */
+int trainer_failure(const struct trainer *trainer, kolo_status status);
+
+/* How far training has come, in steps or in seconds, whichever ends it sooner. */
+double progress_after(const struct options *options, uint64_t step, double seconds);
+
+#endif
