@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `kolo bench kernels`: how near the reductions come to what the memory of this machine gives.
+ * `kolo bench kernels`: how near the kernels come to what the memory of this machine gives.
  *
- * The one file of bench that sees inside the library: it measures each variant, also those that
- * are not the best here. Beside each figure stands the limit: loops that do nothing but load as
- * many streams and store one, measured in this process on the same memory. One thread.
+ * The one file of bench that sees inside the library: it measures each variant's sums, also those
+ * that are not the best here, and what gradient fusion does with elements by the best one. Beside
+ * each figure stands the limit, measured in this process on the same memory: for sums, loops that
+ * do nothing but load as many streams and store one; for gradient fusion, memcpy. One thread.
  */
 #include "bench/kernels.h"
 
 #include "kernels/cpu/variant.h"
 #include "kernels/kernels.h"
+#include "kernels/pack.h"
 
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#define ROW "%-9s %-6s %-18s %7u %-7s %9zu %-7s %8.1f %8.1f %6.2f\n"
 
 enum { STREAMS_MAX = 9, SKEW = 320, EXIT_ARGUMENTS = 64 };
 
@@ -44,10 +48,12 @@ static double now(void)
 
 typedef void work_function(const struct streams *streams, const void *context);
 
-/* GB/s of loads and stores: the best of some runs, since whatever disturbs makes it slower. */
-static double measure(const struct streams *streams, work_function *work, const void *context)
+/* GB/s of `bytes` loaded and stored: the best of some runs, since whatever disturbs makes it
+ * slower.
+ */
+static double measure_bytes(double bytes, const struct streams *streams, work_function *work,
+                            const void *context)
 {
-    const double bytes = (double)streams->bytes * (streams->sources + 1);
     const int runs = 5;
     size_t times = 1 + (size_t)(2e7 / bytes);
     double best = 1e9;
@@ -60,6 +66,11 @@ static double measure(const struct streams *streams, work_function *work, const 
         best = seconds < best ? seconds : best;
     }
     return bytes / best / 1e9;
+}
+
+static double measure(const struct streams *streams, work_function *work, const void *context)
+{
+    return measure_bytes((double)streams->bytes * (streams->sources + 1), streams, work, context);
 }
 
 /* ---- the limit ------------------------------------------------------------------------------- */
@@ -153,14 +164,100 @@ static void measure_kernels(const struct place *place, const struct streams *str
         for (size_t d = 0; d < 2 * sizeof DTYPES / sizeof *DTYPES; d++) {
             struct kernel kernel = {variant, {DTYPES[d / 2], KOLO_SUM, 1, NULL, d % 2 != 0}};
             double rate = measure(streams, run_kernel, &kernel);
-            fprintf(out, "%-9s %-6s %-6s %7u %-7s %9zu %-7s %8.1f %8.1f %6.2f\n", variant->name,
-                    kolo_dtype_name(DTYPES[d / 2]), kolo_op_name(KOLO_SUM), streams->sources,
-                    place->name, streams->bytes, d % 2 != 0 ? "stream" : "store", rate, limit,
-                    rate / limit);
+            fprintf(out, ROW, variant->name, kolo_dtype_name(DTYPES[d / 2]), kolo_op_name(KOLO_SUM),
+                    streams->sources, place->name, streams->bytes, d % 2 != 0 ? "stream" : "store",
+                    rate, limit, rate / limit);
         }
     }
     fflush(out);
 }
+
+/* ---- gradient fusion ------------------------------------------------------------------------- */
+
+/* Streams: at[0] fp32, at[1] the errors, and the last what travels; `bytes` are those of fp32. */
+
+static const struct kolo__packing HALVED = {KOLO_FP32, true, KOLO__NARROW_BF16, 0.5};
+
+static void run_pack(const struct streams *streams, const void *context)
+{
+    (void)context;
+    kolo__pack(&HALVED, streams->at[STREAMS_MAX - 1], streams->at[0], NULL,
+               streams->bytes / sizeof(float));
+}
+
+static void run_pack_feedback(const struct streams *streams, const void *context)
+{
+    (void)context;
+    kolo__pack(&HALVED, streams->at[STREAMS_MAX - 1], streams->at[0], streams->at[1],
+               streams->bytes / sizeof(float));
+}
+
+static void run_unpack(const struct streams *streams, const void *context)
+{
+    (void)context;
+    kolo__unpack(&HALVED, streams->at[0], streams->at[STREAMS_MAX - 1], NULL, 0,
+                 streams->bytes / sizeof(float));
+}
+
+static void run_unpack_norm(const struct streams *streams, const void *context)
+{
+    (void)context;
+    struct kolo__norm norm = {0};
+    kolo__unpack(&HALVED, streams->at[0], streams->at[STREAMS_MAX - 1], &norm, 0,
+                 streams->bytes / sizeof(float));
+}
+
+static void run_norm(const struct streams *streams, const void *context)
+{
+    (void)context;
+    struct kolo__norm norm = {0};
+    kolo__norm_add(&norm, KOLO_FP32, streams->at[0], 0, streams->bytes / sizeof(float));
+}
+
+/* By -1: however often, values stay as large as they are. */
+static void run_scale(const struct streams *streams, const void *context)
+{
+    (void)context;
+    kolo__scale(KOLO_FP32, streams->at[0], streams->bytes / sizeof(float), -1);
+}
+
+static void run_memcpy(const struct streams *streams, const void *context)
+{
+    memcpy(streams->at[1], streams->at[0], *(const size_t *)context);
+}
+
+static const struct fusion {
+    const char *name;
+    work_function *work;
+    unsigned sources; /* streams that are read */
+    unsigned stored;  /* bytes an element takes in all streams together */
+    unsigned touched; /* bytes loaded and stored for an element */
+} FUSIONS[] = {
+    {"pack_bf16", run_pack, 1, 6, 6},     {"pack_bf16_feedback", run_pack_feedback, 2, 10, 14},
+    {"unpack_bf16", run_unpack, 1, 6, 6}, {"unpack_bf16_norm", run_unpack_norm, 1, 6, 6},
+    {"norm_fp32", run_norm, 1, 4, 4},     {"scale_fp32", run_scale, 1, 4, 8},
+};
+
+static void measure_fusions(const struct place *place, unsigned char *begin, FILE *out)
+{
+    for (size_t f = 0; f < sizeof FUSIONS / sizeof *FUSIONS; f++) {
+        const struct fusion *fusion = &FUSIONS[f];
+        const size_t count = place->bytes / fusion->stored / 64 * 64;
+        const size_t copied = place->bytes / 2 / 64 * 64;
+        struct streams streams = {.sources = fusion->sources, .bytes = count * sizeof(float)};
+        streams.at[0] = begin;
+        streams.at[1] = begin + streams.bytes + SKEW;
+        streams.at[STREAMS_MAX - 1] = begin + fusion->sources * (streams.bytes + SKEW);
+        const struct streams halves = {.at = {begin, begin + copied + SKEW}};
+        double limit = measure_bytes(2 * (double)copied, &halves, run_memcpy, &copied);
+        double rate = measure_bytes((double)count * fusion->touched, &streams, fusion->work, NULL);
+        fprintf(out, ROW, kolo__cpu_best()->name, kolo_dtype_name(KOLO_FP32), fusion->name,
+                fusion->sources, place->name, streams.bytes, "store", rate, limit, rate / limit);
+        fflush(out);
+    }
+}
+
+/* ---- places ---------------------------------------------------------------------------------- */
 
 /* index: 0 is the first for data, 2 and 3 are the second and third level. */
 static size_t cache_bytes(int index, size_t otherwise)
@@ -193,7 +290,7 @@ static int measure_places(FILE *out)
     }
     memset(memory, 0x3c, beyond + STREAMS_MAX * (SKEW + 64));
     unsigned char *begin = memory + (64 - (uintptr_t)memory % 64) % 64;
-    fprintf(out, "%-9s %-6s %-6s %7s %-7s %9s %-7s %8s %8s %6s\n", "variant", "dtype", "op",
+    fprintf(out, "%-9s %-6s %-18s %7s %-7s %9s %-7s %8s %8s %6s\n", "variant", "dtype", "op",
             "sources", "in", "bytes", "to", "GB/s", "limit", "ratio");
     for (size_t p = 0; p < sizeof places / sizeof *places; p++) {
         for (size_t s = 0; s < sizeof SOURCES / sizeof *SOURCES; s++) {
@@ -205,6 +302,8 @@ static int measure_places(FILE *out)
             measure_kernels(&places[p], &streams, out);
         }
     }
+    for (size_t p = 0; p < sizeof places / sizeof *places; p++)
+        measure_fusions(&places[p], begin, out);
     free(memory);
     return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `kolo bench kernels`: GB/s of the reductions of one thread, without a communicator. */
+/* `kolo bench kernels`: GB/s of the kernels in one thread, without a communicator. */
 #ifndef KOLO_BENCH_KERNELS_H
 #define KOLO_BENCH_KERNELS_H
 

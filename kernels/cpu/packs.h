@@ -2,9 +2,10 @@
 /*
  * Template: the loops of packing, unpacking and norms (kernels/cpu/all_dtypes.h includes it), over
  * fp32 and fp64; kernels/pack.c puts them together with casts, a block at a time. Each element is
- * computed by itself, or goes to a lane that its number fixes, so that all variants give the same
- * bits.
+ * computed by itself, or goes to a lane that its number fixes, and a NaN that comes out is always
+ * the positive quiet one, so that all variants give the same bits.
  */
+#include <float.h>
 
 static void pack_scaled(float *restrict to, const void *restrict from, const float *restrict error,
                         float scale, size_t count)
@@ -12,10 +13,10 @@ static void pack_scaled(float *restrict to, const void *restrict from, const flo
     const unaligned_float *x = from;
     if (error == NULL)
         for (size_t k = 0; k < count; k++)
-            to[k] = scale * x[k];
+            to[k] = store_fp32(scale * x[k]);
     else
         for (size_t k = 0; k < count; k++)
-            to[k] = scale * x[k] + error[k];
+            to[k] = store_fp32(scale * x[k] + error[k]);
 }
 
 /* What is not finite keeps no error: the next step begins anew. */
@@ -33,66 +34,122 @@ static void pack_residual(float *restrict error, const float *restrict wanted,
     }
 }
 
-static void norm_fp32(double *restrict lanes, const void *restrict data, size_t count,
-                      bool *not_finite)
+/* ---- norms -------------------------------------------------------------------------------- */
+
+enum { NORM_VECTORS = KOLO__NORM_LANES * (int)sizeof(double) / LANES };
+
+struct norm_sums {
+    lanes_double vectors[NORM_VECTORS];
+};
+
+static INLINE struct norm_sums norm_load(const double *lanes)
 {
-    const unaligned_float *x = data;
-    const unaligned_uint32 *bits = data;
-    double sums[KOLO__NORM_LANES];
-    uint32_t found = 0;
-    size_t k = 0;
-    memcpy(sums, lanes, sizeof sums);
-    for (; count - k >= KOLO__NORM_LANES; k += KOLO__NORM_LANES)
-        for (int lane = 0; lane < KOLO__NORM_LANES; lane++) {
-            double value = x[k + (size_t)lane];
-            sums[lane] += value * value;
-            found |= (uint32_t)((bits[k + (size_t)lane] & 0x7f800000u) == 0x7f800000u);
-        }
-    for (int lane = 0; k < count; k++, lane++) {
-        double value = x[k];
-        sums[lane] += value * value;
-        found |= (uint32_t)((bits[k] & 0x7f800000u) == 0x7f800000u);
-    }
-    memcpy(lanes, sums, sizeof sums);
-    *not_finite |= found != 0;
+    struct norm_sums sums;
+    for (int v = 0; v < NORM_VECTORS; v++)
+        sums.vectors[v] = ((const unaligned_lanes_double *)lanes)[v];
+    return sums;
 }
 
-static void norm_fp64(double *restrict lanes, const void *restrict data, size_t count,
-                      bool *not_finite)
+/* Two NaNs added give either of them, as the compiler ordered them: all become one. */
+static INLINE void norm_store(double *lanes, const struct norm_sums *sums)
 {
-    const unaligned_double *x = data;
-    const unaligned_uint64 *bits = data;
-    const uint64_t exponent = UINT64_C(0x7ff) << 52;
-    double sums[KOLO__NORM_LANES];
-    uint64_t found = 0;
-    size_t k = 0;
-    memcpy(sums, lanes, sizeof sums);
-    for (; count - k >= KOLO__NORM_LANES; k += KOLO__NORM_LANES)
-        for (int lane = 0; lane < KOLO__NORM_LANES; lane++) {
-            sums[lane] += x[k + (size_t)lane] * x[k + (size_t)lane];
-            found |= (uint64_t)((bits[k + (size_t)lane] & exponent) == exponent);
-        }
-    for (int lane = 0; k < count; k++, lane++) {
-        sums[lane] += x[k] * x[k];
-        found |= (uint64_t)((bits[k] & exponent) == exponent);
-    }
-    memcpy(lanes, sums, sizeof sums);
-    *not_finite |= found != 0;
+    for (int v = 0; v < NORM_VECTORS; v++)
+        ((unaligned_lanes_double *)lanes)[v] = one_nan_fp64(sums->vectors[v]);
 }
+
+/* Half a vector of fp32 in a vector of fp64. The instruction stands here for GCC's sake, which
+ * takes two halves and joins them. */
+static INLINE lanes_double widen_half_lanes(const void *from)
+{
+#if defined(LANES_FP16_AVX512)
+    return (lanes_double)_mm512_cvtps_pd(_mm256_loadu_ps(from));
+#elif defined(LANES_FP16_F16C)
+    return (lanes_double)_mm256_cvtps_pd(_mm_loadu_ps(from));
+#elif defined(__x86_64__)
+    return (lanes_double)_mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64(from)));
+#else
+    typedef float half_lanes __attribute__((vector_size(LANES / 2)));
+    half_lanes half;
+    memcpy(&half, from, sizeof half);
+    return __builtin_convertvector(half, lanes_double);
+#endif
+}
+
+/* Only a lane that is not finite needs a look at the elements: NaNs and infinities stay in the
+ * sums. So the look costs nothing in a step that is well. Squares of finite fp64 may overflow,
+ * those of fp32 cannot. */
+static bool lanes_not_finite(const double *lanes)
+{
+    bool found = false;
+    for (int lane = 0; lane < KOLO__NORM_LANES; lane++)
+        found |= !(fabs(lanes[lane]) <= DBL_MAX);
+    return found;
+}
+
+static void norm_fp32(double *lanes, const void *data, size_t count, bool *not_finite)
+{
+    const unsigned char *from = data;
+    struct norm_sums sums = norm_load(lanes);
+    size_t left = count;
+    for (; left >= KOLO__NORM_LANES; left -= KOLO__NORM_LANES) {
+        for (int v = 0; v < NORM_VECTORS; v++) {
+            lanes_double x = widen_half_lanes(from + v * LANES / 2);
+            sums.vectors[v] += x * x;
+        }
+        from += KOLO__NORM_LANES * sizeof(float);
+    }
+    norm_store(lanes, &sums);
+    const unaligned_float *rest = (const unaligned_float *)(const void *)from;
+    for (size_t k = 0; k < left; k++) {
+        double x = rest[k];
+        lanes[k] = store_fp64(lanes[k] + x * x);
+    }
+    if (!*not_finite && lanes_not_finite(lanes)) {
+        const unaligned_uint32 *bits = data;
+        for (size_t k = 0; k < count; k++)
+            *not_finite |= (bits[k] & 0x7f800000u) == 0x7f800000u;
+    }
+}
+
+static void norm_fp64(double *lanes, const void *data, size_t count, bool *not_finite)
+{
+    const unsigned char *from = data;
+    struct norm_sums sums = norm_load(lanes);
+    size_t left = count;
+    for (; left >= KOLO__NORM_LANES; left -= KOLO__NORM_LANES) {
+        for (int v = 0; v < NORM_VECTORS; v++) {
+            lanes_double x = load_lanes_fp64(from + v * LANES);
+            sums.vectors[v] += x * x;
+        }
+        from += KOLO__NORM_LANES * sizeof(double);
+    }
+    norm_store(lanes, &sums);
+    const unaligned_double *rest = (const unaligned_double *)(const void *)from;
+    for (size_t k = 0; k < left; k++)
+        lanes[k] = store_fp64(lanes[k] + rest[k] * rest[k]);
+    if (!*not_finite && lanes_not_finite(lanes)) {
+        const unaligned_uint64 *bits = data;
+        const uint64_t exponent = UINT64_C(0x7ff) << 52;
+        for (size_t k = 0; k < count; k++)
+            *not_finite |= (bits[k] & exponent) == exponent;
+    }
+}
+
+/* ---- scales ------------------------------------------------------------------------------- */
 
 static void scale_fp32(void *data, size_t count, double factor)
 {
     unaligned_float *x = data;
     float f = (float)factor;
     for (size_t k = 0; k < count; k++)
-        x[k] *= f;
+        x[k] = store_fp32(x[k] * f);
 }
 
 static void scale_fp64(void *data, size_t count, double factor)
 {
     unaligned_double *x = data;
     for (size_t k = 0; k < count; k++)
-        x[k] *= factor;
+        x[k] = store_fp64(x[k] * factor);
 }
 
 /* As integers, absolute values are ordered like the floats, and NaNs are the greatest. */

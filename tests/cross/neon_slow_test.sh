@@ -23,7 +23,7 @@ flags=(-std=c17 -D_GNU_SOURCE -O3 -ffp-contract=off -static -Wall -Wextra -Werro
     -I tests/cross/shim -I . -I include)
 sources=(kernels/*.c kernels/cpu/*.c base/status.c tests/unit/kernels/reduction_check.c)
 status=0
-for test in reduce sum cast convert; do
+for test in reduce sum cast convert pack norm; do
     aarch64-linux-gnu-gcc "${flags[@]}" "${sources[@]}" "tests/unit/kernels/${test}_test.c" -lm -o "$folder/$test"
     if ! qemu-aarch64 "$folder/$test" >"$folder/$test.txt" 2>&1; then
         echo "failed under qemu-aarch64: ${test}_test"
