@@ -26,7 +26,7 @@ static kolo_status check_shape(const char *operation, const kolo_tensor *tensor,
 {
     if (tensor->dimensions < 0 || tensor->dimensions > KOLO_TENSOR_DIMENSIONS_MAX)
         return kolo__error(
-            KOLO_ERR_INVALID, "%s: tensor %zu '%s' has %d dimensions: give 0 (not said) to %d",
+            KOLO_ERR_INVALID, "%s: tensor %zu '%.80s' has %d dimensions: give 0 (not said) to %d",
             operation, index, name_of(tensor), tensor->dimensions, KOLO_TENSOR_DIMENSIONS_MAX);
     size_t product = 1;
     bool overflow = false;
@@ -34,7 +34,7 @@ static kolo_status check_shape(const char *operation, const kolo_tensor *tensor,
         overflow |= __builtin_mul_overflow(product, tensor->shape[d], &product);
     if (tensor->dimensions > 0 && (overflow || product != tensor->count))
         return kolo__error(KOLO_ERR_INVALID,
-                           "%s: tensor %zu '%s' has %zu elements, but its shape has %s%zu",
+                           "%s: tensor %zu '%.80s' has %zu elements, but its shape has %s%zu",
                            operation, index, name_of(tensor), tensor->count,
                            overflow ? "more than " : "", overflow ? SIZE_MAX : product);
     return KOLO_OK;
@@ -50,16 +50,17 @@ kolo_status kolo__tensors_check(const char *operation, const kolo_tensor *tensor
         const kolo_tensor *tensor = &tensors[i];
         size_t bytes;
         if (kolo_dtype_name(tensor->dtype) == NULL)
-            return kolo__error(KOLO_ERR_INVALID, "%s: tensor %zu '%s': %d is no dtype", operation,
-                               i, name_of(tensor), (int)tensor->dtype);
+            return kolo__error(KOLO_ERR_INVALID, "%s: tensor %zu '%.80s': %d is no dtype",
+                               operation, i, name_of(tensor), (int)tensor->dtype);
         if (floats_only && !is_float(tensor->dtype))
-            return kolo__error(KOLO_ERR_INVALID,
-                               "%s: tensor %zu '%s' is %s: gradients are fp16, bf16, fp32 or fp64",
-                               operation, i, name_of(tensor), kolo_dtype_name(tensor->dtype));
+            return kolo__error(
+                KOLO_ERR_INVALID,
+                "%s: tensor %zu '%.80s' is %s: gradients are fp16, bf16, fp32 or fp64", operation,
+                i, name_of(tensor), kolo_dtype_name(tensor->dtype));
         if (__builtin_mul_overflow(tensor->count, kolo_dtype_bytes(tensor->dtype), &bytes) ||
             __builtin_add_overflow(total, bytes, &total) || total > SIZE_MAX / 4)
             return kolo__error(KOLO_ERR_INVALID,
-                               "%s: tensor %zu '%s' with %zu elements: more than memory has",
+                               "%s: tensor %zu '%.80s' with %zu elements: more than memory has",
                                operation, i, name_of(tensor), tensor->count);
         kolo_status status = check_shape(operation, tensor, i);
         if (status != KOLO_OK)
@@ -118,8 +119,7 @@ void kolo__tensor_record(const kolo_tensor *tensor, struct kolo__tensor_record *
     snprintf(record->name, sizeof record->name, "%s", name_of(tensor));
 }
 
-/* "768x770 fp32", "590592 x fp32" */
-static void describe(const struct kolo__tensor_record *record, char *text, size_t bytes)
+void kolo__tensor_describe(const struct kolo__tensor_record *record, char *text, size_t bytes)
 {
     const char *dtype = kolo_dtype_name((kolo_dtype)record->dtype);
     uint32_t dimensions = record->dimensions <= KOLO_TENSOR_DIMENSIONS_MAX ? record->dimensions : 0;
@@ -150,8 +150,8 @@ bool kolo__tensor_difference(size_t index, const struct kolo__tensor_record *of_
     }
     if (memcmp(of_rank_0, mine, offsetof(struct kolo__tensor_record, name)) == 0)
         return false;
-    describe(of_rank_0, theirs, sizeof theirs);
-    describe(mine, ours, sizeof ours);
+    kolo__tensor_describe(of_rank_0, theirs, sizeof theirs);
+    kolo__tensor_describe(mine, ours, sizeof ours);
     snprintf(text, KOLO__DIFFERENCE_BYTES, "tensor %zu '%.60s': %s on rank 0, %s on rank %u", index,
              name, theirs, ours, rank);
     return true;

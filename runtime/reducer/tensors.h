@@ -39,6 +39,8 @@ struct kolo__tensor_record {
 uint64_t kolo__tensors_digest(const kolo_tensor *tensors, size_t count,
                               const struct kolo__setting *settings, size_t setting_count);
 void kolo__tensor_record(const kolo_tensor *tensor, struct kolo__tensor_record *record);
+/* "768x770 fp32", or "590592 elements of fp32" */
+void kolo__tensor_describe(const struct kolo__tensor_record *record, char *text, size_t bytes);
 /* How `mine`, on rank `rank`, differs from rank 0's: false, and no text, when it does not. Records
  * of others may hold anything. */
 bool kolo__tensor_difference(size_t index, const struct kolo__tensor_record *of_rank_0,

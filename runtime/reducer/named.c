@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The any-order mode: begin and end, and submissions. See named.h. */
+#include "runtime/reducer/named.h"
+
+#include "base/status.h"
+#include "runtime/call.h"
+#include "runtime/reducer/tensors.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Fits into the second level of most caches. */
+static const size_t BUCKET_BYTES = 1 << 20;
+
+/* ---- create and free --------------------------------------------------------------------------
+ */
+
+static kolo_status refuse(const char *what)
+{
+    return kolo__error(KOLO_ERR_INVALID, "kolo_named_create: %s", what);
+}
+
+static kolo_status take_options(kolo_named *named, const kolo_reducer_options *given, int ranks)
+{
+    kolo_reducer_options o =
+        given != NULL ? *given : (kolo_reducer_options){.size = sizeof(kolo_reducer_options)};
+    if (o.size != sizeof o)
+        return refuse("set options->size to sizeof(kolo_reducer_options)");
+    if (o.first_bucket_bytes != 0 || o.wire != KOLO_WIRE_SAME || o.error_feedback != 0 ||
+        o.statistics != 0 || o.clip_norm != 0 || o.allow_unused != 0 || o.sharded != 0 ||
+        o.fixed_order != 0 || o.no_overlap != 0)
+        return refuse("only sum, scale and bucket_bytes count here: leave the other options 0");
+    if (!isfinite(o.scale))
+        return refuse("options->scale is not finite");
+    double scale = o.scale == 0 ? 1 : o.scale;
+    named->sums = o.sum != 0;
+    named->op = named->sums ? KOLO_SUM : KOLO_AVERAGE;
+    if (scale != 1)
+        named->op = KOLO_PREMUL_SUM;
+    named->call = (kolo_call_options){.size = sizeof named->call,
+                                      .scale = named->sums ? scale : scale / ranks};
+    named->bucket_bytes = o.bucket_bytes != 0 ? o.bucket_bytes : BUCKET_BYTES;
+    return KOLO_OK;
+}
+
+static kolo_status take_memory(kolo_named *named)
+{
+    void *staging;
+    named->sizes = calloc(named->comm->size, sizeof *named->sizes);
+    if (named->sizes == NULL || !kolo__named_make_room(named, 0))
+        return kolo__error(KOLO_ERR_MEMORY, "kolo_named_create: no memory for %u ranks",
+                           named->comm->size);
+    kolo_status status = kolo_alloc(named->context, named->bucket_bytes, &staging);
+    if (status == KOLO_OK)
+        named->staging = staging;
+    return status;
+}
+
+kolo_status kolo_named_create(kolo_comm *comm, const kolo_reducer_options *options,
+                              kolo_named **result)
+{
+    if (comm == NULL || result == NULL)
+        return refuse(comm == NULL ? "the communicator is NULL" : "named is NULL");
+    *result = NULL;
+    kolo_named *named = calloc(1, sizeof *named);
+    if (named == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "kolo_named_create: no memory");
+    named->context = comm->context;
+    kolo_status status = take_options(named, options, kolo_comm_size(comm));
+    if (status == KOLO_OK)
+        status = kolo__comm_duplicate(comm, &named->comm);
+    const struct kolo__setting settings[] = {
+        {"sum", named->sums},
+        {"bucket_bytes", (double)named->bucket_bytes},
+        {"a scale other than 1", named->op == KOLO_PREMUL_SUM},
+    };
+    if (status == KOLO_OK)
+        status = kolo__tensors_compare(named->comm, "kolo_named_create", NULL, 0, settings,
+                                       sizeof settings / sizeof *settings, NULL);
+    /* As for reducers: over shared memory rank order costs nothing, and makes bits independent of
+     * what shares a bucket. */
+    if (status == KOLO_OK && named->comm->mapping != NULL &&
+        comm->plan_context.preferred[0] == '\0')
+        named->comm->plan_context.deterministic = true;
+    if (status == KOLO_OK)
+        status = take_memory(named);
+    if (status != KOLO_OK) {
+        kolo_named_free(named);
+        return status;
+    }
+    named->comm->owner = named;
+    named->comm->rejoined = kolo__named_rejoined;
+    *result = named;
+    return KOLO_OK;
+}
+
+kolo_status kolo_named_free(kolo_named *named)
+{
+    if (named == NULL)
+        return KOLO_OK;
+    if (named->request != NULL && named->comm->fault.status == KOLO_OK)
+        return kolo__error(KOLO_ERR_INVALID,
+                           "kolo_named_free: %zu tensors are under way: end them "
+                           "with kolo_named_wait",
+                           named->pending_count);
+    if (named->request != NULL)
+        kolo__request_finish(named->request);
+    kolo__comm_destroy(named->comm);
+    kolo_free(named->context, named->staging);
+    kolo__names_free(&named->known);
+    kolo__names_free(&named->fresh);
+    kolo__frame_writer_free(&named->announcement);
+    free(named->pending);
+    free(named->agreed);
+    free(named->lacks);
+    free(named->sizes);
+    free(named->announcements);
+    free(named);
+    return KOLO_OK;
+}
+
+/* ---- submit -----------------------------------------------------------------------------------
+ */
+
+static kolo_status check(const kolo_named *named, const kolo_tensor *tensor)
+{
+    static const char operation[] = "kolo_named_submit";
+    if (named == NULL || tensor == NULL)
+        return kolo__error(KOLO_ERR_INVALID, "%s: %s is NULL", operation,
+                           named == NULL ? "named" : "tensor");
+    if (named->status != KOLO_OK)
+        return kolo__error(named->status, "%s", named->error);
+    if (tensor->name == NULL || tensor->name[0] == '\0')
+        return kolo__error(KOLO_ERR_INVALID,
+                           "%s: the tensor has no name, and is found by nothing "
+                           "else",
+                           operation);
+    if (strnlen(tensor->name, KOLO__NAME_BYTES_MAX + 1) > KOLO__NAME_BYTES_MAX)
+        return kolo__error(KOLO_ERR_INVALID, "%s: name '%.60s...' has more than %d bytes",
+                           operation, tensor->name, KOLO__NAME_BYTES_MAX);
+    if (tensor->data == NULL && tensor->count > 0)
+        return kolo__error(KOLO_ERR_INVALID, "%s: tensor '%.80s' has no data", operation,
+                           tensor->name);
+    return kolo__tensors_check(operation, tensor, 1, named->op == KOLO_PREMUL_SUM);
+}
+
+kolo_status kolo_named_submit(kolo_named *named, const kolo_tensor *tensor)
+{
+    kolo_status status = check(named, tensor);
+    if (status != KOLO_OK)
+        return status;
+    struct kolo__name *entry = kolo__names_find(&named->known, tensor->name);
+    bool known = entry != NULL && kolo__names_agree(&entry->tensor, tensor);
+    if ((entry != NULL && entry->pending) || kolo__names_find(&named->fresh, tensor->name) != NULL)
+        return kolo__error(KOLO_ERR_INVALID,
+                           "kolo_named_submit: tensor '%.80s' is under way already: call "
+                           "kolo_named_wait before you submit it again",
+                           tensor->name);
+    /* One that is known with another shape is announced as well: then all ranks see both. */
+    if (!known)
+        status = kolo__names_add(&named->fresh, tensor, named->comm->rank, &entry);
+    if (status != KOLO_OK)
+        return status;
+    entry->tensor.data = tensor->data;
+    entry->pending = true;
+    entry->told = false;
+    entry->since_ns = kolo__named_now();
+    if (named->pending_count++ == 0)
+        named->oldest_ns = entry->since_ns;
+    named->news = true;
+    if (known) {
+        size_t place = (size_t)(entry - named->known.entries);
+        named->pending[place / 64] |= UINT64_C(1) << place % 64;
+    }
+    return KOLO_OK;
+}
+
+/* ---- kolo_join --------------------------------------------------------------------------------
+ */
+
+static kolo_status broadcast(kolo_named *named, void *data, size_t bytes, uint32_t root)
+{
+    const struct kolo__call call = {.name = "kolo_join",
+                                    .collective = KOLO__BROADCAST,
+                                    .send = data,
+                                    .recv = data,
+                                    .count = bytes,
+                                    .send_slices = 1,
+                                    .recv_slices = 1,
+                                    .may_be_in_place = true,
+                                    .dtype = KOLO_UINT8,
+                                    .root = (int)root};
+    kolo_request *request = NULL;
+    kolo_status status = kolo__call_start(named->comm, &call, &request);
+    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+}
+
+/* What this rank submitted before it joined is pending still, and gets the places of the table. */
+static kolo_status take_table(kolo_named *named, const unsigned char *data, size_t bytes)
+{
+    size_t differences = 0;
+    char text[KOLO__NAMES_TEXT_BYTES];
+    kolo_status status = KOLO_OK;
+    for (size_t i = 0; i < named->known.count && status == KOLO_OK; i++) {
+        const struct kolo__name *old = &named->known.entries[i];
+        struct kolo__name *kept;
+        if (!old->pending)
+            continue;
+        status = kolo__names_add(&named->fresh, &old->tensor, named->comm->rank, &kept);
+        if (status != KOLO_OK)
+            return status;
+        kept->tensor.data = old->tensor.data;
+        kept->pending = true;
+        kept->since_ns = old->since_ns;
+    }
+    kolo__names_free(&named->known);
+    memset(named->pending, 0, named->capacity * sizeof *named->pending);
+    status = kolo__names_merge(&named->known, data, bytes, &differences, text);
+    if (status == KOLO_OK && !kolo__named_make_room(named, named->known.count))
+        status =
+            kolo__error(KOLO_ERR_MEMORY, "kolo_join: no memory for %zu names", named->known.count);
+    return status == KOLO_OK ? kolo__named_settle(named) : status;
+}
+
+kolo_status kolo__named_rejoined(void *self, uint32_t last)
+{
+    kolo_named *named = self;
+    struct kolo__frame_writer writer = {0};
+    bool is_root = named->comm->rank == last;
+    if (named->status != KOLO_OK)
+        return kolo__error(named->status, "%s", named->error);
+    if (is_root)
+        kolo__names_write(&named->known, &writer);
+    uint64_t bytes = writer.bytes;
+    kolo_status status = broadcast(named, &bytes, sizeof bytes, last);
+    unsigned char *data = is_root ? writer.data : NULL;
+    if (status == KOLO_OK && !is_root && bytes <= UINT32_MAX)
+        data = malloc(bytes);
+    if (status == KOLO_OK && (data == NULL || writer.failed))
+        status = kolo__error(KOLO_ERR_MEMORY, "kolo_join: no memory for %llu bytes of names",
+                             (unsigned long long)bytes);
+    if (status == KOLO_OK)
+        status = broadcast(named, data, bytes, last);
+    if (status == KOLO_OK && !is_root)
+        status = take_table(named, data, bytes);
+    if (!is_root)
+        free(data);
+    kolo__frame_writer_free(&writer);
+    named->news = true;
+    return status;
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The end of a batch of the any-order mode: what all ranks had is reduced. See named.h. */
+#include "runtime/reducer/named.h"
+
+#include "base/assert.h"
+#include "runtime/call.h"
+
+#include <string.h>
+
+/* A larger tensor is not worth two copies. */
+enum { LARGE_BYTES = 256 << 10 };
+
+kolo_status kolo__named_allreduce(struct kolo_named *named, void *data, size_t count,
+                                  kolo_dtype dtype, kolo_op op, const kolo_call_options *options)
+{
+    const struct kolo__call call = {.name = "kolo_named_wait",
+                                    .collective = KOLO__ALLREDUCE,
+                                    .send = data,
+                                    .recv = data,
+                                    .count = count,
+                                    .send_slices = 1,
+                                    .recv_slices = 1,
+                                    .may_be_in_place = true,
+                                    .dtype = dtype,
+                                    .op = op,
+                                    .options = options};
+    return kolo__call_start(named->comm, &call, &named->request);
+}
+
+static size_t bytes_of(const kolo_tensor *tensor)
+{
+    return tensor->count * kolo_dtype_bytes(tensor->dtype);
+}
+
+/* 0: large. */
+static unsigned phase_of(const struct kolo_named *named, const kolo_tensor *tensor)
+{
+    size_t bytes = bytes_of(tensor);
+    bool large = bytes >= LARGE_BYTES || bytes > named->bucket_bytes;
+    return large ? 0 : 1 + (unsigned)tensor->dtype;
+}
+
+/* The first place at `index` or behind that all ranks had. */
+static size_t next_agreed(const struct kolo_named *named, size_t index)
+{
+    while (index < named->names) {
+        uint64_t word = named->agreed[1 + index / 64] >> index % 64;
+        if (word != 0) {
+            index += (size_t)__builtin_ctzll(word);
+            break;
+        }
+        index = (index | 63) + 1;
+    }
+    return index < named->names ? index : named->names;
+}
+
+/* The first that belongs to the phase as well; *index is its place. NULL: none. */
+static struct kolo__name *next_of(const struct kolo_named *named, unsigned phase, size_t *index)
+{
+    for (size_t i = next_agreed(named, *index); i < named->names; i = next_agreed(named, i + 1)) {
+        struct kolo__name *entry = &named->known.entries[i];
+        if (phase_of(named, &entry->tensor) == phase) {
+            *index = i;
+            return entry;
+        }
+    }
+    *index = named->names;
+    return NULL;
+}
+
+static void done_with(struct kolo_named *named, struct kolo__name *entry, size_t index)
+{
+    KOLO__ASSERT(entry->pending);
+    entry->pending = false;
+    named->pending[index / 64] &= ~(UINT64_C(1) << index % 64);
+    named->pending_count--;
+}
+
+/* Packs small tensors from the cursor on, as many as fit. */
+static kolo_status begin_bucket(struct kolo_named *named)
+{
+    struct kolo__named_cursor *cursor = &named->cursor;
+    struct kolo__name *entry;
+    size_t bytes = 0;
+    named->bucket = *cursor;
+    while ((entry = next_of(named, cursor->phase, &cursor->index)) != NULL) {
+        size_t more = bytes_of(&entry->tensor);
+        if (bytes + more > named->bucket_bytes)
+            break;
+        if (more > 0)
+            memcpy(named->staging + bytes, entry->tensor.data, more);
+        bytes += more;
+        cursor->index++;
+    }
+    kolo_dtype dtype = (kolo_dtype)(cursor->phase - 1);
+    if (bytes == 0)
+        return KOLO_OK;
+    return kolo__named_allreduce(named, named->staging, bytes / kolo_dtype_bytes(dtype), dtype,
+                                 named->op, &named->call);
+}
+
+/* Unpacks what is between `bucket` and the cursor. */
+static void end_bucket(struct kolo_named *named)
+{
+    size_t bytes = 0, index = named->bucket.index;
+    struct kolo__name *entry;
+    while ((entry = next_of(named, named->bucket.phase, &index)) != NULL &&
+           index < named->cursor.index) {
+        if (named->bucket.phase > 0 && entry->tensor.count > 0)
+            memcpy(entry->tensor.data, named->staging + bytes, bytes_of(&entry->tensor));
+        bytes += bytes_of(&entry->tensor);
+        done_with(named, entry, index++);
+    }
+    named->bucket = named->cursor;
+    named->moved_ns = kolo__named_now();
+}
+
+/* The next collective of the phase; KOLO_AGAIN: there is none. */
+static kolo_status begin_next(struct kolo_named *named)
+{
+    struct kolo__named_cursor *cursor = &named->cursor;
+    struct kolo__name *entry = NULL;
+    if ((named->phases >> cursor->phase & 1) != 0)
+        entry = next_of(named, cursor->phase, &cursor->index);
+    if (entry == NULL)
+        return KOLO_AGAIN;
+    if (cursor->phase > 0)
+        return begin_bucket(named);
+    named->bucket = *cursor;
+    cursor->index++;
+    return kolo__named_allreduce(named, entry->tensor.data, entry->tensor.count,
+                                 entry->tensor.dtype, named->op, &named->call);
+}
+
+void kolo__named_begin_reduce(struct kolo_named *named)
+{
+    named->stage = KOLO__NAMED_REDUCE;
+    named->cursor = named->bucket = (struct kolo__named_cursor){0};
+    named->phases = 0;
+    for (size_t i = 0; (i = next_agreed(named, i)) < named->names; i++)
+        named->phases |= 1u << phase_of(named, &named->known.entries[i].tensor);
+    named->in_vain = kolo__named_agreed(named) || named->news ? 0 : named->in_vain + 1;
+}
+
+kolo_status kolo__named_reduce(struct kolo_named *named)
+{
+    if (named->cursor.index > named->bucket.index)
+        end_bucket(named);
+    while (named->phases >> named->cursor.phase != 0) {
+        kolo_status status = begin_next(named);
+        if (status != KOLO_AGAIN && (status != KOLO_OK || named->request != NULL))
+            return status;
+        if (status == KOLO_OK) { /* nothing but empty tensors */
+            end_bucket(named);
+            continue;
+        }
+        named->cursor = (struct kolo__named_cursor){.phase = named->cursor.phase + 1};
+        named->bucket = named->cursor;
+    }
+    named->stage = KOLO__NAMED_BETWEEN;
+    named->batches++;
+    return KOLO_OK;
+}
