@@ -239,7 +239,7 @@ kolo_status parallel_end_step(struct parallel *parallel, kolo_reducer_report *re
     return kolo_reducer_get_report(parallel->reducer, report);
 }
 
-kolo_status parallel_update(struct parallel *parallel, const struct adamw *adamw)
+void parallel_update(struct parallel *parallel, const struct adamw *adamw)
 {
     for (size_t k = 0; k < parallel->piece_count; k++) {
         const kolo_reducer_shard *piece = &parallel->pieces[k];
@@ -250,5 +250,9 @@ kolo_status parallel_update(struct parallel *parallel, const struct adamw *adamw
                      parallel->parameters[piece->tensor] + piece->first,
                      parallel->mean + piece->state, parallel->variance + piece->state);
     }
+}
+
+kolo_status parallel_gather(struct parallel *parallel)
+{
     return parallel->sharded ? kolo_reducer_gather(parallel->reducer, -1) : KOLO_OK;
 }

@@ -57,7 +57,9 @@ void parallel_begin_step(struct parallel *parallel);
 void parallel_final(void *parallel, size_t tensor);
 /* Collective: waits until the sums of all gradients are there. */
 kolo_status parallel_end_step(struct parallel *parallel, kolo_reducer_report *report);
-/* Collective when sharded: the update, and afterwards all parameters on all ranks. */
-kolo_status parallel_update(struct parallel *parallel, const struct adamw *adamw);
+/* Of this rank's pieces. */
+void parallel_update(struct parallel *parallel, const struct adamw *adamw);
+/* Collective, after an update: sharded, all parameters on all ranks; plain, they are there. */
+kolo_status parallel_gather(struct parallel *parallel);
 
 #endif

@@ -4,7 +4,7 @@
  *
  *     forward and backward of all sequences but the last ...   gradients add up
  *     ... backward of the last one                             each travels once it is final
- *     what else all ranks add up is started; wait for the sums; update
+ *     what else all ranks add up is started; wait for the sums; update; sharded: gather
  */
 #include "trainer.h"
 
@@ -123,7 +123,9 @@ int train_step(struct trainer *trainer, struct step_report *shown)
         .step = trainer->step + 1,
         .rate = learning_rate(options->learning_rate, trainer->step, trainer->progress),
         .scale = adamw_clipping(report.norm)};
-    kolo_status status = parallel_update(&trainer->parallel, &adamw);
+    parallel_update(&trainer->parallel, &adamw);
+    double updated = now();
+    kolo_status status = parallel_gather(&trainer->parallel);
     if (status != KOLO_OK)
         return trainer_failure(trainer, status);
 
@@ -131,7 +133,7 @@ int train_step(struct trainer *trainer, struct step_report *shown)
     trainer->step++;
     trainer->seconds += end - begin;
     trainer->progress = riders[RIDER_PROGRESS];
-    trainer->communication_share = (reduced - computed) / (end - begin);
+    trainer->communication_share = (reduced - computed + end - updated) / (end - begin);
     *shown = (struct step_report){
         .step = trainer->step,
         .loss = riders[RIDER_LOSS],

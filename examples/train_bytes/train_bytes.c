@@ -135,6 +135,7 @@ static int agree_on_the_run(struct trainer *trainer)
         return trainer_failure(trainer, status);
     if (least[0] == ~least[1])
         return 0;
+    trainer->all_give_up = true;
     if (trainer->rank == 0)
         fprintf(stderr, "train_bytes: the ranks have different files or options: give all of them "
                         "the same command line and copies of the same files\n");
@@ -187,6 +188,7 @@ static int share_state(struct trainer *trainer)
     training_state_destroy(&whole);
     if (status != KOLO_OK)
         return trainer_failure(trainer, status);
+    trainer->all_give_up = code != 0;
     trainer->step = (uint64_t)facts[1];
     trainer->seconds = facts[2];
     trainer->progress = facts[3];
@@ -291,7 +293,7 @@ static int evaluate(struct trainer *trainer)
 /* Leaves the world: in good order, or telling the others that this rank gives up. */
 static int finish(struct trainer *trainer, int code)
 {
-    if (code != 0 && trainer->world)
+    if (code != 0 && trainer->world && !trainer->all_give_up)
         kolo_comm_abort(trainer->world, "train_bytes gave up on this rank");
     parallel_leave(&trainer->parallel);
     kolo_status status = kolo_finalize(trainer->context);

@@ -35,6 +35,7 @@ struct trainer {
     uint8_t *window;            /* [context + 1] */
     double progress;            /* 0 to 1, decided by rank 0, the same on all ranks */
     double communication_share; /* of this rank's last step */
+    bool all_give_up;           /* for a reason that every rank knows: nobody has to be told */
     struct progress shown;      /* rank 0's */
 };
 

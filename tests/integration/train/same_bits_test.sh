@@ -40,5 +40,12 @@ run four_again 4
 same bf16 bf16_again
 same bf16 bf16_sharded
 same four four_again
+# Over messages, where the order of arrival could decide; and 8-bit floats, whose scale ranks agree on.
+KOLO_TRANSPORT=tcp run tcp 3 --wire bf16 --accumulate 2
+KOLO_TRANSPORT=tcp run tcp_again 3 --wire bf16 --accumulate 2
+run fp8 4 --wire fp8_e4m3 --shard-optimizer
+run fp8_again 4 --wire fp8_e4m3 --shard-optimizer
+same tcp tcp_again
+same fp8 fp8_again
 # The comparison can fail.
 [[ $(weights plain.ckpt) != "$(weights bf16.ckpt)" ]] || fail "bf16 on the wire changed nothing"
