@@ -349,11 +349,34 @@ static int reducer_with_uneven_steps(void)
     return 0;
 }
 
+/* Rank 1 has no data at all: it has no plan yet when the others have. */
+static int joined_before_the_first_step(void)
+{
+    kolo_tensor tensors[TENSORS];
+    kolo_reducer *reducer;
+    memset(tensors, 0, sizeof tensors);
+    for (int t = 0; t < TENSORS; t++)
+        tensors[t] = (kolo_tensor){.data = gradients[t], .count = TENSOR_COUNT, .dtype = KOLO_FP32};
+    CHECK(join() == 0);
+    kolo_reducer_options options = {.size = sizeof options, .bucket_bytes = 30000};
+    CHECK(kolo_reducer_create(comm, tensors, TENSORS, &options, &reducer) == KOLO_OK);
+    CHECK(kolo_join(comm, NULL) == KOLO_OK); /* nobody has one */
+    for (int i = 0; i < 4 && rank != 1; i++)
+        CHECK(reducer_step(reducer, i, size - 1) == 0);
+    CHECK(kolo_join(comm, NULL) == KOLO_OK);
+    for (int i = 0; i < 4; i++)
+        CHECK(reducer_step(reducer, i, size) == 0);
+    kolo_reducer_free(reducer);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
 static void test_reducers(void **state)
 {
     (void)state;
     for (int ranks = 2; ranks <= RANKS_MAX; ranks++)
         world_run_over_both(ranks, NULL, reducer_with_uneven_steps);
+    world_run_over_both(3, NULL, joined_before_the_first_step);
 }
 
 /* ---- what cannot be ---------------------------------------------------------------------------
