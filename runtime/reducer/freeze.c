@@ -331,17 +331,15 @@ static bool is_permutation(kolo_reducer *reducer)
     return true;
 }
 
-static kolo_status agree_on_order(kolo_reducer *reducer, bool *changed)
+static kolo_status agree_on_order(kolo_reducer *reducer, uint32_t root, bool *changed)
 {
     uint32_t count = reducer->tensor_count;
-    if (reducer->comm->rank == 0)
-        complete_order(reducer);
-    kolo_status status = broadcast(reducer, reducer->order, count * sizeof *reducer->order, 0);
+    kolo_status status = broadcast(reducer, reducer->order, count * sizeof *reducer->order, root);
     if (status == KOLO_OK && !is_permutation(reducer))
         status = kolo__error(KOLO_ERR_NETWORK,
                              "kolo_reducer_wait: the order of gradients that "
-                             "rank 0 sent does not name each of %u tensors once",
-                             count);
+                             "rank %u sent does not name each of %u tensors once",
+                             root, count);
     *changed = false;
     for (uint32_t i = 0; i < count; i++)
         *changed |= reducer->order[i] != count - 1 - i;
@@ -362,13 +360,11 @@ static kolo_status cut_first(kolo_reducer *reducer, const struct kolo__tuning *t
     return status;
 }
 
-kolo_status kolo__reducer_freeze(kolo_reducer *reducer)
+/* From the order to all that does not depend on sizes. */
+static kolo_status prepare(kolo_reducer *reducer, bool order_changed)
 {
-    bool changed;
-    kolo_status status = agree_on_order(reducer, &changed);
-    if (status != KOLO_OK)
-        return status;
-    if (changed) {
+    kolo_status status = KOLO_OK;
+    if (order_changed) {
         kolo__fusion_plan(&reducer->fusion, reducer->order, 0, SIZE_MAX, 0, slices_of(reducer));
         if (reducer->views)
             status = move_views(reducer);
@@ -378,12 +374,40 @@ kolo_status kolo__reducer_freeze(kolo_reducer *reducer)
     if (status == KOLO_OK && (reducer->buckets == NULL || reducer->pieces == NULL))
         status = no_memory(reducer->tensor_count * sizeof *reducer->pieces);
     reducer->standard_segment_bytes = reducer->comm->plan_context.segment_bytes;
+    return status;
+}
+
+kolo_status kolo__reducer_freeze(kolo_reducer *reducer)
+{
+    bool changed;
+    if (reducer->comm->rank == 0)
+        complete_order(reducer);
+    kolo_status status = agree_on_order(reducer, 0, &changed);
+    if (status == KOLO_OK)
+        status = prepare(reducer, changed);
     struct kolo__tuning tuning = standard(reducer);
     if (status == KOLO_OK)
         status = kolo__reducer_begin_tuning(reducer, &tuning);
     if (status == KOLO_OK)
         status = cut_first(reducer, &tuning);
     reducer->sequence_before = reducer->comm->sequence;
+    reducer->frozen = status == KOLO_OK;
+    return status;
+}
+
+kolo_status kolo__reducer_freeze_as(kolo_reducer *reducer, uint32_t root,
+                                    const struct kolo__tuning *tuning)
+{
+    bool changed;
+    bool frozen = reducer->frozen;
+    kolo_status status = agree_on_order(reducer, root, &changed);
+    if (frozen || status != KOLO_OK)
+        return status;
+    atomic_store(&reducer->ordered, reducer->tensor_count);
+    atomic_store(&reducer->recorded, reducer->tensor_count);
+    status = prepare(reducer, changed);
+    if (status == KOLO_OK)
+        status = cut_first(reducer, tuning);
     reducer->frozen = status == KOLO_OK;
     return status;
 }

@@ -186,6 +186,9 @@ enum kolo__narrow_float kolo__reducer_narrow(kolo_wire wire);
 kolo_status kolo__reducer_lay_out(kolo_reducer *reducer);
 /* Collective: rank 0's order becomes the plan of all. */
 kolo_status kolo__reducer_freeze(kolo_reducer *reducer);
+/* Collective: the plan of root for those who have none yet. */
+kolo_status kolo__reducer_freeze_as(kolo_reducer *reducer, uint32_t root,
+                                    const struct kolo__tuning *tuning);
 /* Cuts buckets and units anew, between steps. */
 kolo_status kolo__reducer_cut(kolo_reducer *reducer, const struct kolo__tuning *tuning);
 /* ---- tuning.c ------------------------------------------------------------------------------- */

@@ -169,20 +169,49 @@ kolo_status kolo__reducer_tune(kolo_reducer *reducer, double seconds)
     return status;
 }
 
-/* Ranks that had joined missed steps, and decisions: all take over what the last one has. */
+/* flags[0]: some rank is not frozen; flags[1]: some rank is. */
+static kolo_status ask_who_is_frozen(kolo_reducer *reducer, uint8_t flags[2])
+{
+    flags[0] = !reducer->frozen;
+    flags[1] = reducer->frozen;
+    struct kolo__call call = {.name = "kolo_reducer (agreement on the plan)",
+                              .collective = KOLO__ALLREDUCE,
+                              .send = flags,
+                              .recv = flags,
+                              .count = 2,
+                              .send_slices = 1,
+                              .recv_slices = 1,
+                              .may_be_in_place = true,
+                              .dtype = KOLO_UINT8,
+                              .op = KOLO_MAX};
+    kolo_request *request = NULL;
+    kolo_status status = kolo__call_start(reducer->comm, &call, &request);
+    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+}
+
+/* Ranks that had joined missed steps, perhaps the first one, and decisions: all take over what the
+ * last one has. It has done every step that there was. */
 kolo_status kolo__reducer_rejoined(void *owner, uint32_t last)
 {
     kolo_reducer *reducer = owner;
+    uint8_t frozen[2];
     uint64_t numbers[] = {reducer->report.step, reducer->tuning.bucket_bytes,
                           reducer->tuning.segment_bytes};
-    kolo_status status = share(reducer, numbers, 3, last);
+    kolo_status status = ask_who_is_frozen(reducer, frozen);
+    if (status != KOLO_OK || !frozen[1])
+        return status;
+    status = share(reducer, numbers, 3, last);
     if (status != KOLO_OK)
         return status;
     struct kolo__tuning tuning = {.bucket_bytes = numbers[1], .segment_bytes = numbers[2]};
     reducer->report.step = numbers[0];
     reducer->tunes = false;
-    if (tuning.bucket_bytes != reducer->tuning.bucket_bytes ||
-        tuning.segment_bytes != reducer->tuning.segment_bytes)
+    bool had_plan = reducer->frozen;
+    if (frozen[0])
+        status = kolo__reducer_freeze_as(reducer, last, &tuning);
+    if (status == KOLO_OK && had_plan &&
+        (tuning.bucket_bytes != reducer->tuning.bucket_bytes ||
+         tuning.segment_bytes != reducer->tuning.segment_bytes))
         status = kolo__reducer_cut(reducer, &tuning);
     reducer->sequence_before = reducer->comm->sequence;
     return status;

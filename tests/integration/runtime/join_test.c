@@ -2,7 +2,7 @@
 /* kolo_join: ranks with different numbers of steps, and what must not be done meanwhile. */
 #include "member.h"
 
-#include "runtime/context.h"
+#include "runtime/comm.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -349,11 +349,67 @@ static int reducer_with_uneven_steps(void)
     return 0;
 }
 
+/* Rank 1 has no data at all: it has no plan yet when the others have. */
+static int joined_before_the_first_step(void)
+{
+    kolo_tensor tensors[TENSORS];
+    kolo_reducer *reducer;
+    memset(tensors, 0, sizeof tensors);
+    for (int t = 0; t < TENSORS; t++)
+        tensors[t] = (kolo_tensor){.data = gradients[t], .count = TENSOR_COUNT, .dtype = KOLO_FP32};
+    CHECK(join() == 0);
+    kolo_reducer_options options = {.size = sizeof options, .bucket_bytes = 30000};
+    CHECK(kolo_reducer_create(comm, tensors, TENSORS, &options, &reducer) == KOLO_OK);
+    CHECK(kolo_join(comm, NULL) == KOLO_OK); /* nobody has one */
+    for (int i = 0; i < 4 && rank != 1; i++)
+        CHECK(reducer_step(reducer, i, size - 1) == 0);
+    CHECK(kolo_join(comm, NULL) == KOLO_OK);
+    for (int i = 0; i < 4; i++)
+        CHECK(reducer_step(reducer, i, size) == 0);
+    kolo_reducer_free(reducer);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
 static void test_reducers(void **state)
 {
     (void)state;
     for (int ranks = 2; ranks <= RANKS_MAX; ranks++)
         world_run_over_both(ranks, NULL, reducer_with_uneven_steps);
+    world_run_over_both(3, NULL, joined_before_the_first_step);
+}
+
+/* The others have found better segments since, as reducers do. */
+static int other_segments(void)
+{
+    enum { COUNT = RANKS_MAX * COUNT_MAX };
+    kolo_call_options ring = {.size = sizeof ring, .algorithm = "ring"};
+    CHECK(join() == 0);
+    size_t before = comm->plan_context.segment_bytes;
+    for (int i = 0; i < 3 && rank != 0; i++) {
+        comm->plan_context.segment_bytes = (size_t)1000 << i;
+        kolo__plan_cache_clear(&comm->plans);
+        for (size_t k = 0; k < COUNT; k++)
+            int_in[k] = rank;
+        CHECK(kolo_allreduce(comm, int_in, int_out, COUNT, KOLO_INT64, KOLO_SUM, &ring) == KOLO_OK);
+        for (size_t k = 0; k < COUNT; k++)
+            CHECK(int_out[k] == size * (size - 1) / 2);
+    }
+    if (rank != 0) {
+        comm->plan_context.segment_bytes = before;
+        kolo__plan_cache_clear(&comm->plans);
+    }
+    CHECK(kolo_join(comm, NULL) == KOLO_OK);
+    CHECK(comm->plan_context.segment_bytes == before);
+    CHECK(kolo_allreduce(comm, int_in, int_out, COUNT, KOLO_INT64, KOLO_SUM, &ring) == KOLO_OK);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+static void test_other_segments(void **state)
+{
+    (void)state;
+    world_run_over_both(3, NULL, other_segments);
 }
 
 /* ---- what cannot be ---------------------------------------------------------------------------
@@ -508,11 +564,9 @@ static void test_lost_rank(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_uneven_steps),
-        cmocka_unit_test(test_no_message_without_a_join),
-        cmocka_unit_test(test_part_of_the_world),
-        cmocka_unit_test(test_reducers),
-        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_uneven_steps),      cmocka_unit_test(test_no_message_without_a_join),
+        cmocka_unit_test(test_part_of_the_world), cmocka_unit_test(test_reducers),
+        cmocka_unit_test(test_other_segments),    cmocka_unit_test(test_errors),
         cmocka_unit_test(test_lost_rank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
