@@ -83,6 +83,22 @@ static kolo_status check_options(const struct kolo__call *call,
     return KOLO_OK;
 }
 
+/* A root that has joined would neither give nor want anything. It may have joined after its part of
+ * this very collective. */
+static kolo_status check_root_has_not_joined(const kolo_comm *comm, const struct kolo__call *call)
+{
+    uint64_t sequence;
+    bool rooted = call->collective == KOLO__BROADCAST || call->collective == KOLO__REDUCE_TO_ROOT;
+    if (!rooted ||
+        !kolo__control_has_joined(comm->context->control, comm->id, comm->world_ranks[call->root],
+                                  &sequence) ||
+        sequence > comm->sequence)
+        return KOLO_OK;
+    return kolo__error(KOLO_ERR_INVALID,
+                       "%s: its root, rank %d, has joined (kolo_join): take a root that has not",
+                       call->name, call->root);
+}
+
 static void remember(kolo_comm *comm, const struct kolo__signature *signature)
 {
     comm->recent[comm->recent_count++ % KOLO__VERDICT_RECENT] = *signature;
@@ -105,6 +121,10 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
         status = check_buffers(call, &in_place);
     if (status == KOLO_OK)
         status = check_options(call, &key.forced);
+    bool somebody_joined = comm != NULL && comm->context->control != NULL &&
+                           kolo__control_joins(comm->context->control);
+    if (status == KOLO_OK && somebody_joined)
+        status = check_root_has_not_joined(comm, call);
     if (status != KOLO_OK)
         return status;
     key.in_place = in_place;
@@ -134,6 +154,8 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
     };
     remember(comm, &request->signature);
     *result = request;
+    if (somebody_joined)
+        kolo__comm_announce(comm);
     return KOLO_OK;
 }
 

@@ -59,6 +59,10 @@ struct kolo_comm {
     struct kolo__signature recent[KOLO__VERDICT_RECENT]; /* a ring of the last collectives */
     uint64_t recent_count;
     uint32_t splits;
+    /* While somebody has joined (kolo_join): the collectives that need not be announced (again)
+     * are those from announced_first to announced_last. */
+    bool announcing;
+    uint64_t announced_first, announced_last;
     struct kolo__fault fault; /* poisoned by; peer is a rank of the world */
     atomic_bool aborted;      /* then abort_fault is set: by any thread, before this flag */
     struct kolo__fault abort_fault;
@@ -102,8 +106,7 @@ bool kolo__comm_progress(kolo_comm *comm);
 kolo_status kolo__request_wait(kolo_request *request, int timeout_ms);
 /* One turn of waiting, for whoever drives the queue and saw nothing move for idle_ns: comes back at
  * once at first, then yields, then sleeps for at most most_ns; listens to the control plane; fails
- * the communicator after KOLO_TIMEOUT. comm NULL: several are waited for, so nobody's sleep will
- * do. */
+ * the communicator after KOLO_TIMEOUT. Who waits on several gives each its turn. */
 void kolo__comm_rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns);
 /* The status and text of a done request; gives the request back. */
 kolo_status kolo__request_finish(kolo_request *request);
@@ -112,6 +115,11 @@ kolo_status kolo__comm_close_ranks(kolo_comm *comm, const char *operation);
 /* Tells the rendezvous that this rank waits for the request (stuck.c). without_limit: it calls
  * nothing else on the communicator before it is done. */
 void kolo__comm_stuck(const kolo_request *request, bool without_limit);
+/* Listens to what others say of the communicator: its fault, if there is one, as an error of
+ * `operation`. */
+kolo_status kolo__comm_check(kolo_comm *comm, const char *operation);
+/* Tells those who have joined (kolo_join) what this rank has begun after them (join.c). */
+void kolo__comm_announce(kolo_comm *comm);
 /* Poisons the communicator. spread: tell the others. */
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread);
 

@@ -37,6 +37,12 @@ struct offer {
     char error[160];
 };
 
+/* And to the first one. A rank that has joined (kolo_join) contributes zeros. */
+struct choice {
+    int32_t takes_part; /* 1 */
+    int32_t color, key;
+};
+
 /* An allgather that errors call kolo_comm_split. */
 static kolo_status gather(kolo_comm *comm, const void *send, void *recv, size_t bytes)
 {
@@ -58,16 +64,21 @@ static kolo_status find_members(kolo_comm *comm, int color, int key, uint32_t *o
                                 uint32_t *size, uint32_t *rank)
 {
     struct member *all = calloc(comm->size, sizeof *all);
-    int32_t mine[2] = {color, key}, *pairs = calloc(comm->size, sizeof mine);
+    struct choice mine = {1, color, key}, *choices = calloc(comm->size, sizeof mine);
     kolo_status status = KOLO_ERR_MEMORY;
-    if (all == NULL || pairs == NULL)
+    if (all == NULL || choices == NULL)
         kolo__error(status, "kolo_comm_split: no memory for %u ranks", comm->size);
     else
-        status = gather(comm, mine, pairs, sizeof mine);
+        status = gather(comm, &mine, choices, sizeof mine);
     *size = 0;
     for (uint32_t r = 0; status == KOLO_OK && r < comm->size; r++)
-        if (pairs[2 * r] == color)
-            all[(*size)++] = (struct member){color, pairs[2 * r + 1], r};
+        if (choices[r].takes_part == 0)
+            status = kolo__error(KOLO_ERR_INVALID,
+                                 "kolo_comm_split: rank %u has joined (kolo_join): make new "
+                                 "communicators and reducers once all ranks have",
+                                 r);
+        else if (choices[r].color == color)
+            all[(*size)++] = (struct member){color, choices[r].key, r};
     if (status == KOLO_OK && *size > 0)
         qsort(all, *size, sizeof *all, by_key);
     for (uint32_t i = 0; status == KOLO_OK && i < *size; i++) {
@@ -76,7 +87,7 @@ static kolo_status find_members(kolo_comm *comm, int color, int key, uint32_t *o
             *rank = i;
     }
     free(all);
-    free(pairs);
+    free(choices);
     return status;
 }
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/socket.h"
 #include "base/status.h"
+#include "runtime/joins.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -37,8 +38,9 @@ struct kolo__control {
     struct known_fault *faults; /* the first of each communicator, as they came */
     unsigned fault_capacity;
     atomic_uint fault_count; /* read without the lock: 0 is the rule */
-    bool closed;             /* the server is gone */
-    atomic_ullong sent;      /* frames */
+    struct kolo__joins joins;
+    bool closed;        /* the server is gone */
+    atomic_ullong sent; /* frames */
 };
 
 static const uint64_t SECOND_NS = 1000000000;
@@ -139,8 +141,22 @@ static kolo_status take_refusal(struct kolo__frame_reader *payload, char *text, 
                                                              : KOLO_ERR_NETWORK;
 }
 
-/* Handles faults at the front of the buffer. Returns the length of the first other frame, 0 when
- * none is whole yet. */
+static void take_join(struct kolo__control *control, enum kolo__frame_type type,
+                      struct kolo__frame_reader *payload)
+{
+    if (!kolo__joins_take(&control->joins, type, payload))
+        add_fault(control, 0, KOLO_ERR_NETWORK, -1,
+                  "what the rendezvous said of kolo_join is broken, or there is no memory for it");
+}
+
+static bool is_of_join(enum kolo__frame_type type)
+{
+    return type == KOLO__FRAME_JOINED || type == KOLO__FRAME_ANNOUNCE ||
+           type == KOLO__FRAME_ALL_JOINED;
+}
+
+/* Handles what nobody waits for, faults and kolo_join, at the front of the buffer. Returns the
+ * length of the first other frame, 0 when none is whole yet. */
 static size_t next_frame(struct kolo__control *control, enum kolo__frame_type *type,
                          struct kolo__frame_reader *payload)
 {
@@ -152,9 +168,12 @@ static size_t next_frame(struct kolo__control *control, enum kolo__frame_type *t
             server_gone(control);
             return 0;
         }
-        if (length == 0 || *type != KOLO__FRAME_FAULT)
+        if (length > 0 && is_of_join(*type))
+            take_join(control, *type, payload);
+        else if (length > 0 && *type == KOLO__FRAME_FAULT)
+            take_fault(control, payload);
+        else
             return length;
-        take_fault(control, payload);
         drop(control, length);
     }
 }
@@ -207,6 +226,7 @@ void kolo__control_forget(struct kolo__control *control, uint32_t comm)
         memmove(known, known + 1, after * sizeof *known);
         atomic_store(&control->fault_count, left);
     }
+    kolo__joins_forget(&control->joins, comm);
     pthread_mutex_unlock(&control->lock);
 }
 
@@ -296,6 +316,89 @@ void kolo__control_stuck(struct kolo__control *control, const struct kolo__verdi
     pthread_mutex_lock(&control->lock);
     kolo__frame_begin(&frame, KOLO__FRAME_STUCK);
     kolo__put_report(&frame, report);
+    send_frame(control, &frame);
+    pthread_mutex_unlock(&control->lock);
+}
+
+/* ---- kolo_join ----------------------------------------------------------------------------- */
+
+bool kolo__control_joins(const struct kolo__control *control)
+{
+    return atomic_load_explicit(&control->joins.comm_count, memory_order_relaxed) > 0;
+}
+
+bool kolo__control_has_joined(struct kolo__control *control, uint32_t comm, uint32_t rank,
+                              uint64_t *sequence)
+{
+    if (!kolo__control_joins(control))
+        return false;
+    pthread_mutex_lock(&control->lock);
+    bool found = kolo__joins_has(&control->joins, comm, rank, sequence);
+    pthread_mutex_unlock(&control->lock);
+    return found;
+}
+
+bool kolo__control_lowest_joined(struct kolo__control *control, uint32_t comm, uint64_t *sequence)
+{
+    pthread_mutex_lock(&control->lock);
+    bool found = kolo__joins_lowest(&control->joins, comm, sequence);
+    pthread_mutex_unlock(&control->lock);
+    return found;
+}
+
+bool kolo__control_next_announced(struct kolo__control *control, uint32_t comm,
+                                  struct kolo__announcement *announcement)
+{
+    if (atomic_load_explicit(&control->joins.announced_count, memory_order_relaxed) == 0)
+        return false;
+    pthread_mutex_lock(&control->lock);
+    bool found = kolo__joins_next(&control->joins, comm, announcement);
+    pthread_mutex_unlock(&control->lock);
+    return found;
+}
+
+bool kolo__control_all_joined(struct kolo__control *control, uint32_t comm, uint32_t *last)
+{
+    pthread_mutex_lock(&control->lock);
+    bool found = kolo__joins_end(&control->joins, comm, last);
+    pthread_mutex_unlock(&control->lock);
+    return found;
+}
+
+void kolo__control_tell_joined(struct kolo__control *control, uint32_t comm, uint32_t guardian,
+                               uint64_t sequence, const uint32_t *world_ranks, uint32_t size)
+{
+    struct kolo__frame_writer frame = {0};
+    pthread_mutex_lock(&control->lock);
+    kolo__frame_begin(&frame, KOLO__FRAME_JOINED);
+    kolo__put_u32(&frame, comm);
+    kolo__put_u32(&frame, guardian);
+    kolo__put_u64(&frame, sequence);
+    kolo__put_u32(&frame, size);
+    for (uint32_t r = 0; r < size; r++)
+        kolo__put_u32(&frame, world_ranks[r]);
+    send_frame(control, &frame);
+    pthread_mutex_unlock(&control->lock);
+}
+
+void kolo__control_announce(struct kolo__control *control,
+                            const struct kolo__announcement *announcement)
+{
+    struct kolo__frame_writer frame = {0};
+    pthread_mutex_lock(&control->lock);
+    kolo__frame_begin(&frame, KOLO__FRAME_ANNOUNCE);
+    kolo__put_announcement(&frame, announcement);
+    send_frame(control, &frame);
+    pthread_mutex_unlock(&control->lock);
+}
+
+void kolo__control_forgotten(struct kolo__control *control, uint32_t comm, uint64_t sequence)
+{
+    struct kolo__frame_writer frame = {0};
+    pthread_mutex_lock(&control->lock);
+    kolo__frame_begin(&frame, KOLO__FRAME_FORGOTTEN);
+    kolo__put_u32(&frame, comm);
+    kolo__put_u64(&frame, sequence);
     send_frame(control, &frame);
     pthread_mutex_unlock(&control->lock);
 }
@@ -528,6 +631,7 @@ void kolo__control_close(struct kolo__control *control)
     pthread_mutex_destroy(&control->lock);
     free(control->in);
     free(control->faults);
+    kolo__joins_free(&control->joins);
     free(control->world);
     free(control->members);
     free(control);

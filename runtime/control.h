@@ -59,6 +59,26 @@ void kolo__control_forget(struct kolo__control *control, uint32_t comm);
 void kolo__control_report(struct kolo__control *control, uint32_t comm,
                           const struct kolo__fault *fault);
 void kolo__control_stuck(struct kolo__control *control, const struct kolo__verdict_report *report);
+
+/* ---- kolo_join (join.c) ---------------------------------------------------------------------- */
+
+/* True while somebody has joined on some communicator. Costs next to nothing. */
+bool kolo__control_joins(const struct kolo__control *control);
+/* See joins.h; ranks are ranks of the world. */
+bool kolo__control_has_joined(struct kolo__control *control, uint32_t comm, uint32_t rank,
+                              uint64_t *sequence);
+bool kolo__control_lowest_joined(struct kolo__control *control, uint32_t comm, uint64_t *sequence);
+bool kolo__control_next_announced(struct kolo__control *control, uint32_t comm,
+                                  struct kolo__announcement *announcement);
+bool kolo__control_all_joined(struct kolo__control *control, uint32_t comm, uint32_t *last);
+/* Tells the members. guardian: comm when it has none. */
+void kolo__control_tell_joined(struct kolo__control *control, uint32_t comm, uint32_t guardian,
+                               uint64_t sequence, const uint32_t *world_ranks, uint32_t size);
+void kolo__control_announce(struct kolo__control *control,
+                            const struct kolo__announcement *announcement);
+/* It began collectives up to this one that it cannot announce any more. */
+void kolo__control_forgotten(struct kolo__control *control, uint32_t comm, uint64_t sequence);
+
 /* Messages that this rank has sent so far. */
 uint64_t kolo__control_sent(const struct kolo__control *control);
 /* Leaves in good order; what happens to the connection afterwards means nothing. */

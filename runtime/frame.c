@@ -91,6 +91,13 @@ void kolo__put_signature(struct kolo__frame_writer *writer, const struct kolo__s
     kolo__put_u64(writer, signature->count);
 }
 
+void kolo__put_announcement(struct kolo__frame_writer *writer,
+                            const struct kolo__announcement *announcement)
+{
+    kolo__put_signature(writer, &announcement->signature);
+    kolo__put_u64(writer, announcement->segment_bytes);
+}
+
 void kolo__put_report(struct kolo__frame_writer *writer, const struct kolo__verdict_report *report)
 {
     kolo__put_u32(writer, report->comm);
@@ -120,7 +127,7 @@ size_t kolo__frame_parse(const unsigned char *data, size_t bytes, size_t payload
         return 0;
     size_t length = kolo__load_u32(data);
     uint16_t kind = kolo__load_u16(data + 4);
-    if (length > payload_max || kind < KOLO__FRAME_JOIN || kind > KOLO__FRAME_ABSENT ||
+    if (length > payload_max || kind < KOLO__FRAME_JOIN || kind > KOLO__FRAME_FORGOTTEN ||
         kolo__load_u16(data + 6) != 0)
         return (size_t)-1;
     if (bytes < KOLO__FRAME_HEAD_BYTES + length)
@@ -201,6 +208,13 @@ void kolo__get_signature(struct kolo__frame_reader *reader, struct kolo__signatu
     signature->algorithm = kolo__get_u8(reader);
     signature->root = kolo__get_u32(reader);
     signature->count = kolo__get_u64(reader);
+}
+
+void kolo__get_announcement(struct kolo__frame_reader *reader,
+                            struct kolo__announcement *announcement)
+{
+    kolo__get_signature(reader, &announcement->signature);
+    announcement->segment_bytes = kolo__get_u64(reader);
 }
 
 /* Memory is taken for what is there, not for what is promised. */

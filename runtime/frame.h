@@ -22,6 +22,10 @@ enum kolo__frame_type {
     KOLO__FRAME_FAULT = 7,     /* both ways: communicator, status, rank at fault, text */
     KOLO__FRAME_STUCK = 8,     /* rank -> server: what it did last, what it waits in and for whom */
     KOLO__FRAME_ABSENT = 9,    /* rank -> server: who is missing?  server -> rank: text */
+    KOLO__FRAME_JOINED = 10,   /* both ways: a rank has called kolo_join, after which collective */
+    KOLO__FRAME_ANNOUNCE = 11, /* both ways: a collective begun, in which who joined takes part */
+    KOLO__FRAME_ALL_JOINED = 12, /* server -> rank: communicator, who joined last */
+    KOLO__FRAME_FORGOTTEN = 13,  /* rank -> server: what it can no longer announce */
 };
 
 enum {
@@ -52,6 +56,15 @@ void kolo__put_signature(struct kolo__frame_writer *writer,
 void kolo__put_report(struct kolo__frame_writer *writer, const struct kolo__verdict_report *report);
 void kolo__frame_writer_free(struct kolo__frame_writer *writer);
 
+/* A collective that ranks which have joined (kolo_join) take part in. */
+struct kolo__announcement {
+    struct kolo__signature signature;
+    uint64_t segment_bytes; /* of messages: changed while gradients are averaged */
+};
+
+void kolo__put_announcement(struct kolo__frame_writer *writer,
+                            const struct kolo__announcement *announcement);
+
 struct kolo__frame_reader {
     const unsigned char *next, *end;
     bool bad;
@@ -71,6 +84,8 @@ void kolo__clean_text(char *text);
 /* Copies a text, cut to fit and cleaned. */
 void kolo__get_text(struct kolo__frame_reader *reader, char *text, size_t bytes);
 void kolo__get_signature(struct kolo__frame_reader *reader, struct kolo__signature *signature);
+void kolo__get_announcement(struct kolo__frame_reader *reader,
+                            struct kolo__announcement *announcement);
 /* A payload that is one report. The caller frees report->sent, also when it is broken. */
 void kolo__get_report(struct kolo__frame_reader *reader, struct kolo__verdict_report *report);
 /* True when everything was there, and nothing more. */

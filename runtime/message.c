@@ -22,6 +22,12 @@ static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, 
         (count > 0 && input == NULL && output == NULL))
         return kolo__error(KOLO_ERR_INVALID, "%s: the buffer is NULL, or %zu elements too many",
                            name, count);
+    uint64_t joined_after;
+    if (kind == KOLO__REQUEST_SEND &&
+        kolo__control_has_joined(comm->context->control, comm->id, comm->world_ranks[peer],
+                                 &joined_after))
+        return kolo__error(KOLO_ERR_INVALID,
+                           "%s: rank %d has joined (kolo_join) and receives nothing", name, peer);
     status = kolo__request_add(comm, name, kind, &request);
     if (status != KOLO_OK)
         return status;

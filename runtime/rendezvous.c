@@ -326,6 +326,7 @@ void kolo__rendezvous_free(struct kolo__rendezvous *server)
         server->connections = connection->next;
         free_connection(connection);
     }
+    kolo__world_forget_joins(server);
     for (uint32_t r = 0; server->members != NULL && r < server->size; r++) {
         free(server->members[r].blob);
         kolo__member_forget_reports(&server->members[r]);

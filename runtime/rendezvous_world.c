@@ -336,6 +336,7 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
         break;
     case KOLO__FRAME_BYE:
         server->members[connection->rank].left = true;
+        kolo__world_member_left(server, connection->rank);
         break;
     case KOLO__FRAME_FAULT:
         on_fault(connection, payload);
@@ -345,6 +346,15 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
         break;
     case KOLO__FRAME_ABSENT:
         on_absent(connection);
+        break;
+    case KOLO__FRAME_JOINED:
+        kolo__world_joined(connection, payload);
+        break;
+    case KOLO__FRAME_ANNOUNCE:
+        kolo__world_announced(connection, payload);
+        break;
+    case KOLO__FRAME_FORGOTTEN:
+        kolo__world_forgotten(connection, payload);
         break;
     default:
         kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a message of an unknown type came");

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inside of the rendezvous server, shared by its three parts and by nobody else:
+ * The inside of the rendezvous server, shared by its four parts and by nobody else:
  *
  *   rendezvous.c        connections: bytes in and out, proof of the token, strangers
  *   rendezvous_world.c  members: the world forming, exchanges, losses, faults
  *   rendezvous_stuck.c  members that wait too long
+ *   rendezvous_join.c   members that have joined (kolo_join)
  */
 #ifndef KOLO_RUNTIME_RENDEZVOUS_WORLD_H
 #define KOLO_RUNTIME_RENDEZVOUS_WORLD_H
@@ -57,6 +58,8 @@ struct kolo__rendezvous {
     bool complete; /* and taken the set-up step: kolo_init has all it needs */
     struct kolo__member *members;
     struct kolo__connection *connections;
+    struct kolo__join_comm *join_comms; /* on which some, not all, have joined */
+    uint32_t join_comm_count;
     struct {
         bool set;
         kolo_status status;
@@ -100,5 +103,14 @@ void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_sta
 /* A member's STUCK message. */
 void kolo__world_stuck(struct kolo__connection *connection, struct kolo__frame_reader *payload);
 void kolo__member_forget_reports(struct kolo__member *member);
+
+/* ---- kolo_join (rendezvous_join.c) ----------------------------------------------------------- */
+
+/* A member's JOINED, ANNOUNCE and FORGOTTEN messages. */
+void kolo__world_joined(struct kolo__connection *connection, struct kolo__frame_reader *payload);
+void kolo__world_announced(struct kolo__connection *connection, struct kolo__frame_reader *payload);
+void kolo__world_forgotten(struct kolo__connection *connection, struct kolo__frame_reader *payload);
+void kolo__world_member_left(struct kolo__rendezvous *server, uint32_t rank);
+void kolo__world_forget_joins(struct kolo__rendezvous *server);
 
 #endif

@@ -148,6 +148,14 @@ static void take_news(kolo_comm *comm)
         kolo__comm_fail(comm, &guardian->abort_fault, false);
     else if (atomic_load(&comm->aborted))
         kolo__comm_fail(comm, &comm->abort_fault, false);
+    else if (comm->context->control != NULL && kolo__control_joins(comm->context->control))
+        kolo__comm_announce(comm);
+}
+
+kolo_status kolo__comm_check(kolo_comm *comm, const char *operation)
+{
+    take_news(comm);
+    return comm->fault.status != KOLO_OK ? poisoned(comm, operation) : KOLO_OK;
 }
 
 /* ---- the queue ----------------------------------------------------------------------------- */
@@ -436,20 +444,14 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
 
 void kolo__comm_rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns)
 {
-    uint64_t spin = comm != NULL ? spin_ns(comm) : 0;
+    uint64_t spin = spin_ns(comm);
     if (idle_ns < spin)
         return;
-    if (comm != NULL)
-        take_news(comm);
-    if (comm != NULL && comm->first == NULL)
+    take_news(comm);
+    if (comm->first == NULL)
         return;
     if (idle_ns < spin + YIELD_NS) {
         sched_yield();
-        return;
-    }
-    if (comm == NULL) {
-        struct timespec pause = {.tv_nsec = (long)most_ns};
-        nanosleep(&pause, NULL);
         return;
     }
     if (idle_ns >= (uint64_t)comm->context->config.timeout * SECOND) {

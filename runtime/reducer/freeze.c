@@ -355,7 +355,8 @@ static kolo_status cut_first(kolo_reducer *reducer, const struct kolo__tuning *t
         reducer->tensors[i].unused = !atomic_load(&reducer->ready[reducer->slots[i]]);
     kolo_status status = kolo__reducer_cut(reducer, tuning);
     for (uint32_t i = 0; i < reducer->tensor_count; i++) {
-        atomic_store(&reducer->ready[reducer->slots[i]], !reducer->tensors[i].unused);
+        atomic_store(&reducer->ready[reducer->slots[i]],
+                     reducer->tensors[i].unused ? KOLO__NOT_READY : KOLO__RETURNED);
         reducer->tensors[i].unused = false;
     }
     return status;

@@ -187,15 +187,14 @@ kolo_status kolo_reducer_free(kolo_reducer *reducer)
 {
     if (reducer == NULL)
         return KOLO_OK;
+    if (reducer->thread != NULL)
+        kolo__thread_take_back(reducer);
     bool healthy = reducer->status == KOLO_OK && reducer->comm != NULL &&
                    reducer->comm->fault.status == KOLO_OK;
     if (healthy && reducer->comm->outstanding > 0)
         return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_free: a step is under way: end it with "
                                              "kolo_reducer_wait");
-    if (reducer->thread != NULL) {
-        kolo__thread_take_back(reducer);
-        kolo__thread_release(reducer);
-    }
+    kolo__thread_release(reducer);
     kolo__comm_destroy(reducer->comm);
     for (uint32_t i = 0; i < reducer->tensor_count; i++) {
         free(reducer->tensors[i].error);

@@ -96,6 +96,10 @@ struct kolo__waker {
     sem_t semaphore;
 };
 
+/* RETURNED: kolo_reducer_ready will not look at the reducer any more. A step does not end before,
+ * nor is the plan changed or freed. */
+enum kolo__readiness { KOLO__NOT_READY, KOLO__READY, KOLO__RETURNED };
+
 struct kolo__reducer_thread;
 
 struct kolo_reducer {
@@ -126,14 +130,14 @@ struct kolo_reducer {
     size_t used_words;
 
     /* The step. */
-    atomic_bool driven;           /* by the thread, until it clears it */
-    atomic_bool wanted_back;      /* asks it to, whatever is under way */
-    bool threaded;                /* this step is the thread's */
-    struct kolo__waker *waker;    /* the driver's */
-    struct kolo__waker own_waker; /* the caller's, when it drives */
-    struct kolo__waker done;      /* the caller's, when the thread does */
-    atomic_ullong first_ready_ns; /* in this step; 0: none yet */
-    atomic_uint awaited;          /* the unit that the idle driver waits for */
+    atomic_bool driven;                  /* by the thread, until it clears it */
+    atomic_bool wanted_back;             /* asks it to, whatever is under way */
+    bool threaded;                       /* this step is the thread's */
+    _Atomic(struct kolo__waker *) waker; /* the driver's */
+    struct kolo__waker own_waker;        /* the caller's, when it drives */
+    struct kolo__waker done;             /* the caller's, when the thread does */
+    atomic_ullong first_ready_ns;        /* in this step; 0: none yet */
+    atomic_uint awaited;                 /* the unit that the idle driver waits for */
     uint64_t entered_ns;
     bool was_worth; /* the step before: to be driven by the thread */
     uint32_t started, finished;
@@ -255,12 +259,13 @@ void kolo__thread_take_back(kolo_reducer *reducer);
 void kolo__waker_prepare(void);
 /* After what an idle driver is to see. */
 extern bool kolo__waker_asymmetric; /* membarrier(2) works here */
+extern atomic_uint kolo__waker_fence;
 static inline void kolo__waker_light_barrier(void)
 {
     if (kolo__waker_asymmetric)
         atomic_signal_fence(memory_order_seq_cst);
     else
-        atomic_thread_fence(memory_order_seq_cst);
+        atomic_fetch_add(&kolo__waker_fence, 1); /* seq_cst */
 }
 
 /* Says that the driver is idle. Afterwards it looks once more before it sleeps. */

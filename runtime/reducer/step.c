@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,11 +93,21 @@ kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
         trace_ready(reducer, index);
     if (!reducer->frozen)
         record(reducer, (uint32_t)index);
-    atomic_store_explicit(ready, true, memory_order_release);
+    atomic_store_explicit(ready, KOLO__READY, memory_order_release);
     kolo__waker_light_barrier();
     if (atomic_load_explicit(&reducer->waker->idle, memory_order_relaxed))
         wake_if_complete(reducer);
+    atomic_store_explicit(ready, KOLO__RETURNED, memory_order_release);
     return KOLO_OK;
+}
+
+/* All that is left of kolo_reducer_ready in other threads, which may have been put to sleep there.
+ */
+static void wait_for_returns(kolo_reducer *reducer)
+{
+    for (uint32_t i = 0; i < reducer->tensor_count; i++)
+        while (atomic_load_explicit(&reducer->ready[i], memory_order_acquire) == KOLO__READY)
+            sched_yield();
 }
 
 void kolo__reducer_rewind(kolo_reducer *reducer)
@@ -320,7 +331,7 @@ static kolo_status take_for_unused(kolo_reducer *reducer)
         kolo_status status = make_shadow(reducer, tensor);
         if (status != KOLO_OK)
             return status;
-        atomic_store_explicit(ready, true, memory_order_release);
+        atomic_store_explicit(ready, KOLO__RETURNED, memory_order_release);
     }
     return KOLO_OK;
 }
@@ -395,6 +406,7 @@ static kolo_status end_step(kolo_reducer *reducer, uint64_t entered_ns)
 {
     struct kolo__trace *trace = reducer->context->trace;
     kolo_reducer_report *report = &reducer->report;
+    wait_for_returns(reducer);
     if (reducer->options.allow_unused)
         keep_used(reducer);
     if (reducer->options.statistics)
@@ -426,6 +438,7 @@ static kolo_status freeze(kolo_reducer *reducer, struct wait *wait)
             return status;
         wait_for_gradients(reducer, wait);
     }
+    wait_for_returns(reducer);
     return kolo__reducer_freeze(reducer);
 }
 
@@ -458,8 +471,11 @@ kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms)
     struct kolo__trace *trace = reducer->context->trace;
     uint64_t began = kolo__trace_now(trace);
     kolo_status status = KOLO_OK;
-    if (reducer->status == KOLO_OK)
+    /* While the thread drives, the status is the thread's. */
+    if (atomic_load_explicit(&reducer->driven, memory_order_acquire) || reducer->status == KOLO_OK)
         status = wait_for_step(reducer, timeout_ms);
+    if (status == KOLO_AGAIN)
+        return status;
     kolo__trace_add(trace, KOLO__TRACE_WAIT, "kolo_reducer_wait", KOLO__TRACE_NO_ID, 0, began,
                     kolo__trace_now(trace));
     if (reducer->status != KOLO_OK)

@@ -26,7 +26,8 @@ struct kolo__reducer_thread {
     atomic_bool stop;
     pthread_mutex_t lock; /* of the list; the thread holds it while it looks at reducers */
     kolo_reducer *first;
-    hwloc_bitmap_t place; /* NULL: wherever the caller runs */
+    const kolo_comm *rested; /* on this one the last time */
+    hwloc_bitmap_t place;    /* NULL: wherever the caller runs */
 };
 
 static const uint64_t REST_NS = 1000000; /* at most, so that another reducer is not forgotten */
@@ -36,8 +37,9 @@ static const uint64_t SHARED_REST_NS = 50000;
  */
 
 struct look {
-    bool moved, busy; /* some unit moved, is under way */
-    kolo_comm *only;  /* of the one reducer that is busy; NULL with several */
+    bool moved;      /* some unit */
+    unsigned busy;   /* reducers that have a unit under way */
+    kolo_comm *comm; /* of one of them, in turns: it is the one whose news is heard */
 };
 
 static bool has_work(kolo_reducer *reducer)
@@ -55,7 +57,8 @@ static void hand_back(kolo_reducer *reducer)
 
 static struct look look_at_all(struct kolo__reducer_thread *self)
 {
-    struct look look = {false, false, NULL};
+    struct look look = {false, 0, NULL};
+    bool passed = false;
     pthread_mutex_lock(&self->lock);
     for (kolo_reducer *reducer = self->first; reducer != NULL; reducer = reducer->next) {
         if (!atomic_load_explicit(&reducer->driven, memory_order_acquire))
@@ -67,9 +70,11 @@ static struct look look_at_all(struct kolo__reducer_thread *self)
         }
         if (!busy)
             continue;
-        look.only = look.busy ? NULL : reducer->comm;
-        look.busy = true;
+        if (look.busy++ == 0 || passed)
+            look.comm = reducer->comm;
+        passed = reducer->comm == self->rested;
     }
+    self->rested = look.comm;
     pthread_mutex_unlock(&self->lock);
     return look;
 }
@@ -101,15 +106,13 @@ static void *loop(void *argument)
     uint64_t moved_at = 0;
     while (!atomic_load(&self->stop)) {
         struct look look = look_at_all(self);
-        if (!look.busy && !look.moved)
+        if (look.busy == 0 && !look.moved)
             sleep_until_woken(self);
         uint64_t now = kolo__now_ns(&kolo__real_clock);
-        if (look.moved || !look.busy || moved_at == 0)
+        if (look.moved || look.busy == 0 || moved_at == 0)
             moved_at = now;
-        else if (look.only != NULL)
-            kolo__comm_rest(look.only, now - moved_at, REST_NS);
         else
-            kolo__comm_rest(NULL, now - moved_at, SHARED_REST_NS);
+            kolo__comm_rest(look.comm, now - moved_at, look.busy == 1 ? REST_NS : SHARED_REST_NS);
     }
     return NULL;
 }
@@ -261,4 +264,5 @@ void kolo__thread_take_back(kolo_reducer *reducer)
         sched_yield();
     atomic_store(&reducer->wanted_back, false);
     reducer->threaded = false;
+    reducer->waker = &reducer->own_waker;
 }

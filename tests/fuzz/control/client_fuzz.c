@@ -117,6 +117,24 @@ static void check_faults(struct kolo__control *control)
     KOLO__ASSERT(any);
 }
 
+/* Whatever was said of kolo_join can be asked for. */
+static void check_joins(struct kolo__control *control)
+{
+    struct kolo__announcement announcement;
+    uint64_t sequence;
+    uint32_t last;
+    for (uint32_t comm = 0; comm < 3; comm++) {
+        kolo__control_has_joined(control, comm, 1, &sequence);
+        kolo__control_lowest_joined(control, comm, &sequence);
+        while (kolo__control_next_announced(control, comm, &announcement))
+            KOLO__ASSERT(announcement.signature.comm == comm);
+        while (kolo__control_all_joined(control, comm, &last)) {
+        }
+    }
+    kolo__control_forget(control, 1);
+    KOLO__ASSERT(!kolo__control_has_joined(control, 1, 1, &sequence));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     static struct play play = {.listen_fd = -1};
@@ -148,6 +166,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         check_members(control);
     }
     check_faults(control);
+    check_joins(control);
     kolo__control_close(control);
     KOLO__ASSERT(pthread_join(thread, NULL) == 0);
     return 0;

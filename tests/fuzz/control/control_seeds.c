@@ -93,6 +93,57 @@ static void put_stuck_receive(struct kolo__frame_writer *w, uint32_t from, uint6
     kolo__frame_end(w);
 }
 
+static void put_joined(struct kolo__frame_writer *w, uint32_t comm, uint32_t guardian,
+                       uint64_t sequence, uint32_t size)
+{
+    kolo__frame_begin(w, KOLO__FRAME_JOINED);
+    kolo__put_u32(w, comm);
+    kolo__put_u32(w, guardian);
+    kolo__put_u64(w, sequence);
+    kolo__put_u32(w, size);
+    for (uint32_t r = 0; r < size; r++)
+        kolo__put_u32(w, r);
+    kolo__frame_end(w);
+}
+
+static void put_announce(struct kolo__frame_writer *w, uint32_t comm, uint64_t sequence, kolo_op op)
+{
+    struct kolo__announcement announcement = {.segment_bytes = 65536};
+    announcement.signature = (struct kolo__signature){
+        .comm = comm, .sequence = sequence, .dtype = KOLO_FP32, .op = (uint8_t)op, .count = 1000};
+    kolo__frame_begin(w, KOLO__FRAME_ANNOUNCE);
+    kolo__put_announcement(w, &announcement);
+    kolo__frame_end(w);
+}
+
+static void put_forgotten(struct kolo__frame_writer *w, uint32_t comm, uint64_t sequence)
+{
+    kolo__frame_begin(w, KOLO__FRAME_FORGOTTEN);
+    kolo__put_u32(w, comm);
+    kolo__put_u64(w, sequence);
+    kolo__frame_end(w);
+}
+
+/* As the server says it. */
+static void put_has_joined(struct kolo__frame_writer *w, uint32_t comm, uint32_t guardian,
+                           uint32_t rank, uint64_t sequence)
+{
+    kolo__frame_begin(w, KOLO__FRAME_JOINED);
+    kolo__put_u32(w, comm);
+    kolo__put_u32(w, guardian);
+    kolo__put_u32(w, rank);
+    kolo__put_u64(w, sequence);
+    kolo__frame_end(w);
+}
+
+static void put_all_joined(struct kolo__frame_writer *w, uint32_t comm, uint32_t last)
+{
+    kolo__frame_begin(w, KOLO__FRAME_ALL_JOINED);
+    kolo__put_u32(w, comm);
+    kolo__put_u32(w, last);
+    kolo__frame_end(w);
+}
+
 static void put_empty(struct kolo__frame_writer *w, enum kolo__frame_type type)
 {
     kolo__frame_begin(w, type);
@@ -242,6 +293,34 @@ static void server_members(void)
     put_fault(&play.message, 0, KOLO_ERR_ABORTED, UINT32_MAX);
     act(&play, 1);
     end(&play, "fault");
+    begin(&play, 7);
+    put_joined(&play.message, 5, 1, 2, RANKS); /* a reducer's, then the one that guards it */
+    put_joined(&play.message, 1, 1, 4, RANKS);
+    act(&play, 0);
+    put_announce(&play.message, 1, 6, KOLO_SUM); /* out of order: waits for the fifth */
+    put_announce(&play.message, 1, 5, KOLO_SUM);
+    put_announce(&play.message, 5, 3, KOLO_SUM);
+    act(&play, 1);
+    put_announce(&play.message, 1, 5, KOLO_SUM);
+    put_joined(&play.message, 5, 1, 3, RANKS);
+    put_joined(&play.message, 1, 1, 6, RANKS);
+    act(&play, 2);
+    put_joined(&play.message, 5, 1, 3, RANKS);
+    put_joined(&play.message, 1, 1, 6, RANKS);
+    act(&play, 1);
+    end(&play, "joins");
+    begin(&play, 7);
+    put_joined(&play.message, 1, 1, 4, RANKS);
+    act(&play, 0);
+    put_announce(&play.message, 1, 9, KOLO_SUM);
+    put_forgotten(&play.message, 1, 8);
+    act(&play, 1);
+    put_announce(&play.message, 1, 9, KOLO_MAX);
+    put_announce(&play.message, 1, UINT32_MAX, KOLO_MAX);
+    put_empty(&play.message, KOLO__FRAME_BYE);
+    put_joined(&play.message, 1, 1, 4, RANKS + 1);
+    act(&play, 2);
+    end(&play, "joins_far_apart");
     begin(&play, 3);
     act(&play, ENDED + 2);
     kolo__put_u8(&play.message, 0);
@@ -280,6 +359,16 @@ static void client_seeds(void)
     put_refused(&w);
     put_fault(&w, 1, KOLO_ERR_MISMATCH, 1);
     client_seed(&w, "late_answers");
+    put_world(&w, RANKS);
+    put_exchanged(&w, 1, RANKS);
+    put_has_joined(&w, 2, 1, 0, 4);
+    put_has_joined(&w, 1, 1, 0, 7);
+    put_announce(&w, 2, 5, KOLO_SUM);
+    put_announce(&w, 1, 8, KOLO_SUM);
+    put_all_joined(&w, 2, 1);
+    put_all_joined(&w, 1, 1);
+    put_has_joined(&w, 1, 1, 2, 8);
+    client_seed(&w, "joins");
 }
 
 /* ---- the rest ------------------------------------------------------------------------------ */

@@ -114,6 +114,22 @@ static void check_message(enum kolo__frame_type type, struct kolo__frame_reader 
         KOLO__ASSERT(kolo__get_u32(payload) <= RANKS);
         check_text(payload);
         break;
+    case KOLO__FRAME_JOINED:
+        KOLO__ASSERT(kolo__get_u32(payload) != 0);
+        kolo__get_u32(payload);
+        KOLO__ASSERT(kolo__get_u32(payload) < RANKS);
+        kolo__get_u64(payload);
+        break;
+    case KOLO__FRAME_ANNOUNCE: {
+        struct kolo__announcement announcement;
+        kolo__get_announcement(payload, &announcement);
+        KOLO__ASSERT(announcement.signature.sequence > 0);
+        break;
+    }
+    case KOLO__FRAME_ALL_JOINED:
+        KOLO__ASSERT(kolo__get_u32(payload) != 0);
+        KOLO__ASSERT(kolo__get_u32(payload) < RANKS);
+        break;
     default:
         KOLO__ASSERT(!"a message that no server sends");
     }
