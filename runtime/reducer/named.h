@@ -31,8 +31,8 @@
  * back with something else to submit. What meets in which batch therefore depends on what the ranks
  * do, not on how fast they do it, and neither do bits (but for waits with a limit of time).
  *
- * Where all ranks are in waits without a limit and none has submitted anything since the last
- * batch, nothing will ever come: that is KOLO_ERR_MISMATCH at once, on all ranks alike.
+ * Where all ranks are in waits without a limit and have nothing in common, and nobody has new
+ * names, nothing will ever come: that is KOLO_ERR_MISMATCH at once, on all ranks alike.
  *
  * Cost: the small allreduce of `agree` each batch, one more batch and two allgathers when there are
  * names never seen before, two copies of tensors under 256 KiB. Nothing is allocated while names,
@@ -93,7 +93,7 @@ struct kolo_named {
     unsigned phases;                          /* a bit for each that has something */
     struct kolo__named_cursor cursor, bucket; /* bucket: where the one under way began */
 
-    bool news;          /* since the last batch began: it may be that something can be reduced */
+    bool news;          /* since the last batch began */
     unsigned in_vain;   /* batches in a row that got nothing done */
     uint64_t batches;   /* so far */
     kolo_status status; /* the fault of this object, with its text */

@@ -17,7 +17,7 @@ static const char OPERATION[] = "kolo_named_wait";
 static const uint64_t ANNOUNCEMENTS_BYTES_MAX = UINT64_C(1) << 32;
 
 /* Bits of the first word: each is what all ranks have to say. */
-static const uint64_t NO_NEW_NAMES = 1, NO_WISH_FOR_LACKS = 2, NOTHING_WILL_CHANGE = 4;
+static const uint64_t NO_NEW_NAMES = 1, NO_WISH_FOR_LACKS = 2, NO_LIMIT = 4;
 
 static kolo_status no_memory(const char *what, size_t bytes)
 {
@@ -80,8 +80,8 @@ kolo_status kolo__named_begin(struct kolo_named *named, bool unlimited, bool wan
         flags &= ~NO_NEW_NAMES;
     if (wants_lacks)
         flags &= ~NO_WISH_FOR_LACKS;
-    if (named->news || !unlimited)
-        flags &= ~NOTHING_WILL_CHANGE;
+    if (!unlimited)
+        flags &= ~NO_LIMIT;
     named->news = false;
     named->agreed[0] = flags;
     memcpy(named->agreed + 1, named->pending, (named->words - 1) * sizeof *named->pending);
@@ -97,11 +97,11 @@ bool kolo__named_agreed(const struct kolo_named *named)
     return any != 0;
 }
 
+/* All ranks are in waits without a limit, which nobody leaves to submit something. */
 static bool will_never_change(const struct kolo_named *named)
 {
     uint64_t flags = named->agreed[0];
-    return (flags & NOTHING_WILL_CHANGE) != 0 && (flags & NO_NEW_NAMES) != 0 &&
-           !kolo__named_agreed(named);
+    return (flags & NO_LIMIT) != 0 && (flags & NO_NEW_NAMES) != 0 && !kolo__named_agreed(named);
 }
 
 /* ---- lacks ------------------------------------------------------------------------------------
