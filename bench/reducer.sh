@@ -8,19 +8,33 @@
 #   reducer.sh [MODEL...]    resnet50 gpt2 small (all)
 #
 # Environment: RANKS=2 ROUNDS=5 SECS=1 (per contender and round) RAW=file (keeps every measurement)
-# KOLO=program PEERS="openmpi:shm ..." (those that serve inside one machine)
+# KOLO=program PEERS="openmpi:shm ..." (those that serve inside one machine; Gloo not pinned, as its threads
+# would then wait for each other: 4 ms for each call on 2 CPUs)
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 kolo=${KOLO:-$here/../build/bin/kolo}
 ranks=${RANKS:-2} rounds=${ROUNDS:-5} seconds=${SECS:-1}
-read -ra peers <<<"${PEERS:-openmpi:shm openmpi:mid openmpi:ucx mpich:shm mpich:mid gloo:tcp}"
+read -ra peers <<<"${PEERS:-openmpi:shm openmpi:small openmpi:mid openmpi:large openmpi:ucx mpich:shm mpich:small mpich:mid gloo:tcp2}"
 models=("$@")
 ((${#models[@]})) || models=(small resnet50 gpt2)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 raw=${RAW:-$scratch/raw}
-: >"$raw"
+
+describe() {
+    local commit cpu
+    commit=$(git -C "$here" rev-parse --short=10 HEAD 2>/dev/null) || commit=unknown
+    [[ -z $(git -C "$here" status --porcelain -uno 2>/dev/null) ]] || commit+=+changes
+    cpu=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)
+    echo "#set date $(date -u +%Y-%m-%dT%H:%MZ)"
+    echo "#set machine ${cpu:-$(uname -m)}, $(nproc) CPUs, $(uname -sr)"
+    echo "#set commit $commit"
+    echo "#set load $(cut -d' ' -f1 /proc/loadavg)"
+    echo "#set ranks $ranks, rounds $rounds, seconds $seconds"
+}
+
+describe >"$raw"
 
 # Lines "contender microseconds".
 run_kolo() { # <model>: tuned once, in the first round; its bucket size is kept for the others
@@ -51,7 +65,7 @@ for model in "${models[@]}"; do
 done
 
 # The best peer is the one with the lowest median; the ratio's spread is that over rounds.
-sort -k1,1 -k3,3 -k4,4n "$raw" | awk '
+grep -v '^#' "$raw" | sort -k1,1 -k3,3 -k4,4n | awk '
     { n[$1 " " $3]++; sorted[$1 " " $3, n[$1 " " $3]] = $4; at[$1, $3, $2] = $4; models[$1]; names[$3]; if ($2 > rounds) rounds = $2 }
     END {
         printf "%-9s %10s  %-12s %12s %7s %s\n", "model", "kolo us", "best peer", "peer us", "ratio", "[lowest highest of a round]"
