@@ -189,8 +189,11 @@ kolo_status kolo_reducer_free(kolo_reducer *reducer)
         return KOLO_OK;
     if (reducer->thread != NULL)
         kolo__thread_take_back(reducer);
-    bool healthy = reducer->status == KOLO_OK && reducer->comm != NULL &&
-                   reducer->comm->fault.status == KOLO_OK;
+    /* A step that nobody can end is no reason to keep anything. */
+    kolo_comm *comm = reducer->comm;
+    bool healthy = reducer->status == KOLO_OK && comm != NULL && comm->fault.status == KOLO_OK &&
+                   comm->guardian->fault.status == KOLO_OK &&
+                   !atomic_load(&comm->guardian->aborted) && !atomic_load(&comm->aborted);
     if (healthy && reducer->comm->outstanding > 0)
         return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_free: a step is under way: end it with "
                                              "kolo_reducer_wait");

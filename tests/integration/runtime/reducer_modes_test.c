@@ -620,10 +620,33 @@ static int aborted(void)
     return 0;
 }
 
+/* With a step under way, a reducer is freed once the world it was made in is broken. */
+static int freed_after_abort(void)
+{
+    kolo_reducer *reducer;
+    CHECK(begin() == 0);
+    CHECK(kolo_reducer_create(comm, tensors, TENSORS, NULL, &reducer) == KOLO_OK);
+    CHECK(ready_all(reducer) == 0);
+    CHECK(kolo_reducer_wait(reducer, -1) == KOLO_OK);
+    if (rank == 0) {
+        CHECK(ready_all(reducer) == 0);
+        CHECK(kolo_reducer_wait(reducer, 10) == KOLO_AGAIN);
+        CHECK(kolo_reducer_free(reducer) == KOLO_ERR_INVALID);
+        CHECK(error_says("a step is under way"));
+        CHECK(kolo_comm_abort(comm, "enough") == KOLO_OK);
+    }
+    while (rank == 1 && kolo_barrier(comm) == KOLO_OK) {
+    }
+    CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+    kolo_finalize(context);
+    return 0;
+}
+
 static void test_aborted(void **state)
 {
     (void)state;
     world_run_over_both(2, NULL, aborted);
+    world_run_over_both(2, NULL, freed_after_abort);
 }
 
 /* ---- broadcast ----------------------------------------------------------------------------------
