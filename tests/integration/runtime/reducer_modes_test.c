@@ -452,8 +452,7 @@ static int different_tensors(void)
 {
     kolo_reducer *reducer;
     kolo_reducer_options options = {.size = sizeof options};
-    static const char *const said[] = {"tensor 5 'weight': 3x499 fp32 on rank 0, 1495 elements of "
-                                       "fp32 on rank 2",
+    static const char *const said[] = {"tensor 5 'weight': 3x499 fp32 on rank 0, 1495 elements",
                                        "12 tensors on rank 0, 11 on rank 2",
                                        "option clip_norm is 0 on rank 0, 1 on rank 2"};
     CHECK(begin() == 0);
