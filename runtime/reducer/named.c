@@ -113,6 +113,7 @@ kolo_status kolo_named_free(kolo_named *named)
     kolo__frame_writer_free(&named->announcement);
     free(named->pending);
     free(named->agreed);
+    free(named->pieces);
     free(named->lacks);
     free(named->sizes);
     free(named->announcements);

@@ -35,7 +35,8 @@
  * names, nothing will ever come: that is KOLO_ERR_MISMATCH at once, on all ranks alike.
  *
  * Cost: the small allreduce of `agree` each batch, one more batch and two allgathers when there are
- * names never seen before, two copies of tensors under 256 KiB. Nothing is allocated while names,
+ * names never seen before; between ranks that do not share memory, and in buckets under 64 KiB, two
+ * copies of tensors that are no large ones. Nothing is allocated while names,
  * and what meets in a batch, have been there before.
  */
 #ifndef KOLO_RUNTIME_REDUCER_NAMED_H
@@ -92,6 +93,9 @@ struct kolo_named {
     unsigned char *announcements;
     unsigned phases;                          /* a bit for each that has something */
     struct kolo__named_cursor cursor, bucket; /* bucket: where the one under way began */
+    struct kolo__piece *pieces, whole;        /* of the bucket; room for every name */
+    uint32_t piece_count;
+    size_t staged_bytes; /* of the bucket, if it is in staging */
 
     bool news;          /* since the last batch began */
     unsigned in_vain;   /* batches in a row that got nothing done */

@@ -62,6 +62,10 @@ bool kolo__named_make_room(struct kolo_named *named, size_t count)
     size_t needed = words_for(count), capacity = 2 * needed;
     if (needed <= named->capacity)
         return true;
+    struct kolo__piece *pieces = realloc(named->pieces, capacity * 64 * sizeof *pieces);
+    if (pieces == NULL)
+        return false;
+    named->pieces = pieces;
     if (!grow(&named->agreed, named->capacity, capacity) ||
         !grow(&named->pending, named->capacity, capacity))
         return false;

@@ -7,8 +7,12 @@
 
 #include <string.h>
 
-/* A larger tensor is not worth two copies. */
-enum { LARGE_BYTES = 256 << 10 };
+/* Larger ones are reduced where they are: in a call of their own, which costs less than what fusing
+ * costs. Over messages that is two copies. */
+enum { LARGE_MAPPED_BYTES = 256 << 10, LARGE_BYTES = 64 << 10 };
+
+/* Smaller buckets take whatever algorithm is the cheapest; and their copies stay in cache. */
+enum { SCATTERED_BYTES = 64 << 10 };
 
 kolo_status kolo__named_allreduce(struct kolo_named *named, void *data, size_t count,
                                   kolo_dtype dtype, kolo_op op, const kolo_call_options *options)
@@ -36,7 +40,8 @@ static size_t bytes_of(const kolo_tensor *tensor)
 static unsigned phase_of(const struct kolo_named *named, const kolo_tensor *tensor)
 {
     size_t bytes = bytes_of(tensor);
-    bool large = bytes >= LARGE_BYTES || bytes > named->bucket_bytes;
+    size_t limit = named->comm->mapping != NULL ? LARGE_MAPPED_BYTES : LARGE_BYTES;
+    bool large = bytes >= limit || bytes > named->bucket_bytes;
     return large ? 0 : 1 + (unsigned)tensor->dtype;
 }
 
@@ -76,41 +81,77 @@ static void done_with(struct kolo_named *named, struct kolo__name *entry, size_t
     named->pending_count--;
 }
 
-/* Packs small tensors from the cursor on, as many as fit. */
-static kolo_status begin_bucket(struct kolo_named *named)
+/* Small tensors from the cursor on, as many as fit, become pieces; returns their bytes. */
+static size_t collect(struct kolo_named *named, size_t element, bool *aligned)
 {
     struct kolo__named_cursor *cursor = &named->cursor;
     struct kolo__name *entry;
     size_t bytes = 0;
     named->bucket = *cursor;
+    named->piece_count = 0;
+    *aligned = true;
     while ((entry = next_of(named, cursor->phase, &cursor->index)) != NULL) {
         size_t more = bytes_of(&entry->tensor);
         if (bytes + more > named->bucket_bytes)
             break;
         if (more > 0)
-            memcpy(named->staging + bytes, entry->tensor.data, more);
+            named->pieces[named->piece_count++] =
+                (struct kolo__piece){.first = bytes / element, .data = entry->tensor.data};
+        *aligned &= (uintptr_t)entry->tensor.data % element == 0;
         bytes += more;
         cursor->index++;
     }
-    kolo_dtype dtype = (kolo_dtype)(cursor->phase - 1);
-    if (bytes == 0)
-        return KOLO_OK;
-    return kolo__named_allreduce(named, named->staging, bytes / kolo_dtype_bytes(dtype), dtype,
-                                 named->op, &named->call);
+    return bytes;
 }
 
-/* Unpacks what is between `bucket` and the cursor. */
+static void copy_pieces(struct kolo_named *named, size_t element, size_t bytes, bool pack)
+{
+    for (uint32_t k = 0; k < named->piece_count; k++) {
+        const struct kolo__piece *piece = &named->pieces[k];
+        size_t at = piece->first * element;
+        size_t end = k + 1 < named->piece_count ? piece[1].first * element : bytes;
+        if (pack)
+            memcpy(named->staging + at, piece->data, end - at);
+        else
+            memcpy(piece->data, named->staging + at, end - at);
+    }
+}
+
+/* In shared memory tensors are reduced where they are: its windows pack them. Otherwise, they are
+ * packed into staging; which also this rank alone may do. */
+static kolo_status begin_bucket(struct kolo_named *named)
+{
+    const kolo_dtype dtype = (kolo_dtype)(named->cursor.phase - 1);
+    size_t element = kolo_dtype_bytes(dtype);
+    bool aligned;
+    size_t bytes = collect(named, element, &aligned);
+    bool scattered = named->comm->mapping != NULL && bytes >= SCATTERED_BYTES;
+    named->staged_bytes = scattered && aligned ? 0 : bytes;
+    if (named->staged_bytes > 0)
+        copy_pieces(named, element, bytes, true);
+    if (bytes == 0)
+        return KOLO_OK;
+    if (!scattered)
+        return kolo__named_allreduce(named, named->staging, bytes / element, dtype, named->op,
+                                     &named->call);
+    named->whole = (struct kolo__piece){.data = named->staging};
+    return kolo__allreduce_pieces_start(named->comm, "kolo_named_wait",
+                                        aligned ? named->pieces : &named->whole,
+                                        aligned ? named->piece_count : 1, bytes / element, dtype,
+                                        named->op, named->call.scale, &named->request);
+}
+
+/* What is between `bucket` and the cursor is reduced. */
 static void end_bucket(struct kolo_named *named)
 {
-    size_t bytes = 0, index = named->bucket.index;
+    size_t index = named->bucket.index;
     struct kolo__name *entry;
+    if (named->bucket.phase > 0 && named->staged_bytes > 0)
+        copy_pieces(named, kolo_dtype_bytes((kolo_dtype)(named->bucket.phase - 1)),
+                    named->staged_bytes, false);
     while ((entry = next_of(named, named->bucket.phase, &index)) != NULL &&
-           index < named->cursor.index) {
-        if (named->bucket.phase > 0 && entry->tensor.count > 0)
-            memcpy(entry->tensor.data, named->staging + bytes, bytes_of(&entry->tensor));
-        bytes += bytes_of(&entry->tensor);
+           index < named->cursor.index)
         done_with(named, entry, index++);
-    }
     named->bucket = named->cursor;
     named->moved_ns = kolo__named_now();
 }

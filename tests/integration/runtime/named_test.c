@@ -400,12 +400,96 @@ static void test_table_of_the_last(void **state)
     world_run_over_both(3, NULL, table_of_the_last);
 }
 
+/* Higher ranks have more steps, and names in them that the others have never heard of when all go
+ * on together. */
+static int uneven_steps(void)
+{
+    enum { ROUNDS = 3 };
+    kolo_named *named;
+    kolo_reducer_options sums = {.size = sizeof sums, .sum = 1};
+    int last = -1;
+    CHECK(join() == 0);
+    CHECK(kolo_named_create(comm, &sums, &named) == KOLO_OK);
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int step = 0; step < 1 + 2 * rank; step++) {
+            char label[32];
+            double x = rank + 1, sum = 0;
+            kolo_tensor tensor = {.data = &x, .count = 1, .dtype = KOLO_FP64, .name = label};
+            snprintf(label, sizeof label, "round %d, step %d", round, step);
+            CHECK(submit(named, rank % 2, 1) == 0 && submit(named, 1 - rank % 2, 1) == 0);
+            CHECK(kolo_named_submit(named, &tensor) == KOLO_OK);
+            CHECK(kolo_named_wait(named, -1) == KOLO_OK);
+            for (int r = 0; r < size; r++)
+                sum += step < 1 + 2 * r ? r + 1 : 0;
+            CHECK(x == sum && value[0][3] == (float)sum && value[1][0] == (float)sum);
+        }
+        CHECK(kolo_join(comm, &last) == KOLO_OK);
+        CHECK(last == size - 1);
+        CHECK(named->known.count == (size_t)(2 + (round > 0) + (round + 1) * (2 * size - 1)));
+        CHECK(submit(named, 2, 3) == 0);
+        CHECK(kolo_named_wait(named, -1) == KOLO_OK && has(2, 3));
+    }
+    CHECK(kolo_named_free(named) == KOLO_OK);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+static void test_uneven_steps(void **state)
+{
+    (void)state;
+    for (int ranks = 2; ranks <= 4; ranks++)
+        world_run_over_both(ranks, NULL, uneven_steps);
+}
+
+/* ---- memory of any kind -----------------------------------------------------------------------
+ */
+
+/* On one rank elements are not aligned: it alone packs them. */
+static int not_aligned(void)
+{
+    enum { COUNT = 20000 };
+    static unsigned char memory[2][COUNT * sizeof(float) + 4];
+    static const char *const labels[] = {"x", "y"};
+    kolo_named *named;
+    kolo_reducer_options sums = {.size = sizeof sums, .sum = 1, .scale = 2};
+    CHECK(join() == 0);
+    CHECK(kolo_named_create(comm, &sums, &named) == KOLO_OK);
+    for (int i = 0; i < 2; i++) {
+        kolo_tensor tensor = {.data = memory[i] + (rank == 1), .count = COUNT, .dtype = KOLO_FP32};
+        tensor.name = labels[(i + rank) % 2];
+        for (size_t k = 0; k < COUNT; k++) {
+            float x = (float)(k + (size_t)rank) + (float)((i + rank) % 2);
+            memcpy((char *)tensor.data + k * sizeof x, &x, sizeof x);
+        }
+        CHECK(kolo_named_submit(named, &tensor) == KOLO_OK);
+    }
+    CHECK(kolo_named_wait(named, -1) == KOLO_OK);
+    for (int i = 0; i < 2; i++)
+        for (size_t k = 0; k < COUNT; k++) {
+            float x, sum = 0;
+            for (int r = 0; r < size; r++)
+                sum += 2 * ((float)(k + (size_t)r) + (float)((i + rank) % 2));
+            memcpy(&x, memory[i] + (rank == 1) + k * sizeof x, sizeof x);
+            CHECK(x == sum);
+        }
+    CHECK(kolo_named_free(named) == KOLO_OK);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+static void test_not_aligned(void **state)
+{
+    (void)state;
+    world_run_over_both(3, NULL, not_aligned);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_order),         cmocka_unit_test(test_ranks_at_different_places),
         cmocka_unit_test(test_names_over_time),   cmocka_unit_test(test_cost),
-        cmocka_unit_test(test_table_of_the_last),
+        cmocka_unit_test(test_table_of_the_last), cmocka_unit_test(test_uneven_steps),
+        cmocka_unit_test(test_not_aligned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
