@@ -8,8 +8,8 @@
 #   reducer.sh [MODEL...]    resnet50 gpt2 small (all)
 #
 # Environment: RANKS=2 ROUNDS=5 SECS=1 (per contender and round) RAW=file (keeps every measurement)
-# KOLO=program PEERS="openmpi:shm ..." (those that serve inside one machine; Gloo not pinned, as its threads
-# would then wait for each other: 4 ms for each call on 2 CPUs)
+# KOLO=program PEERS="openmpi:shm ..." (those that serve inside one machine; Gloo not pinned: pinned, each of its
+# calls took 4 ms here instead of 0.2)
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -37,11 +37,11 @@ describe() {
 describe >"$raw"
 
 # Lines "contender microseconds".
-run_kolo() { # <model>: tuned once, in the first round; its bucket size is kept for the others
+run_kolo() { # <model>: tuned and checked in the first round, whose size of buckets the others keep
     "$kolo" bench reducer -n "$ranks" --model "$1" --rounds 1 --seconds "$(awk -v s="$seconds" 'BEGIN { print 4 * s }')" \
-        ${bucket:+--bucket "$bucket"} --mode views --format csv >"$scratch/kolo"
+        ${bucket:+--bucket "$bucket" --no-check} --mode views --format csv >"$scratch/kolo"
     bucket=$(awk -F, 'NR > 1 { print $9 }' "$scratch/kolo")
-    awk -F, 'NR > 1 { if ($26 != "0") exit 1; print "kolo", $13 }' "$scratch/kolo"
+    awk -F, 'NR > 1 { if ($26 != "0" && $26 != "") exit 1; print "kolo", $13 }' "$scratch/kolo"
 }
 
 run_peer() { # <peer:setting>
