@@ -81,6 +81,15 @@ static size_t end_of(const struct kolo__program *program, const struct kolo__pie
     return piece < last ? piece[1].first : program->schedule.output_count;
 }
 
+/* For a few bytes a call is long. */
+static inline void move(void *to, const void *from, size_t bytes)
+{
+    if (bytes < SHORT_BYTES)
+        memcpy(to, from, bytes);
+    else
+        kolo__copy(to, from, bytes, false);
+}
+
 /* Copies `count` elements from `first` on to or from contiguous memory. *piece is the one that
  * holds `first`, and then the one that holds what follows. */
 static void copy(const struct kolo__program *program, const struct kolo__piece **piece,
@@ -92,9 +101,9 @@ static void copy(const struct kolo__program *program, const struct kolo__piece *
         size_t bytes = (stop - first) * element;
         unsigned char *data = (*piece)->data + (first - (*piece)->first) * element;
         if (direction == GATHER)
-            memcpy(contiguous, data, bytes);
+            move(contiguous, data, bytes);
         else
-            memcpy(data, contiguous, bytes);
+            move(data, contiguous, bytes);
         contiguous += bytes;
         first = stop;
         if (stop == piece_end && stop < program->schedule.output_count)

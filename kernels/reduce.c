@@ -27,14 +27,6 @@ const struct kolo__cpu_variant *kolo__cpu_best(void)
     return &kolo__cpu_portable;
 }
 
-/* Streamed stores are not ordered by a release store: on x86 they need this first. */
-static void finish_streaming(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_sfence();
-#endif
-}
-
 void kolo__reduce(const struct kolo__reduction *reduction, void *to, const void *const *sources,
                   uint32_t source_count, size_t count)
 {
@@ -66,19 +58,7 @@ void kolo__reduce_to_many(const struct kolo__reduction *reduction, void *const *
     kolo__cpu_best()->reduce[reduction->dtype](reduction, to, to_count, sources, source_count,
                                                count);
     if (reduction->streaming)
-        finish_streaming();
-}
-
-void kolo__copy(void *to, const void *from, size_t bytes, bool streaming)
-{
-    if (to == from || bytes == 0)
-        return;
-    if (!streaming) {
-        memcpy(to, from, bytes);
-        return;
-    }
-    kolo__cpu_best()->stream(to, from, bytes);
-    finish_streaming();
+        kolo__finish_streaming();
 }
 
 void kolo__widen(enum kolo__narrow_float format, void *to_fp32, const void *from, size_t count)

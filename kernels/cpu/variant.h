@@ -52,4 +52,12 @@ extern const struct kolo__cpu_variant kolo__cpu_avx512;
 extern const struct kolo__cpu_variant kolo__cpu_neon;
 #endif
 
+/* Streamed stores are not ordered by a release store: on x86 they need this first. */
+static inline void kolo__finish_streaming(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_sfence();
+#endif
+}
+
 #endif

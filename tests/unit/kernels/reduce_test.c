@@ -101,6 +101,25 @@ static void test_copies(void **state)
     kolo__copy(NULL, NULL, 0, true);
 }
 
+/* Of any length, aligned and not: processors copy short, middling and long ones in other ways. */
+static void test_long_copies(void **state)
+{
+    (void)state;
+    static const size_t lengths[] = {1023, 1024, 1025, 4096, 4100, 32767, 32768, 32769, 100000};
+    static unsigned char from[100100], to[100100];
+    for (size_t i = 0; i < sizeof from; i++)
+        from[i] = (unsigned char)(i * 7 + i / 256 + i / 65536);
+    for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
+        for (size_t offset = 1; offset <= 65; offset += 16) {
+            memset(to, GUARD, sizeof to);
+            kolo__copy(to + offset, from + l, lengths[l], false);
+            assert_memory_equal(to + offset, from + l, lengths[l]);
+            assert_int_equal(to[offset - 1], GUARD);
+            assert_int_equal(to[offset + lengths[l]], GUARD);
+        }
+    }
+}
+
 /* ---- by hand ------------------------------------------------------------------------------ */
 
 static void test_16_bits_round_once(void **state)
@@ -231,6 +250,7 @@ int main(void)
         cmocka_unit_test(test_every_variant),
         cmocka_unit_test(test_every_small_count),
         cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_long_copies),
         cmocka_unit_test(test_16_bits_round_once),
         cmocka_unit_test(test_scaled_contribution_is_rounded_before_it_is_added),
         cmocka_unit_test(test_nan_wins_and_zeros_are_ordered),
