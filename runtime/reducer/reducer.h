@@ -107,55 +107,50 @@ struct kolo_reducer {
     kolo_comm *comm; /* owned; guardian: the one it was made with */
     kolo_reducer_options options;
     uint64_t digest; /* of tensors and options */
-    bool views, frozen, accumulates;
-    struct kolo__reducer_tensor *tensors;
+    bool views, frozen, accumulates, tunes;
     uint32_t tensor_count;
+    struct kolo__reducer_tensor *tensors;
 
     /* The plan. */
     struct kolo__fusion fusion;
     uint32_t *order;                   /* of readiness: own in the first step, then rank 0's */
     atomic_uint ordered, recorded;     /* places taken in it, and filled */
     uint32_t *slots;                   /* by tensor: its place in members, and so in `ready` */
-    atomic_uchar *ready;               /* by place */
+    atomic_uchar *ready;               /* by place: enum kolo__readiness */
     unsigned char *arena, *parameters; /* heap; views, sharded */
     struct kolo__reducer_bucket *buckets;
     struct kolo__unit *units;
     uint32_t unit_count, unit_capacity;
-    struct kolo__piece *pieces; /* SCATTERED */
-    uint32_t piece_count;
-    unsigned char *staging; /* heap; KOLO__STAGES_MAX times staging_bytes */
+    struct kolo__piece *pieces;  /* SCATTERED */
+    uint32_t piece_count, depth; /* depth: units under way at a time */
+    unsigned char *staging;      /* heap; KOLO__STAGES_MAX times staging_bytes */
     size_t staging_bytes;
-    uint32_t depth; /* units under way at a time */
     uint64_t *used; /* bitmap of this step: own, then everybody's */
     size_t used_words;
 
     /* The step. */
-    atomic_bool driven;                  /* by the thread, until it clears it */
-    atomic_bool wanted_back;             /* asks it to, whatever is under way */
-    bool threaded;                       /* this step is the thread's */
+    atomic_bool driven;       /* by the thread, until it clears it */
+    atomic_bool entered;      /* kolo_reducer_wait has begun to end this step */
+    atomic_bool wanted_back;  /* asks it to, whatever is under way */
+    bool threaded, was_worth; /* this step is the thread's; the one before was worth it */
     _Atomic(struct kolo__waker *) waker; /* the driver's */
     struct kolo__waker own_waker;        /* the caller's, when it drives */
     struct kolo__waker done;             /* the caller's, when the thread does */
     atomic_ullong first_ready_ns;        /* in this step; 0: none yet */
     atomic_uint awaited;                 /* the unit that the idle driver waits for */
     uint64_t entered_ns;
-    bool was_worth; /* the step before: to be driven by the thread */
-    uint32_t started, finished;
-    kolo_status status; /* the fault of this reducer, with its text */
+    uint32_t started, finished, gathered; /* units; buckets of parameters */
+    kolo_status status;                   /* the fault of this reducer, with its text */
     char error[512];
     struct kolo__norm norm;
     double squares[2];    /* KOLO__UNIT_NORM */
-    uint64_t moved_ns;    /* when something last moved */
-    atomic_bool entered;  /* kolo_reducer_wait has begun to end this step */
     const void **sources; /* 8-bit: one a rank */
 
-    kolo_request *gather; /* of parameters: what is under way, of which bucket */
-    uint32_t gathered;
+    kolo_request *gather; /* of parameters: what is under way */
 
     /* Over steps. */
     struct kolo__tuning tuning; /* at present */
     struct kolo__tuner tuner;
-    bool tunes;
     size_t standard_segment_bytes; /* of the communicator */
     uint64_t step_began_ns, sequence_before;
     kolo_reducer_report report;

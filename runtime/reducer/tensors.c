@@ -212,7 +212,7 @@ static void compare_with_rank_0(const struct kolo__tensor_record *records, size_
 {
     char text[KOLO__DIFFERENCE_BYTES];
     for (size_t i = 0; i < setting_count; i++)
-        if (memcmp(&values[i], &settings[i].value, sizeof values[i]) != 0) {
+        if (!(values[i] == settings[i].value)) {
             snprintf(text, sizeof text, "option %s is %g on rank 0, %g on rank %u",
                      settings[i].name, values[i], settings[i].value, rank);
             remark_difference(remark, text);
