@@ -166,7 +166,8 @@ static kolo_status begin_names(struct kolo_named *named)
     uint64_t ranks = named->comm->size, largest = 0;
     for (uint64_t r = 0; r < ranks; r++)
         largest = named->sizes[r] > largest ? named->sizes[r] : largest;
-    if (largest > ANNOUNCEMENTS_BYTES_MAX / ranks)
+    KOLO__ASSERT(largest > 0); /* this rank's is */
+    if (largest * ranks > ANNOUNCEMENTS_BYTES_MAX || largest > ANNOUNCEMENTS_BYTES_MAX)
         return kolo__error(KOLO_ERR_NETWORK, "%s: some rank has %llu bytes of new names", OPERATION,
                            (unsigned long long)largest);
     named->stage = KOLO__NAMED_NAMES;
