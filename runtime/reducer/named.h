@@ -64,11 +64,31 @@ struct kolo__named_cursor {
 struct kolo_named {
     kolo_context *context;
     kolo_comm *comm; /* owned */
-    kolo_op op;
-    kolo_call_options call; /* scale */
-    bool sums;
     size_t bucket_bytes;
     unsigned char *staging; /* heap; bucket_bytes */
+    kolo_call_options call; /* scale */
+    kolo_op op;
+    bool sums;
+
+    /* The batch under way. */
+    bool wants_lacks;     /* this rank; expired: because its deadline has passed */
+    bool expired, warned; /* warned: that not all ranks came to it */
+    enum kolo__named_stage stage;
+    kolo_request *request; /* NULL: none */
+    uint64_t *agreed;      /* flags, then bits; both have room for every name */
+    size_t words, names;   /* of agreed; and names in it */
+    size_t capacity;       /* words of agreed and pending */
+    uint64_t began_ns;
+    uint64_t *lacks; /* of each rank */
+    uint64_t *sizes; /* of announcements, by rank */
+    size_t largest;  /* of them */
+    struct kolo__frame_writer announcement;
+    unsigned char *announcements;
+    struct kolo__named_cursor cursor, bucket; /* bucket: where the one under way began */
+    struct kolo__piece *pieces, whole;        /* of the bucket; room for every name */
+    size_t staged_bytes;                      /* of the bucket, if it is in staging */
+    uint32_t piece_count;
+    unsigned phases; /* a bit for each that has something */
 
     struct kolo__names known; /* the same on all ranks, but for what is pending */
     struct kolo__names fresh; /* submitted here, and not known (with this shape) */
@@ -76,32 +96,12 @@ struct kolo_named {
     uint64_t *pending;        /* bits of known */
     uint64_t oldest_ns;       /* nothing pending that nobody was told of is older */
     uint64_t moved_ns;        /* when something was last reduced */
+    uint64_t batches;         /* so far */
+    unsigned in_vain;         /* batches in a row that got nothing done */
+    bool news;                /* submitted since the last batch began */
 
-    /* The batch under way. */
-    enum kolo__named_stage stage;
-    kolo_request *request; /* NULL: none */
-    uint64_t *agreed;      /* flags, then bits; both have room for every name */
-    size_t words, names;   /* of agreed; and names in it */
-    size_t capacity;       /* words of agreed and pending */
-    uint64_t began_ns;
-    bool wants_lacks;     /* this rank; expired: because its deadline has passed */
-    bool expired, warned; /* warned: that not all ranks came to this batch */
-    uint64_t *lacks;      /* of each rank */
-    uint64_t *sizes;      /* of announcements, by rank */
-    size_t largest;       /* of them */
-    struct kolo__frame_writer announcement;
-    unsigned char *announcements;
-    unsigned phases;                          /* a bit for each that has something */
-    struct kolo__named_cursor cursor, bucket; /* bucket: where the one under way began */
-    struct kolo__piece *pieces, whole;        /* of the bucket; room for every name */
-    uint32_t piece_count;
-    size_t staged_bytes; /* of the bucket, if it is in staging */
-
-    bool news;          /* since the last batch began */
-    unsigned in_vain;   /* batches in a row that got nothing done */
-    uint64_t batches;   /* so far */
-    kolo_status status; /* the fault of this object, with its text */
-    char error[480];
+    char error[480];    /* the text of status */
+    kolo_status status; /* the fault of this object */
 };
 
 /* ---- named_batch.c ----------------------------------------------------------------------------

@@ -166,13 +166,13 @@ static kolo_status begin_names(struct kolo_named *named)
     uint64_t ranks = named->comm->size, largest = 0;
     for (uint64_t r = 0; r < ranks; r++)
         largest = named->sizes[r] > largest ? named->sizes[r] : largest;
-    KOLO__ASSERT(ranks > 0);
-    if (largest > ANNOUNCEMENTS_BYTES_MAX / ranks)
+    KOLO__ASSERT(largest > 0); /* this rank's is */
+    if (largest * ranks > ANNOUNCEMENTS_BYTES_MAX || largest > ANNOUNCEMENTS_BYTES_MAX)
         return kolo__error(KOLO_ERR_NETWORK, "%s: some rank has %llu bytes of new names", OPERATION,
                            (unsigned long long)largest);
     named->stage = KOLO__NAMED_NAMES;
     named->largest = largest;
-    named->announcements = calloc(ranks, largest > 0 ? largest : 1);
+    named->announcements = calloc(ranks, largest);
     if (named->announcements == NULL)
         return no_memory("new names", ranks * largest);
     unsigned char *own = named->announcements + named->comm->rank * largest;
