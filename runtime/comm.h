@@ -71,6 +71,7 @@ struct kolo_comm {
     kolo_comm *guardian;
     /* Then, or NULL: called on every rank with each such communicator when all ranks have left
      * kolo_join. last: the rank that joined last. Collective on this communicator. */
+    const char *cannot_join; /* why kolo_join is refused; NULL: it is not */
     kolo_status (*rejoined)(void *owner, uint32_t last);
     void *owner;
 };

@@ -411,12 +411,31 @@ static kolo_status join(kolo_comm *comm, uint32_t *last)
     return status;
 }
 
+/* Neutral elements are not enough where the others need what only this rank can compute. */
+static kolo_status check_guarded(kolo_comm *comm)
+{
+    const char *why = NULL;
+    pthread_mutex_lock(&comm->context->lock);
+    for (kolo_comm *other = comm->context->comms; other != NULL; other = other->next)
+        if (other->guardian == comm && other->cannot_join != NULL)
+            why = other->cannot_join;
+    pthread_mutex_unlock(&comm->context->lock);
+    if (why == NULL)
+        return KOLO_OK;
+    return kolo__error(KOLO_ERR_UNSUPPORTED,
+                       "kolo_join: %s, so that all ranks have to do equally "
+                       "many steps",
+                       why);
+}
+
 kolo_status kolo_join(kolo_comm *comm, int *last)
 {
     uint32_t last_rank = 0;
     kolo_status status = kolo__call_check_comm(comm, "kolo_join");
     if (status == KOLO_OK)
         status = kolo__comm_check(comm, "kolo_join");
+    if (status == KOLO_OK)
+        status = check_guarded(comm);
     if (status == KOLO_OK && comm->size > 1)
         status = join(comm, &last_rank);
     if (status == KOLO_OK && last != NULL)

@@ -293,7 +293,9 @@ KOLO_API kolo_status kolo_broadcast_tensors(kolo_comm *comm, const kolo_tensor *
  * everything else. Returns on every rank once all ranks have called it; *last (may be NULL) is then
  * the rank that did so last, from which the others may want to take the parameters. Costs nothing
  * before the first rank calls it. A collective whose root has joined is KOLO_ERR_INVALID there;
- * kolo_comm_split, kolo_reducer_create and messages to a joined rank are errors as well. */
+ * kolo_comm_split, kolo_reducer_create and messages to a joined rank are errors as well.
+ * KOLO_ERR_UNSUPPORTED: a reducer made with comm is sharded, or has an 8-bit wire: those need every
+ * rank. */
 KOLO_API kolo_status kolo_join(kolo_comm *comm, int *last);
 
 /* ---- gradient fusion: the reducer (docs/REDUCER.md) ----------------------------------------- */
@@ -365,7 +367,7 @@ KOLO_API kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *ten
 KOLO_API kolo_status kolo_reducer_free(kolo_reducer *reducer);
 
 /* Where the gradient of tensor i lives: count elements, aligned to 64 bytes. Without fixed_order it
- * may move once, with its contents, in the first kolo_reducer_wait that ends well. NULL: no such
+ * may move once, with its contents, in the first kolo_reducer_wait. NULL: no such
  * tensor. */
 KOLO_API void *kolo_reducer_view(const kolo_reducer *reducer, size_t tensor);
 
@@ -447,7 +449,8 @@ KOLO_API kolo_status kolo_named_free(kolo_named *named);
  * way may have the same. Nothing moves before kolo_named_wait. */
 KOLO_API kolo_status kolo_named_submit(kolo_named *named, const kolo_tensor *tensor);
 /* Waits until everything that this rank submitted is reduced, in place. timeout_ms as in kolo_wait.
- * The error of a deadline names tensors and the ranks that lack them. */
+ * The error of a deadline names tensors and the ranks that lack them. KOLO_ERR_MISMATCH: ranks gave
+ * a name different shapes, or all wait for what others have not submitted. */
 KOLO_API kolo_status kolo_named_wait(kolo_named *named, int timeout_ms);
 
 /* ---- requests ----------------------------------------------------------------------------- */

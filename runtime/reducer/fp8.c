@@ -20,6 +20,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { SCALE_EXPONENT_MOST = 100 };
+
 static size_t slice_of(const kolo_reducer *reducer, size_t count)
 {
     return (count + reducer->comm->size - 1) / reducer->comm->size;
@@ -76,6 +78,9 @@ static double choose_scale(const kolo_reducer *reducer, float amax)
         return 1;
     int exponent;
     frexp(largest / (1.125 * (double)amax), &exponent);
+    /* Far from the ends of fp32: what is smaller still counts as 0. */
+    exponent = exponent > SCALE_EXPONENT_MOST ? SCALE_EXPONENT_MOST : exponent;
+    exponent = exponent < -SCALE_EXPONENT_MOST ? -SCALE_EXPONENT_MOST : exponent;
     return ldexp(1, exponent - 1);
 }
 

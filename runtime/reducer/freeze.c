@@ -113,7 +113,7 @@ kolo_status kolo__reducer_lay_out(kolo_reducer *reducer)
     if (reducer->options.fixed_order) {
         atomic_store(&reducer->ordered, count);
         atomic_store(&reducer->recorded, count);
-        status = kolo__reducer_freeze(reducer);
+        status = kolo__reducer_freeze(reducer, -1);
     }
     return status;
 }
@@ -301,7 +301,8 @@ static void complete_order(kolo_reducer *reducer)
             reducer->order[count++] = i;
 }
 
-static kolo_status broadcast(kolo_reducer *reducer, void *data, size_t bytes, uint32_t root)
+static kolo_status broadcast(kolo_reducer *reducer, void *data, size_t bytes, uint32_t root,
+                             int timeout_ms)
 {
     struct kolo__call call = {.name = "kolo_reducer (agreement on the plan)",
                               .collective = KOLO__BROADCAST,
@@ -313,9 +314,10 @@ static kolo_status broadcast(kolo_reducer *reducer, void *data, size_t bytes, ui
                               .may_be_in_place = true,
                               .dtype = KOLO_UINT8,
                               .root = (int)root};
-    kolo_request *request = NULL;
-    kolo_status status = kolo__call_start(reducer->comm, &call, &request);
-    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+    kolo_status status = KOLO_OK;
+    if (reducer->agreement == NULL)
+        status = kolo__call_start(reducer->comm, &call, &reducer->agreement);
+    return status == KOLO_OK ? kolo_wait(&reducer->agreement, timeout_ms) : status;
 }
 
 /* Bytes from another process are believed when they name every tensor once. */
@@ -331,10 +333,12 @@ static bool is_permutation(kolo_reducer *reducer)
     return true;
 }
 
-static kolo_status agree_on_order(kolo_reducer *reducer, uint32_t root, bool *changed)
+static kolo_status agree_on_order(kolo_reducer *reducer, uint32_t root, int timeout_ms,
+                                  bool *changed)
 {
     uint32_t count = reducer->tensor_count;
-    kolo_status status = broadcast(reducer, reducer->order, count * sizeof *reducer->order, root);
+    kolo_status status =
+        broadcast(reducer, reducer->order, count * sizeof *reducer->order, root, timeout_ms);
     if (status == KOLO_OK && !is_permutation(reducer))
         status = kolo__error(KOLO_ERR_NETWORK,
                              "kolo_reducer_wait: the order of gradients that "
@@ -377,12 +381,12 @@ static kolo_status prepare(kolo_reducer *reducer, bool order_changed)
     return status;
 }
 
-kolo_status kolo__reducer_freeze(kolo_reducer *reducer)
+kolo_status kolo__reducer_freeze(kolo_reducer *reducer, int timeout_ms)
 {
     bool changed;
-    if (reducer->comm->rank == 0)
+    if (reducer->comm->rank == 0 && reducer->agreement == NULL)
         complete_order(reducer);
-    kolo_status status = agree_on_order(reducer, 0, &changed);
+    kolo_status status = agree_on_order(reducer, 0, timeout_ms, &changed);
     if (status == KOLO_OK)
         status = prepare(reducer, changed);
     struct kolo__tuning tuning = standard(reducer);
@@ -400,7 +404,7 @@ kolo_status kolo__reducer_freeze_as(kolo_reducer *reducer, uint32_t root,
 {
     bool changed;
     bool frozen = reducer->frozen;
-    kolo_status status = agree_on_order(reducer, root, &changed);
+    kolo_status status = agree_on_order(reducer, root, -1, &changed);
     if (frozen || status != KOLO_OK)
         return status;
     atomic_store(&reducer->ordered, reducer->tensor_count);

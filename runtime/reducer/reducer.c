@@ -5,6 +5,7 @@
 #include "base/status.h"
 #include "runtime/reducer/tensors.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,8 +48,8 @@ static kolo_status take_options(kolo_reducer *reducer, const kolo_reducer_option
         return wrong_option("set options->size to sizeof(kolo_reducer_options)");
     if ((unsigned)options->wire >= KOLO_WIRE_COUNT)
         return wrong_option("options->wire is no kolo_wire");
-    if (!isfinite(options->scale))
-        return wrong_option("options->scale is not finite");
+    if (!(fabs(options->scale) <= FLT_MAX))
+        return wrong_option("options->scale is not a finite number that fp32 can hold");
     if (!isfinite(options->clip_norm) || options->clip_norm < 0)
         return wrong_option("options->clip_norm has to be 0 or a positive number");
     if (options->sharded && !reducer->views)
@@ -179,6 +180,11 @@ kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *tensors, siz
     }
     reducer->comm->owner = reducer;
     reducer->comm->rejoined = kolo__reducer_rejoined;
+    if (reducer->options.sharded)
+        reducer->comm->cannot_join = "a sharded reducer needs the parameters of every rank";
+    else if (kolo__reducer_is_fp8(reducer))
+        reducer->comm->cannot_join =
+            "a reducer with an 8-bit wire needs every rank to add its slice";
     *result = reducer;
     return KOLO_OK;
 }

@@ -146,7 +146,8 @@ struct kolo_reducer {
     double squares[2];    /* KOLO__UNIT_NORM */
     const void **sources; /* 8-bit: one a rank */
 
-    kolo_request *gather; /* of parameters: what is under way */
+    kolo_request *agreement; /* on the order, in the first step */
+    kolo_request *gather;    /* of parameters: what is under way */
 
     /* Over steps. */
     struct kolo__tuning tuning; /* at present */
@@ -180,7 +181,8 @@ enum kolo__narrow_float kolo__reducer_narrow(kolo_wire wire);
 /* Provisional places of views before the first step. */
 kolo_status kolo__reducer_lay_out(kolo_reducer *reducer);
 /* Collective: rank 0's order becomes the plan of all. */
-kolo_status kolo__reducer_freeze(kolo_reducer *reducer);
+/* timeout_ms as in kolo_wait: KOLO_AGAIN, and nothing is lost. */
+kolo_status kolo__reducer_freeze(kolo_reducer *reducer, int timeout_ms);
 /* Collective: the plan of root for those who have none yet. */
 kolo_status kolo__reducer_freeze_as(kolo_reducer *reducer, uint32_t root,
                                     const struct kolo__tuning *tuning);

@@ -134,5 +134,6 @@ kolo_status kolo_reducer_gather(kolo_reducer *reducer, int timeout_ms)
     }
     if (status == KOLO_OK)
         reducer->gathered = 0;
+    reducer->sequence_before = reducer->comm->sequence;
     return status;
 }

@@ -91,9 +91,9 @@ kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
         atomic_store_explicit(&reducer->first_ready_ns, now_ns(), memory_order_relaxed);
     if (reducer->context->trace != NULL)
         trace_ready(reducer, index);
-    if (!reducer->frozen)
-        record(reducer, (uint32_t)index);
     atomic_store_explicit(ready, KOLO__READY, memory_order_release);
+    if (!reducer->frozen) /* behind the flag: once all are recorded, all flags are there */
+        record(reducer, (uint32_t)index);
     kolo__waker_light_barrier();
     if (atomic_load_explicit(&reducer->waker->idle, memory_order_relaxed))
         wake_if_complete(reducer);
@@ -381,7 +381,7 @@ static void draw_statistics(kolo_reducer *reducer)
     report->finite = finite;
     report->clip_factor = 1;
     double limit = reducer->options.clip_norm;
-    if (limit > 0 && finite && report->norm > limit) {
+    if (limit > 0 && finite && isfinite(report->norm) && report->norm > limit) {
         report->clip_factor = limit / report->norm;
         clip(reducer, report->clip_factor);
     }
@@ -439,7 +439,8 @@ static kolo_status freeze(kolo_reducer *reducer, struct wait *wait)
         wait_for_gradients(reducer, wait);
     }
     wait_for_returns(reducer);
-    return kolo__reducer_freeze(reducer);
+    uint64_t now = now_ns(), left = wait->deadline > now ? wait->deadline - now : 0;
+    return kolo__reducer_freeze(reducer, wait->timeout_ms < 0 ? -1 : (int)(left / MILLISECOND));
 }
 
 static kolo_status wait_for_step(kolo_reducer *reducer, int timeout_ms)
@@ -466,7 +467,7 @@ kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms)
 {
     if (reducer == NULL)
         return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_wait: the reducer is NULL");
-    if (reducer->accumulates)
+    if (reducer->accumulates && reducer->status == KOLO_OK)
         return KOLO_OK;
     struct kolo__trace *trace = reducer->context->trace;
     uint64_t began = kolo__trace_now(trace);

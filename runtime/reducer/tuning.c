@@ -24,7 +24,7 @@ static bool cut_may_change(const kolo_reducer *reducer)
         if (reducer->tensors[i].dtype != reducer->tensors[0].dtype)
             return false;
     return reducer->options.bucket_bytes == 0 && !reducer->options.sharded &&
-           !kolo__reducer_is_fp8(reducer) && (comm->size == 2 || comm->plan_context.deterministic);
+           (comm->size == 2 || comm->plan_context.deterministic);
 }
 
 static void add_choice(struct kolo__tuning *choices, uint32_t *count, size_t bucket, size_t segment)
@@ -94,7 +94,8 @@ kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, struct kolo__tunin
 {
     struct kolo__tuning choices[KOLO__TUNE_CHOICES_MAX];
     uint32_t count = find_choices(reducer, tuning, choices);
-    if (reducer->options.bucket_bytes > 0 || reducer->comm->size == 1 || count == 1)
+    if (reducer->options.bucket_bytes > 0 || kolo__reducer_is_fp8(reducer) ||
+        reducer->comm->size == 1 || count == 1)
         return KOLO_OK;
     char key[KOLO__TUNE_KEY_BYTES];
     struct kolo__tuning found = {0, 0};
@@ -195,6 +196,7 @@ kolo_status kolo__reducer_rejoined(void *owner, uint32_t last)
 {
     kolo_reducer *reducer = owner;
     uint8_t frozen[2];
+    kolo__thread_take_back(reducer);
     uint64_t numbers[] = {reducer->report.step, reducer->tuning.bucket_bytes,
                           reducer->tuning.segment_bytes};
     kolo_status status = ask_who_is_frozen(reducer, frozen);

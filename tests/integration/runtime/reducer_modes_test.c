@@ -374,6 +374,120 @@ static void test_sharded(void **state)
         world_run_over_both(ranks, NULL, sharded);
 }
 
+/* ---- ends of the range --------------------------------------------------------------------------
+ */
+
+/* Gradients near the least that fp32 has do not become infinite on an 8-bit wire. */
+static int tiny_gradients(void)
+{
+    static const float magnitudes[] = {1e-20F, 1e-34F, 1e-38F, 1e-42F};
+    CHECK(begin() == 0);
+    for (kolo_wire wire = KOLO_WIRE_FP8_E4M3; wire <= KOLO_WIRE_FP8_E5M2; wire++) {
+        kolo_reducer *reducer;
+        kolo_reducer_options options = {.size = sizeof options, .wire = wire, .statistics = 1};
+        CHECK(kolo_reducer_create(comm, tensors, TENSORS, &options, &reducer) == KOLO_OK);
+        for (int i = 0; i < 4; i++) {
+            fill_all(magnitudes[i]);
+            CHECK(ready_all(reducer) == 0);
+            CHECK(kolo_reducer_wait(reducer, -1) == KOLO_OK);
+            CHECK(report_of(reducer).finite);
+            CHECK(data[2][2] >= 0 && data[2][2] <= magnitudes[i] * 1.1F);
+            CHECK(i > 0 || data[2][2] >= magnitudes[i] * 0.9F);
+        }
+        CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+    }
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+/* Squares that fp64 cannot hold clip nothing away. */
+static int huge_gradients(void)
+{
+    double huge[10];
+    kolo_reducer *reducer;
+    kolo_reducer_options options = {.size = sizeof options, .clip_norm = 1};
+    kolo_tensor tensor = {.data = huge, .count = 10, .dtype = KOLO_FP64};
+    CHECK(begin() == 0);
+    for (int i = 0; i < 10; i++)
+        huge[i] = 1e200;
+    CHECK(kolo_reducer_create(comm, &tensor, 1, &options, &reducer) == KOLO_OK);
+    CHECK(kolo_reducer_ready(reducer, 0) == KOLO_OK);
+    CHECK(kolo_reducer_wait(reducer, -1) == KOLO_OK);
+    CHECK(huge[3] == 1e200 && report_of(reducer).clip_factor == 1);
+    CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+    options = (kolo_reducer_options){.size = sizeof options, .scale = 1e40};
+    CHECK(kolo_reducer_create(comm, &tensor, 1, &options, &reducer) == KOLO_ERR_INVALID);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+static void test_ends_of_the_range(void **state)
+{
+    (void)state;
+    world_run_over_both(2, NULL, tiny_gradients);
+    world_run_over_both(2, NULL, huge_gradients);
+}
+
+/* ---- a limit in the first step, too
+ * --------------------------------------------------------------- */
+
+static int late_first_step(void)
+{
+    kolo_reducer *reducer;
+    kolo_status status;
+    int again = 0;
+    CHECK(begin() == 0);
+    CHECK(kolo_reducer_create(comm, tensors, TENSORS, NULL, &reducer) == KOLO_OK);
+    if (rank == 0)
+        usleep(3500000); /* longer than KOLO_TIMEOUT */
+    fill_all((float)rank);
+    CHECK(ready_all(reducer) == 0);
+    while ((status = kolo_reducer_wait(reducer, 50)) == KOLO_AGAIN)
+        again++;
+    CHECK(status == KOLO_OK);
+    CHECK(rank == 0 || again > 10);
+    CHECK(data[1][1] == 0.5F);
+    CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+static void test_late_first_step(void **state)
+{
+    (void)state;
+    world_run_over_both(2, "KOLO_TIMEOUT=2", late_first_step);
+}
+
+/* ---- who may not join
+ * ----------------------------------------------------------------------------- */
+
+static int join_refused(void)
+{
+    kolo_reducer *reducer;
+    kolo_reducer_options options = {.size = sizeof options, .wire = KOLO_WIRE_FP8_E4M3};
+    CHECK(begin() == 0);
+    CHECK(kolo_reducer_create(comm, tensors, TENSORS, &options, &reducer) == KOLO_OK);
+    CHECK(kolo_join(comm, NULL) == KOLO_ERR_UNSUPPORTED);
+    CHECK(error_says("8-bit wire"));
+    CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+    for (int i = 0; i < TENSORS; i++)
+        tensors[i].data = NULL;
+    options = (kolo_reducer_options){.size = sizeof options, .sharded = 1};
+    CHECK(kolo_reducer_create(comm, tensors, TENSORS, &options, &reducer) == KOLO_OK);
+    CHECK(kolo_join(comm, NULL) == KOLO_ERR_UNSUPPORTED);
+    CHECK(error_says("sharded"));
+    CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+    CHECK(kolo_join(comm, NULL) == KOLO_OK);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+static void test_join_refused(void **state)
+{
+    (void)state;
+    world_run_over_both(2, NULL, join_refused);
+}
+
 /* ---- several at a time --------------------------------------------------------------------------
  */
 
@@ -688,12 +802,21 @@ static void test_broadcast(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_steady_state),      cmocka_unit_test(test_unused),
-        cmocka_unit_test(test_accumulate),        cmocka_unit_test(test_statistics),
-        cmocka_unit_test(test_sharded),           cmocka_unit_test(test_several),
-        cmocka_unit_test(test_different_tensors), cmocka_unit_test(test_wrong_calls),
-        cmocka_unit_test(test_missing_gradient),  cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_aborted),           cmocka_unit_test(test_broadcast),
+        cmocka_unit_test(test_ends_of_the_range),
+        cmocka_unit_test(test_late_first_step),
+        cmocka_unit_test(test_join_refused),
+        cmocka_unit_test(test_steady_state),
+        cmocka_unit_test(test_unused),
+        cmocka_unit_test(test_accumulate),
+        cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_sharded),
+        cmocka_unit_test(test_several),
+        cmocka_unit_test(test_different_tensors),
+        cmocka_unit_test(test_wrong_calls),
+        cmocka_unit_test(test_missing_gradient),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_aborted),
+        cmocka_unit_test(test_broadcast),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
