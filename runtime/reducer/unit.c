@@ -322,7 +322,8 @@ kolo_status kolo__unit_start(kolo_reducer *reducer, struct kolo__unit *unit)
     unit->request = NULL;
     switch (unit->kind) {
     case KOLO__UNIT_GRADIENTS:
-        if (trace != NULL)
+        /* Not in the first step: nobody knew its buckets when gradients got ready. */
+        if (trace != NULL && reducer->buckets[unit->bucket].complete_ns != 0)
             kolo__trace_add(trace, KOLO__TRACE_QUEUE, NULL, unit->bucket,
                             unit->count * kolo_dtype_bytes(dtype_of(reducer, unit)),
                             reducer->buckets[unit->bucket].complete_ns, kolo__trace_now(trace));
