@@ -27,6 +27,45 @@ struct kolo__call {
 /* Checks the arguments, finds the plan and queues the request; nothing moves yet. */
 kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call,
                              kolo_request **request);
+/* The same, and waits for the end. */
+static inline kolo_status kolo__call_run(kolo_comm *on, const struct kolo__call *call)
+{
+    kolo_request *request = NULL;
+    kolo_status status = kolo__call_start(on, call, &request);
+    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+}
+
+/* A broadcast, and an allreduce in place, as kolo's own parts use them. */
+static inline struct kolo__call kolo__call_broadcast(const char *name, void *data, size_t count,
+                                                     kolo_dtype dtype, uint32_t root)
+{
+    return (struct kolo__call){.name = name,
+                               .collective = KOLO__BROADCAST,
+                               .send = data,
+                               .recv = data,
+                               .count = count,
+                               .send_slices = 1,
+                               .recv_slices = 1,
+                               .may_be_in_place = true,
+                               .dtype = dtype,
+                               .root = (int)root};
+}
+
+static inline struct kolo__call kolo__call_allreduce(const char *name, void *data, size_t count,
+                                                     kolo_dtype dtype, kolo_op op)
+{
+    return (struct kolo__call){.name = name,
+                               .collective = KOLO__ALLREDUCE,
+                               .send = data,
+                               .recv = data,
+                               .count = count,
+                               .send_slices = 1,
+                               .recv_slices = 1,
+                               .may_be_in_place = true,
+                               .dtype = dtype,
+                               .op = op};
+}
+
 /* An allreduce in place of `count` elements that lie in pieces, borrowed as their contents are
  * until the request has ended; scale: PREMUL_SUM. KOLO_ERR_UNSUPPORTED unless all ranks share
  * memory (comm->mapping). The others may call it with other pieces, or kolo_allreduce with the

@@ -16,13 +16,6 @@ static kolo_status start_for_user(kolo_comm *comm, const struct kolo__call *call
     return status;
 }
 
-static kolo_status run(kolo_comm *comm, const struct kolo__call *call)
-{
-    kolo_request *request = NULL;
-    kolo_status status = kolo__call_start(comm, call, &request);
-    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
-}
-
 static size_t ranks_of(const kolo_comm *comm)
 {
     return comm != NULL ? comm->size : 1;
@@ -56,7 +49,7 @@ kolo_status kolo_allreduce(kolo_comm *comm, const void *send, void *recv, size_t
                            kolo_dtype dtype, kolo_op op, const kolo_call_options *options)
 {
     struct kolo__call call = allreduce_call(send, recv, count, dtype, op, options);
-    return run(comm, &call);
+    return kolo__call_run(comm, &call);
 }
 
 kolo_status kolo_allreduce_start(kolo_comm *comm, const void *send, void *recv, size_t count,
@@ -89,7 +82,7 @@ kolo_status kolo_reduce_scatter(kolo_comm *comm, const void *send, void *recv, s
                                 kolo_dtype dtype, kolo_op op, const kolo_call_options *options)
 {
     struct kolo__call call = reduce_scatter_call(comm, send, recv, recv_count, dtype, op, options);
-    return run(comm, &call);
+    return kolo__call_run(comm, &call);
 }
 
 kolo_status kolo_reduce_scatter_start(kolo_comm *comm, const void *send, void *recv,
@@ -121,7 +114,7 @@ kolo_status kolo_allgather(kolo_comm *comm, const void *send, void *recv, size_t
                            kolo_dtype dtype, const kolo_call_options *options)
 {
     struct kolo__call call = allgather_call(comm, send, recv, send_count, dtype, options);
-    return run(comm, &call);
+    return kolo__call_run(comm, &call);
 }
 
 kolo_status kolo_allgather_start(kolo_comm *comm, const void *send, void *recv, size_t send_count,
@@ -152,7 +145,7 @@ kolo_status kolo_broadcast(kolo_comm *comm, void *buffer, size_t count, kolo_dty
                            const kolo_call_options *options)
 {
     struct kolo__call call = broadcast_call(buffer, count, dtype, root, options);
-    return run(comm, &call);
+    return kolo__call_run(comm, &call);
 }
 
 kolo_status kolo_broadcast_start(kolo_comm *comm, void *buffer, size_t count, kolo_dtype dtype,
@@ -185,7 +178,7 @@ kolo_status kolo_reduce(kolo_comm *comm, const void *send, void *recv, size_t co
                         kolo_dtype dtype, kolo_op op, int root, const kolo_call_options *options)
 {
     struct kolo__call call = reduce_call(comm, send, recv, count, dtype, op, root, options);
-    return run(comm, &call);
+    return kolo__call_run(comm, &call);
 }
 
 kolo_status kolo_reduce_start(kolo_comm *comm, const void *send, void *recv, size_t count,
@@ -215,7 +208,7 @@ kolo_status kolo_alltoall(kolo_comm *comm, const void *send, void *recv, size_t 
                           kolo_dtype dtype, const kolo_call_options *options)
 {
     struct kolo__call call = alltoall_call(comm, send, recv, count, dtype, options);
-    return run(comm, &call);
+    return kolo__call_run(comm, &call);
 }
 
 kolo_status kolo_alltoall_start(kolo_comm *comm, const void *send, void *recv, size_t count,
@@ -230,7 +223,7 @@ static const struct kolo__call barrier_call = {.name = "kolo_barrier", .collecti
 
 kolo_status kolo_barrier(kolo_comm *comm)
 {
-    return run(comm, &barrier_call);
+    return kolo__call_run(comm, &barrier_call);
 }
 
 kolo_status kolo_barrier_start(kolo_comm *comm, kolo_request **request)
@@ -249,5 +242,5 @@ kolo_status kolo__comm_close_ranks(kolo_comm *comm, const char *operation)
             options.algorithm = kolo__algorithms[i]->name;
     call.name = operation;
     call.options = &options;
-    return run(comm, &call);
+    return kolo__call_run(comm, &call);
 }

@@ -54,9 +54,7 @@ static kolo_status gather(kolo_comm *comm, const void *send, void *recv, size_t 
                               .send_slices = 1,
                               .recv_slices = comm->size,
                               .dtype = KOLO_UINT8};
-    kolo_request *request = NULL;
-    kolo_status status = kolo__call_start(comm, &call, &request);
-    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+    return kolo__call_run(comm, &call);
 }
 
 /* Sorts out who is in the caller's new communicator; old ranks in the new order. */

@@ -14,19 +14,9 @@ enum { STAGING_BYTES = 1 << 20, LARGE_BYTES = 256 << 10 };
 
 static kolo_status send_all(kolo_comm *comm, void *data, size_t bytes, int root)
 {
-    struct kolo__call call = {.name = "kolo_broadcast_tensors",
-                              .collective = KOLO__BROADCAST,
-                              .send = data,
-                              .recv = data,
-                              .count = bytes,
-                              .send_slices = 1,
-                              .recv_slices = 1,
-                              .may_be_in_place = true,
-                              .dtype = KOLO_UINT8,
-                              .root = root};
-    kolo_request *request = NULL;
-    kolo_status status = kolo__call_start(comm, &call, &request);
-    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+    struct kolo__call call =
+        kolo__call_broadcast("kolo_broadcast_tensors", data, bytes, KOLO_UINT8, root);
+    return kolo__call_run(comm, &call);
 }
 
 static size_t bytes_of(const kolo_tensor *tensor)

@@ -57,16 +57,7 @@ kolo_status kolo__fp8_start(kolo_reducer *reducer, struct kolo__unit *unit)
     struct amax_walk walk = {.amax = 0};
     kolo__bucket_visit(reducer, unit->bucket, unit->first, unit->count, amax_run, &walk);
     unit->amax = walk.amax * (float)fabs(reducer->options.scale);
-    struct kolo__call call = {.name = unit->name,
-                              .collective = KOLO__ALLREDUCE,
-                              .send = &unit->amax,
-                              .recv = &unit->amax,
-                              .count = 1,
-                              .send_slices = 1,
-                              .recv_slices = 1,
-                              .may_be_in_place = true,
-                              .dtype = KOLO_FP32,
-                              .op = KOLO_MAX};
+    struct kolo__call call = kolo__call_allreduce(unit->name, &unit->amax, 1, KOLO_FP32, KOLO_MAX);
     return kolo__call_start(reducer->comm, &call, &unit->request);
 }
 

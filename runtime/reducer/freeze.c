@@ -304,16 +304,8 @@ static void complete_order(kolo_reducer *reducer)
 static kolo_status broadcast(kolo_reducer *reducer, void *data, size_t bytes, uint32_t root,
                              int timeout_ms)
 {
-    struct kolo__call call = {.name = "kolo_reducer (agreement on the plan)",
-                              .collective = KOLO__BROADCAST,
-                              .send = data,
-                              .recv = data,
-                              .count = bytes,
-                              .send_slices = 1,
-                              .recv_slices = 1,
-                              .may_be_in_place = true,
-                              .dtype = KOLO_UINT8,
-                              .root = (int)root};
+    struct kolo__call call =
+        kolo__call_broadcast("kolo_reducer (agreement on the plan)", data, bytes, KOLO_UINT8, root);
     kolo_status status = KOLO_OK;
     if (reducer->agreement == NULL)
         status = kolo__call_start(reducer->comm, &call, &reducer->agreement);

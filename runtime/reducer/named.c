@@ -182,19 +182,8 @@ kolo_status kolo_named_submit(kolo_named *named, const kolo_tensor *tensor)
 
 static kolo_status broadcast(kolo_named *named, void *data, size_t bytes, uint32_t root)
 {
-    const struct kolo__call call = {.name = "kolo_join",
-                                    .collective = KOLO__BROADCAST,
-                                    .send = data,
-                                    .recv = data,
-                                    .count = bytes,
-                                    .send_slices = 1,
-                                    .recv_slices = 1,
-                                    .may_be_in_place = true,
-                                    .dtype = KOLO_UINT8,
-                                    .root = (int)root};
-    kolo_request *request = NULL;
-    kolo_status status = kolo__call_start(named->comm, &call, &request);
-    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+    const struct kolo__call call = kolo__call_broadcast("kolo_join", data, bytes, KOLO_UINT8, root);
+    return kolo__call_run(named->comm, &call);
 }
 
 /* What this rank submitted before it joined is pending still, and gets the places of the table. */

@@ -162,9 +162,7 @@ bool kolo__tensor_difference(size_t index, const struct kolo__tensor_record *of_
 
 static kolo_status call(kolo_comm *comm, struct kolo__call call)
 {
-    kolo_request *request = NULL;
-    kolo_status status = kolo__call_start(comm, &call, &request);
-    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+    return kolo__call_run(comm, &call);
 }
 
 static kolo_status gather(kolo_comm *comm, const char *operation, const void *send, void *recv,
@@ -182,15 +180,7 @@ static kolo_status gather(kolo_comm *comm, const char *operation, const void *se
 
 static kolo_status broadcast(kolo_comm *comm, const char *operation, void *data, size_t bytes)
 {
-    return call(comm, (struct kolo__call){.name = operation,
-                                          .collective = KOLO__BROADCAST,
-                                          .send = data,
-                                          .recv = data,
-                                          .count = bytes,
-                                          .send_slices = 1,
-                                          .recv_slices = 1,
-                                          .may_be_in_place = true,
-                                          .dtype = KOLO_UINT8});
+    return call(comm, kolo__call_broadcast(operation, data, bytes, KOLO_UINT8, 0));
 }
 
 /* What one rank has to say: its first difference from rank 0, and how many there are. */
@@ -308,16 +298,8 @@ kolo_status kolo__tensors_compare(kolo_comm *comm, const char *operation,
     uint64_t least[2] = {own, ~own}; /* the least ~x is the complement of the greatest x */
     if (digest != NULL)
         *digest = own;
-    kolo_status status = call(comm, (struct kolo__call){.name = operation,
-                                                        .collective = KOLO__ALLREDUCE,
-                                                        .send = least,
-                                                        .recv = least,
-                                                        .count = 2,
-                                                        .send_slices = 1,
-                                                        .recv_slices = 1,
-                                                        .may_be_in_place = true,
-                                                        .dtype = KOLO_UINT64,
-                                                        .op = KOLO_MIN});
+    kolo_status status =
+        call(comm, kolo__call_allreduce(operation, least, 2, KOLO_UINT64, KOLO_MIN));
     if (status != KOLO_OK || least[0] == ~least[1])
         return status;
     return find_differences(comm, operation, tensors, count, settings, setting_count);

@@ -75,19 +75,9 @@ static void make_key(const kolo_reducer *reducer, char key[KOLO__TUNE_KEY_BYTES]
 
 static kolo_status share(kolo_reducer *reducer, uint64_t *numbers, size_t count, uint32_t root)
 {
-    struct kolo__call call = {.name = "kolo_reducer (agreement on sizes)",
-                              .collective = KOLO__BROADCAST,
-                              .send = numbers,
-                              .recv = numbers,
-                              .count = count,
-                              .send_slices = 1,
-                              .recv_slices = 1,
-                              .may_be_in_place = true,
-                              .dtype = KOLO_UINT64,
-                              .root = (int)root};
-    kolo_request *request = NULL;
-    kolo_status status = kolo__call_start(reducer->comm, &call, &request);
-    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+    struct kolo__call call = kolo__call_broadcast("kolo_reducer (agreement on sizes)", numbers,
+                                                  count, KOLO_UINT64, root);
+    return kolo__call_run(reducer->comm, &call);
 }
 
 kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, struct kolo__tuning *tuning)
@@ -123,20 +113,9 @@ kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, struct kolo__tunin
 
 static kolo_status decide(kolo_reducer *reducer, double *scores, uint32_t count)
 {
-    struct kolo__call call = {.name = "kolo_reducer (comparison of step times)",
-                              .collective = KOLO__ALLREDUCE,
-                              .send = scores,
-                              .recv = scores,
-                              .count = count,
-                              .send_slices = 1,
-                              .recv_slices = 1,
-                              .may_be_in_place = true,
-                              .dtype = KOLO_FP64,
-                              .op = KOLO_MAX};
-    kolo_request *request = NULL;
-    kolo_status status = kolo__call_start(reducer->comm, &call, &request);
-    if (status == KOLO_OK)
-        status = kolo__request_wait(request, -1);
+    struct kolo__call call = kolo__call_allreduce("kolo_reducer (comparison of step times)", scores,
+                                                  count, KOLO_FP64, KOLO_MAX);
+    kolo_status status = kolo__call_run(reducer->comm, &call);
     if (status == KOLO_OK)
         kolo__tuner_decide(&reducer->tuner, scores);
     return status;
@@ -175,19 +154,9 @@ static kolo_status ask_who_is_frozen(kolo_reducer *reducer, uint8_t flags[2])
 {
     flags[0] = !reducer->frozen;
     flags[1] = reducer->frozen;
-    struct kolo__call call = {.name = "kolo_reducer (agreement on the plan)",
-                              .collective = KOLO__ALLREDUCE,
-                              .send = flags,
-                              .recv = flags,
-                              .count = 2,
-                              .send_slices = 1,
-                              .recv_slices = 1,
-                              .may_be_in_place = true,
-                              .dtype = KOLO_UINT8,
-                              .op = KOLO_MAX};
-    kolo_request *request = NULL;
-    kolo_status status = kolo__call_start(reducer->comm, &call, &request);
-    return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
+    struct kolo__call call = kolo__call_allreduce("kolo_reducer (agreement on the plan)", flags, 2,
+                                                  KOLO_UINT8, KOLO_MAX);
+    return kolo__call_run(reducer->comm, &call);
 }
 
 /* Ranks that had joined missed steps, perhaps the first one, and decisions: all take over what the

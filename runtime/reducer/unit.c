@@ -251,16 +251,8 @@ static kolo_status start_used(kolo_reducer *reducer, struct kolo__unit *unit)
     for (uint32_t i = 0; i < reducer->tensor_count; i++)
         if (!reducer->tensors[i].unused)
             reducer->used[i / 64] |= UINT64_C(1) << i % 64;
-    struct kolo__call call = {.name = unit->name,
-                              .collective = KOLO__ALLREDUCE,
-                              .send = reducer->used,
-                              .recv = reducer->used,
-                              .count = reducer->used_words,
-                              .send_slices = 1,
-                              .recv_slices = 1,
-                              .may_be_in_place = true,
-                              .dtype = KOLO_UINT64,
-                              .op = KOLO_OR};
+    struct kolo__call call =
+        kolo__call_allreduce(unit->name, reducer->used, reducer->used_words, KOLO_UINT64, KOLO_OR);
     return kolo__call_start(reducer->comm, &call, &unit->request);
 }
 
@@ -268,16 +260,8 @@ static kolo_status start_norm(kolo_reducer *reducer, struct kolo__unit *unit)
 {
     reducer->squares[0] = kolo__norm_total(&reducer->norm);
     reducer->squares[1] = reducer->norm.not_finite;
-    struct kolo__call call = {.name = unit->name,
-                              .collective = KOLO__ALLREDUCE,
-                              .send = reducer->squares,
-                              .recv = reducer->squares,
-                              .count = 2,
-                              .send_slices = 1,
-                              .recv_slices = 1,
-                              .may_be_in_place = true,
-                              .dtype = KOLO_FP64,
-                              .op = KOLO_SUM};
+    struct kolo__call call =
+        kolo__call_allreduce(unit->name, reducer->squares, 2, KOLO_FP64, KOLO_SUM);
     return kolo__call_start(reducer->comm, &call, &unit->request);
 }
 
