@@ -228,15 +228,13 @@ static kolo_status other_identity(const struct kolo__secure *secure)
 
 static kolo_status refused_by_acceptor(const struct kolo__secure *secure, int alert)
 {
-    struct kolo__identity own;
-    KOLO__ASSERT(kolo__identity_parse(secure->credentials->identity, &own));
     if (alert == SSL_AD_ILLEGAL_PARAMETER || alert == SSL_AD_DECRYPT_ERROR)
         return kolo__error(KOLO_ERR_NETWORK, "%s", another_token);
     if (alert == SSL_AD_HANDSHAKE_FAILURE)
         return kolo__error(KOLO_ERR_WORLD,
                            "it does not belong to job '%s', or is another version of kolo: see "
                            "what else listens there, and use the same kolo for every process",
-                           own.job);
+                           secure->credentials->job);
     return kolo__error(KOLO_ERR_NETWORK, "it refused the connection: TLS alert %d", alert);
 }
 

@@ -88,6 +88,7 @@ kolo_status kolo__credentials_create(enum kolo__purpose purpose, const char *job
         return kolo__error(KOLO_ERR_MEMORY, "no memory for credentials");
     }
     credentials->context = context;
+    snprintf(credentials->job, sizeof credentials->job, "%s", job);
     snprintf(credentials->identity, sizeof credentials->identity, "kolo %d %s %s",
              KOLO__PROTOCOL_VERSION, purpose_text(purpose), job);
     derive_key(token, credentials->identity, credentials->key);

@@ -17,7 +17,7 @@ enum { KOLO__KEY_BYTES = 32 };
 
 struct kolo__credentials {
     SSL_CTX *context;
-    char identity[KOLO__JOB_BYTES + 32];
+    char job[KOLO__JOB_BYTES], identity[KOLO__JOB_BYTES + 32];
     unsigned char key[KOLO__KEY_BYTES];
 };
 
