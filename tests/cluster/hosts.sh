@@ -93,7 +93,8 @@ hosts_down() {
         [[ $name != *.holder ]] || kill -KILL "${HOSTS_PID[$name]}" 2>/dev/null || true
     done
     for name in "${!HOSTS_PID[@]}"; do
-        [[ $name != *.holder ]] || wait "${HOSTS_PID[$name]}" 2>/dev/null || true
+        wait "${HOSTS_PID[$name]}" 2>/dev/null || true # that of the holders, which are our children
+        while [[ -e /proc/${HOSTS_PID[$name]} ]]; do sleep 0.01; done
     done
     HOSTS_PID=()
     [[ -z $HOSTS_FOLDER ]] || rm -rf "$HOSTS_FOLDER"
