@@ -62,8 +62,9 @@ void kolo__secure_free(struct kolo__secure *secure);
  *   KOLO_ERR_PEER_LOST  it closed, or the connection broke: another attempt may succeed
  *   KOLO_ERR_WORLD      it is of another job
  *   KOLO_ERR_NETWORK    another token, another version, or no kolo at all
- * A stranger gets an acceptor to read a few KiB at most, and to compute no signature and no shared
- * secret: what proves the token stands in the initiator's first message. */
+ * What proves the token stands in the initiator's first message, so a stranger gets an acceptor to
+ * read a few KiB at most and to compute some hashes; one that repeats a message it has recorded, to
+ * compute one shared secret. */
 kolo_status kolo__secure_handshake(struct kolo__secure *secure);
 bool kolo__secure_wants_write(const struct kolo__secure *secure);
 int kolo__secure_fd(const struct kolo__secure *secure);

@@ -5,6 +5,7 @@
 
 #include "base/config.h"
 #include "base/socket.h"
+#include "base/token.h"
 #include "base/trace.h"
 #include "collectives/transport/heap.h"
 #include "runtime/control.h"
@@ -16,7 +17,7 @@ struct kolo_context {
     struct kolo__config config;
     uint32_t rank, size;
     char job[64];
-    char token[256];
+    char token[KOLO__TOKEN_BYTES];
     struct kolo__control *control; /* NULL: a world of one */
     char listen_host[64];          /* numeric: where this host is reached; "" : no tcp */
     uint32_t *host_of;       /* by world rank; ranks that may share memory have the same number */

@@ -34,6 +34,7 @@ struct introduction {
     char address[80];      /* "" : listens nowhere */
     char deterministic[8]; /* "0" or "1" */
     char timeline[8];      /* "set" or "empty" */
+    char encrypt[8];       /* "0" or "1" */
 };
 
 /* Ranks with the same text may try to share memory: same kernel since the same boot, same network
@@ -65,27 +66,24 @@ static kolo_status find_listen_host(kolo_context *context)
     if (failure != 0)
         return kolo__error(KOLO_ERR_SYSTEM, "cannot find this host's address: %s",
                            gai_strerror(failure));
-    if (!kolo__address_is_loopback(&local) && context->token[0] == '\0')
-        return kolo__error(KOLO_ERR_CONFIG,
-                           "the job has no token, so nothing may listen on %s: set KOLO_TOKEN_FILE "
-                           "(or KOLO_TOKEN) to the same secret for every process",
-                           context->listen_host);
-    return KOLO_OK;
+    return kolo__token_permits(context->token, context->config.insecure == 1, &local);
 }
 
 /* What is to be alike everywhere. */
 static kolo_status compare_options(const kolo_context *context, uint32_t rank,
                                    const struct introduction *other)
 {
-    char deterministic[sizeof other->deterministic];
+    char deterministic[sizeof other->deterministic], encrypt[sizeof other->encrypt];
     const char *timeline = context->config.timeline[0] != '\0' ? "set" : "empty";
     snprintf(deterministic, sizeof deterministic, "%ld", context->config.deterministic);
+    snprintf(encrypt, sizeof encrypt, "%ld", context->config.encrypt);
     const struct {
         const char *name, *own, *other;
     } options[] = {
         {"KOLO_TRANSPORT", context->config.transport, other->transport},
         {"KOLO_DETERMINISTIC", deterministic, other->deterministic},
         {"KOLO_TIMELINE", timeline, other->timeline},
+        {"KOLO_ENCRYPT", encrypt, other->encrypt},
     };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         if (strcmp(options[i].own, options[i].other) != 0)
@@ -108,7 +106,8 @@ static kolo_status read_introductions(kolo_context *context, struct kolo__addres
             memchr(other->transport, '\0', sizeof other->transport) == NULL ||
             memchr(other->address, '\0', sizeof other->address) == NULL ||
             memchr(other->deterministic, '\0', sizeof other->deterministic) == NULL ||
-            memchr(other->timeline, '\0', sizeof other->timeline) == NULL)
+            memchr(other->timeline, '\0', sizeof other->timeline) == NULL ||
+            memchr(other->encrypt, '\0', sizeof other->encrypt) == NULL)
             return kolo__error(KOLO_ERR_WORLD,
                                "rank %u (host %s) runs another version of kolo: use the same "
                                "everywhere",
@@ -234,6 +233,7 @@ static kolo_status introduce(kolo_context *context, int *listen_fd)
              context->config.deterministic);
     snprintf(introduction.timeline, sizeof introduction.timeline, "%s",
              context->config.timeline[0] != '\0' ? "set" : "empty");
+    snprintf(introduction.encrypt, sizeof introduction.encrypt, "%ld", context->config.encrypt);
     kolo_status status = find_listen_host(context);
     if (status == KOLO_OK && strcmp(context->config.transport, "shm") != 0) {
         status = kolo__context_listen(context, listen_fd, &address);
