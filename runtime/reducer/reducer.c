@@ -212,6 +212,7 @@ kolo_status kolo_reducer_free(kolo_reducer *reducer)
     }
     kolo_free(reducer->context, reducer->arena);
     kolo_free(reducer->context, reducer->parameters);
+    free(reducer->shards);
     kolo_free(reducer->context, reducer->staging);
     kolo__fusion_free(&reducer->fusion);
     sem_destroy(&reducer->own_waker.semaphore);

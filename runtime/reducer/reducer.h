@@ -118,6 +118,8 @@ struct kolo_reducer {
     uint32_t *slots;                   /* by tensor: its place in members, and so in `ready` */
     atomic_uchar *ready;               /* by place: enum kolo__readiness */
     unsigned char *arena, *parameters; /* heap; views, sharded */
+    kolo_reducer_shard *shards;        /* sharded: this rank's pieces, by tensor */
+    size_t shard_count;
     struct kolo__reducer_bucket *buckets;
     struct kolo__unit *units;
     uint32_t unit_count, unit_capacity;
@@ -235,6 +237,11 @@ void kolo__unit_pack(kolo_reducer *reducer, const struct kolo__unit *unit, doubl
                      unsigned char *to);
 void kolo__unit_unpack(kolo_reducer *reducer, const struct kolo__unit *unit, double scale,
                        size_t first, size_t count, const unsigned char *from);
+
+/* ---- shard.c -------------------------------------------------------------------------------- */
+
+/* Once the order is frozen. */
+kolo_status kolo__shard_list(kolo_reducer *reducer);
 
 /* ---- fp8.c ---------------------------------------------------------------------------------- */
 
