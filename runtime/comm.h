@@ -28,7 +28,8 @@ struct kolo_request {
     bool begun, done;
     bool told;          /* the rendezvous, by kolo__comm_rest */
     kolo_status status; /* once done */
-    uint64_t begin_ns;  /* where there is a timeline, once begun; else 0 */
+    /* Where there is a timeline: once begun (see begun); while a call waits for it. Else 0. */
+    uint64_t begin_ticks, wait_ticks;
     struct kolo__signature signature;
     struct kolo__plan *plan; /* collectives */
     const void *input;

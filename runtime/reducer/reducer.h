@@ -79,9 +79,9 @@ struct kolo__reducer_tensor {
 };
 
 struct kolo__reducer_bucket {
-    size_t elements;           /* packed: without holes */
-    uint32_t known;            /* its first tensors that the driver has seen ready */
-    atomic_ullong complete_ns; /* for the timeline: its last gradient was ready */
+    size_t elements;              /* packed: without holes */
+    uint32_t known;               /* its first tensors that the driver has seen ready */
+    atomic_ullong complete_ticks; /* for the timeline: its last gradient was ready */
 };
 
 /* Wakes whoever drives. kolo_reducer_ready is called for every gradient, a driver sleeps seldom, so
@@ -154,8 +154,9 @@ struct kolo_reducer {
     /* Over steps. */
     struct kolo__tuning tuning; /* at present */
     struct kolo__tuner tuner;
-    size_t standard_segment_bytes; /* of the communicator */
-    uint64_t step_began_ns, sequence_before;
+    size_t standard_segment_bytes;            /* of the communicator */
+    uint64_t step_began_ns, step_began_ticks; /* ticks: for the timeline */
+    uint64_t sequence_before;
     kolo_reducer_report report;
     struct kolo__reducer_thread *thread; /* the context's, once it is needed */
     struct kolo_reducer *next;           /* in its list */

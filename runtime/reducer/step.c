@@ -67,8 +67,9 @@ static void trace_ready(kolo_reducer *reducer, size_t index)
     kolo__trace_add(trace, KOLO__TRACE_READY, tensor->trace_label, (uint32_t)index,
                     tensor->count * kolo_dtype_bytes(tensor->dtype), now, now);
     if (reducer->frozen) /* the bucket's last one stands in the end */
-        atomic_store_explicit(&reducer->buckets[reducer->fusion.tensors[index].bucket].complete_ns,
-                              now, memory_order_relaxed);
+        atomic_store_explicit(
+            &reducer->buckets[reducer->fusion.tensors[index].bucket].complete_ticks, now,
+            memory_order_relaxed);
 }
 
 kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
@@ -415,14 +416,15 @@ static kolo_status end_step(kolo_reducer *reducer, uint64_t entered_ns)
     report->collectives = reducer->comm->sequence - reducer->sequence_before;
     choose_driver(reducer, entered_ns);
     kolo__reducer_rewind(reducer);
-    uint64_t now = now_ns();
+    uint64_t now = now_ns(), ticks = kolo__trace_now(trace);
     kolo_status status = KOLO_OK;
     if (reducer->tunes && reducer->step_began_ns != 0)
         status = kolo__reducer_tune(reducer, (double)(now - reducer->step_began_ns) * 1e-9);
     if (reducer->step_began_ns != 0) /* the first step has no beginning */
         kolo__trace_add(trace, KOLO__TRACE_TRAINING_STEP, NULL, (uint32_t)report->step, 0,
-                        reducer->step_began_ns, now);
+                        reducer->step_began_ticks, ticks);
     reducer->step_began_ns = now;
+    reducer->step_began_ticks = ticks;
     if (reducer->threaded)
         atomic_store_explicit(&reducer->driven, true, memory_order_release);
     return status;
