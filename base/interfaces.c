@@ -27,25 +27,26 @@ struct term {
     bool excludes, exact;
 };
 
+/* Cuts "^" and "=" off the front of text. */
+static const char *skip_marks(const char *text, bool *excludes, bool *exact)
+{
+    *excludes |= *text == '^';
+    text += *text == '^';
+    *exact |= *text == '=';
+    return text + (*text == '=');
+}
+
 /* Takes the next term off *rest; false: there is none. */
-static bool next_term(const char **rest, struct term *term)
+static bool next_term(const char *filter, const char **rest, struct term *term)
 {
     if (*rest == NULL || **rest == '\0')
         return false;
-    const char *start = *rest;
-    size_t length = strcspn(start, ",");
-    *rest = start[length] == ',' ? start + length + 1 : NULL;
-    *term = (struct term){.name = start, .length = length};
-    if (term->length > 0 && *term->name == '^') {
-        term->excludes = true;
-        term->name++;
-        term->length--;
-    }
-    if (term->length > 0 && *term->name == '=') {
-        term->exact = true;
-        term->name++;
-        term->length--;
-    }
+    const char *end = *rest + strcspn(*rest, ",");
+    *term = (struct term){.name = NULL};
+    skip_marks(filter, &term->excludes, &term->exact); /* those of the first name hold for all */
+    term->name = skip_marks(*rest, &term->excludes, &term->exact);
+    term->length = (size_t)(end - term->name);
+    *rest = *end == ',' ? end + 1 : NULL;
     return true;
 }
 
@@ -60,7 +61,7 @@ kolo_status kolo__interface_filter_check(const char *filter)
     const char *rest = filter;
     struct term term;
     size_t terms = 0, length = strlen(filter);
-    while (next_term(&rest, &term)) {
+    while (next_term(filter, &rest, &term)) {
         bool clean = term.length > 0 && term.length < IFNAMSIZ;
         for (size_t i = 0; i < term.length; i++)
             clean = clean && isgraph((unsigned char)term.name[i]) &&
@@ -84,7 +85,7 @@ bool kolo__interface_filter_allows(const char *filter, const char *name, bool *n
     struct term term;
     bool chooses = false, excluded = false;
     *named = false;
-    while (next_term(&rest, &term)) {
+    while (next_term(filter, &rest, &term)) {
         chooses |= !term.excludes;
         excluded |= term.excludes && matches(&term, name);
         *named |= !term.excludes && matches(&term, name);
@@ -232,24 +233,23 @@ static kolo_status none_left(const char *filter, const char *names)
                        names[0] != '\0' ? names : " none");
 }
 
-kolo_status kolo__interfaces_find(const char *filter,
-                                  struct kolo__interface found[KOLO__INTERFACES_MAX], size_t *count)
+kolo_status kolo__interfaces_find(const char *filter, struct kolo__interfaces *found)
 {
     struct kolo__interface *all;
+    size_t count;
     char names[200] = "";
     kolo_status status = kolo__interface_filter_check(filter);
     if (status == KOLO_OK)
-        status = list_usable(&all, count);
+        status = list_usable(&all, &count);
     if (status != KOLO_OK)
         return status;
-    for (size_t i = 0; i < *count; i++)
+    for (size_t i = 0; i < count; i++)
         snprintf(names + strlen(names), sizeof names - strlen(names), " %s", all[i].name);
-    *count = kolo__interfaces_choose(filter, all, *count);
-    if (*count > KOLO__INTERFACES_MAX)
-        *count = KOLO__INTERFACES_MAX;
-    memcpy(found, all, *count * sizeof *found);
+    count = kolo__interfaces_choose(filter, all, count);
+    found->count = count < KOLO__INTERFACES_MAX ? count : KOLO__INTERFACES_MAX;
+    memcpy(found->list, all, found->count * sizeof *all);
     free(all);
-    return *count > 0 ? KOLO_OK : none_left(filter, names);
+    return count > 0 ? KOLO_OK : none_left(filter, names);
 }
 
 bool kolo__interface_reaches(const struct kolo__interface *interface,
@@ -267,4 +267,18 @@ bool kolo__interface_reaches(const struct kolo__interface *interface,
         if (((own[bit / 8] ^ other[bit / 8]) & (0x80 >> bit % 8)) != 0)
             return false;
     return true;
+}
+
+void kolo__interfaces_sort(const struct kolo__interfaces *own, struct kolo__endpoint *endpoint)
+{
+    uint32_t sorted = 0;
+    for (size_t i = 0; i < own->count; i++)
+        for (uint32_t a = sorted; a < endpoint->count; a++) {
+            struct kolo__address near = endpoint->addresses[a];
+            if (!kolo__interface_reaches(&own->list[i], &near))
+                continue;
+            memmove(&endpoint->addresses[sorted + 1], &endpoint->addresses[sorted],
+                    (a - sorted) * sizeof near);
+            endpoint->addresses[sorted++] = near;
+        }
 }

@@ -26,7 +26,9 @@ static void test_filter(void **state)
         {"^docker0", "eth0", true, false},  {"^docker", "docker7", false, false},
         {"^=eth0", "eth01", true, false},   {"^=eth0", "eth0", false, false},
         {"eth,^eth1", "eth1", false, true}, {"eth,^eth1", "eth0", true, true},
-        {"^eth1,eth", "eth0", true, true},  {"^a,^b", "b0", false, false},
+        {"^eth1,ib", "ib0", false, false},  {"^a,^b", "b0", false, false},
+        {"=eth0,ib", "ib0", false, false},  {"=eth0,ib", "ib", true, true},
+        {"^=eth0,ib", "ib0", true, false},  {"^=eth0,ib", "ib", false, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bool named;
@@ -108,16 +110,15 @@ static void test_choice(void **state)
 static void test_find(void **state)
 {
     (void)state;
-    struct kolo__interface found[KOLO__INTERFACES_MAX];
-    size_t count;
-    assert_int_equal(kolo__interfaces_find("lo", found, &count), KOLO_OK);
-    assert_true(count >= 1);
-    assert_string_equal(found[0].name, "lo");
-    assert_true(kolo__address_is_loopback(&found[0].address));
-    assert_int_equal(kolo__interfaces_find("nosuch", found, &count), KOLO_ERR_CONFIG);
+    struct kolo__interfaces found;
+    assert_int_equal(kolo__interfaces_find("lo", &found), KOLO_OK);
+    assert_true(found.count >= 1);
+    assert_string_equal(found.list[0].name, "lo");
+    assert_true(kolo__address_is_loopback(&found.list[0].address));
+    assert_int_equal(kolo__interfaces_find("nosuch", &found), KOLO_ERR_CONFIG);
     assert_non_null(strstr(kolo_error_text(), " lo"));
-    assert_int_equal(kolo__interfaces_find("", found, &count), KOLO_OK);
-    assert_true(count >= 1);
+    assert_int_equal(kolo__interfaces_find("", &found), KOLO_OK);
+    assert_true(found.count >= 1);
 }
 
 static void test_reach(void **state)
@@ -139,12 +140,27 @@ static void test_reach(void **state)
     }
 }
 
+static void test_sort(void **state)
+{
+    (void)state;
+    struct kolo__interfaces own = {.count = 2};
+    struct kolo__endpoint endpoint;
+    char text[KOLO__ENDPOINT_TEXT_BYTES];
+    own.list[0] = make("eth1 10.1.0.5 24 25000");
+    own.list[1] = make("eth0 10.0.0.5 24 1000");
+    assert_int_equal(
+        kolo__endpoint_parse("10.9.0.1:7,10.0.0.9:7,[fd00::1]:7,10.1.0.9:7", &endpoint), KOLO_OK);
+    kolo__interfaces_sort(&own, &endpoint);
+    assert_string_equal(kolo__endpoint_text(&endpoint, text),
+                        "10.1.0.9:7,10.0.0.9:7,10.9.0.1:7,[fd00::1]:7");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_filter), cmocka_unit_test(test_bad_filter),
         cmocka_unit_test(test_choice), cmocka_unit_test(test_find),
-        cmocka_unit_test(test_reach),
+        cmocka_unit_test(test_reach),  cmocka_unit_test(test_sort),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
