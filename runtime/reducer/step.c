@@ -18,7 +18,10 @@ static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
 /* A gradient that is missing for so long is named in the log, once a wait. */
 static const uint64_t MISSING_NS = 5000000000;
 
-enum { TURNS_PER_CHECK = 16 };
+enum {
+    TURNS_PER_CHECK = 16,
+    LEFT_TO_CALLER_BYTES = 256 << 10, /* 5 to 10 us in shared memory */
+};
 
 static uint64_t now_ns(void)
 {
@@ -28,12 +31,22 @@ static uint64_t now_ns(void)
 /* ---- ready ------------------------------------------------------------------------------------
  */
 
+/* The thread is not woken for a last bucket that takes less time than waking it: kolo_reducer_wait
+ * is next. */
+static bool is_left_to_caller(const kolo_reducer *reducer, const struct kolo__waker *waker,
+                              uint32_t bucket)
+{
+    return waker != &reducer->own_waker && bucket + 1 == reducer->fusion.bucket_count &&
+           reducer->fusion.buckets[bucket].bytes <= LEFT_TO_CALLER_BYTES &&
+           reducer->comm->mapping != NULL;
+}
+
 /* The driver looks for one bucket's last gradient, and is told of no other. */
-static void wake_if_complete(kolo_reducer *reducer)
+static void wake_if_complete(kolo_reducer *reducer, struct kolo__waker *waker)
 {
     if (!reducer->frozen) {
         if (atomic_load(&reducer->recorded) == reducer->tensor_count)
-            kolo__waker_wake(reducer->waker);
+            kolo__waker_wake(waker);
         return;
     }
     const struct kolo__unit *unit =
@@ -42,7 +55,8 @@ static void wake_if_complete(kolo_reducer *reducer)
     for (uint32_t i = 0; i < bucket->tensor_count; i++)
         if (!atomic_load_explicit(&reducer->ready[bucket->first + i], memory_order_relaxed))
             return;
-    kolo__waker_wake(reducer->waker);
+    if (!is_left_to_caller(reducer, waker, unit->bucket))
+        kolo__waker_wake(waker);
 }
 
 /* In the first step: who comes when. */
@@ -89,8 +103,9 @@ kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
     if (!reducer->frozen) /* behind the flag: once all are recorded, all flags are there */
         record(reducer, (uint32_t)index);
     kolo__waker_light_barrier();
-    if (atomic_load_explicit(&reducer->waker->idle, memory_order_relaxed))
-        wake_if_complete(reducer);
+    struct kolo__waker *waker = reducer->waker;
+    if (atomic_load_explicit(&waker->idle, memory_order_relaxed))
+        wake_if_complete(reducer, waker);
     atomic_store_explicit(ready, KOLO__RETURNED, memory_order_release);
     return KOLO_OK;
 }
