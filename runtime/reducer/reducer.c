@@ -193,8 +193,7 @@ kolo_status kolo_reducer_free(kolo_reducer *reducer)
 {
     if (reducer == NULL)
         return KOLO_OK;
-    if (reducer->thread != NULL)
-        kolo__thread_take_back(reducer);
+    kolo__driver_take_back(reducer, UINT64_MAX);
     /* A step that nobody can end is no reason to keep anything. */
     kolo_comm *comm = reducer->comm;
     bool healthy = reducer->status == KOLO_OK && comm != NULL && comm->fault.status == KOLO_OK &&
