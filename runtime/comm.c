@@ -72,7 +72,7 @@ static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *
         .token = comm->context->token,
         .encrypt = comm->context->config.encrypt == 1,
         .listen_fd = members->listen_fd,
-        .addresses = members->addresses,
+        .endpoints = members->endpoints,
         .hosts = comm->hosts,
         .connect_timeout_ns = connect_seconds(comm->context) * 1000000000u,
     };

@@ -31,13 +31,16 @@ enum kolo__tcp_state {
 };
 
 struct kolo__tcp_peer {
-    struct kolo__address address;
+    struct kolo__endpoint endpoint;
+    uint32_t attempts; /* so far; each takes the next of the addresses */
     enum kolo__tcp_state state;
     int fd;                  /* -1: none */
     bool readable, writable; /* as far as known; events are edge-triggered */
     bool hangup;             /* the peer has closed its end */
     uint64_t deadline_ns;    /* to be established */
     uint64_t retry_ns, pause_ns;
+    uint64_t
+        attempt_deadline_ns; /* then the next address is tried; UINT64_MAX: it is the only one */
     struct kolo__secure *secure; /* NULL: not yet, or the connection is plain by now */
     unsigned char incoming[KOLO__JOIN_ANSWER_BYTES];
     size_t incoming_bytes;
@@ -66,8 +69,7 @@ struct kolo__tcp {
     struct kolo__join own;
     struct kolo__credentials *credentials;
     bool encrypt;
-    unsigned char
-        *record; /* KOLO__TCP_RECORD_BYTES to put one together; NULL: nothing is encrypted */
+    unsigned char *record; /* to put one together; NULL: nothing is encrypted */
     uint64_t connect_timeout_ns;
     struct kolo__tcp_peer *peers;
     uint32_t wanted; /* peers with a post and no connection */

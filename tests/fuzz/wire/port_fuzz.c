@@ -33,6 +33,7 @@ struct stranger {
 
 static struct kolo__transport *ranks[2];
 static struct kolo__address addresses[2];
+static struct kolo__endpoint endpoints[2];
 static struct kolo__credentials *credentials;
 static struct stranger strangers[STRANGERS];
 static const struct kolo__signature signature = {.sequence = 1, .collective = KOLO__BARRIER};
@@ -58,7 +59,7 @@ static void create(uint32_t rank, bool encrypt, int listen_fd)
                                               .token = "secret",
                                               .encrypt = encrypt,
                                               .listen_fd = listen_fd,
-                                              .addresses = addresses,
+                                              .endpoints = endpoints,
                                               .connect_timeout_ns = 20000000000u};
     KOLO__ASSERT(kolo__tcp_create(&options, &ranks[rank]) == KOLO_OK);
 }
@@ -121,7 +122,7 @@ static void say(struct stranger *stranger, const uint8_t *data, size_t bytes)
 
 static void check_ranks(void)
 {
-    char out[3] = "ab", in[3] = "";
+    unsigned char out[3] = "ab", in[3] = "";
     uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + 5000000000u;
     struct kolo__post sent = {.data = out, .bytes = 3, .signature = &signature};
     struct kolo__post received = {.data = in, .bytes = 3, .signature = &signature};
@@ -130,7 +131,7 @@ static void check_ranks(void)
     while (!received.complete && kolo__now_ns(&kolo__real_clock) < deadline_ns)
         for (int r = 0; r < 2; r++)
             ranks[r]->ops->progress(ranks[r]);
-    KOLO__ASSERT(received.complete && received.status == KOLO_OK && strcmp(in, "ab") == 0);
+    KOLO__ASSERT(received.complete && received.status == KOLO_OK && memcmp(in, "ab", 3) == 0);
     KOLO__ASSERT(ranks[0]->fault.status == KOLO_OK);
 }
 
@@ -145,6 +146,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
                      KOLO_OK);
     for (uint32_t r = 0; r < 2; r++)
         KOLO__ASSERT(kolo__listen("127.0.0.1", 0, &listeners[r], &addresses[r]) == KOLO_OK);
+    for (uint32_t r = 0; r < 2; r++)
+        endpoints[r] = (struct kolo__endpoint){.count = 1, .addresses = {addresses[r]}};
     for (uint32_t r = 0; r < 2; r++)
         create(r, data[0] & 1, listeners[r]);
     for (int i = 0; i < STRANGERS; i++)

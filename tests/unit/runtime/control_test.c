@@ -140,15 +140,17 @@ static void test_fault_of_a_rank_that_is_none(void **state)
     assert_int_equal(fault.peer, -1);
 }
 
-/* What ranks tell each other when they join: machine[192], transport[8], address[80],
- * deterministic[8], timeline[8], encrypt[8]. */
+/* What ranks tell each other when they join: machine, endpoint, transport, deterministic, timeline,
+ * encrypt. */
+static const char introduction[] = "machine\0"
+                                   "127.0.0.1:9\0"
+                                   "tcp\0"
+                                   "0\0"
+                                   "empty\0"
+                                   "0";
+
 static void put_member(size_t introduction_bytes)
 {
-    char introduction[304] = "machine";
-    memcpy(introduction + 192, "tcp", 4);
-    memcpy(introduction + 280, "0", 2);
-    memcpy(introduction + 288, "empty", 6);
-    memcpy(introduction + 296, "0", 2);
     kolo__put_text(&words, "host");
     kolo__put_u32(&words, 1);
     kolo__put_blob(&words, introduction, introduction_bytes);
@@ -162,9 +164,9 @@ static void test_own_introduction_cut_short(void **state)
     kolo_context *context;
     kolo__frame_begin(&words, KOLO__FRAME_WORLD);
     kolo__put_u32(&words, 3);
-    put_member(304);
+    put_member(sizeof introduction);
     put_member(0);
-    put_member(304);
+    put_member(sizeof introduction);
     kolo__frame_end(&words);
     start(address, sizeof address);
     const kolo_init_options options = {.size = sizeof options,
