@@ -82,7 +82,8 @@ kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
     if (reducer->accumulates)
         return KOLO_OK;
     atomic_uchar *ready = &reducer->ready[reducer->slots[index]];
-    if (atomic_load_explicit(ready, memory_order_relaxed))
+    if (atomic_load_explicit(ready, memory_order_relaxed) ||
+        (!reducer->frozen && atomic_load(&reducer->closed)))
         return kolo__error(KOLO_ERR_INVALID,
                            "kolo_reducer_ready: tensor %zu '%s' was ready in this step before, or "
                            "kolo_reducer_wait has taken it for unused",
@@ -176,6 +177,11 @@ static struct wait begin_wait(const kolo_reducer *reducer, int timeout_ms)
     uint64_t most = timeout_ms >= 0 ? (uint64_t)timeout_ms * MILLISECOND
                                     : (uint64_t)reducer->context->config.timeout * SECOND;
     return (struct wait){.timeout_ms = timeout_ms, .begin = begin, .deadline = begin + most};
+}
+
+static uint64_t deadline_of(const struct wait *wait)
+{
+    return wait->timeout_ms < 0 ? KOLO__NO_DEADLINE : wait->deadline;
 }
 
 static uint32_t first_missing(const kolo_reducer *reducer, uint32_t *count)
@@ -402,9 +408,8 @@ static void choose_driver(kolo_reducer *reducer, uint64_t entered_ns)
     reducer->waker = reducer->threaded ? kolo__thread_waker(reducer) : &reducer->own_waker;
 }
 
-static kolo_status end_step(kolo_reducer *reducer, uint64_t entered_ns)
+static void end_step(kolo_reducer *reducer, uint64_t entered_ns)
 {
-    struct kolo__trace *trace = reducer->context->trace;
     kolo_reducer_report *report = &reducer->report;
     wait_for_returns(reducer);
     if (reducer->options.allow_unused)
@@ -415,14 +420,25 @@ static kolo_status end_step(kolo_reducer *reducer, uint64_t entered_ns)
     report->collectives = reducer->comm->sequence - reducer->sequence_before;
     choose_driver(reducer, entered_ns);
     kolo__reducer_rewind(reducer);
-    uint64_t now = now_ns();
-    kolo_status status = KOLO_OK;
     if (reducer->tunes && reducer->step_began_ns != 0)
-        status = kolo__reducer_tune(reducer, (double)(now - reducer->step_began_ns) * 1e-9);
+        kolo__tuner_record(&reducer->tuner, (double)(now_ns() - reducer->step_began_ns) * 1e-9);
+    reducer->ended = true;
+}
+
+/* What is agreed on between two steps. KOLO_AGAIN: not yet. */
+static kolo_status begin_next_step(kolo_reducer *reducer, const struct wait *wait)
+{
+    kolo_status status = KOLO_OK;
+    if (reducer->agreement != NULL || (reducer->tunes && reducer->step_began_ns != 0))
+        status = kolo__reducer_tune(reducer, deadline_of(wait));
+    if (status == KOLO_AGAIN)
+        return status;
+    uint64_t now = now_ns();
     if (reducer->step_began_ns != 0) /* the first step has no beginning */
-        kolo__trace_add(trace, KOLO__TRACE_TRAINING_STEP, NULL, (uint32_t)report->step, 0,
-                        reducer->step_began_ns, now);
+        kolo__trace_add(reducer->context->trace, KOLO__TRACE_TRAINING_STEP, NULL,
+                        (uint32_t)reducer->report.step, 0, reducer->step_began_ns, now);
     reducer->step_began_ns = now;
+    reducer->ended = false;
     if (reducer->threaded)
         atomic_store_explicit(&reducer->driven, true, memory_order_release);
     return status;
@@ -438,17 +454,17 @@ static kolo_status freeze(kolo_reducer *reducer, struct wait *wait)
             return status;
         wait_for_gradients(reducer, wait);
     }
+    if (reducer->options.allow_unused) /* from now on the order is everybody's */
+        atomic_store(&reducer->closed, true);
     wait_for_returns(reducer);
-    uint64_t now = now_ns(), left = wait->deadline > now ? wait->deadline - now : 0;
-    return kolo__reducer_freeze(reducer, wait->timeout_ms < 0 ? -1 : (int)(left / MILLISECOND));
+    return kolo__reducer_freeze(reducer, deadline_of(wait));
 }
 
-static kolo_status wait_for_step(kolo_reducer *reducer, int timeout_ms)
+static kolo_status finish_step(kolo_reducer *reducer, struct wait *wait)
 {
-    struct wait wait = begin_wait(reducer, timeout_ms);
     kolo_status status = KOLO_OK;
     if (!reducer->frozen)
-        status = freeze(reducer, &wait);
+        status = freeze(reducer, wait);
     if (status == KOLO_OK && !atomic_load_explicit(&reducer->entered, memory_order_relaxed)) {
         reducer->entered_ns = now_ns();
         if (reducer->options.allow_unused)
@@ -457,17 +473,24 @@ static kolo_status wait_for_step(kolo_reducer *reducer, int timeout_ms)
         kolo__waker_wake(reducer->waker);
     }
     if (status == KOLO_OK)
-        status = reducer->threaded ? wait_for_thread(reducer, &wait) : drive_here(reducer, &wait);
+        status = reducer->threaded ? wait_for_thread(reducer, wait) : drive_here(reducer, wait);
     if (status == KOLO_OK && reducer->status == KOLO_OK)
-        status = end_step(reducer, reducer->entered_ns);
+        end_step(reducer, reducer->entered_ns);
     return status;
+}
+
+static kolo_status wait_for_step(kolo_reducer *reducer, int timeout_ms)
+{
+    struct wait wait = begin_wait(reducer, timeout_ms);
+    kolo_status status = reducer->ended ? KOLO_OK : finish_step(reducer, &wait);
+    return reducer->ended && status == KOLO_OK ? begin_next_step(reducer, &wait) : status;
 }
 
 kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms)
 {
     if (reducer == NULL)
         return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_wait: the reducer is NULL");
-    if (reducer->accumulates && reducer->status == KOLO_OK)
+    if (reducer->accumulates && reducer->status == KOLO_OK && !reducer->ended)
         return KOLO_OK;
     struct kolo__trace *trace = reducer->context->trace;
     uint64_t began = kolo__trace_now(trace);
