@@ -115,7 +115,7 @@ static int one_rank_is_wrong(void)
                                   here && what == WIRE ? &wrong : NULL,
                                   here && what == RESULT ? NULL : &reducer) == KOLO_ERR_INVALID);
         CHECK(error_says("kolo_reducer_create: ") && error_says(said[what]));
-        CHECK(error_says("rank 1 reported: ") == !here);
+        CHECK((strstr(kolo_error_text(), "rank 1 reported: ") != NULL) == !here);
         CHECK((here && what == RESULT) || reducer == NULL);
     }
     tensors[4].dtype = KOLO_FP32;
@@ -284,8 +284,8 @@ static int late_in_the_first_step(void)
 static void test_limits_of_time(void **state)
 {
     (void)state;
-    /* No earlier run has found anything. */
-    world_run_over_both(2, "XDG_CACHE_HOME=/nonexistent", limit_while_sizes_are_compared);
+    /* Nobody finds what an earlier run has saved. */
+    world_run_over_both(2, "XDG_CACHE_HOME=/dev/null/none", limit_while_sizes_are_compared);
     world_run_over_both(2, NULL, late_in_the_first_step);
 }
 

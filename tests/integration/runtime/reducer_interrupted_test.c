@@ -11,15 +11,18 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <time.h>
 #include <ucontext.h>
 
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
-enum { TRAP_FLAG = 0x100, SLEEP_NS = 1000000 };
+enum { TRAP_FLAG = 0x100, SLEEP_NS = 3000000 };
 
 static volatile long instructions, sleep_after; /* of the thread that steps */
+static atomic_bool paused;                      /* or past its end */
 static kolo_reducer *stepped;
 static kolo_status stepped_status;
 
@@ -31,6 +34,7 @@ static void after_instruction(int signal, siginfo_t *info, void *context_of_sign
     if (++instructions < sleep_after)
         return;
     at->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)TRAP_FLAG;
+    atomic_store(&paused, true);
     const struct timespec some_time = {.tv_nsec = SLEEP_NS};
     nanosleep(&some_time, NULL);
 }
@@ -41,6 +45,7 @@ static void *ready_with_a_pause(void *argument)
     __asm__ volatile("pushfq; orq $0x100, (%%rsp); popfq" ::: "memory", "cc");
     stepped_status = kolo_reducer_ready(stepped, 0);
     __asm__ volatile("pushfq; andq $~0x100, (%%rsp); popfq" ::: "memory", "cc");
+    atomic_store(&paused, true);
     return NULL;
 }
 
@@ -51,8 +56,11 @@ static int first_step_with_a_pause(long after)
     CHECK(kolo_reducer_ready(stepped, 2) == KOLO_OK);
     CHECK(kolo_reducer_ready(stepped, 1) == KOLO_OK);
     instructions = 0;
+    atomic_store(&paused, false);
     sleep_after = after;
     CHECK(pthread_create(&thread, NULL, ready_with_a_pause, NULL) == 0);
+    while (!atomic_load(&paused))
+        sched_yield();
     CHECK(kolo_reducer_wait(stepped, -1) == KOLO_OK);
     CHECK(pthread_join(thread, NULL) == 0 && stepped_status == KOLO_OK);
     for (size_t i = 0; i < 3; i++)
