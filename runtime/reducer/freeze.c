@@ -379,8 +379,10 @@ static kolo_status prepare(kolo_reducer *reducer, bool order_changed)
         if (reducer->views)
             status = move_views(reducer);
     }
-    reducer->buckets = calloc(reducer->tensor_count, sizeof *reducer->buckets);
-    reducer->pieces = calloc(reducer->tensor_count, sizeof *reducer->pieces);
+    if (reducer->buckets == NULL) /* kolo_join may end a first step that was interrupted */
+        reducer->buckets = calloc(reducer->tensor_count, sizeof *reducer->buckets);
+    if (reducer->pieces == NULL)
+        reducer->pieces = calloc(reducer->tensor_count, sizeof *reducer->pieces);
     if (status == KOLO_OK && (reducer->buckets == NULL || reducer->pieces == NULL))
         status = no_memory(reducer->tensor_count * sizeof *reducer->pieces);
     reducer->standard_segment_bytes = reducer->comm->plan_context.segment_bytes;

@@ -177,6 +177,11 @@ kolo_status kolo__reducer_rejoined(void *owner, uint32_t last)
     kolo_reducer *reducer = owner;
     uint8_t frozen[2];
     kolo__thread_take_back(reducer);
+    if (reducer->agreement != NULL) { /* begun before this rank joined, and ended since */
+        kolo_status ended = kolo_wait(&reducer->agreement, -1);
+        if (ended != KOLO_OK)
+            return ended;
+    }
     reducer->sizes[0] = reducer->report.step;
     reducer->sizes[1] = reducer->tuning.bucket_bytes;
     reducer->sizes[2] = reducer->tuning.segment_bytes;
