@@ -18,6 +18,7 @@ static char token[KOLO__TOKEN_BYTES];
 
 static void write_file(const char *path, const char *text, size_t bytes)
 {
+    unlink(path); /* an earlier run's, with its mode */
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     assert_true(fd >= 0);
     assert_int_equal(write(fd, text, bytes), bytes);
