@@ -92,7 +92,8 @@ const char *kolo__endpoint_text(const struct kolo__endpoint *endpoint,
     text[0] = '\0';
     for (uint32_t i = 0; i < endpoint->count; i++) {
         size_t used = strlen(text);
-        snprintf(text + used, KOLO__ENDPOINT_TEXT_BYTES - used, "%s%s", i > 0 ? "," : "",
+        const char *comma = i == 0 ? "" : i == endpoint->count - endpoint->alternatives ? ";" : ",";
+        snprintf(text + used, KOLO__ENDPOINT_TEXT_BYTES - used, "%s%s", comma,
                  kolo__address_text(&endpoint->addresses[i], one, sizeof one));
     }
     return text;
@@ -100,11 +101,13 @@ const char *kolo__endpoint_text(const struct kolo__endpoint *endpoint,
 
 kolo_status kolo__endpoint_parse(const char *text, struct kolo__endpoint *endpoint)
 {
-    endpoint->count = 0;
+    endpoint->count = endpoint->alternatives = 0;
+    bool alternatives = false;
     for (const char *next = text; next != NULL;) {
         char one[64];
-        size_t length = strcspn(next, ",");
-        if (length == 0 || length >= sizeof one || endpoint->count == KOLO__ENDPOINT_ADDRESSES)
+        size_t length = strcspn(next, ",;");
+        if (length == 0 || length >= sizeof one || endpoint->count == KOLO__ENDPOINT_ADDRESSES ||
+            (alternatives && next[length] == ';'))
             return kolo__error(KOLO_ERR_CONFIG, "'%.100s' is no list of up to %d ADDRESS:PORT",
                                text, KOLO__ENDPOINT_ADDRESSES);
         memcpy(one, next, length);
@@ -113,7 +116,9 @@ kolo_status kolo__endpoint_parse(const char *text, struct kolo__endpoint *endpoi
         if (status != KOLO_OK)
             return status;
         endpoint->count++;
-        next = next[length] == ',' ? next + length + 1 : NULL;
+        endpoint->alternatives += alternatives;
+        alternatives |= next[length] == ';';
+        next = next[length] != '\0' ? next + length + 1 : NULL;
     }
     return KOLO_OK;
 }
@@ -220,11 +225,17 @@ free_list:
     return status;
 }
 
-kolo_status kolo__connect_start(const struct kolo__address *address, int *fd)
+kolo_status kolo__connect_start(const struct kolo__address *address,
+                                const struct kolo__address *source, int *fd)
 {
     int s = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s < 0)
         return kolo__error_errno(errno, "cannot make a socket");
+    if (source != NULL) {
+        int on = 1; /* the port is chosen when the other end is known */
+        setsockopt(s, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+        (void)!bind(s, (const struct sockaddr *)&source->storage, source->length);
+    }
     if (connect(s, (const struct sockaddr *)&address->storage, address->length) != 0 &&
         errno != EINPROGRESS) {
         int saved = errno;
@@ -280,7 +291,7 @@ kolo_status kolo__connect(const char *host_port, uint64_t deadline_ns, int *fd)
     for (const struct addrinfo *entry = list; entry != NULL; entry = entry->ai_next) {
         struct kolo__address address;
         copy_address(&address, entry);
-        status = kolo__connect_start(&address, fd);
+        status = kolo__connect_start(&address, NULL, fd);
         if (status != KOLO_OK)
             continue;
         status = kolo__wait_for(*fd, POLLOUT, deadline_ns);
