@@ -128,6 +128,7 @@ kolo_status kolo__print_plan(const struct kolo__plan_question *question)
                                        .dtype = question->dtype,
                                        .op = KOLO_SUM,
                                        .mapped = mapped,
+                                       .hosts_mapped = !question->tcp,
                                        .remote = remote,
                                        .slot_bytes = mapped ? KOLO__SHM_SLOT_BYTES : 0,
                                        .deterministic = question->deterministic,

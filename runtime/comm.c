@@ -51,7 +51,7 @@ static kolo_status create_shm(kolo_comm *comm, const struct kolo__comm_members *
         .doorbell = doorbell,
         .hosts = comm->hosts,
     };
-    return kolo__shm_create(&options, transport, &comm->mapping);
+    return kolo__shm_create(&options, transport, &comm->host_mapping);
 }
 
 /* Well before the operation gives up, so that the error says what is wrong with the network. */
@@ -85,12 +85,16 @@ static kolo_status create_transport(kolo_comm *comm, const struct kolo__comm_mem
     struct kolo__transport *children[2] = {NULL, NULL};
     kolo_status status = KOLO_OK;
     comm->plan_context.remote = !all_share;
+    comm->plan_context.mapped = all_share;
+    comm->plan_context.hosts_mapped = comm->context->all_hosts_share;
     if (!all_share)
         status = create_tcp(comm, members, &children[0]);
     else if (members->listen_fd >= 0)
         close(members->listen_fd);
     if (status == KOLO_OK && sharers > 0)
         status = create_shm(comm, members, &children[1]);
+    if (all_share)
+        comm->mapping = comm->host_mapping;
     if (status != KOLO_OK) {
         if (children[0] != NULL)
             children[0]->ops->close(children[0]);
@@ -183,11 +187,10 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
     comm->plan_context.rank = comm->rank;
     comm->plan_context.size = comm->size;
     comm->plan_context.host_of = comm->host_of;
-    comm->plan_context.mapping = comm->mapping;
     comm->crowded = comm->local_size > (uint32_t)context->cpus;
-    if (comm->mapping != NULL) {
-        comm->crowded = comm->mapping->crowded |= comm->crowded;
-        comm->mapping->spins = MAPPING_SPINS;
+    if (comm->host_mapping != NULL) {
+        comm->crowded = comm->host_mapping->crowded |= comm->crowded;
+        comm->host_mapping->spins = MAPPING_SPINS;
     }
     comm->plan_context.preferred = context->config.algorithm;
     comm->plan_context.segment_bytes = segment;

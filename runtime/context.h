@@ -22,6 +22,7 @@ struct kolo_context {
     uint32_t *host_of;       /* by world rank; ranks that may share memory have the same number */
     bool joined;             /* the rendezvous has let this rank in */
     bool shared_memory;      /* this host's ranks share the heap */
+    bool all_hosts_share;    /* so do those of every other host, where there are several */
     pthread_mutex_t lock;    /* of heap (when made late) and comms */
     struct kolo__heap *heap; /* NULL: made at the first kolo_alloc */
     kolo_comm *world;

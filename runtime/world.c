@@ -170,7 +170,8 @@ static kolo_status share_memory(kolo_context *context, uint64_t deadline_ns, uin
 struct sharing {
     kolo_context *context;
     uint64_t *mailboxes;
-    uint32_t failed; /* rank, or UINT32_MAX */
+    uint32_t failed;      /* rank, or UINT32_MAX */
+    bool failed_anywhere; /* on this host or another */
     char why[200];
 };
 
@@ -180,6 +181,7 @@ static void read_sharing(void *self, uint32_t rank, const unsigned char *blob, s
     bool here =
         sharing->context->host_of[rank] == sharing->context->host_of[sharing->context->rank];
     sharing->mailboxes[rank] = UINT64_MAX;
+    sharing->failed_anywhere |= bytes != 8;
     if (bytes < 8 || !here)
         return;
     sharing->mailboxes[rank] = kolo__load_u64(blob);
@@ -206,6 +208,7 @@ static kolo_status agree_on_sharing(kolo_context *context, uint64_t deadline_ns,
                                                 read_sharing, &sharing);
     if (status != KOLO_OK)
         return status;
+    context->all_hosts_share = wanted && !sharing.failed_anywhere;
     context->shared_memory = wanted && sharing.failed == UINT32_MAX && mailbox != UINT64_MAX;
     if (sharing.failed == UINT32_MAX)
         return KOLO_OK;

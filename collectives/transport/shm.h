@@ -12,6 +12,11 @@
 #include "collectives/transport/heap.h"
 #include "collectives/transport/transport.h"
 
+enum { KOLO__SHM_SLOT_BYTES = 32 * 1024 };
+
+/* Half the windows of a rank in a communicator of so many. */
+size_t kolo__shm_window_bytes(uint32_t size);
+
 /* Reserves this rank's mailbox for a communicator of `size` ranks; *position is what the others
  * need. */
 kolo_status kolo__shm_mailbox_create(struct kolo__heap *heap, uint32_t size, uint64_t *position);
@@ -36,8 +41,8 @@ enum kolo__cross_reads {
 };
 extern enum kolo__cross_reads kolo__shm_cross_reads;
 
-/* mapping (may be NULL on request): for mapped algorithms, only when all ranks have a mailbox; else
- * *mapping is set to NULL. It lives as long as the transport. The mailbox passes to the transport
+/* mapping (may be NULL on request): for mapped algorithms, among the ranks that have a mailbox. It
+ * lives as long as the transport. The mailbox passes to the transport
  * (freed in close, or on failure). */
 kolo_status kolo__shm_create(const struct kolo__shm_options *options,
                              struct kolo__transport **transport, struct kolo__mapping **mapping);

@@ -36,16 +36,23 @@ struct kolo__shm {
     struct kolo__shm_mailbox *mailbox;
     struct kolo__shm_peer *peers;
     uint64_t *slot_positions; /* SLOT of both parities, of all ranks; then the small ones */
-    bool mapped;
-    uint64_t arrivals; /* of this rank */
-    bool arriving;     /* what was published last is an arrival, no exposure */
-    int processor;     /* as told in the mailbox */
+    bool *shares;             /* by rank: it has a mailbox in this heap */
+    bool mapped;              /* the mapping is ready */
+    uint64_t arrivals;        /* of this rank */
+    bool arriving;            /* what was published last is an arrival, no exposure */
+    int processor;            /* as told in the mailbox */
     char doorbell[88];
     int doorbell_fd;
     uint32_t sleeps;
     uint32_t ring_again_count;
     bool armed;
 };
+
+/* Another rank of this host. */
+static inline bool kolo__shm_is_peer(const struct kolo__shm *shm, uint32_t rank)
+{
+    return rank != shm->stream.transport.rank && shm->shares[rank];
+}
 
 /* After a store of something the peer may wait for, which was memory_order_seq_cst or has such a
  * fence behind it. */

@@ -48,7 +48,10 @@ static kolo_status create_rank(const struct hosts *hosts, uint32_t rank, uint32_
     if (status == KOLO_OK)
         status = kolo__tcp_create(&tcp, &children[1]);
     /* With ranks on both hosts there is no memory that all of them map. */
-    if (status == KOLO_OK && (mapping != NULL) != (size == 1))
+    bool all = true;
+    for (uint32_t peer = 0; status == KOLO_OK && peer < size; peer++)
+        all = all && mapping->shares[peer];
+    if (status == KOLO_OK && all != (size == 1))
         status = KOLO_ERR_INVALID;
     if (status == KOLO_OK)
         status = kolo__mux_create(rank, size, children, 2, route, transport);

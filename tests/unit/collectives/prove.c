@@ -24,7 +24,8 @@ static struct kolo__problem problem_of(const struct prove_problem *problem, uint
         .in_place =
             problem->in_place == IN_PLACE || (problem->in_place == SOME_IN_PLACE && rank % 2 == 1),
         .prescale = problem->prescale,
-        .window_count = problem->window_count * (slices ? problem->size : 1),
+        .window_count = problem->window_count * (slices ? problem->size : 1) *
+                        (problem->algorithm->needs_host_mapping ? 2 : 1),
         .host_of = problem->host_of,
     };
 }
@@ -62,9 +63,12 @@ void prove_free(struct kolo__schedule *schedules, uint32_t size)
 }
 
 kolo_status prove_verify(const struct kolo__schedule *schedules, uint32_t size,
-                         struct kolo__cost *cost, char *text, size_t text_bytes)
+                         const uint32_t *host_of, struct kolo__cost *cost, char *text,
+                         size_t text_bytes)
 {
-    struct kolo__verify_options options = {.window = 64, .repeat = schedules[0].mapped ? 3 : 1};
+    struct kolo__verify_options options = {.window = 64, .repeat = 1, .host_of = host_of};
+    for (uint32_t rank = 0; rank < size; rank++)
+        options.repeat = schedules[rank].mapped ? 3 : options.repeat;
     return kolo__verify(schedules, size, &options, cost, text, text_bytes);
 }
 
@@ -72,7 +76,8 @@ void prove(const struct prove_problem *problem, struct kolo__cost *cost)
 {
     struct kolo__schedule *schedules = prove_build(problem);
     char text[256] = "";
-    kolo_status status = prove_verify(schedules, problem->size, cost, text, sizeof(text));
+    const uint32_t *sharing = problem->algorithm->needs_host_mapping ? problem->host_of : NULL;
+    kolo_status status = prove_verify(schedules, problem->size, sharing, cost, text, sizeof(text));
     prove_free(schedules, problem->size);
     if (status != KOLO_OK)
         fail_msg("%s %s, %u ranks, root %u, count %zu, window %zu, in place %d, prescale %d: %s",
@@ -98,7 +103,7 @@ static unsigned counts_of(const struct prove_problem *problem, size_t counts[], 
         counts[number++] = whole[i];
     for (unsigned i = 0; sliced && i < sizeof(slices) / sizeof(slices[0]); i++)
         counts[number++] = slices[i];
-    if (problem->algorithm->needs_mapping) {
+    if (problem->algorithm->needs_mapping || problem->algorithm->needs_host_mapping) {
         /* A slice may fill a window, or all slices together. */
         bool many = sliced && size >= 12 && window >= size; /* else too much for every size */
         if (sliced && size >= 12) {
@@ -137,7 +142,8 @@ static unsigned prove_variants(struct prove_problem *problem, bool thorough)
      */
     const size_t windows[] = {size < 12 ? 7 : size - 3, size < 12 ? 1 : size / 2, 2 * size + 16};
     unsigned root_count = has_root(problem->collective) ? 3 : 1;
-    unsigned window_count = problem->algorithm->needs_mapping ? 3 : 1;
+    bool mapped = problem->algorithm->needs_mapping || problem->algorithm->needs_host_mapping;
+    unsigned window_count = mapped ? 3 : 1;
     unsigned scalings = kolo__collective_reduces(problem->collective) ? 2 : 1;
     unsigned proved = 0, accepted = 0;
     for (unsigned variant = 0; variant < 3 * scalings; variant++) {
@@ -161,14 +167,17 @@ static unsigned prove_variants(struct prove_problem *problem, bool thorough)
     return proved;
 }
 
-enum layout { IN_BLOCKS, IN_TURN, SHUFFLED, LAYOUTS };
+enum layout { IN_BLOCKS, IN_TURN, SHUFFLED, UNEVEN, LAYOUTS };
 
-/* The ranks of `hosts` hosts of one size; host numbers have gaps, and do not grow with ranks. */
+/* The ranks of `hosts` hosts, of one size but for UNEVEN; host numbers have gaps, and do not grow
+ * with ranks. */
 static void place_on_hosts(uint32_t host_of[], uint32_t size, uint32_t hosts, enum layout layout)
 {
     struct kolo__random random = {.state = size * 64 + hosts};
     for (uint32_t rank = 0; rank < size; rank++) {
         uint32_t host = layout == IN_TURN ? rank % hosts : rank / (size / hosts);
+        if (layout == UNEVEN)
+            host = rank < hosts ? rank : (uint32_t)kolo__random_below(&random, hosts);
         host_of[rank] = 7 + 1000 * (hosts - host);
     }
     for (uint32_t rank = size - 1; layout == SHUFFLED && rank > 0; rank--) {
@@ -178,7 +187,7 @@ static void place_on_hosts(uint32_t host_of[], uint32_t size, uint32_t hosts, en
     }
 }
 
-/* Every number of hosts of one size. */
+/* Every number of hosts, of one size where there can be such, and of others. */
 static unsigned prove_hosts(struct prove_problem *problem, bool thorough)
 {
     uint32_t size = problem->size;
@@ -187,7 +196,7 @@ static unsigned prove_hosts(struct prove_problem *problem, bool thorough)
     problem->host_of = host_of;
     unsigned proved = 0;
     for (uint32_t hosts = 1; hosts <= size; hosts++)
-        for (int layout = 0; size % hosts == 0 && layout < LAYOUTS; layout++) {
+        for (int layout = size % hosts == 0 ? IN_BLOCKS : UNEVEN; layout < LAYOUTS; layout++) {
             place_on_hosts(host_of, size, hosts, (enum layout)layout);
             proved += prove_variants(problem, thorough);
         }
@@ -231,6 +240,7 @@ static bool does(const char *algorithm, enum kolo__collective collective, uint32
         {"two_level", BIT(ALLREDUCE), size > 1},
         {"shm_one_shot", (1u << KOLO__POINT_TO_POINT) - 1, true},
         {"shm_direct", (1u << KOLO__BARRIER) - 1, true},
+        {"two_level_shm", BIT(ALLREDUCE), size > 2},
 #undef BIT
     };
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)

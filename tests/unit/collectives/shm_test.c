@@ -324,7 +324,7 @@ static void mailboxes_wait_for_the_last_rank(void **state)
     kolo__shm_mailbox_free(heap, position);
 }
 
-static void other_hosts_have_no_mapping(void **state)
+static void the_mapping_leaves_other_hosts_out(void **state)
 {
     (void)state;
     for (uint32_t r = 0; r < SIZE; r++)
@@ -334,8 +334,16 @@ static void other_hosts_have_no_mapping(void **state)
     mailboxes[2] = UINT64_MAX;
     for (uint32_t r = 0; r < 2; r++) {
         assert_int_equal(create_rank(r), KOLO_OK);
-        assert_null(ranks[r].mapping);
+        const struct kolo__mapping *mapping = ranks[r].mapping;
+        assert_true(mapping->shares[0] && mapping->shares[1] && !mapping->shares[2]);
     }
+    /* Rank 2 is not waited for, and nobody tries to wake it. */
+    ranks[0].mapping->ops->arrive(ranks[0].mapping);
+    ranks[1].mapping->ops->arrive(ranks[1].mapping);
+    for (uint32_t r = 0; r < 2; r++)
+        ranks[r].mapping->ops->announce(ranks[r].mapping);
+    assert_true(ranks[0].mapping->ops->peer_arrived(ranks[0].mapping, 1));
+    assert_true(ranks[1].mapping->ops->peer_arrived(ranks[1].mapping, 0));
 }
 
 static void wrong_mailboxes_are_refused(void **state)
@@ -406,7 +414,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(sleepers_pass_bare_fences, open_ranks, close_ranks),
         cmocka_unit_test_setup_teardown(nothing_new_lets_sleep, open_ranks, close_ranks),
         cmocka_unit_test_setup_teardown(mailboxes_wait_for_the_last_rank, open_ranks, close_ranks),
-        cmocka_unit_test_setup_teardown(other_hosts_have_no_mapping, open_ranks, close_ranks),
+        cmocka_unit_test_setup_teardown(the_mapping_leaves_other_hosts_out, open_ranks,
+                                        close_ranks),
         cmocka_unit_test_setup_teardown(wrong_mailboxes_are_refused, open_ranks, close_ranks),
         cmocka_unit_test_setup_teardown(a_killed_rank_leaves_nothing, open_ranks, close_ranks),
     };

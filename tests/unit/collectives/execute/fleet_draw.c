@@ -30,6 +30,9 @@ bool fleet_draw(const struct kolo__algorithm *algorithm, enum kolo__collective c
     options->repeat = 3;
     for (uint32_t r = 0; r < FLEET_SIZE_MAX; r++)
         hosts[r] = r / 2; /* pairs: what two-level algorithms are for */
+    /* Or three and one each, or in turn on three hosts. */
+    for (uint32_t r = 0; algorithm->needs_host_mapping && seed % 3 > 0 && r < FLEET_SIZE_MAX; r++)
+        hosts[r] = seed % 3 == 2 ? r % 3 : r < 3 ? 0 : r;
     options->problem = (struct kolo__problem){
         .collective = collective,
         .size = size,
