@@ -84,8 +84,8 @@ struct kolo_comm {
 struct kolo__comm_members {
     uint32_t id, rank, size;
     const uint32_t *world_ranks;
-    const struct kolo__address *addresses; /* NULL unless tcp is used */
-    const uint64_t *mailboxes;             /* UINT64_MAX: not in this rank's heap */
+    const struct kolo__endpoint *endpoints; /* NULL unless tcp is used */
+    const uint64_t *mailboxes;              /* UINT64_MAX: not in this rank's heap */
     int listen_fd; /* passes to the communicator, also on failure; -1: none */
 };
 
