@@ -46,6 +46,7 @@ static kolo_status create_shm(kolo_comm *comm, const struct kolo__comm_members *
     struct kolo__shm_options options = {
         .rank = comm->rank,
         .size = comm->size,
+        .across = count_sharers(members) < comm->size - 1,
         .heap = comm->context->heap,
         .mailboxes = members->mailboxes,
         .doorbell = doorbell,

@@ -100,7 +100,8 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         .count = key->count,
         .in_place = key->in_place,
         .prescale = kolo__collective_reduces(key->collective) && key->op == KOLO_PREMUL_SUM,
-        .window_count = mapped ? kolo__shm_window_bytes(context->size) / element : 1,
+        .window_count =
+            mapped ? kolo__shm_window_bytes(context->size, !context->mapped) / element : 1,
         .host_of = context->host_of,
     };
     struct kolo__select_input input = {

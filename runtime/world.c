@@ -199,7 +199,7 @@ static kolo_status share_memory(kolo_context *context, uint64_t deadline_ns, uin
     kolo_status status = kolo__heap_open(&options, &context->heap);
     if (status != KOLO_OK)
         return status;
-    return kolo__shm_mailbox_create(context->heap, context->size, mailbox);
+    return kolo__shm_mailbox_create(context->heap, context->size, members < context->size, mailbox);
 }
 
 struct sharing {

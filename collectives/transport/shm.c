@@ -34,7 +34,7 @@ kolo_status kolo__shm_create(const struct kolo__shm_options *options,
     }
     shm->heap = options->heap;
     shm->position = options->mailboxes[options->rank];
-    shm->layout = kolo__shm_layout(options->size);
+    shm->layout = kolo__shm_layout(options->size, options->across);
     shm->doorbell_fd = -1;
     shm->stream.transport.ops = &transport_ops;
     snprintf(shm->doorbell, sizeof shm->doorbell, "%s", options->doorbell);
@@ -65,7 +65,7 @@ static kolo_status attach(struct kolo__shm *shm, const struct kolo__shm_options 
     shm->shares = calloc(size, sizeof *shm->shares);
     if (shm->peers == NULL || shm->slot_positions == NULL || shm->shares == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for a communicator of %u ranks", size);
-    shm->mailbox = kolo__shm_mailbox_at(options->heap, shm->position, rank, size);
+    shm->mailbox = kolo__shm_mailbox_at(options->heap, shm->position, rank, size, options->across);
     if (shm->mailbox == NULL)
         return KOLO_ERR_INVALID;
 
@@ -78,7 +78,8 @@ static kolo_status attach(struct kolo__shm *shm, const struct kolo__shm_options 
             continue;
         }
         shm->shares[i] = true;
-        peer->mailbox = kolo__shm_mailbox_at(options->heap, options->mailboxes[i], i, size);
+        peer->mailbox =
+            kolo__shm_mailbox_at(options->heap, options->mailboxes[i], i, size, options->across);
         if (peer->mailbox == NULL)
             return KOLO_ERR_INVALID;
         unsigned char *theirs = (unsigned char *)peer->mailbox;
@@ -87,7 +88,7 @@ static kolo_status attach(struct kolo__shm *shm, const struct kolo__shm_options 
         peer->in = (struct kolo__shm_ring *)(void *)(own + layout->rings) + i;
         peer->in_data = own + layout->ring_data + i * layout->ring_bytes;
     }
-    kolo__shm_mapping_init(shm, options->mailboxes);
+    kolo__shm_mapping_init(shm, options->mailboxes, options->across);
     shm->mapped = true;
     return KOLO_OK;
 }

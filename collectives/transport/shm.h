@@ -14,16 +14,18 @@
 
 enum { KOLO__SHM_SLOT_BYTES = 32 * 1024 };
 
-/* Half the windows of a rank in a communicator of so many. */
-size_t kolo__shm_window_bytes(uint32_t size);
+/* Half the windows of a rank in a communicator of so many; across: some are on other hosts. */
+size_t kolo__shm_window_bytes(uint32_t size, bool across);
 
 /* Reserves this rank's mailbox for a communicator of `size` ranks; *position is what the others
  * need. */
-kolo_status kolo__shm_mailbox_create(struct kolo__heap *heap, uint32_t size, uint64_t *position);
+kolo_status kolo__shm_mailbox_create(struct kolo__heap *heap, uint32_t size, bool across,
+                                     uint64_t *position);
 void kolo__shm_mailbox_free(struct kolo__heap *heap, uint64_t position);
 
 struct kolo__shm_options {
     uint32_t rank, size;       /* in the communicator */
+    bool across;               /* as the mailboxes were created */
     struct kolo__heap *heap;   /* borrowed until close */
     const uint64_t *mailboxes; /* size entries, copied; UINT64_MAX: that rank is on another host */
     /* Name prefix for wake-ups (abstract Unix datagram sockets), unique to job, generation and

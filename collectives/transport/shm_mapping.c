@@ -142,7 +142,7 @@ static bool is_crowded(const struct kolo__shm *shm)
     return most > 0 && (alike > most || here > (uint32_t)CPU_COUNT(&all));
 }
 
-void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes)
+void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes, bool across)
 {
     uint32_t size = shm->stream.transport.size;
     uint64_t *slots = shm->slot_positions, *small = slots + 2 * size;
@@ -163,7 +163,7 @@ void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes)
         .windows = shm->position + shm->layout.windows,
         .slot_bytes = KOLO__SHM_SLOT_BYTES,
         .small_bytes = KOLO__SHM_SMALL_BYTES,
-        .window_bytes = kolo__shm_window_bytes(size),
+        .window_bytes = kolo__shm_window_bytes(size, across),
         .crowded = is_crowded(shm),
     };
     kolo__shm_cross_read_probe(shm);

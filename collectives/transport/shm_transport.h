@@ -83,7 +83,7 @@ void kolo__shm_cross_read_probe(struct kolo__shm *shm);
 kolo_status kolo__shm_cross_read(struct kolo__mapping *mapping, uint32_t peer, uint64_t address,
                                  void *to, size_t bytes, struct kolo__fault *fault);
 
-void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes);
+void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes, bool across);
 /* Takes back what this rank has exposed. */
 void kolo__shm_mapping_withdraw(struct kolo__shm *shm);
 /* A peer has arrived or exposed since somebody last looked; counts as a look. */

@@ -31,6 +31,7 @@ static kolo_status create_rank(const struct hosts *hosts, uint32_t rank, uint32_
     }
     const struct kolo__shm_options shm = {.rank = rank,
                                           .size = size,
+                                          .across = true,
                                           .heap = hosts->heaps[rank % 2],
                                           .mailboxes = mailboxes,
                                           .doorbell = hosts->name};
@@ -83,7 +84,7 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
         status = kolo__listen("127.0.0.1", 0, &listeners[r], &endpoints[r].addresses[0]);
         endpoints[r].count = 1;
         if (status == KOLO_OK)
-            status = kolo__shm_mailbox_create(hosts->heaps[r % 2], size, &positions[r]);
+            status = kolo__shm_mailbox_create(hosts->heaps[r % 2], size, true, &positions[r]);
     }
     for (uint32_t r = 0; r < size && status == KOLO_OK; r++)
         status = create_rank(hosts, r, size, positions, listeners[r], endpoints, &transports[r]);
