@@ -8,6 +8,7 @@
 #include "collectives/transport/mux.h"
 #include "collectives/transport/shm.h"
 #include "collectives/transport/tcp.h"
+#include "runtime/cpus.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,6 +161,17 @@ static kolo_status fill_tables(kolo_comm *comm, const struct kolo__comm_members 
     return KOLO_OK;
 }
 
+/* More ranks on this host than it may use processors; or more on this machine, together with those
+ * of other hosts that are containers of it, than it has. */
+static bool is_crowded(const kolo_comm *comm)
+{
+    uint32_t on_machine = 0;
+    for (uint32_t r = 0; r < comm->size; r++)
+        on_machine += comm->context->shares_kernel[comm->world_ranks[r]];
+    return comm->local_size > (uint32_t)comm->context->cpus ||
+           on_machine > (uint32_t)kolo__online_cpus();
+}
+
 kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_members *members,
                               kolo_comm **result)
 {
@@ -188,7 +200,7 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
     comm->plan_context.rank = comm->rank;
     comm->plan_context.size = comm->size;
     comm->plan_context.host_of = comm->host_of;
-    comm->crowded = comm->local_size > (uint32_t)context->cpus;
+    comm->crowded = is_crowded(comm);
     if (comm->host_mapping != NULL) {
         comm->crowded = comm->host_mapping->crowded |= comm->crowded;
         comm->host_mapping->spins = MAPPING_SPINS;

@@ -141,6 +141,14 @@ static kolo_status read_introduction(const kolo_context *context, uint32_t rank,
                        rank, member->host);
 }
 
+/* Whether two machines are the same but for namespaces and user. Not if their boot ids are unknown.
+ */
+static bool same_kernel(const char *a, const char *b)
+{
+    size_t boot_bytes = strcspn(a, " ");
+    return boot_bytes > 0 && strncmp(a, b, boot_bytes + 1) == 0;
+}
+
 /* Numbers machines by first appearance. All ranks must have the same options. */
 static kolo_status read_introductions(kolo_context *context,
                                       const struct kolo__interfaces *interfaces)
@@ -155,6 +163,7 @@ static kolo_status read_introductions(kolo_context *context,
         if (status != KOLO_OK)
             return status;
         const char *machine = other.text[KOLO__INTRODUCTION_MACHINE];
+        context->shares_kernel[r] = same_kernel(own.text[KOLO__INTRODUCTION_MACHINE], machine);
         uint32_t first = 0;
         while (first < r && read_introduction(context, first, &earlier) == KOLO_OK &&
                strcmp(earlier.text[KOLO__INTRODUCTION_MACHINE], machine) != 0)
@@ -307,10 +316,11 @@ kolo_status kolo__world_join(kolo_context *context)
     uint32_t *world_ranks = calloc(context->size, sizeof *world_ranks);
     uint64_t *mailboxes = calloc(context->size, sizeof *mailboxes);
     context->host_of = calloc(context->size, sizeof *context->host_of);
+    context->shares_kernel = calloc(context->size, sizeof *context->shares_kernel);
     context->endpoints = calloc(context->size, sizeof *context->endpoints);
     kolo_status status = KOLO_ERR_MEMORY;
     if (world_ranks == NULL || mailboxes == NULL || context->host_of == NULL ||
-        context->endpoints == NULL)
+        context->shares_kernel == NULL || context->endpoints == NULL)
         kolo__error(status, "kolo_init: no memory for a world of %u ranks", context->size);
     else
         status = form_world(context, &members, world_ranks, mailboxes);
