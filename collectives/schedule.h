@@ -172,7 +172,7 @@ struct kolo__problem {
     size_t count;
     bool in_place;
     bool prescale;       /* PREMUL_SUM: contributions are scaled before they are combined */
-    size_t window_count; /* mapped algorithms: elements of half the windows, at least `size` */
+    size_t window_count; /* mapped algorithms: elements of half the windows, at least 2 * size */
     /* Set by an algorithm in its schedule: into so many pieces both halves are cut; 0: two. */
     uint32_t window_pieces;
     const uint32_t

@@ -31,43 +31,53 @@
  * "hierarchical allreduce" with a leader for every slice (Jia et al., "Highly scalable deep
  * learning training system with mixed-precision", 2018).
  */
+#include "collectives/algorithm/two_level_shm.h"
+
 #include "base/assert.h"
-#include "collectives/algorithm/algorithm.h"
 
 #include <stdlib.h>
 
-enum { LAG = 2, PIECES = LAG + 2 };
-
-/* What the emitting functions share. */
-struct build {
-    struct kolo__schedule *s;
-    struct kolo__levels levels;
-    struct kolo__place *sources;
-    size_t piece, rounds;
-    size_t area; /* elements of SCRATCH a round, of which there are PIECES */
-};
-
-struct span {
-    size_t first, end;
-};
-
-static void allreduce(struct build *b);
+static void allreduce(const struct kolo__two_levels *b);
 
 static bool accepts(const struct kolo__problem *problem)
 {
-    return problem->collective == KOLO__ALLREDUCE && kolo__levels_exist(problem);
+    bool done =
+        problem->collective == KOLO__ALLREDUCE || problem->collective == KOLO__REDUCE_SCATTER ||
+        problem->collective == KOLO__BROADCAST || problem->collective == KOLO__REDUCE_TO_ROOT;
+    return done && kolo__levels_exist(problem);
+}
+
+/* Rounds of one window each; even an empty operation has one: it synchronises. */
+static size_t rounds_of(size_t total, size_t window)
+{
+    return total == 0 ? 1 : (total + window - 1) / window;
+}
+
+static void emit(struct kolo__two_levels *b)
+{
+    struct kolo__span longest = kolo__two_level_own(b, (struct kolo__span){0, b->piece});
+    b->area = longest.end - longest.first;
+    if (b->s->problem.collective == KOLO__ALLREDUCE)
+        allreduce(b);
+    else if (b->s->problem.collective == KOLO__REDUCE_SCATTER)
+        kolo__two_level_reduce_scatter(b);
+    else if (b->s->problem.collective == KOLO__BROADCAST)
+        kolo__two_level_broadcast(b);
+    else
+        kolo__two_level_reduce(b);
 }
 
 static kolo_status build(const struct kolo__problem *problem, struct kolo__schedule *s)
 {
     kolo__schedule_init(s, problem, kolo__two_level_shm.name);
-    s->problem.window_pieces = PIECES;
-    struct build b = {.s = s,
-                      .sources = malloc(problem->size * sizeof(*b.sources)),
-                      .piece = kolo__window_piece(&s->problem)};
+    s->problem.window_pieces = KOLO__LAG_PIECES;
+    struct kolo__two_levels b = {.s = s,
+                                 .sources = malloc(problem->size * sizeof(*b.sources)),
+                                 .piece = kolo__window_piece(&s->problem)};
     KOLO__ASSERT(b.piece > 0);
+    b.rounds = rounds_of(problem->count, b.piece);
     if (kolo__levels_init(problem, &b.levels) && b.sources != NULL)
-        allreduce(&b);
+        emit(&b);
     else
         s->out_of_memory = true;
     kolo__levels_free(&b.levels);
@@ -77,9 +87,10 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
 
 static double seconds(const struct kolo__cost_terms *t)
 {
-    double phases = t->N > 2 ? 2 : 1, touched = 4 * t->n;
+    double phases = t->halves == 2 && t->N > 2 ? 2 : 1, touched = 2 * t->halves * t->n;
+    double sent = t->one_source ? 1 : t->halves * (t->N - 1) / t->N;
     return t->fence + t->next_fence + touched * kolo__cost_memory(t->model, touched)->mapped +
-           phases * (t->N - 1) * t->a + 2 * (t->N - 1) / t->N * t->n / t->q * t->B;
+           phases * (t->N - 1) * t->a + sent * t->n / t->q * t->B;
 }
 
 const struct kolo__algorithm kolo__two_level_shm = {
@@ -97,137 +108,148 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Rounds of one window each; even an empty operation has one: it synchronises. */
-static size_t rounds_of(size_t total, size_t window)
+struct kolo__span kolo__two_level_round(const struct kolo__two_levels *b, size_t round)
 {
-    return total == 0 ? 1 : (total + window - 1) / window;
+    size_t count = b->s->problem.count;
+    return (struct kolo__span){smaller(round * b->piece, count),
+                               smaller((round + 1) * b->piece, count)};
 }
 
-/* Elements of a round, of `total`. */
-static struct span round_of(const struct build *b, size_t round, size_t total)
-{
-    return (struct span){smaller(round * b->piece, total), smaller((round + 1) * b->piece, total)};
-}
-
-static struct span part_of(struct span whole, uint32_t parts, uint32_t index)
+static struct kolo__span part_of(struct kolo__span whole, uint32_t parts, uint32_t index)
 {
     size_t count = whole.end - whole.first;
     size_t first = whole.first + kolo__slice_offset(count, parts, index);
-    return (struct span){first, first + kolo__slice_count(count, parts, index)};
+    return (struct kolo__span){first, first + kolo__slice_count(count, parts, index)};
 }
 
-static struct span lane_of(const struct build *b, struct span round, uint32_t lane)
+struct kolo__span kolo__two_level_lane(const struct kolo__two_levels *b, struct kolo__span round,
+                                       uint32_t lane)
 {
     return part_of(round, b->levels.lanes, lane);
 }
 
-/* What this rank leads. */
-static struct span own_lanes(const struct build *b, struct span round)
+struct kolo__span kolo__two_level_own(const struct kolo__two_levels *b, struct kolo__span round)
 {
-    return (struct span){lane_of(b, round, b->levels.first_lane).first,
-                         lane_of(b, round, b->levels.lane_end - 1).end};
+    return (struct kolo__span){kolo__two_level_lane(b, round, b->levels.first_lane).first,
+                               kolo__two_level_lane(b, round, b->levels.lane_end - 1).end};
 }
 
-static bool is_alone(const struct build *b)
+static struct kolo__span own_of_round(const struct kolo__two_levels *b, size_t round)
 {
-    return kolo__levels_local_size(&b->levels) == 1;
+    return kolo__two_level_own(b, kolo__two_level_round(b, round));
 }
 
-static void fence(const struct build *b, uint32_t flags)
+static struct kolo__span lane_of_round(const struct kolo__two_levels *b, size_t round,
+                                       uint32_t lane)
 {
-    if (is_alone(b))
+    return kolo__two_level_lane(b, kolo__two_level_round(b, round), lane);
+}
+
+void kolo__two_level_fence(const struct kolo__two_levels *b, uint32_t flags)
+{
+    if (kolo__two_level_alone(b))
         return;
     kolo__schedule_arrive(b->s, flags);
     kolo__schedule_await(b->s, flags);
 }
 
+/* Before what is filled is read, and before what is pushed is emptied. */
+void kolo__two_level_close(const struct kolo__two_levels *b, size_t phase)
+{
+    if (phase + 1 < b->rounds || phase >= KOLO__LAG)
+        kolo__two_level_fence(b, phase + 1 == b->rounds + KOLO__LAG ? 0 : KOLO__WINDOWS_ONLY);
+}
+
 /* ---- inside a host --------------------------------------------------------------------------- */
 
-/* INPUT[first, end) into the window: peers may read after the next fence. */
-static void fill_input(const struct build *b, size_t first, size_t end)
+void kolo__two_level_fill_input(const struct kolo__two_levels *b, size_t first, size_t end)
 {
-    if (first < end)
+    if (first < end && !kolo__two_level_alone(b))
         kolo__schedule_copy_input(b->s, first, kolo__here(b->s, KOLO__EXPOSED_IN, first),
                                   end - first);
 }
 
-/* The same without what this rank leads, of which it alone reads its INPUT; scaled, it reads the
- * copy. */
-static void fill(const struct build *b, struct span round)
+/* Scaled, the rank reads the copy itself. */
+void kolo__two_level_fill(const struct kolo__two_levels *b, size_t round)
 {
-    struct span own = own_lanes(b, round);
-    bool all = b->s->problem.prescale;
-    if (is_alone(b))
-        return;
-    fill_input(b, round.first, all ? round.end : own.first);
-    fill_input(b, all ? round.end : own.end, round.end);
+    struct kolo__span all = kolo__two_level_round(b, round), own = own_of_round(b, round);
+    bool whole = b->s->problem.prescale;
+    kolo__two_level_fill_input(b, all.first, whole ? all.end : own.first);
+    kolo__two_level_fill_input(b, whole ? all.end : own.end, all.end);
 }
 
-/* Where SCRATCH has an element of own lanes. */
-static struct kolo__place scratch_of(const struct build *b, size_t round, struct span own,
-                                     size_t element)
+struct kolo__place kolo__two_level_scratch(const struct kolo__two_levels *b, size_t round,
+                                           size_t element)
 {
-    return kolo__here(b->s, KOLO__SCRATCH, round % PIECES * b->area + element - own.first);
+    size_t in_area = element - own_of_round(b, round).first;
+    return kolo__here(b->s, KOLO__SCRATCH, round % KOLO__LAG_PIECES * b->area + in_area);
 }
 
-/* Own lanes of all ranks of this host, in the order of ranks. */
-static void combine(const struct build *b, size_t round, struct span own)
+void kolo__two_level_combine_range(const struct kolo__two_levels *b, size_t first, size_t end,
+                                   struct kolo__place to)
 {
     struct kolo__schedule *s = b->s;
     uint32_t local = kolo__levels_local_size(&b->levels);
-    if (own.first == own.end)
+    if (first == end)
         return;
-    struct kolo__place to = scratch_of(b, round, own, own.first);
     if (local == 1) {
-        kolo__schedule_copy_input(s, own.first, to, own.end - own.first);
+        kolo__schedule_copy_input(s, first, to, end - first);
         return;
     }
     for (uint32_t i = 0; i < local; i++)
-        b->sources[i] =
-            kolo__place_of(kolo__levels_local(&b->levels, i), KOLO__EXPOSED_IN, own.first);
+        b->sources[i] = kolo__place_of(kolo__levels_local(&b->levels, i), KOLO__EXPOSED_IN, first);
     if (!s->problem.prescale)
-        b->sources[b->levels.local] = kolo__here(s, KOLO__INPUT, own.first);
-    kolo__schedule_reduce(s, b->sources, local, to, own.end - own.first, 0);
+        b->sources[b->levels.local] = kolo__here(s, KOLO__INPUT, first);
+    kolo__schedule_reduce(s, b->sources, local, to, end - first, 0);
 }
 
-/* Into the windows of the others of this host, or their OUTPUT. */
-static void push(const struct build *b, struct span own)
+void kolo__two_level_combine(const struct kolo__two_levels *b, size_t round)
+{
+    struct kolo__span own = own_of_round(b, round);
+    kolo__two_level_combine_range(b, own.first, own.end,
+                                  kolo__two_level_scratch(b, round, own.first));
+}
+
+void kolo__two_level_push(const struct kolo__two_levels *b, size_t round, struct kolo__place from,
+                          uint32_t peer)
+{
+    struct kolo__span own = own_of_round(b, round);
+    if (own.first < own.end)
+        kolo__schedule_copy(b->s, from, kolo__place_of(peer, KOLO__EXPOSED_OUT, own.first),
+                            own.end - own.first, 0);
+}
+
+void kolo__two_level_push_to_all(const struct kolo__two_levels *b, size_t round)
 {
     uint32_t local = kolo__levels_local_size(&b->levels);
-    for (uint32_t k = 1; k < local && own.first < own.end; k++) {
-        uint32_t peer = kolo__levels_local(&b->levels, (b->levels.local + k) % local);
-        kolo__schedule_copy(b->s, kolo__here(b->s, KOLO__OUTPUT, own.first),
-                            kolo__place_of(peer, KOLO__EXPOSED_OUT, own.first), own.end - own.first,
-                            0);
-    }
+    for (uint32_t k = 1; k < local; k++)
+        kolo__two_level_push(b, round, kolo__here(b->s, KOLO__OUTPUT, own_of_round(b, round).first),
+                             kolo__levels_local(&b->levels, (b->levels.local + k) % local));
 }
 
-static void empty_output(const struct build *b, size_t first, size_t end)
+static void empty_output(const struct kolo__two_levels *b, size_t first, size_t end)
 {
-    if (first < end)
+    if (first < end && !kolo__two_level_alone(b))
         kolo__schedule_copy(b->s, kolo__here(b->s, KOLO__EXPOSED_OUT, first),
                             kolo__here(b->s, KOLO__OUTPUT, first), end - first, 0);
 }
 
-/* What the others have pushed. */
-static void empty(const struct build *b, struct span round)
+void kolo__two_level_empty(const struct kolo__two_levels *b, size_t round)
 {
-    struct span own = own_lanes(b, round);
-    if (is_alone(b))
-        return;
-    empty_output(b, round.first, own.first);
-    empty_output(b, own.end, round.end);
+    struct kolo__span all = kolo__two_level_round(b, round), own = own_of_round(b, round);
+    empty_output(b, all.first, own.first);
+    empty_output(b, own.end, all.end);
 }
 
-/* ---- between hosts --------------------------------------------------------------------------- */
+/* ---- allreduce: between hosts ---------------------------------------------------------------- */
 
 /* Between two: both combine the whole, in the same order. */
-static void swap(const struct build *b, size_t round, struct span own, uint32_t index)
+static void swap(const struct kolo__two_levels *b, size_t round, uint32_t index)
 {
     struct kolo__schedule *s = b->s;
-    struct span all = round_of(b, round, s->problem.count), lane = lane_of(b, all, index);
+    struct kolo__span lane = lane_of_round(b, round, index);
     uint32_t peer = kolo__levels_leader(&b->levels, 1 - b->levels.host, index);
-    struct kolo__place mine = scratch_of(b, round, own, lane.first);
+    struct kolo__place mine = kolo__two_level_scratch(b, round, lane.first);
     kolo__schedule_send(s, peer, mine, lane.end - lane.first);
     kolo__schedule_recv_reduce(s, peer, mine, kolo__here(s, KOLO__OUTPUT, lane.first),
                                lane.end - lane.first,
@@ -235,19 +257,19 @@ static void swap(const struct build *b, size_t round, struct span own, uint32_t 
 }
 
 /* Between more: to each host its part of the lane, and this host's from each. */
-static void reduce_parts(const struct build *b, size_t round, struct span own, uint32_t index)
+static void reduce_parts(const struct kolo__two_levels *b, size_t round, uint32_t index)
 {
     struct kolo__schedule *s = b->s;
     uint32_t hosts = b->levels.hosts, host = b->levels.host;
-    struct span lane = lane_of(b, round_of(b, round, s->problem.count), index);
-    struct span mine = part_of(lane, hosts, host);
-    struct kolo__place sum = scratch_of(b, round, own, mine.first);
+    struct kolo__span lane = lane_of_round(b, round, index), mine = part_of(lane, hosts, host);
+    struct kolo__place sum = kolo__two_level_scratch(b, round, mine.first);
     for (uint32_t k = 1; k < hosts; k++) {
         uint32_t next = (host + k) % hosts, previous = (host + hosts - k) % hosts;
-        struct span theirs = part_of(lane, hosts, next);
+        struct kolo__span theirs = part_of(lane, hosts, next);
         bool last = k + 1 == hosts;
         kolo__schedule_send(s, kolo__levels_leader(&b->levels, next, index),
-                            scratch_of(b, round, own, theirs.first), theirs.end - theirs.first);
+                            kolo__two_level_scratch(b, round, theirs.first),
+                            theirs.end - theirs.first);
         kolo__schedule_recv_reduce(s, kolo__levels_leader(&b->levels, previous, index), sum,
                                    last ? kolo__here(s, KOLO__OUTPUT, mine.first) : sum,
                                    mine.end - mine.first,
@@ -255,15 +277,14 @@ static void reduce_parts(const struct build *b, size_t round, struct span own, u
     }
 }
 
-static void gather_parts(const struct build *b, size_t round, uint32_t index)
+static void gather_parts(const struct kolo__two_levels *b, size_t round, uint32_t index)
 {
     struct kolo__schedule *s = b->s;
     uint32_t hosts = b->levels.hosts, host = b->levels.host;
-    struct span lane = lane_of(b, round_of(b, round, s->problem.count), index);
-    struct span mine = part_of(lane, hosts, host);
+    struct kolo__span lane = lane_of_round(b, round, index), mine = part_of(lane, hosts, host);
     for (uint32_t k = 1; k < hosts; k++) {
         uint32_t next = (host + k) % hosts, previous = (host + hosts - k) % hosts;
-        struct span theirs = part_of(lane, hosts, previous);
+        struct kolo__span theirs = part_of(lane, hosts, previous);
         kolo__schedule_send(s, kolo__levels_leader(&b->levels, next, index),
                             kolo__here(s, KOLO__OUTPUT, mine.first), mine.end - mine.first);
         kolo__schedule_recv(s, kolo__levels_leader(&b->levels, previous, index),
@@ -271,41 +292,34 @@ static void gather_parts(const struct build *b, size_t round, uint32_t index)
     }
 }
 
-static void exchange(const struct build *b, size_t round, struct span own)
+static void exchange(const struct kolo__two_levels *b, size_t round)
 {
     const struct kolo__levels *levels = &b->levels;
     for (uint32_t lane = levels->first_lane; lane < levels->lane_end; lane++)
         if (levels->hosts == 2)
-            swap(b, round, own, lane);
+            swap(b, round, lane);
         else
-            reduce_parts(b, round, own, lane);
+            reduce_parts(b, round, lane);
     for (uint32_t lane = levels->first_lane; levels->hosts > 2 && lane < levels->lane_end; lane++)
         gather_parts(b, round, lane);
 }
 
-static void allreduce(struct build *b)
+static void allreduce(const struct kolo__two_levels *b)
 {
-    size_t count = b->s->problem.count, rounds = rounds_of(count, b->piece);
-    struct span longest = own_lanes(b, (struct span){0, b->piece});
-    b->area =
-        longest.end - longest.first + b->levels.lanes; /* a shorter round may be cut otherwise */
-    fill(b, round_of(b, 0, count));
-    fence(b, 0);
-    for (size_t phase = 0; phase < rounds + LAG; phase++) {
-        if (phase < rounds) {
-            struct span own = own_lanes(b, round_of(b, phase, count));
-            combine(b, phase, own);
-            exchange(b, phase, own);
+    kolo__two_level_fill(b, 0);
+    kolo__two_level_fence(b, 0);
+    for (size_t phase = 0; phase < b->rounds + KOLO__LAG; phase++) {
+        if (phase < b->rounds) {
+            kolo__two_level_combine(b, phase);
+            exchange(b, phase);
         }
-        if (phase > LAG)
-            empty(b, round_of(b, phase - LAG - 1, count));
-        if (phase + 1 < rounds)
-            fill(b, round_of(b, phase + 1, count));
-        if (phase >= LAG)
-            push(b, own_lanes(b, round_of(b, phase - LAG, count)));
-        /* Before what is filled is read, and before what is pushed is emptied. */
-        if (phase + 1 < rounds || phase >= LAG)
-            fence(b, phase + 1 == rounds + LAG ? 0 : KOLO__WINDOWS_ONLY);
+        if (phase > KOLO__LAG)
+            kolo__two_level_empty(b, phase - KOLO__LAG - 1);
+        if (phase + 1 < b->rounds)
+            kolo__two_level_fill(b, phase + 1);
+        if (phase >= KOLO__LAG)
+            kolo__two_level_push_to_all(b, phase - KOLO__LAG);
+        kolo__two_level_close(b, phase);
     }
-    empty(b, round_of(b, rounds - 1, count));
+    kolo__two_level_empty(b, b->rounds - 1);
 }

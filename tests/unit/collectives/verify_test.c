@@ -205,16 +205,29 @@ static bool repeatable(const struct kolo__schedule *s, const struct kolo__step *
     return step->kind == KOLO__REDUCE || step->kind == KOLO__AWAIT;
 }
 
+/* Elements by which the place lies behind another in the same memory; SIZE_MAX: it does not. */
+static size_t distance(const struct kolo__schedule *s, struct kolo__place from,
+                       struct kolo__place to)
+{
+    from = memory_of(s, from);
+    to = memory_of(s, to);
+    bool one = from.rank == to.rank && from.buffer == to.buffer && from.offset <= to.offset;
+    return one ? to.offset - from.offset : SIZE_MAX;
+}
+
 /* An earlier copy put the very same elements to where the operand is now taken from. */
 static bool was_copied_there(const struct kolo__schedule *s, uint32_t index,
                              const struct kolo__place *now)
 {
-    for (uint32_t earlier = 0; earlier < index; earlier++)
-        if (s->steps[earlier].kind == KOLO__COPY &&
-            s->steps[earlier].count == s->steps[index].count &&
-            same(s, s->steps[earlier].from, s->steps[index].from) &&
-            same(s, s->steps[earlier].to, *now))
+    for (uint32_t earlier = 0; earlier < index; earlier++) {
+        const struct kolo__step *copy = &s->steps[earlier];
+        size_t skipped = distance(s, copy->from, s->steps[index].from);
+        bool sent = s->steps[index].kind == KOLO__SEND && skipped < copy->count &&
+                    s->steps[index].count <= copy->count - skipped;
+        bool all = skipped == 0 && s->steps[index].count == copy->count;
+        if (copy->kind == KOLO__COPY && (sent || all) && distance(s, copy->to, *now) == skipped)
             return true;
+    }
     return false;
 }
 
@@ -250,6 +263,19 @@ static bool needs_windows(const struct kolo__schedule *s, uint32_t index)
            same(s, step->from, step->to);
 }
 
+/* On root's host nobody writes into another's memory: root need not wait for those who begin to
+ * read, nor they for those who still do. (The executor wants them to: it compares what they do.) */
+static bool waits_for_readers(const struct kolo__schedule *s, uint32_t index)
+{
+    bool only_reads = strcmp(s->algorithm, "two_level_shm") == 0 &&
+                      s->problem.collective == KOLO__BROADCAST && !s->exposes_out;
+    uint32_t later = 0;
+    for (uint32_t i = index + 1; i < s->step_count; i++)
+        later += s->steps[i].kind == KOLO__AWAIT;
+    return only_reads && s->steps[index].kind == KOLO__AWAIT &&
+           (s->problem.rank == s->problem.root) == (later > 0);
+}
+
 static bool harmless(const struct kolo__schedule *s, uint32_t index, enum spoil how,
                      const struct kolo__step *spoilt)
 {
@@ -258,7 +284,8 @@ static bool harmless(const struct kolo__schedule *s, uint32_t index, enum spoil 
     case DOUBLE:
         return repeatable(s, step);
     case REMOVE:
-        return !kolo__step_is_message(step) && !kolo__step_is_fence(step) && step->count == 0;
+        return (!kolo__step_is_message(step) && !kolo__step_is_fence(step) && step->count == 0) ||
+               waits_for_readers(s, index);
     case SHORTEN:
         return ends_with_own(s, step);
     case REPLACE_FROM:

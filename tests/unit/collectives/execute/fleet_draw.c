@@ -43,7 +43,8 @@ bool fleet_draw(const struct kolo__algorithm *algorithm, enum kolo__collective c
         .in_place = collective != KOLO__ALLTOALL && collective != KOLO__BARRIER &&
                     kolo__random_below(&random, 2) == 0,
         .prescale = reduces && options->op == KOLO_PREMUL_SUM,
-        .window_count = size + (size_t)kolo__random_below(&random, 300),
+        .window_count = (algorithm->needs_host_mapping ? 2 : 1) * size +
+                        (size_t)kolo__random_below(&random, 300),
         .host_of = hosts};
     options->sim =
         (struct kolo__sim_options){.seed = seed,
