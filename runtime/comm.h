@@ -28,7 +28,8 @@ struct kolo_request {
     bool begun, done;
     bool told;          /* the rendezvous, by kolo__comm_rest */
     kolo_status status; /* once done */
-    uint64_t begin_ns;  /* where there is a timeline, once begun; else 0 */
+    /* Where there is a timeline: once begun (see begun); while a call waits for it. Else 0. */
+    uint64_t begin_ticks, wait_ticks;
     struct kolo__signature signature;
     struct kolo__plan *plan; /* collectives */
     const void *input;
@@ -72,9 +73,10 @@ struct kolo_comm {
     /* A communicator made for the sake of another one, as a reducer's is: what breaks the guardian
      * breaks this one, and who joins (kolo_join) on the guardian joins on this one. NULL: none. */
     kolo_comm *guardian;
+    const char *cannot_join; /* why kolo_join is refused; NULL: it is not */
+    const char *root_joined; /* what to say when a root has joined; NULL: the usual */
     /* Then, or NULL: called on every rank with each such communicator when all ranks have left
      * kolo_join. last: the rank that joined last. Collective on this communicator. */
-    const char *cannot_join; /* why kolo_join is refused; NULL: it is not */
     kolo_status (*rejoined)(void *owner, uint32_t last);
     void *owner;
 };

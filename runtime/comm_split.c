@@ -6,6 +6,7 @@
  */
 #include "runtime/call.h"
 
+#include "base/assert.h"
 #include "base/bytes.h"
 #include "base/status.h"
 #include "collectives/transport/shm.h"
@@ -227,7 +228,9 @@ kolo_status kolo_comm_split(kolo_comm *comm, int color, int key, kolo_comm **res
 kolo_status kolo__comm_duplicate(kolo_comm *comm, kolo_comm **result)
 {
     kolo_status status = kolo_comm_split(comm, 0, (int)comm->rank, result);
-    if (status == KOLO_OK)
-        (*result)->guardian = comm;
-    return status;
+    if (status != KOLO_OK)
+        return status;
+    KOLO__ASSERT(*result != NULL); /* nobody is left out who has a color */
+    (*result)->guardian = comm;
+    return KOLO_OK;
 }

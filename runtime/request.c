@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The queue of a communicator: how operations move, how callers wait, how failures end both. */
-#include "runtime/comm.h"
+#include "runtime/call.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -38,11 +38,29 @@ static kolo_status poisoned(const kolo_comm *comm, const char *operation)
                        kolo__host_name(), comm->fault.text);
 }
 
+static void record_wait(const kolo_request *request, uint64_t begin_ticks, uint64_t end_ticks)
+{
+    struct kolo__trace_event event = {
+        .kind = KOLO__TRACE_WAIT,
+        .id = KOLO__TRACE_NO_ID,
+        .comm = request->comm->id,
+        .label = request->operation,
+        .begin_ticks = begin_ticks,
+        .end_ticks = end_ticks,
+    };
+    kolo__trace_record(request->comm->context->trace, &event);
+}
+
+/* With the call that waits for it, which returns now. */
 __attribute__((noinline, cold)) static void record(const kolo_request *request)
 {
     const kolo_context *context = request->comm->context;
     const struct kolo__signature *signature = &request->signature;
     bool collective = request->kind == KOLO__REQUEST_COLLECTIVE;
+    if (!request->begun) {
+        record_wait(request, request->wait_ticks, kolo__trace_now(context->trace));
+        return;
+    }
     struct kolo__trace_event event = {
         .kind = collective ? KOLO__TRACE_COLLECTIVE : KOLO__TRACE_MESSAGE,
         .id = collective ? (uint32_t)signature->sequence : request->peer,
@@ -51,8 +69,10 @@ __attribute__((noinline, cold)) static void record(const kolo_request *request)
                      ? kolo__timeline_label(context, signature->collective, signature->algorithm)
                      : request->operation,
         .bytes = signature->count * kolo_dtype_bytes(signature->dtype),
-        .begin_ns = request->begin_ns,
-        .end_ns = kolo__trace_now(context->trace),
+        .begin_ticks = request->begin_ticks,
+        .end_ticks = kolo__trace_now(context->trace),
+        .caller = request->wait_ticks != 0 ? request->operation : NULL,
+        .caller_begin_ticks = request->wait_ticks,
     };
     kolo__trace_record(context->trace, &event);
 }
@@ -64,7 +84,7 @@ static void finish(kolo_request *request, kolo_status status)
     request->plan = NULL;
     request->done = true;
     request->status = status;
-    if (request->begin_ns != 0)
+    if ((request->begin_ticks | request->wait_ticks) != 0)
         record(request);
 }
 
@@ -105,19 +125,37 @@ static bool hear_verdict(kolo_comm *comm, struct kolo__fault *fault)
     return true;
 }
 
+/* The broadcast or reduce under way, if this is a mismatch in one. Who hears in time that a root
+ * has joined (kolo_join) refuses it, and goes on to call something else; who had begun it then
+ * meets that, while the cause is what it has to know. */
+static const kolo_request *find_rooted(const kolo_comm *comm, kolo_status status)
+{
+    const kolo_request *request = comm->first;
+    while (request != NULL && request->kind != KOLO__REQUEST_COLLECTIVE)
+        request = request->next;
+    bool rooted = request != NULL && kolo__call_has_root(request->signature.collective);
+    return rooted && status == KOLO_ERR_MISMATCH ? request : NULL;
+}
+
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread)
 {
     if (comm->fault.status != KOLO_OK)
         return;
     comm->fault = *fault;
     kolo__clean_text(comm->fault.text); /* as the others will see it */
+    const kolo_request *rooted = find_rooted(comm, fault->status);
     if (spread && comm->context->control != NULL) {
         bool symptom = fault->status == KOLO_ERR_PEER_LOST || fault->status == KOLO_ERR_NETWORK;
         struct kolo__fault verdict;
         kolo__control_report(comm->context->control, comm->id, fault);
-        if (symptom && hear_verdict(comm, &verdict))
+        /* The rendezvous repeats a mismatch at once, behind what it had to say of who joined. */
+        if ((symptom || rooted != NULL) && hear_verdict(comm, &verdict))
             comm->fault = verdict;
     }
+    if (rooted != NULL && comm->fault.status == KOLO_ERR_MISMATCH &&
+        kolo__call_root_has_joined(comm, &rooted->signature, comm->fault.text,
+                                   sizeof comm->fault.text))
+        comm->fault.status = KOLO_ERR_INVALID;
     if (comm->transport != NULL)
         comm->transport->ops->fail(comm->transport, &comm->fault);
     for (kolo_request *request = comm->first; request != NULL; request = request->next)
@@ -186,8 +224,8 @@ static void begin_message(kolo_request *request)
 {
     struct kolo__transport *transport = request->comm->transport;
     request->begun = true;
-    if (request->comm->context->trace != NULL)
-        request->begin_ns = kolo__trace_now(request->comm->context->trace);
+    if (request->begin_ticks == 0)
+        request->begin_ticks = kolo__trace_now(request->comm->context->trace);
     request->post.signature = &request->signature;
     request->post.data =
         request->kind == KOLO__REQUEST_SEND ? (void *)(uintptr_t)request->input : request->output;
@@ -231,8 +269,8 @@ static bool progress_collective(kolo_request *request)
             .trace = comm->context->trace,
         };
         request->begun = true;
-        if (arguments.trace != NULL)
-            request->begin_ns = kolo__trace_now(arguments.trace);
+        if (request->begin_ticks == 0)
+            request->begin_ticks = kolo__trace_now(arguments.trace);
         kolo__run_begin(request->plan->program, &arguments);
     }
     kolo_status status = kolo__run_progress(request->plan->program, &moved, &fault);
@@ -422,17 +460,21 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
 __attribute__((noinline, cold)) static kolo_status wait_traced(kolo_request *request,
                                                                int timeout_ms)
 {
-    struct kolo__trace *trace = request->comm->context->trace;
-    struct kolo__trace_event event = {
-        .kind = KOLO__TRACE_WAIT,
-        .id = KOLO__TRACE_NO_ID,
-        .comm = request->comm->id,
-        .label = request->operation,
-        .begin_ns = kolo__trace_now(trace),
-    };
+    const struct kolo__trace *trace = request->comm->context->trace;
+    uint64_t now = kolo__trace_now(trace);
+    if (request->done) {
+        record_wait(request, now, now);
+        return wait_for(request, timeout_ms);
+    }
+    /* Most begin at once: the clock need not be read again. */
+    if (!request->begun && request->comm->first == request)
+        request->begin_ticks = now;
+    request->wait_ticks = now;
     kolo_status status = wait_for(request, timeout_ms);
-    event.end_ns = kolo__trace_now(trace);
-    kolo__trace_record(trace, &event);
+    if (status == KOLO_AGAIN) { /* not done, so still the caller's; else it is gone */
+        request->wait_ticks = 0;
+        record_wait(request, now, kolo__trace_now(trace));
+    }
     return status;
 }
 
