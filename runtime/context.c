@@ -151,6 +151,7 @@ static void release(kolo_context *context)
     kolo__control_close(context->control);
     pthread_mutex_destroy(&context->lock);
     free(context->host_of);
+    free(context->shares_kernel);
     free(context->endpoints);
     explicit_bzero(context->token, sizeof context->token);
     free(context);

@@ -21,10 +21,12 @@ struct kolo_context {
     struct kolo__control *control;    /* NULL: a world of one */
     char listen_host[64];             /* for kolo__listen */
     struct kolo__endpoint *endpoints; /* by world rank; ports are those of the world communicator */
-    uint32_t *host_of;       /* by world rank; ranks that may share memory have the same number */
-    bool joined;             /* the rendezvous has let this rank in */
-    bool shared_memory;      /* this host's ranks share the heap */
-    pthread_mutex_t lock;    /* of heap (when made late) and comms */
+    uint32_t *host_of;    /* by world rank; ranks that may share memory have the same number */
+    bool *shares_kernel;  /* by world rank: on this machine, be it as another host (a container) */
+    bool joined;          /* the rendezvous has let this rank in */
+    bool shared_memory;   /* this host's ranks share the heap */
+    bool all_hosts_share; /* so do those of every other host, where there are several */
+    pthread_mutex_t lock; /* of heap (when made late) and comms */
     struct kolo__heap *heap; /* NULL: made at the first kolo_alloc */
     kolo_comm *world;
     kolo_comm *comms; /* all of them */

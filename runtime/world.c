@@ -143,6 +143,14 @@ static kolo_status read_introduction(const kolo_context *context, uint32_t rank,
                        rank, member->host);
 }
 
+/* Whether two machines are the same but for namespaces and user. Not if their boot ids are unknown.
+ */
+static bool same_kernel(const char *a, const char *b)
+{
+    size_t boot_bytes = strcspn(a, " ");
+    return boot_bytes > 0 && strncmp(a, b, boot_bytes + 1) == 0;
+}
+
 /* Numbers machines by first appearance. All ranks must have the same options. */
 static kolo_status read_introductions(kolo_context *context,
                                       const struct kolo__interfaces *interfaces)
@@ -157,6 +165,7 @@ static kolo_status read_introductions(kolo_context *context,
         if (status != KOLO_OK)
             return status;
         const char *machine = other.text[KOLO__INTRODUCTION_MACHINE];
+        context->shares_kernel[r] = same_kernel(own.text[KOLO__INTRODUCTION_MACHINE], machine);
         uint32_t first = 0;
         while (first < r && read_introduction(context, first, &earlier) == KOLO_OK &&
                strcmp(earlier.text[KOLO__INTRODUCTION_MACHINE], machine) != 0)
@@ -201,13 +210,14 @@ static kolo_status share_memory(kolo_context *context, uint64_t deadline_ns, uin
     kolo_status status = kolo__heap_open(&options, &context->heap);
     if (status != KOLO_OK)
         return status;
-    return kolo__shm_mailbox_create(context->heap, context->size, mailbox);
+    return kolo__shm_mailbox_create(context->heap, context->size, members < context->size, mailbox);
 }
 
 struct sharing {
     kolo_context *context;
     uint64_t *mailboxes;
-    uint32_t failed; /* rank, or UINT32_MAX */
+    uint32_t failed;      /* rank, or UINT32_MAX */
+    bool failed_anywhere; /* on this host or another */
     char why[200];
 };
 
@@ -217,6 +227,7 @@ static void read_sharing(void *self, uint32_t rank, const unsigned char *blob, s
     bool here =
         sharing->context->host_of[rank] == sharing->context->host_of[sharing->context->rank];
     sharing->mailboxes[rank] = UINT64_MAX;
+    sharing->failed_anywhere |= bytes != 8;
     if (bytes < 8 || !here)
         return;
     sharing->mailboxes[rank] = kolo__load_u64(blob);
@@ -243,6 +254,7 @@ static kolo_status agree_on_sharing(kolo_context *context, uint64_t deadline_ns,
                                                 read_sharing, &sharing);
     if (status != KOLO_OK)
         return status;
+    context->all_hosts_share = wanted && !sharing.failed_anywhere;
     context->shared_memory = wanted && sharing.failed == UINT32_MAX && mailbox != UINT64_MAX;
     if (sharing.failed == UINT32_MAX)
         return KOLO_OK;
@@ -306,10 +318,11 @@ kolo_status kolo__world_join(kolo_context *context)
     uint32_t *world_ranks = calloc(context->size, sizeof *world_ranks);
     uint64_t *mailboxes = calloc(context->size, sizeof *mailboxes);
     context->host_of = calloc(context->size, sizeof *context->host_of);
+    context->shares_kernel = calloc(context->size, sizeof *context->shares_kernel);
     context->endpoints = calloc(context->size, sizeof *context->endpoints);
     kolo_status status = KOLO_ERR_MEMORY;
     if (world_ranks == NULL || mailboxes == NULL || context->host_of == NULL ||
-        context->endpoints == NULL)
+        context->shares_kernel == NULL || context->endpoints == NULL)
         kolo__error(status, "kolo_init: no memory for a world of %u ranks", context->size);
     else
         status = form_world(context, &members, world_ranks, mailboxes);
