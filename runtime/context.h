@@ -9,11 +9,14 @@
 #include "collectives/transport/heap.h"
 #include "runtime/control.h"
 #include "runtime/costs.h"
+#include "runtime/launch/bootstrap.h"
 
 #include <pthread.h>
 
 struct kolo_context {
     struct kolo__config config;
+    struct kolo__launch launch; /* who started this process, and where its world meets */
+    struct kolo__meeting place;
     uint32_t rank, size;
     char job[64];
     char token[256];
@@ -33,7 +36,7 @@ struct kolo_context {
     struct kolo__reducer_thread *reducer_thread; /* NULL: none; under lock */
 };
 
-/* Makes the world communicator; with KOLO_RENDEZVOUS, together with all other ranks (world.c). */
+/* Makes the world communicator, together with all other ranks, if there are any (world.c). */
 kolo_status kolo__world_join(kolo_context *context);
 /* The heap, made if there is none. */
 kolo_status kolo__context_heap(kolo_context *context, struct kolo__heap **heap);
