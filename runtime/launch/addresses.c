@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime/launch/addresses.h"
 
+#include "base/interfaces.h"
 #include "base/socket.h"
 #include "base/status.h"
 
 #include <errno.h>
-#include <ifaddrs.h>
-#include <net/if.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,44 +39,21 @@ kolo_status kolo__addresses_of(const char *host, struct kolo__addresses *address
     return KOLO_OK;
 }
 
-/* Bridges that join the containers of one host: every host has the same addresses there. */
-static bool is_bridge(const char *name)
+kolo_status kolo__addresses_own(const char *net, char text[KOLO__ADDRESS_TEXT_BYTES])
 {
-    static const char *const prefixes[] = {"docker", "br-", "virbr", "cni", "lxc", "podman"};
-    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
-        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
-            return true;
-    return false;
-}
-
-static bool is_usable(const struct ifaddrs *entry, int family)
-{
-    if (entry->ifa_addr == NULL || entry->ifa_addr->sa_family != family ||
-        (entry->ifa_flags & IFF_UP) == 0 || (entry->ifa_flags & IFF_LOOPBACK) != 0 ||
-        is_bridge(entry->ifa_name))
-        return false;
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)entry->ifa_addr;
-    return family != AF_INET6 || !IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr);
-}
-
-kolo_status kolo__addresses_own(char text[KOLO__ADDRESS_TEXT_BYTES])
-{
-    static const int families[] = {AF_INET, AF_INET6};
-    struct ifaddrs *list;
-    bool found = false;
-    if (getifaddrs(&list) != 0)
-        return kolo__error_errno(errno, "cannot list this host's addresses");
-    for (int f = 0; f < 2 && !found; f++)
-        for (const struct ifaddrs *entry = list; entry != NULL && !found; entry = entry->ifa_next)
-            found = is_usable(entry, families[f]) &&
-                    getnameinfo(entry->ifa_addr,
-                                families[f] == AF_INET ? sizeof(struct sockaddr_in)
-                                                       : sizeof(struct sockaddr_in6),
-                                text, KOLO__ADDRESS_TEXT_BYTES, NULL, 0, NI_NUMERICHOST) == 0;
-    freeifaddrs(list);
-    if (!found)
+    struct kolo__interfaces found;
+    kolo_status status = kolo__interfaces_find(net, &found);
+    if (status != KOLO_OK)
+        return status;
+    if (found.count == 0 || found.list[0].loopback)
         return kolo__error(KOLO_ERR_NETWORK, "this host has no address that other hosts reach: no "
                                              "interface but loopback is up");
+    const struct kolo__address *address = &found.list[0].address;
+    int failure = getnameinfo((const struct sockaddr *)&address->storage, address->length, text,
+                              KOLO__ADDRESS_TEXT_BYTES, NULL, 0, NI_NUMERICHOST);
+    if (failure != 0)
+        return kolo__error(KOLO_ERR_SYSTEM, "cannot find this host's address: %s",
+                           gai_strerror(failure));
     return KOLO_OK;
 }
 

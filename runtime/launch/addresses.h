@@ -16,9 +16,8 @@ struct kolo__addresses {
 
 /* Asks the resolver. KOLO_ERR_NETWORK: it knows none (now). */
 kolo_status kolo__addresses_of(const char *host, struct kolo__addresses *addresses);
-/* An address of this host that others may reach: of the first interface that is up and no bridge of
- * containers, IPv4 first. */
-kolo_status kolo__addresses_own(char text[KOLO__ADDRESS_TEXT_BYTES]);
+/* An address of this host that others may reach: the best by KOLO_NET (base/interfaces.h). */
+kolo_status kolo__addresses_own(const char *net, char text[KOLO__ADDRESS_TEXT_BYTES]);
 /* 0 when a socket could listen there; EADDRINUSE, EADDRNOTAVAIL (not this host's), ... */
 int kolo__addresses_try(const char *numeric, int port);
 

@@ -76,16 +76,17 @@ static kolo_status serve_near(const struct kolo__bootstrap_options *options,
 }
 
 /* A host's own name often means loopback in its /etc/hosts, where other hosts find nobody. */
-static kolo_status leave_loopback(const struct kolo__launch *launch,
+static kolo_status leave_loopback(const struct kolo__bootstrap_options *options,
                                   struct kolo__addresses *addresses, bool *left)
 {
+    const struct kolo__launch *launch = options->launch;
     if (launch->one_host || !addresses->only_loopback || strncmp(launch->host, "127.", 4) == 0 ||
         strcmp(launch->host, "localhost") == 0 || strcmp(launch->host, "::1") == 0)
         return KOLO_OK;
     *left = true;
     addresses->count = 1;
     addresses->only_loopback = false;
-    return kolo__addresses_own(addresses->text[0]);
+    return kolo__addresses_own(options->net, addresses->text[0]);
 }
 
 /* Names of pods do not resolve for some seconds after they started. */
@@ -95,7 +96,7 @@ static kolo_status resolve_patiently(const struct kolo__bootstrap_options *optio
     for (;;) {
         kolo_status status = kolo__addresses_of(options->launch->host, addresses);
         if (status == KOLO_OK)
-            return leave_loopback(options->launch, addresses, left);
+            return leave_loopback(options, addresses, left);
         if (kolo__now_ns(&kolo__real_clock) >= options->deadline_ns)
             return kolo__error(KOLO_ERR_TIMEOUT,
                                "the ranks are to meet at %s, but its address was not found within "
@@ -175,7 +176,7 @@ static kolo_status write_note(const struct kolo__bootstrap_options *options,
     char host[KOLO__ADDRESS_TEXT_BYTES] = "127.0.0.1", token[33] = "-";
     kolo_status status = KOLO_OK;
     if (!options->launch->one_host)
-        status = kolo__addresses_own(host);
+        status = kolo__addresses_own(options->net, host);
     if (status == KOLO_OK && options->token[0] == '\0') {
         status = kolo__random_token(token, 16);
         snprintf(options->token, options->token_bytes, "%s", token);

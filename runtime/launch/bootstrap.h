@@ -30,6 +30,7 @@ struct kolo__meeting {
 struct kolo__bootstrap_options {
     const struct kolo__launch *launch;
     uint64_t deadline_ns; /* kolo__real_clock */
+    const char *net;      /* KOLO_NET */
     /* The job's token and id: in, "" where there is none; out, what all ranks have. */
     char *token;
     size_t token_bytes;

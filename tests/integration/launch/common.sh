@@ -48,6 +48,23 @@ start() {
     done
 }
 
+# started RANKS: waits until these have written their pids into made.rank*.
+rm -f made.rank*
+all_made() {
+    for ((r = 0; r < $1; r++)); do
+        [[ -s made.rank$r ]] || return 1
+    done
+}
+started() {
+    wait_until 20 all_made "$1" || fail "the world did not start"
+}
+
+# kill_rank RANK, after started.
+kill_rank() {
+    kill -KILL "$(<"made.rank$1")"
+    rm -f made.rank*
+}
+
 # finish_ranks: waits for all; their codes, with blanks between, are in $codes.
 finish_ranks() {
     local codes_of=()

@@ -93,8 +93,8 @@ done
 # ---- rank 0 and its host's end: named on the other host
 host=hosta
 start_on torchrun "$member" turn made
-wait_until 20 test -e made.rank3 || fail "the world did not start"
-kill -KILL "$(children_of "${pids[0]}" | tr -d ' ')"
+started 4
+kill_rank 0
 finish_ranks
 for r in 1 2 3; do
     expect_text "rank 0 was killed" "KOLO_ERR_PEER_LOST" "$(<"rank$r")"

@@ -41,22 +41,21 @@ unset KOLO_LOG
 
 # ---- an old generation is refused, and does no harm
 TORCHELASTIC_RUN_ID=x TORCHELASTIC_RESTART_COUNT=1 start torchrun 2 "$member" turn made
-wait_until 20 test -e made.rank0 || fail "generation 1 did not start"
+started 2
 RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=$host MASTER_PORT=$port \
     TORCHELASTIC_RUN_ID=x TORCHELASTIC_RESTART_COUNT=0 KOLO_INIT_TIMEOUT=20 timeout 30 "$member" sum >old 2>&1
 expect "old generation: code" 9 $?
 expect_text "old generation" "job id and token count" "$(<old)"
 expect "generation 1 goes on" "" "$(cat rank0)"
 
-# ---- a rank dies: the others name it. The signal goes to the rank, not to its timeout.
-kill -KILL "$(children_of "${pids[1]}" | tr -d ' ')"
+# ---- a rank dies: the others name it
+kill_rank 1
 finish_ranks
 expect_text "rank 1 was killed" "KOLO_ERR_PEER_LOST" "$(<rank0)"
 expect_text "rank 1 was killed" "rank 1 (host $(uname -n), pid" "$(<rank0)"
-rm -f made.*
 start torchrun 3 "$member" turn made
-wait_until 20 test -e made.rank0 || fail "the world did not start"
-kill -KILL "$(children_of "${pids[0]}" | tr -d ' ')"
+started 3
+kill_rank 0
 finish_ranks
 for r in 1 2; do
     expect_text "rank 0 was killed" "KOLO_ERR_PEER_LOST" "$(<"rank$r")"

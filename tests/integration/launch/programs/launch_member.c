@@ -3,7 +3,7 @@
  * A rank for the tests of launchers. Whatever fails is printed, and the code is then 9.
  *
  *   sum           joins, takes part in a sum, leaves; prints "rank R of N job done"
- *   turn FILE     joins, makes FILE.rankR, and takes part in barriers until one fails
+ *   turn FILE     joins, writes its pid into FILE.rankR, and takes part in barriers until one fails
  *   leave RANK    joins; that rank ends without kolo_finalize, the others wait for it
  *   late RANK     joins; that rank comes to kolo_finalize a second after the others
  *   differ RANK   joins; that rank calls another operation than the others
@@ -62,8 +62,10 @@ static int turn(const char *file)
     char path[4096];
     snprintf(path, sizeof path, "%s.rank%d", file, kolo_comm_rank(world));
     FILE *made = fopen(path, "w");
-    if (made != NULL)
+    if (made != NULL) {
+        fprintf(made, "%d\n", (int)getpid());
         fclose(made);
+    }
     int failed = 0;
     while (failed == 0) {
         failed = check(kolo_barrier(world));
