@@ -16,6 +16,7 @@ enum { LINE_MAX_BYTES = 2048 };
 static kolo_status read_line(int fd, char *line, uint64_t deadline_ns)
 {
     size_t used = 0;
+    line[0] = '\0';
     for (;;) {
         uint64_t now = kolo__now_ns(&kolo__real_clock);
         if (now >= deadline_ns)
@@ -37,6 +38,7 @@ static kolo_status read_line(int fd, char *line, uint64_t deadline_ns)
         }
         if (++used == LINE_MAX_BYTES)
             return kolo__error(KOLO_ERR_NETWORK, "it sent a line without end");
+        line[used] = '\0';
     }
 }
 

@@ -4,6 +4,7 @@
 # Two hosts: network namespaces with addresses and host names of their own, joined by a wire. Ranks
 # of torchrun's, Slurm's and Horovod's style meet across it, with a token; real mpirun, which starts
 # its daemon on the other host by a command of ours instead of ssh, needs nothing more.
+# shellcheck disable=SC2317 # functions are called by name
 # shellcheck source=common.sh
 source "$SOURCE_DIR/tests/integration/launch/common.sh"
 if [[ $(id -u) != 0 ]] || ! unshare --net --uts true 2>/dev/null; then
