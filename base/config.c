@@ -101,13 +101,32 @@ const struct kolo__option kolo__options[] = {
      .help = "Write what all ranks did, and when, into this file, which chrome://tracing and "
              "ui.perfetto.dev open (docs/TIMELINE.md). After a failure each rank writes "
              "FILE.rankN. Empty: no file. Set or empty alike on every rank."},
+    {.name = "encrypt",
+     .type = KOLO__OPTION_INTEGER,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(encrypt),
+     .default_text = "0",
+     .minimum = 0,
+     .maximum = 1,
+     .help = "1: what ranks send each other over TCP is encrypted. 0: it is plain once both have "
+             "proved the token; what goes to and from the rendezvous is encrypted always "
+             "(docs/SECURITY.md). The same on every rank."},
+    {.name = "insecure",
+     .type = KOLO__OPTION_INTEGER,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(insecure),
+     .default_text = "0",
+     .minimum = 0,
+     .maximum = 1,
+     .help = "1: a job without a token may listen beyond loopback, and anybody who reaches it may "
+             "take part."},
     {.name = "token-file",
      .type = KOLO__OPTION_TEXT,
      .use = KOLO__OPTION_USER,
      .offset = IN(token_file),
      .default_text = "",
-     .help = "File with the job's token, the secret that all its processes share. kolo run makes "
-             "one for itself."},
+     .help = "File with the job's token, the secret that all its processes share, without white "
+             "space around it. kolo run makes one for itself."},
     {.name = "rank",
      .type = KOLO__OPTION_INTEGER,
      .use = KOLO__OPTION_LAUNCHER,

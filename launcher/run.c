@@ -2,7 +2,7 @@
 /* `kolo run`: what is wanted, what is there, start it all, see it through, leave nothing behind. */
 #include "launcher/command.h"
 
-#include "base/auth.h"
+#include "base/token.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "launcher/hosts.h"
@@ -100,9 +100,9 @@ static void report_bindings(const struct run *run)
 static kolo_status make_names(struct run *run)
 {
     char id[17];
-    kolo_status status = kolo__random_token(id, 8);
+    kolo_status status = kolo__token_random(id, 8);
     if (status == KOLO_OK)
-        status = kolo__random_token(run->token, 32);
+        status = kolo__token_random(run->token, 32);
     snprintf(run->job, sizeof run->job, "kolo-%s", id);
     return status;
 }

@@ -72,6 +72,7 @@ static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *
         .comm = comm->id,
         .job = comm->context->job,
         .token = comm->context->token,
+        .encrypt = comm->context->config.encrypt == 1,
         .listen_fd = members->listen_fd,
         .endpoints = members->endpoints,
         .hosts = comm->hosts,

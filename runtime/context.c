@@ -89,23 +89,12 @@ static kolo_status check_identity(kolo_context *context)
 
 static kolo_status read_token(kolo_context *context)
 {
-    const struct kolo__config *config = &context->config;
-    snprintf(context->job, sizeof context->job, "%s", config->job);
-    if (strlen(config->token) >= sizeof context->token)
-        return kolo__error(KOLO_ERR_CONFIG, "KOLO_TOKEN is longer than %zu characters",
-                           sizeof context->token - 1);
-    strcpy(context->token, config->token);
-    if (config->token_file[0] == '\0' || config->token[0] != '\0')
-        return KOLO_OK;
-    FILE *file = fopen(config->token_file, "re");
-    if (file == NULL)
-        return kolo__error_errno(errno, "cannot read KOLO_TOKEN_FILE=%s", config->token_file);
-    bool read = fgets(context->token, sizeof context->token, file) != NULL;
-    fclose(file);
-    context->token[strcspn(context->token, "\r\n")] = '\0';
-    if (!read || context->token[0] == '\0')
-        return kolo__error(KOLO_ERR_CONFIG, "KOLO_TOKEN_FILE=%s is empty", config->token_file);
-    return KOLO_OK;
+    snprintf(context->job, sizeof context->job, "%s", context->config.job);
+    kolo_status status = kolo__token_read(&context->config, context->token);
+    /* One copy is enough. */
+    memset((char *)(uintptr_t)context->config.token, '*', strlen(context->config.token));
+    context->config.token = "";
+    return status;
 }
 
 /* ---- sockets and memory -------------------------------------------------------------------- */

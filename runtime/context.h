@@ -5,6 +5,7 @@
 
 #include "base/config.h"
 #include "base/socket.h"
+#include "base/token.h"
 #include "base/trace.h"
 #include "collectives/transport/heap.h"
 #include "runtime/control.h"
@@ -16,7 +17,7 @@ struct kolo_context {
     struct kolo__config config;
     uint32_t rank, size;
     char job[64];
-    char token[256];
+    char token[KOLO__TOKEN_BYTES];
     struct kolo__control *control;    /* NULL: a world of one */
     char listen_host[64];             /* for kolo__listen */
     struct kolo__endpoint *endpoints; /* by world rank; ports are those of the world communicator */

@@ -3,10 +3,8 @@
 #include "runtime/control_frames.h"
 
 #include "base/clock.h"
-#include "base/socket.h"
 #include "base/status.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,24 +64,32 @@ static void server_gone(struct kolo__control *control)
               "the rendezvous (kolo run) is gone: it was killed, or its host was lost");
 }
 
-/* Reads once without blocking, into the buffer. */
+static bool make_space(struct kolo__control *control)
+{
+    if (control->in_capacity - control->in_bytes >= 4096)
+        return true;
+    unsigned char *in = realloc(control->in, control->in_capacity * 2 + 8192);
+    if (in == NULL)
+        return false;
+    control->in = in;
+    control->in_capacity = control->in_capacity * 2 + 8192;
+    return true;
+}
+
+/* Reads without blocking, into the buffer, until nothing waits but in the socket. */
 static void fill(struct kolo__control *control)
 {
-    if (control->closed)
-        return;
-    if (control->in_capacity - control->in_bytes < 4096) {
-        unsigned char *in = realloc(control->in, control->in_capacity * 2 + 8192);
-        if (in == NULL)
-            return;
-        control->in = in;
-        control->in_capacity = control->in_capacity * 2 + 8192;
+    kolo_status status = KOLO_OK;
+    while (status == KOLO_OK && !control->closed && make_space(control)) {
+        size_t moved;
+        status = kolo__secure_read(control->secure, control->in + control->in_bytes,
+                                   control->in_capacity - control->in_bytes, &moved);
+        control->in_bytes += moved;
+        if (status > KOLO_AGAIN)
+            server_gone(control);
+        if (!kolo__secure_pending(control->secure))
+            break;
     }
-    ssize_t got = recv(control->fd, control->in + control->in_bytes,
-                       control->in_capacity - control->in_bytes, MSG_DONTWAIT);
-    if (got > 0)
-        control->in_bytes += (size_t)got;
-    else if (got == 0 || (errno != EAGAIN && errno != EINTR))
-        server_gone(control);
 }
 
 void kolo__control_drop_frame(struct kolo__control *control, size_t bytes)
@@ -251,8 +257,8 @@ kolo_status kolo__control_send_frame(struct kolo__control *control,
     if (frame->failed)
         status = kolo__error(KOLO_ERR_MEMORY, "no memory for a control message");
     else
-        status = kolo__send_all(control->fd, frame->data, frame->bytes,
-                                kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS);
+        status = kolo__secure_send_all(control->secure, frame->data, frame->bytes,
+                                       kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS);
     kolo__frame_writer_free(frame);
     return status;
 }

@@ -8,6 +8,7 @@
 #ifndef KOLO_RUNTIME_CONTROL_FRAMES_H
 #define KOLO_RUNTIME_CONTROL_FRAMES_H
 
+#include "base/secure.h"
 #include "runtime/control.h"
 #include "runtime/joins.h"
 
@@ -23,10 +24,12 @@ struct kolo__control {
     struct kolo__control_options options;
     char job[128];
     int fd;
+    struct kolo__credentials *credentials;
     struct kolo__control_member *members;
     unsigned char *world; /* the WORLD frame, which members' blobs point into */
 
     pthread_mutex_t lock; /* of everything below */
+    struct kolo__secure *secure;
     unsigned char *in;
     size_t in_bytes, in_capacity;
     struct kolo__known_fault *faults; /* the first of each communicator, as they came */

@@ -5,7 +5,6 @@
  */
 #include "runtime/control_frames.h"
 
-#include "base/auth.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/socket.h"
@@ -23,21 +22,21 @@ static const uint64_t SECOND_NS = 1000000000;
 
 static kolo_status authenticate(struct kolo__control *control)
 {
-    struct kolo__auth auth;
-    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
-    unsigned char proof[KOLO__AUTH_PROOF_BYTES];
     uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS;
-    kolo__auth_init(&auth, KOLO__AUTH_CONTROL, control->options.token);
-    kolo_status status = kolo__auth_hello(&auth, hello);
+    kolo_status status = kolo__secure_create(control->credentials, KOLO__SECURE_INITIATOR,
+                                             control->fd, &control->secure);
     if (status == KOLO_OK)
-        status = kolo__send_all(control->fd, hello, sizeof hello, deadline_ns);
-    if (status == KOLO_OK)
-        status = kolo__recv_all(control->fd, reply, sizeof reply, deadline_ns);
-    if (status == KOLO_OK)
-        status = kolo__auth_check_reply(&auth, reply, proof);
-    if (status == KOLO_OK)
-        status = kolo__send_all(control->fd, proof, sizeof proof, deadline_ns);
+        status = kolo__secure_handshake_by(control->secure, deadline_ns);
     return status;
+}
+
+static void hang_up(struct kolo__control *control)
+{
+    kolo__secure_free(control->secure);
+    control->secure = NULL;
+    if (control->fd >= 0)
+        close(control->fd);
+    control->fd = -1;
 }
 
 static void sleep_ms(long milliseconds)
@@ -47,8 +46,8 @@ static void sleep_ms(long milliseconds)
     nanosleep(&pause, NULL);
 }
 
-/* The server may start later than we do: every failure but a wrong address or token is tried again.
- */
+/* The server may start later than we do: every failure but a wrong address, token or job is tried
+ * again. */
 static kolo_status connect_patiently(struct kolo__control *control)
 {
     const struct kolo__control_options *options = &control->options;
@@ -61,9 +60,8 @@ static kolo_status connect_patiently(struct kolo__control *control)
             status = authenticate(control);
             if (status == KOLO_OK)
                 return KOLO_OK;
-            close(control->fd);
-            control->fd = -1;
-            if (status == KOLO_ERR_NETWORK)
+            hang_up(control);
+            if (status == KOLO_ERR_NETWORK || status == KOLO_ERR_WORLD)
                 return kolo__error(status, "rendezvous at %s: %s", options->rendezvous,
                                    kolo_error_text());
         }
@@ -88,7 +86,10 @@ kolo_status kolo__control_connect(const struct kolo__control_options *options,
     control->fd = -1;
     snprintf(control->job, sizeof control->job, "%s", options->job);
     pthread_mutex_init(&control->lock, NULL);
-    kolo_status status = connect_patiently(control);
+    kolo_status status = kolo__credentials_create(KOLO__PURPOSE_CONTROL, control->job,
+                                                  options->token, &control->credentials);
+    if (status == KOLO_OK)
+        status = connect_patiently(control);
     if (status != KOLO_OK) {
         kolo__control_close(control);
         return status;
@@ -106,8 +107,8 @@ void kolo__control_close(struct kolo__control *control)
 {
     if (control == NULL)
         return;
-    if (control->fd >= 0)
-        close(control->fd);
+    hang_up(control);
+    kolo__credentials_free(control->credentials);
     pthread_mutex_destroy(&control->lock);
     free(control->in);
     free(control->faults);

@@ -17,6 +17,7 @@ enum kolo__introduction_text {
     KOLO__ALIKE_TRANSPORT,
     KOLO__ALIKE_DETERMINISTIC,
     KOLO__ALIKE_TIMELINE, /* "set" or "empty" */
+    KOLO__ALIKE_ENCRYPT,
     KOLO__INTRODUCTION_TEXTS
 };
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connections of the rendezvous server: bytes in and out, proof of the token, strangers kept small.
+/*
+ * Connections of the rendezvous server: bytes in and out, proof of the token, strangers kept small.
+ * A stranger costs its descriptor and what TLS takes to hear its first message; no shared secret is
+ * computed for who does not know the token (base/secure.h), so handshakes are not rationed.
  */
 #include "runtime/rendezvous_world.h"
 
@@ -7,6 +10,7 @@
 #include "base/log.h"
 #include "base/socket.h"
 #include "base/status.h"
+#include "base/token.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -35,21 +39,16 @@ static void watch(struct kolo__connection *connection, bool want_write)
 void kolo__connection_flush(struct kolo__connection *connection)
 {
     struct kolo__frame_writer *out = &connection->out;
-    while (connection->out_sent < out->bytes) {
-        ssize_t sent = send(connection->fd, out->data + connection->out_sent,
-                            out->bytes - connection->out_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && errno == EINTR)
-            continue;
-        if (sent < 0) {
-            if (errno != EAGAIN)
-                connection->closing = true;
-            break;
-        }
-        connection->out_sent += (size_t)sent;
+    kolo_status status = KOLO_OK;
+    while (status == KOLO_OK && connection->out_sent < out->bytes) {
+        size_t moved;
+        status = kolo__secure_write(connection->secure, out->data + connection->out_sent,
+                                    out->bytes - connection->out_sent, &moved);
+        connection->out_sent += moved;
     }
     if (connection->out_sent == out->bytes)
         connection->out_sent = out->bytes = 0;
-    if (out->failed)
+    if (out->failed || status > KOLO_AGAIN)
         connection->closing = true;
     watch(connection, out->bytes > 0);
 }
@@ -57,7 +56,7 @@ void kolo__connection_flush(struct kolo__connection *connection)
 void kolo__connection_refuse(struct kolo__connection *connection, kolo_status status,
                              const char *text)
 {
-    kolo__log(KOLO__LOG_WARN, "rendezvous: refused a connection: %s", text);
+    kolo__refusals_log(&connection->server->refusals, "rendezvous", &connection->address, text);
     if (connection->phase >= WANT_JOIN) {
         if (status == KOLO_ERR_WORLD)
             kolo__world_obstacle(connection->server, status, text);
@@ -72,90 +71,63 @@ void kolo__connection_refuse(struct kolo__connection *connection, kolo_status st
 
 /* ---- connections --------------------------------------------------------------------------- */
 
-static void on_proof(struct kolo__connection *connection)
+static void shake_hands(struct kolo__connection *connection)
 {
-    if (kolo__auth_check_proof(&connection->auth, connection->in) != KOLO_OK) {
-        kolo__connection_refuse(connection, KOLO_ERR_NETWORK, kolo_error_text());
-        return;
-    }
-    connection->phase = WANT_JOIN;
-}
-
-static void on_hello(struct kolo__connection *connection)
-{
-    unsigned char reply[KOLO__AUTH_REPLY_BYTES];
-    if (kolo__auth_reply(&connection->auth, connection->in, reply) != KOLO_OK) {
-        kolo__connection_refuse(connection, KOLO_ERR_NETWORK, kolo_error_text());
-        return;
-    }
-    /* 72 bytes always fit a fresh socket's buffer. */
-    if (send(connection->fd, reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof reply)
-        connection->closing = true;
-    connection->phase = WANT_PROOF;
+    kolo_status status = kolo__secure_handshake(connection->secure);
+    if (status == KOLO_OK)
+        connection->phase = WANT_JOIN;
+    if (status > KOLO_AGAIN)
+        kolo__connection_refuse(connection, status, kolo_error_text());
+    else
+        watch(connection, kolo__secure_wants_write(connection->secure));
 }
 
 static void consume(struct kolo__connection *connection)
 {
     size_t used = 0;
     while (!connection->closing) {
-        unsigned char *data = connection->in + used;
-        size_t bytes = connection->in_bytes - used, length = 0;
-        if (connection->phase == WANT_HELLO || connection->phase == WANT_PROOF) {
-            length =
-                connection->phase == WANT_HELLO ? KOLO__AUTH_HELLO_BYTES : KOLO__AUTH_PROOF_BYTES;
-            if (bytes < length)
-                break;
-            memmove(connection->in, data, bytes);
-            connection->in_bytes = bytes;
-            used = 0;
-            if (connection->phase == WANT_HELLO)
-                on_hello(connection);
-            else
-                on_proof(connection);
-        } else {
-            enum kolo__frame_type type;
-            struct kolo__frame_reader payload;
-            length = kolo__frame_parse(data, bytes, KOLO__FRAME_REQUEST_MAX, &type, &payload);
-            if (length == 0)
-                break;
-            if (length == (size_t)-1) {
-                kolo__connection_refuse(connection, KOLO_ERR_NETWORK,
-                                        "bytes came that are no message");
-                return;
-            }
-            kolo__world_message(connection, type, &payload);
+        enum kolo__frame_type type;
+        struct kolo__frame_reader payload;
+        size_t length = kolo__frame_parse(connection->in + used, connection->in_bytes - used,
+                                          KOLO__FRAME_REQUEST_MAX, &type, &payload);
+        if (length == 0)
+            break;
+        if (length == (size_t)-1) {
+            kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "bytes came that are no message");
+            return;
         }
+        kolo__world_message(connection, type, &payload);
         used += length;
     }
     memmove(connection->in, connection->in + used, connection->in_bytes - used);
     connection->in_bytes -= used;
 }
 
-/* Bounded: at most one frame of the largest size is held. True when something came. */
+/* Bounded: at most one frame of the largest size is held, and of strangers nothing. True when
+ * something came. */
 static bool receive(struct kolo__connection *connection)
 {
-    size_t most = connection->phase == MEMBER || connection->phase == WANT_JOIN
-                      ? KOLO__FRAME_REQUEST_MAX + KOLO__FRAME_HEAD_BYTES
-                      : 256;
-    if (connection->in_capacity < most) {
-        unsigned char *in = realloc(connection->in, most);
-        if (in == NULL) {
-            connection->closing = true;
-            return false;
-        }
-        connection->in = in;
-        connection->in_capacity = most;
-    }
-    ssize_t got = recv(connection->fd, connection->in + connection->in_bytes,
-                       connection->in_capacity - connection->in_bytes, MSG_DONTWAIT);
-    if (got > 0) {
-        connection->in_bytes += (size_t)got;
-        consume(connection);
-        return !connection->closing;
-    }
-    if (got == 0 || (errno != EAGAIN && errno != EINTR))
+    static const size_t most = KOLO__FRAME_REQUEST_MAX + KOLO__FRAME_HEAD_BYTES;
+    size_t moved;
+    if (connection->phase == WANT_HANDSHAKE)
+        shake_hands(connection);
+    if (connection->phase == WANT_HANDSHAKE || connection->closing)
+        return false;
+    if (connection->in == NULL)
+        connection->in = malloc(most);
+    if (connection->in == NULL) {
         connection->closing = true;
-    return false;
+        return false;
+    }
+    kolo_status status =
+        kolo__secure_read(connection->secure, connection->in + connection->in_bytes,
+                          most - connection->in_bytes, &moved);
+    connection->in_bytes += moved;
+    if (status == KOLO_OK)
+        consume(connection);
+    else if (status != KOLO_AGAIN)
+        connection->closing = true;
+    return status == KOLO_OK && !connection->closing;
 }
 
 void kolo__connection_drain(struct kolo__connection *connection)
@@ -173,6 +145,31 @@ static void watch_listener(struct kolo__rendezvous *server, bool accepting)
         accepting ? 0 : kolo__now_ns(&kolo__real_clock) + ACCEPT_PAUSE_MS * MILLISECOND;
 }
 
+static bool add_connection(struct kolo__rendezvous *server, int fd,
+                           const struct kolo__address *address)
+{
+    struct kolo__connection *connection = calloc(1, sizeof *connection);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
+    if (connection == NULL ||
+        kolo__secure_create(server->credentials, KOLO__SECURE_ACCEPTOR, fd, &connection->secure) !=
+            KOLO_OK ||
+        epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+        if (connection != NULL)
+            kolo__secure_free(connection->secure);
+        free(connection);
+        return false;
+    }
+    kolo__tune_stream(fd);
+    connection->fd = fd;
+    connection->server = server;
+    connection->address = *address;
+    connection->deadline_ns =
+        kolo__now_ns(&kolo__real_clock) + STRANGER_SECONDS * 1000 * MILLISECOND;
+    connection->next = server->connections;
+    server->connections = connection;
+    return true;
+}
+
 static void accept_all(struct kolo__rendezvous *server)
 {
     uint32_t strangers = 0;
@@ -180,26 +177,17 @@ static void accept_all(struct kolo__rendezvous *server)
         strangers += c->phase != MEMBER;
     /* The world itself may come all at once; beyond it, only so many. */
     while (strangers < STRANGERS_MAX + server->size) {
-        int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        struct kolo__address address = {.length = sizeof address.storage};
+        int fd = accept4(server->listen_fd, (struct sockaddr *)&address.storage, &address.length,
+                         SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
             return;
         if (fd < 0)
             break;
-        struct kolo__connection *connection = calloc(1, sizeof *connection);
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
-        if (connection == NULL || epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
-            free(connection);
+        if (!add_connection(server, fd, &address)) {
             close(fd);
             break;
         }
-        kolo__tune_stream(fd);
-        connection->fd = fd;
-        connection->server = server;
-        connection->deadline_ns =
-            kolo__now_ns(&kolo__real_clock) + STRANGER_SECONDS * 1000 * MILLISECOND;
-        kolo__auth_init(&connection->auth, KOLO__AUTH_CONTROL, server->token);
-        connection->next = server->connections;
-        server->connections = connection;
         strangers++;
     }
     watch_listener(server, false);
@@ -211,6 +199,7 @@ static void free_connection(struct kolo__connection *connection)
     if (connection->phase == MEMBER) {
         kolo__world_disconnected(server, connection->rank);
     }
+    kolo__secure_free(connection->secure);
     close(connection->fd);
     free(connection->in);
     kolo__frame_writer_free(&connection->out);
@@ -245,10 +234,11 @@ void kolo__rendezvous_step(struct kolo__rendezvous *server)
             accept_all(server);
             continue;
         }
-        if (events[i].events & EPOLLOUT)
+        if ((events[i].events & EPOLLOUT) && connection->phase != WANT_HANDSHAKE)
             kolo__connection_flush(connection);
-        if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-            receive(connection);
+        /* What is decrypted already wakes nobody. */
+        while (receive(connection) && kolo__secure_pending(connection->secure)) {
+        }
     }
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
     sweep(server, now_ns);
@@ -291,11 +281,15 @@ kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *optio
     server->listen_fd = server->epoll_fd = -1;
     server->size = options->world_size;
     server->members = calloc(options->world_size, sizeof *server->members);
-    server->token = strdup(options->token);
     snprintf(server->job, sizeof server->job, "%s", options->job);
-    if (server->members == NULL || server->token == NULL)
+    if (server->members == NULL)
         goto out_of_memory;
-    status = kolo__listen(options->host, options->port, &server->listen_fd, &bound);
+    status = kolo__credentials_create(KOLO__PURPOSE_CONTROL, options->job, options->token,
+                                      &server->credentials);
+    if (status == KOLO_OK)
+        status = kolo__listen(options->host, options->port, &server->listen_fd, &bound);
+    if (status == KOLO_OK)
+        status = kolo__token_permits(options->token, options->insecure, &bound);
     if (status != KOLO_OK)
         goto fail;
     kolo__address_text(&bound, server->address, sizeof server->address);
@@ -336,6 +330,6 @@ void kolo__rendezvous_free(struct kolo__rendezvous *server)
     if (server->epoll_fd >= 0)
         close(server->epoll_fd);
     free(server->members);
-    free(server->token);
+    kolo__credentials_free(server->credentials);
     free(server);
 }

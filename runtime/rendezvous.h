@@ -4,7 +4,7 @@
  * ranks that wait too long. It is small and off the data path. It owns no thread: whoever embeds it
  * (`kolo run`) polls its descriptor and calls step.
  *
- * Every connection proves that it knows the token (base/auth.h) before a byte of it is believed.
+ * Every connection proves that it knows the token (base/secure.h) before a byte of it is believed.
  */
 #ifndef KOLO_RUNTIME_RENDEZVOUS_H
 #define KOLO_RUNTIME_RENDEZVOUS_H
@@ -19,6 +19,7 @@ struct kolo__rendezvous_options {
     int port;          /* 0: any */
     const char *job;   /* job id; copied */
     const char *token; /* copied */
+    bool insecure;     /* may listen beyond loopback without a token */
     uint32_t world_size;
 };
 

@@ -10,12 +10,13 @@
 #ifndef KOLO_RUNTIME_RENDEZVOUS_WORLD_H
 #define KOLO_RUNTIME_RENDEZVOUS_WORLD_H
 
-#include "base/auth.h"
+#include "base/refusals.h"
+#include "base/secure.h"
 #include "runtime/frame.h"
 #include "runtime/rendezvous.h"
 #include "runtime/verdict.h"
 
-enum kolo__phase { WANT_HELLO, WANT_PROOF, WANT_JOIN, MEMBER };
+enum kolo__phase { WANT_HANDSHAKE, WANT_JOIN, MEMBER };
 
 struct kolo__connection {
     struct kolo__connection *next;
@@ -24,7 +25,8 @@ struct kolo__connection {
     enum kolo__phase phase;
     bool closing;         /* freed at the end of the step, once everything is sent or cannot be */
     uint64_t deadline_ns; /* of strangers */
-    struct kolo__auth auth;
+    struct kolo__address address;
+    struct kolo__secure *secure;
     unsigned char *in;
     size_t in_bytes, in_capacity;
     struct kolo__frame_writer out;
@@ -52,7 +54,9 @@ struct kolo__member {
 struct kolo__rendezvous {
     int listen_fd, epoll_fd;
     uint64_t accept_again_ns; /* 0, or until when the listening socket is not watched */
-    char address[80], job[128], *token;
+    char address[80], job[128];
+    struct kolo__credentials *credentials;
+    struct kolo__refusals refusals;
     uint32_t size, joined;
     bool formed;   /* all have joined */
     bool complete; /* and taken the set-up step: kolo_init has all it needs */

@@ -82,10 +82,9 @@ static kolo_status find_addresses(kolo_context *context, struct kolo__interfaces
 static kolo_status find_listen_host(kolo_context *context, const struct kolo__endpoint *endpoint)
 {
     const struct kolo__address *first = &endpoint->addresses[0];
-    if (!kolo__address_is_loopback(first) && context->token[0] == '\0')
-        return kolo__error(KOLO_ERR_CONFIG,
-                           "the job has no token, so nothing may listen beyond loopback: set "
-                           "KOLO_TOKEN_FILE (or KOLO_TOKEN) to the same secret for every process");
+    kolo_status status = kolo__token_permits(context->token, context->config.insecure == 1, first);
+    if (status != KOLO_OK)
+        return status;
     strcpy(context->listen_host, "*");
     if (endpoint->count > 1)
         return KOLO_OK;
@@ -101,12 +100,14 @@ static kolo_status find_listen_host(kolo_context *context, const struct kolo__en
 static kolo_status introduce(kolo_context *context, struct kolo__interfaces *interfaces,
                              int *listen_fd)
 {
-    char machine[MACHINE_TEXT_BYTES], text[KOLO__ENDPOINT_TEXT_BYTES] = "", deterministic[24];
+    char machine[MACHINE_TEXT_BYTES], text[KOLO__ENDPOINT_TEXT_BYTES] = "";
+    char deterministic[24], encrypt[24];
     unsigned char blob[KOLO__INTRODUCTION_BYTES_MAX];
     struct kolo__endpoint endpoint;
     uint16_t port = 0;
     describe_machine(machine, sizeof machine);
     snprintf(deterministic, sizeof deterministic, "%ld", context->config.deterministic);
+    snprintf(encrypt, sizeof encrypt, "%ld", context->config.encrypt);
     kolo_status status = find_addresses(context, interfaces, &endpoint);
     if (status == KOLO_OK)
         status = find_listen_host(context, &endpoint);
@@ -124,6 +125,7 @@ static kolo_status introduce(kolo_context *context, struct kolo__interfaces *int
         [KOLO__ALIKE_TRANSPORT] = context->config.transport,
         [KOLO__ALIKE_DETERMINISTIC] = deterministic,
         [KOLO__ALIKE_TIMELINE] = context->config.timeline[0] != '\0' ? "set" : "empty",
+        [KOLO__ALIKE_ENCRYPT] = encrypt,
     }};
     status = kolo__control_join(context->control, blob, kolo__introduction_encode(&own, blob));
     context->joined = status == KOLO_OK;

@@ -7,6 +7,7 @@
 #   ./run.sh PEER TRANSPORT RANKS [SIZES]
 #   ./run.sh limits
 #   ./run.sh ideal RANKS [SIZES]     the allreduce this machine allows (ideal.c)
+#   ./run.sh sockets [SIZES]         TCP each way over loopback, plain and with TLS (sockets.c)
 #
 #   PEER       openmpi | mpich | gloo
 #   TRANSPORT  shm   peer's defaults inside one machine    (openmpi, mpich)
@@ -63,6 +64,9 @@ fi
 if stale ideal ideal.c; then
     gcc -O3 -march=native -pthread -o "$build/ideal" "$here/ideal.c"
 fi
+if stale sockets sockets.c; then
+    gcc -O3 -march=native -o "$build/sockets" "$here/sockets.c" -lssl -lcrypto
+fi
 if stale membw membw.c; then
     gcc -O2 -pthread -o "$build/membw" "$here/membw.c"
 fi
@@ -103,6 +107,10 @@ if [ "$peer" = limits ]; then
     ip netns exec "${tag}b" "$build/membw" tcpserve 10.77.0.2 5001 &
     ip netns exec "${tag}a" "$build/membw" tcpclient 10.77.0.2 5001 veth
     wait $!
+    exit
+fi
+if [ "$peer" = sockets ]; then
+    "$build/sockets" -t "$secs" -s "${2:-64k,1m,16m,64m}"
     exit
 fi
 if [ "$peer" = ideal ]; then

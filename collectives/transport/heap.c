@@ -6,7 +6,7 @@
 #include "collectives/transport/heap.h"
 
 #include "base/assert.h"
-#include "base/auth.h"
+#include "base/token.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "collectives/transport/heap_pass.h"
@@ -226,7 +226,7 @@ static kolo_status create(const struct kolo__heap_options *options, struct kolo_
     memset(geometry, 0, sizeof *geometry);
     geometry->members = options->members;
     char nonce[KOLO__HEAP_NONCE_BYTES + 1];
-    status = kolo__random_token(nonce, KOLO__HEAP_NONCE_BYTES / 2);
+    status = kolo__token_random(nonce, KOLO__HEAP_NONCE_BYTES / 2);
     if (status != KOLO_OK)
         goto close_listener;
     memcpy(geometry->nonce, nonce, KOLO__HEAP_NONCE_BYTES);

@@ -2,20 +2,21 @@
 /*
  * Over an abstract Unix stream socket, integers in the host's order (it is one host):
  *
- *   member -> member 0   hello                                 base/auth.h
- *   member 0 -> member   reply                                 base/auth.h
- *   member -> member 0   proof, member:u32, members:u32
+ *   member <-> member 0  handshake                             base/secure.h
+ *   member -> member 0   struct request                        the last word in TLS
  *   member 0 -> member   struct grant, with the descriptor (SCM_RIGHTS) when accepted
  *   member -> member 0   'm'   mapped
  *   member 0 -> member   'g'   go: all have mapped
  *
- * Both sides also check that the other runs under the same user id.
+ * Both sides also check that the other runs under the same user id. That alone would not tell jobs
+ * of one user apart, and user ids mean nothing across user namespaces that share a network
+ * namespace; the handshake is what all connections of a job begin with.
  */
 #include "collectives/transport/heap_pass.h"
 
-#include "base/auth.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/secure.h"
 #include "base/socket.h"
 #include "base/status.h"
 
@@ -33,7 +34,6 @@
 static const uint64_t patience_ns = 2000000000;
 
 struct request {
-    unsigned char proof[KOLO__AUTH_PROOF_BYTES];
     uint32_t member, members;
 };
 
@@ -46,10 +46,18 @@ struct grant {
 static kolo_status abstract_socket(const struct kolo__heap_options *options, int *fd,
                                    struct sockaddr_un *address, socklen_t *length);
 static kolo_status check_user(int fd);
-static kolo_status admit(const struct kolo__heap_options *options, int fd, int heap_fd,
+static kolo_status serve(const struct kolo__heap_options *options,
+                         const struct kolo__credentials *credentials, int listen_fd, int heap_fd,
+                         const struct kolo__heap_geometry *geometry);
+static kolo_status fetch(const struct kolo__heap_options *options,
+                         const struct kolo__credentials *credentials, int *heap_fd,
+                         struct kolo__heap_geometry *geometry, int *connection_fd);
+static kolo_status admit(const struct kolo__heap_options *options,
+                         const struct kolo__credentials *credentials, int fd, int heap_fd,
                          const struct kolo__heap_geometry *geometry, uint32_t *member);
 static kolo_status await_mapped(const struct kolo__heap_options *options, const int *connections);
-static kolo_status ask(const struct kolo__heap_options *options, int fd, int *heap_fd,
+static kolo_status ask(const struct kolo__heap_options *options,
+                       const struct kolo__credentials *credentials, int fd, int *heap_fd,
                        struct kolo__heap_geometry *geometry);
 static kolo_status send_grant(int fd, const struct grant *grant, int heap_fd);
 static kolo_status receive_grant(int fd, uint64_t deadline_ns, struct grant *grant, int *heap_fd);
@@ -71,8 +79,27 @@ kolo_status kolo__heap_listen(const struct kolo__heap_options *options, int *lis
     return status;
 }
 
+/* The heap's name has the job in it. */
+static kolo_status create_credentials(const struct kolo__heap_options *options,
+                                      struct kolo__credentials **credentials)
+{
+    return kolo__credentials_create(KOLO__PURPOSE_HEAP, options->name, options->token, credentials);
+}
+
 kolo_status kolo__heap_serve(const struct kolo__heap_options *options, int listen_fd, int heap_fd,
                              const struct kolo__heap_geometry *geometry)
+{
+    struct kolo__credentials *credentials = NULL;
+    kolo_status status = create_credentials(options, &credentials);
+    if (status == KOLO_OK)
+        status = serve(options, credentials, listen_fd, heap_fd, geometry);
+    kolo__credentials_free(credentials);
+    return status;
+}
+
+static kolo_status serve(const struct kolo__heap_options *options,
+                         const struct kolo__credentials *credentials, int listen_fd, int heap_fd,
+                         const struct kolo__heap_geometry *geometry)
 {
     kolo_status status = KOLO_OK;
     uint32_t present = 1;
@@ -96,7 +123,7 @@ kolo_status kolo__heap_serve(const struct kolo__heap_options *options, int liste
         if (fd < 0)
             continue;
         uint32_t member;
-        if (admit(options, fd, heap_fd, geometry, &member) != KOLO_OK) {
+        if (admit(options, credentials, fd, heap_fd, geometry, &member) != KOLO_OK) {
             if (!warned)
                 kolo__log(KOLO__LOG_WARN, "refused a connection for the shared heap: %s",
                           kolo_error_text());
@@ -124,6 +151,18 @@ close_connections:
 kolo_status kolo__heap_fetch(const struct kolo__heap_options *options, int *heap_fd,
                              struct kolo__heap_geometry *geometry, int *connection_fd)
 {
+    struct kolo__credentials *credentials = NULL;
+    kolo_status status = create_credentials(options, &credentials);
+    if (status == KOLO_OK)
+        status = fetch(options, credentials, heap_fd, geometry, connection_fd);
+    kolo__credentials_free(credentials);
+    return status;
+}
+
+static kolo_status fetch(const struct kolo__heap_options *options,
+                         const struct kolo__credentials *credentials, int *heap_fd,
+                         struct kolo__heap_geometry *geometry, int *connection_fd)
+{
     long pause_ns = 1000000;
     for (;;) {
         struct sockaddr_un address;
@@ -137,7 +176,7 @@ kolo_status kolo__heap_fetch(const struct kolo__heap_options *options, int *heap
         if (connect(fd, (struct sockaddr *)&address, length) == 0) {
             status = check_user(fd);
             if (status == KOLO_OK)
-                status = ask(options, fd, heap_fd, geometry);
+                status = ask(options, credentials, fd, heap_fd, geometry);
             if (status == KOLO_OK) {
                 *connection_fd = fd;
                 return KOLO_OK;
@@ -204,27 +243,23 @@ static kolo_status check_user(int fd)
     return KOLO_OK;
 }
 
-static kolo_status admit(const struct kolo__heap_options *options, int fd, int heap_fd,
+static kolo_status admit(const struct kolo__heap_options *options,
+                         const struct kolo__credentials *credentials, int fd, int heap_fd,
                          const struct kolo__heap_geometry *geometry, uint32_t *member)
 {
     uint64_t deadline = kolo__now_ns(&kolo__real_clock) + patience_ns;
     if (deadline > options->deadline_ns)
         deadline = options->deadline_ns;
-    struct kolo__auth auth;
-    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
     struct request request;
-    kolo__auth_init(&auth, KOLO__AUTH_HEAP, options->token);
+    struct kolo__secure *secure = NULL;
     kolo_status status = check_user(fd);
     if (status == KOLO_OK)
-        status = kolo__recv_all(fd, hello, sizeof hello, deadline);
+        status = kolo__secure_create(credentials, KOLO__SECURE_ACCEPTOR, fd, &secure);
     if (status == KOLO_OK)
-        status = kolo__auth_reply(&auth, hello, reply);
+        status = kolo__secure_handshake_by(secure, deadline);
     if (status == KOLO_OK)
-        status = kolo__send_all(fd, reply, sizeof reply, deadline);
-    if (status == KOLO_OK)
-        status = kolo__recv_all(fd, &request, sizeof request, deadline);
-    if (status == KOLO_OK)
-        status = kolo__auth_check_proof(&auth, request.proof);
+        status = kolo__secure_recv_all(secure, &request, sizeof request, deadline);
+    kolo__secure_free(secure);
     if (status != KOLO_OK)
         return status;
 
@@ -258,24 +293,20 @@ static kolo_status await_mapped(const struct kolo__heap_options *options, const 
     return KOLO_OK;
 }
 
-static kolo_status ask(const struct kolo__heap_options *options, int fd, int *heap_fd,
+static kolo_status ask(const struct kolo__heap_options *options,
+                       const struct kolo__credentials *credentials, int fd, int *heap_fd,
                        struct kolo__heap_geometry *geometry)
 {
-    struct kolo__auth auth;
-    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
     struct request request = {.member = options->member, .members = options->members};
     struct grant grant;
+    struct kolo__secure *secure = NULL;
     uint64_t deadline = options->deadline_ns;
-    kolo__auth_init(&auth, KOLO__AUTH_HEAP, options->token);
-    kolo_status status = kolo__auth_hello(&auth, hello);
+    kolo_status status = kolo__secure_create(credentials, KOLO__SECURE_INITIATOR, fd, &secure);
     if (status == KOLO_OK)
-        status = kolo__send_all(fd, hello, sizeof hello, deadline);
+        status = kolo__secure_handshake_by(secure, deadline);
     if (status == KOLO_OK)
-        status = kolo__recv_all(fd, reply, sizeof reply, deadline);
-    if (status == KOLO_OK)
-        status = kolo__auth_check_reply(&auth, reply, request.proof);
-    if (status == KOLO_OK)
-        status = kolo__send_all(fd, &request, sizeof request, deadline);
+        status = kolo__secure_send_all(secure, &request, sizeof request, deadline);
+    kolo__secure_free(secure);
     if (status == KOLO_OK)
         status = receive_grant(fd, deadline, &grant, heap_fd);
     if (status != KOLO_OK)

@@ -6,7 +6,7 @@
  * made. The other ranks hear of the outcome with the first record (transport.h): all do it, or
  * none.
  */
-#include "base/auth.h"
+#include "base/token.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "collectives/transport/shm_transport.h"
@@ -34,7 +34,7 @@ enum kolo__cross_reads kolo__shm_cross_reads = KOLO__CROSS_READS_WHERE_FASTER;
 static void prepare_probe(void)
 {
     memset(probe_memory, 1, sizeof probe_memory);
-    probe_ready = kolo__random_token(probe_memory, PROBE_WORD_BYTES) == KOLO_OK;
+    probe_ready = kolo__token_random(probe_memory, PROBE_WORD_BYTES) == KOLO_OK;
 }
 
 void kolo__shm_cross_read_offer(struct kolo__shm_mailbox *mailbox)

@@ -64,9 +64,11 @@ kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,
         goto close_all;
     }
     memcpy(tcp->own.job, options->job, job_bytes);
-    tcp->token = strdup(options->token);
+    tcp->encrypt = options->encrypt;
     tcp->peers = calloc(options->size, sizeof *tcp->peers);
-    if (tcp->token == NULL || tcp->peers == NULL) {
+    if (options->encrypt)
+        tcp->record = malloc(KOLO__TCP_RECORD_BYTES);
+    if (tcp->peers == NULL || (options->encrypt && tcp->record == NULL)) {
         status = kolo__error(KOLO_ERR_MEMORY, "no memory for %u connections", options->size);
         goto close_all;
     }
@@ -74,8 +76,11 @@ kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,
         tcp->peers[peer].endpoint = options->endpoints[peer];
         tcp->peers[peer].fd = -1;
     }
-    status =
-        kolo__stream_init(&tcp->stream, options->rank, options->size, options->hosts, &socket_ops);
+    status = kolo__credentials_create(KOLO__PURPOSE_DATA, options->job, options->token,
+                                      &tcp->credentials);
+    if (status == KOLO_OK)
+        status = kolo__stream_init(&tcp->stream, options->rank, options->size, options->hosts,
+                                   &socket_ops);
     if (status == KOLO_OK)
         status = open_descriptors(tcp);
     if (status != KOLO_OK)
@@ -113,15 +118,20 @@ static void close_tcp(struct kolo__transport *transport)
     struct kolo__tcp *tcp = (struct kolo__tcp *)(void *)transport;
     uint32_t size = transport->size;
     kolo__stream_release(&tcp->stream);
-    for (uint32_t peer = 0; tcp->peers != NULL && peer < size; peer++)
+    for (uint32_t peer = 0; tcp->peers != NULL && peer < size; peer++) {
+        kolo__secure_free(tcp->peers[peer].secure);
         close_if_open(tcp->peers[peer].fd);
-    for (uint32_t i = 0; i < KOLO__TCP_STRANGERS; i++)
+    }
+    for (uint32_t i = 0; i < KOLO__TCP_STRANGERS; i++) {
+        kolo__secure_free(tcp->strangers[i].secure);
         close_if_open(tcp->strangers[i].fd);
+    }
     close_if_open(tcp->listen_fd);
     close_if_open(tcp->timer_fd);
     close_if_open(tcp->epoll_fd);
     free(tcp->peers);
-    free(tcp->token);
+    kolo__credentials_free(tcp->credentials);
+    free(tcp->record);
     free(tcp);
 }
 
@@ -156,6 +166,13 @@ static kolo_status write_socket(struct kolo__stream *stream, uint32_t index,
     /* The socket would still take bytes, which nobody would ever read. */
     if (peer->hangup)
         return kolo__error(KOLO_ERR_PEER_LOST, "it closed the connection");
+    if (peer->secure != NULL) {
+        bool would_block = false;
+        kolo_status status = kolo__tcp_write_secure((struct kolo__tcp *)(void *)stream, peer, parts,
+                                                    part_count, moved, &would_block);
+        peer->writable = !would_block;
+        return status;
+    }
     struct iovec limited[2];
     struct msghdr message = {.msg_iov = limited};
     message.msg_iovlen = (size_t)limit_parts(parts, part_count, limited);
@@ -176,6 +193,12 @@ static kolo_status read_socket(struct kolo__stream *stream, uint32_t index,
     struct kolo__tcp_peer *peer = &((struct kolo__tcp *)(void *)stream)->peers[index];
     if (peer->state != KOLO__TCP_ESTABLISHED || (!peer->readable && !few_peers(stream)))
         return KOLO_OK;
+    if (peer->secure != NULL) {
+        bool would_block = false;
+        kolo_status status = kolo__tcp_read_secure(peer, parts, part_count, moved, &would_block);
+        peer->readable = !would_block;
+        return status;
+    }
     struct iovec limited[2];
     struct msghdr message = {.msg_iov = limited};
     message.msg_iovlen = (size_t)limit_parts(parts, part_count, limited);

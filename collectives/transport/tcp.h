@@ -3,7 +3,7 @@
  * Messages over TCP. One connection a pair of ranks, made when first needed: the higher rank
  * connects, the lower accepts. Who connects tries the other's addresses one after the other, and
  * again, until one answers that leads to the right rank. Both prove that they know the job's token
- * (base/auth.h), then name job, epoch, communicator and rank; whoever does not fit is refused,
+ * (base/secure.h), then name job, epoch, communicator and rank; whoever does not fit is refused,
  * logged once, and costs nothing more.
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_TCP_H
@@ -15,7 +15,8 @@
 struct kolo__tcp_options {
     uint32_t rank, size;
     uint32_t epoch, comm;
-    const char *job, *token; /* copied */
+    const char *job, *token; /* copied, or their like */
+    bool encrypt;            /* what follows the handshake too; the same on all ranks */
     int listen_fd;           /* from kolo__listen; passes to the transport, also on failure */
     const struct kolo__endpoint *endpoints; /* size entries, copied: where each rank listens */
     const char *const *hosts; /* size host names for messages; may be NULL; borrowed until close */

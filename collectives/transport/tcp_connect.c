@@ -2,16 +2,23 @@
 /*
  * How two ranks get connected. The higher one connects, again and again until its deadline, because
  * the lower may not have come so far; the lower accepts whoever knocks, and lets in who proves to
- * be a rank of this communicator.
+ * be a rank of this communicator:
  *
- * The few bytes of a handshake always fit into a new socket's buffer: what cannot be sent at once
- * is a failed attempt.
+ *   higher <-> lower    handshake (base/secure.h)    they know the token, want data, are of one job
+ *   higher  -> lower    join                         who I am: the higher rank's last word in TLS
+ *   higher <-  lower    answer                       who I am: the lower rank's last word in TLS
+ *
+ * Then both leave TLS, unless they encrypt, and the next byte each way is a message's. The lower
+ * rank may send one right behind its answer: it waits in the socket until the higher has read the
+ * answer, for records are read one at a time.
+ *
+ * The few bytes of join and answer always fit into a new socket's buffer: what cannot be sent at
+ * once is a failed attempt.
  */
 #include "collectives/transport/tcp_transport.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/status.h"
 
 #include <errno.h>
@@ -30,7 +37,8 @@ static const uint64_t attempt_patience_ns = 300000000;
 static void start_attempt(struct kolo__tcp *tcp, uint32_t index);
 static void fail_attempt(struct kolo__tcp_peer *peer);
 static void give_up(struct kolo__tcp *tcp, uint32_t index, kolo_status status);
-static void establish(struct kolo__tcp *tcp, uint32_t index, int fd);
+static kolo_status establish(struct kolo__tcp *tcp, uint32_t index, int fd,
+                             struct kolo__secure *secure);
 static kolo_status introduce(struct kolo__tcp *tcp, uint32_t index);
 static kolo_status hear_answer(struct kolo__tcp *tcp, uint32_t index);
 static kolo_status welcome(struct kolo__tcp *tcp, struct kolo__tcp_stranger *stranger,
@@ -43,29 +51,40 @@ static uint64_t now_ns(void)
     return kolo__now_ns(&kolo__real_clock);
 }
 
-static kolo_status send_whole(int fd, const void *data, size_t bytes)
+static kolo_status send_whole(struct kolo__secure *secure, const void *data, size_t bytes)
 {
-    if (send(fd, data, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)bytes)
-        return KOLO_OK;
-    return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(errno));
+    size_t moved;
+    kolo_status status = kolo__secure_write(secure, data, bytes, &moved);
+    if (status == KOLO_AGAIN || (status == KOLO_OK && moved != bytes))
+        status = kolo__error(KOLO_ERR_PEER_LOST, "the connection takes no bytes");
+    return status;
 }
 
 /* KOLO_OK when all `wanted` bytes are there, KOLO_AGAIN when more must come. */
-static kolo_status gather(int fd, unsigned char *data, size_t *there, size_t wanted)
+static kolo_status gather(struct kolo__secure *secure, unsigned char *data, size_t *there,
+                          size_t wanted)
 {
-    while (*there < wanted) {
-        ssize_t received = recv(fd, data + *there, wanted - *there, MSG_DONTWAIT);
-        if (received > 0)
-            *there += (size_t)received;
-        else if (received == 0)
-            return kolo__error(KOLO_ERR_PEER_LOST, "the other side closed the connection");
-        else if (errno == EAGAIN)
-            return KOLO_AGAIN;
-        else if (errno != EINTR)
-            return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(errno));
+    kolo_status status = KOLO_OK;
+    while (*there < wanted && status == KOLO_OK) {
+        size_t moved;
+        status = kolo__secure_read(secure, data + *there, wanted - *there, &moved);
+        *there += moved;
     }
-    *there = 0;
-    return KOLO_OK;
+    if (status == KOLO_OK)
+        *there = 0;
+    return status;
+}
+
+/* A new connection's end of TLS. */
+static kolo_status secure(const struct kolo__tcp *tcp, enum kolo__secure_side side, int fd,
+                          struct kolo__secure **result)
+{
+    /* Now: the join must not wait until the other side has acknowledged what ends the handshake. */
+    kolo__tune_stream(fd);
+    kolo_status status = kolo__secure_create(tcp->credentials, side, fd, result);
+    if (status == KOLO_OK && tcp->encrypt)
+        kolo__secure_read_ahead(*result);
+    return status;
 }
 
 /* A connection to a local port that nobody listens on may meet itself. */
@@ -111,7 +130,6 @@ static void start_attempt(struct kolo__tcp *tcp, uint32_t index)
     struct kolo__tcp_peer *peer = &tcp->peers[index];
     peer->state = KOLO__TCP_CONNECTING;
     peer->incoming_bytes = 0;
-    kolo__auth_init(&peer->auth, KOLO__AUTH_DATA, tcp->token);
     KOLO__ASSERT(peer->endpoint.count > 0);
     uint64_t rounds = peer->attempts / peer->endpoint.count + 1;
     peer->attempt_deadline_ns =
@@ -133,29 +151,24 @@ void kolo__tcp_advance_peer(struct kolo__tcp *tcp, uint32_t index)
     kolo_status status = KOLO_OK;
     while (status == KOLO_OK && peer->state != KOLO__TCP_ESTABLISHED) {
         switch (peer->state) {
-        case KOLO__TCP_CONNECTING: {
-            unsigned char hello[KOLO__AUTH_HELLO_BYTES];
+        case KOLO__TCP_CONNECTING:
             status = kolo__connect_finish(peer->fd);
             if (status == KOLO_ERR_NETWORK)
                 status = KOLO_ERR_PEER_LOST; /* nobody there yet */
             else if (status == KOLO_OK && met_itself(peer->fd))
                 status = kolo__error(KOLO_ERR_PEER_LOST, "nobody listens");
             if (status == KOLO_OK)
-                status = kolo__auth_hello(&peer->auth, hello);
-            if (status == KOLO_OK)
-                status = send_whole(peer->fd, hello, sizeof hello);
-            peer->state = status == KOLO_OK ? KOLO__TCP_REPLY : KOLO__TCP_CONNECTING;
+                status = secure(tcp, KOLO__SECURE_INITIATOR, peer->fd, &peer->secure);
+            peer->state = status == KOLO_OK ? KOLO__TCP_HANDSHAKE : KOLO__TCP_CONNECTING;
             break;
-        }
-        case KOLO__TCP_REPLY:
-            status =
-                gather(peer->fd, peer->incoming, &peer->incoming_bytes, KOLO__AUTH_REPLY_BYTES);
+        case KOLO__TCP_HANDSHAKE:
+            status = kolo__secure_handshake(peer->secure);
             if (status == KOLO_OK)
                 status = introduce(tcp, index);
             break;
         case KOLO__TCP_ANSWER:
-            status =
-                gather(peer->fd, peer->incoming, &peer->incoming_bytes, KOLO__JOIN_ANSWER_BYTES);
+            status = gather(peer->secure, peer->incoming, &peer->incoming_bytes,
+                            KOLO__JOIN_ANSWER_BYTES);
             if (status == KOLO_OK)
                 status = hear_answer(tcp, index);
             break;
@@ -174,12 +187,9 @@ void kolo__tcp_advance_peer(struct kolo__tcp *tcp, uint32_t index)
 static kolo_status introduce(struct kolo__tcp *tcp, uint32_t index)
 {
     struct kolo__tcp_peer *peer = &tcp->peers[index];
-    unsigned char introduction[KOLO__TCP_INTRODUCTION_BYTES];
-    kolo_status status = kolo__auth_check_reply(&peer->auth, peer->incoming, introduction);
-    if (status != KOLO_OK)
-        return status;
-    kolo__join_encode(&tcp->own, introduction + KOLO__AUTH_PROOF_BYTES);
-    status = send_whole(peer->fd, introduction, sizeof introduction);
+    unsigned char join[KOLO__JOIN_BYTES];
+    kolo__join_encode(&tcp->own, join);
+    kolo_status status = send_whole(peer->secure, join, sizeof join);
     if (status == KOLO_OK)
         peer->state = KOLO__TCP_ANSWER;
     return status;
@@ -199,14 +209,15 @@ static kolo_status hear_answer(struct kolo__tcp *tcp, uint32_t index)
     if (verdict != KOLO__JOIN_ACCEPTED)
         return kolo__error(KOLO_ERR_WORLD, "it refused the connection: %s",
                            kolo__join_verdict_text(verdict, &tcp->own, &other, text, sizeof text));
-    establish(tcp, index, peer->fd);
-    return KOLO_OK;
+    return establish(tcp, index, peer->fd, peer->secure);
 }
 
 /* Not there yet, or gone again: another attempt after a pause. */
 static void fail_attempt(struct kolo__tcp_peer *peer)
 {
     snprintf(peer->failure, sizeof peer->failure, "%s", kolo_error_text());
+    kolo__secure_free(peer->secure);
+    peer->secure = NULL;
     if (peer->fd >= 0)
         close(peer->fd);
     peer->fd = -1;
@@ -230,16 +241,23 @@ static void give_up(struct kolo__tcp *tcp, uint32_t index, kolo_status status)
         kolo_error_text());
 }
 
-static void establish(struct kolo__tcp *tcp, uint32_t index, int fd)
+/* Transfers the connection, if nothing more was said in TLS than was asked. */
+static kolo_status establish(struct kolo__tcp *tcp, uint32_t index, int fd,
+                             struct kolo__secure *secure)
 {
     struct kolo__tcp_peer *peer = &tcp->peers[index];
+    if (!tcp->encrypt && !kolo__secure_leave(secure))
+        return kolo__error(KOLO_ERR_NETWORK, "it says more than a rank does");
+    if (!tcp->encrypt)
+        kolo__secure_free(secure);
+    peer->secure = tcp->encrypt ? secure : NULL;
     /* A lower rank may get connected before it wants to. */
     if (peer->state != KOLO__TCP_IDLE)
         tcp->wanted--;
     peer->state = KOLO__TCP_ESTABLISHED;
     peer->fd = fd;
     peer->readable = peer->writable = true;
-    kolo__tune_stream(fd);
+    return KOLO_OK;
 }
 
 /* ---- the accepting side ------------------------------------------------------------------- */
@@ -289,8 +307,8 @@ void kolo__tcp_accept(struct kolo__tcp *tcp)
             drop_stranger(tcp, i);
             continue;
         }
-        kolo__auth_init(&stranger->auth, KOLO__AUTH_DATA, tcp->token);
-        if (kolo__tcp_watch(tcp, EPOLL_CTL_ADD, stranger->fd,
+        if (secure(tcp, KOLO__SECURE_ACCEPTOR, stranger->fd, &stranger->secure) != KOLO_OK ||
+            kolo__tcp_watch(tcp, EPOLL_CTL_ADD, stranger->fd,
                             EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, KOLO__TCP_STRANGER,
                             i) != KOLO_OK)
             drop_stranger(tcp, i);
@@ -304,23 +322,11 @@ void kolo__tcp_advance_stranger(struct kolo__tcp *tcp, uint32_t index)
     struct kolo__tcp_stranger *stranger = &tcp->strangers[index];
     if (stranger->fd < 0)
         return;
-    unsigned char reply[KOLO__AUTH_REPLY_BYTES];
     uint32_t rank = UINT32_MAX;
-    kolo_status status = KOLO_OK;
-    if (!stranger->replied) {
-        status = gather(stranger->fd, stranger->incoming, &stranger->incoming_bytes,
-                        KOLO__AUTH_HELLO_BYTES);
-        if (status == KOLO_OK)
-            status = kolo__auth_reply(&stranger->auth, stranger->incoming, reply);
-        if (status == KOLO_OK)
-            status = send_whole(stranger->fd, reply, sizeof reply);
-        stranger->replied = status == KOLO_OK;
-    }
+    kolo_status status = kolo__secure_handshake(stranger->secure);
     if (status == KOLO_OK)
-        status = gather(stranger->fd, stranger->incoming, &stranger->incoming_bytes,
-                        KOLO__TCP_INTRODUCTION_BYTES);
-    if (status == KOLO_OK)
-        status = kolo__auth_check_proof(&stranger->auth, stranger->incoming);
+        status = gather(stranger->secure, stranger->incoming, &stranger->incoming_bytes,
+                        KOLO__JOIN_BYTES);
     if (status == KOLO_OK)
         status = welcome(tcp, stranger, &rank);
     if (status == KOLO_AGAIN)
@@ -328,9 +334,11 @@ void kolo__tcp_advance_stranger(struct kolo__tcp *tcp, uint32_t index)
     if (status == KOLO_OK)
         status = kolo__tcp_watch(tcp, EPOLL_CTL_MOD, stranger->fd,
                                  EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, KOLO__TCP_PEER, rank);
+    if (status == KOLO_OK)
+        status = establish(tcp, rank, stranger->fd, stranger->secure);
     if (status == KOLO_OK) {
-        establish(tcp, rank, stranger->fd);
         stranger->fd = -1;
+        stranger->secure = NULL;
         tcp->stranger_count--;
         set_accepting(tcp, true);
     } else {
@@ -344,7 +352,7 @@ static kolo_status welcome(struct kolo__tcp *tcp, struct kolo__tcp_stranger *str
 {
     struct kolo__join other;
     unsigned char answer[KOLO__JOIN_ANSWER_BYTES];
-    kolo_status status = kolo__join_decode(stranger->incoming + KOLO__AUTH_PROOF_BYTES, &other);
+    kolo_status status = kolo__join_decode(stranger->incoming, &other);
     if (status != KOLO_OK)
         return status;
     enum kolo__join_verdict verdict = kolo__join_judge(&tcp->own, &other);
@@ -353,7 +361,7 @@ static kolo_status welcome(struct kolo__tcp *tcp, struct kolo__tcp_stranger *str
          tcp->peers[other.rank].state == KOLO__TCP_ESTABLISHED))
         verdict = KOLO__JOIN_BAD_RANK;
     kolo__join_answer_encode(verdict, &tcp->own, answer);
-    status = send_whole(stranger->fd, answer, sizeof answer);
+    status = send_whole(stranger->secure, answer, sizeof answer);
     if (status != KOLO_OK)
         return status;
     char text[160];
@@ -368,12 +376,9 @@ static kolo_status welcome(struct kolo__tcp *tcp, struct kolo__tcp_stranger *str
 static void drop_stranger(struct kolo__tcp *tcp, uint32_t index)
 {
     struct kolo__tcp_stranger *stranger = &tcp->strangers[index];
-    char address[80];
-    kolo__log(tcp->refusal_logged ? KOLO__LOG_DEBUG : KOLO__LOG_WARN,
-              "refused a connection from %s: %s%s",
-              kolo__address_text(&stranger->address, address, sizeof address), kolo_error_text(),
-              tcp->refusal_logged ? "" : " (further ones are not reported)");
-    tcp->refusal_logged = true;
+    kolo__refusals_log(&tcp->refusals, "data", &stranger->address, kolo_error_text());
+    kolo__secure_free(stranger->secure);
+    stranger->secure = NULL;
     close(stranger->fd);
     stranger->fd = -1;
     tcp->stranger_count--;

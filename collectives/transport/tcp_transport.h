@@ -2,20 +2,21 @@
 /* The inside of the tcp transport, shared by the files that make it up:
  *
  *   tcp.c          the transport: sockets as pipes, events, sleeping
- *   tcp_connect.c  how connections come to be: connecting, accepting, both handshakes, deadlines
+ *   tcp_connect.c  how connections come to be: connecting, accepting, deadlines
+ *   tcp_secure.c   connections that stay encrypted, as pipes
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_TCP_TRANSPORT_H
 #define KOLO_COLLECTIVES_TRANSPORT_TCP_TRANSPORT_H
 
-#include "base/auth.h"
+#include "base/refusals.h"
+#include "base/secure.h"
 #include "collectives/transport/join.h"
 #include "collectives/transport/stream.h"
 #include "collectives/transport/tcp.h"
 
 enum {
-    KOLO__TCP_STRANGERS = 64, /* accepted and not known yet, at most */
-    /* What an acceptor waits for second: proof and join. */
-    KOLO__TCP_INTRODUCTION_BYTES = KOLO__AUTH_PROOF_BYTES + KOLO__JOIN_BYTES,
+    KOLO__TCP_STRANGERS = 64,       /* accepted and not known yet, at most */
+    KOLO__TCP_RECORD_BYTES = 16384, /* the longest record of TLS */
 };
 
 /* A connection as its higher rank sees it; the lower knows IDLE, EXPECTED and ESTABLISHED. */
@@ -24,8 +25,8 @@ enum kolo__tcp_state {
     KOLO__TCP_EXPECTED,   /* the other side connects */
     KOLO__TCP_PAUSED,     /* the last attempt failed; the next comes at retry_ns */
     KOLO__TCP_CONNECTING, /* connect() is under way */
-    KOLO__TCP_REPLY,      /* hello sent, reply expected */
-    KOLO__TCP_ANSWER,     /* proof and join sent, answer expected */
+    KOLO__TCP_HANDSHAKE,  /* both ends prove the token */
+    KOLO__TCP_ANSWER,     /* join sent, answer expected */
     KOLO__TCP_ESTABLISHED,
 };
 
@@ -40,19 +41,18 @@ struct kolo__tcp_peer {
     uint64_t retry_ns, pause_ns;
     uint64_t
         attempt_deadline_ns; /* then the next address is tried; UINT64_MAX: it is the only one */
-    struct kolo__auth auth;
-    unsigned char incoming[KOLO__AUTH_REPLY_BYTES];
+    struct kolo__secure *secure; /* NULL: not yet, or the connection is plain by now */
+    unsigned char incoming[KOLO__JOIN_ANSWER_BYTES];
     size_t incoming_bytes;
     char failure[120]; /* of the last attempt */
 };
 
 struct kolo__tcp_stranger {
     int fd; /* -1: free */
-    bool replied;
     uint64_t deadline_ns;
     struct kolo__address address;
-    struct kolo__auth auth;
-    unsigned char incoming[KOLO__TCP_INTRODUCTION_BYTES];
+    struct kolo__secure *secure;
+    unsigned char incoming[KOLO__JOIN_BYTES];
     size_t incoming_bytes;
 };
 
@@ -67,14 +67,16 @@ enum kolo__tcp_source {
 struct kolo__tcp {
     struct kolo__stream stream; /* first: see stream.h */
     struct kolo__join own;
-    char *token;
+    struct kolo__credentials *credentials;
+    bool encrypt;
+    unsigned char *record; /* to put one together; NULL: nothing is encrypted */
     uint64_t connect_timeout_ns;
     struct kolo__tcp_peer *peers;
     uint32_t wanted; /* peers with a post and no connection */
     struct kolo__tcp_stranger strangers[KOLO__TCP_STRANGERS];
     uint32_t stranger_count;
-    bool accepting;      /* the listener's events are on */
-    bool refusal_logged; /* one line is enough */
+    bool accepting; /* the listener's events are on */
+    struct kolo__refusals refusals;
     int listen_fd, epoll_fd, timer_fd;
     uint32_t calls; /* of progress */
 };
@@ -88,6 +90,14 @@ void kolo__tcp_accept(struct kolo__tcp *tcp);
 /* After an event, of a peer that is not established or of a stranger. */
 void kolo__tcp_advance_peer(struct kolo__tcp *tcp, uint32_t peer);
 void kolo__tcp_advance_stranger(struct kolo__tcp *tcp, uint32_t index);
+
+/* As the slots of struct kolo__pipe_ops, of an established peer whose connection stays encrypted.
+ * *would_block: everything that can move now has moved. */
+kolo_status kolo__tcp_write_secure(struct kolo__tcp *tcp, struct kolo__tcp_peer *peer,
+                                   const struct iovec *parts, int part_count, size_t *moved,
+                                   bool *would_block);
+kolo_status kolo__tcp_read_secure(struct kolo__tcp_peer *peer, const struct iovec *parts,
+                                  int part_count, size_t *moved, bool *would_block);
 /* Retries and gives up what is due. Returns the time of the next such thing, UINT64_MAX: none. */
 uint64_t kolo__tcp_check_deadlines(struct kolo__tcp *tcp);
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sockets keep the contract. */
+/* Sockets keep the contract, plain and encrypted. */
 #include "conformance.h"
 
 #include "collectives/transport/tcp.h"
 
 #include <stddef.h>
+
+static bool encrypt;
 
 static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport **transports,
                           void **world)
@@ -25,6 +27,7 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
             .comm = 7,
             .job = "conformance",
             .token = "secret",
+            .encrypt = encrypt,
             .listen_fd = listeners[r],
             .endpoints = endpoints,
             .connect_timeout_ns = 20 * (uint64_t)1000000000,
@@ -49,5 +52,7 @@ int main(void)
 {
     static const struct kolo__conformance_fixture tcp = {
         .name = "tcp", .create = create, .step = step, .destroy = destroy, .threads = true};
-    return kolo__conformance_run(&tcp);
+    int failed = kolo__conformance_run(&tcp);
+    encrypt = true;
+    return failed + kolo__conformance_run(&tcp);
 }

@@ -4,9 +4,9 @@
  * anything: the input, byte for byte, and the end of the connection.
  */
 #include "base/assert.h"
-#include "base/auth.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/secure.h"
 #include "base/socket.h"
 #include "runtime/control.h"
 
@@ -33,17 +33,17 @@ static uint64_t soon(void)
 
 static void say(int fd, const struct play *play)
 {
-    struct kolo__auth auth;
-    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
-    unsigned char proof[KOLO__AUTH_PROOF_BYTES], ignored;
-    kolo__auth_init(&auth, KOLO__AUTH_CONTROL, "secret");
-    KOLO__ASSERT(kolo__recv_all(fd, hello, sizeof hello, soon()) == KOLO_OK);
-    KOLO__ASSERT(kolo__auth_reply(&auth, hello, reply) == KOLO_OK);
-    KOLO__ASSERT(kolo__send_all(fd, reply, sizeof reply, soon()) == KOLO_OK);
-    KOLO__ASSERT(kolo__recv_all(fd, proof, sizeof proof, soon()) == KOLO_OK);
-    KOLO__ASSERT(kolo__auth_check_proof(&auth, proof) == KOLO_OK);
-    kolo__send_all(fd, play->data, play->bytes, soon());
+    struct kolo__credentials *credentials;
+    struct kolo__secure *secure;
+    unsigned char ignored;
+    KOLO__ASSERT(kolo__credentials_create(KOLO__PURPOSE_CONTROL, "job", "secret", &credentials) ==
+                 KOLO_OK);
+    KOLO__ASSERT(kolo__secure_create(credentials, KOLO__SECURE_ACCEPTOR, fd, &secure) == KOLO_OK);
+    KOLO__ASSERT(kolo__secure_handshake_by(secure, soon()) == KOLO_OK);
+    kolo__secure_send_all(secure, play->data, play->bytes, soon());
     shutdown(fd, SHUT_WR);
+    kolo__secure_free(secure);
+    kolo__credentials_free(credentials);
     while (kolo__recv_all(fd, &ignored, 1, soon()) == KOLO_OK)
         ;
 }

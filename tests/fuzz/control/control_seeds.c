@@ -7,6 +7,8 @@
 #include "base/bytes.h"
 #include "runtime/frame.h"
 
+#include "../recorded_hello.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -250,6 +252,11 @@ static void server_joins(void)
         kolo__put_u8(&play.message, 0);
     act(&play, 3);
     end(&play, "stranger");
+    begin(&play, 0);
+    for (size_t i = 0; i < sizeof recorded_hello; i++)
+        kolo__put_u8(&play.message, recorded_hello[i]);
+    act(&play, 3);
+    end(&play, "stranger_for_data");
 }
 
 static void server_members(void)

@@ -12,10 +12,10 @@
  * Whatever came: each message the server sends is well-formed, and it still serves newcomers.
  */
 #include "base/assert.h"
-#include "base/auth.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/secure.h"
 #include "base/socket.h"
 #include "runtime/frame.h"
 #include "runtime/rendezvous.h"
@@ -29,12 +29,14 @@
 enum { RANKS = 3, STRANGER = 3, NEWCOMER = 4, CLIENTS = 5, ACTS_MAX = 64 };
 
 struct client {
-    int fd; /* -1: not connected */
+    int fd;                      /* -1: not connected */
+    struct kolo__secure *secure; /* NULL: has proved nothing */
     unsigned char *in;
     size_t in_bytes, in_capacity;
 };
 
 static struct kolo__rendezvous *server;
+static struct kolo__credentials *credentials;
 static struct client clients[CLIENTS];
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
@@ -59,6 +61,8 @@ static void hang_up(struct client *client)
     if (client->fd < 0)
         return;
     setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &abrupt, sizeof abrupt);
+    kolo__secure_free(client->secure);
+    client->secure = NULL;
     close(client->fd);
     client->fd = -1;
     serve();
@@ -136,6 +140,18 @@ static void check_message(enum kolo__frame_type type, struct kolo__frame_reader 
     KOLO__ASSERT(kolo__frame_done(payload));
 }
 
+/* As recv. */
+static ssize_t hear(struct client *client, unsigned char *data, size_t bytes)
+{
+    size_t moved = 0;
+    if (client->secure == NULL)
+        return recv(client->fd, data, bytes, MSG_DONTWAIT);
+    kolo_status status = kolo__secure_read(client->secure, data, bytes, &moved);
+    KOLO__ASSERT(status != KOLO_ERR_NETWORK);
+    errno = status == KOLO_AGAIN ? EAGAIN : EPIPE;
+    return status == KOLO_OK ? (ssize_t)moved : -1;
+}
+
 /* Takes what has come and checks whole messages. */
 static void listen_to_server(struct client *client)
 {
@@ -145,8 +161,8 @@ static void listen_to_server(struct client *client)
             client->in = realloc(client->in, client->in_capacity);
             KOLO__ASSERT(client->in != NULL);
         }
-        ssize_t got = recv(client->fd, client->in + client->in_bytes,
-                           client->in_capacity - client->in_bytes, MSG_DONTWAIT);
+        ssize_t got =
+            hear(client, client->in + client->in_bytes, client->in_capacity - client->in_bytes);
         if (got < 0 && errno == EAGAIN)
             break;
         if (got <= 0)
@@ -181,17 +197,26 @@ static void connect_client(struct client *client)
 
 static void prove(struct client *client)
 {
-    struct kolo__auth auth;
-    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
-    unsigned char proof[KOLO__AUTH_PROOF_BYTES];
-    kolo__auth_init(&auth, KOLO__AUTH_CONTROL, "secret");
-    KOLO__ASSERT(kolo__auth_hello(&auth, hello) == KOLO_OK);
-    KOLO__ASSERT(kolo__send_all(client->fd, hello, sizeof hello, soon()) == KOLO_OK);
-    serve();
-    KOLO__ASSERT(kolo__recv_all(client->fd, reply, sizeof reply, soon()) == KOLO_OK);
-    KOLO__ASSERT(kolo__auth_check_reply(&auth, reply, proof) == KOLO_OK);
-    KOLO__ASSERT(kolo__send_all(client->fd, proof, sizeof proof, soon()) == KOLO_OK);
-    serve();
+    KOLO__ASSERT(kolo__secure_create(credentials, KOLO__SECURE_INITIATOR, client->fd,
+                                     &client->secure) == KOLO_OK);
+    kolo_status status = KOLO_AGAIN;
+    for (uint64_t deadline = soon();
+         status == KOLO_AGAIN && kolo__now_ns(&kolo__real_clock) < deadline;) {
+        status = kolo__secure_handshake(client->secure);
+        serve();
+    }
+    KOLO__ASSERT(status == KOLO_OK);
+}
+
+/* As send. */
+static ssize_t say(struct client *client, const uint8_t *data, size_t bytes)
+{
+    size_t moved = 0;
+    if (client->secure == NULL)
+        return send(client->fd, data, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    kolo_status status = kolo__secure_write(client->secure, data, bytes, &moved);
+    errno = status == KOLO_AGAIN ? EAGAIN : EPIPE;
+    return status == KOLO_OK ? (ssize_t)moved : -1;
 }
 
 static void send_bytes(struct client *client, const uint8_t *data, size_t bytes)
@@ -202,7 +227,7 @@ static void send_bytes(struct client *client, const uint8_t *data, size_t bytes)
             prove(client);
     }
     while (bytes > 0 && client->fd >= 0) {
-        ssize_t sent = send(client->fd, data, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = say(client, data, bytes);
         if (sent > 0) {
             data += sent;
             bytes -= (size_t)sent;
@@ -260,6 +285,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (bytes == 0)
         return 0;
     kolo__log_configure("error", -1);
+    if (credentials == NULL)
+        KOLO__ASSERT(kolo__credentials_create(KOLO__PURPOSE_CONTROL, "job", "secret",
+                                              &credentials) == KOLO_OK);
     KOLO__ASSERT(kolo__rendezvous_create(&options, &server) == KOLO_OK);
     for (int i = 0; i < CLIENTS; i++)
         clients[i] = (struct client){.fd = -1};

@@ -1,86 +1,134 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The first bytes of a data connection: hello, reply, proof, join and answer of somebody who may be
- * anybody. The first byte of an input says which; what can be read is written as it was.
+ * One end of a handshake against somebody who does not know the token, and both ends with somebody
+ * between them. An input:
+ *
+ *     0, 1   | bytes |                        sent to an acceptor, to an initiator
+ *     2      | at u16, changed u8 | ...       bytes of a real handshake, counted both ways, xor
+ *
+ * Nobody proves the token who does not know it, and whoever has proved it is understood.
  */
 #include "base/assert.h"
-#include "base/auth.h"
-#include "collectives/transport/join.h"
+#include "base/bytes.h"
+#include "base/secure.h"
 
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { TURNS = 8 };
+
+struct end {
+    struct kolo__secure *secure;
+    int fd, other_fd; /* other_fd: the middle's, or the stranger's */
+    kolo_status status;
+};
+
+static struct kolo__credentials *credentials;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-/* What is missing is zero. */
-static void read_as(unsigned char *fixed, size_t wanted, const uint8_t *data, size_t bytes)
+static void open_end(struct end *end, enum kolo__secure_side side)
 {
-    memset(fixed, 0, wanted);
-    if (bytes > 0)
-        memcpy(fixed, data, bytes < wanted ? bytes : wanted);
+    int fds[2];
+    KOLO__ASSERT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
+    *end = (struct end){.fd = fds[0], .other_fd = fds[1], .status = KOLO_AGAIN};
+    KOLO__ASSERT(kolo__secure_create(credentials, side, end->fd, &end->secure) == KOLO_OK);
 }
 
-/* Nobody guesses a proof: the nonce is new each time. */
-static void check_acceptor(const uint8_t *data, size_t bytes)
+static void close_end(struct end *end)
 {
-    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
-    unsigned char proof[KOLO__AUTH_PROOF_BYTES];
-    struct kolo__auth auth;
-    kolo__auth_init(&auth, KOLO__AUTH_DATA, "secret");
-    read_as(hello, sizeof hello, data, bytes);
-    if (kolo__auth_reply(&auth, hello, reply) != KOLO_OK)
+    kolo__secure_free(end->secure);
+    close(end->fd);
+    close(end->other_fd);
+}
+
+static void advance(struct end *end)
+{
+    if (end->status == KOLO_AGAIN)
+        end->status = kolo__secure_handshake(end->secure);
+}
+
+/* In two pieces, so that the state machine stops in between. */
+static void meet_stranger(enum kolo__secure_side side, const uint8_t *data, size_t bytes)
+{
+    struct end end;
+    size_t first = bytes > 0 ? data[bytes - 1] % (bytes + 1) : 0;
+    open_end(&end, side);
+    advance(&end);
+    for (size_t from = 0, to = first; from < bytes; from = to, to = bytes) {
+        (void)!send(end.other_fd, data + from, to - from, MSG_NOSIGNAL);
+        advance(&end);
+        if (to == bytes)
+            break;
+    }
+    shutdown(end.other_fd, SHUT_WR);
+    advance(&end);
+    KOLO__ASSERT(end.status != KOLO_OK && end.status != KOLO_AGAIN);
+    close_end(&end);
+}
+
+static void carry(struct end *from, struct end *to, size_t *passed, const uint8_t *changes,
+                  size_t bytes)
+{
+    unsigned char wire[4096];
+    ssize_t got = recv(from->other_fd, wire, sizeof wire, 0);
+    if (got <= 0)
         return;
-    size_t used = bytes < sizeof hello ? bytes : sizeof hello;
-    read_as(proof, sizeof proof, data + used, bytes - used);
-    KOLO__ASSERT(kolo__auth_check_proof(&auth, proof) == KOLO_ERR_NETWORK);
+    for (; bytes >= 3; changes += 3, bytes -= 3) {
+        size_t at = kolo__load_u16(changes);
+        if (at >= *passed && at < *passed + (size_t)got)
+            wire[at - *passed] ^= changes[2];
+    }
+    *passed += (size_t)got;
+    (void)!send(to->other_fd, wire, (size_t)got, MSG_NOSIGNAL);
 }
 
-static void check_initiator(const uint8_t *data, size_t bytes)
+static void check_stream(struct end *from, struct end *to)
 {
-    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
-    unsigned char proof[KOLO__AUTH_PROOF_BYTES];
-    struct kolo__auth auth;
-    kolo__auth_init(&auth, KOLO__AUTH_DATA, "secret");
-    KOLO__ASSERT(kolo__auth_hello(&auth, hello) == KOLO_OK);
-    read_as(reply, sizeof reply, data, bytes);
-    KOLO__ASSERT(kolo__auth_check_reply(&auth, reply, proof) == KOLO_ERR_NETWORK);
+    char in[5] = "";
+    size_t moved;
+    KOLO__ASSERT(kolo__secure_write(from->secure, "kolo", 4, &moved) == KOLO_OK && moved == 4);
+    size_t passed = SIZE_MAX / 2; /* unchanged */
+    carry(from, to, &passed, NULL, 0);
+    KOLO__ASSERT(kolo__secure_read(to->secure, in, 4, &moved) == KOLO_OK && moved == 4);
+    KOLO__ASSERT(strcmp(in, "kolo") == 0);
 }
 
-static void check_join(const uint8_t *data, size_t bytes)
+static void meet_through_the_middle(const uint8_t *changes, size_t bytes)
 {
-    static const struct kolo__join own = {.epoch = 1, .comm = 2, .rank = 0, .size = 3, .job = "j"};
-    unsigned char fixed[KOLO__JOIN_BYTES], again[KOLO__JOIN_BYTES];
-    struct kolo__join join;
-    char text[160];
-    read_as(fixed, sizeof fixed, data, bytes);
-    if (kolo__join_decode(fixed, &join) != KOLO_OK)
-        return;
-    KOLO__ASSERT(memchr(join.job, '\0', sizeof join.job) != NULL);
-    kolo__join_encode(&join, again);
-    KOLO__ASSERT(memcmp(again, fixed, 24 + strlen(join.job)) == 0);
-    enum kolo__join_verdict verdict = kolo__join_judge(&own, &join);
-    kolo__join_verdict_text(verdict, &own, &join, text, sizeof text);
-    KOLO__ASSERT(strlen(text) > 0 && strlen(text) < sizeof text);
-    if (verdict == KOLO__JOIN_ACCEPTED)
-        KOLO__ASSERT(strcmp(join.job, "j") == 0 && join.epoch == 1 && join.comm == 2);
-}
-
-static void check_answer(const uint8_t *data, size_t bytes)
-{
-    unsigned char fixed[KOLO__JOIN_ANSWER_BYTES], again[KOLO__JOIN_ANSWER_BYTES];
-    enum kolo__join_verdict verdict;
-    struct kolo__join other;
-    read_as(fixed, sizeof fixed, data, bytes);
-    if (kolo__join_answer_decode(fixed, &verdict, &other) != KOLO_OK)
-        return;
-    kolo__join_answer_encode(verdict, &other, again);
-    KOLO__ASSERT(memcmp(again, fixed, sizeof fixed) == 0);
+    struct end initiator, acceptor;
+    size_t passed = 0;
+    open_end(&initiator, KOLO__SECURE_INITIATOR);
+    open_end(&acceptor, KOLO__SECURE_ACCEPTOR);
+    for (int turn = 0; turn < TURNS; turn++) {
+        advance(&initiator);
+        carry(&initiator, &acceptor, &passed, changes, bytes);
+        advance(&acceptor);
+        carry(&acceptor, &initiator, &passed, changes, bytes);
+    }
+    if (bytes < 3)
+        KOLO__ASSERT(initiator.status == KOLO_OK && acceptor.status == KOLO_OK);
+    if (initiator.status == KOLO_OK && acceptor.status == KOLO_OK) {
+        check_stream(&initiator, &acceptor);
+        check_stream(&acceptor, &initiator);
+    }
+    close_end(&initiator);
+    close_end(&acceptor);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    static void (*const checks[])(const uint8_t *, size_t) = {check_acceptor, check_initiator,
-                                                              check_join, check_answer};
-    if (bytes > 0)
-        checks[data[0] % 4](data + 1, bytes - 1);
+    if (bytes == 0)
+        return 0;
+    if (credentials == NULL)
+        KOLO__ASSERT(kolo__credentials_create(KOLO__PURPOSE_DATA, "job", "secret", &credentials) ==
+                     KOLO_OK);
+    if (data[0] % 3 == 0)
+        meet_stranger(KOLO__SECURE_ACCEPTOR, data + 1, bytes - 1);
+    else if (data[0] % 3 == 1)
+        meet_stranger(KOLO__SECURE_INITIATOR, data + 1, bytes - 1);
+    else
+        meet_through_the_middle(data + 1, bytes - 1);
     return 0;
 }

@@ -4,9 +4,10 @@
  * Usage: fuzz_wire_seeds tests/fuzz/wire/corpus
  */
 #include "base/assert.h"
-#include "base/auth.h"
+#include "base/bytes.h"
 #include "collectives/transport/join.h"
 #include "collectives/transport/message.h"
+#include "../recorded_hello.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -56,28 +57,87 @@ static void write_messages(void)
     write_seed("message", "no_header", "GET / HTTP/1.1\r\nHost: kolo.example.com\r\n\r\n", 43);
 }
 
-static void write_handshakes(void)
+static void write_joins(void)
 {
     unsigned char seed[1 + KOLO__JOIN_BYTES] = {0};
     struct kolo__join join = {.epoch = 1, .comm = 2, .rank = 1, .size = 3, .job = "j"};
-    /* Nonces and proofs of nothing: real ones would differ in every run. */
-    memcpy(seed + 1, "kolo\1\2\0\0", 8);
-    memset(seed + 9, 'n', 64);
-    seed[0] = 0;
-    write_seed("handshake", "hello", seed, 1 + KOLO__AUTH_HELLO_BYTES + KOLO__AUTH_PROOF_BYTES);
-    seed[0] = 1;
-    write_seed("handshake", "reply", seed, 1 + KOLO__AUTH_REPLY_BYTES);
-    seed[0] = 2;
     kolo__join_encode(&join, seed + 1);
-    write_seed("handshake", "join", seed, 1 + KOLO__JOIN_BYTES);
+    write_seed("join", "join", seed, 1 + KOLO__JOIN_BYTES);
     join.epoch = 9;
     kolo__join_encode(&join, seed + 1);
-    write_seed("handshake", "join_other_epoch", seed, 1 + KOLO__JOIN_BYTES);
-    seed[0] = 3;
+    write_seed("join", "join_other_epoch", seed, 1 + KOLO__JOIN_BYTES);
+    seed[0] = 1;
     kolo__join_answer_encode(KOLO__JOIN_ACCEPTED, &join, seed + 1);
-    write_seed("handshake", "accepted", seed, 1 + KOLO__JOIN_ANSWER_BYTES);
+    write_seed("join", "accepted", seed, 1 + KOLO__JOIN_ANSWER_BYTES);
     kolo__join_answer_encode(KOLO__JOIN_OTHER_SIZE, &join, seed + 1);
-    write_seed("handshake", "refused", seed, 1 + KOLO__JOIN_ANSWER_BYTES);
+    write_seed("join", "refused", seed, 1 + KOLO__JOIN_ANSWER_BYTES);
+}
+
+static const char http[] = "GET / HTTP/1.1\r\nHost: kolo.example.com\r\n\r\n";
+/* The answer of a server that hides behind a certificate: an alert, and the head of a ServerHello.
+ */
+static const unsigned char alert[] = {0x15, 3, 3, 0, 2, 2, 40};
+static const unsigned char server_hello[] = {0x16, 3, 3, 0, 90, 2, 0, 0, 86, 3, 3, 1, 2, 3, 4, 5};
+
+static void write_handshakes(void)
+{
+    unsigned char seed[1 + sizeof recorded_hello];
+    seed[0] = 0;
+    memcpy(seed + 1, recorded_hello, sizeof recorded_hello);
+    write_seed("handshake", "hello", seed, sizeof seed);
+    write_seed("handshake", "half_a_hello", seed, sizeof seed / 2);
+    memcpy(seed + 1, http, sizeof http - 1);
+    write_seed("handshake", "http", seed, sizeof http);
+    seed[0] = 1;
+    memcpy(seed + 1, alert, sizeof alert);
+    write_seed("handshake", "alert", seed, 1 + sizeof alert);
+    memcpy(seed + 1, server_hello, sizeof server_hello);
+    write_seed("handshake", "server_hello", seed, 1 + sizeof server_hello);
+    write_seed("handshake", "untouched", "\2", 1);
+    write_seed("handshake", "changed_hello", "\2\x20\0\4", 4);
+    write_seed("handshake", "changed_answer", "\2\x80\1\1\x90\1\x80", 7);
+}
+
+struct play {
+    unsigned char data[2048];
+    size_t bytes;
+};
+
+static void act(struct play *play, unsigned who, const void *data, size_t bytes)
+{
+    unsigned char *next = play->data + play->bytes;
+    next[0] = (unsigned char)who;
+    kolo__store_u16(next + 1, (uint16_t)bytes);
+    if (who < 3)
+        memcpy(next + 3, data, bytes);
+    play->bytes += 3 + (who < 3 ? bytes : 0);
+}
+
+/* What port_fuzz.c expects. */
+static void write_ports(void)
+{
+    unsigned char join[KOLO__JOIN_BYTES];
+    struct kolo__join other = {.epoch = 1, .comm = 2, .rank = 1, .size = 3, .job = "job"};
+    struct play play = {.data = {0}, .bytes = 1};
+    kolo__join_encode(&other, join);
+    act(&play, 2, join, sizeof join);
+    write_seed("port", "other_size", play.data, play.bytes);
+    play.bytes = 1;
+    other = (struct kolo__join){.epoch = 0, .comm = 2, .rank = 1, .size = 2, .job = "job"};
+    kolo__join_encode(&other, join);
+    act(&play, 2, join, 100);
+    act(&play, 2, join + 100, sizeof join - 100);
+    write_seed("port", "old_epoch", play.data, play.bytes);
+    play.bytes = 1;
+    act(&play, 0, recorded_hello, sizeof recorded_hello);
+    act(&play, 1, http, sizeof http - 1);
+    act(&play, 3, NULL, 0);
+    write_seed("port", "replayed_hello", play.data, play.bytes);
+    play.data[0] = 1;
+    act(&play, 0, recorded_hello, 100);
+    act(&play, 2, http, sizeof http - 1);
+    act(&play, 0, recorded_hello + 100, sizeof recorded_hello - 100);
+    write_seed("port", "encrypted", play.data, play.bytes);
 }
 
 int main(int argc, char **argv)
@@ -85,6 +145,8 @@ int main(int argc, char **argv)
     KOLO__ASSERT(argc == 2);
     folder = argv[1];
     write_messages();
+    write_joins();
     write_handshakes();
+    write_ports();
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "world.h"
 
-#include "base/auth.h"
+#include "base/token.h"
 #include "base/clock.h"
 #include "runtime/rendezvous.h"
 
@@ -74,7 +74,7 @@ struct world_result world_run(int ranks, const char *const *environment, int (*r
     char token[33];
     pid_t pids[WORLD_RANKS_MAX];
     memset(&result, 0, sizeof result);
-    assert_int_equal(kolo__random_token(token, 16), KOLO_OK);
+    assert_int_equal(kolo__token_random(token, 16), KOLO_OK);
     struct kolo__rendezvous_options options = {
         .host = "127.0.0.1", .job = token, .token = token, .world_size = (uint32_t)ranks};
     assert_int_equal(kolo__rendezvous_create(&options, &server), KOLO_OK);

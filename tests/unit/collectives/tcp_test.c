@@ -3,9 +3,9 @@
  */
 #include "collectives/transport/tcp.h"
 
-#include "base/auth.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/secure.h"
 #include "base/status.h"
 #include "collectives/transport/join.h"
 
@@ -165,28 +165,47 @@ static void expect_closed(int fd)
     close(fd);
 }
 
+static void drive_rank_0(void)
+{
+    ranks[0]->ops->arm(ranks[0]);
+    ranks[0]->ops->disarm(ranks[0]);
+}
+
 /* The whole handshake of somebody who knows `token` and says `join`; the answer, if there is one.
  */
-static void shake_hands(const char *token, const struct kolo__join *join, bool *answered,
-                        enum kolo__join_verdict *verdict)
+static void shake_hands(const char *job, const char *token, const struct kolo__join *join,
+                        bool *answered, enum kolo__join_verdict *verdict)
 {
-    struct kolo__auth auth;
+    struct kolo__credentials *credentials;
+    struct kolo__secure *secure;
     struct kolo__join other;
-    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
-    unsigned char introduction[KOLO__AUTH_PROOF_BYTES + KOLO__JOIN_BYTES] = {0};
-    unsigned char answer[KOLO__JOIN_ANSWER_BYTES];
+    unsigned char introduction[KOLO__JOIN_BYTES], answer[KOLO__JOIN_ANSWER_BYTES];
+    uint64_t deadline = in_seconds(15);
+    size_t there = 0, moved;
     int fd = connect_to_rank_0();
-    kolo__auth_init(&auth, KOLO__AUTH_DATA, token);
-    assert_int_equal(kolo__auth_hello(&auth, hello), KOLO_OK);
-    assert_int_equal(kolo__send_all(fd, hello, sizeof hello, in_seconds(5)), KOLO_OK);
-    assert_int_equal(hear(fd, reply, sizeof reply), sizeof reply);
-    /* With a wrong token the check fails, but its proof is what a stranger could send. */
-    (void)kolo__auth_check_reply(&auth, reply, introduction);
-    kolo__join_encode(join, introduction + KOLO__AUTH_PROOF_BYTES);
-    assert_int_equal(kolo__send_all(fd, introduction, sizeof introduction, in_seconds(5)), KOLO_OK);
-    *answered = hear(fd, answer, sizeof answer) == sizeof answer;
+    assert_int_equal(kolo__credentials_create(KOLO__PURPOSE_DATA, job, token, &credentials),
+                     KOLO_OK);
+    assert_int_equal(kolo__secure_create(credentials, KOLO__SECURE_INITIATOR, fd, &secure),
+                     KOLO_OK);
+    kolo_status status = KOLO_AGAIN;
+    while (status == KOLO_AGAIN && before(deadline)) {
+        status = kolo__secure_handshake(secure);
+        drive_rank_0();
+    }
+    kolo__join_encode(join, introduction);
+    if (status == KOLO_OK)
+        status = kolo__secure_write(secure, introduction, sizeof introduction, &moved);
+    while (status <= KOLO_AGAIN && there < sizeof answer && before(deadline)) {
+        drive_rank_0();
+        status = kolo__secure_read(secure, answer + there, sizeof answer - there, &moved);
+        there += moved;
+    }
+    assert_true(before(deadline));
+    *answered = there == sizeof answer;
     if (*answered)
         assert_int_equal(kolo__join_answer_decode(answer, verdict, &other), KOLO_OK);
+    kolo__secure_free(secure);
+    kolo__credentials_free(credentials);
     expect_closed(fd);
 }
 
@@ -208,7 +227,9 @@ static void strangers_are_refused_while_ranks_work(void **state)
     bool answered;
     enum kolo__join_verdict verdict = KOLO__JOIN_ACCEPTED;
     struct kolo__join join = {.epoch = 4, .comm = 1, .rank = 1, .size = 2, .job = "job"};
-    shake_hands("guess", &join, &answered, &verdict);
+    shake_hands("job", "guess", &join, &answered, &verdict);
+    assert_false(answered);
+    shake_hands("jobs", "secret", &join, &answered, &verdict);
     assert_false(answered);
 
     static const struct {
@@ -221,7 +242,7 @@ static void strangers_are_refused_while_ranks_work(void **state)
         {{4, 1, 1, 2, "job"}, KOLO__JOIN_BAD_RANK}, /* connected already */
     };
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        shake_hands("secret", &others[i].join, &answered, &verdict);
+        shake_hands("job", "secret", &others[i].join, &answered, &verdict);
         assert_true(answered);
         assert_int_equal(verdict, others[i].verdict);
         exchange();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a rank makes of messages from its rendezvous that are late, unexpected or wrong. */
-#include "base/auth.h"
 #include "base/clock.h"
+#include "base/secure.h"
 #include "base/socket.h"
 #include "runtime/control.h"
 
@@ -28,23 +28,23 @@ static uint64_t soon(void)
 
 static void *serve(void *failed)
 {
-    struct kolo__auth auth;
-    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
-    unsigned char proof[KOLO__AUTH_PROOF_BYTES], ignored;
+    struct kolo__credentials *credentials = NULL;
+    struct kolo__secure *secure = NULL;
+    unsigned char ignored;
     struct pollfd ready = {.fd = listen_fd, .events = POLLIN};
     poll(&ready, 1, 5000);
     int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
         return failed;
-    kolo__auth_init(&auth, KOLO__AUTH_CONTROL, "secret");
-    if (kolo__recv_all(fd, hello, sizeof hello, soon()) == KOLO_OK &&
-        kolo__auth_reply(&auth, hello, reply) == KOLO_OK &&
-        kolo__send_all(fd, reply, sizeof reply, soon()) == KOLO_OK &&
-        kolo__recv_all(fd, proof, sizeof proof, soon()) == KOLO_OK &&
-        kolo__send_all(fd, words.data, words.bytes, soon()) == KOLO_OK)
+    if (kolo__credentials_create(KOLO__PURPOSE_CONTROL, "job", "secret", &credentials) == KOLO_OK &&
+        kolo__secure_create(credentials, KOLO__SECURE_ACCEPTOR, fd, &secure) == KOLO_OK &&
+        kolo__secure_handshake_by(secure, soon()) == KOLO_OK &&
+        kolo__secure_send_all(secure, words.data, words.bytes, soon()) == KOLO_OK)
         failed = NULL;
     while (kolo__recv_all(fd, &ignored, 1, soon()) == KOLO_OK)
         ;
+    kolo__secure_free(secure);
+    kolo__credentials_free(credentials);
     close(fd);
     return failed;
 }
@@ -140,14 +140,17 @@ static void test_fault_of_a_rank_that_is_none(void **state)
     assert_int_equal(fault.peer, -1);
 }
 
-/* What ranks tell each other when they join: machine[192], transport[8], address[80],
- * deterministic[8], timeline[8]. */
+/* What ranks tell each other when they join: machine, endpoint, transport, deterministic, timeline,
+ * encrypt. */
+static const char introduction[] = "machine\0"
+                                   "127.0.0.1:9\0"
+                                   "tcp\0"
+                                   "0\0"
+                                   "empty\0"
+                                   "0";
+
 static void put_member(size_t introduction_bytes)
 {
-    char introduction[296] = "machine";
-    memcpy(introduction + 192, "tcp", 4);
-    memcpy(introduction + 280, "0", 2);
-    memcpy(introduction + 288, "empty", 6);
     kolo__put_text(&words, "host");
     kolo__put_u32(&words, 1);
     kolo__put_blob(&words, introduction, introduction_bytes);
@@ -161,9 +164,9 @@ static void test_own_introduction_cut_short(void **state)
     kolo_context *context;
     kolo__frame_begin(&words, KOLO__FRAME_WORLD);
     kolo__put_u32(&words, 3);
-    put_member(296);
+    put_member(sizeof introduction);
     put_member(0);
-    put_member(296);
+    put_member(sizeof introduction);
     kolo__frame_end(&words);
     start(address, sizeof address);
     const kolo_init_options options = {.size = sizeof options,

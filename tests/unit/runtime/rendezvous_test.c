@@ -3,9 +3,9 @@
  * The rendezvous against strangers: port scanners, wrong tokens, wrong jobs, garbage after the
  * proof, half-open connections. Each is refused, and the world forms all the same.
  */
-#include "base/auth.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "base/secure.h"
 #include "base/socket.h"
 #include "runtime/control.h"
 #include "runtime/rendezvous.h"
@@ -178,10 +178,8 @@ static void test_wrong_token_and_job(void **state)
     assert_non_null(strstr(kolo_error_text(), "token"));
     options = options_of(0);
     options.job = "another";
-    assert_int_equal(kolo__control_connect(&options, &control), KOLO_OK);
-    assert_int_equal(kolo__control_join(control, "", 0), KOLO_ERR_WORLD);
+    assert_int_equal(kolo__control_connect(&options, &control), KOLO_ERR_WORLD);
     assert_non_null(strstr(kolo_error_text(), "another"));
-    kolo__control_close(control);
     options = options_of(5);
     assert_int_equal(kolo__control_connect(&options, &control), KOLO_OK);
     assert_int_equal(kolo__control_join(control, "", 0), KOLO_ERR_WORLD);
@@ -194,17 +192,16 @@ static void test_garbage_after_the_proof(void **state)
 {
     (void)state;
     struct kolo__random random = {.state = 2};
+    struct kolo__credentials *credentials;
+    assert_int_equal(kolo__credentials_create(KOLO__PURPOSE_CONTROL, "job", "secret", &credentials),
+                     KOLO_OK);
     for (int i = 0; i < 50; i++) {
-        struct kolo__auth auth;
-        unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
-        unsigned char proof[KOLO__AUTH_PROOF_BYTES], frame[64] = {0};
+        unsigned char frame[64] = {0};
+        struct kolo__secure *secure;
         int fd = connect_raw();
-        kolo__auth_init(&auth, KOLO__AUTH_CONTROL, "secret");
-        assert_int_equal(kolo__auth_hello(&auth, hello), KOLO_OK);
-        assert_int_equal(kolo__send_all(fd, hello, sizeof hello, in_seconds(1)), KOLO_OK);
-        assert_int_equal(kolo__recv_all(fd, reply, sizeof reply, in_seconds(5)), KOLO_OK);
-        assert_int_equal(kolo__auth_check_reply(&auth, reply, proof), KOLO_OK);
-        assert_int_equal(kolo__send_all(fd, proof, sizeof proof, in_seconds(1)), KOLO_OK);
+        assert_int_equal(kolo__secure_create(credentials, KOLO__SECURE_INITIATOR, fd, &secure),
+                         KOLO_OK);
+        assert_int_equal(kolo__secure_handshake_by(secure, in_seconds(5)), KOLO_OK);
         for (size_t k = 0; k < sizeof frame; k++)
             frame[k] = (unsigned char)kolo__random_u64(&random);
         if (i % 2 == 0) { /* a frame that looks right, with a payload that is not */
@@ -212,9 +209,11 @@ static void test_garbage_after_the_proof(void **state)
             frame[0] = sizeof frame - 8;
             frame[4] = (unsigned char)(1 + i / 2 % 9);
         }
-        kolo__send_all(fd, frame, sizeof frame, in_seconds(1));
+        kolo__secure_send_all(secure, frame, sizeof frame, in_seconds(1));
         assert_closed_soon(fd);
+        kolo__secure_free(secure);
     }
+    kolo__credentials_free(credentials);
     assert_world_forms();
 }
 

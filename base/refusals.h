@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Strangers that a listening socket refused, in the log: each host and reason once, as a warning,
+ * however often it comes; and no more than some, whoever comes.
+ */
+#ifndef KOLO_BASE_REFUSALS_H
+#define KOLO_BASE_REFUSALS_H
+
+#include "base/socket.h"
+
+enum { KOLO__REFUSALS_MAX = 16 };
+
+struct kolo__refusals {
+    uint64_t seen[KOLO__REFUSALS_MAX]; /* hashes of host and reason */
+    unsigned count;
+};
+
+/* where: "rendezvous", or what else was connected to. All that has been said is said again to who
+ * looks at debug messages. */
+void kolo__refusals_log(struct kolo__refusals *refusals, const char *where,
+                        const struct kolo__address *from, const char *reason);
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where tokens come from, and what may be done without one. */
+#include "base/token.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char token[KOLO__TOKEN_BYTES];
+
+static void write_file(const char *path, const char *text, size_t bytes)
+{
+    unlink(path); /* an earlier run's, with its mode */
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, bytes), bytes);
+    close(fd);
+}
+
+static kolo_status read_from(const char *value, const char *file)
+{
+    struct kolo__config config = {.token = value, .token_file = file};
+    return kolo__token_read(&config, token);
+}
+
+static void test_sources(void **state)
+{
+    (void)state;
+    assert_int_equal(read_from("", ""), KOLO_OK);
+    assert_string_equal(token, "");
+    assert_int_equal(read_from(" secret\n", ""), KOLO_OK);
+    assert_string_equal(token, "secret");
+    write_file("token", "\r\n\t from a file \n\n", 17);
+    assert_int_equal(read_from("", "token"), KOLO_OK);
+    assert_string_equal(token, "from a file");
+    assert_int_equal(read_from("itself", "token"), KOLO_OK);
+    assert_string_equal(token, "itself");
+}
+
+static void test_files_that_are_no_tokens(void **state)
+{
+    (void)state;
+    char text[KOLO__TOKEN_BYTES];
+    memset(text, 't', sizeof text);
+    assert_int_equal(read_from("", "nowhere"), KOLO_ERR_SYSTEM);
+    assert_non_null(strstr(kolo_error_text(), "KOLO_TOKEN_FILE=nowhere"));
+    write_file("empty", " \n", 2);
+    assert_int_equal(read_from("", "empty"), KOLO_ERR_CONFIG);
+    write_file("zero", "ab\0c", 4);
+    assert_int_equal(read_from("", "zero"), KOLO_ERR_CONFIG);
+    write_file("long", text, sizeof text);
+    assert_int_equal(read_from("", "long"), KOLO_ERR_CONFIG);
+    assert_string_equal(token, "");
+    write_file("long", text, sizeof text - 1);
+    assert_int_equal(read_from("", "long"), KOLO_OK);
+    assert_int_equal(strlen(token), KOLO__TOKEN_BYTES - 1);
+}
+
+/* What it says on stderr, in a file. */
+static size_t warnings_of(const char *file, mode_t mode)
+{
+    char said[512] = "";
+    size_t bytes;
+    assert_int_equal(chmod(file, mode), 0);
+    int saved = dup(STDERR_FILENO);
+    FILE *log = fopen("said", "w+e");
+    assert_non_null(log);
+    dup2(fileno(log), STDERR_FILENO);
+    kolo_status status = read_from("", file);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    rewind(log);
+    bytes = fread(said, 1, sizeof said - 1, log);
+    fclose(log);
+    assert_int_equal(status, KOLO_OK);
+    assert_true(bytes == 0 || strstr(said, "chmod 600") != NULL);
+    return bytes;
+}
+
+static void test_a_file_that_everybody_reads(void **state)
+{
+    (void)state;
+    write_file("token", "secret", 6);
+    assert_int_equal(warnings_of("token", 0600), 0);
+    assert_int_equal(warnings_of("token", 0640), 0);
+    assert_true(warnings_of("token", 0644) > 0);
+    assert_int_equal(warnings_of("token", 0644), 0); /* once */
+}
+
+static void test_listening_without_a_token(void **state)
+{
+    (void)state;
+    static const char *const inside[] = {"127.0.0.1:1", "127.9.9.9:1", "[::1]:1"};
+    static const char *const outside[] = {"10.0.0.1:1", "0.0.0.0:1", "[::]:1", "[fd00::1]:1"};
+    struct kolo__address address;
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(kolo__address_parse(inside[i], &address), KOLO_OK);
+        assert_int_equal(kolo__token_permits("", false, &address), KOLO_OK);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(kolo__address_parse(outside[i], &address), KOLO_OK);
+        assert_int_equal(kolo__token_permits("", false, &address), KOLO_ERR_CONFIG);
+        assert_non_null(strstr(kolo_error_text(), "KOLO_INSECURE=1"));
+        assert_int_equal(kolo__token_permits("", true, &address), KOLO_OK);
+        assert_int_equal(kolo__token_permits("secret", false, &address), KOLO_OK);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sources),
+        cmocka_unit_test(test_files_that_are_no_tokens),
+        cmocka_unit_test(test_a_file_that_everybody_reads),
+        cmocka_unit_test(test_listening_without_a_token),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
