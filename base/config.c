@@ -137,7 +137,8 @@ const struct kolo__option kolo__options[] = {
      .use = KOLO__OPTION_LAUNCHER,
      .offset = IN(rendezvous),
      .default_text = "",
-     .help = "HOST:PORT where the ranks find each other."},
+     .help =
+         "HOST:PORT where the ranks find each other; with several, by commas, whichever answers."},
     {.name = "job",
      .type = KOLO__OPTION_TEXT,
      .use = KOLO__OPTION_LAUNCHER,

@@ -3,6 +3,7 @@
 
 #include "base/auth.h"
 #include "base/clock.h"
+#include "base/dial.h"
 #include "base/log.h"
 #include "base/socket.h"
 #include "base/status.h"
@@ -18,7 +19,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FAULTS_MAX = 1 << 16 }; /* communicators in trouble at once */
+enum {
+    FAULTS_MAX = 1 << 16, /* communicators in trouble at once */
+    ROUND_SECONDS = 10,   /* for an address to answer, before all begin anew */
+};
 
 struct known_fault {
     uint32_t comm; /* 0: all */
@@ -440,33 +444,54 @@ static void sleep_ms(long milliseconds)
     nanosleep(&pause, NULL);
 }
 
+/* One round over all addresses. KOLO_ERR_NETWORK: all of them answered, and none is ours. */
+static kolo_status connect_once(struct kolo__control *control)
+{
+    const struct kolo__control_options *options = &control->options;
+    char report[700];
+    struct kolo__dial *dial;
+    kolo_status status = kolo__dial_open(options->rendezvous, &dial);
+    if (status != KOLO_OK)
+        return status;
+    /* Names are resolved again in the next round: they may have got another address meanwhile. */
+    uint64_t round_ns = kolo__now_ns(&kolo__real_clock) + ROUND_SECONDS * SECOND_NS;
+    if (round_ns > options->deadline_ns)
+        round_ns = options->deadline_ns;
+    while ((status = kolo__dial_next(dial, round_ns, &control->fd)) == KOLO_OK) {
+        kolo__tune_stream(control->fd);
+        status = authenticate(control);
+        if (status == KOLO_OK)
+            break;
+        close(control->fd);
+        control->fd = -1;
+        kolo__dial_refuse(dial, kolo_error_text(), status != KOLO_ERR_NETWORK);
+    }
+    if (status != KOLO_OK)
+        status = kolo__error(kolo__dial_all_refused(dial) ? KOLO_ERR_NETWORK : KOLO_ERR_TIMEOUT,
+                             "%s", kolo__dial_report(dial, report, sizeof report));
+    kolo__dial_close(dial);
+    return status;
+}
+
 /* The server may start later than we do: every failure but a wrong address or token is tried again.
  */
 static kolo_status connect_patiently(struct kolo__control *control)
 {
     const struct kolo__control_options *options = &control->options;
     for (long pause_ms = 50;; pause_ms = pause_ms < 2500 ? pause_ms * 2 : 5000) {
-        kolo_status status = kolo__connect(options->rendezvous, options->deadline_ns, &control->fd);
-        if (status == KOLO_ERR_CONFIG)
+        kolo_status status = connect_once(control);
+        if (status == KOLO_OK || status == KOLO_ERR_CONFIG || status == KOLO_ERR_MEMORY)
             return status;
-        if (status == KOLO_OK) {
-            kolo__tune_stream(control->fd);
-            status = authenticate(control);
-            if (status == KOLO_OK)
-                return KOLO_OK;
-            close(control->fd);
-            control->fd = -1;
-            if (status == KOLO_ERR_NETWORK)
-                return kolo__error(status, "rendezvous at %s: %s", options->rendezvous,
-                                   kolo_error_text());
-        }
+        if (status == KOLO_ERR_NETWORK)
+            return kolo__error(status, "rendezvous at %s", kolo_error_text());
         uint64_t now = kolo__now_ns(&kolo__real_clock);
         if (now + (uint64_t)pause_ms * 1000000 >= options->deadline_ns)
-            return kolo__error(KOLO_ERR_TIMEOUT,
-                               "rank %u (host %s) found no rendezvous at %s within %d s; the last "
-                               "attempt: %s",
-                               options->rank, kolo__host_name(), options->rendezvous,
-                               options->timeout_s, kolo_error_text());
+            return kolo__error(
+                KOLO_ERR_TIMEOUT,
+                "rank %u (host %s) found no rendezvous within %d s; the last attempt "
+                "at each address: %s. See whether kolo run still runs there, and "
+                "whether a firewall lets this host through",
+                options->rank, kolo__host_name(), options->timeout_s, kolo_error_text());
         sleep_ms(pause_ms);
     }
 }

@@ -12,7 +12,7 @@
 struct kolo__control;
 
 struct kolo__control_options {
-    const char *rendezvous; /* "host:port" */
+    const char *rendezvous; /* "host:port,[v6]:port,...": all are tried */
     const char *job, *token;
     uint32_t rank, size;
     uint64_t deadline_ns; /* kolo__real_clock: to connect and join */

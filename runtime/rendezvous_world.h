@@ -11,6 +11,7 @@
 #define KOLO_RUNTIME_RENDEZVOUS_WORLD_H
 
 #include "base/auth.h"
+#include "base/local_addresses.h"
 #include "runtime/frame.h"
 #include "runtime/rendezvous.h"
 #include "runtime/verdict.h"
@@ -50,9 +51,10 @@ struct kolo__member {
 };
 
 struct kolo__rendezvous {
-    int listen_fd, epoll_fd;
-    uint64_t accept_again_ns; /* 0, or until when the listening socket is not watched */
-    char address[80], job[128], *token;
+    int epoll_fd, listen_fds[KOLO__LOCAL_ADDRESSES_MAX];
+    uint32_t listen_count;
+    uint64_t accept_again_ns; /* 0, or until when the listening sockets are not watched */
+    char address[KOLO__LOCAL_ADDRESSES_MAX * 64], job[128], *token;
     uint32_t size, joined;
     bool formed;   /* all have joined */
     bool complete; /* and taken the set-up step: kolo_init has all it needs */
