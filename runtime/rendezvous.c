@@ -32,26 +32,66 @@ static void watch(struct kolo__connection *connection, bool want_write)
     epoll_ctl(connection->server->epoll_fd, EPOLL_CTL_MOD, connection->fd, &event);
 }
 
+/* Sends from *sent to end, as far as there is room. True when all is gone. */
+static bool send_some(struct kolo__connection *connection, const unsigned char *data, size_t end,
+                      size_t *sent)
+{
+    while (*sent < end) {
+        ssize_t bytes =
+            send(connection->fd, data + *sent, end - *sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (bytes < 0 && errno == EINTR)
+            continue;
+        if (bytes < 0) {
+            connection->closing |= errno != EAGAIN;
+            return false;
+        }
+        *sent += (size_t)bytes;
+    }
+    return true;
+}
+
+/* Own bytes up to where the shared frame stands, that frame, and the rest. */
+static bool send_all(struct kolo__connection *connection)
+{
+    struct kolo__frame_writer *out = &connection->out;
+    struct kolo__shared_frame *shared = connection->shared;
+    if (shared != NULL) {
+        if (!send_some(connection, out->data, connection->shared_at, &connection->out_sent) ||
+            !send_some(connection, shared->bytes.data, shared->bytes.bytes,
+                       &connection->shared_sent))
+            return false;
+        connection->shared = NULL;
+        kolo__shared_frame_release(shared);
+    }
+    return send_some(connection, out->data, out->bytes, &connection->out_sent);
+}
+
 void kolo__connection_flush(struct kolo__connection *connection)
 {
     struct kolo__frame_writer *out = &connection->out;
-    while (connection->out_sent < out->bytes) {
-        ssize_t sent = send(connection->fd, out->data + connection->out_sent,
-                            out->bytes - connection->out_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && errno == EINTR)
-            continue;
-        if (sent < 0) {
-            if (errno != EAGAIN)
-                connection->closing = true;
-            break;
-        }
-        connection->out_sent += (size_t)sent;
-    }
-    if (connection->out_sent == out->bytes)
+    bool done = send_all(connection);
+    if (done)
         connection->out_sent = out->bytes = 0;
     if (out->failed)
         connection->closing = true;
-    watch(connection, out->bytes > 0);
+    watch(connection, !done);
+}
+
+void kolo__connection_share(struct kolo__connection *connection, struct kolo__shared_frame *frame)
+{
+    frame->users++;
+    connection->shared = frame;
+    connection->shared_at = connection->out.bytes;
+    connection->shared_sent = 0;
+    kolo__connection_flush(connection);
+}
+
+void kolo__shared_frame_release(struct kolo__shared_frame *frame)
+{
+    if (frame == NULL || --frame->users > 0)
+        return;
+    kolo__frame_writer_free(&frame->bytes);
+    free(frame);
 }
 
 void kolo__connection_refuse(struct kolo__connection *connection, kolo_status status,
@@ -223,6 +263,7 @@ static void free_connection(struct kolo__connection *connection)
     close(connection->fd);
     free(connection->in);
     kolo__frame_writer_free(&connection->out);
+    kolo__shared_frame_release(connection->shared);
     free(connection);
 }
 

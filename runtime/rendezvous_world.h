@@ -18,6 +18,12 @@
 
 enum kolo__phase { WANT_HELLO, WANT_PROOF, WANT_JOIN, MEMBER };
 
+/* What many connections send, made once: with 1,024 ranks the table of ranks has some 300 KiB. */
+struct kolo__shared_frame {
+    struct kolo__frame_writer bytes;
+    uint32_t users;
+};
+
 struct kolo__connection {
     struct kolo__connection *next;
     struct kolo__rendezvous *server;
@@ -30,6 +36,8 @@ struct kolo__connection {
     size_t in_bytes, in_capacity;
     struct kolo__frame_writer out;
     size_t out_sent;
+    struct kolo__shared_frame *shared; /* NULL: none; sent when shared_at bytes of out are */
+    size_t shared_at, shared_sent;
     uint32_t rank; /* of members */
 };
 
@@ -78,6 +86,10 @@ struct kolo__rendezvous {
 
 /* Sends what is in connection->out, now or when there is room. */
 void kolo__connection_flush(struct kolo__connection *connection);
+/* Sends it behind what is in connection->out. A connection has at most one at a time. */
+void kolo__connection_share(struct kolo__connection *connection, struct kolo__shared_frame *frame);
+/* The caller of all that lets go of it, once. */
+void kolo__shared_frame_release(struct kolo__shared_frame *frame);
 /* Says why, and ends the connection. */
 void kolo__connection_refuse(struct kolo__connection *connection, kolo_status status,
                              const char *text);
