@@ -19,5 +19,6 @@ enum {
 /* argv[0] is the name to show, "kolo run". Each returns the exit code of the process. */
 int kolo__run_main(int argc, char **argv);
 int kolo__info_main(int argc, char **argv);
+int kolo__agent_main(int argc, char **argv);
 
 #endif

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RANKS_MAX = 16384, GRACE_MAX_S = 3600, GRACE_DEFAULT_S = 3 };
+enum { FLAGS_MAX = 16, RANKS_MAX = 16384, GRACE_MAX_S = 3600, GRACE_DEFAULT_S = 3 };
 
 /* Keys of options without a letter. Those of the table of options count up from KEY_TABLE. */
 enum {
@@ -20,6 +20,11 @@ enum {
     KEY_GRACE = 256,
     KEY_NO_PREFIX,
     KEY_REPORT,
+    KEY_HOSTFILE,
+    KEY_MAP_BY,
+    KEY_SSH,
+    KEY_SSH_PORT,
+    KEY_WDIR,
     KEY_TABLE = 512
 };
 
@@ -31,8 +36,28 @@ static const struct argp_option OWN_OPTIONS[] = {
     {.name = "hosts",
      .key = KEY_HOSTS,
      .arg = "HOST:SLOTS,...",
-     .doc = "Where to start them, and how many at most. In this version every host must be this "
-            "machine. Default: here, as many as -n says."},
+     .doc = "Where to start them, and how many at most on each; without SLOTS as many as it has "
+            "usable cores. Over ssh. Default: here, as many as -n says."},
+    {.name = "hostfile",
+     .key = KEY_HOSTFILE,
+     .arg = "FILE",
+     .doc = "The same from a file with lines of HOST slots=N, or HOST:N."},
+    {.name = "map-by",
+     .key = KEY_MAP_BY,
+     .arg = "slot|node",
+     .doc = "Fill a host before the next (slot, the default), or go round over the hosts (node)."},
+    {.name = "ssh",
+     .key = KEY_SSH,
+     .arg = "COMMAND",
+     .doc = "Instead of ssh: \"ssh -F my_config\", or whatever runs a command on a host."},
+    {.name = "ssh-port", .key = KEY_SSH_PORT, .arg = "PORT", .doc = "Of sshd on the hosts."},
+    {.name = "wdir",
+     .key = KEY_WDIR,
+     .arg = "FOLDER",
+     .doc = "Where ranks start, on every host. Default: the folder that kolo run is in."},
+    {.key = 'x',
+     .arg = "NAME[=VALUE]",
+     .doc = "Give ranks on all hosts this variable too. KOLO_ variables they get anyway."},
     {.name = "grace",
      .key = KEY_GRACE,
      .arg = "SECONDS",
@@ -101,8 +126,8 @@ static const char *value_name(const struct kolo__option *option)
  * wants them so. */
 static const struct argp_option *all_options(void)
 {
-    static struct argp_option options[OWN_COUNT + KOLO__SETTINGS_MAX + 2];
-    static char texts[KOLO__SETTINGS_MAX][512];
+    static struct argp_option options[OWN_COUNT + FLAGS_MAX + 2];
+    static char texts[FLAGS_MAX][512];
     size_t count = OWN_COUNT, flags = 0;
     memcpy(options, OWN_OPTIONS, sizeof OWN_OPTIONS);
     options[count++] =
@@ -111,7 +136,7 @@ static const struct argp_option *all_options(void)
         const struct kolo__option *option = &kolo__options[i];
         if (!is_flag(option))
             continue;
-        KOLO__ASSERT(flags < KOLO__SETTINGS_MAX);
+        KOLO__ASSERT(flags < FLAGS_MAX);
         snprintf(texts[flags], sizeof *texts, "%s%s%s%s", option->help,
                  option->default_text[0] != '\0' ? " Default: " : "", option->default_text,
                  option->default_text[0] != '\0' ? "." : "");
@@ -129,16 +154,11 @@ static void take_flag(struct argp_state *state, struct kolo__run_options *option
 {
     const struct kolo__option *option = &kolo__options[index];
     char variable[64];
-    if (kolo__config_set(&options->config, option->name, value) != KOLO_OK)
+    if (kolo__config_set(&options->config, option->name, value) != KOLO_OK ||
+        kolo__environment_set(&options->environment,
+                              kolo__option_variable(option, variable, sizeof variable),
+                              value) != KOLO_OK)
         argp_error(state, "%s", kolo_error_text());
-    kolo__option_variable(option, variable, sizeof variable);
-    size_t i = 0;
-    while (i < options->setting_count && strcmp(options->settings[i].variable, variable) != 0)
-        i++;
-    KOLO__ASSERT(i < KOLO__SETTINGS_MAX);
-    options->setting_count += i == options->setting_count;
-    memcpy(options->settings[i].variable, variable, sizeof variable);
-    options->settings[i].value = value;
 }
 
 /* ---- parsing ------------------------------------------------------------------------------- */
@@ -152,6 +172,27 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_HOSTS:
         options->hosts = argument;
+        return 0;
+    case KEY_HOSTFILE:
+        options->hostfile = argument;
+        return 0;
+    case KEY_MAP_BY:
+        if (strcmp(argument, "slot") != 0 && strcmp(argument, "node") != 0)
+            argp_error(state, "--map-by %s: give slot or node", argument);
+        options->by_node = strcmp(argument, "node") == 0;
+        return 0;
+    case KEY_SSH:
+        options->shell.command = argument;
+        return 0;
+    case KEY_SSH_PORT:
+        options->shell.port = kolo__number_argument(state, "--ssh-port", argument, false, 1, 65535);
+        return 0;
+    case KEY_WDIR:
+        options->folder = argument;
+        return 0;
+    case 'x':
+        if (kolo__environment_export(&options->environment, argument) != KOLO_OK)
+            argp_error(state, "%s", kolo_error_text());
         return 0;
     case KEY_GRACE:
         options->grace_s = kolo__number_argument(state, "--grace", argument, false, 0, GRACE_MAX_S);

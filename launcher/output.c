@@ -18,7 +18,8 @@ enum {
 };
 
 struct stream {
-    int fd; /* -1: closed */
+    int fd; /* -1: closed, or fed */
+    bool fed;
     struct kolo__sink *sink;
     char *kept; /* owned: the beginning of a line whose end has not come */
     size_t bytes, capacity;
@@ -190,8 +191,10 @@ static void split(struct kolo__output *output, struct stream *stream, const char
 
 static void end_stream(struct kolo__output *output, struct stream *stream)
 {
-    close(stream->fd);
+    if (stream->fd >= 0)
+        close(stream->fd);
     stream->fd = -1;
+    stream->fed = false;
     if (stream->bytes > 0)
         put(output, stream, NULL, 0);
     if (output->prefix)
@@ -201,11 +204,42 @@ static void end_stream(struct kolo__output *output, struct stream *stream)
     stream->capacity = 0;
 }
 
+/* ---- from agents --------------------------------------------------------------------------- */
+
+void kolo__output_expect(struct kolo__output *output, uint32_t rank)
+{
+    output->streams[2 * rank].fed = output->streams[2 * rank + 1].fed = true;
+}
+
+void kolo__output_feed(struct kolo__output *output, uint32_t rank, int stream, const char *data,
+                       size_t bytes)
+{
+    if (output->streams[2 * rank + (uint32_t)stream].fed)
+        split(output, &output->streams[2 * rank + (uint32_t)stream], data, bytes);
+}
+
+void kolo__output_end(struct kolo__output *output, uint32_t rank)
+{
+    for (uint32_t i = 2 * rank; i < 2 * rank + 2; i++)
+        if (output->streams[i].fed)
+            end_stream(output, &output->streams[i]);
+}
+
+static bool is_full(const struct kolo__sink *sink)
+{
+    return sink->end - sink->begin >= KOLO__SINK_FULL;
+}
+
+bool kolo__output_is_full(const struct kolo__output *output)
+{
+    return is_full(&output->sinks[0]) || is_full(&output->sinks[1]);
+}
+
 /* ---- the loop's part ----------------------------------------------------------------------- */
 
 static bool may_read(const struct stream *stream)
 {
-    return stream->fd >= 0 && stream->sink->end - stream->sink->begin < KOLO__SINK_FULL;
+    return stream->fd >= 0 && !is_full(stream->sink);
 }
 
 uint32_t kolo__output_poll_count(const struct kolo__output *output)
@@ -249,7 +283,7 @@ void kolo__output_step(struct kolo__output *output, const struct pollfd *fds)
 bool kolo__output_is_reading(const struct kolo__output *output)
 {
     for (uint32_t i = 0; i < 2 * output->ranks; i++)
-        if (output->streams[i].fd >= 0)
+        if (output->streams[i].fd >= 0 || output->streams[i].fed)
             return true;
     return false;
 }

@@ -20,6 +20,7 @@
 #include <kolo/kolo.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct kolo__output;
@@ -32,6 +33,14 @@ void kolo__output_free(struct kolo__output *output);
 
 /* Takes the reading ends of a rank's pipes, which must be non-blocking. */
 void kolo__output_add(struct kolo__output *output, uint32_t rank, int out_fd, int err_fd);
+/* A rank whose bytes come otherwise (from its host's agent): both its streams are open until
+ * kolo__output_end. stream: 0 stdout, 1 stderr. */
+void kolo__output_expect(struct kolo__output *output, uint32_t rank);
+void kolo__output_feed(struct kolo__output *output, uint32_t rank, int stream, const char *data,
+                       size_t bytes);
+void kolo__output_end(struct kolo__output *output, uint32_t rank);
+/* True while a sink has so much to write that sources should wait. */
+bool kolo__output_is_full(const struct kolo__output *output);
 /* A line of the launcher's own, to stderr. */
 void kolo__output_say(struct kolo__output *output, const char *line);
 

@@ -73,7 +73,6 @@ wrong "-n 2x: give a number" -n 2x -- true
 wrong "--transport=pigeon: give one of auto|shm|tcp" --transport pigeon -- true
 wrong "--timeout=soon: give a number from" --timeout soon -- true
 wrong "--bind=feet: give one of" --bind feet -- true
-wrong "launching over ssh comes in a later version" --hosts far.example.com:2 -- true
 wrong "-n 3 is more than the 2 slots" -n 3 --hosts localhost:2 -- true
 KOLO_RANK=1 wrong "this is rank 1 of a job already" -n 2 -- true
 KOLO_TIMEOT=1 wrong "KOLO_TIMEOT is not an option of kolo; the nearest is KOLO_TIMEOUT" -n 2 -- true
