@@ -146,11 +146,14 @@ bool kolo__carrier_greeted(struct kolo__carrier *carrier)
     static const char GREETING[] = KOLO__AGENT_GREETING;
     const unsigned char *data = carrier->in + carrier->in_used;
     size_t bytes = carrier->in_bytes - carrier->in_used;
+    if (carrier->greeted)
+        return true;
     const unsigned char *found =
         bytes > 0 ? memmem(data, bytes, GREETING, sizeof GREETING - 1) : NULL;
+    carrier->greeted = found != NULL;
     if (found != NULL)
         carrier->in_used += (size_t)(found - data) + sizeof GREETING - 1;
     else if (bytes > PREAMBLE_MAX)
         kolo__carrier_break(carrier, "its login shell writes without end before kolo starts");
-    return found != NULL;
+    return carrier->greeted;
 }

@@ -17,6 +17,7 @@ struct kolo__carrier {
     unsigned char *in;
     size_t in_bytes, in_used, in_capacity;
     uint64_t heard_ns, spoke_ns; /* when something came, or was sent, last */
+    bool greeted;                /* the greeting has come */
     bool broken;
     bool ended;    /* it is broken because the other end closed it */
     char why[160]; /* it is broken */

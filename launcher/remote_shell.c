@@ -58,8 +58,8 @@ static kolo_status remote_command(char command[COMMAND_BYTES])
                            "this kolo lies at %s, which cannot be told to another host's shell: "
                            "install it elsewhere",
                            path);
-    snprintf(script, sizeof script,
-             "K=\"%s\"; [ -x \"$K\" ] || K=kolo; exec \"$K\" agent --stdio", path);
+    snprintf(script, sizeof script, "K=\"%s\"; [ -x \"$K\" ] || K=kolo; exec \"$K\" agent --stdio",
+             path);
     memcpy(command, "exec sh -c ", 12);
     quote(command + 11, COMMAND_BYTES - 11, script);
     return KOLO_OK;

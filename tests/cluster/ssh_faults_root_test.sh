@@ -34,7 +34,7 @@ child_of() {
 
 # wait_code SECONDS: of what start started.
 wait_code() {
-    wait_until "$1" not_running "$waited" || { fail "kolo run does not end"; kill -9 "$pid"; }
+    wait_until "$1" not_running "$waited" || { fail "kolo run does not end"; kill -9 "$pid" "$waited"; }
     wait "$waited"
     code=$?
     err=$(<err)
@@ -65,9 +65,10 @@ start --hosts $hosts -- "$worker" signals "$mark"
 wait_until 20 lines_in out 4 || fail "the ranks do not start"
 kill -TSTP "$pid"
 wait_until 10 grep -q '^State:[[:space:]]*T' "/proc/$pid/status" || fail "kolo run does not stop"
-kill -CONT "$pid"
+wait_until 10 lines_in out 8 || fail "SIGTSTP does not reach all ranks"
+kill -CONT "$pid" "$waited" # nsenter stops with what it entered for
 kill -TERM "$pid"
-wait_until 10 lines_in out 8 || fail "SIGTERM does not reach all ranks after SIGCONT"
+wait_until 10 lines_in out 12 || fail "SIGTERM does not reach all ranks after SIGCONT"
 kill -TERM "$pid"
 wait_code 20
 expect "after a stop: code" 143 "$code"
