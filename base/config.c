@@ -29,6 +29,15 @@ const struct kolo__option kolo__options[] = {
      .default_text = "",
      .help = "Use this algorithm for every collective that it can do (ring, pairwise, ...; "
              "docs/ARCHITECTURE.md). Empty: the cheapest by the cost model."},
+    {.name = "net",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(net),
+     .default_text = "",
+     .help =
+         "Network interfaces for data between hosts, in NCCL's syntax: eth0,ib (all that begin "
+         "so), =eth0 (exactly), ^docker0 (not this). Empty: all that are no loopback and belong "
+         "to no container or virtual machine; peers use those by which they are reached."},
     {.name = "timeout",
      .type = KOLO__OPTION_INTEGER,
      .use = KOLO__OPTION_USER,

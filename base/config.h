@@ -21,6 +21,7 @@ struct kolo__config {
     /* What a user chooses. */
     const char *transport; /* auto, shm, tcp */
     const char *algorithm; /* "" : chosen by cost */
+    const char *net;       /* interfaces: base/interfaces.h; "" : all that serve */
     const char *log;       /* error, warn, info, debug */
     long timeout;          /* s, one operation */
     long init_timeout;     /* s, forming the world */

@@ -24,8 +24,12 @@ const char *kolo__address_text(const struct kolo__address *address, char *text, 
         snprintf(text, bytes, "%s:%d", host, ntohs(in->sin_port));
     } else if (address->storage.ss_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address->storage;
-        inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
-        snprintf(text, bytes, "[%s]:%d", host, ntohs(in6->sin6_port));
+        bool mapped = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr); /* IPv4 on a socket of both families */
+        if (mapped)
+            inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], host, sizeof host);
+        else
+            inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
+        snprintf(text, bytes, mapped ? "%s:%d" : "[%s]:%d", host, ntohs(in6->sin6_port));
     } else {
         snprintf(text, bytes, "no address");
     }
@@ -40,9 +44,78 @@ bool kolo__address_is_loopback(const struct kolo__address *address)
     }
     if (address->storage.ss_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address->storage;
-        return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+        return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
+               (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) && in6->sin6_addr.s6_addr[12] == 127);
     }
     return false;
+}
+
+/* Where the port lies, in network order. */
+static in_port_t *port_of(struct kolo__address *address)
+{
+    if (address->storage.ss_family == AF_INET6)
+        return &((struct sockaddr_in6 *)&address->storage)->sin6_port;
+    return &((struct sockaddr_in *)&address->storage)->sin_port;
+}
+
+void kolo__address_set_port(struct kolo__address *address, uint16_t port)
+{
+    *port_of(address) = htons(port);
+}
+
+uint16_t kolo__address_port(const struct kolo__address *address)
+{
+    struct kolo__address copy = *address;
+    return ntohs(*port_of(&copy));
+}
+
+/* The address as IPv6 sees it: on a socket of both families IPv4 comes as ::ffff:10.0.0.1. */
+static struct in6_addr as_v6(const struct kolo__address *address)
+{
+    if (address->storage.ss_family == AF_INET6)
+        return ((const struct sockaddr_in6 *)&address->storage)->sin6_addr;
+    struct in6_addr mapped = {{{[10] = 0xff, [11] = 0xff}}};
+    memcpy(&mapped.s6_addr[12], &((const struct sockaddr_in *)&address->storage)->sin_addr, 4);
+    return mapped;
+}
+
+bool kolo__address_same_host(const struct kolo__address *a, const struct kolo__address *b)
+{
+    struct in6_addr x = as_v6(a), y = as_v6(b);
+    return memcmp(&x, &y, sizeof x) == 0;
+}
+
+const char *kolo__endpoint_text(const struct kolo__endpoint *endpoint,
+                                char text[KOLO__ENDPOINT_TEXT_BYTES])
+{
+    char one[64];
+    text[0] = '\0';
+    for (uint32_t i = 0; i < endpoint->count; i++) {
+        size_t used = strlen(text);
+        snprintf(text + used, KOLO__ENDPOINT_TEXT_BYTES - used, "%s%s", i > 0 ? "," : "",
+                 kolo__address_text(&endpoint->addresses[i], one, sizeof one));
+    }
+    return text;
+}
+
+kolo_status kolo__endpoint_parse(const char *text, struct kolo__endpoint *endpoint)
+{
+    endpoint->count = 0;
+    for (const char *next = text; next != NULL;) {
+        char one[64];
+        size_t length = strcspn(next, ",");
+        if (length == 0 || length >= sizeof one || endpoint->count == KOLO__ENDPOINT_ADDRESSES)
+            return kolo__error(KOLO_ERR_CONFIG, "'%.100s' is no list of up to %d ADDRESS:PORT",
+                               text, KOLO__ENDPOINT_ADDRESSES);
+        memcpy(one, next, length);
+        one[length] = '\0';
+        kolo_status status = kolo__address_parse(one, &endpoint->addresses[endpoint->count]);
+        if (status != KOLO_OK)
+            return status;
+        endpoint->count++;
+        next = next[length] == ',' ? next + length + 1 : NULL;
+    }
+    return KOLO_OK;
 }
 
 kolo_status kolo__split_host_port(const char *text, char *host, size_t host_bytes, char *port,
@@ -106,6 +179,10 @@ kolo_status kolo__address_parse(const char *text, struct kolo__address *address)
 
 kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound)
 {
+    if (strcmp(host, "*") == 0) /* a kernel without IPv6 has the other */
+        return kolo__listen("::", port, fd, bound) == KOLO_OK
+                   ? KOLO_OK
+                   : kolo__listen("0.0.0.0", port, fd, bound);
     char port_text[16];
     snprintf(port_text, sizeof port_text, "%d", port);
     struct addrinfo *list;
@@ -114,13 +191,14 @@ kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__addre
     if (status != KOLO_OK)
         return status;
 
-    int on = 1;
+    int on = 1, off = 0;
     int s = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s < 0) {
         status = kolo__error_errno(errno, "cannot make a socket for %s", host);
         goto free_list;
     }
     setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(s, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off); /* "::" is IPv4 as well */
     if (bind(s, list->ai_addr, list->ai_addrlen) != 0 || listen(s, SOMAXCONN) != 0) {
         status = kolo__error_errno(errno, "cannot listen on %s port %d", host, port);
         goto close_socket;

@@ -8,6 +8,7 @@
 
 #include <kolo/kolo.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 struct kolo__address {
@@ -21,11 +22,31 @@ const char *kolo__address_text(const struct kolo__address *address, char *text, 
 kolo_status kolo__address_parse(const char *text, struct kolo__address *address);
 bool kolo__address_is_loopback(const struct kolo__address *address);
 
+void kolo__address_set_port(struct kolo__address *address, uint16_t port);
+uint16_t kolo__address_port(const struct kolo__address *address);
+/* The same host, whatever the port. */
+bool kolo__address_same_host(const struct kolo__address *a, const struct kolo__address *b);
+
+enum { KOLO__ENDPOINT_ADDRESSES = 8, KOLO__ENDPOINT_TEXT_BYTES = 8 * 48 };
+
+/* Where somebody accepts connections: different ways to the same place, best first. */
+struct kolo__endpoint {
+    uint32_t count;
+    struct kolo__address addresses[KOLO__ENDPOINT_ADDRESSES];
+};
+
+/* "10.0.0.1:5000,[fd00::1]:5000"; "" for none. Returns text. */
+const char *kolo__endpoint_text(const struct kolo__endpoint *endpoint,
+                                char text[KOLO__ENDPOINT_TEXT_BYTES]);
+/* The reverse, numeric only. */
+kolo_status kolo__endpoint_parse(const char *text, struct kolo__endpoint *endpoint);
+
 /* Splits "host:port", "[v6]:port". host gets at least 256 bytes. */
 kolo_status kolo__split_host_port(const char *text, char *host, size_t host_bytes, char *port,
                                   size_t port_bytes);
 
-/* Listens on a numeric host ("127.0.0.1") and port (0: any); the bound address comes back. */
+/* Listens on a numeric host ("127.0.0.1") and port (0: any); the bound address comes back. "*": on
+ * all of this host's addresses, IPv6 and IPv4. */
 kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound);
 /* Begins a connection; *fd is connecting or connected. */
 kolo_status kolo__connect_start(const struct kolo__address *address, int *fd);

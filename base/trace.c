@@ -2,8 +2,10 @@
 /* See trace.h. */
 #include "base/trace.h"
 
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/status.h"
+#include "base/ticks.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,11 +16,14 @@
 /* Of labels: some thousand names of tensors. */
 enum { LABEL_BYTES = 1 << 20 };
 
+enum { CACHE_LINE = 64 };
+
 /* kind is written last, so a place whose kind is 0 holds no event yet. */
 struct place {
-    uint64_t begin_ns, end_ns;
+    _Alignas(CACHE_LINE) uint64_t begin_ticks; /* one line: what is written is not read back */
+    uint64_t end_ticks, caller_begin_ticks;
     uint64_t bytes;
-    const char *label;
+    const char *label, *caller;
     uint32_t id, comm;
     atomic_uint kind;
 };
@@ -28,9 +33,11 @@ struct place {
  *   | struct kolo__trace | places, capacity of them | labels: texts, each with its '\0' |
  */
 struct kolo__trace {
+    _Alignas(CACHE_LINE) struct place *places; /* where it ends another line begins */
     size_t mapped_bytes;
     size_t capacity;
-    struct place *places;
+    bool counter; /* ticks are the processor's */
+    struct kolo__ticks_reading readings[2];
     pthread_mutex_t label_lock;
     char *labels;
     size_t label_bytes;
@@ -65,21 +72,29 @@ void kolo__trace_free(struct kolo__trace *trace)
     munmap(trace, trace->mapped_bytes);
 }
 
+void kolo__trace_use_counter(struct kolo__trace *trace)
+{
+    trace->counter = kolo__ticks_are_trusted();
+    trace->readings[0] = kolo__ticks_read();
+}
+
 uint64_t kolo__trace_now(const struct kolo__trace *trace)
 {
-    return trace != NULL ? kolo__now_ns(&kolo__real_clock) : 0;
+    if (trace == NULL)
+        return 0;
+    return trace->counter ? kolo__ticks() : kolo__now_ns(&kolo__real_clock);
 }
 
 void kolo__trace_add(struct kolo__trace *trace, enum kolo__trace_kind kind, const char *label,
-                     uint32_t id, uint64_t bytes, uint64_t begin_ns, uint64_t end_ns)
+                     uint32_t id, uint64_t bytes, uint64_t begin_ticks, uint64_t end_ticks)
 {
     struct kolo__trace_event event = {
         .kind = kind,
         .id = id,
         .label = label,
         .bytes = bytes,
-        .begin_ns = begin_ns,
-        .end_ns = end_ns,
+        .begin_ticks = begin_ticks,
+        .end_ticks = end_ticks,
     };
     kolo__trace_record(trace, &event);
 }
@@ -92,10 +107,12 @@ void kolo__trace_record(struct kolo__trace *trace, const struct kolo__trace_even
     if (index >= trace->capacity)
         return;
     struct place *place = &trace->places[index];
-    place->begin_ns = event->begin_ns;
-    place->end_ns = event->end_ns;
+    place->begin_ticks = event->begin_ticks;
+    place->end_ticks = event->end_ticks;
+    place->caller_begin_ticks = event->caller_begin_ticks;
     place->bytes = event->bytes;
     place->label = event->label;
+    place->caller = event->caller;
     place->id = event->id;
     place->comm = event->comm;
     atomic_store_explicit(&place->kind, event->kind, memory_order_release);
@@ -123,6 +140,25 @@ const char *kolo__trace_label(struct kolo__trace *trace, const char *text)
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
+void kolo__trace_calibrate(struct kolo__trace *trace)
+{
+    trace->readings[1] = kolo__ticks_read();
+}
+
+uint64_t kolo__trace_ns(const struct kolo__trace *trace, uint64_t ticks)
+{
+    if (!trace->counter)
+        return ticks;
+    KOLO__ASSERT(trace->readings[1].ns != 0);
+    return kolo__ticks_to_ns(trace->readings, ticks);
+}
+
+/* Readings of two processors, or of one that took them out of order, may be some ticks off. */
+static uint64_t not_after(uint64_t begin_ticks, uint64_t end_ticks)
+{
+    return begin_ticks < end_ticks ? begin_ticks : end_ticks;
+}
+
 size_t kolo__trace_count(const struct kolo__trace *trace)
 {
     if (trace == NULL)
@@ -146,8 +182,10 @@ bool kolo__trace_get(const struct kolo__trace *trace, size_t index, struct kolo_
         .comm = place->comm,
         .label = place->label,
         .bytes = place->bytes,
-        .begin_ns = place->begin_ns,
-        .end_ns = place->end_ns,
+        .begin_ticks = not_after(place->begin_ticks, place->end_ticks),
+        .end_ticks = place->end_ticks,
+        .caller = place->caller,
+        .caller_begin_ticks = not_after(place->caller_begin_ticks, place->end_ticks),
     };
     return kind != 0;
 }

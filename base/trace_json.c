@@ -112,15 +112,15 @@ static void add_time(struct text *text, const char *name, uint64_t ns)
 
 /* One kind's lanes: when the last event in each ends. */
 struct lanes {
-    uint64_t *ends;
+    uint64_t *ends; /* ticks */
     size_t count, capacity;
 };
 
 /* The first lane that is free; SIZE_MAX: no memory. */
-static size_t find_lane(struct lanes *lanes, uint64_t begin_ns, uint64_t end_ns)
+static size_t find_lane(struct lanes *lanes, uint64_t begin_ticks, uint64_t end_ticks)
 {
     size_t lane = 0;
-    while (lane < lanes->count && lanes->ends[lane] > begin_ns)
+    while (lane < lanes->count && lanes->ends[lane] > begin_ticks)
         lane++;
     if (lane == lanes->capacity) {
         size_t capacity = 2 * lanes->capacity + 8;
@@ -131,7 +131,7 @@ static size_t find_lane(struct lanes *lanes, uint64_t begin_ns, uint64_t end_ns)
         lanes->capacity = capacity;
     }
     lanes->count += lane == lanes->count;
-    lanes->ends[lane] = end_ns;
+    lanes->ends[lane] = end_ticks;
     return lane;
 }
 
@@ -160,12 +160,13 @@ static unsigned thread_of(unsigned kind, size_t lane)
     return (kind << 24) + (unsigned)lane;
 }
 
-static void add_event(struct text *text, const struct kolo__trace_process *process,
+static void add_event(struct text *text, const struct kolo__trace *trace,
+                      const struct kolo__trace_process *process,
                       const struct kolo__trace_event *event, unsigned thread)
 {
     const char *separator = "";
-    uint64_t begin = file_time(&process->clock, event->begin_ns);
-    uint64_t end = file_time(&process->clock, event->end_ns);
+    uint64_t begin = file_time(&process->clock, kolo__trace_ns(trace, event->begin_ticks));
+    uint64_t end = file_time(&process->clock, kolo__trace_ns(trace, event->end_ticks));
     bool instant = kinds[event->kind].instant;
     begin_line(text);
     add(text, ",\n{\"ph\":\"%s\",\"pid\":%u,\"tid\":%u", instant ? "i\",\"s\":\"t" : "X",
@@ -235,13 +236,27 @@ static void add_lanes(struct text *text, uint32_t rank, const struct lanes *lane
 static int compare_events(const void *a, const void *b)
 {
     const struct kolo__trace_event *x = a, *y = b;
-    if (x->begin_ns != y->begin_ns)
-        return x->begin_ns < y->begin_ns ? -1 : 1;
-    if (x->end_ns != y->end_ns)
-        return x->end_ns < y->end_ns ? -1 : 1;
+    if (x->begin_ticks != y->begin_ticks)
+        return x->begin_ticks < y->begin_ticks ? -1 : 1;
+    if (x->end_ticks != y->end_ticks)
+        return x->end_ticks < y->end_ticks ? -1 : 1;
     return x->kind < y->kind ? -1 : x->kind > y->kind;
 }
 
+/* A call that waited for an event, as one of its own. */
+static struct kolo__trace_event caller_of(const struct kolo__trace_event *event)
+{
+    return (struct kolo__trace_event){
+        .kind = KOLO__TRACE_WAIT,
+        .id = KOLO__TRACE_NO_ID,
+        .comm = event->comm,
+        .label = event->caller,
+        .begin_ticks = event->caller_begin_ticks,
+        .end_ticks = event->end_ticks,
+    };
+}
+
+/* Up to two of each place. */
 static size_t take_events(const struct kolo__trace *trace, size_t places,
                           struct kolo__trace_event *events)
 {
@@ -251,8 +266,10 @@ static size_t take_events(const struct kolo__trace *trace, size_t places,
         if (!kolo__trace_get(trace, i, event))
             continue;
         if (kinds[event->kind].instant)
-            event->end_ns = event->begin_ns;
+            event->end_ticks = event->begin_ticks;
         count++;
+        if (event->caller != NULL)
+            events[count++] = caller_of(event);
     }
     qsort(events, count, sizeof *events, compare_events);
     return count;
@@ -264,7 +281,7 @@ kolo_status kolo__trace_json_process(const struct kolo__trace *trace,
 {
     size_t places = kolo__trace_count(trace), count = 0;
     struct lanes lanes[KOLO__TRACE_KIND_COUNT] = {0};
-    struct kolo__trace_event *events = malloc((places + 1) * sizeof *events);
+    struct kolo__trace_event *events = malloc((2 * places + 1) * sizeof *events);
     struct text *text = malloc(sizeof *text);
     kolo_status status = KOLO_ERR_MEMORY;
     if (events == NULL || text == NULL) {
@@ -275,11 +292,11 @@ kolo_status kolo__trace_json_process(const struct kolo__trace *trace,
     count = take_events(trace, places, events);
     add_process(text, trace, process);
     for (size_t i = 0; i < count && text->status == KOLO_OK; i++) {
-        size_t lane = find_lane(&lanes[events[i].kind], events[i].begin_ns, events[i].end_ns);
+        size_t lane = find_lane(&lanes[events[i].kind], events[i].begin_ticks, events[i].end_ticks);
         if (lane == SIZE_MAX)
             text->status = kolo__error(KOLO_ERR_MEMORY, "no memory to write a timeline");
         else
-            add_event(text, process, &events[i], thread_of(events[i].kind, lane));
+            add_event(text, trace, process, &events[i], thread_of(events[i].kind, lane));
     }
     add_lanes(text, process->rank, lanes);
     flush(text);

@@ -18,6 +18,7 @@
 enum {
     TUNING_STEPS = 101, /* the reducer chooses the size of buckets within 100 */
     SLEEPS = 30,        /* of a backward pass */
+    SETTLING_STEPS = 2, /* who drives a step follows from the two before it */
     OPERATIONS_MAX = 1000,
     EXACT = 8, /* whole numbers that 8-bit floats hold */
 };
@@ -225,6 +226,17 @@ static kolo_status warm_up(struct job *job, long *operations)
     return status;
 }
 
+/* Steps of one kind follow those of another: the first ones are like neither. */
+static kolo_status settle(const struct job *job, int contender)
+{
+    kolo_status status = KOLO_OK;
+    double seconds;
+    bool steps = contender == STEP || contender == EXPOSED;
+    for (int i = 0; steps && status == KOLO_OK && i < SETTLING_STEPS; i++)
+        status = sample(job, &ALL[contender], &seconds);
+    return status;
+}
+
 /* samples: those of each contender, one round after the other. */
 static kolo_status take_samples(struct job *job, long operations, double *samples[CONTENDERS])
 {
@@ -234,6 +246,7 @@ static kolo_status take_samples(struct job *job, long operations, double *sample
         for (int turn = 0; turn < contenders; turn++) {
             int i = (int)(round + turn) % contenders;
             double *to = samples[i] + round * operations;
+            status = status == KOLO_OK ? settle(job, i) : status;
             for (long k = 0; status == KOLO_OK && k < operations; k++)
                 status = sample(job, &ALL[i], &to[k]);
             if (status == KOLO_OK)

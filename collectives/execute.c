@@ -111,7 +111,7 @@ void kolo__run_begin(struct kolo__program *program, const struct kolo__run_argum
     for (uint32_t i = 0; i < program->slot_count; i++)
         program->free_slots[i] = i;
     program->traced = arguments->trace != NULL && kolo__program_is_worth_tracing(program);
-    program->doing.begin_ns = 0;
+    program->doing.begin_ticks = 0;
     if (s->mapped)
         kolo__program_map(program);
     program->running = true;
@@ -128,7 +128,7 @@ kolo_status kolo__run_progress(struct kolo__program *program, bool *moved,
         *fault = transport->fault;
         status = fault->status;
     }
-    program->trace_ns = 0;
+    program->trace_ticks = 0;
     if (status == KOLO_OK)
         status = walk(program, &advanced, fault);
     if (moved != NULL && advanced)

@@ -49,7 +49,7 @@ struct kolo__step_run {
     bool in_turn;                   /* every earlier message of the channel has been posted */
     bool finished;
     unsigned char *from, *to;
-    uint64_t begin_ns; /* traced: once something of it has moved */
+    uint64_t begin_ticks; /* traced: once something of it has moved */
     /* The caller's buffer lies in pieces, and the step names it: element 0 of the step is this one
      * there, and element `done` lies in this piece. Else NULL. */
     size_t first;
@@ -64,10 +64,10 @@ struct kolo__mapped_peer {
     uint64_t in_address;
 };
 
-/* For a timeline, in shared memory: steps of which kind the rank is at; begin_ns 0: at none. */
+/* For a timeline, in shared memory: steps of which kind the rank is at; begin_ticks 0: at none. */
 struct kolo__doing {
     enum kolo__step_kind kind;
-    uint64_t begin_ns;
+    uint64_t begin_ticks;
     uint64_t bytes;
 };
 
@@ -89,9 +89,9 @@ struct kolo__program {
     uint32_t oldest; /* steps before it are finished */
     uint32_t opened; /* steps before it have entered the window */
     bool running;
-    bool streams;      /* copies to OUTPUT go past the caches */
-    bool traced;       /* steps of this run are recorded */
-    uint64_t trace_ns; /* traced: the time, 0 when nobody has read it since something moved */
+    bool streams;         /* copies to OUTPUT go past the caches */
+    bool traced;          /* steps of this run are recorded */
+    uint64_t trace_ticks; /* traced: the time, 0 when nobody has read it since something moved */
     struct kolo__doing doing;
     struct kolo__run_arguments arguments;
     unsigned char *bases[KOLO__BUFFER_COUNT]; /* of this rank's private buffers */

@@ -7,8 +7,8 @@
  *
  * In shared memory a rank does one thing after the other, and there is an event for as long as it
  * does the same: all reductions between two waits are one. So the clock is read only where that
- * changes. Reading it waits for all loads under way: once for each 128 KiB makes a sum of 4 MiB
- * slower by a sixth.
+ * changes. Where it is not the processor's counter, reading it waits for all loads under way: once
+ * for each 128 KiB makes a sum of 4 MiB slower by a sixth.
  */
 #include "collectives/execute_program.h"
 
@@ -43,13 +43,13 @@ static bool says_something(struct kolo__program *program, uint32_t index)
     return step->kind != KOLO__COPY || run->from != run->to;
 }
 
-static uint64_t now_ns(const struct kolo__program *program)
+static uint64_t now_ticks(const struct kolo__program *program)
 {
     return kolo__trace_now(program->arguments.trace);
 }
 
 static void record(struct kolo__program *program, enum kolo__step_kind kind, uint32_t peer,
-                   uint64_t bytes, uint64_t begin_ns, uint64_t end_ns)
+                   uint64_t bytes, uint64_t begin_ticks, uint64_t end_ticks)
 {
     struct kolo__trace_event event = {
         .kind = KOLO__TRACE_STEP,
@@ -57,20 +57,21 @@ static void record(struct kolo__program *program, enum kolo__step_kind kind, uin
         .comm = program->arguments.signature.comm,
         .label = names[kind],
         .bytes = bytes,
-        .begin_ns = begin_ns,
-        .end_ns = end_ns,
+        .begin_ticks = begin_ticks,
+        .end_ticks = end_ticks,
     };
     kolo__trace_record(program->arguments.trace, &event);
 }
 
 /* ---- in shared memory: what the rank does now ------------------------------------------------ */
 
-static void end_doing(struct kolo__program *program, uint64_t end_ns)
+static void end_doing(struct kolo__program *program, uint64_t end_ticks)
 {
     struct kolo__doing *doing = &program->doing;
-    if (doing->begin_ns != 0)
-        record(program, doing->kind, KOLO__TRACE_NO_ID, doing->bytes, doing->begin_ns, end_ns);
-    doing->begin_ns = 0;
+    if (doing->begin_ticks != 0)
+        record(program, doing->kind, KOLO__TRACE_NO_ID, doing->bytes, doing->begin_ticks,
+               end_ticks);
+    doing->begin_ticks = 0;
 }
 
 void kolo__step_trace_mapped(struct kolo__program *program, uint32_t index)
@@ -80,20 +81,20 @@ void kolo__step_trace_mapped(struct kolo__program *program, uint32_t index)
     const struct kolo__step *step = &program->schedule.steps[index];
     struct kolo__step_run *run = kolo__step_run(program, index);
     struct kolo__doing *doing = &program->doing;
-    if (doing->begin_ns == 0 || doing->kind != step->kind) {
-        uint64_t now = now_ns(program);
+    if (doing->begin_ticks == 0 || doing->kind != step->kind) {
+        uint64_t now = now_ticks(program);
         end_doing(program, now);
-        *doing = (struct kolo__doing){.kind = step->kind, .begin_ns = now};
+        *doing = (struct kolo__doing){.kind = step->kind, .begin_ticks = now};
     }
-    if (run->begin_ns == 0 && !kolo__step_is_fence(step))
+    if (run->begin_ticks == 0 && !kolo__step_is_fence(step))
         doing->bytes += step->count * program->element_bytes;
-    run->begin_ns = doing->begin_ns;
+    run->begin_ticks = doing->begin_ticks;
 }
 
 void kolo__run_trace_end(struct kolo__program *program)
 {
-    if (program->doing.begin_ns != 0)
-        end_doing(program, now_ns(program));
+    if (program->doing.begin_ticks != 0)
+        end_doing(program, now_ticks(program));
 }
 
 /* ---- over messages --------------------------------------------------------------------------- */
@@ -101,8 +102,8 @@ void kolo__run_trace_end(struct kolo__program *program)
 /* The time is kept until something moves. */
 void kolo__step_trace_before(struct kolo__program *program, uint32_t index)
 {
-    if (program->trace_ns == 0 && kolo__step_run(program, index)->begin_ns == 0)
-        program->trace_ns = now_ns(program);
+    if (program->trace_ticks == 0 && kolo__step_run(program, index)->begin_ticks == 0)
+        program->trace_ticks = now_ticks(program);
 }
 
 void kolo__step_trace_after(struct kolo__program *program, uint32_t index, bool advanced)
@@ -111,12 +112,12 @@ void kolo__step_trace_after(struct kolo__program *program, uint32_t index, bool 
     struct kolo__step_run *run = kolo__step_run(program, index);
     if (!advanced)
         return;
-    if (run->begin_ns == 0)
-        run->begin_ns = program->trace_ns;
-    program->trace_ns = 0;
+    if (run->begin_ticks == 0)
+        run->begin_ticks = program->trace_ticks;
+    program->trace_ticks = 0;
     if (run->finished && says_something(program, index)) {
-        program->trace_ns = now_ns(program);
+        program->trace_ticks = now_ticks(program);
         record(program, step->kind, kolo__step_is_message(step) ? step->peer : KOLO__TRACE_NO_ID,
-               step->count * program->element_bytes, run->begin_ns, program->trace_ns);
+               step->count * program->element_bytes, run->begin_ticks, program->trace_ticks);
     }
 }

@@ -71,7 +71,7 @@ static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *
         .job = comm->context->job,
         .token = comm->context->token,
         .listen_fd = members->listen_fd,
-        .addresses = members->addresses,
+        .endpoints = members->endpoints,
         .hosts = comm->hosts,
         .connect_timeout_ns = connect_seconds(comm->context) * 1000000000u,
     };

@@ -28,7 +28,8 @@ struct kolo_request {
     bool begun, done;
     bool told;          /* the rendezvous, by kolo__comm_rest */
     kolo_status status; /* once done */
-    uint64_t begin_ns;  /* where there is a timeline, once begun; else 0 */
+    /* Where there is a timeline: once begun (see begun); while a call waits for it. Else 0. */
+    uint64_t begin_ticks, wait_ticks;
     struct kolo__signature signature;
     struct kolo__plan *plan; /* collectives */
     const void *input;
@@ -81,8 +82,8 @@ struct kolo_comm {
 struct kolo__comm_members {
     uint32_t id, rank, size;
     const uint32_t *world_ranks;
-    const struct kolo__address *addresses; /* NULL unless tcp is used */
-    const uint64_t *mailboxes;             /* UINT64_MAX: not in this rank's heap */
+    const struct kolo__endpoint *endpoints; /* NULL unless tcp is used */
+    const uint64_t *mailboxes;              /* UINT64_MAX: not in this rank's heap */
     int listen_fd; /* passes to the communicator, also on failure; -1: none */
 };
 

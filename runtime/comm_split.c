@@ -6,6 +6,7 @@
  */
 #include "runtime/call.h"
 
+#include "base/assert.h"
 #include "base/bytes.h"
 #include "base/status.h"
 #include "collectives/transport/shm.h"
@@ -13,8 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-enum { ADDRESS_TEXT_BYTES = 80 };
 
 struct member {
     int32_t color, key;
@@ -33,7 +32,7 @@ static int by_key(const void *a, const void *b)
 struct offer {
     unsigned char ok;
     unsigned char mailbox[8];
-    char address[ADDRESS_TEXT_BYTES];
+    unsigned char port[2]; /* where it listens, on the addresses that are known since kolo_init */
     char error[160];
 };
 
@@ -93,15 +92,13 @@ static void make_offer(kolo_comm *comm, uint32_t size, bool wants_tcp, struct of
                        uint64_t *mailbox, int *listen_fd)
 {
     kolo_context *context = comm->context;
-    struct kolo__address address;
     kolo_status status = KOLO_OK;
+    uint16_t port = 0;
     *mailbox = UINT64_MAX;
     *listen_fd = -1;
-    if (size > 1 && wants_tcp) {
-        status = kolo__context_listen(context, listen_fd, &address);
-        if (status == KOLO_OK)
-            kolo__address_text(&address, offer->address, sizeof offer->address);
-    }
+    if (size > 1 && wants_tcp)
+        status = kolo__context_listen(context, listen_fd, &port);
+    kolo__store_u16(offer->port, port);
     if (size > 1 && status == KOLO_OK && context->shared_memory)
         status = kolo__shm_mailbox_create(context->heap, size, mailbox);
     offer->ok = status == KOLO_OK;
@@ -113,7 +110,7 @@ static void make_offer(kolo_comm *comm, uint32_t size, bool wants_tcp, struct of
 /* Reads the offers of the new communicator's members. */
 static kolo_status read_offers(kolo_comm *comm, const struct offer *offers,
                                const uint32_t *old_ranks, uint32_t size, uint32_t *world_ranks,
-                               uint64_t *mailboxes, struct kolo__address *addresses)
+                               uint64_t *mailboxes, struct kolo__endpoint *endpoints)
 {
     const uint32_t *host_of = comm->context->host_of;
     for (uint32_t i = 0; i < size; i++) {
@@ -125,11 +122,9 @@ static kolo_status read_offers(kolo_comm *comm, const struct offer *offers,
         bool here =
             comm->context->shared_memory && host_of[world_ranks[i]] == host_of[comm->context->rank];
         mailboxes[i] = here ? kolo__load_u64(offer->mailbox) : UINT64_MAX;
-        if (offer->address[0] != '\0') {
-            kolo_status status = kolo__address_parse(offer->address, &addresses[i]);
-            if (status != KOLO_OK)
-                return status;
-        }
+        endpoints[i] = comm->context->endpoints[world_ranks[i]];
+        for (uint32_t a = 0; a < endpoints[i].count; a++)
+            kolo__address_set_port(&endpoints[i].addresses[a], kolo__load_u16(offer->port));
     }
     return KOLO_OK;
 }
@@ -146,7 +141,7 @@ static uint32_t derive_id(const kolo_comm *comm, int color)
 
 static kolo_status split(kolo_comm *comm, int color, int key, uint32_t *old_ranks,
                          struct offer *offers, uint32_t *world_ranks, uint64_t *mailboxes,
-                         struct kolo__address *addresses, kolo_comm **result)
+                         struct kolo__endpoint *endpoints, kolo_comm **result)
 {
     struct kolo__comm_members members = {.listen_fd = -1};
     struct offer offer = {0};
@@ -161,7 +156,7 @@ static kolo_status split(kolo_comm *comm, int color, int key, uint32_t *old_rank
     make_offer(comm, size, comm->plan_context.remote, &offer, &mailbox, &members.listen_fd);
     status = gather(comm, &offer, offers, sizeof offer);
     if (status == KOLO_OK)
-        status = read_offers(comm, offers, old_ranks, size, world_ranks, mailboxes, addresses);
+        status = read_offers(comm, offers, old_ranks, size, world_ranks, mailboxes, endpoints);
     if (status != KOLO_OK || size == 0) {
         if (members.listen_fd >= 0)
             close(members.listen_fd);
@@ -173,7 +168,7 @@ static kolo_status split(kolo_comm *comm, int color, int key, uint32_t *old_rank
     members.rank = rank;
     members.size = size;
     members.world_ranks = world_ranks;
-    members.addresses = addresses;
+    members.endpoints = endpoints;
     members.mailboxes = mailboxes;
     return kolo__comm_create(comm->context, &members, result);
 }
@@ -193,26 +188,28 @@ kolo_status kolo_comm_split(kolo_comm *comm, int color, int key, kolo_comm **res
     uint32_t *world_ranks = calloc(comm->size, sizeof *world_ranks);
     uint64_t *mailboxes = calloc(comm->size, sizeof *mailboxes);
     struct offer *offers = calloc(comm->size, sizeof *offers);
-    struct kolo__address *addresses = calloc(comm->size, sizeof *addresses);
+    struct kolo__endpoint *endpoints = calloc(comm->size, sizeof *endpoints);
     kolo_status status = KOLO_ERR_MEMORY;
     if (old_ranks != NULL && world_ranks != NULL && mailboxes != NULL && offers != NULL &&
-        addresses != NULL)
+        endpoints != NULL)
         status =
-            split(comm, color, key, old_ranks, offers, world_ranks, mailboxes, addresses, result);
+            split(comm, color, key, old_ranks, offers, world_ranks, mailboxes, endpoints, result);
     else
         kolo__error(status, "kolo_comm_split: no memory for %u ranks", comm->size);
     free(old_ranks);
     free(world_ranks);
     free(mailboxes);
     free(offers);
-    free(addresses);
+    free(endpoints);
     return status;
 }
 
 kolo_status kolo__comm_duplicate(kolo_comm *comm, kolo_comm **result)
 {
     kolo_status status = kolo_comm_split(comm, 0, (int)comm->rank, result);
-    if (status == KOLO_OK)
-        (*result)->guardian = comm;
-    return status;
+    if (status != KOLO_OK)
+        return status;
+    KOLO__ASSERT(*result != NULL); /* nobody is left out who has a color */
+    (*result)->guardian = comm;
+    return KOLO_OK;
 }

@@ -110,9 +110,13 @@ static kolo_status read_token(kolo_context *context)
 
 /* ---- sockets and memory -------------------------------------------------------------------- */
 
-kolo_status kolo__context_listen(kolo_context *context, int *fd, struct kolo__address *address)
+kolo_status kolo__context_listen(kolo_context *context, int *fd, uint16_t *port)
 {
-    return kolo__listen(context->listen_host, 0, fd, address);
+    struct kolo__address address;
+    kolo_status status = kolo__listen(context->listen_host, 0, fd, &address);
+    if (status == KOLO_OK)
+        *port = kolo__address_port(&address);
+    return status;
 }
 
 kolo_status kolo__context_heap(kolo_context *context, struct kolo__heap **heap)
@@ -158,6 +162,7 @@ static void release(kolo_context *context)
     kolo__control_close(context->control);
     pthread_mutex_destroy(&context->lock);
     free(context->host_of);
+    free(context->endpoints);
     explicit_bzero(context->token, sizeof context->token);
     free(context);
     atomic_store(&exists, false);

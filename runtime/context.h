@@ -17,8 +17,9 @@ struct kolo_context {
     uint32_t rank, size;
     char job[64];
     char token[256];
-    struct kolo__control *control; /* NULL: a world of one */
-    char listen_host[64];          /* numeric: where this host is reached; "" : no tcp */
+    struct kolo__control *control;    /* NULL: a world of one */
+    char listen_host[64];             /* for kolo__listen */
+    struct kolo__endpoint *endpoints; /* by world rank; ports are those of the world communicator */
     uint32_t *host_of;       /* by world rank; ranks that may share memory have the same number */
     bool joined;             /* the rendezvous has let this rank in */
     bool shared_memory;      /* this host's ranks share the heap */
@@ -38,6 +39,6 @@ kolo_status kolo__world_join(kolo_context *context);
 /* The heap, made if there is none. */
 kolo_status kolo__context_heap(kolo_context *context, struct kolo__heap **heap);
 /* A listening socket for a new communicator. */
-kolo_status kolo__context_listen(kolo_context *context, int *fd, struct kolo__address *address);
+kolo_status kolo__context_listen(kolo_context *context, int *fd, uint16_t *port);
 
 #endif

@@ -1,57 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "runtime/control.h"
+/* A rank's end of the control plane: frames in and out, faults, kolo_join. */
+#include "runtime/control_frames.h"
 
-#include "base/auth.h"
 #include "base/clock.h"
-#include "base/dial.h"
-#include "base/log.h"
 #include "base/socket.h"
 #include "base/status.h"
-#include "runtime/joins.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
-enum {
-    FAULTS_MAX = 1 << 16, /* communicators in trouble at once */
-    ROUND_SECONDS = 10,   /* for an address to answer, before all begin anew */
-};
-
-struct known_fault {
-    uint32_t comm; /* 0: all */
-    struct kolo__fault fault;
-};
-
-struct kolo__control {
-    struct kolo__control_options options;
-    char job[128];
-    int fd;
-    struct kolo__control_member *members;
-    unsigned char *world; /* the WORLD frame, which members' blobs point into */
-
-    pthread_mutex_t lock; /* of everything below */
-    unsigned char *in;
-    size_t in_bytes, in_capacity;
-    struct known_fault *faults; /* the first of each communicator, as they came */
-    unsigned fault_capacity;
-    atomic_uint fault_count; /* read without the lock: 0 is the rule */
-    struct kolo__joins joins;
-    bool closed;        /* the server is gone */
-    atomic_ullong sent; /* frames */
-};
+enum { FAULTS_MAX = 1 << 16 }; /* communicators in trouble at once */
 
 static const uint64_t SECOND_NS = 1000000000;
 
 /* ---- receiving ----------------------------------------------------------------------------- */
 
-static struct known_fault *find_fault(struct kolo__control *control, uint32_t comm)
+static struct kolo__known_fault *find_fault(struct kolo__control *control, uint32_t comm)
 {
     for (unsigned i = 0; i < atomic_load(&control->fault_count); i++)
         if (control->faults[i].comm == comm)
@@ -60,12 +27,12 @@ static struct known_fault *find_fault(struct kolo__control *control, uint32_t co
 }
 
 /* A place for one more; the last one's when there is no more room, for what concerns all. */
-static struct known_fault *make_room(struct kolo__control *control, uint32_t comm)
+static struct kolo__known_fault *make_room(struct kolo__control *control, uint32_t comm)
 {
     unsigned count = atomic_load(&control->fault_count);
     if (count == control->fault_capacity && count < FAULTS_MAX) {
         unsigned capacity = 2 * count + 16;
-        struct known_fault *grown = realloc(control->faults, capacity * sizeof *grown);
+        struct kolo__known_fault *grown = realloc(control->faults, capacity * sizeof *grown);
         if (grown != NULL) {
             control->faults = grown;
             control->fault_capacity = capacity;
@@ -79,7 +46,8 @@ static struct known_fault *make_room(struct kolo__control *control, uint32_t com
 static void add_fault(struct kolo__control *control, uint32_t comm, kolo_status status, int rank,
                       const char *text)
 {
-    struct known_fault *known = find_fault(control, comm) == NULL ? make_room(control, comm) : NULL;
+    struct kolo__known_fault *known =
+        find_fault(control, comm) == NULL ? make_room(control, comm) : NULL;
     if (known == NULL)
         return;
     known->comm = comm;
@@ -118,7 +86,7 @@ static void fill(struct kolo__control *control)
         server_gone(control);
 }
 
-static void drop(struct kolo__control *control, size_t bytes)
+void kolo__control_drop_frame(struct kolo__control *control, size_t bytes)
 {
     memmove(control->in, control->in + bytes, control->in_bytes - bytes);
     control->in_bytes -= bytes;
@@ -178,7 +146,7 @@ static size_t next_frame(struct kolo__control *control, enum kolo__frame_type *t
             take_fault(control, payload);
         else
             return length;
-        drop(control, length);
+        kolo__control_drop_frame(control, length);
     }
 }
 
@@ -199,7 +167,7 @@ void kolo__control_poll(struct kolo__control *control)
             snprintf(text, sizeof text, "the rendezvous refused a message of this rank: %s", why);
             add_fault(control, 0, status, -1, text);
         }
-        drop(control, length);
+        kolo__control_drop_frame(control, length);
     }
     pthread_mutex_unlock(&control->lock);
 }
@@ -211,7 +179,7 @@ bool kolo__control_fault(struct kolo__control *control, uint32_t comm, struct ko
     bool found = false;
     pthread_mutex_lock(&control->lock);
     for (unsigned i = 0; i < atomic_load(&control->fault_count) && !found; i++) {
-        const struct known_fault *known = &control->faults[i];
+        const struct kolo__known_fault *known = &control->faults[i];
         found = known->comm == 0 || known->comm == comm;
         if (found)
             *fault = known->fault;
@@ -223,7 +191,7 @@ bool kolo__control_fault(struct kolo__control *control, uint32_t comm, struct ko
 void kolo__control_forget(struct kolo__control *control, uint32_t comm)
 {
     pthread_mutex_lock(&control->lock);
-    struct known_fault *known = find_fault(control, comm);
+    struct kolo__known_fault *known = find_fault(control, comm);
     if (known != NULL) {
         unsigned left = atomic_load(&control->fault_count) - 1;
         size_t after = left - (size_t)(known - control->faults);
@@ -241,10 +209,9 @@ static kolo_status fault_error(struct kolo__control *control, const char *doing)
     return kolo__error(fault->status, "%s: %s", doing, fault->text);
 }
 
-/* Waits for one frame of the wanted type, at most until the deadline. The caller drops it. */
-static kolo_status await_frame(struct kolo__control *control, enum kolo__frame_type wanted,
-                               uint64_t deadline_ns, const char *doing,
-                               struct kolo__frame_reader *payload, size_t *length)
+kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__frame_type wanted,
+                                      uint64_t deadline_ns, const char *doing,
+                                      struct kolo__frame_reader *payload, size_t *length)
 {
     for (;;) {
         enum kolo__frame_type type;
@@ -258,7 +225,7 @@ static kolo_status await_frame(struct kolo__control *control, enum kolo__frame_t
                                control->options.rendezvous, control->options.rank, text);
         }
         if (*length > 0) {
-            drop(control, *length); /* an answer that came too late */
+            kolo__control_drop_frame(control, *length); /* an answer that came too late */
             continue;
         }
         if (atomic_load(&control->fault_count) > 0)
@@ -275,7 +242,8 @@ static kolo_status await_frame(struct kolo__control *control, enum kolo__frame_t
 
 /* ---- sending ------------------------------------------------------------------------------- */
 
-static kolo_status send_frame(struct kolo__control *control, struct kolo__frame_writer *frame)
+kolo_status kolo__control_send_frame(struct kolo__control *control,
+                                     struct kolo__frame_writer *frame)
 {
     atomic_fetch_add(&control->sent, 1);
     kolo_status status;
@@ -294,8 +262,8 @@ uint64_t kolo__control_sent(const struct kolo__control *control)
     return atomic_load(&control->sent);
 }
 
-static void send_fault(struct kolo__control *control, uint32_t comm,
-                       const struct kolo__fault *fault)
+void kolo__control_send_fault(struct kolo__control *control, uint32_t comm,
+                              const struct kolo__fault *fault)
 {
     struct kolo__frame_writer frame = {0};
     kolo__frame_begin(&frame, KOLO__FRAME_FAULT);
@@ -303,14 +271,14 @@ static void send_fault(struct kolo__control *control, uint32_t comm,
     kolo__put_u8(&frame, (uint8_t)fault->status);
     kolo__put_u32(&frame, (uint32_t)fault->peer);
     kolo__put_text(&frame, fault->text);
-    send_frame(control, &frame);
+    kolo__control_send_frame(control, &frame);
 }
 
 void kolo__control_report(struct kolo__control *control, uint32_t comm,
                           const struct kolo__fault *fault)
 {
     pthread_mutex_lock(&control->lock);
-    send_fault(control, comm, fault);
+    kolo__control_send_fault(control, comm, fault);
     pthread_mutex_unlock(&control->lock);
 }
 
@@ -320,7 +288,7 @@ void kolo__control_stuck(struct kolo__control *control, const struct kolo__verdi
     pthread_mutex_lock(&control->lock);
     kolo__frame_begin(&frame, KOLO__FRAME_STUCK);
     kolo__put_report(&frame, report);
-    send_frame(control, &frame);
+    kolo__control_send_frame(control, &frame);
     pthread_mutex_unlock(&control->lock);
 }
 
@@ -381,7 +349,7 @@ void kolo__control_tell_joined(struct kolo__control *control, uint32_t comm, uin
     kolo__put_u32(&frame, size);
     for (uint32_t r = 0; r < size; r++)
         kolo__put_u32(&frame, world_ranks[r]);
-    send_frame(control, &frame);
+    kolo__control_send_frame(control, &frame);
     pthread_mutex_unlock(&control->lock);
 }
 
@@ -392,7 +360,7 @@ void kolo__control_announce(struct kolo__control *control,
     pthread_mutex_lock(&control->lock);
     kolo__frame_begin(&frame, KOLO__FRAME_ANNOUNCE);
     kolo__put_announcement(&frame, announcement);
-    send_frame(control, &frame);
+    kolo__control_send_frame(control, &frame);
     pthread_mutex_unlock(&control->lock);
 }
 
@@ -403,7 +371,7 @@ void kolo__control_forgotten(struct kolo__control *control, uint32_t comm, uint6
     kolo__frame_begin(&frame, KOLO__FRAME_FORGOTTEN);
     kolo__put_u32(&frame, comm);
     kolo__put_u64(&frame, sequence);
-    send_frame(control, &frame);
+    kolo__control_send_frame(control, &frame);
     pthread_mutex_unlock(&control->lock);
 }
 
@@ -412,252 +380,6 @@ void kolo__control_bye(struct kolo__control *control)
     struct kolo__frame_writer frame = {0};
     pthread_mutex_lock(&control->lock);
     kolo__frame_begin(&frame, KOLO__FRAME_BYE);
-    send_frame(control, &frame);
+    kolo__control_send_frame(control, &frame);
     pthread_mutex_unlock(&control->lock);
-}
-
-/* ---- joining ------------------------------------------------------------------------------- */
-
-static kolo_status authenticate(struct kolo__control *control)
-{
-    struct kolo__auth auth;
-    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
-    unsigned char proof[KOLO__AUTH_PROOF_BYTES];
-    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS;
-    kolo__auth_init(&auth, KOLO__AUTH_CONTROL, control->options.token);
-    kolo_status status = kolo__auth_hello(&auth, hello);
-    if (status == KOLO_OK)
-        status = kolo__send_all(control->fd, hello, sizeof hello, deadline_ns);
-    if (status == KOLO_OK)
-        status = kolo__recv_all(control->fd, reply, sizeof reply, deadline_ns);
-    if (status == KOLO_OK)
-        status = kolo__auth_check_reply(&auth, reply, proof);
-    if (status == KOLO_OK)
-        status = kolo__send_all(control->fd, proof, sizeof proof, deadline_ns);
-    return status;
-}
-
-static void sleep_ms(long milliseconds)
-{
-    struct timespec pause = {.tv_sec = milliseconds / 1000,
-                             .tv_nsec = milliseconds % 1000 * 1000000};
-    nanosleep(&pause, NULL);
-}
-
-/* One round over all addresses. KOLO_ERR_NETWORK: all of them answered, and none is ours. */
-static kolo_status connect_once(struct kolo__control *control)
-{
-    const struct kolo__control_options *options = &control->options;
-    char report[700];
-    struct kolo__dial *dial;
-    kolo_status status = kolo__dial_open(options->rendezvous, &dial);
-    if (status != KOLO_OK)
-        return status;
-    /* Names are resolved again in the next round: they may have got another address meanwhile. */
-    uint64_t round_ns = kolo__now_ns(&kolo__real_clock) + ROUND_SECONDS * SECOND_NS;
-    if (round_ns > options->deadline_ns)
-        round_ns = options->deadline_ns;
-    while ((status = kolo__dial_next(dial, round_ns, &control->fd)) == KOLO_OK) {
-        kolo__tune_stream(control->fd);
-        status = authenticate(control);
-        if (status == KOLO_OK)
-            break;
-        close(control->fd);
-        control->fd = -1;
-        kolo__dial_refuse(dial, kolo_error_text(), status != KOLO_ERR_NETWORK);
-    }
-    if (status != KOLO_OK)
-        status = kolo__error(kolo__dial_all_refused(dial) ? KOLO_ERR_NETWORK : KOLO_ERR_TIMEOUT,
-                             "%s", kolo__dial_report(dial, report, sizeof report));
-    kolo__dial_close(dial);
-    return status;
-}
-
-/* The server may start later than we do: every failure but a wrong address or token is tried again.
- */
-static kolo_status connect_patiently(struct kolo__control *control)
-{
-    const struct kolo__control_options *options = &control->options;
-    for (long pause_ms = 50;; pause_ms = pause_ms < 2500 ? pause_ms * 2 : 5000) {
-        kolo_status status = connect_once(control);
-        if (status == KOLO_OK || status == KOLO_ERR_CONFIG || status == KOLO_ERR_MEMORY)
-            return status;
-        if (status == KOLO_ERR_NETWORK)
-            return kolo__error(status, "rendezvous at %s", kolo_error_text());
-        uint64_t now = kolo__now_ns(&kolo__real_clock);
-        if (now + (uint64_t)pause_ms * 1000000 >= options->deadline_ns)
-            return kolo__error(
-                KOLO_ERR_TIMEOUT,
-                "rank %u (host %s) found no rendezvous within %d s; the last attempt "
-                "at each address: %s. See whether kolo run still runs there, and "
-                "whether a firewall lets this host through",
-                options->rank, kolo__host_name(), options->timeout_s, kolo_error_text());
-        sleep_ms(pause_ms);
-    }
-}
-
-kolo_status kolo__control_connect(const struct kolo__control_options *options,
-                                  struct kolo__control **result)
-{
-    struct kolo__control *control = calloc(1, sizeof *control);
-    if (control == NULL)
-        return kolo__error(KOLO_ERR_MEMORY, "no memory for the control plane");
-    control->options = *options;
-    control->fd = -1;
-    snprintf(control->job, sizeof control->job, "%s", options->job);
-    pthread_mutex_init(&control->lock, NULL);
-    kolo_status status = connect_patiently(control);
-    if (status != KOLO_OK) {
-        kolo__control_close(control);
-        return status;
-    }
-    *result = control;
-    return KOLO_OK;
-}
-
-int kolo__control_fd(const struct kolo__control *control)
-{
-    return control->fd;
-}
-
-/* Asks the server who is not there, and makes that the fault of all: the others would else blame
- * this rank, which gives up a moment before them. */
-static kolo_status join_timed_out(struct kolo__control *control)
-{
-    struct kolo__frame_writer frame = {0};
-    struct kolo__frame_reader payload;
-    struct kolo__fault fault = {.status = KOLO_ERR_TIMEOUT, .peer = -1};
-    size_t length;
-    char text[320];
-    kolo__frame_begin(&frame, KOLO__FRAME_ABSENT);
-    send_frame(control, &frame);
-    kolo_status status =
-        await_frame(control, KOLO__FRAME_ABSENT, kolo__now_ns(&kolo__real_clock) + 2 * SECOND_NS,
-                    "kolo_init", &payload, &length);
-    if (atomic_load(&control->fault_count) > 0)
-        return status; /* another rank knew it first */
-    if (status == KOLO_ERR_TIMEOUT)
-        return kolo__error(status,
-                           "kolo_init: the world did not form within %d s, and the "
-                           "rendezvous does not say who is missing",
-                           control->options.timeout_s);
-    if (status != KOLO_OK)
-        return status;
-    uint32_t missing = kolo__get_u32(&payload);
-    kolo__get_text(&payload, text, sizeof text);
-    drop(control, length);
-    snprintf(fault.text, sizeof fault.text,
-             "%u of %u ranks did not join within %d s; missing: %s. See whether these processes "
-             "started; KOLO_INIT_TIMEOUT sets the wait",
-             missing, control->options.size, control->options.timeout_s, text);
-    send_fault(control, 0, &fault);
-    return kolo__error(fault.status, "kolo_init: %s", fault.text);
-}
-
-static kolo_status read_world(struct kolo__control *control, struct kolo__frame_reader *payload,
-                              size_t length)
-{
-    /* Members point into a copy of the frame. */
-    size_t offset = (size_t)(payload->next - control->in);
-    control->world = malloc(length);
-    control->members = calloc(control->options.size, sizeof *control->members);
-    if (control->world == NULL || control->members == NULL)
-        return kolo__error(KOLO_ERR_MEMORY, "no memory for the table of ranks");
-    memcpy(control->world, control->in, length);
-    drop(control, length);
-    payload->next = control->world + offset;
-    payload->end = control->world + length;
-    uint32_t size = kolo__get_u32(payload);
-    for (uint32_t r = 0; r < size && r < control->options.size; r++) {
-        struct kolo__control_member *member = &control->members[r];
-        kolo__get_text(payload, member->host, sizeof member->host);
-        member->pid = kolo__get_u32(payload);
-        member->blob = kolo__get_blob(payload, &member->blob_bytes);
-    }
-    if (size != control->options.size || !kolo__frame_done(payload))
-        return kolo__error(KOLO_ERR_NETWORK, "the table of ranks from the rendezvous is broken");
-    return KOLO_OK;
-}
-
-kolo_status kolo__control_join(struct kolo__control *control, const void *blob, size_t bytes)
-{
-    struct kolo__frame_writer frame = {0};
-    struct kolo__frame_reader payload;
-    size_t length;
-    kolo__frame_begin(&frame, KOLO__FRAME_JOIN);
-    kolo__put_text(&frame, control->job);
-    kolo__put_u32(&frame, control->options.size);
-    kolo__put_u32(&frame, control->options.rank);
-    kolo__put_u32(&frame, (uint32_t)getpid());
-    kolo__put_text(&frame, kolo__host_name());
-    kolo__put_blob(&frame, blob, bytes);
-    pthread_mutex_lock(&control->lock);
-    kolo_status status = send_frame(control, &frame);
-    if (status == KOLO_OK)
-        status = await_frame(control, KOLO__FRAME_WORLD, control->options.deadline_ns, "kolo_init",
-                             &payload, &length);
-    /* A fault may be a timeout too: of another rank, which has told everybody already. */
-    if (status == KOLO_ERR_TIMEOUT && atomic_load(&control->fault_count) == 0)
-        status = join_timed_out(control);
-    else if (status == KOLO_OK)
-        status = read_world(control, &payload, length);
-    pthread_mutex_unlock(&control->lock);
-    return status;
-}
-
-const struct kolo__control_member *kolo__control_member(const struct kolo__control *control,
-                                                        uint32_t rank)
-{
-    return &control->members[rank];
-}
-
-kolo_status kolo__control_exchange(struct kolo__control *control, uint32_t tag, const void *blob,
-                                   size_t bytes, uint64_t deadline_ns,
-                                   void (*visit)(void *self, uint32_t rank,
-                                                 const unsigned char *blob, size_t bytes),
-                                   void *self)
-{
-    struct kolo__frame_writer frame = {0};
-    struct kolo__frame_reader payload;
-    size_t length;
-    kolo__frame_begin(&frame, KOLO__FRAME_EXCHANGE);
-    kolo__put_u32(&frame, tag);
-    kolo__put_blob(&frame, blob, bytes);
-    pthread_mutex_lock(&control->lock);
-    kolo_status status = send_frame(control, &frame);
-    if (status == KOLO_OK)
-        status = await_frame(control, KOLO__FRAME_EXCHANGED, deadline_ns, "kolo_init", &payload,
-                             &length);
-    if (status == KOLO_ERR_TIMEOUT && atomic_load(&control->fault_count) == 0)
-        kolo__error(status, "kolo_init: not all ranks took set-up step %u in time", tag);
-    if (status == KOLO_OK) {
-        if (kolo__get_u32(&payload) != tag || kolo__get_u32(&payload) != control->options.size)
-            payload.bad = true;
-        for (uint32_t r = 0; r < control->options.size && !payload.bad; r++) {
-            size_t blob_bytes;
-            const unsigned char *data = kolo__get_blob(&payload, &blob_bytes);
-            if (!payload.bad)
-                visit(self, r, data, blob_bytes);
-        }
-        if (!kolo__frame_done(&payload))
-            status = kolo__error(KOLO_ERR_NETWORK, "an answer from the rendezvous is broken");
-        drop(control, length);
-    }
-    pthread_mutex_unlock(&control->lock);
-    return status;
-}
-
-void kolo__control_close(struct kolo__control *control)
-{
-    if (control == NULL)
-        return;
-    if (control->fd >= 0)
-        close(control->fd);
-    pthread_mutex_destroy(&control->lock);
-    free(control->in);
-    free(control->faults);
-    kolo__joins_free(&control->joins);
-    free(control->world);
-    free(control->members);
-    free(control);
 }

@@ -6,6 +6,8 @@
  */
 #include "runtime/rendezvous_world.h"
 
+#include "base/assert.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,8 +67,10 @@ static void free_comm(struct kolo__join_comm *comm)
 static void forget(struct kolo__rendezvous *server, struct kolo__join_comm *comm)
 {
     struct kolo__join_comm **link = &server->join_comms;
-    while (*link != comm)
+    while (*link != comm) {
+        KOLO__ASSERT(*link != NULL);
         link = &(*link)->next;
+    }
     *link = comm->next;
     server->join_comm_count--;
     free_comm(comm);

@@ -38,11 +38,29 @@ static kolo_status poisoned(const kolo_comm *comm, const char *operation)
                        kolo__host_name(), comm->fault.text);
 }
 
+static void record_wait(const kolo_request *request, uint64_t begin_ticks, uint64_t end_ticks)
+{
+    struct kolo__trace_event event = {
+        .kind = KOLO__TRACE_WAIT,
+        .id = KOLO__TRACE_NO_ID,
+        .comm = request->comm->id,
+        .label = request->operation,
+        .begin_ticks = begin_ticks,
+        .end_ticks = end_ticks,
+    };
+    kolo__trace_record(request->comm->context->trace, &event);
+}
+
+/* With the call that waits for it, which returns now. */
 __attribute__((noinline, cold)) static void record(const kolo_request *request)
 {
     const kolo_context *context = request->comm->context;
     const struct kolo__signature *signature = &request->signature;
     bool collective = request->kind == KOLO__REQUEST_COLLECTIVE;
+    if (!request->begun) {
+        record_wait(request, request->wait_ticks, kolo__trace_now(context->trace));
+        return;
+    }
     struct kolo__trace_event event = {
         .kind = collective ? KOLO__TRACE_COLLECTIVE : KOLO__TRACE_MESSAGE,
         .id = collective ? (uint32_t)signature->sequence : request->peer,
@@ -51,8 +69,10 @@ __attribute__((noinline, cold)) static void record(const kolo_request *request)
                      ? kolo__timeline_label(context, signature->collective, signature->algorithm)
                      : request->operation,
         .bytes = signature->count * kolo_dtype_bytes(signature->dtype),
-        .begin_ns = request->begin_ns,
-        .end_ns = kolo__trace_now(context->trace),
+        .begin_ticks = request->begin_ticks,
+        .end_ticks = kolo__trace_now(context->trace),
+        .caller = request->wait_ticks != 0 ? request->operation : NULL,
+        .caller_begin_ticks = request->wait_ticks,
     };
     kolo__trace_record(context->trace, &event);
 }
@@ -64,7 +84,7 @@ static void finish(kolo_request *request, kolo_status status)
     request->plan = NULL;
     request->done = true;
     request->status = status;
-    if (request->begin_ns != 0)
+    if ((request->begin_ticks | request->wait_ticks) != 0)
         record(request);
 }
 
@@ -186,8 +206,8 @@ static void begin_message(kolo_request *request)
 {
     struct kolo__transport *transport = request->comm->transport;
     request->begun = true;
-    if (request->comm->context->trace != NULL)
-        request->begin_ns = kolo__trace_now(request->comm->context->trace);
+    if (request->begin_ticks == 0)
+        request->begin_ticks = kolo__trace_now(request->comm->context->trace);
     request->post.signature = &request->signature;
     request->post.data =
         request->kind == KOLO__REQUEST_SEND ? (void *)(uintptr_t)request->input : request->output;
@@ -231,8 +251,8 @@ static bool progress_collective(kolo_request *request)
             .trace = comm->context->trace,
         };
         request->begun = true;
-        if (arguments.trace != NULL)
-            request->begin_ns = kolo__trace_now(arguments.trace);
+        if (request->begin_ticks == 0)
+            request->begin_ticks = kolo__trace_now(arguments.trace);
         kolo__run_begin(request->plan->program, &arguments);
     }
     kolo_status status = kolo__run_progress(request->plan->program, &moved, &fault);
@@ -422,17 +442,21 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
 __attribute__((noinline, cold)) static kolo_status wait_traced(kolo_request *request,
                                                                int timeout_ms)
 {
-    struct kolo__trace *trace = request->comm->context->trace;
-    struct kolo__trace_event event = {
-        .kind = KOLO__TRACE_WAIT,
-        .id = KOLO__TRACE_NO_ID,
-        .comm = request->comm->id,
-        .label = request->operation,
-        .begin_ns = kolo__trace_now(trace),
-    };
+    const struct kolo__trace *trace = request->comm->context->trace;
+    uint64_t now = kolo__trace_now(trace);
+    if (request->done) {
+        record_wait(request, now, now);
+        return wait_for(request, timeout_ms);
+    }
+    /* Most begin at once: the clock need not be read again. */
+    if (!request->begun && request->comm->first == request)
+        request->begin_ticks = now;
+    request->wait_ticks = now;
     kolo_status status = wait_for(request, timeout_ms);
-    event.end_ns = kolo__trace_now(trace);
-    kolo__trace_record(trace, &event);
+    if (status == KOLO_AGAIN) { /* not done, so still the caller's; else it is gone */
+        request->wait_ticks = 0;
+        record_wait(request, now, kolo__trace_now(trace));
+    }
     return status;
 }
 

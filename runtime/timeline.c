@@ -14,8 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Computed: browsers open files of some hundred MiB, and an event is about 130 bytes there. */
-enum { EVENTS_OF_A_FILE = 1 << 21, EVENTS_MAX = 1 << 20, EVENTS_MIN = 1 << 12 };
+/* Computed: browsers open files of some hundred MiB, and an event is about 130 bytes there, twice
+ * that with a caller. */
+enum { EVENTS_OF_A_FILE = 3 << 19, EVENTS_MAX = 3 << 18, EVENTS_MIN = 1 << 12 };
 
 /* What a process that ends without kolo_finalize has not written. */
 static _Atomic(struct kolo__timeline *) unfinished;
@@ -109,6 +110,7 @@ kolo_status kolo__timeline_open(kolo_context *context)
         return status;
     }
     make_labels(timeline);
+    kolo__trace_use_counter(timeline->trace);
     context->trace = timeline->trace;
     atomic_store(&unfinished, timeline);
     if (!atomic_exchange(&registered, true))
@@ -152,6 +154,7 @@ static void save(struct kolo__timeline *timeline)
     char *path = timeline->path; /* find_path left room */
     snprintf(path + length, sizeof timeline->path - length, ".rank%u", context->rank);
     FILE *file = fopen(path, "we");
+    kolo__trace_calibrate(timeline->trace);
     kolo_status status = KOLO_OK;
     if (file == NULL)
         status = kolo__error_errno(errno, "cannot write a timeline");

@@ -155,13 +155,20 @@ static kolo_status copy_rank(struct kolo__timeline *timeline, struct piece *piec
     return status;
 }
 
+static uint64_t first_ticks(const struct kolo__trace_event *event)
+{
+    bool caller = event->caller != NULL && event->caller_begin_ticks < event->begin_ticks;
+    return caller ? event->caller_begin_ticks : event->begin_ticks;
+}
+
 static uint64_t first_begin(const struct kolo__timeline *timeline)
 {
     uint64_t first = kolo__now_ns(&kolo__real_clock);
     struct kolo__trace_event event;
     for (size_t i = 0; i < kolo__trace_count(timeline->trace); i++)
-        if (kolo__trace_get(timeline->trace, i, &event) && event.begin_ns < first)
-            first = event.begin_ns;
+        if (kolo__trace_get(timeline->trace, i, &event) &&
+            kolo__trace_ns(timeline->trace, first_ticks(&event)) < first)
+            first = kolo__trace_ns(timeline->trace, first_ticks(&event));
     return kolo__trace_clock_map(&timeline->clock, first);
 }
 
@@ -255,6 +262,7 @@ kolo_status kolo__timeline_gather(kolo_context *context)
     if (timeline == NULL)
         return KOLO_OK;
     context->trace = NULL; /* what follows is not part of it */
+    kolo__trace_calibrate(timeline->trace);
     struct piece *piece = malloc(sizeof *piece);
     if (piece == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory to gather a timeline");

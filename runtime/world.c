@@ -3,8 +3,8 @@
  * Joining the world goes in three steps, each one message to the rendezvous and
  * one back:
  *
- *   connect   prove the token; the connection's local address tells where this host is reached
- *   join      give machine and tcp address; get everybody's
+ *   connect   prove the token; the connection's local address tells whether the job is local
+ *   join      give machine, tcp addresses and options; get everybody's
  *   share     ranks of one machine map one heap; give "it worked" and the mailbox; get everybody's
  *
  * A rank that cannot map the heap makes its whole host use tcp, said once.
@@ -13,10 +13,12 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/interfaces.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "collectives/transport/shm.h"
 #include "runtime/comm.h"
+#include "runtime/introduction.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -26,15 +28,6 @@
 #include <unistd.h>
 
 enum { WORLD_ID = 1, MACHINE_TEXT_BYTES = 192 };
-
-/* What a rank tells when it joins. */
-struct introduction {
-    char machine[MACHINE_TEXT_BYTES];
-    char transport[8];
-    char address[80];      /* "" : listens nowhere */
-    char deterministic[8]; /* "0" or "1" */
-    char timeline[8];      /* "set" or "empty" */
-};
 
 /* Ranks with the same text may try to share memory: same kernel since the same boot, same network
  * namespace (the heap is passed over an abstract socket, which belongs to one), same user. */
@@ -54,88 +47,130 @@ static void describe_machine(char *text, size_t bytes)
              boot[0] != '\0' ? "" : kolo__host_name());
 }
 
-static kolo_status find_listen_host(kolo_context *context)
+/* By which addresses other hosts may reach this one. Where the rendezvous is on loopback, so are
+ * all ranks. Otherwise all interfaces that KOLO_NET allows, and the one that leads to the
+ * rendezvous. */
+static kolo_status find_addresses(kolo_context *context, struct kolo__interfaces *own,
+                                  struct kolo__endpoint *endpoint)
 {
     struct kolo__address local = {.length = sizeof local.storage};
     if (getsockname(kolo__control_fd(context->control), (struct sockaddr *)&local.storage,
                     &local.length) != 0)
         return kolo__error_errno(errno, "cannot find this host's address");
-    int failure = getnameinfo((struct sockaddr *)&local.storage, local.length, context->listen_host,
-                              sizeof context->listen_host, NULL, 0, NI_NUMERICHOST);
+    kolo__address_set_port(&local, 0);
+    endpoint->count = 0;
+    own->count = 0;
+    if (kolo__address_is_loopback(&local)) {
+        endpoint->addresses[endpoint->count++] = local;
+        return KOLO_OK;
+    }
+    kolo_status status = kolo__interfaces_find(context->config.net, own);
+    if (status != KOLO_OK)
+        return status;
+    bool known = context->config.net[0] != '\0';
+    for (size_t i = 0; i < own->count; i++)
+        known |= kolo__address_same_host(&own->list[i].address, &local);
+    if (!known)
+        endpoint->addresses[endpoint->count++] = local;
+    for (size_t i = 0; i < own->count && endpoint->count < KOLO__ENDPOINT_ADDRESSES; i++)
+        endpoint->addresses[endpoint->count++] = own->list[i].address;
+    return KOLO_OK;
+}
+
+/* Where to listen: on the only address, or else on all of the host; the transport refuses whoever
+ * comes in by another than the endpoint's. */
+static kolo_status find_listen_host(kolo_context *context, const struct kolo__endpoint *endpoint)
+{
+    const struct kolo__address *first = &endpoint->addresses[0];
+    if (!kolo__address_is_loopback(first) && context->token[0] == '\0')
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "the job has no token, so nothing may listen beyond loopback: set "
+                           "KOLO_TOKEN_FILE (or KOLO_TOKEN) to the same secret for every process");
+    strcpy(context->listen_host, "*");
+    if (endpoint->count > 1)
+        return KOLO_OK;
+    int failure =
+        getnameinfo((const struct sockaddr *)&first->storage, first->length, context->listen_host,
+                    sizeof context->listen_host, NULL, 0, NI_NUMERICHOST);
     if (failure != 0)
         return kolo__error(KOLO_ERR_SYSTEM, "cannot find this host's address: %s",
                            gai_strerror(failure));
-    if (!kolo__address_is_loopback(&local) && context->token[0] == '\0')
-        return kolo__error(KOLO_ERR_CONFIG,
-                           "the job has no token, so nothing may listen on %s: set KOLO_TOKEN_FILE "
-                           "(or KOLO_TOKEN) to the same secret for every process",
-                           context->listen_host);
     return KOLO_OK;
 }
 
-/* What is to be alike everywhere. */
-static kolo_status compare_options(const kolo_context *context, uint32_t rank,
-                                   const struct introduction *other)
+static kolo_status introduce(kolo_context *context, struct kolo__interfaces *interfaces,
+                             int *listen_fd)
 {
-    char deterministic[sizeof other->deterministic];
-    const char *timeline = context->config.timeline[0] != '\0' ? "set" : "empty";
+    char machine[MACHINE_TEXT_BYTES], text[KOLO__ENDPOINT_TEXT_BYTES] = "", deterministic[24];
+    unsigned char blob[KOLO__INTRODUCTION_BYTES_MAX];
+    struct kolo__endpoint endpoint;
+    uint16_t port = 0;
+    describe_machine(machine, sizeof machine);
     snprintf(deterministic, sizeof deterministic, "%ld", context->config.deterministic);
-    const struct {
-        const char *name, *own, *other;
-    } options[] = {
-        {"KOLO_TRANSPORT", context->config.transport, other->transport},
-        {"KOLO_DETERMINISTIC", deterministic, other->deterministic},
-        {"KOLO_TIMELINE", timeline, other->timeline},
-    };
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-        if (strcmp(options[i].own, options[i].other) != 0)
-            return kolo__error(
-                KOLO_ERR_CONFIG, "%s is %s on rank %u and %s on rank %u: set it alike everywhere",
-                options[i].name, options[i].own, context->rank, options[i].other, rank);
-    return KOLO_OK;
+    kolo_status status = find_addresses(context, interfaces, &endpoint);
+    if (status == KOLO_OK)
+        status = find_listen_host(context, &endpoint);
+    if (status == KOLO_OK && strcmp(context->config.transport, "shm") != 0) {
+        status = kolo__context_listen(context, listen_fd, &port);
+        for (uint32_t i = 0; i < endpoint.count; i++)
+            kolo__address_set_port(&endpoint.addresses[i], port);
+        kolo__endpoint_text(&endpoint, text);
+    }
+    if (status != KOLO_OK)
+        return status;
+    const struct kolo__introduction own = {{
+        [KOLO__INTRODUCTION_MACHINE] = machine,
+        [KOLO__INTRODUCTION_ENDPOINT] = text,
+        [KOLO__ALIKE_TRANSPORT] = context->config.transport,
+        [KOLO__ALIKE_DETERMINISTIC] = deterministic,
+        [KOLO__ALIKE_TIMELINE] = context->config.timeline[0] != '\0' ? "set" : "empty",
+    }};
+    status = kolo__control_join(context->control, blob, kolo__introduction_encode(&own, blob));
+    context->joined = status == KOLO_OK;
+    return status;
+}
+
+static kolo_status read_introduction(const kolo_context *context, uint32_t rank,
+                                     struct kolo__introduction *introduction)
+{
+    const struct kolo__control_member *member = kolo__control_member(context->control, rank);
+    if (kolo__introduction_decode(member->blob, member->blob_bytes, introduction) == KOLO_OK)
+        return KOLO_OK;
+    return kolo__error(KOLO_ERR_WORLD,
+                       "rank %u (host %s) runs another version of kolo: use the same everywhere",
+                       rank, member->host);
 }
 
 /* Numbers machines by first appearance. All ranks must have the same options. */
-static kolo_status read_introductions(kolo_context *context, struct kolo__address *addresses)
+static kolo_status read_introductions(kolo_context *context,
+                                      const struct kolo__interfaces *interfaces)
 {
-    const char *transport = context->config.transport;
+    struct kolo__introduction own, other, earlier;
     uint32_t machines = 0;
-    for (uint32_t r = 0; r < context->size; r++) {
-        const struct kolo__control_member *member = kolo__control_member(context->control, r);
-        const struct introduction *other = (const struct introduction *)(const void *)member->blob;
-        if (member->blob_bytes != sizeof *other ||
-            memchr(other->machine, '\0', sizeof other->machine) == NULL ||
-            memchr(other->transport, '\0', sizeof other->transport) == NULL ||
-            memchr(other->address, '\0', sizeof other->address) == NULL ||
-            memchr(other->deterministic, '\0', sizeof other->deterministic) == NULL ||
-            memchr(other->timeline, '\0', sizeof other->timeline) == NULL)
-            return kolo__error(KOLO_ERR_WORLD,
-                               "rank %u (host %s) runs another version of kolo: use the same "
-                               "everywhere",
-                               r, member->host);
-        kolo_status compared = compare_options(context, r, other);
-        if (compared != KOLO_OK)
-            return compared;
+    kolo_status status = read_introduction(context, context->rank, &own);
+    for (uint32_t r = 0; status == KOLO_OK && r < context->size; r++) {
+        status = read_introduction(context, r, &other);
+        if (status == KOLO_OK)
+            status = kolo__introduction_compare(context->rank, &own, r, &other);
+        if (status != KOLO_OK)
+            return status;
+        const char *machine = other.text[KOLO__INTRODUCTION_MACHINE];
         uint32_t first = 0;
-        while (first < r && strcmp(((const struct introduction *)(const void *)kolo__control_member(
-                                        context->control, first)
-                                        ->blob)
-                                       ->machine,
-                                   other->machine) != 0)
+        while (first < r && read_introduction(context, first, &earlier) == KOLO_OK &&
+               strcmp(earlier.text[KOLO__INTRODUCTION_MACHINE], machine) != 0)
             first++;
         context->host_of[r] = first == r ? machines++ : context->host_of[first];
-        if (other->address[0] != '\0') {
-            kolo_status status = kolo__address_parse(other->address, &addresses[r]);
-            if (status != KOLO_OK)
-                return status;
-        }
+        const char *endpoint = other.text[KOLO__INTRODUCTION_ENDPOINT];
+        if (endpoint[0] != '\0')
+            status = kolo__endpoint_parse(endpoint, &context->endpoints[r]);
+        kolo__interfaces_sort(interfaces, &context->endpoints[r]);
     }
-    if (machines > 1 && strcmp(transport, "shm") == 0)
+    if (status == KOLO_OK && machines > 1 && strcmp(context->config.transport, "shm") == 0)
         return kolo__error(KOLO_ERR_UNSUPPORTED,
                            "KOLO_TRANSPORT=shm needs all ranks on one host, but they are on %u: "
                            "use auto",
                            machines);
-    return KOLO_OK;
+    return status;
 }
 
 /* Maps the heap together with the other ranks of this machine. */
@@ -222,35 +257,10 @@ static kolo_status agree_on_sharing(kolo_context *context, uint64_t deadline_ns,
     return KOLO_OK;
 }
 
-static kolo_status introduce(kolo_context *context, int *listen_fd)
-{
-    struct introduction introduction;
-    struct kolo__address address;
-    memset(&introduction, 0, sizeof introduction);
-    describe_machine(introduction.machine, sizeof introduction.machine);
-    snprintf(introduction.transport, sizeof introduction.transport, "%s",
-             context->config.transport);
-    snprintf(introduction.deterministic, sizeof introduction.deterministic, "%ld",
-             context->config.deterministic);
-    snprintf(introduction.timeline, sizeof introduction.timeline, "%s",
-             context->config.timeline[0] != '\0' ? "set" : "empty");
-    kolo_status status = find_listen_host(context);
-    if (status == KOLO_OK && strcmp(context->config.transport, "shm") != 0) {
-        status = kolo__context_listen(context, listen_fd, &address);
-        if (status == KOLO_OK)
-            kolo__address_text(&address, introduction.address, sizeof introduction.address);
-    }
-    if (status != KOLO_OK)
-        return status;
-    status = kolo__control_join(context->control, &introduction, sizeof introduction);
-    context->joined = status == KOLO_OK;
-    return status;
-}
-
 static kolo_status form_world(kolo_context *context, struct kolo__comm_members *members,
-                              uint32_t *world_ranks, uint64_t *mailboxes,
-                              struct kolo__address *addresses)
+                              uint32_t *world_ranks, uint64_t *mailboxes)
 {
+    struct kolo__interfaces interfaces;
     kolo_status status = KOLO_OK;
     uint64_t deadline_ns =
         kolo__now_ns(&kolo__real_clock) + (uint64_t)context->config.init_timeout * 1000000000u;
@@ -268,9 +278,9 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
         };
         status = kolo__control_connect(&options, &context->control);
         if (status == KOLO_OK)
-            status = introduce(context, &members->listen_fd);
+            status = introduce(context, &interfaces, &members->listen_fd);
         if (status == KOLO_OK)
-            status = read_introductions(context, addresses);
+            status = read_introductions(context, &interfaces);
         if (status == KOLO_OK)
             status = agree_on_sharing(context, deadline_ns, mailboxes);
     }
@@ -283,7 +293,7 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
     members->rank = context->rank;
     members->size = context->size;
     members->world_ranks = world_ranks;
-    members->addresses = addresses;
+    members->endpoints = context->endpoints;
     members->mailboxes = mailboxes;
     return kolo__comm_create(context, members, &context->world);
 }
@@ -293,15 +303,15 @@ kolo_status kolo__world_join(kolo_context *context)
     struct kolo__comm_members members = {.listen_fd = -1};
     uint32_t *world_ranks = calloc(context->size, sizeof *world_ranks);
     uint64_t *mailboxes = calloc(context->size, sizeof *mailboxes);
-    struct kolo__address *addresses = calloc(context->size, sizeof *addresses);
     context->host_of = calloc(context->size, sizeof *context->host_of);
+    context->endpoints = calloc(context->size, sizeof *context->endpoints);
     kolo_status status = KOLO_ERR_MEMORY;
-    if (world_ranks == NULL || mailboxes == NULL || addresses == NULL || context->host_of == NULL)
+    if (world_ranks == NULL || mailboxes == NULL || context->host_of == NULL ||
+        context->endpoints == NULL)
         kolo__error(status, "kolo_init: no memory for a world of %u ranks", context->size);
     else
-        status = form_world(context, &members, world_ranks, mailboxes, addresses);
+        status = form_world(context, &members, world_ranks, mailboxes);
     free(world_ranks);
     free(mailboxes);
-    free(addresses);
     return status;
 }

@@ -71,7 +71,7 @@ kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,
         goto close_all;
     }
     for (uint32_t peer = 0; peer < options->size; peer++) {
-        tcp->peers[peer].address = options->addresses[peer];
+        tcp->peers[peer].endpoint = options->endpoints[peer];
         tcp->peers[peer].fd = -1;
     }
     status =

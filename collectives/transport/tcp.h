@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Messages over TCP. One connection a pair of ranks, made when first needed: the higher rank
- * connects, the lower accepts. Both prove that they know the job's token (base/auth.h), then name
- * job, epoch, communicator and rank; whoever does not fit is refused, logged once, and costs
- * nothing more.
+ * connects, the lower accepts. Who connects tries the other's addresses one after the other, and
+ * again, until one answers that leads to the right rank. Both prove that they know the job's token
+ * (base/auth.h), then name job, epoch, communicator and rank; whoever does not fit is refused,
+ * logged once, and costs nothing more.
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_TCP_H
 #define KOLO_COLLECTIVES_TRANSPORT_TCP_H
@@ -16,7 +17,7 @@ struct kolo__tcp_options {
     uint32_t epoch, comm;
     const char *job, *token; /* copied */
     int listen_fd;           /* from kolo__listen; passes to the transport, also on failure */
-    const struct kolo__address *addresses; /* size entries, copied: where each rank listens */
+    const struct kolo__endpoint *endpoints; /* size entries, copied: where each rank listens */
     const char *const *hosts; /* size host names for messages; may be NULL; borrowed until close */
     uint64_t connect_timeout_ns; /* until a host that does not answer is KOLO_ERR_NETWORK */
 };

@@ -9,6 +9,7 @@
  */
 #include "collectives/transport/tcp_transport.h"
 
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
@@ -22,6 +23,9 @@
 static const uint64_t stranger_patience_ns = 10000000000;
 static const uint64_t first_pause_ns = 5000000;
 static const uint64_t longest_pause_ns = 250000000;
+/* Until a host that does not answer at one address is tried at the next; more in each round, for it
+ * may only be slow. */
+static const uint64_t attempt_patience_ns = 300000000;
 
 static void start_attempt(struct kolo__tcp *tcp, uint32_t index);
 static void fail_attempt(struct kolo__tcp_peer *peer);
@@ -90,13 +94,30 @@ void kolo__tcp_want(struct kolo__tcp *tcp, uint32_t index)
         start_attempt(tcp, index);
 }
 
+/* Of the last attempt. */
+static const struct kolo__address *current_address(const struct kolo__tcp_peer *peer)
+{
+    return &peer->endpoint.addresses[(peer->attempts - 1) % peer->endpoint.count];
+}
+
+/* Have all addresses had their turn? */
+static bool is_round_over(const struct kolo__tcp_peer *peer)
+{
+    return peer->attempts % peer->endpoint.count == 0;
+}
+
 static void start_attempt(struct kolo__tcp *tcp, uint32_t index)
 {
     struct kolo__tcp_peer *peer = &tcp->peers[index];
     peer->state = KOLO__TCP_CONNECTING;
     peer->incoming_bytes = 0;
     kolo__auth_init(&peer->auth, KOLO__AUTH_DATA, tcp->token);
-    kolo_status status = kolo__connect_start(&peer->address, &peer->fd);
+    KOLO__ASSERT(peer->endpoint.count > 0);
+    uint64_t rounds = peer->attempts / peer->endpoint.count + 1;
+    peer->attempt_deadline_ns =
+        peer->endpoint.count > 1 ? now_ns() + rounds * attempt_patience_ns : UINT64_MAX;
+    peer->attempts++;
+    kolo_status status = kolo__connect_start(current_address(peer), &peer->fd);
     if (status == KOLO_OK)
         status = kolo__tcp_watch(tcp, EPOLL_CTL_ADD, peer->fd,
                                  EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, KOLO__TCP_PEER, index);
@@ -142,7 +163,9 @@ void kolo__tcp_advance_peer(struct kolo__tcp *tcp, uint32_t index)
             return;
         }
     }
-    if (status == KOLO_ERR_PEER_LOST)
+    /* One address may lead elsewhere: to another host's container of the same address. */
+    bool elsewhere = status != KOLO_OK && status != KOLO_AGAIN && !is_round_over(peer);
+    if (status == KOLO_ERR_PEER_LOST || elsewhere)
         fail_attempt(peer);
     else if (status != KOLO_OK && status != KOLO_AGAIN)
         give_up(tcp, index, status);
@@ -188,7 +211,10 @@ static void fail_attempt(struct kolo__tcp_peer *peer)
         close(peer->fd);
     peer->fd = -1;
     peer->state = KOLO__TCP_PAUSED;
-    peer->retry_ns = now_ns() + peer->pause_ns;
+    peer->retry_ns = now_ns();
+    if (!is_round_over(peer))
+        return;
+    peer->retry_ns += peer->pause_ns;
     if (peer->pause_ns < longest_pause_ns)
         peer->pause_ns *= 2;
 }
@@ -197,10 +223,11 @@ static void fail_attempt(struct kolo__tcp_peer *peer)
 static void give_up(struct kolo__tcp *tcp, uint32_t index, kolo_status status)
 {
     char name[100], address[80];
-    kolo__stream_set_fault(&tcp->stream, status, (int)index, "%s at %s: %s",
-                           kolo__stream_peer_name(&tcp->stream, index, name, sizeof name),
-                           kolo__address_text(&tcp->peers[index].address, address, sizeof address),
-                           kolo_error_text());
+    kolo__stream_set_fault(
+        &tcp->stream, status, (int)index, "%s at %s: %s",
+        kolo__stream_peer_name(&tcp->stream, index, name, sizeof name),
+        kolo__address_text(current_address(&tcp->peers[index]), address, sizeof address),
+        kolo_error_text());
 }
 
 static void establish(struct kolo__tcp *tcp, uint32_t index, int fd)
@@ -224,6 +251,21 @@ static void set_accepting(struct kolo__tcp *tcp, bool on)
         tcp->accepting = on;
 }
 
+/* The socket may listen on all of this host's addresses: the endpoint's are those meant. */
+static bool came_by_own_address(const struct kolo__tcp *tcp, int fd)
+{
+    const struct kolo__endpoint *own = &tcp->peers[tcp->own.rank].endpoint;
+    struct kolo__address local = {.length = sizeof local.storage};
+    char text[80];
+    if (getsockname(fd, (struct sockaddr *)&local.storage, &local.length) == 0)
+        for (uint32_t i = 0; i < own->count; i++)
+            if (kolo__address_same_host(&own->addresses[i], &local))
+                return true;
+    kolo__error(KOLO_ERR_NETWORK, "it came to %s, which is not for data (KOLO_NET)",
+                kolo__address_text(&local, text, sizeof text));
+    return false;
+}
+
 void kolo__tcp_accept(struct kolo__tcp *tcp)
 {
     for (uint32_t i = 0; i < KOLO__TCP_STRANGERS; i++) {
@@ -243,6 +285,10 @@ void kolo__tcp_accept(struct kolo__tcp *tcp)
         }
         tcp->stranger_count++;
         stranger->deadline_ns = now_ns() + stranger_patience_ns;
+        if (!came_by_own_address(tcp, stranger->fd)) {
+            drop_stranger(tcp, i);
+            continue;
+        }
         kolo__auth_init(&stranger->auth, KOLO__AUTH_DATA, tcp->token);
         if (kolo__tcp_watch(tcp, EPOLL_CTL_ADD, stranger->fd,
                             EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, KOLO__TCP_STRANGER,
@@ -359,9 +405,15 @@ uint64_t kolo__tcp_check_deadlines(struct kolo__tcp *tcp)
             time_out(tcp, index);
             return next;
         }
+        if (peer->state == KOLO__TCP_CONNECTING && now >= peer->attempt_deadline_ns) {
+            kolo__error(KOLO_ERR_NETWORK, "no answer");
+            fail_attempt(peer);
+        }
         if (peer->state == KOLO__TCP_PAUSED && now >= peer->retry_ns)
             start_attempt(tcp, index);
         next = earlier(next, peer->deadline_ns);
+        if (peer->state == KOLO__TCP_CONNECTING)
+            next = earlier(next, peer->attempt_deadline_ns);
         if (peer->state == KOLO__TCP_PAUSED)
             next = earlier(next, peer->retry_ns);
     }
@@ -381,12 +433,12 @@ uint64_t kolo__tcp_check_deadlines(struct kolo__tcp *tcp)
 static void time_out(struct kolo__tcp *tcp, uint32_t index)
 {
     const struct kolo__tcp_peer *peer = &tcp->peers[index];
-    char name[100], address[80];
+    char name[100], addresses[KOLO__ENDPOINT_TEXT_BYTES];
     const char *failure = peer->failure[0] != '\0' ? peer->failure : "no answer";
     double seconds = (double)tcp->connect_timeout_ns / 1e9;
     kolo__stream_peer_name(&tcp->stream, index, name, sizeof name);
-    kolo__address_text(&peer->address, address, sizeof address);
+    kolo__endpoint_text(&peer->endpoint, addresses);
     kolo__stream_set_fault(&tcp->stream, KOLO_ERR_NETWORK, (int)index,
-                           "%s at %s could not be reached within %g s: %s", name, address, seconds,
-                           failure);
+                           "%s at %s could not be reached within %g s: %s", name, addresses,
+                           seconds, failure);
 }

@@ -30,13 +30,16 @@ enum kolo__tcp_state {
 };
 
 struct kolo__tcp_peer {
-    struct kolo__address address;
+    struct kolo__endpoint endpoint;
+    uint32_t attempts; /* so far; each takes the next of the addresses */
     enum kolo__tcp_state state;
     int fd;                  /* -1: none */
     bool readable, writable; /* as far as known; events are edge-triggered */
     bool hangup;             /* the peer has closed its end */
     uint64_t deadline_ns;    /* to be established */
     uint64_t retry_ns, pause_ns;
+    uint64_t
+        attempt_deadline_ns; /* then the next address is tried; UINT64_MAX: it is the only one */
     struct kolo__auth auth;
     unsigned char incoming[KOLO__AUTH_REPLY_BYTES];
     size_t incoming_bytes;

@@ -15,7 +15,7 @@ static kolo_status out_of_memory(struct parallel *parallel)
 
 static kolo_status list_tensors(struct parallel *parallel, const struct model_config *model)
 {
-    size_t count = model_tensor_count(model), longest = 0;
+    size_t count = model_tensor_count(model), longest = 1;
     parallel->tensor_count = count;
     parallel->tensors = calloc(count, sizeof(*parallel->tensors));
     parallel->descriptions = calloc(count, sizeof(*parallel->descriptions));

@@ -115,6 +115,8 @@ kolo_status kolo__reducer_lay_out(kolo_reducer *reducer)
         atomic_store(&reducer->recorded, count);
         status = kolo__reducer_freeze(reducer, -1);
     }
+    if (status == KOLO_OK && reducer->options.sharded)
+        status = kolo__shard_list(reducer);
     return status;
 }
 

@@ -217,12 +217,12 @@ kolo_status kolo_named_wait(kolo_named *named, int timeout_ms)
         return kolo__error(named->status, "%s", named->error);
     if (named->pending_count == 0 && named->stage == KOLO__NAMED_BETWEEN)
         return KOLO_OK;
-    uint64_t began_ns = kolo__trace_now(named->context->trace);
+    uint64_t began_ticks = kolo__trace_now(named->context->trace);
     struct wait wait = {.unlimited = timeout_ms < 0, .begin_ns = kolo__named_now()};
     wait.most_ns = wait.unlimited ? (uint64_t)named->context->config.timeout * SECOND
                                   : (uint64_t)timeout_ms * MILLISECOND;
     kolo_status status = run_batches(named, &wait);
     kolo__trace_add(named->context->trace, KOLO__TRACE_WAIT, "kolo_named_wait", KOLO__TRACE_NO_ID,
-                    0, began_ns, kolo__trace_now(named->context->trace));
+                    0, began_ticks, kolo__trace_now(named->context->trace));
     return status == KOLO_OK || status == KOLO_AGAIN ? status : give_up(named, status);
 }

@@ -193,8 +193,7 @@ kolo_status kolo_reducer_free(kolo_reducer *reducer)
 {
     if (reducer == NULL)
         return KOLO_OK;
-    if (reducer->thread != NULL)
-        kolo__thread_take_back(reducer);
+    kolo__driver_take_back(reducer, UINT64_MAX);
     /* A step that nobody can end is no reason to keep anything. */
     kolo_comm *comm = reducer->comm;
     bool healthy = reducer->status == KOLO_OK && comm != NULL && comm->fault.status == KOLO_OK &&
@@ -212,6 +211,7 @@ kolo_status kolo_reducer_free(kolo_reducer *reducer)
     }
     kolo_free(reducer->context, reducer->arena);
     kolo_free(reducer->context, reducer->parameters);
+    free(reducer->shards);
     kolo_free(reducer->context, reducer->staging);
     kolo__fusion_free(&reducer->fusion);
     sem_destroy(&reducer->own_waker.semaphore);

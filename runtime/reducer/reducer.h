@@ -9,7 +9,7 @@
  *   fp8.c       the same for 8-bit floats, which no collective can add
  *   tuning.c    the search for the best sizes
  *   shard.c     pieces, gathering of parameters
- *   thread.c    the progress thread of a context
+ *   driver.c    who drives a step              thread.c     the progress thread of a context
  *   fusion.h    which tensors share a bucket          tune.h     of which size
  *   tensors.h   the same tensors on all ranks?        named.c    any order
  *
@@ -22,7 +22,7 @@
  *   driver        units [0, finished) [finished, started) [started, count)
  *                          done          under way          wait for their buckets
  *
- * `driven` hands a step to the thread and back: all other members belong to whoever has it.
+ * `driver` says whose the step is: all other members belong to whoever has it.
  */
 #ifndef KOLO_RUNTIME_REDUCER_REDUCER_H
 #define KOLO_RUNTIME_REDUCER_REDUCER_H
@@ -79,9 +79,9 @@ struct kolo__reducer_tensor {
 };
 
 struct kolo__reducer_bucket {
-    size_t elements;           /* packed: without holes */
-    uint32_t known;            /* its first tensors that the driver has seen ready */
-    atomic_ullong complete_ns; /* for the timeline: its last gradient was ready */
+    size_t elements;              /* packed: without holes */
+    uint32_t known;               /* its first tensors that the driver has seen ready */
+    atomic_ullong complete_ticks; /* for the timeline: its last gradient was ready */
 };
 
 /* Wakes whoever drives. kolo_reducer_ready is called for every gradient, a driver sleeps seldom, so
@@ -102,6 +102,9 @@ enum kolo__readiness { KOLO__NOT_READY, KOLO__READY, KOLO__RETURNED };
 
 struct kolo__reducer_thread;
 
+/* OFFERED: nobody drives, and the thread may take the step, as the caller may. */
+enum kolo__driver { KOLO__DRIVER_CALLER, KOLO__DRIVER_OFFERED, KOLO__DRIVER_TAKEN };
+
 struct kolo_reducer {
     kolo_context *context;
     kolo_comm *comm; /* owned; guardian: the one it was made with */
@@ -118,6 +121,8 @@ struct kolo_reducer {
     uint32_t *slots;                   /* by tensor: its place in members, and so in `ready` */
     atomic_uchar *ready;               /* by place: enum kolo__readiness */
     unsigned char *arena, *parameters; /* heap; views, sharded */
+    kolo_reducer_shard *shards;        /* sharded: this rank's pieces, by tensor */
+    size_t shard_count;
     struct kolo__reducer_bucket *buckets;
     struct kolo__unit *units;
     uint32_t unit_count, unit_capacity;
@@ -129,16 +134,16 @@ struct kolo_reducer {
     size_t used_words;
 
     /* The step. */
-    atomic_bool driven;       /* by the thread, until it clears it */
-    atomic_bool entered;      /* kolo_reducer_wait has begun to end this step */
-    atomic_bool wanted_back;  /* asks it to, whatever is under way */
-    bool threaded, was_worth; /* this step is the thread's; the one before was worth it */
-    _Atomic(struct kolo__waker *) waker; /* the driver's */
-    struct kolo__waker own_waker;        /* the caller's, when it drives */
-    struct kolo__waker done;             /* the caller's, when the thread does */
-    atomic_ullong first_ready_ns;        /* in this step; 0: none yet */
-    atomic_uint awaited;                 /* the unit that the idle driver waits for */
-    uint64_t entered_ns;
+    atomic_int driver;       /* enum kolo__driver */
+    atomic_bool entered;     /* kolo_reducer_wait has begun to end this step */
+    atomic_bool wanted_back; /* the thread gives it back at once, whatever is under way */
+    bool threaded, was_long; /* this step is offered to the thread; the one before was long */
+    _Atomic(struct kolo__waker *) waker;  /* the driver's */
+    struct kolo__waker own_waker;         /* the caller's, when it drives */
+    struct kolo__waker done;              /* the caller's, when it waits for the thread to give */
+    atomic_ullong first_ready_ns;         /* in this step; 0: none yet */
+    atomic_uint awaited;                  /* the unit that the idle driver waits for */
+    uint64_t entered_ns;                  /* the first kolo_reducer_wait of it began; 0: not yet */
     uint32_t started, finished, gathered; /* units; buckets of parameters */
     kolo_status status;                   /* the fault of this reducer, with its text */
     char error[512];
@@ -152,8 +157,9 @@ struct kolo_reducer {
     /* Over steps. */
     struct kolo__tuning tuning; /* at present */
     struct kolo__tuner tuner;
-    size_t standard_segment_bytes; /* of the communicator */
-    uint64_t step_began_ns, sequence_before;
+    size_t standard_segment_bytes;            /* of the communicator */
+    uint64_t step_began_ns, step_began_ticks; /* ticks: for the timeline */
+    uint64_t sequence_before;
     kolo_reducer_report report;
     struct kolo__reducer_thread *thread; /* the context's, once it is needed */
     struct kolo_reducer *next;           /* in its list */
@@ -236,6 +242,11 @@ void kolo__unit_pack(kolo_reducer *reducer, const struct kolo__unit *unit, doubl
 void kolo__unit_unpack(kolo_reducer *reducer, const struct kolo__unit *unit, double scale,
                        size_t first, size_t count, const unsigned char *from);
 
+/* ---- shard.c -------------------------------------------------------------------------------- */
+
+/* Once the order is frozen. */
+kolo_status kolo__shard_list(kolo_reducer *reducer);
+
 /* ---- fp8.c ---------------------------------------------------------------------------------- */
 
 kolo_status kolo__fp8_start(kolo_reducer *reducer, struct kolo__unit *unit);
@@ -252,8 +263,21 @@ void kolo__thread_adopt(kolo_reducer *reducer);
 /* Afterwards the thread does not touch the reducer; the last one ends the thread. */
 void kolo__thread_release(kolo_reducer *reducer);
 struct kolo__waker *kolo__thread_waker(const kolo_reducer *reducer);
-/* Afterwards the step is the caller's, in whatever state. */
-void kolo__thread_take_back(kolo_reducer *reducer);
+
+/* ---- driver.c ------------------------------------------------------------------------------- */
+
+/* Does the thread take part in the next step? was_long: of the step before, then of this one. */
+bool kolo__driver_pays(bool *was_long, uint64_t first_ready_ns, uint64_t entered_ns);
+/* At the end of a step: whom gradients of the next one wake. It is the caller's until offered. */
+void kolo__driver_choose(kolo_reducer *reducer);
+void kolo__driver_offer(kolo_reducer *reducer);
+/* The thread's: takes what is offered; gives what it has taken. */
+bool kolo__driver_take(kolo_reducer *reducer);
+void kolo__driver_give(kolo_reducer *reducer, enum kolo__driver to);
+/* Afterwards the step is the caller's, in whatever state. False: not within that time. */
+bool kolo__driver_take_back(kolo_reducer *reducer, uint64_t most_ns);
+
+/* ---- waker.c -------------------------------------------------------------------------------- */
 
 /* Once, before the first reducer is used. */
 void kolo__waker_prepare(void);
@@ -270,6 +294,9 @@ static inline void kolo__waker_light_barrier(void)
 
 /* Says that the driver is idle. Afterwards it looks once more before it sleeps. */
 void kolo__waker_idle(struct kolo__waker *waker);
+
+/* Until woken, at most so long. */
+void kolo__waker_sleep(struct kolo__waker *waker, uint64_t most_ns);
 
 static inline void kolo__waker_wake(struct kolo__waker *waker)
 {

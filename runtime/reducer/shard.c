@@ -13,6 +13,8 @@
 #include "base/status.h"
 #include "runtime/call.h"
 
+#include <stdlib.h>
+
 static size_t slice_of(const kolo_reducer *reducer, const struct kolo__fusion_bucket *bucket)
 {
     return bucket->count / reducer->comm->size;
@@ -54,6 +56,30 @@ size_t kolo_reducer_state_count(const kolo_reducer *reducer)
     return state_before(reducer, reducer->fusion.bucket_count);
 }
 
+kolo_status kolo__shard_list(kolo_reducer *reducer)
+{
+    reducer->shards = calloc(reducer->tensor_count + (size_t)1, sizeof *reducer->shards);
+    if (reducer->shards == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "kolo_reducer_create: no memory for %u pieces",
+                           reducer->tensor_count);
+    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
+        size_t first, count, at;
+        if (!own_part(reducer, i, &first, &count, &at))
+            continue;
+        const struct kolo__fusion_tensor *place = &reducer->fusion.tensors[i];
+        size_t offset = place->offset + first * kolo_dtype_bytes(place->dtype);
+        reducer->shards[reducer->shard_count++] =
+            (kolo_reducer_shard){.tensor = i,
+                                 .first = first,
+                                 .count = count,
+                                 .dtype = place->dtype,
+                                 .gradients = reducer->arena + offset,
+                                 .parameters = reducer->parameters + offset,
+                                 .state = state_before(reducer, place->bucket) + at};
+    }
+    return KOLO_OK;
+}
+
 kolo_status kolo_reducer_piece(const kolo_reducer *reducer, size_t k, kolo_reducer_shard *piece)
 {
     if (reducer == NULL || piece == NULL || !reducer->options.sharded)
@@ -61,26 +87,12 @@ kolo_status kolo_reducer_piece(const kolo_reducer *reducer, size_t k, kolo_reduc
                            reducer == NULL ? "the reducer is NULL"
                            : piece == NULL ? "piece is NULL"
                                            : "the reducer is not sharded (options.sharded)");
-    size_t seen = 0;
-    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
-        size_t first, count, at;
-        if (!own_part(reducer, i, &first, &count, &at) || seen++ != k)
-            continue;
-        const struct kolo__fusion_tensor *place = &reducer->fusion.tensors[i];
-        size_t offset = place->offset + first * kolo_dtype_bytes(place->dtype);
-        *piece = (kolo_reducer_shard){.tensor = i,
-                                      .first = first,
-                                      .count = count,
-                                      .dtype = place->dtype,
-                                      .gradients = reducer->arena + offset,
-                                      .parameters = reducer->parameters + offset,
-                                      .state = state_before(reducer, place->bucket) + at};
-        return KOLO_OK;
-    }
-    return kolo__error(KOLO_ERR_INVALID,
-                       "kolo_reducer_piece: this rank has %zu pieces, asked for "
-                       "number %zu",
-                       seen, k);
+    if (k >= reducer->shard_count)
+        return kolo__error(KOLO_ERR_INVALID,
+                           "kolo_reducer_piece: this rank has %zu pieces, asked for number %zu",
+                           reducer->shard_count, k);
+    *piece = reducer->shards[k];
+    return KOLO_OK;
 }
 
 void *kolo_reducer_parameters(const kolo_reducer *reducer, size_t tensor)

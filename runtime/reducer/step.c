@@ -7,24 +7,21 @@
 #include "base/log.h"
 #include "base/status.h"
 
-#include <errno.h>
 #include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
-
-/* The thread takes a step over if in the one before so much time lay between the first gradient
- * and kolo_reducer_wait: less than waking it costs several times over. */
-static const uint64_t WORTH_OVERLAPPING_NS = 200000;
 
 /* A gradient that is missing for so long is named in the log, once a wait. */
 static const uint64_t MISSING_NS = 5000000000;
 
-enum { TURNS_PER_CHECK = 16 };
+enum {
+    TURNS_PER_CHECK = 16,
+    LEFT_TO_CALLER_BYTES = 256 << 10, /* 5 to 10 us in shared memory */
+};
 
 static uint64_t now_ns(void)
 {
@@ -34,12 +31,22 @@ static uint64_t now_ns(void)
 /* ---- ready ------------------------------------------------------------------------------------
  */
 
+/* The thread is not woken for a last bucket that takes less time than waking it: kolo_reducer_wait
+ * is next. */
+static bool is_left_to_caller(const kolo_reducer *reducer, const struct kolo__waker *waker,
+                              uint32_t bucket)
+{
+    return waker != &reducer->own_waker && bucket + 1 == reducer->fusion.bucket_count &&
+           reducer->fusion.buckets[bucket].bytes <= LEFT_TO_CALLER_BYTES &&
+           reducer->comm->mapping != NULL;
+}
+
 /* The driver looks for one bucket's last gradient, and is told of no other. */
-static void wake_if_complete(kolo_reducer *reducer)
+static void wake_if_complete(kolo_reducer *reducer, struct kolo__waker *waker)
 {
     if (!reducer->frozen) {
         if (atomic_load(&reducer->recorded) == reducer->tensor_count)
-            kolo__waker_wake(reducer->waker);
+            kolo__waker_wake(waker);
         return;
     }
     const struct kolo__unit *unit =
@@ -48,7 +55,8 @@ static void wake_if_complete(kolo_reducer *reducer)
     for (uint32_t i = 0; i < bucket->tensor_count; i++)
         if (!atomic_load_explicit(&reducer->ready[bucket->first + i], memory_order_relaxed))
             return;
-    kolo__waker_wake(reducer->waker);
+    if (!is_left_to_caller(reducer, waker, unit->bucket))
+        kolo__waker_wake(waker);
 }
 
 /* In the first step: who comes when. */
@@ -67,8 +75,9 @@ static void trace_ready(kolo_reducer *reducer, size_t index)
     kolo__trace_add(trace, KOLO__TRACE_READY, tensor->trace_label, (uint32_t)index,
                     tensor->count * kolo_dtype_bytes(tensor->dtype), now, now);
     if (reducer->frozen) /* the bucket's last one stands in the end */
-        atomic_store_explicit(&reducer->buckets[reducer->fusion.tensors[index].bucket].complete_ns,
-                              now, memory_order_relaxed);
+        atomic_store_explicit(
+            &reducer->buckets[reducer->fusion.tensors[index].bucket].complete_ticks, now,
+            memory_order_relaxed);
 }
 
 kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
@@ -95,8 +104,9 @@ kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
     if (!reducer->frozen) /* behind the flag: once all are recorded, all flags are there */
         record(reducer, (uint32_t)index);
     kolo__waker_light_barrier();
-    if (atomic_load_explicit(&reducer->waker->idle, memory_order_relaxed))
-        wake_if_complete(reducer);
+    struct kolo__waker *waker = reducer->waker;
+    if (atomic_load_explicit(&waker->idle, memory_order_relaxed))
+        wake_if_complete(reducer, waker);
     atomic_store_explicit(ready, KOLO__RETURNED, memory_order_release);
     return KOLO_OK;
 }
@@ -120,6 +130,7 @@ void kolo__reducer_rewind(kolo_reducer *reducer)
     atomic_store_explicit(&reducer->first_ready_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&reducer->entered, false, memory_order_relaxed);
     atomic_store_explicit(&reducer->awaited, 0, memory_order_relaxed);
+    reducer->entered_ns = 0;
     reducer->started = reducer->finished = 0;
     memset(&reducer->norm, 0, sizeof reducer->norm);
     reducer->sequence_before = reducer->comm->sequence;
@@ -214,7 +225,7 @@ static kolo_status check_time(kolo_reducer *reducer, struct wait *wait)
         struct kolo__fault fault = {.status = KOLO_ERR_TIMEOUT, .peer = -1};
         snprintf(fault.text, sizeof fault.text, "kolo_reducer_wait: after %ld s %s",
                  reducer->context->config.timeout, text);
-        kolo__thread_take_back(reducer);
+        kolo__driver_take_back(reducer, UINT64_MAX);
         kolo__comm_fail(reducer->comm, &fault, true);
         return kolo__error(KOLO_ERR_TIMEOUT, "%s", fault.text);
     }
@@ -226,36 +237,18 @@ static kolo_status check_time(kolo_reducer *reducer, struct wait *wait)
     return KOLO_OK;
 }
 
-/* Sleeps until woken, at most so long. */
-static void sleep_on(struct kolo__waker *waker, uint64_t most_ns)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    uint64_t at = (uint64_t)until.tv_nsec + most_ns;
-    until.tv_sec += (time_t)(at / SECOND);
-    until.tv_nsec = (long)(at % SECOND);
-    while (sem_timedwait(&waker->semaphore, &until) != 0 && errno == EINTR) {
-    }
-}
-
 static uint64_t nap_until(const struct wait *wait)
 {
     uint64_t now = now_ns(), left = wait->deadline > now ? wait->deadline - now : 0;
     return left < SECOND ? left : SECOND;
 }
 
-static kolo_status wait_for_thread(kolo_reducer *reducer, struct wait *wait)
+/* KOLO_OK: the step is the caller's. */
+static kolo_status take_back(kolo_reducer *reducer, struct wait *wait)
 {
-    struct kolo__waker *done = &reducer->done;
     kolo_status status = KOLO_OK;
-    while (atomic_load_explicit(&reducer->driven, memory_order_acquire) && status == KOLO_OK) {
-        atomic_store(&done->idle, true);
-        if (atomic_load(&reducer->driven)) {
-            sleep_on(done, nap_until(wait));
-            status = check_time(reducer, wait);
-        }
-        atomic_store(&done->idle, false);
-    }
+    while (status == KOLO_OK && !kolo__driver_take_back(reducer, nap_until(wait)))
+        status = check_time(reducer, wait);
     return status;
 }
 
@@ -268,7 +261,7 @@ static void wait_for_gradients(kolo_reducer *reducer, const struct wait *wait)
                          ? kolo__unit_may_start(reducer, &reducer->units[reducer->started])
                          : atomic_load(&reducer->recorded) == reducer->tensor_count;
     if (!may_start)
-        sleep_on(waker, nap_until(wait));
+        kolo__waker_sleep(waker, nap_until(wait));
     atomic_store(&waker->idle, false);
 }
 
@@ -387,22 +380,7 @@ static void draw_statistics(kolo_reducer *reducer)
     }
 }
 
-/* What the thread gains by driving the next step. */
-static void choose_driver(kolo_reducer *reducer, uint64_t entered_ns)
-{
-    uint64_t first = atomic_load_explicit(&reducer->first_ready_ns, memory_order_relaxed);
-    bool worth = !reducer->options.no_overlap && reducer->comm->size > 1 && first != 0 &&
-                 first < entered_ns && entered_ns - first > WORTH_OVERLAPPING_NS;
-    bool before = reducer->was_worth;
-    reducer->was_worth = worth;
-    worth &= before; /* once may be an accident */
-    if (worth && reducer->thread == NULL)
-        kolo__thread_adopt(reducer);
-    reducer->threaded = worth && reducer->thread != NULL;
-    reducer->waker = reducer->threaded ? kolo__thread_waker(reducer) : &reducer->own_waker;
-}
-
-static kolo_status end_step(kolo_reducer *reducer, uint64_t entered_ns)
+static kolo_status end_step(kolo_reducer *reducer)
 {
     struct kolo__trace *trace = reducer->context->trace;
     kolo_reducer_report *report = &reducer->report;
@@ -413,18 +391,19 @@ static kolo_status end_step(kolo_reducer *reducer, uint64_t entered_ns)
         draw_statistics(reducer);
     report->step++;
     report->collectives = reducer->comm->sequence - reducer->sequence_before;
-    choose_driver(reducer, entered_ns);
+    kolo__driver_choose(reducer);
     kolo__reducer_rewind(reducer);
-    uint64_t now = now_ns();
+    uint64_t now = now_ns(), ticks = kolo__trace_now(trace);
     kolo_status status = KOLO_OK;
     if (reducer->tunes && reducer->step_began_ns != 0)
         status = kolo__reducer_tune(reducer, (double)(now - reducer->step_began_ns) * 1e-9);
     if (reducer->step_began_ns != 0) /* the first step has no beginning */
         kolo__trace_add(trace, KOLO__TRACE_TRAINING_STEP, NULL, (uint32_t)report->step, 0,
-                        reducer->step_began_ns, now);
+                        reducer->step_began_ticks, ticks);
     reducer->step_began_ns = now;
+    reducer->step_began_ticks = ticks;
     if (reducer->threaded)
-        atomic_store_explicit(&reducer->driven, true, memory_order_release);
+        kolo__driver_offer(reducer);
     return status;
 }
 
@@ -443,23 +422,33 @@ static kolo_status freeze(kolo_reducer *reducer, struct wait *wait)
     return kolo__reducer_freeze(reducer, wait->timeout_ms < 0 ? -1 : (int)(left / MILLISECOND));
 }
 
+/* The caller has come back too early, and goes on computing. */
+static void offer_again(kolo_reducer *reducer)
+{
+    reducer->waker = kolo__thread_waker(reducer);
+    kolo__driver_offer(reducer);
+    kolo__waker_wake(reducer->waker);
+}
+
 static kolo_status wait_for_step(kolo_reducer *reducer, int timeout_ms)
 {
     struct wait wait = begin_wait(reducer, timeout_ms);
-    kolo_status status = KOLO_OK;
-    if (!reducer->frozen)
-        status = freeze(reducer, &wait);
-    if (status == KOLO_OK && !atomic_load_explicit(&reducer->entered, memory_order_relaxed)) {
-        reducer->entered_ns = now_ns();
+    if (reducer->entered_ns == 0) /* before what the first step has to agree on */
+        reducer->entered_ns = wait.begin;
+    kolo_status status = reducer->frozen ? take_back(reducer, &wait) : freeze(reducer, &wait);
+    if (status != KOLO_OK)
+        return status;
+    if (!atomic_load_explicit(&reducer->entered, memory_order_relaxed)) {
         if (reducer->options.allow_unused)
             status = take_for_unused(reducer);
         atomic_store(&reducer->entered, true);
-        kolo__waker_wake(reducer->waker);
     }
     if (status == KOLO_OK)
-        status = reducer->threaded ? wait_for_thread(reducer, &wait) : drive_here(reducer, &wait);
+        status = drive_here(reducer, &wait);
     if (status == KOLO_OK && reducer->status == KOLO_OK)
-        status = end_step(reducer, reducer->entered_ns);
+        status = end_step(reducer);
+    else if (status == KOLO_AGAIN && reducer->threaded)
+        offer_again(reducer);
     return status;
 }
 
@@ -473,7 +462,7 @@ kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms)
     uint64_t began = kolo__trace_now(trace);
     kolo_status status = KOLO_OK;
     /* While the thread drives, the status is the thread's. */
-    if (atomic_load_explicit(&reducer->driven, memory_order_acquire) || reducer->status == KOLO_OK)
+    if (atomic_load(&reducer->driver) != KOLO__DRIVER_CALLER || reducer->status == KOLO_OK)
         status = wait_for_step(reducer, timeout_ms);
     if (status == KOLO_AGAIN)
         return status;

@@ -4,8 +4,8 @@
  * from the first step that gains by it until the last reducer is freed. It sleeps unless a bucket
  * is complete, or under way; who makes a bucket complete only wakes it, and never waits.
  *
- * A reducer's step is the thread's between the moment at which the caller sets `driven`, before
- * the first gradient is ready, and that at which the thread clears it, when all is done.
+ * It takes steps that are offered (driver.c) while it moves them, and gives them back when nothing
+ * is under way.
  */
 #include "runtime/reducer/reducer.h"
 
@@ -49,27 +49,24 @@ static bool has_work(kolo_reducer *reducer)
             kolo__unit_may_start(reducer, &reducer->units[reducer->started]));
 }
 
-static void hand_back(kolo_reducer *reducer)
-{
-    atomic_store(&reducer->driven, false);
-    kolo__waker_wake(&reducer->done);
-}
-
 static struct look look_at_all(struct kolo__reducer_thread *self)
 {
     struct look look = {false, 0, NULL};
     bool passed = false;
     pthread_mutex_lock(&self->lock);
     for (kolo_reducer *reducer = self->first; reducer != NULL; reducer = reducer->next) {
-        if (!atomic_load_explicit(&reducer->driven, memory_order_acquire))
+        /* TAKEN: by this thread, before it rested. */
+        if (atomic_load(&reducer->driver) != KOLO__DRIVER_TAKEN && !kolo__driver_take(reducer))
             continue;
         bool busy = kolo__reducer_drive(reducer, &look.moved);
-        if (kolo__reducer_step_done(reducer) || atomic_load(&reducer->wanted_back)) {
-            hand_back(reducer);
+        if (kolo__reducer_step_done(reducer) || atomic_exchange(&reducer->wanted_back, false)) {
+            kolo__driver_give(reducer, KOLO__DRIVER_CALLER);
             continue;
         }
-        if (!busy)
+        if (!busy) {
+            kolo__driver_give(reducer, KOLO__DRIVER_OFFERED);
             continue;
+        }
         if (look.busy++ == 0 || passed)
             look.comm = reducer->comm;
         passed = reducer->comm == self->rested;
@@ -85,8 +82,10 @@ static bool anything_to_do(struct kolo__reducer_thread *self)
     bool found = atomic_load(&self->stop);
     pthread_mutex_lock(&self->lock);
     for (kolo_reducer *reducer = self->first; reducer != NULL && !found; reducer = reducer->next)
-        found = atomic_load(&reducer->driven) &&
-                (has_work(reducer) || atomic_load(&reducer->wanted_back));
+        if (kolo__driver_take(reducer)) { /* what is taken is looked at */
+            found = has_work(reducer);
+            kolo__driver_give(reducer, KOLO__DRIVER_OFFERED);
+        }
     pthread_mutex_unlock(&self->lock);
     return found;
 }
@@ -252,17 +251,4 @@ void kolo__thread_release(kolo_reducer *reducer)
 struct kolo__waker *kolo__thread_waker(const kolo_reducer *reducer)
 {
     return &reducer->thread->waker;
-}
-
-void kolo__thread_take_back(kolo_reducer *reducer)
-{
-    if (!reducer->threaded)
-        return;
-    atomic_store(&reducer->wanted_back, true);
-    kolo__waker_wake(&reducer->thread->waker);
-    while (atomic_load_explicit(&reducer->driven, memory_order_acquire))
-        sched_yield();
-    atomic_store(&reducer->wanted_back, false);
-    reducer->threaded = false;
-    reducer->waker = &reducer->own_waker;
 }

@@ -165,7 +165,7 @@ kolo_status kolo__reducer_rejoined(void *owner, uint32_t last)
 {
     kolo_reducer *reducer = owner;
     uint8_t frozen[2];
-    kolo__thread_take_back(reducer);
+    kolo__driver_take_back(reducer, UINT64_MAX);
     uint64_t numbers[] = {reducer->report.step, reducer->tuning.bucket_bytes,
                           reducer->tuning.segment_bytes};
     kolo_status status = ask_who_is_frozen(reducer, frozen);

@@ -135,11 +135,11 @@ void kolo__unit_pack(kolo_reducer *reducer, const struct kolo__unit *unit, doubl
                      unsigned char *to)
 {
     struct kolo__trace *trace = reducer->context->trace;
-    uint64_t began_ns = kolo__trace_now(trace);
+    uint64_t began_ticks = kolo__trace_now(trace);
     struct packing_walk walk = begin_walk(reducer, unit, scale, unit->first, to);
     kolo__bucket_visit(reducer, unit->bucket, unit->first, unit->count, pack_run, &walk);
     kolo__trace_add(trace, KOLO__TRACE_PACK, NULL, unit->bucket,
-                    unit->count * kolo_dtype_bytes(dtype_of(reducer, unit)), began_ns,
+                    unit->count * kolo_dtype_bytes(dtype_of(reducer, unit)), began_ticks,
                     kolo__trace_now(trace));
 }
 
@@ -147,12 +147,12 @@ void kolo__unit_unpack(kolo_reducer *reducer, const struct kolo__unit *unit, dou
                        size_t first, size_t count, const unsigned char *from)
 {
     struct kolo__trace *trace = reducer->context->trace;
-    uint64_t began_ns = kolo__trace_now(trace);
+    uint64_t began_ticks = kolo__trace_now(trace);
     struct packing_walk walk =
         begin_walk(reducer, unit, scale, first, (unsigned char *)(uintptr_t)from);
     kolo__bucket_visit(reducer, unit->bucket, first, count, unpack_run, &walk);
     kolo__trace_add(trace, KOLO__TRACE_UNPACK, NULL, unit->bucket,
-                    count * kolo_dtype_bytes(dtype_of(reducer, unit)), began_ns,
+                    count * kolo_dtype_bytes(dtype_of(reducer, unit)), began_ticks,
                     kolo__trace_now(trace));
 }
 
@@ -307,10 +307,10 @@ kolo_status kolo__unit_start(kolo_reducer *reducer, struct kolo__unit *unit)
     switch (unit->kind) {
     case KOLO__UNIT_GRADIENTS:
         /* Not in the first step: nobody knew its buckets when gradients got ready. */
-        if (trace != NULL && reducer->buckets[unit->bucket].complete_ns != 0)
+        if (trace != NULL && reducer->buckets[unit->bucket].complete_ticks != 0)
             kolo__trace_add(trace, KOLO__TRACE_QUEUE, NULL, unit->bucket,
                             unit->count * kolo_dtype_bytes(dtype_of(reducer, unit)),
-                            reducer->buckets[unit->bucket].complete_ns, kolo__trace_now(trace));
+                            reducer->buckets[unit->bucket].complete_ticks, kolo__trace_now(trace));
         return start_gradients(reducer, unit);
     case KOLO__UNIT_USED:
         return start_used(reducer, unit);

@@ -18,7 +18,7 @@ struct hosts {
 
 static kolo_status create_rank(const struct hosts *hosts, uint32_t rank, uint32_t size,
                                const uint64_t *positions, int listen_fd,
-                               const struct kolo__address *addresses,
+                               const struct kolo__endpoint *endpoints,
                                struct kolo__transport **transport)
 {
     uint64_t mailboxes[KOLO__CONFORMANCE_SIZE_MAX];
@@ -41,7 +41,7 @@ static kolo_status create_rank(const struct hosts *hosts, uint32_t rank, uint32_
                                           .job = "conformance",
                                           .token = "secret",
                                           .listen_fd = listen_fd,
-                                          .addresses = addresses,
+                                          .endpoints = endpoints,
                                           .connect_timeout_ns = 20 * (uint64_t)1000000000};
     struct kolo__mapping *mapping;
     kolo_status status = kolo__shm_create(&shm, &children[0], &mapping);
@@ -74,15 +74,16 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
         status = kolo__heap_open(&heap, &hosts->heaps[1]);
 
     uint64_t positions[KOLO__CONFORMANCE_SIZE_MAX];
-    struct kolo__address addresses[KOLO__CONFORMANCE_SIZE_MAX];
+    struct kolo__endpoint endpoints[KOLO__CONFORMANCE_SIZE_MAX] = {{.count = 0}};
     int listeners[KOLO__CONFORMANCE_SIZE_MAX];
     for (uint32_t r = 0; r < size && status == KOLO_OK; r++) {
-        status = kolo__listen("127.0.0.1", 0, &listeners[r], &addresses[r]);
+        status = kolo__listen("127.0.0.1", 0, &listeners[r], &endpoints[r].addresses[0]);
+        endpoints[r].count = 1;
         if (status == KOLO_OK)
             status = kolo__shm_mailbox_create(hosts->heaps[r % 2], size, &positions[r]);
     }
     for (uint32_t r = 0; r < size && status == KOLO_OK; r++)
-        status = create_rank(hosts, r, size, positions, listeners[r], addresses, &transports[r]);
+        status = create_rank(hosts, r, size, positions, listeners[r], endpoints, &transports[r]);
     return status;
 }
 

@@ -11,10 +11,12 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
 {
     (void)seed;
     int listeners[KOLO__CONFORMANCE_SIZE_MAX];
-    struct kolo__address addresses[KOLO__CONFORMANCE_SIZE_MAX];
+    struct kolo__endpoint endpoints[KOLO__CONFORMANCE_SIZE_MAX] = {{.count = 0}};
     kolo_status status = KOLO_OK;
-    for (uint32_t r = 0; r < size && status == KOLO_OK; r++)
-        status = kolo__listen("127.0.0.1", 0, &listeners[r], &addresses[r]);
+    for (uint32_t r = 0; r < size && status == KOLO_OK; r++) {
+        status = kolo__listen("127.0.0.1", 0, &listeners[r], &endpoints[r].addresses[0]);
+        endpoints[r].count = 1;
+    }
     for (uint32_t r = 0; r < size && status == KOLO_OK; r++) {
         const struct kolo__tcp_options options = {
             .rank = r,
@@ -24,7 +26,7 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
             .job = "conformance",
             .token = "secret",
             .listen_fd = listeners[r],
-            .addresses = addresses,
+            .endpoints = endpoints,
             .connect_timeout_ns = 20 * (uint64_t)1000000000,
         };
         status = kolo__tcp_create(&options, &transports[r]);

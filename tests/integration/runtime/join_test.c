@@ -158,7 +158,7 @@ static int started(const struct step *step)
     kolo_request *requests[MANY];
     for (int i = 0; i < MANY; i++) {
         for (int k = 0; k < 50; k++)
-            values[i][k] = value(step, rank, (size_t)(k + i));
+            values[i][k] = value(step, rank, (size_t)k + (size_t)i);
         CHECK(kolo_allreduce_start(comm, values[i], values[i], 50, KOLO_INT32, KOLO_SUM, NULL,
                                    &requests[i]) == KOLO_OK);
     }
@@ -166,7 +166,7 @@ static int started(const struct step *step)
         CHECK(kolo_wait(&requests[i], -1) == KOLO_OK);
     for (int i = 0; i < MANY; i++)
         for (int k = 0; k < 50; k++)
-            CHECK(values[i][k] == (int32_t)expected(step, KOLO_SUM, (size_t)(k + i)));
+            CHECK(values[i][k] == (int32_t)expected(step, KOLO_SUM, (size_t)k + (size_t)i));
     return 0;
 }
 

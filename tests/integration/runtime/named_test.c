@@ -3,6 +3,7 @@
  * The any-order mode in real processes: whatever each rank submits and when, results are those of
  * plain allreduces; and whoever waits in vain is told for what.
  */
+#include "allocations.h"
 #include "member.h"
 
 #include "base/random.h"
@@ -21,32 +22,6 @@
 #include <unistd.h>
 
 enum { TENSORS = 40, LARGEST = 3000 };
-
-static atomic_ulong allocations;
-
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
-void *__libc_malloc(size_t bytes);
-void *__libc_calloc(size_t count, size_t bytes);
-void *__libc_realloc(void *memory, size_t bytes);
-
-void *malloc(size_t bytes)
-{
-    atomic_fetch_add(&allocations, 1);
-    return __libc_malloc(bytes);
-}
-
-void *calloc(size_t count, size_t bytes)
-{
-    atomic_fetch_add(&allocations, 1);
-    return __libc_calloc(count, bytes);
-}
-
-void *realloc(void *memory, size_t bytes)
-{
-    atomic_fetch_add(&allocations, 1);
-    return __libc_realloc(memory, bytes);
-}
-#endif
 
 /* ---- tensors of any dtype, whose contents follow from rank, step and place --------------------
  */
@@ -336,7 +311,7 @@ static int cost(void)
     CHECK(make_tensors() == 0);
     CHECK(kolo_named_create(comm, NULL, &named) == KOLO_OK);
     for (int step = 0; step < 5; step++) {
-        unsigned long before = atomic_load(&allocations);
+        unsigned long before = allocations_so_far();
         uint64_t batches = named->batches, collectives = named->comm->sequence;
         for (size_t i = 0; i < TENSORS; i++)
             CHECK(kolo_named_submit(named, &tensors[(i + (size_t)rank) % TENSORS]) == KOLO_OK);
@@ -344,7 +319,7 @@ static int cost(void)
         CHECK(named->batches - batches == (step == 0 ? 2 : 1));
         /* One that agrees, the large tensor, and a bucket for each of four dtypes. */
         CHECK(named->comm->sequence - collectives == (step == 0 ? 9 : 6));
-        CHECK(step < 3 || atomic_load(&allocations) == before);
+        CHECK(step < 3 || allocations_so_far() == before);
     }
     CHECK(kolo_named_free(named) == KOLO_OK);
     free_tensors();

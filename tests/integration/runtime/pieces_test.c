@@ -30,7 +30,8 @@ static int cut(unsigned round)
         pieces[k].first = k * width + within;
     }
     for (unsigned k = 0; k < PIECES; k++) {
-        pieces[k].data = malloc(length_of(k) * sizeof(float));
+        size_t bytes = length_of(k) * sizeof(float);
+        pieces[k].data = malloc(bytes);
         CHECK(pieces[k].data != NULL);
     }
     return 0;
@@ -56,10 +57,10 @@ static int compare(kolo_op op, double scale, const float *values, float *expecte
 
 static int same_bits(void)
 {
+    enum { COUNT = 1000003 };
+    static float values[COUNT], expected[COUNT];
     CHECK(join() == 0);
-    count = 1000003;
-    float *values = malloc(count * sizeof *values), *expected = malloc(count * sizeof *expected);
-    CHECK(values != NULL && expected != NULL);
+    count = COUNT;
     for (size_t i = 0; i < count; i++)
         values[i] = (float)((i * 2654435761u + (unsigned)rank * 40503u) % 1000003) / 9973 - 50;
     for (unsigned round = 0; round < 3; round++) {
@@ -70,8 +71,6 @@ static int same_bits(void)
         for (unsigned k = 0; k < PIECES; k++)
             free(pieces[k].data);
     }
-    free(values);
-    free(expected);
     CHECK(kolo_finalize(context) == KOLO_OK);
     return 0;
 }

@@ -3,6 +3,7 @@
  * What else a reducer does: a silent steady state, unused tensors, accumulation, statistics and
  * clipping, sharding, several reducers and threads at a time.
  */
+#include "allocations.h"
 #include "reducer_case.h"
 
 #include "runtime/comm.h"
@@ -20,32 +21,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static atomic_ulong allocations;
-
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
-void *__libc_malloc(size_t bytes);
-void *__libc_calloc(size_t count, size_t bytes);
-void *__libc_realloc(void *memory, size_t bytes);
-
-void *malloc(size_t bytes)
-{
-    atomic_fetch_add(&allocations, 1);
-    return __libc_malloc(bytes);
-}
-
-void *calloc(size_t count, size_t bytes)
-{
-    atomic_fetch_add(&allocations, 1);
-    return __libc_calloc(count, bytes);
-}
-
-void *realloc(void *memory, size_t bytes)
-{
-    atomic_fetch_add(&allocations, 1);
-    return __libc_realloc(memory, bytes);
-}
-#endif
 
 /* ---- the steady state ---------------------------------------------------------------------------
  */
@@ -76,12 +51,12 @@ static int steady_state(void)
         CHECK(step_once(reducer) == 0);
     CHECK(!overlaps == (reducer->thread == NULL));
     CHECK(kolo_barrier(comm) == KOLO_OK);
-    unsigned long before = atomic_load(&allocations);
+    unsigned long before = allocations_so_far();
     uint64_t messages = kolo__control_sent(context->control);
     uint64_t sequence = reducer->report.collectives;
     for (int step = 0; step < 50; step++)
         CHECK(step_once(reducer) == 0);
-    CHECK(atomic_load(&allocations) == before);
+    CHECK(allocations_so_far() == before);
     CHECK(kolo__control_sent(context->control) == messages);
     /* One collective a bucket, and not one more. */
     CHECK(report_of(reducer).collectives == reducer->unit_count && sequence == reducer->unit_count);

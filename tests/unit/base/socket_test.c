@@ -37,6 +37,50 @@ static void test_address_text(void **state)
     assert_false(kolo__address_is_loopback(&address));
 }
 
+static void test_endpoint_text(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"",
+                                      ",",
+                                      "1.2.3.4:5,",
+                                      "1.2.3.4",
+                                      "a:1",
+                                      "1.1.1.1:1,1.1.1.1:2,1.1.1.1:3,1.1.1.1:4,1.1.1.1:5,1.1.1.1:6,"
+                                      "1.1.1.1:7,1.1.1.1:8,1.1.1.1:9"};
+    const char *good = "10.0.0.1:5000,[fd00::1]:5001";
+    struct kolo__endpoint endpoint;
+    char text[KOLO__ENDPOINT_TEXT_BYTES];
+    assert_int_equal(kolo__endpoint_parse(good, &endpoint), KOLO_OK);
+    assert_int_equal(endpoint.count, 2);
+    assert_string_equal(kolo__endpoint_text(&endpoint, text), good);
+    kolo__address_set_port(&endpoint.addresses[1], 65535);
+    assert_int_equal(kolo__address_port(&endpoint.addresses[1]), 65535);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_not_equal(kolo__endpoint_parse(bad[i], &endpoint), KOLO_OK);
+}
+
+/* A socket of both families sees IPv4 as a kind of IPv6. */
+static void test_both_families(void **state)
+{
+    (void)state;
+    struct kolo__address bound, plain, mapped, other;
+    char text[80];
+    int listener, fd;
+    assert_int_equal(kolo__listen("*", 0, &listener, &bound), KOLO_OK);
+    assert_int_equal(kolo__address_parse("127.0.0.1:0", &plain), KOLO_OK);
+    assert_int_equal(kolo__address_parse("[::ffff:127.0.0.1]:0", &mapped), KOLO_OK);
+    assert_int_equal(kolo__address_parse("127.0.0.2:0", &other), KOLO_OK);
+    assert_true(kolo__address_same_host(&plain, &mapped));
+    assert_false(kolo__address_same_host(&plain, &other));
+    assert_true(kolo__address_is_loopback(&mapped));
+    assert_string_equal(kolo__address_text(&mapped, text, sizeof text), "127.0.0.1:0");
+    kolo__address_set_port(&plain, kolo__address_port(&bound));
+    assert_int_equal(kolo__connect(kolo__address_text(&plain, text, sizeof text), soon(), &fd),
+                     KOLO_OK);
+    close(fd);
+    close(listener);
+}
+
 static void test_bytes_go_and_come(void **state)
 {
     (void)state;
@@ -68,6 +112,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_address_text),
+        cmocka_unit_test(test_endpoint_text),
+        cmocka_unit_test(test_both_families),
         cmocka_unit_test(test_bytes_go_and_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

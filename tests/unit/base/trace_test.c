@@ -42,7 +42,15 @@ static void events_come_back_as_they_were(void **state)
     assert_true(before > 0);
     assert_true(kolo__trace_now(trace) >= before);
     kolo__trace_add(trace, KOLO__TRACE_PACK, "bucket", 7, 4096, 100, 250);
-    event = (struct kolo__trace_event){KOLO__TRACE_COLLECTIVE, 3, 2, "ring", 5, 6, 7};
+    event = (struct kolo__trace_event){.kind = KOLO__TRACE_COLLECTIVE,
+                                       .id = 3,
+                                       .comm = 2,
+                                       .label = "ring",
+                                       .bytes = 5,
+                                       .begin_ticks = 6,
+                                       .end_ticks = 7,
+                                       .caller = "kolo_wait",
+                                       .caller_begin_ticks = 4};
     kolo__trace_record(trace, &event);
 
     assert_int_equal(kolo__trace_count(trace), 2);
@@ -52,10 +60,12 @@ static void events_come_back_as_they_were(void **state)
     assert_int_equal(event.id, 7);
     assert_int_equal(event.comm, 0);
     assert_int_equal(event.bytes, 4096);
-    assert_int_equal(event.begin_ns, 100);
-    assert_int_equal(event.end_ns, 250);
+    assert_int_equal(event.begin_ticks, 100);
+    assert_int_equal(event.end_ticks, 250);
     assert_true(kolo__trace_get(trace, 1, &event));
     assert_int_equal(event.comm, 2);
+    assert_string_equal(event.caller, "kolo_wait");
+    assert_int_equal(event.caller_begin_ticks, 4);
     assert_false(kolo__trace_get(trace, 2, &event));
     kolo__trace_free(trace);
 }
@@ -216,6 +226,44 @@ static void times_and_arguments(void **state)
     kolo__trace_free(trace);
 }
 
+/* One record, two events. It began before what it waited for, and ended with it. */
+static void a_call_that_waits_is_an_event_of_its_own(void **state)
+{
+    (void)state;
+    struct kolo__trace *trace = made(1);
+    struct kolo__trace_process process = {.host = "h"};
+    struct kolo__trace_event event = {.kind = KOLO__TRACE_COLLECTIVE,
+                                      .id = 3,
+                                      .comm = 2,
+                                      .label = "allreduce ring",
+                                      .bytes = 64,
+                                      .begin_ticks = 2000,
+                                      .end_ticks = 5000,
+                                      .caller = "kolo_allreduce",
+                                      .caller_begin_ticks = 1000};
+    kolo__trace_record(trace, &event);
+    write_text(trace, &process);
+    assert_int_equal(occurrences("\"ts\":1.000,\"dur\":4.000,\"cat\":\"caller\","
+                                 "\"name\":\"kolo_allreduce\",\"args\":{\"communicator\":2}}"),
+                     1);
+    assert_int_equal(occurrences("\"ts\":2.000,\"dur\":3.000,\"cat\":\"collectives\""), 1);
+    assert_true(strstr(written, "kolo_allreduce") < strstr(written, "allreduce ring"));
+    kolo__trace_free(trace);
+}
+
+/* As readings of two processors may say. */
+static void no_event_ends_before_it_begins(void **state)
+{
+    (void)state;
+    struct kolo__trace *trace = made(1);
+    struct kolo__trace_event event;
+    kolo__trace_add(trace, KOLO__TRACE_QUEUE, NULL, 1, 0, 105, 100);
+    assert_true(kolo__trace_get(trace, 0, &event));
+    assert_int_equal(event.begin_ticks, 100);
+    assert_int_equal(event.end_ticks, 100);
+    kolo__trace_free(trace);
+}
+
 static void what_overlaps_gets_another_lane(void **state)
 {
     (void)state;
@@ -340,6 +388,8 @@ int main(void)
         cmocka_unit_test(labels_outlive_their_texts),
         cmocka_unit_test(labels_run_out),
         cmocka_unit_test(times_and_arguments),
+        cmocka_unit_test(a_call_that_waits_is_an_event_of_its_own),
+        cmocka_unit_test(no_event_ends_before_it_begins),
         cmocka_unit_test(what_overlaps_gets_another_lane),
         cmocka_unit_test(any_name_is_good_json),
         cmocka_unit_test(long_names_are_cut),

@@ -23,7 +23,7 @@
 enum { STRANGERS = 64 };
 
 static const char *const hosts[] = {"alpha", "beta"};
-static struct kolo__address addresses[2];
+static struct kolo__endpoint endpoints[2];
 static int listeners[2];
 static struct kolo__transport *ranks[2];
 static const struct kolo__signature signature = {.sequence = 1, .collective = KOLO__BARRIER};
@@ -47,7 +47,7 @@ static struct kolo__tcp_options options_of(uint32_t rank)
                                       .job = "job",
                                       .token = "secret",
                                       .listen_fd = listeners[rank],
-                                      .addresses = addresses,
+                                      .endpoints = endpoints,
                                       .hosts = hosts,
                                       .connect_timeout_ns = 20 * (uint64_t)1000000000};
 }
@@ -58,8 +58,9 @@ static int listen_both(void **state)
     kolo__log_configure("error", -1);
     for (int r = 0; r < 2; r++) {
         ranks[r] = NULL;
-        if (kolo__listen("127.0.0.1", 0, &listeners[r], &addresses[r]) != KOLO_OK)
+        if (kolo__listen("127.0.0.1", 0, &listeners[r], &endpoints[r].addresses[0]) != KOLO_OK)
             return -1;
+        endpoints[r].count = 1;
     }
     return 0;
 }
@@ -132,7 +133,7 @@ static void exchange(void)
 static int connect_to_rank_0(void)
 {
     int fd;
-    assert_int_equal(kolo__connect_start(&addresses[0], &fd), KOLO_OK);
+    assert_int_equal(kolo__connect_start(&endpoints[0].addresses[0], &fd), KOLO_OK);
     struct pollfd ready = {.fd = fd, .events = POLLOUT};
     assert_int_equal(poll(&ready, 1, 10000), 1);
     assert_int_equal(kolo__connect_finish(fd), KOLO_OK);

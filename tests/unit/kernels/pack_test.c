@@ -189,7 +189,7 @@ static void test_unpack_widens_scales_and_measures(void **state)
                 struct kolo__packing packing = {KOLO_FP32, true, (enum kolo__narrow_float)wire,
                                                 skew % 3 == 0 ? 1 : 0.37};
                 struct kolo__norm norm = {.lanes = {1}}, expected = norm;
-                fill(values, count, (uint64_t)(wire + c * 7 + 1));
+                fill(values, count, (uint64_t)wire + (uint64_t)c * 7 + 1);
                 unsigned char *from = packed + skew % 3;
                 kolo__narrow(packing.wire, from, values, count);
                 memset(out, 0xee, 4 * count + SKEWS);

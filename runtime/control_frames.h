@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inside of a rank's end of the control plane, shared by its two parts and by nobody else:
+ *
+ *   control.c        frames in and out, faults, kolo_join
+ *   control_world.c  how a rank comes into the world
+ */
+#ifndef KOLO_RUNTIME_CONTROL_FRAMES_H
+#define KOLO_RUNTIME_CONTROL_FRAMES_H
+
+#include "runtime/control.h"
+#include "runtime/joins.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct kolo__known_fault {
+    uint32_t comm; /* 0: all */
+    struct kolo__fault fault;
+};
+
+struct kolo__control {
+    struct kolo__control_options options;
+    char job[128];
+    int fd;
+    struct kolo__control_member *members;
+    unsigned char *world; /* the WORLD frame, which members' blobs point into */
+
+    pthread_mutex_t lock; /* of everything below */
+    unsigned char *in;
+    size_t in_bytes, in_capacity;
+    struct kolo__known_fault *faults; /* the first of each communicator, as they came */
+    unsigned fault_capacity;
+    atomic_uint fault_count; /* read without the lock: 0 is the rule */
+    struct kolo__joins joins;
+    bool closed;        /* the server is gone */
+    atomic_ullong sent; /* frames */
+};
+
+/* All with the lock held. */
+
+/* Ends the frame and releases its memory. */
+kolo_status kolo__control_send_frame(struct kolo__control *control,
+                                     struct kolo__frame_writer *frame);
+void kolo__control_send_fault(struct kolo__control *control, uint32_t comm,
+                              const struct kolo__fault *fault);
+
+/* Blocks until a frame of the wanted type is there, at most until the deadline: then
+ * KOLO_ERR_TIMEOUT, of which the caller writes the text. The payload points into the control's
+ * buffer, of which the caller drops `length` when it has read it. */
+kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__frame_type wanted,
+                                      uint64_t deadline_ns, const char *doing,
+                                      struct kolo__frame_reader *payload, size_t *length);
+void kolo__control_drop_frame(struct kolo__control *control, size_t length);
+
+#endif

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How a rank comes into the world: it finds the server, proves that it knows the token, tells what
+ * the others must know of it, and waits until all are there. rendezvous_world.c is the other end.
+ */
+#include "runtime/control_frames.h"
+
+#include "base/auth.h"
+#include "base/clock.h"
+#include "base/dial.h"
+#include "base/log.h"
+#include "base/socket.h"
+#include "base/status.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const uint64_t SECOND_NS = 1000000000;
+
+enum { ROUND_SECONDS = 10 }; /* for an address to answer, before all begin anew */
+
+/* ---- connecting ---------------------------------------------------------------------------- */
+
+static kolo_status authenticate(struct kolo__control *control)
+{
+    struct kolo__auth auth;
+    unsigned char hello[KOLO__AUTH_HELLO_BYTES], reply[KOLO__AUTH_REPLY_BYTES];
+    unsigned char proof[KOLO__AUTH_PROOF_BYTES];
+    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS;
+    kolo__auth_init(&auth, KOLO__AUTH_CONTROL, control->options.token);
+    kolo_status status = kolo__auth_hello(&auth, hello);
+    if (status == KOLO_OK)
+        status = kolo__send_all(control->fd, hello, sizeof hello, deadline_ns);
+    if (status == KOLO_OK)
+        status = kolo__recv_all(control->fd, reply, sizeof reply, deadline_ns);
+    if (status == KOLO_OK)
+        status = kolo__auth_check_reply(&auth, reply, proof);
+    if (status == KOLO_OK)
+        status = kolo__send_all(control->fd, proof, sizeof proof, deadline_ns);
+    return status;
+}
+
+static void sleep_ms(long milliseconds)
+{
+    struct timespec pause = {.tv_sec = milliseconds / 1000,
+                             .tv_nsec = milliseconds % 1000 * 1000000};
+    nanosleep(&pause, NULL);
+}
+
+/* One round over all addresses. KOLO_ERR_NETWORK: all of them answered, and none is ours. */
+static kolo_status connect_once(struct kolo__control *control)
+{
+    const struct kolo__control_options *options = &control->options;
+    char report[700];
+    struct kolo__dial *dial;
+    kolo_status status = kolo__dial_open(options->rendezvous, &dial);
+    if (status != KOLO_OK)
+        return status;
+    /* Names are resolved again in the next round: they may have got another address meanwhile. */
+    uint64_t round_ns = kolo__now_ns(&kolo__real_clock) + ROUND_SECONDS * SECOND_NS;
+    if (round_ns > options->deadline_ns)
+        round_ns = options->deadline_ns;
+    while ((status = kolo__dial_next(dial, round_ns, &control->fd)) == KOLO_OK) {
+        kolo__tune_stream(control->fd);
+        status = authenticate(control);
+        if (status == KOLO_OK)
+            break;
+        close(control->fd);
+        control->fd = -1;
+        kolo__dial_refuse(dial, kolo_error_text(), status != KOLO_ERR_NETWORK);
+    }
+    if (status != KOLO_OK)
+        status = kolo__error(kolo__dial_all_refused(dial) ? KOLO_ERR_NETWORK : KOLO_ERR_TIMEOUT,
+                             "%s", kolo__dial_report(dial, report, sizeof report));
+    kolo__dial_close(dial);
+    return status;
+}
+
+/* The server may start later than we do: every failure but a wrong address or token is tried again.
+ */
+static kolo_status connect_patiently(struct kolo__control *control)
+{
+    const struct kolo__control_options *options = &control->options;
+    for (long pause_ms = 50;; pause_ms = pause_ms < 2500 ? pause_ms * 2 : 5000) {
+        kolo_status status = connect_once(control);
+        if (status == KOLO_OK || status == KOLO_ERR_CONFIG || status == KOLO_ERR_MEMORY)
+            return status;
+        if (status == KOLO_ERR_NETWORK)
+            return kolo__error(status, "rendezvous at %s", kolo_error_text());
+        uint64_t now = kolo__now_ns(&kolo__real_clock);
+        if (now + (uint64_t)pause_ms * 1000000 >= options->deadline_ns)
+            return kolo__error(
+                KOLO_ERR_TIMEOUT,
+                "rank %u (host %s) found no rendezvous within %d s; the last attempt "
+                "at each address: %s. See whether kolo run still runs there, and "
+                "whether a firewall lets this host through",
+                options->rank, kolo__host_name(), options->timeout_s, kolo_error_text());
+        sleep_ms(pause_ms);
+    }
+}
+
+kolo_status kolo__control_connect(const struct kolo__control_options *options,
+                                  struct kolo__control **result)
+{
+    struct kolo__control *control = calloc(1, sizeof *control);
+    if (control == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for the control plane");
+    control->options = *options;
+    control->fd = -1;
+    snprintf(control->job, sizeof control->job, "%s", options->job);
+    pthread_mutex_init(&control->lock, NULL);
+    kolo_status status = connect_patiently(control);
+    if (status != KOLO_OK) {
+        kolo__control_close(control);
+        return status;
+    }
+    *result = control;
+    return KOLO_OK;
+}
+
+int kolo__control_fd(const struct kolo__control *control)
+{
+    return control->fd;
+}
+
+void kolo__control_close(struct kolo__control *control)
+{
+    if (control == NULL)
+        return;
+    if (control->fd >= 0)
+        close(control->fd);
+    pthread_mutex_destroy(&control->lock);
+    free(control->in);
+    free(control->faults);
+    kolo__joins_free(&control->joins);
+    free(control->world);
+    free(control->members);
+    free(control);
+}
+
+/* ---- joining ------------------------------------------------------------------------------- */
+
+/* Asks the server who is not there, and makes that the fault of all: the others would else blame
+ * this rank, which gives up a moment before them. */
+static kolo_status join_timed_out(struct kolo__control *control)
+{
+    struct kolo__frame_writer frame = {0};
+    struct kolo__frame_reader payload;
+    struct kolo__fault fault = {.status = KOLO_ERR_TIMEOUT, .peer = -1};
+    size_t length;
+    char text[320];
+    kolo__frame_begin(&frame, KOLO__FRAME_ABSENT);
+    kolo__control_send_frame(control, &frame);
+    kolo_status status = kolo__control_await_frame(control, KOLO__FRAME_ABSENT,
+                                                   kolo__now_ns(&kolo__real_clock) + 2 * SECOND_NS,
+                                                   "kolo_init", &payload, &length);
+    if (atomic_load(&control->fault_count) > 0)
+        return status; /* another rank knew it first */
+    if (status == KOLO_ERR_TIMEOUT)
+        return kolo__error(status,
+                           "kolo_init: the world did not form within %d s, and the "
+                           "rendezvous does not say who is missing",
+                           control->options.timeout_s);
+    if (status != KOLO_OK)
+        return status;
+    uint32_t missing = kolo__get_u32(&payload);
+    kolo__get_text(&payload, text, sizeof text);
+    kolo__control_drop_frame(control, length);
+    snprintf(fault.text, sizeof fault.text,
+             "%u of %u ranks did not join within %d s; missing: %s. See whether these processes "
+             "started; KOLO_INIT_TIMEOUT sets the wait",
+             missing, control->options.size, control->options.timeout_s, text);
+    kolo__control_send_fault(control, 0, &fault);
+    return kolo__error(fault.status, "kolo_init: %s", fault.text);
+}
+
+static kolo_status read_world(struct kolo__control *control, struct kolo__frame_reader *payload,
+                              size_t length)
+{
+    /* Members point into a copy of the frame. */
+    size_t offset = (size_t)(payload->next - control->in);
+    control->world = malloc(length);
+    control->members = calloc(control->options.size, sizeof *control->members);
+    if (control->world == NULL || control->members == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for the table of ranks");
+    memcpy(control->world, control->in, length);
+    kolo__control_drop_frame(control, length);
+    payload->next = control->world + offset;
+    payload->end = control->world + length;
+    uint32_t size = kolo__get_u32(payload);
+    for (uint32_t r = 0; r < size && r < control->options.size; r++) {
+        struct kolo__control_member *member = &control->members[r];
+        kolo__get_text(payload, member->host, sizeof member->host);
+        member->pid = kolo__get_u32(payload);
+        member->blob = kolo__get_blob(payload, &member->blob_bytes);
+    }
+    if (size != control->options.size || !kolo__frame_done(payload))
+        return kolo__error(KOLO_ERR_NETWORK, "the table of ranks from the rendezvous is broken");
+    return KOLO_OK;
+}
+
+kolo_status kolo__control_join(struct kolo__control *control, const void *blob, size_t bytes)
+{
+    struct kolo__frame_writer frame = {0};
+    struct kolo__frame_reader payload;
+    size_t length;
+    kolo__frame_begin(&frame, KOLO__FRAME_JOIN);
+    kolo__put_text(&frame, control->job);
+    kolo__put_u32(&frame, control->options.size);
+    kolo__put_u32(&frame, control->options.rank);
+    kolo__put_u32(&frame, (uint32_t)getpid());
+    kolo__put_text(&frame, kolo__host_name());
+    kolo__put_blob(&frame, blob, bytes);
+    pthread_mutex_lock(&control->lock);
+    kolo_status status = kolo__control_send_frame(control, &frame);
+    if (status == KOLO_OK)
+        status = kolo__control_await_frame(control, KOLO__FRAME_WORLD, control->options.deadline_ns,
+                                           "kolo_init", &payload, &length);
+    /* A fault may be a timeout too: of another rank, which has told everybody already. */
+    if (status == KOLO_ERR_TIMEOUT && atomic_load(&control->fault_count) == 0)
+        status = join_timed_out(control);
+    else if (status == KOLO_OK)
+        status = read_world(control, &payload, length);
+    pthread_mutex_unlock(&control->lock);
+    return status;
+}
+
+const struct kolo__control_member *kolo__control_member(const struct kolo__control *control,
+                                                        uint32_t rank)
+{
+    return &control->members[rank];
+}
+
+kolo_status kolo__control_exchange(struct kolo__control *control, uint32_t tag, const void *blob,
+                                   size_t bytes, uint64_t deadline_ns,
+                                   void (*visit)(void *self, uint32_t rank,
+                                                 const unsigned char *blob, size_t bytes),
+                                   void *self)
+{
+    struct kolo__frame_writer frame = {0};
+    struct kolo__frame_reader payload;
+    size_t length;
+    kolo__frame_begin(&frame, KOLO__FRAME_EXCHANGE);
+    kolo__put_u32(&frame, tag);
+    kolo__put_blob(&frame, blob, bytes);
+    pthread_mutex_lock(&control->lock);
+    kolo_status status = kolo__control_send_frame(control, &frame);
+    if (status == KOLO_OK)
+        status = kolo__control_await_frame(control, KOLO__FRAME_EXCHANGED, deadline_ns, "kolo_init",
+                                           &payload, &length);
+    if (status == KOLO_ERR_TIMEOUT && atomic_load(&control->fault_count) == 0)
+        kolo__error(status, "kolo_init: not all ranks took set-up step %u in time", tag);
+    if (status == KOLO_OK) {
+        if (kolo__get_u32(&payload) != tag || kolo__get_u32(&payload) != control->options.size)
+            payload.bad = true;
+        for (uint32_t r = 0; r < control->options.size && !payload.bad; r++) {
+            size_t blob_bytes;
+            const unsigned char *data = kolo__get_blob(&payload, &blob_bytes);
+            if (!payload.bad)
+                visit(self, r, data, blob_bytes);
+        }
+        if (!kolo__frame_done(&payload))
+            status = kolo__error(KOLO_ERR_NETWORK, "an answer from the rendezvous is broken");
+        kolo__control_drop_frame(control, length);
+    }
+    pthread_mutex_unlock(&control->lock);
+    return status;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime/introduction.h"
+
+#include "base/assert.h"
+#include "base/status.h"
+
+#include <string.h>
+
+/* NULL: need not be alike. */
+static const char *const ALIKE[KOLO__INTRODUCTION_TEXTS] = {
+    [KOLO__ALIKE_TRANSPORT] = "KOLO_TRANSPORT",
+    [KOLO__ALIKE_DETERMINISTIC] = "KOLO_DETERMINISTIC",
+    [KOLO__ALIKE_TIMELINE] = "KOLO_TIMELINE",
+};
+
+size_t kolo__introduction_encode(const struct kolo__introduction *introduction,
+                                 unsigned char bytes[KOLO__INTRODUCTION_BYTES_MAX])
+{
+    size_t used = 0;
+    for (size_t i = 0; i < KOLO__INTRODUCTION_TEXTS; i++) {
+        size_t length = strlen(introduction->text[i]) + 1;
+        KOLO__ASSERT(used + length <= KOLO__INTRODUCTION_BYTES_MAX);
+        memcpy(bytes + used, introduction->text[i], length);
+        used += length;
+    }
+    return used;
+}
+
+kolo_status kolo__introduction_decode(const unsigned char *blob, size_t bytes,
+                                      struct kolo__introduction *introduction)
+{
+    const char *next = (const char *)blob;
+    for (size_t i = 0; i < KOLO__INTRODUCTION_TEXTS; i++) {
+        const char *end = memchr(next, '\0', bytes);
+        if (end == NULL)
+            return kolo__error(KOLO_ERR_WORLD, "it tells less of itself than this version expects");
+        introduction->text[i] = next;
+        bytes -= (size_t)(end + 1 - next);
+        next = end + 1;
+    }
+    if (bytes > 0)
+        return kolo__error(KOLO_ERR_WORLD, "it tells more of itself than this version expects");
+    return KOLO_OK;
+}
+
+kolo_status kolo__introduction_compare(uint32_t own_rank, const struct kolo__introduction *own,
+                                       uint32_t other_rank, const struct kolo__introduction *other)
+{
+    for (size_t i = 0; i < KOLO__INTRODUCTION_TEXTS; i++)
+        if (ALIKE[i] != NULL && strcmp(own->text[i], other->text[i]) != 0)
+            return kolo__error(KOLO_ERR_CONFIG,
+                               "%s is %s on rank %u and %.40s on rank %u: set it alike everywhere",
+                               ALIKE[i], own->text[i], own_rank, other->text[i], other_rank);
+    return KOLO_OK;
+}
