@@ -19,6 +19,10 @@ struct kolo__run_options {
     long grace_s;       /* from SIGTERM to SIGKILL, for those that outlive a failed rank */
     bool prefix;        /* "[rank] " before each line */
     bool report_bindings;
+    bool dry_run;                         /* say what would be done, and do nothing */
+    bool tag, timestamp;                  /* before each line: the stream too, the time */
+    const char *output_folder;            /* a file for each rank's output; NULL: none */
+    long timeout_s;                       /* of the whole job; 0: none */
     char **program;                       /* name and arguments, up to a NULL; borrowed from argv */
     struct kolo__config config;           /* environment and flags, checked */
     struct kolo__environment environment; /* of ranks: flags, and -x; owned */

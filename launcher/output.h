@@ -25,9 +25,17 @@
 
 struct kolo__output;
 
-/* Writes to out_fd and err_fd, which it borrows. */
-kolo_status kolo__output_create(uint32_t ranks, bool prefix, int out_fd, int err_fd,
-                                struct kolo__output **output);
+/* What comes before each line, and where else it goes. */
+struct kolo__output_style {
+    bool prefix;        /* "[rank] " */
+    bool tag;           /* "[rank]<stdout>: " instead */
+    bool timestamp;     /* "2026-11-25T15:13:53.123Z " first of all */
+    const char *folder; /* FOLDER/rank.N gets all lines of rank N, of both streams; NULL: none */
+};
+
+/* Writes to out_fd and err_fd, which it borrows. Makes the folder. */
+kolo_status kolo__output_create(uint32_t ranks, const struct kolo__output_style *style, int out_fd,
+                                int err_fd, struct kolo__output **output);
 /* output may be NULL. */
 void kolo__output_free(struct kolo__output *output);
 

@@ -165,11 +165,22 @@ int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops
                                                 .ops = ops,
                                                 .self = self,
                                                 .grace_s = run->options.grace_s,
+                                                .timeout_s = run->options.timeout_s,
                                                 .signals = &run->signals,
                                                 .rendezvous = run->rendezvous,
                                                 .input = &run->input,
                                                 .output = run->output};
     return kolo__supervise(&supervised);
+}
+
+kolo_status kolo__run_open_output(struct kolo__run *run)
+{
+    const struct kolo__run_options *options = &run->options;
+    const struct kolo__output_style style = {.prefix = options->prefix,
+                                             .tag = options->tag,
+                                             .timestamp = options->timestamp,
+                                             .folder = options->output_folder};
+    return kolo__output_create(run->ranks, &style, STDOUT_FILENO, STDERR_FILENO, &run->output);
 }
 
 /* Starts all ranks as our children. Returns 0, or the exit code for the first that cannot be. */
@@ -214,9 +225,8 @@ static int run_here(struct kolo__run *run)
         .host = "127.0.0.1", .job = run->job, .token = run->token, .world_size = run->ranks};
     kolo_status status = kolo__rendezvous_create(&rendezvous, &run->rendezvous);
     /* A single rank has nobody to share a line with, and keeps its terminal. */
-    if (status == KOLO_OK && run->ranks > 1)
-        status = kolo__output_create(run->ranks, run->options.prefix, STDOUT_FILENO, STDERR_FILENO,
-                                     &run->output);
+    if (status == KOLO_OK && (run->ranks > 1 || run->options.output_folder != NULL))
+        status = kolo__run_open_output(run);
     if (status != KOLO_OK)
         return kolo__run_complain(KOLO__EXIT_FAILED);
     int failed = start_ranks(run);
@@ -244,7 +254,9 @@ int kolo__run_main(int argc, char **argv)
     kolo__run_options_parse(argc, argv, &run->options);
     kolo__log_configure(run->options.config.log, -1);
     kolo_status status = plan(run);
-    if (status == KOLO_OK) {
+    if (status == KOLO_OK && run->options.dry_run) {
+        code = kolo__run_dry(run);
+    } else if (status == KOLO_OK) {
         if (run->binding != NULL)
             report_bindings(run);
         code = run_job(run);

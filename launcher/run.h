@@ -26,6 +26,10 @@ struct kolo__run {
 int kolo__run_complain(int code);
 /* How many ranks, when the slots of all hosts are known. */
 kolo_status kolo__run_decide_ranks(struct kolo__run *run);
+/* Opens what shows the ranks' output, as the options say. */
+kolo_status kolo__run_open_output(struct kolo__run *run);
+/* --dry-run. Returns the exit code. */
+int kolo__run_dry(struct kolo__run *run);
 /* The loop, with the ranks' ops. Returns the job's exit code. */
 int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops, void *self,
                         uint32_t started);

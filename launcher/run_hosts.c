@@ -68,8 +68,7 @@ static int launch(struct kolo__run *run)
     if (status == KOLO_OK)
         status = open_rendezvous(run);
     if (status == KOLO_OK)
-        status = kolo__output_create(run->ranks, run->options.prefix, STDOUT_FILENO, STDERR_FILENO,
-                                     &run->output);
+        status = kolo__run_open_output(run);
     if (status == KOLO_OK)
         status = describe_start(run, folder, &start);
     uint32_t *host_of = calloc(run->ranks > 0 ? run->ranks : 1, sizeof *host_of);

@@ -31,8 +31,10 @@ struct supervision {
     int signal;                      /* the first that asks the job to end; 0: none */
     uint64_t failed_at_ns;           /* 0: no rank has failed by itself */
     uint64_t term_at_ns, kill_at_ns; /* 0: not planned, or done */
-    uint64_t ended_at_ns;            /* 0: some rank runs */
-    bool urged;                      /* SIGINT or SIGTERM came */
+    uint64_t timeout_at_ns;          /* 0: the job may take as long as it likes, or took too long */
+    bool timed_out;
+    uint64_t ended_at_ns; /* 0: some rank runs */
+    bool urged;           /* SIGINT or SIGTERM came */
     bool killing, strays_gone, reported;
 };
 
@@ -61,8 +63,19 @@ static void plan_end(struct supervision *s, uint64_t term_at_ns)
     s->term_at_ns = term_at_ns;
 }
 
+/* The job took longer than the user gives it. */
+static void check_timeout(struct supervision *s, uint64_t now_ns)
+{
+    if (s->timeout_at_ns == 0 || now_ns < s->timeout_at_ns || s->running == 0)
+        return;
+    s->timeout_at_ns = 0;
+    s->timed_out = s->failed_at_ns == 0 && s->signal == 0;
+    plan_end(s, now_ns);
+}
+
 static void keep_plan(struct supervision *s, uint64_t now_ns)
 {
+    check_timeout(s, now_ns);
     if (s->term_at_ns != 0 && now_ns >= s->term_at_ns) {
         s->kill_at_ns = s->term_at_ns + (uint64_t)s->job->grace_s * SECOND;
         s->term_at_ns = 0;
@@ -215,6 +228,12 @@ static void report(struct supervision *s)
     char why[480], where[160], others[96], line[1024];
     const char *obstacle;
     s->reported = true;
+    if (s->timed_out) {
+        snprintf(line, sizeof line, "kolo run: the job did not end within the %ld s of --timeout",
+                 s->job->timeout_s);
+        say(s, line);
+        return;
+    }
     int first = kolo__first_failure(s->endings, s->job->started, lost_rank(s));
     if (first < 0 || is_broken_pipe(s, first))
         return;
@@ -240,6 +259,8 @@ static int failure_code(const struct supervision *s, int first)
 
 static int exit_code(const struct supervision *s)
 {
+    if (s->timed_out)
+        return KOLO__EXIT_TIMEOUT;
     int failure = s->job->output != NULL ? kolo__output_failure(s->job->output) : 0;
     int first = kolo__first_failure(s->endings, s->job->started, lost_rank(s));
     if (first >= 0 && is_broken_pipe(s, first))
@@ -278,8 +299,8 @@ static int next_timeout_ms(const struct supervision *s, uint64_t now_ns)
     int theirs = s->job->ops->timeout_ms(s->job->self);
     if (theirs >= 0 && (timeout < 0 || theirs < timeout))
         timeout = theirs;
-    const uint64_t deadlines[] = {s->term_at_ns, s->kill_at_ns};
-    for (size_t i = 0; i < 2; i++) {
+    const uint64_t deadlines[] = {s->term_at_ns, s->kill_at_ns, s->timeout_at_ns};
+    for (size_t i = 0; i < 3; i++) {
         if (deadlines[i] == 0)
             continue;
         uint64_t left = deadlines[i] > now_ns ? (deadlines[i] - now_ns) / MILLISECOND + 1 : 0;
@@ -338,6 +359,8 @@ int kolo__supervise(const struct kolo__supervised *job)
         fprintf(stderr, "kolo run: no memory for %u ranks\n", job->ranks);
         abort();
     }
+    if (job->timeout_s > 0)
+        s.timeout_at_ns = kolo__now_ns(&kolo__real_clock) + (uint64_t)job->timeout_s * SECOND;
     s.ended_at_ns = job->started == 0 ? kolo__now_ns(&kolo__real_clock) : 0;
     if (job->started < job->ranks)
         plan_end(&s, kolo__now_ns(&kolo__real_clock));

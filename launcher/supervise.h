@@ -49,6 +49,7 @@ struct kolo__supervised {
     const struct kolo__ranks_ops *ops;
     void *self; /* of ops */
     long grace_s;
+    long timeout_s; /* of the whole job, from now on; 0: none */
     struct kolo__signals *signals;
     struct kolo__rendezvous *rendezvous;
     struct kolo__input *input;

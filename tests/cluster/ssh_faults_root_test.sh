@@ -21,7 +21,7 @@ start() {
     (cd "$place" && exec nsenter --target "${HOSTS_PID[host1]}" --net --uts --mount --pid --wd="$place" -- \
         env --default-signal=INT,TERM "$kolo" run "${SSH[@]}" "$@") >out 2>err &
     local entered=$!
-    wait_until 10 child_of $entered || fail "kolo run does not start"
+    wait_until 10 child_of $entered >/dev/null || fail "kolo run does not start"
     pid=$(child_of $entered)
     waited=$entered
 }
@@ -65,8 +65,8 @@ start --hosts $hosts -- "$worker" signals "$mark"
 wait_until 20 lines_in out 4 || fail "the ranks do not start"
 kill -TSTP "$pid"
 wait_until 10 grep -q '^State:[[:space:]]*T' "/proc/$pid/status" || fail "kolo run does not stop"
-wait_until 10 lines_in out 8 || fail "SIGTSTP does not reach all ranks"
 kill -CONT "$pid" "$waited" # nsenter stops with what it entered for
+wait_until 10 lines_in out 8 || fail "SIGTSTP does not reach all ranks"
 kill -TERM "$pid"
 wait_until 10 lines_in out 12 || fail "SIGTERM does not reach all ranks after SIGCONT"
 kill -TERM "$pid"

@@ -34,7 +34,7 @@ run --hostfile "$PWD/hostfile" --wdir / --no-prefix -- sh -c "$show"
 expect "a hostfile, a folder" $'0 2 0 1 host2 4711 /\n1 2 0 1 host3 4711 /' "$(sort <<<"$out")"
 run --hosts host3,host2:1 -n 1 --no-prefix -- sh -c "$show"
 expect "slots by cores, and a host that is not needed" "0 1 0 1 host3 4711 $place" "$out"
-SECRET=ours run --hosts host2:1 --timeout 77 -x SECRET -x 'OTHER=a b"c' --no-prefix -- \
+SECRET=ours run --hosts host2:1 --operation-timeout 77 -x SECRET -x 'OTHER=a b"c' --no-prefix -- \
     sh -c 'echo "$SECRET $OTHER $KOLO_TIMEOUT ${KOLO_LOG-none}"'
 expect "variables" 'ours a b"c 77 none' "$out"
 KOLO_LOG=info run --hosts host2:1 --no-prefix -- sh -c 'echo $KOLO_LOG; printf "%s|" "$@"' - 'a  b' "c'd" '$e' ''
