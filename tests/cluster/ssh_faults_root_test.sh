@@ -3,7 +3,7 @@
 #
 # kolo run over ssh when things break while it runs: Ctrl-C, a cut cable, the launcher or an agent
 # killed. Nothing is left on any host. The hosts have no names but their addresses.
-# shellcheck disable=SC2016 # variables in single quotes belong to the ranks' shell
+# shellcheck disable=SC2016,SC2317 # the ranks' shell expands them; functions are called by name
 # shellcheck source=tests/cluster/common.sh
 HOSTS_DNSLESS=1
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -13,7 +13,7 @@ trap hosts_down EXIT
 hosts_up 3
 install_for_all
 ssh_up host2 host3
-hosts=10.77.0.1:1,10.77.0.2:2,[fd77::3]:1
+hosts="10.77.0.1:1,10.77.0.2:2,[fd77::3]:1"
 
 # start ARGUMENTS: on host1, in the background; $pid is kolo run, seen from outside.
 start() {
@@ -47,7 +47,7 @@ not_running() {
 worker=$place/bin/launcher_worker
 
 # ---- signals reach every rank on every host
-start --hosts $hosts -- "$worker" signals "$mark"
+start --hosts "$hosts" -- "$worker" signals "$mark"
 wait_until 20 lines_in out 4 || fail "the ranks do not start: $(<err)"
 kill -USR1 "$pid"
 wait_until 10 lines_in out 8 || fail "SIGUSR1 does not reach all ranks"
@@ -61,7 +61,7 @@ expect "two SIGINT: nothing failed" "" "$err"
 expect_none_left "two SIGINT" 10 host1 host2 host3
 
 # ---- stopped and continued
-start --hosts $hosts -- "$worker" signals "$mark"
+start --hosts "$hosts" -- "$worker" signals "$mark"
 wait_until 20 lines_in out 4 || fail "the ranks do not start"
 kill -TSTP "$pid"
 wait_until 10 grep -q '^State:[[:space:]]*T' "/proc/$pid/status" || fail "kolo run does not stop"
@@ -74,20 +74,20 @@ wait_code 20
 expect "after a stop: code" 143 "$code"
 
 # ---- what ranks leave behind goes too: other sessions, other groups
-start --hosts $hosts -- "$worker" scatter "$mark"
+start --hosts "$hosts" -- "$worker" scatter "$mark"
 wait_code 20
 expect "scattered: code" 0 "$code"
 expect_none_left "scattered" 10 host1 host2 host3
 
 # ---- kill -9 of kolo run
-start --hosts $hosts -- "$worker" scatter_and_stay "$mark"
+start --hosts "$hosts" -- "$worker" scatter_and_stay "$mark"
 wait_until 20 lines_in out 4 || fail "the ranks do not start"
 kill -9 "$pid"
 wait_code 10
 expect_none_left "kill -9 of kolo run" 20 host1 host2 host3
 
 # ---- kill -9 of an agent: its guard ends its ranks, and its host is lost
-start --hosts $hosts -- "$worker" scatter_and_stay "$mark"
+start --hosts "$hosts" -- "$worker" scatter_and_stay "$mark"
 wait_until 20 lines_in out 4 || fail "the ranks do not start"
 on host2 bash -c 'for p in /proc/[0-9]*; do
     [[ $(tr "\0" " " 2>/dev/null <$p/cmdline) == */kolo\ agent\ --stdio* && $(cat $p/comm) == kolo ]] && kill -9 "${p#/proc/}"; done; true'
@@ -98,7 +98,7 @@ expect_text "kill -9 of an agent" "was lost with its host: the connection was cl
 expect_none_left "kill -9 of an agent" 20 host1 host2 host3
 
 # ---- the cable of a host is cut: its ranks are lost, and the others end; it clears up by itself
-start --hosts $hosts --grace 1 -- "$worker" scatter_and_stay "$mark"
+start --hosts "$hosts" --grace 1 -- "$worker" scatter_and_stay "$mark"
 wait_until 20 lines_in out 4 || fail "the ranks do not start"
 link_down host3
 wait_code 40
@@ -111,14 +111,14 @@ link_up host3
 
 # ---- a host that does not answer at all
 link_down host2
-start --hosts $hosts -- true
+start --hosts "$hosts" -- true
 wait_code 40
 expect "a host that is down: code" 75 "$code"
 expect_text "a host that is down" "cannot start on host 10.77.0.2: ssh: connect to host 10.77.0.2" "$err"
 expect_none_left "a host that is down" 20 host1 host3
 
 # ---- Ctrl-C while hosts are starting
-start --hosts $hosts -- true
+start --hosts "$hosts" -- true
 sleep 0.5
 kill -INT "$pid"
 wait_code 10
