@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # variables are for those who source this file
 #
 # sshd on the hosts of hosts.sh, to be sourced after it: a real one, on another port and for another
 # user, with keys made on the fly. Nothing of the machine's own ssh is read or changed.
