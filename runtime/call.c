@@ -6,6 +6,8 @@
 #include "base/status.h"
 #include "kernels/kernels.h"
 
+#include <stdio.h>
+
 kolo_status kolo__call_check_comm(const kolo_comm *comm, const char *name)
 {
     if (comm == NULL)
@@ -83,20 +85,46 @@ static kolo_status check_options(const struct kolo__call *call,
     return KOLO_OK;
 }
 
-/* A root that has joined would neither give nor want anything. It may have joined after its part of
- * this very collective. */
-static kolo_status check_root_has_not_joined(const kolo_comm *comm, const struct kolo__call *call)
+bool kolo__call_root_has_joined(const kolo_comm *comm, const struct kolo__signature *signature,
+                                char *text, size_t bytes)
 {
     uint64_t sequence;
-    bool rooted = call->collective == KOLO__BROADCAST || call->collective == KOLO__REDUCE_TO_ROOT;
-    if (!rooted ||
-        !kolo__control_has_joined(comm->context->control, comm->id, comm->world_ranks[call->root],
-                                  &sequence) ||
-        sequence > comm->sequence)
+    if (!kolo__call_has_root(signature->collective) || signature->root >= comm->size ||
+        comm->context->control == NULL ||
+        !kolo__control_has_joined(comm->context->control, comm->id,
+                                  comm->world_ranks[signature->root], &sequence) ||
+        sequence >= signature->sequence) /* it has joined after its part of this very one */
+        return false;
+    kolo__call_root_joined_text(comm, signature, text, bytes);
+    return true;
+}
+
+void kolo__call_root_joined_text(const kolo_comm *comm, const struct kolo__signature *signature,
+                                 char *text, size_t bytes)
+{
+    char description[160];
+    if (comm->root_joined != NULL)
+        snprintf(text, bytes, "%s", comm->root_joined);
+    else
+        snprintf(text, bytes,
+                 "the root of %s, rank %u, has joined (kolo_join): take a root that has not",
+                 kolo__signature_text(signature, description, sizeof description), signature->root);
+}
+
+static kolo_status check_root_has_not_joined(const kolo_comm *comm, const struct kolo__call *call)
+{
+    char text[480];
+    const struct kolo__signature signature = {.comm = comm->id,
+                                              .sequence = comm->sequence + 1,
+                                              .collective = (uint8_t)call->collective,
+                                              .algorithm = 0xff,
+                                              .dtype = (uint8_t)call->dtype,
+                                              .op = (uint8_t)call->op,
+                                              .root = (uint32_t)call->root,
+                                              .count = call->count};
+    if (!kolo__call_root_has_joined(comm, &signature, text, sizeof text))
         return KOLO_OK;
-    return kolo__error(KOLO_ERR_INVALID,
-                       "%s: its root, rank %d, has joined (kolo_join): take a root that has not",
-                       call->name, call->root);
+    return kolo__error(KOLO_ERR_INVALID, "%s: %s", call->name, text);
 }
 
 static void remember(kolo_comm *comm, const struct kolo__signature *signature)

@@ -74,6 +74,17 @@ kolo_status kolo__allreduce_pieces_start(kolo_comm *comm, const char *name,
                                          const struct kolo__piece *pieces, uint32_t piece_count,
                                          size_t count, kolo_dtype dtype, kolo_op op, double scale,
                                          kolo_request **request);
+static inline bool kolo__call_has_root(uint8_t collective)
+{
+    return collective == KOLO__BROADCAST || collective == KOLO__REDUCE_TO_ROOT;
+}
+/* True when the root of this collective has joined (kolo_join) before its part in it, and neither
+ * gives nor wants anything; then text says so, with the remedy. */
+bool kolo__call_root_has_joined(const kolo_comm *comm, const struct kolo__signature *signature,
+                                char *text, size_t bytes);
+/* That text. */
+void kolo__call_root_joined_text(const kolo_comm *comm, const struct kolo__signature *signature,
+                                 char *text, size_t bytes);
 /* KOLO_ERR_INVALID when there is no communicator. */
 kolo_status kolo__call_check_comm(const kolo_comm *comm, const char *name);
 

@@ -70,9 +70,10 @@ struct kolo_comm {
     /* A communicator made for the sake of another one, as a reducer's is: what breaks the guardian
      * breaks this one, and who joins (kolo_join) on the guardian joins on this one. NULL: none. */
     kolo_comm *guardian;
+    const char *cannot_join; /* why kolo_join is refused; NULL: it is not */
+    const char *root_joined; /* what to say when a root has joined; NULL: the usual */
     /* Then, or NULL: called on every rank with each such communicator when all ranks have left
      * kolo_join. last: the rank that joined last. Collective on this communicator. */
-    const char *cannot_join; /* why kolo_join is refused; NULL: it is not */
     kolo_status (*rejoined)(void *owner, uint32_t last);
     void *owner;
 };

@@ -184,7 +184,7 @@ static void start(struct part *part, const struct kolo__announcement *announceme
 {
     kolo_comm *comm = part->comm;
     const struct kolo__signature *signature = &announcement->signature;
-    char text[256], description[160];
+    char text[480], description[160];
     if (!makes_sense(comm, signature)) {
         fail(comm, KOLO_ERR_NETWORK, "a collective was announced to kolo_join that cannot be");
         return;
@@ -201,11 +201,8 @@ static void start(struct part *part, const struct kolo__announcement *announceme
                               .op = (kolo_op)signature->op,
                               .root = (int)signature->root,
                               .options = &options};
-    bool rooted = call.collective == KOLO__BROADCAST || call.collective == KOLO__REDUCE_TO_ROOT;
-    if (rooted && signature->root == comm->rank) {
-        snprintf(text, sizeof text,
-                 "the root of %s, rank %u, has joined (kolo_join): take a root that has not",
-                 description, comm->rank);
+    if (kolo__call_has_root(signature->collective) && signature->root == comm->rank) {
+        kolo__call_root_joined_text(comm, signature, text, sizeof text);
         fail(comm, KOLO_ERR_INVALID, text);
         return;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The queue of a communicator: how operations move, how callers wait, how failures end both. */
-#include "runtime/comm.h"
+#include "runtime/call.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -125,19 +125,37 @@ static bool hear_verdict(kolo_comm *comm, struct kolo__fault *fault)
     return true;
 }
 
+/* The broadcast or reduce under way, if this is a mismatch in one. Who hears in time that a root
+ * has joined (kolo_join) refuses it, and goes on to call something else; who had begun it then
+ * meets that, while the cause is what it has to know. */
+static const kolo_request *find_rooted(const kolo_comm *comm, kolo_status status)
+{
+    const kolo_request *request = comm->first;
+    while (request != NULL && request->kind != KOLO__REQUEST_COLLECTIVE)
+        request = request->next;
+    bool rooted = request != NULL && kolo__call_has_root(request->signature.collective);
+    return rooted && status == KOLO_ERR_MISMATCH ? request : NULL;
+}
+
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread)
 {
     if (comm->fault.status != KOLO_OK)
         return;
     comm->fault = *fault;
     kolo__clean_text(comm->fault.text); /* as the others will see it */
+    const kolo_request *rooted = find_rooted(comm, fault->status);
     if (spread && comm->context->control != NULL) {
         bool symptom = fault->status == KOLO_ERR_PEER_LOST || fault->status == KOLO_ERR_NETWORK;
         struct kolo__fault verdict;
         kolo__control_report(comm->context->control, comm->id, fault);
-        if (symptom && hear_verdict(comm, &verdict))
+        /* The rendezvous repeats a mismatch at once, behind what it had to say of who joined. */
+        if ((symptom || rooted != NULL) && hear_verdict(comm, &verdict))
             comm->fault = verdict;
     }
+    if (rooted != NULL && comm->fault.status == KOLO_ERR_MISMATCH &&
+        kolo__call_root_has_joined(comm, &rooted->signature, comm->fault.text,
+                                   sizeof comm->fault.text))
+        comm->fault.status = KOLO_ERR_INVALID;
     if (comm->transport != NULL)
         comm->transport->ops->fail(comm->transport, &comm->fault);
     for (kolo_request *request = comm->first; request != NULL; request = request->next)

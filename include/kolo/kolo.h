@@ -268,7 +268,9 @@ KOLO_API kolo_status kolo_recv_start(kolo_comm *comm, void *buffer, size_t count
 /* ---- tensors ------------------------------------------------------------------------------ */
 
 /* Every list of tensors is compared between the ranks first; a difference is KOLO_ERR_MISMATCH, the
- * same on all ranks, and its text says which tensor differs in what. */
+ * same on all ranks, and its text says which tensor differs in what. An argument that is wrong on
+ * one rank only is an error on all of them ("rank 1 reported: ..."); kolo_reducer_create and
+ * kolo_named_create do the same. */
 
 enum { KOLO_TENSOR_DIMENSIONS_MAX = 8 };
 
@@ -292,7 +294,8 @@ KOLO_API kolo_status kolo_broadcast_tensors(kolo_comm *comm, const kolo_tensor *
  * ranks), 1 to PRODUCT, the largest and the smallest value to MIN and MAX, all bits to AND, 0 to
  * everything else. Returns on every rank once all ranks have called it; *last (may be NULL) is then
  * the rank that did so last, from which the others may want to take the parameters. Costs nothing
- * before the first rank calls it. A collective whose root has joined is KOLO_ERR_INVALID there;
+ * before the first rank calls it. A collective whose root has joined is KOLO_ERR_INVALID there, and
+ * so is the first step of a reducer when rank 0 has (unless options.fixed_order is set);
  * kolo_comm_split, kolo_reducer_create and messages to a joined rank are errors as well.
  * KOLO_ERR_UNSUPPORTED: a reducer made with comm is sharded, or has an 8-bit wire: those need every
  * rank. */

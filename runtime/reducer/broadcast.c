@@ -10,12 +10,13 @@
 
 #include <string.h>
 
+static const char operation[] = "kolo_broadcast_tensors";
+
 enum { STAGING_BYTES = 1 << 20, LARGE_BYTES = 256 << 10 };
 
 static kolo_status send_all(kolo_comm *comm, void *data, size_t bytes, int root)
 {
-    struct kolo__call call =
-        kolo__call_broadcast("kolo_broadcast_tensors", data, bytes, KOLO_UINT8, root);
+    struct kolo__call call = kolo__call_broadcast(operation, data, bytes, KOLO_UINT8, root);
     return kolo__call_run(comm, &call);
 }
 
@@ -52,22 +53,28 @@ static size_t send_small(kolo_comm *comm, const kolo_tensor *tensors, size_t cou
     return end;
 }
 
-kolo_status kolo_broadcast_tensors(kolo_comm *comm, const kolo_tensor *tensors, size_t count,
-                                   int root)
+static kolo_status check(const kolo_comm *comm, const kolo_tensor *tensors, size_t count, int root)
 {
-    const char *operation = "kolo_broadcast_tensors";
-    kolo_status status = kolo__call_check_comm(comm, operation);
-    if (status == KOLO_OK && (root < 0 || (uint32_t)root >= comm->size))
-        status = kolo__error(KOLO_ERR_INVALID, "%s: root %d is not a rank of %u", operation, root,
-                             comm->size);
-    if (status == KOLO_OK)
-        status = kolo__tensors_check(operation, tensors, count, false);
+    if (root < 0 || (uint32_t)root >= comm->size)
+        return kolo__error(KOLO_ERR_INVALID, "%s: root %d is not a rank of %u", operation, root,
+                           comm->size);
+    kolo_status status = kolo__tensors_check(operation, tensors, count, false);
     for (size_t i = 0; status == KOLO_OK && i < count; i++)
         if (tensors[i].data == NULL && tensors[i].count > 0)
             status = kolo__error(KOLO_ERR_INVALID, "%s: tensor %zu '%s' has no data", operation, i,
                                  tensors[i].name != NULL ? tensors[i].name : "");
+    return status;
+}
+
+kolo_status kolo_broadcast_tensors(kolo_comm *comm, const kolo_tensor *tensors, size_t count,
+                                   int root)
+{
+    kolo_status status = kolo__call_check_comm(comm, operation);
     if (status != KOLO_OK)
         return status;
+    status = check(comm, tensors, count, root);
+    if (status != KOLO_OK)
+        return kolo__tensors_refuse(comm, operation, status);
     const struct kolo__setting settings[] = {{"root", root}};
     status = kolo__tensors_compare(comm, operation, tensors, count, settings, 1, NULL);
     void *staging = NULL;

@@ -6,10 +6,12 @@
  */
 #include "runtime/reducer/reducer.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "runtime/call.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +115,7 @@ kolo_status kolo__reducer_lay_out(kolo_reducer *reducer)
     if (reducer->options.fixed_order) {
         atomic_store(&reducer->ordered, count);
         atomic_store(&reducer->recorded, count);
-        status = kolo__reducer_freeze(reducer, -1);
+        status = kolo__reducer_freeze(reducer, KOLO__NO_DEADLINE);
     }
     if (status == KOLO_OK && reducer->options.sharded)
         status = kolo__shard_list(reducer);
@@ -303,15 +305,18 @@ static void complete_order(kolo_reducer *reducer)
             reducer->order[count++] = i;
 }
 
-static kolo_status broadcast(kolo_reducer *reducer, void *data, size_t bytes, uint32_t root,
-                             int timeout_ms)
+kolo_status kolo__reducer_agree(kolo_reducer *reducer, const struct kolo__call *call,
+                                uint64_t deadline_ns)
 {
-    struct kolo__call call =
-        kolo__call_broadcast("kolo_reducer (agreement on the plan)", data, bytes, KOLO_UINT8, root);
     kolo_status status = KOLO_OK;
     if (reducer->agreement == NULL)
-        status = kolo__call_start(reducer->comm, &call, &reducer->agreement);
-    return status == KOLO_OK ? kolo_wait(&reducer->agreement, timeout_ms) : status;
+        status = kolo__call_start(reducer->comm, call, &reducer->agreement);
+    if (status != KOLO_OK)
+        return status;
+    uint64_t now = kolo__now_ns(&kolo__real_clock);
+    uint64_t left_ms = deadline_ns > now ? (deadline_ns - now) / 1000000 : 0;
+    int timeout_ms = left_ms < INT_MAX ? (int)left_ms : INT_MAX;
+    return kolo_wait(&reducer->agreement, deadline_ns == KOLO__NO_DEADLINE ? -1 : timeout_ms);
 }
 
 /* Bytes from another process are believed when they name every tensor once. */
@@ -327,12 +332,14 @@ static bool is_permutation(kolo_reducer *reducer)
     return true;
 }
 
-static kolo_status agree_on_order(kolo_reducer *reducer, uint32_t root, int timeout_ms,
+static kolo_status agree_on_order(kolo_reducer *reducer, uint32_t root, uint64_t deadline_ns,
                                   bool *changed)
 {
     uint32_t count = reducer->tensor_count;
-    kolo_status status =
-        broadcast(reducer, reducer->order, count * sizeof *reducer->order, root, timeout_ms);
+    const struct kolo__call call =
+        kolo__call_broadcast("kolo_reducer (agreement on the plan)", reducer->order,
+                             count * sizeof *reducer->order, KOLO_UINT8, root);
+    kolo_status status = kolo__reducer_agree(reducer, &call, deadline_ns);
     if (status == KOLO_OK && !is_permutation(reducer))
         status = kolo__error(KOLO_ERR_NETWORK,
                              "kolo_reducer_wait: the order of gradients that "
@@ -358,6 +365,13 @@ static kolo_status cut_first(kolo_reducer *reducer, const struct kolo__tuning *t
     return status;
 }
 
+/* From now on any rank may join. */
+static void become_frozen(kolo_reducer *reducer)
+{
+    reducer->comm->root_joined = NULL;
+    reducer->frozen = true;
+}
+
 /* From the order to all that does not depend on sizes. */
 static kolo_status prepare(kolo_reducer *reducer, bool order_changed)
 {
@@ -367,29 +381,36 @@ static kolo_status prepare(kolo_reducer *reducer, bool order_changed)
         if (reducer->views)
             status = move_views(reducer);
     }
-    reducer->buckets = calloc(reducer->tensor_count, sizeof *reducer->buckets);
-    reducer->pieces = calloc(reducer->tensor_count, sizeof *reducer->pieces);
+    if (reducer->buckets == NULL) /* kolo_join may end a first step that was interrupted */
+        reducer->buckets = calloc(reducer->tensor_count, sizeof *reducer->buckets);
+    if (reducer->pieces == NULL)
+        reducer->pieces = calloc(reducer->tensor_count, sizeof *reducer->pieces);
     if (status == KOLO_OK && (reducer->buckets == NULL || reducer->pieces == NULL))
         status = no_memory(reducer->tensor_count * sizeof *reducer->pieces);
     reducer->standard_segment_bytes = reducer->comm->plan_context.segment_bytes;
     return status;
 }
 
-kolo_status kolo__reducer_freeze(kolo_reducer *reducer, int timeout_ms)
+kolo_status kolo__reducer_freeze(kolo_reducer *reducer, uint64_t deadline_ns)
 {
     bool changed;
-    if (reducer->comm->rank == 0 && reducer->agreement == NULL)
-        complete_order(reducer);
-    kolo_status status = agree_on_order(reducer, 0, timeout_ms, &changed);
-    if (status == KOLO_OK)
-        status = prepare(reducer, changed);
+    kolo_status status = KOLO_OK;
+    if (!reducer->order_agreed) {
+        if (reducer->comm->rank == 0 && reducer->agreement == NULL)
+            complete_order(reducer);
+        status = agree_on_order(reducer, 0, deadline_ns, &changed);
+        if (status == KOLO_OK)
+            status = prepare(reducer, changed);
+        reducer->order_agreed = status == KOLO_OK;
+    }
     struct kolo__tuning tuning = standard(reducer);
     if (status == KOLO_OK)
-        status = kolo__reducer_begin_tuning(reducer, &tuning);
+        status = kolo__reducer_begin_tuning(reducer, deadline_ns, &tuning);
     if (status == KOLO_OK)
         status = cut_first(reducer, &tuning);
+    if (status == KOLO_OK)
+        become_frozen(reducer);
     reducer->sequence_before = reducer->comm->sequence;
-    reducer->frozen = status == KOLO_OK;
     return status;
 }
 
@@ -398,7 +419,7 @@ kolo_status kolo__reducer_freeze_as(kolo_reducer *reducer, uint32_t root,
 {
     bool changed;
     bool frozen = reducer->frozen;
-    kolo_status status = agree_on_order(reducer, root, -1, &changed);
+    kolo_status status = agree_on_order(reducer, root, KOLO__NO_DEADLINE, &changed);
     if (frozen || status != KOLO_OK)
         return status;
     atomic_store(&reducer->ordered, reducer->tensor_count);
@@ -406,6 +427,7 @@ kolo_status kolo__reducer_freeze_as(kolo_reducer *reducer, uint32_t root,
     status = prepare(reducer, changed);
     if (status == KOLO_OK)
         status = cut_first(reducer, tuning);
-    reducer->frozen = status == KOLO_OK;
+    if (status == KOLO_OK)
+        become_frozen(reducer);
     return status;
 }

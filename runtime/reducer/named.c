@@ -57,40 +57,65 @@ static kolo_status take_memory(kolo_named *named)
     return status;
 }
 
-kolo_status kolo_named_create(kolo_comm *comm, const kolo_reducer_options *options,
-                              kolo_named **result)
+/* What this rank can do and check by itself. */
+static kolo_status begin(kolo_comm *comm, const kolo_reducer_options *options, kolo_named **result)
 {
-    if (comm == NULL || result == NULL)
-        return refuse(comm == NULL ? "the communicator is NULL" : "named is NULL");
-    *result = NULL;
     kolo_named *named = calloc(1, sizeof *named);
     if (named == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "kolo_named_create: no memory");
+    *result = named;
     named->context = comm->context;
-    kolo_status status = take_options(named, options, kolo_comm_size(comm));
-    if (status == KOLO_OK)
-        status = kolo__comm_duplicate(comm, &named->comm);
+    return take_options(named, options, kolo_comm_size(comm));
+}
+
+static kolo_status compare(const kolo_named *named, kolo_comm *comm)
+{
     const struct kolo__setting settings[] = {
         {"sum", named->sums},
         {"bucket_bytes", (double)named->bucket_bytes},
         {"a scale other than 1", named->op == KOLO_PREMUL_SUM},
     };
-    if (status == KOLO_OK)
-        status = kolo__tensors_compare(named->comm, "kolo_named_create", NULL, 0, settings,
-                                       sizeof settings / sizeof *settings, NULL);
+    return kolo__tensors_compare(comm, "kolo_named_create", NULL, 0, settings,
+                                 sizeof settings / sizeof *settings, NULL);
+}
+
+/* On a communicator that all ranks have made: what fails now the others must hear of. */
+static kolo_status complete(kolo_named *named)
+{
+    kolo_comm *comm = named->comm;
     /* As for reducers: over shared memory rank order costs nothing, and makes bits independent of
      * what shares a bucket. */
-    if (status == KOLO_OK && named->comm->mapping != NULL &&
-        comm->plan_context.preferred[0] == '\0')
-        named->comm->plan_context.deterministic = true;
+    if (comm->mapping != NULL && comm->guardian->plan_context.preferred[0] == '\0')
+        comm->plan_context.deterministic = true;
+    comm->owner = named;
+    comm->rejoined = kolo__named_rejoined;
+    kolo_status status = take_memory(named);
+    if (status != KOLO_OK)
+        kolo__tensors_give_up(comm, status);
+    return status;
+}
+
+kolo_status kolo_named_create(kolo_comm *comm, const kolo_reducer_options *options,
+                              kolo_named **result)
+{
+    kolo_named *named = NULL;
+    if (comm == NULL)
+        return refuse("the communicator is NULL");
+    kolo_status status = result != NULL ? begin(comm, options, &named) : refuse("named is NULL");
+    if (result != NULL)
+        *result = NULL;
     if (status == KOLO_OK)
-        status = take_memory(named);
+        status = compare(named, comm);
+    else
+        kolo__tensors_refuse(comm, "kolo_named_create", status);
+    if (status == KOLO_OK)
+        status = kolo__comm_duplicate(comm, &named->comm);
+    if (status == KOLO_OK)
+        status = complete(named);
     if (status != KOLO_OK) {
         kolo_named_free(named);
         return status;
     }
-    named->comm->owner = named;
-    named->comm->rejoined = kolo__named_rejoined;
     *result = named;
     return KOLO_OK;
 }

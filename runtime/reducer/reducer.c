@@ -120,7 +120,8 @@ static kolo_status take_tensors(kolo_reducer *reducer, const kolo_tensor *tensor
 }
 
 /* Whatever all ranks have to agree on, but for the tensors. */
-static kolo_status compare(kolo_reducer *reducer, const kolo_tensor *tensors, size_t count)
+static kolo_status compare(kolo_reducer *reducer, kolo_comm *comm, const kolo_tensor *tensors,
+                           size_t count)
 {
     const kolo_reducer_options *o = &reducer->options;
     const struct kolo__setting settings[] = {
@@ -137,21 +138,20 @@ static kolo_status compare(kolo_reducer *reducer, const kolo_tensor *tensors, si
         {"fixed_order", o->fixed_order != 0},
         {"views (data NULL)", reducer->views},
     };
-    return kolo__tensors_compare(reducer->comm, "kolo_reducer_create", tensors, count, settings,
+    return kolo__tensors_compare(comm, "kolo_reducer_create", tensors, count, settings,
                                  sizeof settings / sizeof *settings, &reducer->digest);
 }
 
-kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *tensors, size_t count,
-                                const kolo_reducer_options *options, kolo_reducer **result)
+/* What this rank can do and check by itself. */
+static kolo_status begin(kolo_comm *comm, const kolo_tensor *tensors, size_t count,
+                         const kolo_reducer_options *options, kolo_reducer **result)
 {
-    if (comm == NULL || result == NULL)
-        return wrong_option(comm == NULL ? "the communicator is NULL" : "reducer is NULL");
-    *result = NULL;
     if (count == 0 || count > UINT32_MAX / 2)
         return wrong_option(count == 0 ? "there are no tensors" : "there are too many tensors");
     kolo_reducer *reducer = calloc(1, sizeof *reducer);
     if (reducer == NULL)
         return no_memory(count);
+    *result = reducer;
     reducer->context = comm->context;
     reducer->waker = &reducer->own_waker;
     kolo__waker_prepare();
@@ -162,29 +162,56 @@ kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *tensors, siz
         status = find_views(reducer, tensors, count);
     if (status == KOLO_OK)
         status = take_options(reducer, options);
+    return status;
+}
+
+/* On a communicator that all ranks have made: what fails now the others must hear of. */
+static kolo_status complete(kolo_reducer *reducer, const kolo_tensor *tensors, size_t count)
+{
+    kolo_comm *comm = reducer->comm;
+    /* Over shared memory rank order costs nothing, and makes bits independent of bucket sizes. */
+    if (comm->mapping != NULL && comm->guardian->plan_context.preferred[0] == '\0')
+        comm->plan_context.deterministic = true;
+    comm->owner = reducer;
+    comm->rejoined = kolo__reducer_rejoined;
+    if (reducer->options.sharded)
+        comm->cannot_join = "a sharded reducer needs the parameters of every rank";
+    else if (kolo__reducer_is_fp8(reducer))
+        comm->cannot_join = "a reducer with an 8-bit wire needs every rank to add its slice";
+    comm->root_joined =
+        "rank 0 has joined (kolo_join) before the first step of a reducer, which gives "
+        "all ranks rank 0's order of gradients: rank 0 has to do this step before it "
+        "joins, unless options.fixed_order is set";
+    kolo_status status = take_tensors(reducer, tensors, count);
+    if (status == KOLO_OK)
+        status = kolo__reducer_lay_out(reducer);
+    if (status != KOLO_OK)
+        kolo__tensors_give_up(comm, status);
+    return status;
+}
+
+kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *tensors, size_t count,
+                                const kolo_reducer_options *options, kolo_reducer **result)
+{
+    kolo_reducer *reducer = NULL;
+    if (comm == NULL)
+        return wrong_option("the communicator is NULL");
+    kolo_status status = result != NULL ? begin(comm, tensors, count, options, &reducer)
+                                        : wrong_option("reducer is NULL");
+    if (result != NULL)
+        *result = NULL;
+    if (status == KOLO_OK)
+        status = compare(reducer, comm, tensors, count);
+    else
+        kolo__tensors_refuse(comm, "kolo_reducer_create", status);
     if (status == KOLO_OK)
         status = kolo__comm_duplicate(comm, &reducer->comm);
     if (status == KOLO_OK)
-        status = compare(reducer, tensors, count);
-    /* Over shared memory rank order costs nothing, and makes bits independent of bucket sizes. */
-    if (status == KOLO_OK && reducer->comm->mapping != NULL &&
-        comm->plan_context.preferred[0] == '\0')
-        reducer->comm->plan_context.deterministic = true;
-    if (status == KOLO_OK)
-        status = take_tensors(reducer, tensors, count);
-    if (status == KOLO_OK)
-        status = kolo__reducer_lay_out(reducer);
+        status = complete(reducer, tensors, count);
     if (status != KOLO_OK) {
         kolo_reducer_free(reducer);
         return status;
     }
-    reducer->comm->owner = reducer;
-    reducer->comm->rejoined = kolo__reducer_rejoined;
-    if (reducer->options.sharded)
-        reducer->comm->cannot_join = "a sharded reducer needs the parameters of every rank";
-    else if (kolo__reducer_is_fp8(reducer))
-        reducer->comm->cannot_join =
-            "a reducer with an 8-bit wire needs every rank to add its slice";
     *result = reducer;
     return KOLO_OK;
 }

@@ -47,6 +47,9 @@ enum kolo__unit_kind {
     KOLO__UNIT_NORM, /* sharded: sum of squares and verdict */
 };
 
+/* Nanoseconds of kolo__real_clock. */
+#define KOLO__NO_DEADLINE UINT64_MAX
+
 enum { KOLO__STAGES_MAX = 2, KOLO__UNIT_NAME_BYTES = 48 };
 
 struct kolo__unit {
@@ -101,6 +104,7 @@ struct kolo__waker {
 enum kolo__readiness { KOLO__NOT_READY, KOLO__READY, KOLO__RETURNED };
 
 struct kolo__reducer_thread;
+struct kolo__call;
 
 /* OFFERED: nobody drives, and the thread may take the step, as the caller may. */
 enum kolo__driver { KOLO__DRIVER_CALLER, KOLO__DRIVER_OFFERED, KOLO__DRIVER_TAKEN };
@@ -151,8 +155,15 @@ struct kolo_reducer {
     double squares[2];    /* KOLO__UNIT_NORM */
     const void **sources; /* 8-bit: one a rank */
 
-    kolo_request *agreement; /* on the order, in the first step */
-    kolo_request *gather;    /* of parameters: what is under way */
+    /* What ranks agree on beside gradients, while it is under way: in the first step the order,
+     * then sizes; at the end of some steps the scores of sizes. */
+    kolo_request *agreement;
+    bool order_agreed;  /* the first of these is over */
+    bool ended;         /* all of the step is, but an agreement */
+    atomic_bool closed; /* allow_unused: the first step takes no more gradients */
+    uint64_t sizes[3];
+    double scores[KOLO__TUNE_CHOICES_MAX];
+    kolo_request *gather; /* of parameters: what is under way */
 
     /* Over steps. */
     struct kolo__tuning tuning; /* at present */
@@ -186,20 +197,25 @@ enum kolo__narrow_float kolo__reducer_narrow(kolo_wire wire);
 
 /* Provisional places of views before the first step. */
 kolo_status kolo__reducer_lay_out(kolo_reducer *reducer);
-/* Collective: rank 0's order becomes the plan of all. */
-/* timeout_ms as in kolo_wait: KOLO_AGAIN, and nothing is lost. */
-kolo_status kolo__reducer_freeze(kolo_reducer *reducer, int timeout_ms);
+/* Collective: rank 0's order becomes the plan of all. deadline_ns: KOLO_AGAIN then, and nothing is
+ * lost; KOLO__NO_DEADLINE: KOLO_TIMEOUT is a fault. */
+kolo_status kolo__reducer_freeze(kolo_reducer *reducer, uint64_t deadline_ns);
 /* Collective: the plan of root for those who have none yet. */
 kolo_status kolo__reducer_freeze_as(kolo_reducer *reducer, uint32_t root,
                                     const struct kolo__tuning *tuning);
+/* Starts reducer->agreement unless it is under way, and waits for it. The call's buffer stays valid
+ * until the end. */
+kolo_status kolo__reducer_agree(kolo_reducer *reducer, const struct kolo__call *call,
+                                uint64_t deadline_ns);
 /* Cuts buckets and units anew, between steps. */
 kolo_status kolo__reducer_cut(kolo_reducer *reducer, const struct kolo__tuning *tuning);
 /* ---- tuning.c ------------------------------------------------------------------------------- */
 
 /* Collective: what an earlier run found, or the beginning of a search. */
-kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, struct kolo__tuning *tuning);
-/* What the step that ended took: perhaps another cut for the next one. May be collective. */
-kolo_status kolo__reducer_tune(kolo_reducer *reducer, double seconds);
+kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, uint64_t deadline_ns,
+                                       struct kolo__tuning *tuning);
+/* After kolo__tuner_record: perhaps another cut for the next step. May be collective. */
+kolo_status kolo__reducer_tune(kolo_reducer *reducer, uint64_t deadline_ns);
 /* Collective, after kolo_join. */
 kolo_status kolo__reducer_rejoined(void *reducer, uint32_t last);
 

@@ -91,7 +91,8 @@ kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
     if (reducer->accumulates)
         return KOLO_OK;
     atomic_uchar *ready = &reducer->ready[reducer->slots[index]];
-    if (atomic_load_explicit(ready, memory_order_relaxed))
+    if (atomic_load_explicit(ready, memory_order_relaxed) ||
+        (!reducer->frozen && atomic_load(&reducer->closed)))
         return kolo__error(KOLO_ERR_INVALID,
                            "kolo_reducer_ready: tensor %zu '%s' was ready in this step before, or "
                            "kolo_reducer_wait has taken it for unused",
@@ -187,6 +188,11 @@ static struct wait begin_wait(const kolo_reducer *reducer, int timeout_ms)
     uint64_t most = timeout_ms >= 0 ? (uint64_t)timeout_ms * MILLISECOND
                                     : (uint64_t)reducer->context->config.timeout * SECOND;
     return (struct wait){.timeout_ms = timeout_ms, .begin = begin, .deadline = begin + most};
+}
+
+static uint64_t deadline_of(const struct wait *wait)
+{
+    return wait->timeout_ms < 0 ? KOLO__NO_DEADLINE : wait->deadline;
 }
 
 static uint32_t first_missing(const kolo_reducer *reducer, uint32_t *count)
@@ -380,9 +386,8 @@ static void draw_statistics(kolo_reducer *reducer)
     }
 }
 
-static kolo_status end_step(kolo_reducer *reducer)
+static void end_step(kolo_reducer *reducer)
 {
-    struct kolo__trace *trace = reducer->context->trace;
     kolo_reducer_report *report = &reducer->report;
     wait_for_returns(reducer);
     if (reducer->options.allow_unused)
@@ -393,15 +398,27 @@ static kolo_status end_step(kolo_reducer *reducer)
     report->collectives = reducer->comm->sequence - reducer->sequence_before;
     kolo__driver_choose(reducer);
     kolo__reducer_rewind(reducer);
-    uint64_t now = now_ns(), ticks = kolo__trace_now(trace);
-    kolo_status status = KOLO_OK;
     if (reducer->tunes && reducer->step_began_ns != 0)
-        status = kolo__reducer_tune(reducer, (double)(now - reducer->step_began_ns) * 1e-9);
+        kolo__tuner_record(&reducer->tuner, (double)(now_ns() - reducer->step_began_ns) * 1e-9);
+    reducer->ended = true;
+}
+
+/* What is agreed on between two steps. KOLO_AGAIN: not yet. */
+static kolo_status begin_next_step(kolo_reducer *reducer, const struct wait *wait)
+{
+    kolo_status status = KOLO_OK;
+    if (reducer->agreement != NULL || (reducer->tunes && reducer->step_began_ns != 0))
+        status = kolo__reducer_tune(reducer, deadline_of(wait));
+    if (status == KOLO_AGAIN)
+        return status;
+    struct kolo__trace *trace = reducer->context->trace;
+    uint64_t ticks = kolo__trace_now(trace);
     if (reducer->step_began_ns != 0) /* the first step has no beginning */
-        kolo__trace_add(trace, KOLO__TRACE_TRAINING_STEP, NULL, (uint32_t)report->step, 0,
+        kolo__trace_add(trace, KOLO__TRACE_TRAINING_STEP, NULL, (uint32_t)reducer->report.step, 0,
                         reducer->step_began_ticks, ticks);
-    reducer->step_began_ns = now;
+    reducer->step_began_ns = now_ns();
     reducer->step_began_ticks = ticks;
+    reducer->ended = false;
     if (reducer->threaded)
         kolo__driver_offer(reducer);
     return status;
@@ -417,9 +434,10 @@ static kolo_status freeze(kolo_reducer *reducer, struct wait *wait)
             return status;
         wait_for_gradients(reducer, wait);
     }
+    if (reducer->options.allow_unused) /* from now on the order is everybody's */
+        atomic_store(&reducer->closed, true);
     wait_for_returns(reducer);
-    uint64_t now = now_ns(), left = wait->deadline > now ? wait->deadline - now : 0;
-    return kolo__reducer_freeze(reducer, wait->timeout_ms < 0 ? -1 : (int)(left / MILLISECOND));
+    return kolo__reducer_freeze(reducer, deadline_of(wait));
 }
 
 /* The caller has come back too early, and goes on computing. */
@@ -430,12 +448,11 @@ static void offer_again(kolo_reducer *reducer)
     kolo__waker_wake(reducer->waker);
 }
 
-static kolo_status wait_for_step(kolo_reducer *reducer, int timeout_ms)
+static kolo_status finish_step(kolo_reducer *reducer, struct wait *wait)
 {
-    struct wait wait = begin_wait(reducer, timeout_ms);
     if (reducer->entered_ns == 0) /* before what the first step has to agree on */
-        reducer->entered_ns = wait.begin;
-    kolo_status status = reducer->frozen ? take_back(reducer, &wait) : freeze(reducer, &wait);
+        reducer->entered_ns = wait->begin;
+    kolo_status status = reducer->frozen ? take_back(reducer, wait) : freeze(reducer, wait);
     if (status != KOLO_OK)
         return status;
     if (!atomic_load_explicit(&reducer->entered, memory_order_relaxed)) {
@@ -444,19 +461,26 @@ static kolo_status wait_for_step(kolo_reducer *reducer, int timeout_ms)
         atomic_store(&reducer->entered, true);
     }
     if (status == KOLO_OK)
-        status = drive_here(reducer, &wait);
+        status = drive_here(reducer, wait);
     if (status == KOLO_OK && reducer->status == KOLO_OK)
-        status = end_step(reducer);
+        end_step(reducer);
     else if (status == KOLO_AGAIN && reducer->threaded)
         offer_again(reducer);
     return status;
+}
+
+static kolo_status wait_for_step(kolo_reducer *reducer, int timeout_ms)
+{
+    struct wait wait = begin_wait(reducer, timeout_ms);
+    kolo_status status = reducer->ended ? KOLO_OK : finish_step(reducer, &wait);
+    return reducer->ended && status == KOLO_OK ? begin_next_step(reducer, &wait) : status;
 }
 
 kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms)
 {
     if (reducer == NULL)
         return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_wait: the reducer is NULL");
-    if (reducer->accumulates && reducer->status == KOLO_OK)
+    if (reducer->accumulates && reducer->status == KOLO_OK && !reducer->ended)
         return KOLO_OK;
     struct kolo__trace *trace = reducer->context->trace;
     uint64_t began = kolo__trace_now(trace);

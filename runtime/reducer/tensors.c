@@ -183,9 +183,11 @@ static kolo_status broadcast(kolo_comm *comm, const char *operation, void *data,
     return call(comm, kolo__call_broadcast(operation, data, bytes, KOLO_UINT8, 0));
 }
 
-/* What one rank has to say: its first difference from rank 0, and how many there are. */
+/* What one rank has to say: its first difference from rank 0, and how many there are; or, first of
+ * all, what it has found wrong by itself. */
 struct remark {
     uint64_t count, differences;
+    uint64_t refused; /* a kolo_status; KOLO_OK: it has found nothing */
     char text[KOLO__DIFFERENCE_BYTES];
 };
 
@@ -193,6 +195,22 @@ static void remark_difference(struct remark *remark, const char *text)
 {
     if (remark->differences++ == 0)
         snprintf(remark->text, sizeof remark->text, "%s", text);
+}
+
+/* What the first rank that refused has found; KOLO_OK: none did. */
+static kolo_status find_refusal(const kolo_comm *comm, struct remark *remarks)
+{
+    for (uint32_t rank = 0; rank < comm->size; rank++) {
+        struct remark *remark = &remarks[rank];
+        if (remark->refused == KOLO_OK)
+            continue;
+        bool known = remark->refused > KOLO_AGAIN && remark->refused <= KOLO_ERR_ABORTED;
+        remark->text[sizeof remark->text - 1] = '\0';
+        kolo__clean_text(remark->text);
+        return kolo__error(known ? (kolo_status)remark->refused : KOLO_ERR_NETWORK,
+                           "rank %u reported: %s", rank, remark->text);
+    }
+    return KOLO_OK;
 }
 
 static void compare_with_rank_0(const struct kolo__tensor_record *records, size_t record_count,
@@ -248,6 +266,12 @@ static kolo_status explain(kolo_comm *comm, const char *operation, struct remark
     return kolo__error(KOLO_ERR_MISMATCH, "%s: ranks do not have the same: %s", operation, text);
 }
 
+static kolo_status no_memory(const char *operation)
+{
+    return kolo__error(KOLO_ERR_MEMORY,
+                       "%s: no memory to find out in what the ranks' tensors differ", operation);
+}
+
 static kolo_status find_differences(kolo_comm *comm, const char *operation,
                                     const kolo_tensor *tensors, size_t count,
                                     const struct kolo__setting *settings, size_t setting_count)
@@ -255,17 +279,16 @@ static kolo_status find_differences(kolo_comm *comm, const char *operation,
     struct remark *remarks = calloc(comm->size, sizeof *remarks), own = {.count = count};
     struct kolo__tensor_record *records = NULL;
     double *values = calloc(setting_count + 1, sizeof *values);
-    kolo_status status = KOLO_ERR_MEMORY;
-    if (remarks != NULL && values != NULL)
-        status = gather(comm, operation, &own, remarks, sizeof own);
+    kolo_status status = remarks != NULL && values != NULL
+                             ? gather(comm, operation, &own, remarks, sizeof own)
+                             : no_memory(operation);
+    if (status == KOLO_OK)
+        status = find_refusal(comm, remarks);
     uint64_t record_count = status == KOLO_OK ? remarks[0].count : 0;
     if (status == KOLO_OK && record_count <= UINT32_MAX)
         records = calloc(record_count + 1, sizeof *records);
     if (status == KOLO_OK && records == NULL)
-        status = KOLO_ERR_MEMORY;
-    if (status == KOLO_ERR_MEMORY)
-        kolo__error(status, "%s: no memory to find out in what the ranks' tensors differ",
-                    operation);
+        status = no_memory(operation);
     if (status == KOLO_OK && comm->rank == 0) {
         for (size_t i = 0; i < count; i++)
             kolo__tensor_record(&tensors[i], &records[i]);
@@ -303,4 +326,26 @@ kolo_status kolo__tensors_compare(kolo_comm *comm, const char *operation,
     if (status != KOLO_OK || least[0] == ~least[1])
         return status;
     return find_differences(comm, operation, tensors, count, settings, setting_count);
+}
+
+kolo_status kolo__tensors_refuse(kolo_comm *comm, const char *operation, kolo_status found)
+{
+    char text[512];
+    snprintf(text, sizeof text, "%s", kolo_error_text());
+    struct remark *remarks = calloc(comm->size, sizeof *remarks), own = {.refused = found};
+    snprintf(own.text, sizeof own.text, "%.*s", (int)sizeof own.text - 1, text);
+    uint64_t least[2] = {0, 0}; /* not a number and its complement, whatever the others have */
+    kolo_status status =
+        call(comm, kolo__call_allreduce(operation, least, 2, KOLO_UINT64, KOLO_MIN));
+    if (status == KOLO_OK && remarks != NULL)
+        gather(comm, operation, &own, remarks, sizeof own);
+    free(remarks);
+    return kolo__error(found, "%s", text);
+}
+
+void kolo__tensors_give_up(kolo_comm *comm, kolo_status status)
+{
+    struct kolo__fault fault = {.status = status, .peer = (int)comm->world_ranks[comm->rank]};
+    snprintf(fault.text, sizeof fault.text, "%.*s", (int)sizeof fault.text - 1, kolo_error_text());
+    kolo__comm_fail(comm, &fault, true);
 }

@@ -23,6 +23,13 @@ kolo_status kolo__tensors_compare(kolo_comm *comm, const char *operation,
                                   const kolo_tensor *tensors, size_t count,
                                   const struct kolo__setting *settings, size_t setting_count,
                                   uint64_t *digest);
+/* Instead of kolo__tensors_compare, on a rank that has found something wrong by itself, and has
+ * said so in kolo_error_text: the others get that status at once, with this rank and this text,
+ * instead of waiting for a rank that does not come. Returns `found`, and leaves the text. */
+kolo_status kolo__tensors_refuse(kolo_comm *comm, const char *operation, kolo_status found);
+/* On a communicator that all ranks have made for something of which this one cannot make its part
+ * (status, kolo_error_text): the others learn it when they use it. */
+void kolo__tensors_give_up(kolo_comm *comm, kolo_status status);
 
 /* ---- what travels when digests differ: records of one size, so that nothing needs a parser ----
  */

@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Sizes below make more collectives than they hide. */
 enum { BUCKET_BYTES_LEAST = 256 << 10 };
@@ -73,63 +74,73 @@ static void make_key(const kolo_reducer *reducer, char key[KOLO__TUNE_KEY_BYTES]
              kolo_comm_transport(reducer->comm), processor, kolo_version());
 }
 
-static kolo_status share(kolo_reducer *reducer, uint64_t *numbers, size_t count, uint32_t root)
+/* reducer->sizes of root. */
+static kolo_status share(kolo_reducer *reducer, uint32_t root, uint64_t deadline_ns)
 {
-    struct kolo__call call = kolo__call_broadcast("kolo_reducer (agreement on sizes)", numbers,
-                                                  count, KOLO_UINT64, root);
-    return kolo__call_run(reducer->comm, &call);
+    const struct kolo__call call =
+        kolo__call_broadcast("kolo_reducer (agreement on sizes)", reducer->sizes,
+                             sizeof reducer->sizes / sizeof *reducer->sizes, KOLO_UINT64, root);
+    return kolo__reducer_agree(reducer, &call, deadline_ns);
 }
 
-kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, struct kolo__tuning *tuning)
+/* What an earlier run has found: reducer->sizes. */
+static void load(kolo_reducer *reducer)
 {
-    struct kolo__tuning choices[KOLO__TUNE_CHOICES_MAX];
-    uint32_t count = find_choices(reducer, tuning, choices);
-    if (reducer->options.bucket_bytes > 0 || kolo__reducer_is_fp8(reducer) ||
-        reducer->comm->size == 1 || count == 1)
-        return KOLO_OK;
     char key[KOLO__TUNE_KEY_BYTES];
     struct kolo__tuning found = {0, 0};
     make_key(reducer, key);
-    uint64_t numbers[3] = {0, 0, 0};
-    if (reducer->comm->rank == 0 && kolo__tune_load(key, &found)) {
-        numbers[0] = 1;
-        numbers[1] = found.bucket_bytes;
-        numbers[2] = found.segment_bytes;
-    }
-    kolo_status status = share(reducer, numbers, 3, 0);
+    reducer->sizes[0] = kolo__tune_load(key, &found);
+    reducer->sizes[1] = found.bucket_bytes;
+    reducer->sizes[2] = found.segment_bytes;
+}
+
+kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, uint64_t deadline_ns,
+                                       struct kolo__tuning *tuning)
+{
+    struct kolo__tuning choices[KOLO__TUNE_CHOICES_MAX];
+    uint32_t count = find_choices(reducer, tuning, choices);
+    const uint64_t *sizes = reducer->sizes;
+    if (reducer->options.bucket_bytes > 0 || kolo__reducer_is_fp8(reducer) ||
+        reducer->comm->size == 1 || count == 1)
+        return KOLO_OK;
+    if (reducer->comm->rank == 0 && reducer->agreement == NULL)
+        load(reducer);
+    kolo_status status = share(reducer, 0, deadline_ns);
     if (status != KOLO_OK)
         return status;
     kolo__tuner_begin(&reducer->tuner, choices, count);
     reducer->tunes = true;
     /* A file may say what this search would not try: then it is not believed. */
     for (uint32_t i = 0; i < count; i++)
-        if (numbers[0] == 1 && choices[i].bucket_bytes == numbers[1] &&
-            choices[i].segment_bytes == numbers[2]) {
+        if (sizes[0] == 1 && choices[i].bucket_bytes == sizes[1] &&
+            choices[i].segment_bytes == sizes[2]) {
             *tuning = choices[i];
             reducer->tunes = false;
         }
     return KOLO_OK;
 }
 
-static kolo_status decide(kolo_reducer *reducer, double *scores, uint32_t count)
+/* Collective, when enough steps were measured. */
+static kolo_status decide(kolo_reducer *reducer, uint64_t deadline_ns)
 {
-    struct kolo__call call = kolo__call_allreduce("kolo_reducer (comparison of step times)", scores,
-                                                  count, KOLO_FP64, KOLO_MAX);
-    kolo_status status = kolo__call_run(reducer->comm, &call);
-    if (status == KOLO_OK)
-        kolo__tuner_decide(&reducer->tuner, scores);
+    double scores[KOLO__TUNE_CHOICES_MAX];
+    uint32_t count = 0;
+    if (reducer->agreement == NULL && !kolo__tuner_wants_decision(&reducer->tuner, scores, &count))
+        return KOLO_OK;
+    if (reducer->agreement == NULL)
+        memcpy(reducer->scores, scores, count * sizeof *scores);
+    const struct kolo__call call = kolo__call_allreduce(
+        "kolo_reducer (comparison of step times)", reducer->scores, count, KOLO_FP64, KOLO_MAX);
+    kolo_status status = kolo__reducer_agree(reducer, &call, deadline_ns);
+    if (status == KOLO_OK && reducer->tunes) /* a kolo_join in between ends the search */
+        kolo__tuner_decide(&reducer->tuner, reducer->scores);
     return status;
 }
 
-kolo_status kolo__reducer_tune(kolo_reducer *reducer, double seconds)
+kolo_status kolo__reducer_tune(kolo_reducer *reducer, uint64_t deadline_ns)
 {
-    double scores[KOLO__TUNE_CHOICES_MAX];
-    uint32_t count;
-    kolo_status status = KOLO_OK;
-    kolo__tuner_record(&reducer->tuner, seconds);
-    if (kolo__tuner_wants_decision(&reducer->tuner, scores, &count))
-        status = decide(reducer, scores, count);
-    if (status != KOLO_OK)
+    kolo_status status = decide(reducer, deadline_ns);
+    if (status != KOLO_OK || !reducer->tunes)
         return status;
     const struct kolo__tuning *next = kolo__tuner_choice(&reducer->tuner);
     if (reducer->tuner.phase == KOLO__TUNE_DONE) {
@@ -166,16 +177,23 @@ kolo_status kolo__reducer_rejoined(void *owner, uint32_t last)
     kolo_reducer *reducer = owner;
     uint8_t frozen[2];
     kolo__driver_take_back(reducer, UINT64_MAX);
-    uint64_t numbers[] = {reducer->report.step, reducer->tuning.bucket_bytes,
-                          reducer->tuning.segment_bytes};
+    if (reducer->agreement != NULL) { /* begun before this rank joined, and ended since */
+        kolo_status ended = kolo_wait(&reducer->agreement, -1);
+        if (ended != KOLO_OK)
+            return ended;
+    }
+    reducer->sizes[0] = reducer->report.step;
+    reducer->sizes[1] = reducer->tuning.bucket_bytes;
+    reducer->sizes[2] = reducer->tuning.segment_bytes;
     kolo_status status = ask_who_is_frozen(reducer, frozen);
     if (status != KOLO_OK || !frozen[1])
         return status;
-    status = share(reducer, numbers, 3, last);
+    status = share(reducer, last, KOLO__NO_DEADLINE);
     if (status != KOLO_OK)
         return status;
-    struct kolo__tuning tuning = {.bucket_bytes = numbers[1], .segment_bytes = numbers[2]};
-    reducer->report.step = numbers[0];
+    struct kolo__tuning tuning = {.bucket_bytes = reducer->sizes[1],
+                                  .segment_bytes = reducer->sizes[2]};
+    reducer->report.step = reducer->sizes[0];
     reducer->tunes = false;
     bool had_plan = reducer->frozen;
     if (frozen[0])

@@ -415,7 +415,16 @@ static void test_other_segments(void **state)
 /* ---- what cannot be ---------------------------------------------------------------------------
  */
 
-/* Rank 0 has joined: the others may hear of it before or after they begin. */
+static void wait_for_news_of_a_join(void)
+{
+    while (!kolo__control_joins(context->control)) {
+        usleep(1000);
+        kolo__control_poll(context->control);
+    }
+}
+
+/* Rank 0 has joined: the others may hear of it before or after they begin. Who hears before goes on
+ * to kolo_finalize, which rank 0, that knows of no broadcast, may take for a mismatch. */
 static int root_has_joined(void)
 {
     int32_t value = rank;
@@ -426,9 +435,73 @@ static int root_has_joined(void)
     else
         while ((status = kolo_broadcast(comm, &value, 1, KOLO_INT32, 0, NULL)) == KOLO_OK) {
         }
-    CHECK(status == KOLO_ERR_INVALID || (rank == 0 && status == KOLO_ERR_PEER_LOST));
+    CHECK(status == KOLO_ERR_INVALID ||
+          (rank == 0 && (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_MISMATCH)));
     CHECK(rank == 0 || strstr(kolo_error_text(), "rank 0") != NULL);
     CHECK(rank == 0 || strstr(kolo_error_text(), "has joined (kolo_join)") != NULL);
+    kolo_finalize(context);
+    return 0;
+}
+
+/* Rank 2 is in the broadcast when rank 1, which has refused it, is in a barrier already. */
+static int root_has_joined_and_one_is_elsewhere(void)
+{
+    int32_t value = rank;
+    kolo_comm *other;
+    kolo_request *request = NULL;
+    CHECK(join() == 0);
+    CHECK(kolo_comm_split(comm, 0, rank, &other) == KOLO_OK);
+    if (rank == 2)
+        CHECK(kolo_broadcast_start(comm, &value, 1, KOLO_INT32, 0, NULL, &request) == KOLO_OK);
+    CHECK(kolo_barrier(other) == KOLO_OK);
+    if (rank == 0) {
+        kolo_status status = kolo_join(comm, NULL);
+        CHECK(status == KOLO_ERR_INVALID || status == KOLO_ERR_MISMATCH);
+    } else if (rank == 1) {
+        wait_for_news_of_a_join();
+        CHECK(kolo_broadcast(comm, &value, 1, KOLO_INT32, 0, NULL) == KOLO_ERR_INVALID);
+        CHECK(kolo_barrier_start(comm, &request) == KOLO_OK);
+        CHECK(kolo_send(other, &value, 1, KOLO_INT32, 2) == KOLO_OK);
+        kolo_status status = kolo_wait(&request, -1);
+        CHECK(status == KOLO_ERR_INVALID || status == KOLO_ERR_MISMATCH);
+    } else {
+        CHECK(kolo_recv(other, &value, 1, KOLO_INT32, 1) == KOLO_OK);
+        CHECK(kolo_wait(&request, -1) == KOLO_ERR_INVALID);
+        CHECK(strstr(kolo_error_text(), "rank 0, has joined (kolo_join)") != NULL);
+    }
+    kolo_finalize(context);
+    return 0;
+}
+
+/* Nobody has the order of rank 0's gradients then. */
+static int joined_before_the_order_was_learned(void)
+{
+    kolo_tensor tensor = {.data = &float_in, .count = 4, .dtype = KOLO_FP32};
+    kolo_reducer_options fixed = {.size = sizeof fixed, .fixed_order = 1};
+    kolo_reducer *reducer;
+    CHECK(join() == 0);
+    CHECK(kolo_reducer_create(comm, &tensor, 1, &fixed, &reducer) == KOLO_OK);
+    if (rank != 0) {
+        CHECK(kolo_reducer_ready(reducer, 0) == KOLO_OK);
+        CHECK(kolo_reducer_wait(reducer, -1) == KOLO_OK);
+    }
+    CHECK(kolo_join(comm, NULL) == KOLO_OK);
+    CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+    CHECK(kolo_reducer_create(comm, &tensor, 1, NULL, &reducer) == KOLO_OK);
+    kolo_status status;
+    if (rank == 0) {
+        status = kolo_join(comm, NULL);
+    } else {
+        if (rank == 1) /* before it begins, or in the middle */
+            wait_for_news_of_a_join();
+        CHECK(kolo_reducer_ready(reducer, 0) == KOLO_OK);
+        status = kolo_reducer_wait(reducer, -1);
+    }
+    CHECK(status == KOLO_ERR_INVALID || (rank == 0 && status == KOLO_ERR_PEER_LOST));
+    CHECK(rank == 0 || strstr(kolo_error_text(), "rank 0 has joined (kolo_join) before the first "
+                                                 "step") != NULL);
+    CHECK(strstr(kolo_error_text(), "broadcast") == NULL);
+    CHECK(kolo_reducer_free(reducer) == KOLO_OK);
     kolo_finalize(context);
     return 0;
 }
@@ -440,10 +513,7 @@ static int known_root_has_joined(void)
     int last = -1;
     CHECK(join() == 0);
     if (rank != 0) {
-        while (!kolo__control_joins(context->control)) {
-            usleep(1000);
-            kolo__control_poll(context->control);
-        }
+        wait_for_news_of_a_join();
         CHECK(kolo_broadcast(comm, &value, 1, KOLO_INT32, 0, NULL) == KOLO_ERR_INVALID);
         CHECK(strstr(kolo_error_text(), "rank 0, has joined") != NULL);
         CHECK(kolo_reduce(comm, &value, &sum, 1, KOLO_INT32, KOLO_SUM, 0, NULL) ==
@@ -541,7 +611,9 @@ static void test_errors(void **state)
 {
     (void)state;
     world_run_over_both(3, NULL, root_has_joined);
+    world_run_over_both(3, NULL, root_has_joined_and_one_is_elsewhere);
     world_run_over_both(3, NULL, known_root_has_joined);
+    world_run_over_both(3, NULL, joined_before_the_order_was_learned);
     world_run_over_both(3, NULL, left_while_others_have_joined);
     world_run_over_both(3, NULL, different_collectives);
     world_run_over_both(2, NULL, far_behind);

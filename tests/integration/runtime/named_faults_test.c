@@ -63,6 +63,11 @@ static int wrong_calls(void)
     CHECK(kolo_named_create(comm, NULL, NULL) == KOLO_ERR_INVALID);
     CHECK(kolo_named_create(comm, &wrong, &named) == KOLO_ERR_INVALID);
     CHECK(error_says("leave the other options 0") && named == NULL);
+    /* Only the last rank can know: the others learn it at once. */
+    bool here = rank == size - 1;
+    CHECK(kolo_named_create(comm, here ? &wrong : NULL, &named) == KOLO_ERR_INVALID);
+    CHECK(error_says("leave the other options 0") && named == NULL);
+    CHECK(here || error_says(size == 2 ? "rank 1 reported: kolo_named_create: " : "rank "));
     wrong = (kolo_reducer_options){.size = sizeof wrong, .scale = rank == 0 ? 2 : 0};
     CHECK(kolo_named_create(comm, &wrong, &named) == (size > 1 ? KOLO_ERR_MISMATCH : KOLO_OK));
     CHECK(size == 1 || error_says("scale"));

@@ -3,12 +3,16 @@
  */
 #include "reducer_case.h"
 
+#include "runtime/reducer/reducer.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,6 +97,91 @@ static void test_wrong_calls(void **state)
     world_run_over_both(1, NULL, wrong_calls);
 }
 
+/* Only rank 1 can know that it is wrong: the others learn what it found, at once. */
+static int one_rank_is_wrong(void)
+{
+    kolo_reducer *reducer;
+    kolo_reducer_options wrong = {.size = sizeof wrong, .wire = (kolo_wire)9};
+    static const char *const said[] = {"options->wire is no kolo_wire", "tensors is NULL",
+                                       "tensor 4 'weight': 77 is no dtype", "there are no tensors",
+                                       "reducer is NULL"};
+    enum { WIRE, LIST, DTYPE, EMPTY, RESULT, WRONG };
+    CHECK(begin() == 0);
+    for (int what = 0; what < WRONG; what++) {
+        bool here = rank == 1;
+        tensors[4].dtype = here && what == DTYPE ? (kolo_dtype)77 : KOLO_FP32;
+        CHECK(kolo_reducer_create(comm, here && what == LIST ? NULL : tensors,
+                                  here && what == EMPTY ? 0 : TENSORS,
+                                  here && what == WIRE ? &wrong : NULL,
+                                  here && what == RESULT ? NULL : &reducer) == KOLO_ERR_INVALID);
+        CHECK(error_says("kolo_reducer_create: ") && error_says(said[what]));
+        CHECK((strstr(kolo_error_text(), "rank 1 reported: ") != NULL) == !here);
+        CHECK((here && what == RESULT) || reducer == NULL);
+    }
+    tensors[4].dtype = KOLO_FP32;
+    tensors[2].data = rank == 1 ? NULL : data[2];
+    CHECK(kolo_broadcast_tensors(comm, tensors, TENSORS, 0) == KOLO_ERR_INVALID);
+    CHECK(error_says("kolo_broadcast_tensors: tensor 2 'weight' has no data"));
+    tensors[2].data = data[2];
+    CHECK(kolo_broadcast_tensors(comm, tensors, TENSORS, rank == 2 ? 3 : 0) == KOLO_ERR_INVALID);
+    CHECK(error_says("root 3 is not a rank of 3"));
+    CHECK(rank == 2 || error_says("rank 2 reported: "));
+    /* Nothing is broken. */
+    CHECK(kolo_reducer_create(comm, tensors, TENSORS, NULL, &reducer) == KOLO_OK);
+    CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+static void test_one_rank_is_wrong(void **state)
+{
+    (void)state;
+    world_run_over_both(3, NULL, one_rank_is_wrong);
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(__clang__)
+static const bool limits_of_memory_work = false; /* sanitizers reserve terabytes */
+#else
+static const bool limits_of_memory_work = true;
+#endif
+
+/* Rank 1 has no memory for what all agreed on: the others learn it when they need that rank. */
+static int one_rank_has_no_memory(void)
+{
+    enum { LARGE = 400 << 20 };
+    kolo_reducer *reducer;
+    kolo_reducer_options options = {
+        .size = sizeof options, .wire = KOLO_WIRE_BF16, .error_feedback = 1};
+    const struct rlimit limit = {LARGE, LARGE};
+    CHECK(begin() == 0);
+    /* Never touched: nothing is reduced. */
+    void *memory = mmap(NULL, LARGE, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    tensors[7] = (kolo_tensor){.data = memory, .count = LARGE / 4, .dtype = KOLO_FP32};
+    if (rank == 1)
+        CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+    kolo_status status = kolo_reducer_create(comm, tensors, TENSORS, &options, &reducer);
+    CHECK(rank != 1 || (status == KOLO_ERR_MEMORY && reducer == NULL));
+    CHECK(rank == 1 || status == KOLO_OK);
+    if (rank != 1) {
+        CHECK(ready_all(reducer) == 0);
+        CHECK(kolo_reducer_wait(reducer, -1) == KOLO_ERR_MEMORY);
+        CHECK(error_says("rank 1 reported: kolo_reducer_create: no memory for 12 tensors"));
+        CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+    }
+    CHECK(kolo_barrier(comm) == KOLO_OK);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+static void test_one_rank_has_no_memory(void **state)
+{
+    (void)state;
+    if (limits_of_memory_work)
+        world_run_over_both(3, NULL, one_rank_has_no_memory);
+}
+
 /* A wait with a limit loses nothing; a gradient that never comes is named. */
 static int missing_gradient(void)
 {
@@ -125,6 +214,82 @@ static void test_missing_gradient(void **state)
 {
     (void)state;
     world_run_over_both(2, "KOLO_TIMEOUT=2", missing_gradient);
+}
+
+/* Rank 1 is still computing, its thread ends the step for it; rank 0 wants to agree with it on what
+ * they have measured. */
+static int limit_while_sizes_are_compared(void)
+{
+    enum { STEPS = 100, THREADED = 4 };
+    kolo_reducer *reducer;
+    int32_t token = 0;
+    int interrupted = 0;
+    CHECK(begin() == 0);
+    CHECK(kolo_reducer_create(comm, tensors, TENSORS, NULL, &reducer) == KOLO_OK);
+    for (int step = 0; step < STEPS; step++) {
+        fill_all((float)(step + rank));
+        CHECK(ready_all(reducer) == 0);
+        if (rank == 0) {
+            kolo_status status = KOLO_AGAIN;
+            while (step >= THREADED && status == KOLO_AGAIN && !reducer->ended)
+                status = kolo_reducer_wait(reducer, 20);
+            interrupted += reducer->ended;
+            CHECK(kolo_send(comm, &token, 1, KOLO_INT32, 1) == KOLO_OK);
+            if (status == KOLO_AGAIN)
+                status = kolo_reducer_wait(reducer, -1);
+            CHECK(status == KOLO_OK && !reducer->ended);
+        } else {
+            usleep(2000);
+            CHECK(kolo_recv(comm, &token, 1, KOLO_INT32, 0) == KOLO_OK);
+            CHECK(kolo_reducer_wait(reducer, -1) == KOLO_OK);
+        }
+        CHECK(data[3][7] == (float)step + 0.5F);
+        CHECK(report_of(reducer).step == (uint64_t)step + 1);
+    }
+    CHECK(rank != 0 || interrupted > 0);
+    CHECK(!reducer->tunes);
+    CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+/* What was taken for unused in the first step comes too late, as in any other. */
+static int late_in_the_first_step(void)
+{
+    kolo_reducer *reducer;
+    kolo_reducer_options options = {.size = sizeof options, .allow_unused = 1};
+    int32_t token = 0;
+    CHECK(begin() == 0);
+    CHECK(kolo_reducer_create(comm, tensors, TENSORS, &options, &reducer) == KOLO_OK);
+    fill_all((float)(rank + 1));
+    for (size_t i = 0; i < TENSORS - (size_t)rank; i++)
+        CHECK(kolo_reducer_ready(reducer, i) == KOLO_OK);
+    if (rank == 1) {
+        CHECK(kolo_reducer_wait(reducer, 0) == KOLO_AGAIN);
+        CHECK(kolo_reducer_ready(reducer, TENSORS - 1) == KOLO_ERR_INVALID);
+        CHECK(error_says("kolo_reducer_wait has taken it for unused"));
+        CHECK(kolo_send(comm, &token, 1, KOLO_INT32, 0) == KOLO_OK);
+    } else {
+        CHECK(kolo_recv(comm, &token, 1, KOLO_INT32, 1) == KOLO_OK);
+    }
+    CHECK(kolo_reducer_wait(reducer, -1) == KOLO_OK);
+    CHECK(data[0][0] == 1.5F && data[TENSORS - 1][0] == 0.5F);
+    CHECK(ready_all(reducer) == 0);
+    CHECK(kolo_reducer_wait(reducer, -1) == KOLO_OK);
+    CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+static void test_limits_of_time(void **state)
+{
+    (void)state;
+    /* Nobody finds what an earlier run has saved. And tcp, because over shared memory the thread
+     * would leave so small a bucket to the caller. */
+    static const char *const tcp[] = {"KOLO_TRANSPORT=tcp", "XDG_CACHE_HOME=/dev/null/none", NULL};
+    struct world_result result = world_run(2, tcp, limit_while_sizes_are_compared);
+    world_assert_all_passed(&result, 2);
+    world_run_over_both(2, NULL, late_in_the_first_step);
 }
 
 /* The thread is under way with buckets when rank 2 dies. */
@@ -255,9 +420,15 @@ static void test_broadcast(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_different_tensors), cmocka_unit_test(test_wrong_calls),
-        cmocka_unit_test(test_missing_gradient),  cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_aborted),           cmocka_unit_test(test_broadcast),
+        cmocka_unit_test(test_different_tensors),
+        cmocka_unit_test(test_wrong_calls),
+        cmocka_unit_test(test_one_rank_is_wrong),
+        cmocka_unit_test(test_one_rank_has_no_memory),
+        cmocka_unit_test(test_missing_gradient),
+        cmocka_unit_test(test_limits_of_time),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_aborted),
+        cmocka_unit_test(test_broadcast),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
