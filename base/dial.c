@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/dial.h"
 
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/socket.h"
 #include "base/status.h"
@@ -260,10 +261,11 @@ void kolo__dial_close(struct kolo__dial *dial)
 
 kolo_status kolo__connect(const char *host_port, uint64_t deadline_ns, int *fd)
 {
-    struct kolo__dial *dial;
+    struct kolo__dial *dial = NULL;
     kolo_status status = kolo__dial_open(host_port, &dial);
     if (status != KOLO_OK)
         return status;
+    KOLO__ASSERT(dial != NULL);
     status = kolo__dial_next(dial, deadline_ns, fd);
     kolo__dial_close(dial);
     return status;

@@ -6,6 +6,7 @@
  */
 #include "launcher/agent.h"
 
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
@@ -327,6 +328,7 @@ static void serve(struct session *s)
             fds = grown;
             capacity = count;
         }
+        KOLO__ASSERT(fds != NULL);
         fds[0] = (struct pollfd){.fd = s->signals.fd, .events = POLLIN};
         kolo__carrier_poll_fill(&s->carrier, fds + 1);
         kolo__agent_streams_poll_fill(&s->streams, fds + OWN_ENTRIES);
