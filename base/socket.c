@@ -267,33 +267,6 @@ kolo_status kolo__wait_for(int fd, short events, uint64_t deadline_ns)
     }
 }
 
-kolo_status kolo__connect(const char *host_port, uint64_t deadline_ns, int *fd)
-{
-    char host[256], port[24];
-    kolo_status status = kolo__split_host_port(host_port, host, sizeof host, port, sizeof port);
-    if (status != KOLO_OK)
-        return status;
-    struct addrinfo *list;
-    status = resolve(host, port, AI_NUMERICSERV, &list);
-    if (status != KOLO_OK)
-        return status;
-    for (const struct addrinfo *entry = list; entry != NULL; entry = entry->ai_next) {
-        struct kolo__address address;
-        copy_address(&address, entry);
-        status = kolo__connect_start(&address, fd);
-        if (status != KOLO_OK)
-            continue;
-        status = kolo__wait_for(*fd, POLLOUT, deadline_ns);
-        if (status == KOLO_OK)
-            status = kolo__connect_finish(*fd);
-        if (status == KOLO_OK)
-            break;
-        close(*fd);
-    }
-    freeaddrinfo(list);
-    return status;
-}
-
 void kolo__tune_stream(int fd)
 {
     int on = 1, idle_s = 10, interval_s = 5, probes = 3;

@@ -12,7 +12,7 @@
 struct kolo__control;
 
 struct kolo__control_options {
-    const char *rendezvous; /* "host:port" */
+    const char *rendezvous; /* "host:port,[v6]:port,...": all are tried */
     unsigned ports;         /* it is at one of so many, from that port on; 0 and 1: there */
     bool at_rank_0;         /* rank 0's process is the server */
     const char *job, *token;

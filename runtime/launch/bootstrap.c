@@ -188,7 +188,7 @@ static kolo_status write_note(const struct kolo__bootstrap_options *options,
     snprintf(place->secret, sizeof place->secret, "%s", options->token);
     status = serve(options, place, host, 0);
     if (status == KOLO_OK)
-        snprintf(note, NOTE_BYTES, "%s|%s|%s", place->rendezvous, token, options->job);
+        snprintf(note, NOTE_BYTES, "%.300s|%s|%s", place->rendezvous, token, options->job);
     return status;
 }
 
@@ -296,6 +296,11 @@ static kolo_status find_place(const struct kolo__bootstrap_options *options,
 {
     const struct kolo__launch *launch = options->launch;
     switch (launch->meeting) {
+    case KOLO__MEET_HELD:
+        place->ports = 1;
+        strcpy(place->rendezvous, launch->places);
+        snprintf(place->secret, sizeof place->secret, "%s", options->token);
+        return KOLO_OK;
     case KOLO__MEET_AT:
     case KOLO__MEET_NEAR:
         return meet_at(options, place);

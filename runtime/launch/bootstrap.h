@@ -4,6 +4,7 @@
  * `kolo run` holds the rendezvous, has rank 0 hold it.
  *
  *   meeting   rank 0                                  the others
+ *   HELD      connects as the others do               connect
  *   AT        listens there, if the address is its    connect
  *             host's and nobody listens yet
  *   NEAR      listens at the first free port          try these ports in turn
@@ -19,8 +20,8 @@
 #include "runtime/launch/server.h"
 
 struct kolo__meeting {
-    char rendezvous[300];        /* "host:port"; "" : a world of one */
-    unsigned ports;              /* from that one on, one of which is it */
+    char rendezvous[KOLO__LAUNCH_PLACES_BYTES]; /* "host:port,..."; "" : a world of one */
+    unsigned ports;              /* from that one on, one of which is it; then there is one host */
     char secret[340];            /* what connections to the rendezvous prove to know */
     bool at_rank_0;              /* its process holds the rendezvous */
     struct kolo__server *server; /* on rank 0, unless somebody else listens; owned */

@@ -148,6 +148,14 @@ static kolo_status meet_as_others(char *const *environment, struct kolo__launch 
 kolo_status kolo__launch_meet_at(struct kolo__launch *launch, const char *host_port)
 {
     char port[24];
+    if (strchr(host_port, ',') != NULL) {
+        launch->meeting = KOLO__MEET_HELD;
+        if (strlen(host_port) >= sizeof launch->places)
+            return kolo__error(KOLO_ERR_CONFIG, "KOLO_RENDEZVOUS is longer than %zu characters",
+                               sizeof launch->places - 1);
+        strcpy(launch->places, host_port);
+        return KOLO_OK;
+    }
     kolo_status status =
         kolo__split_host_port(host_port, launch->host, sizeof launch->host, port, sizeof port);
     if (status != KOLO_OK)

@@ -11,11 +11,12 @@
 #include <stdbool.h>
 
 /* Where nobody gives a port, rank 0 takes the first free one of so many. */
-enum { KOLO__LAUNCH_PORTS = 8 };
+enum { KOLO__LAUNCH_PORTS = 8, KOLO__LAUNCH_PLACES_BYTES = 1100 };
 
 enum kolo__launch_meeting {
     KOLO__MEET_NOBODY,  /* a world of one */
     KOLO__MEET_AT,      /* host and port are what KOLO_RENDEZVOUS says */
+    KOLO__MEET_HELD,    /* at one of places, where somebody else holds the rendezvous: kolo run */
     KOLO__MEET_NEAR,    /* on host, at one of KOLO__LAUNCH_PORTS ports from port on */
     KOLO__MEET_BY_MPI,  /* rank 0 chooses, and tells the others by MPI; or NEAR, if port is set */
     KOLO__MEET_BY_PMI,  /* the same, by the process manager of MPICH */
@@ -28,9 +29,10 @@ struct kolo__launch {
     long local_rank, local_size; /* -1, 0: not told */
     bool one_host;               /* all ranks are on this one, as far as anybody told */
     enum kolo__launch_meeting meeting;
-    char host[256]; /* numeric or a name; no brackets */
-    int port;       /* 0: none */
-    char job[64];   /* differs between jobs, and between generations of one; "" : nobody told */
+    char places[KOLO__LAUNCH_PLACES_BYTES]; /* "10.0.0.1:5000,[fd00::1]:5000"; "" : only one */
+    char host[256];                         /* numeric or a name; no brackets */
+    int port;                               /* 0: none */
+    char job[64]; /* differs between jobs, and between generations of one; "" : nobody told */
     char missing[200];
     char ignored[200]; /* variables that looked like a launcher's but are not all there; or "" */
 };
@@ -41,7 +43,7 @@ struct kolo__launch {
  */
 kolo_status kolo__launch_detect(char *const *environment, struct kolo__launch *launch);
 
-/* As KOLO_RENDEZVOUS does: "host:port". */
+/* As KOLO_RENDEZVOUS does: "host:port", or several with commas between them. */
 kolo_status kolo__launch_meet_at(struct kolo__launch *launch, const char *host_port);
 
 /* "4 ranks, by Open MPI (OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE)". */

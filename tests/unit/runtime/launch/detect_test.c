@@ -48,9 +48,15 @@ static void read_fixture(const char *path, struct fixture *fixture)
 
 static const char *meeting_text(const struct kolo__launch *launch, char *text, size_t bytes)
 {
-    static const char *const words[] = {"alone", "at", "near", "by mpi", "by pmi", "unknown"};
+    static const char *const words[] = {
+        [KOLO__MEET_NOBODY] = "alone",   [KOLO__MEET_AT] = "at",
+        [KOLO__MEET_HELD] = "held at",   [KOLO__MEET_NEAR] = "near",
+        [KOLO__MEET_BY_MPI] = "by mpi",  [KOLO__MEET_BY_PMI] = "by pmi",
+        [KOLO__MEET_UNKNOWN] = "unknown"};
     const char *word = words[launch->meeting];
-    if (launch->meeting == KOLO__MEET_UNKNOWN)
+    if (launch->meeting == KOLO__MEET_HELD)
+        snprintf(text, bytes, "%s %s", word, launch->places);
+    else if (launch->meeting == KOLO__MEET_UNKNOWN)
         snprintf(text, bytes, "%s: %s", word, launch->missing);
     else if (launch->port != 0)
         snprintf(text, bytes, "%s %s:%d", word, launch->host, launch->port);
@@ -62,7 +68,7 @@ static const char *meeting_text(const struct kolo__launch *launch, char *text, s
 static void describe(kolo_status status, const struct kolo__launch *launch, char *text,
                      size_t bytes)
 {
-    char meeting[600];
+    char meeting[1200];
     if (status != KOLO_OK) {
         snprintf(text, bytes, "%s %s", kolo_status_name(status), kolo_error_text());
         return;
