@@ -304,6 +304,24 @@ void kolo__tune_stream(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
+/* BBR, where it is the system's choice, spaces packets by timers. Over some tens of microseconds
+ * those take longer than the packets (a connection to the same host halves its rate); and what BBR
+ * is for, long paths that lose, is not there. Reno may be chosen by everybody, unless the
+ * administrator has said otherwise (net.ipv4.tcp_allowed_congestion_control). */
+void kolo__tune_data_stream(int fd)
+{
+    static const char without_timers[] = "reno";
+    const uint32_t near_us = 100;
+    char control[16] = "";
+    struct tcp_info info = {0};
+    socklen_t control_bytes = sizeof control - 1, info_bytes = sizeof info;
+    kolo__tune_stream(fd);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, control, &control_bytes) == 0 &&
+        strncmp(control, "bbr", 3) == 0 &&
+        getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &info_bytes) == 0 && info.tcpi_rtt < near_us)
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, without_timers, sizeof without_timers - 1);
+}
+
 kolo_status kolo__send_all(int fd, const void *data, size_t bytes, uint64_t deadline_ns)
 {
     const unsigned char *next = data;
