@@ -42,7 +42,7 @@ static kolo_status create_shm(kolo_comm *comm, const struct kolo__comm_members *
                               struct kolo__transport **transport)
 {
     char doorbell[80];
-    snprintf(doorbell, sizeof doorbell, "kolo-%s-%u-%u", comm->context->job, comm->id,
+    snprintf(doorbell, sizeof doorbell, "kolo-%s-%u-%u", comm->context->local_name, comm->id,
              comm->world_ranks[0]);
     struct kolo__shm_options options = {
         .rank = comm->rank,

@@ -10,13 +10,17 @@
 #include "collectives/transport/heap.h"
 #include "runtime/control.h"
 #include "runtime/costs.h"
+#include "runtime/launch/bootstrap.h"
 
 #include <pthread.h>
 
 struct kolo_context {
     struct kolo__config config;
+    struct kolo__launch launch; /* who started this process, and where its world meets */
+    struct kolo__meeting place;
     uint32_t rank, size;
     char job[64];
+    char local_name[48]; /* of this world, among the worlds of a host */
     char token[KOLO__TOKEN_BYTES];
     struct kolo__control *control;    /* NULL: a world of one */
     char listen_host[64];             /* for kolo__listen */
@@ -37,7 +41,7 @@ struct kolo_context {
     struct kolo__reducer_thread *reducer_thread; /* NULL: none; under lock */
 };
 
-/* Makes the world communicator; with KOLO_RENDEZVOUS, together with all other ranks (world.c). */
+/* Makes the world communicator, together with all other ranks, if there are any (world.c). */
 kolo_status kolo__world_join(kolo_context *context);
 /* The heap, made if there is none. */
 kolo_status kolo__context_heap(kolo_context *context, struct kolo__heap **heap);

@@ -16,13 +16,16 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Rounds of ports, within 6 s, that met only servers of other jobs. */
+enum { STRANGERS_MAX = 7 };
+
 static const uint64_t SECOND_NS = 1000000000;
 
 /* ---- connecting ---------------------------------------------------------------------------- */
 
-static kolo_status authenticate(struct kolo__control *control)
+static kolo_status authenticate(struct kolo__control *control, unsigned seconds)
 {
-    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS;
+    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + seconds * SECOND_NS;
     kolo_status status = kolo__secure_create(control->credentials, KOLO__SECURE_INITIATOR,
                                              control->fd, &control->secure);
     if (status == KOLO_OK)
@@ -46,25 +49,70 @@ static void sleep_ms(long milliseconds)
     nanosleep(&pause, NULL);
 }
 
+/* One attempt, at the n-th of its ports. */
+static kolo_status connect_once(struct kolo__control *control, unsigned n)
+{
+    const struct kolo__control_options *options = &control->options;
+    char place[300], host[256], port[24];
+    snprintf(place, sizeof place, "%s", options->rendezvous);
+    if (n > 0) {
+        kolo_status status =
+            kolo__split_host_port(options->rendezvous, host, sizeof host, port, sizeof port);
+        if (status != KOLO_OK)
+            return status;
+        snprintf(place, sizeof place, strchr(host, ':') != NULL ? "[%s]:%ld" : "%s:%ld", host,
+                 strtol(port, NULL, 10) + (long)n);
+    }
+    /* Not all the time for one port that swallows everything. */
+    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + 5 * SECOND_NS;
+    if (options->ports <= 1 || deadline_ns > options->deadline_ns)
+        deadline_ns = options->deadline_ns;
+    kolo_status status = kolo__connect(place, deadline_ns, &control->fd);
+    if (status != KOLO_OK)
+        return status == KOLO_ERR_NETWORK ? KOLO_ERR_TIMEOUT : status;
+    kolo__tune_stream(control->fd);
+    status = authenticate(control, options->ports > 1 ? 2 : 10);
+    if (status == KOLO_OK)
+        return KOLO_OK;
+    hang_up(control);
+    return status;
+}
+
+/* At each of its ports in turn. KOLO_ERR_NETWORK, KOLO_ERR_WORLD: none is it, but one proved not to
+ * be. */
+static kolo_status connect_somewhere(struct kolo__control *control)
+{
+    unsigned ports = control->options.ports > 1 ? control->options.ports : 1;
+    char stranger[300] = "";
+    kolo_status refused = KOLO_ERR_TIMEOUT;
+    for (unsigned n = 0; n < ports; n++) {
+        kolo_status status = connect_once(control, n);
+        if (status == KOLO_OK || status == KOLO_ERR_CONFIG)
+            return status;
+        if (status != KOLO_ERR_NETWORK && status != KOLO_ERR_WORLD)
+            continue;
+        refused = status;
+        snprintf(stranger, sizeof stranger, "%s", kolo_error_text());
+    }
+    return refused != KOLO_ERR_TIMEOUT ? kolo__error(refused, "%s", stranger) : refused;
+}
+
 /* The server may start later than we do: every failure but a wrong address, token or job is tried
- * again. */
+ * again. Where there are several ports, another job's server may have been met first. */
 static kolo_status connect_patiently(struct kolo__control *control)
 {
     const struct kolo__control_options *options = &control->options;
+    unsigned strangers = 0, strangers_max = options->ports > 1 ? STRANGERS_MAX : 1;
     for (long pause_ms = 50;; pause_ms = pause_ms < 2500 ? pause_ms * 2 : 5000) {
-        kolo_status status = kolo__connect(options->rendezvous, options->deadline_ns, &control->fd);
-        if (status == KOLO_ERR_CONFIG)
+        kolo_status status = connect_somewhere(control);
+        if (status == KOLO_OK || status == KOLO_ERR_CONFIG)
             return status;
-        if (status == KOLO_OK) {
-            kolo__tune_stream(control->fd);
-            status = authenticate(control);
-            if (status == KOLO_OK)
-                return KOLO_OK;
-            hang_up(control);
-            if (status == KOLO_ERR_NETWORK || status == KOLO_ERR_WORLD)
-                return kolo__error(status, "rendezvous at %s: %s", options->rendezvous,
-                                   kolo_error_text());
-        }
+        strangers += status == KOLO_ERR_NETWORK || status == KOLO_ERR_WORLD;
+        if (strangers == strangers_max)
+            return kolo__error(status, "rendezvous at %s%s: %s", options->rendezvous,
+                               options->ports > 1 ? ", or a port after it (job id and token count)"
+                                                  : "",
+                               kolo_error_text());
         uint64_t now = kolo__now_ns(&kolo__real_clock);
         if (now + (uint64_t)pause_ms * 1000000 >= options->deadline_ns)
             return kolo__error(KOLO_ERR_TIMEOUT,

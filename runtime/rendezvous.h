@@ -53,6 +53,8 @@ const char *kolo__rendezvous_fault(const struct kolo__rendezvous *rendezvous, ko
 /* The first thing that kept the world from forming: a rank refused, or a fault before the last
  * set-up step. KOLO_OK, and no text, when the world has formed or nothing stands against it. */
 kolo_status kolo__rendezvous_obstacle(const struct kolo__rendezvous *rendezvous, const char **text);
+/* No rank that has joined is still here. */
+bool kolo__rendezvous_is_over(const struct kolo__rendezvous *rendezvous);
 /* Did this rank ever join (kolo_init)? */
 bool kolo__rendezvous_joined(const struct kolo__rendezvous *rendezvous, uint32_t rank);
 

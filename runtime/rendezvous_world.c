@@ -121,6 +121,14 @@ kolo_status kolo__rendezvous_obstacle(const struct kolo__rendezvous *server, con
     return stands ? server->obstacle.status : KOLO_OK;
 }
 
+bool kolo__rendezvous_is_over(const struct kolo__rendezvous *server)
+{
+    for (uint32_t r = 0; r < server->size; r++)
+        if (server->members[r].connection != NULL && !server->members[r].left)
+            return false;
+    return true;
+}
+
 bool kolo__rendezvous_joined(const struct kolo__rendezvous *server, uint32_t rank)
 {
     return server->members[rank].joined;

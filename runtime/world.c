@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,7 +200,7 @@ static kolo_status share_memory(kolo_context *context, uint64_t deadline_ns, uin
     *mailbox = UINT64_MAX;
     if (members == 1)
         return KOLO_OK;
-    snprintf(name, sizeof name, "kolo-heap-%.40s-%u", context->job, leader);
+    snprintf(name, sizeof name, "kolo-heap-%s-%u", context->local_name, leader);
     struct kolo__heap_options options = {
         .name = name,
         .token = context->token,
@@ -271,6 +272,41 @@ static kolo_status agree_on_sharing(kolo_context *context, uint64_t deadline_ns,
     return KOLO_OK;
 }
 
+static kolo_status find_rendezvous(kolo_context *context, uint64_t deadline_ns)
+{
+    static atomic_bool met; /* `kolo run` knows by itself who was there */
+    if (atomic_load(&met))
+        return kolo__error(KOLO_ERR_WORLD,
+                           "kolo_init: this process joined its world and left it: a world is "
+                           "joined once, so call kolo_init once in the life of a job's process");
+    const struct kolo__bootstrap_options options = {
+        .launch = &context->launch,
+        .deadline_ns = deadline_ns,
+        .net = context->config.net,
+        .insecure = context->config.insecure != 0,
+        .token = context->token,
+        .token_bytes = sizeof context->token,
+        .job = context->job,
+        .job_bytes = sizeof context->job,
+    };
+    kolo_status status = kolo__bootstrap(&options, &context->place);
+    if (context->place.at_rank_0 || context->place.server != NULL)
+        atomic_store(&met, true);
+    return status;
+}
+
+/* Ranks of two worlds with the same job id, or none, may run on one host: what has a name there
+ * (sockets of the heap and of doorbells) also has the port of the rendezvous in it. */
+static void name_world(kolo_context *context)
+{
+    struct kolo__address server = {.length = sizeof server.storage};
+    unsigned port = 0; /* if the connection broke: the next message says so */
+    if (getpeername(kolo__control_fd(context->control), (struct sockaddr *)&server.storage,
+                    &server.length) == 0)
+        port = kolo__address_port(&server);
+    snprintf(context->local_name, sizeof context->local_name, "%u-%.40s", port, context->job);
+}
+
 static kolo_status form_world(kolo_context *context, struct kolo__comm_members *members,
                               uint32_t *world_ranks, uint64_t *mailboxes)
 {
@@ -280,17 +316,22 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
         kolo__now_ns(&kolo__real_clock) + (uint64_t)context->config.init_timeout * 1000000000u;
     for (uint32_t r = 0; r < context->size; r++)
         world_ranks[r] = r;
-    if (context->config.rendezvous[0] != '\0') {
+    status = find_rendezvous(context, deadline_ns);
+    if (status == KOLO_OK && context->place.rendezvous[0] != '\0') {
         struct kolo__control_options options = {
-            .rendezvous = context->config.rendezvous,
+            .rendezvous = context->place.rendezvous,
+            .ports = context->place.ports,
+            .at_rank_0 = context->place.at_rank_0,
             .job = context->job,
-            .token = context->token,
+            .token = context->place.secret,
             .rank = context->rank,
             .size = context->size,
             .deadline_ns = deadline_ns,
             .timeout_s = (int)context->config.init_timeout,
         };
         status = kolo__control_connect(&options, &context->control);
+        if (status == KOLO_OK)
+            name_world(context);
         if (status == KOLO_OK)
             status = introduce(context, &interfaces, &members->listen_fd);
         if (status == KOLO_OK)

@@ -33,39 +33,42 @@ static void fill_slices(const struct kolo__two_levels *b, size_t round)
     }
 }
 
-/* Combines the slices that this rank leads, and sends them; they lie in SCRATCH from `at` on. */
-static void send_led(const struct kolo__two_levels *b, size_t round, size_t at)
+/* Combines the slices of a host that this rank leads, and sends them; they lie in SCRATCH from *at
+ * on. */
+static void send_led(const struct kolo__two_levels *b, size_t round, uint32_t host, size_t *at)
 {
     const struct kolo__levels *levels = &b->levels;
     struct kolo__schedule *s = b->s;
     struct kolo__span part = kolo__two_level_round(b, round);
-    for (uint32_t k = 1; k < levels->hosts; k++) {
-        uint32_t host = (levels->host + k) % levels->hosts;
-        for (uint32_t i = levels->first[host]; i < levels->first[host + 1]; i++) {
-            size_t slice = levels->ranks[i] * s->problem.count;
-            if (leader_of(b, host, levels->host, i - levels->first[host]) != s->problem.rank)
-                continue;
-            struct kolo__place sum = kolo__here(s, KOLO__SCRATCH, at);
-            kolo__two_level_combine_range(b, slice + part.first, slice + part.end, sum);
-            kolo__schedule_send(s, levels->ranks[i], sum, part.end - part.first);
-            at += b->piece;
-        }
+    for (uint32_t i = levels->first[host]; i < levels->first[host + 1]; i++) {
+        size_t slice = levels->ranks[i] * s->problem.count;
+        if (leader_of(b, host, levels->host, i - levels->first[host]) != s->problem.rank)
+            continue;
+        struct kolo__place sum = kolo__here(s, KOLO__SCRATCH, *at);
+        kolo__two_level_combine_range(b, slice + part.first, slice + part.end, sum);
+        kolo__schedule_send(s, levels->ranks[i], sum, part.end - part.first);
+        *at += b->piece;
     }
 }
 
-/* Own slice: of this host, and of the others in the order of the ring. */
-static void receive_own(const struct kolo__two_levels *b, size_t round, size_t at)
+/* Own slice, of this host, and of the others in the order of the ring. What a rank leads may be
+ * more steps than a window of the executor has: so it receives from a host right after it has sent
+ * to one, and no circle of ranks waits for each other. */
+static void exchange(const struct kolo__two_levels *b, size_t round)
 {
     const struct kolo__levels *levels = &b->levels;
     struct kolo__schedule *s = b->s;
     struct kolo__span part = kolo__two_level_round(b, round);
-    size_t slice = s->problem.rank * s->problem.count;
+    size_t slice = s->problem.rank * s->problem.count, at = round % KOLO__LAG_PIECES * b->area;
     struct kolo__place sum = kolo__here(s, KOLO__SCRATCH, at);
     kolo__two_level_combine_range(b, slice + part.first, slice + part.end, sum);
+    at += b->piece;
     for (uint32_t k = 1; k < levels->hosts; k++) {
-        uint32_t host = (levels->host + levels->hosts - k) % levels->hosts;
+        uint32_t next = (levels->host + k) % levels->hosts;
+        uint32_t previous = (levels->host + levels->hosts - k) % levels->hosts;
         bool last = k + 1 == levels->hosts;
-        kolo__schedule_recv_reduce(s, leader_of(b, levels->host, host, levels->local), sum,
+        send_led(b, round, next, &at);
+        kolo__schedule_recv_reduce(s, leader_of(b, levels->host, previous, levels->local), sum,
                                    last ? kolo__here(s, KOLO__OUTPUT, part.first) : sum,
                                    part.end - part.first,
                                    KOLO__INCOMING_FIRST | (last ? KOLO__FINISH : 0));
@@ -84,9 +87,7 @@ void kolo__two_level_reduce_scatter(struct kolo__two_levels *b)
     fill_slices(b, 0);
     kolo__two_level_fence(b, 0);
     for (size_t round = 0; round < b->rounds; round++) {
-        size_t area = round % KOLO__LAG_PIECES * b->area;
-        send_led(b, round, area + b->piece);
-        receive_own(b, round, area);
+        exchange(b, round);
         bool last = round + 1 == b->rounds;
         if (!last)
             fill_slices(b, round + 1);
