@@ -57,6 +57,9 @@ kolo_status kolo__connect_finish(int fd);
 kolo_status kolo__connect(const char *host_port, uint64_t deadline_ns, int *fd);
 /* TCP_NODELAY, keepalive. Errors are ignored: they are only wishes. */
 void kolo__tune_stream(int fd);
+/* The same for a connected stream of bulk data: besides, no timers between its packets where the
+ * other end is near. */
+void kolo__tune_data_stream(int fd);
 
 /* Waits for events of poll(2) on one descriptor; KOLO_ERR_TIMEOUT at the deadline. */
 kolo_status kolo__wait_for(int fd, short events, uint64_t deadline_ns);
