@@ -49,6 +49,8 @@ const struct kolo__option kolo__options[] = {
              "limits each one. There is always one through each network interface that serves. 0: "
              "one. The same on every rank."},
     {.name = "timeout",
+     /* mpirun's --timeout, which people have in their scripts, is the time of the whole job. */
+     .flag = "operation-timeout",
      .type = KOLO__OPTION_INTEGER,
      .use = KOLO__OPTION_USER,
      .offset = IN(timeout),
@@ -175,7 +177,8 @@ const struct kolo__option kolo__options[] = {
      .use = KOLO__OPTION_LAUNCHER,
      .offset = IN(rendezvous),
      .default_text = "",
-     .help = "HOST:PORT where the ranks find each other."},
+     .help =
+         "HOST:PORT where the ranks find each other; with several, by commas, whichever answers."},
     {.name = "job",
      .type = KOLO__OPTION_TEXT,
      .use = KOLO__OPTION_LAUNCHER,
@@ -320,10 +323,13 @@ static kolo_status unknown_variable(const char *variable)
 kolo_status kolo__config_set(struct kolo__config *config, const char *name, const char *value)
 {
     char shown[72];
-    snprintf(shown, sizeof shown, "--%s", name);
-    for (size_t i = 0; i < kolo__option_count; i++)
-        if (strcmp(kolo__options[i].name, name) == 0)
-            return set(config, &kolo__options[i], shown, value);
+    for (size_t i = 0; i < kolo__option_count; i++) {
+        const struct kolo__option *option = &kolo__options[i];
+        if (strcmp(option->name, name) != 0)
+            continue;
+        snprintf(shown, sizeof shown, "--%s", option->flag != NULL ? option->flag : name);
+        return set(config, option, shown, value);
+    }
     return kolo__error(KOLO_ERR_CONFIG, "--%s is not an option of kolo", name);
 }
 
@@ -381,12 +387,15 @@ static void document_rows(FILE *out, enum kolo__option_use use)
 
 void kolo__config_document(FILE *out)
 {
-    fprintf(out,
-            "# Options\n\n"
-            "Generated from the table in `base/config.c`; `kolo info --config-doc` prints it.\n"
-            "An unknown `KOLO_` variable is an error. `kolo run --NAME VALUE` sets the "
-            "variable for all ranks:\n`--init-timeout 60` is `KOLO_INIT_TIMEOUT=60`.\n\n"
-            "## For users\n\n");
+    fprintf(
+        out,
+        "# Options\n\n"
+        "Generated from the table in `base/config.c`; `kolo info --config-doc` prints it.\n"
+        "An unknown `KOLO_` variable is an error. `kolo run --NAME VALUE` sets the "
+        "variable for all ranks:\n`--init-timeout 60` is `KOLO_INIT_TIMEOUT=60`. But "
+        "`KOLO_TIMEOUT` is `--operation-timeout`: `--timeout` is mpirun's, the time of the whole "
+        "job.\n\n"
+        "## For users\n\n");
     document_rows(out, KOLO__OPTION_USER);
     fprintf(out, "\n## Set by launchers\n\n");
     document_rows(out, KOLO__OPTION_LAUNCHER);

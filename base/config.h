@@ -49,6 +49,7 @@ enum kolo__option_use {
 
 struct kolo__option {
     const char *name; /* "init-timeout": KOLO_INIT_TIMEOUT, --init-timeout */
+    const char *flag; /* of kolo run, where it is not the name; NULL: it is */
     enum kolo__option_type type;
     enum kolo__option_use use;
     size_t offset; /* in struct kolo__config */

@@ -182,6 +182,23 @@ kolo_status kolo__address_parse(const char *text, struct kolo__address *address)
     return KOLO_OK;
 }
 
+/* BBR, where it is the system's choice, spaces packets by timers. Over some tens of microseconds
+ * those take longer than the packets (a connection to the same host halves its rate); and what BBR
+ * is for, long paths that lose, is not there. Reno may be chosen by everybody, unless the
+ * administrator has said otherwise (net.ipv4.tcp_allowed_congestion_control).
+ *
+ * Best before there is a connection (a listener's choice is that of those it accepts): one that
+ * began with BBR is paced for ever, though by Reno's rate, which is rarely in the way. */
+static void avoid_pacing(int fd)
+{
+    static const char without_timers[] = "reno";
+    char control[16] = "";
+    socklen_t bytes = sizeof control - 1;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, control, &bytes) == 0 &&
+        strncmp(control, "bbr", 3) == 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, without_timers, sizeof without_timers - 1);
+}
+
 kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound)
 {
     if (strcmp(host, "*") == 0) /* a kernel without IPv6 has the other */
@@ -214,6 +231,8 @@ kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__addre
         status = kolo__error_errno(errno, "cannot read the address of a listening socket");
         goto close_socket;
     }
+    if (kolo__address_is_loopback(bound))
+        avoid_pacing(s);
     *fd = s;
     freeaddrinfo(list);
     return KOLO_OK;
@@ -236,6 +255,8 @@ kolo_status kolo__connect_start(const struct kolo__address *address,
         setsockopt(s, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
         (void)!bind(s, (const struct sockaddr *)&source->storage, source->length);
     }
+    if (kolo__address_is_loopback(address))
+        avoid_pacing(s);
     if (connect(s, (const struct sockaddr *)&address->storage, address->length) != 0 &&
         errno != EINPROGRESS) {
         int saved = errno;
@@ -278,33 +299,6 @@ kolo_status kolo__wait_for(int fd, short events, uint64_t deadline_ns)
     }
 }
 
-kolo_status kolo__connect(const char *host_port, uint64_t deadline_ns, int *fd)
-{
-    char host[256], port[24];
-    kolo_status status = kolo__split_host_port(host_port, host, sizeof host, port, sizeof port);
-    if (status != KOLO_OK)
-        return status;
-    struct addrinfo *list;
-    status = resolve(host, port, AI_NUMERICSERV, &list);
-    if (status != KOLO_OK)
-        return status;
-    for (const struct addrinfo *entry = list; entry != NULL; entry = entry->ai_next) {
-        struct kolo__address address;
-        copy_address(&address, entry);
-        status = kolo__connect_start(&address, NULL, fd);
-        if (status != KOLO_OK)
-            continue;
-        status = kolo__wait_for(*fd, POLLOUT, deadline_ns);
-        if (status == KOLO_OK)
-            status = kolo__connect_finish(*fd);
-        if (status == KOLO_OK)
-            break;
-        close(*fd);
-    }
-    freeaddrinfo(list);
-    return status;
-}
-
 void kolo__tune_stream(int fd)
 {
     int on = 1, idle_s = 10, interval_s = 5, probes = 3;
@@ -313,6 +307,16 @@ void kolo__tune_stream(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
+
+void kolo__tune_data_stream(int fd)
+{
+    const uint32_t near_us = 100;
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof info;
+    kolo__tune_stream(fd);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && info.tcpi_rtt < near_us)
+        avoid_pacing(fd);
 }
 
 kolo_status kolo__send_all(int fd, const void *data, size_t bytes, uint64_t deadline_ns)

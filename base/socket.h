@@ -58,11 +58,13 @@ kolo_status kolo__connect_start(const struct kolo__address *address,
 /* After it became writable: KOLO_OK when connected, KOLO_AGAIN, or KOLO_ERR_NETWORK with errno in
  * the text. */
 kolo_status kolo__connect_finish(int fd);
-/* Resolves host:port (names too) and connects, trying every address until the deadline. One round
- * only: KOLO_ERR_NETWORK when all addresses failed before the deadline (the caller may retry). */
+/* One round of kolo__dial_next (base/dial.h), for who takes whoever answers. */
 kolo_status kolo__connect(const char *host_port, uint64_t deadline_ns, int *fd);
 /* TCP_NODELAY, keepalive. Errors are ignored: they are only wishes. */
 void kolo__tune_stream(int fd);
+/* The same for a connected stream of bulk data: besides, no timers between its packets where the
+ * other end is near. */
+void kolo__tune_data_stream(int fd);
 
 /* Waits for events of poll(2) on one descriptor; KOLO_ERR_TIMEOUT at the deadline. */
 kolo_status kolo__wait_for(int fd, short events, uint64_t deadline_ns);

@@ -4,17 +4,24 @@
 # ON makes its absence an error that names the package to install. Every feature prints one
 # line, so that a log shows what a build could have had.
 #
-# No module is part of this version: AUTO only reports whether its library is there, and ON is
-# refused, so that nobody believes in a GPU path that is not built.
+# Where a module is not part of this version, AUTO only reports whether its library is there, and ON
+# is refused, so that nobody believes in a GPU path that is not built.
 
 include_guard(GLOBAL)
 
-# kolo_feature(<name> LIBRARY <what is looked for> PACKAGE <Debian package> FOUND <true or false>)
+# kolo_feature(<name> [BUILT] LIBRARY <what is looked for> PACKAGE <Debian package> FOUND <true or false>)
+# BUILT: there is such a module; KOLO_<name>_BUILT then says whether this build makes it.
 function(kolo_feature name)
-  cmake_parse_arguments(feature "" "LIBRARY;PACKAGE;FOUND" "" ${ARGN})
+  cmake_parse_arguments(feature "BUILT" "LIBRARY;PACKAGE;FOUND" "" ${ARGN})
   set(choice ${KOLO_${name}})
+  set(KOLO_${name}_BUILT OFF PARENT_SCOPE)
   if(choice STREQUAL "OFF")
     message(STATUS "kolo: ${name} module: off")
+  elseif(feature_BUILT AND feature_FOUND AND choice MATCHES "^(AUTO|ON)$")
+    message(STATUS "kolo: ${name} module: built (${feature_LIBRARY} found)")
+    set(KOLO_${name}_BUILT ON PARENT_SCOPE)
+  elseif(feature_BUILT AND choice STREQUAL "AUTO")
+    message(STATUS "kolo: ${name} module: not built (${feature_LIBRARY} not found: install ${feature_PACKAGE})")
   elseif(choice STREQUAL "AUTO")
     if(feature_FOUND)
       message(STATUS "kolo: ${name} module: not in this version (${feature_LIBRARY} found)")
@@ -41,10 +48,11 @@ endforeach()
 find_program(KOLO_NVCC nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
 find_path(KOLO_NCCL_INCLUDE nccl.h HINTS ENV NCCL_HOME PATHS /usr/local/cuda PATH_SUFFIXES include)
 pkg_check_modules(KOLO_IBVERBS QUIET libibverbs)
-find_program(KOLO_MPICC mpicc)
-mark_as_advanced(KOLO_NVCC KOLO_NCCL_INCLUDE KOLO_MPICC)
+# By its own name, not by mpicc: that may be another MPI's.
+pkg_check_modules(KOLO_OPENMPI QUIET IMPORTED_TARGET ompi-c)
+mark_as_advanced(KOLO_NVCC KOLO_NCCL_INCLUDE)
 
 kolo_feature(CUDA LIBRARY "CUDA toolkit" PACKAGE nvidia-cuda-toolkit FOUND "${KOLO_NVCC}")
 kolo_feature(NCCL LIBRARY "nccl.h" PACKAGE libnccl-dev FOUND "${KOLO_NCCL_INCLUDE}")
 kolo_feature(RDMA LIBRARY "libibverbs" PACKAGE libibverbs-dev FOUND "${KOLO_IBVERBS_FOUND}")
-kolo_feature(MPI LIBRARY "MPI compiler" PACKAGE libopenmpi-dev FOUND "${KOLO_MPICC}")
+kolo_feature(MPI BUILT LIBRARY "Open MPI" PACKAGE libopenmpi-dev FOUND "${KOLO_OPENMPI_FOUND}")

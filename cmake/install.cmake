@@ -12,6 +12,9 @@ install(TARGETS kolo EXPORT koloTargets
   INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES include/kolo/kolo.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kolo)
 
+if(TARGET kolo_mpi_module)
+  install(TARGETS kolo_mpi_module LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} NAMELINK_SKIP)
+endif()
 if(TARGET kolo_program)
   install(TARGETS kolo_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   install(FILES $<TARGET_FILE_DIR:kolo_program>/kolorun DESTINATION ${CMAKE_INSTALL_BINDIR})

@@ -178,7 +178,7 @@ __attribute__((noinline, cold)) static kolo_status advance_traced(struct kolo__p
                                                                   struct kolo__fault *fault)
 {
     bool advanced = false;
-    if (program->schedule.mapped) {
+    if (program->schedule.mapped && !kolo__step_is_message(&program->schedule.steps[index])) {
         kolo__step_trace_mapped(program, index);
         return advance(program, index, moved, fault);
     }
@@ -193,10 +193,11 @@ static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo_
 {
     const struct kolo__schedule *s = &program->schedule;
     const bool traced = program->traced;
+    bool open = false; /* an earlier step that a fence waits for is not finished */
     for (uint32_t index = program->oldest;
          index < s->step_count && index - program->oldest < program->window; index++) {
         const struct kolo__step *step = &s->steps[index];
-        if (kolo__step_is_fence(step) && index != program->oldest)
+        if (kolo__step_is_fence(step) && open)
             break;
         if (program->plan[index].remote && !kolo__program_gathered(program))
             break;
@@ -214,6 +215,7 @@ static kolo_status walk(struct kolo__program *program, bool *moved, struct kolo_
         }
         if (kolo__step_is_fence(step) && !run->finished)
             break;
+        open |= !run->finished && !kolo__step_is_message(step);
         if (run->finished && index == program->oldest) {
             while (program->oldest < program->opened &&
                    kolo__step_run(program, program->oldest)->finished)

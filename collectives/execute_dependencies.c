@@ -33,7 +33,8 @@ static kolo_status append(struct kolo__program *program, uint32_t step, ptrdiff_
 kolo_status kolo__program_find_dependencies(struct kolo__program *program)
 {
     const struct kolo__schedule *s = &program->schedule;
-    uint32_t fence = 0; /* first step after the last fence: nothing waits for what is before it */
+    uint32_t fence = 0; /* first step after the last fence: of what is before it only messages are
+                           waited for */
     for (uint32_t index = 0; index < s->step_count; index++) {
         const struct kolo__step *step = &s->steps[index];
         struct kolo__plan_step *plan = &program->plan[index];
@@ -77,11 +78,10 @@ static kolo_status link_step(struct kolo__program *program, uint32_t index, uint
     plan->first_dependency = program->dependency_count;
     /* A step further back than the window is finished when this one enters it. */
     uint32_t first = index < KOLO__EXECUTE_WINDOW ? 0 : index - KOLO__EXECUTE_WINDOW + 1;
-    if (first < fence)
-        first = fence;
     for (uint32_t earlier = first; earlier < index; earlier++) {
         ptrdiff_t shift = 0;
-        if (!conflict(s, &s->steps[earlier], &s->steps[index], &shift))
+        if ((earlier < fence && !kolo__step_is_message(&s->steps[earlier])) ||
+            !conflict(s, &s->steps[earlier], &s->steps[index], &shift))
             continue;
         kolo_status status = append(program, earlier, shift);
         if (status != KOLO_OK)

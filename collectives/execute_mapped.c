@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a run does with mapped memory. The first fence of a run is also where ranks meet: ARRIVE
+ * What a run does with mapped memory. "All ranks" are those that share it: of the communicator, or
+ * of a host. The first fence of a run is also where they meet: ARRIVE
  * publishes who runs what, and where its buffers are; AWAIT waits for everybody's record, and
  * checks that all ranks run the same operation. Later fences count arrivals.
  *
@@ -33,6 +34,12 @@ static void fetch_slot(const struct kolo__program *program, uint32_t rank)
         __builtin_prefetch(slot + at);
 }
 
+/* Another rank that shares memory with this one. */
+static bool is_peer(const struct kolo__program *program, uint32_t rank)
+{
+    return rank != program->schedule.problem.rank && program->arguments.mapping->shares[rank];
+}
+
 /* Compares what the other ranks have exposed with this rank's run, as far as it is there. */
 static kolo_status gather(struct kolo__program *program, bool *moved, struct kolo__fault *fault)
 {
@@ -41,7 +48,7 @@ static kolo_status gather(struct kolo__program *program, bool *moved, struct kol
     for (; program->gathered < problem->size; program->gathered++) {
         uint32_t rank = program->gathered;
         uint64_t digest;
-        if (rank == problem->rank)
+        if (!is_peer(program, rank))
             continue;
         if (!mapping->ops->peer_exposed(mapping, rank, program->parity,
                                         program->arguments.signature.sequence, &digest)) {
@@ -75,7 +82,7 @@ kolo_status kolo__program_check_peers(struct kolo__program *program, struct kolo
     unsigned parity = mapping->runs & 1;
     for (uint32_t rank = 0; rank < problem->size; rank++) {
         uint64_t digest;
-        if (rank == problem->rank ||
+        if (!is_peer(program, rank) ||
             !mapping->ops->peer_exposed(mapping, rank, parity, own->sequence, &digest))
             continue;
         /* The peer waits for this rank's record: it gets one, and sees the mismatch as well. */
@@ -93,7 +100,7 @@ static void count_arrived(struct kolo__program *program)
     struct kolo__mapping *mapping = program->arguments.mapping;
     const struct kolo__problem *problem = &program->schedule.problem;
     while (program->arrived < problem->size &&
-           (program->arrived == problem->rank ||
+           (!is_peer(program, program->arrived) ||
             mapping->ops->peer_arrived(mapping, program->arrived)))
         program->arrived++;
 }
@@ -118,7 +125,7 @@ static bool may_look_again(const struct kolo__program *program, uint32_t looks)
     if (looks >= mapping->spins)
         return false;
     for (; mapping->crowded && rank < problem->size; rank++)
-        if (rank != problem->rank && mapping->ops->shares_processor(mapping, rank) &&
+        if (is_peer(program, rank) && mapping->ops->shares_processor(mapping, rank) &&
             !is_here(program, rank))
             return false;
     return true;
@@ -240,6 +247,8 @@ static void find_slots(struct kolo__program *program)
     bool small = bytes <= mapping->small_bytes;
     uint32_t size = s->problem.size;
     for (uint32_t i = 0; i < 2 * size; i++) {
+        if (!mapping->shares[i % size])
+            continue;
         const uint64_t *positions =
             small ? mapping->small_position[i / size] : mapping->slot_position[i / size];
         program->slots[i] = mapping->ops->address(mapping, positions[i % size], bytes);
@@ -289,7 +298,7 @@ void kolo__program_map(struct kolo__program *program)
     program->gathered = 0;
     program->windows = program->unmapped = false;
     program->all_want_cross_reads = true;
-    if (program->slots[0] == NULL)
+    if (program->slots[program->schedule.problem.rank] == NULL)
         find_slots(program);
     if (program->schedule.exposes)
         find_exposure(program);

@@ -170,7 +170,8 @@ bool kolo__collective_reduces(enum kolo__collective collective)
            collective == KOLO__REDUCE_TO_ROOT;
 }
 
-/* Small and latency-bound first, then what large messages want, then mapped memory. */
+/* Small and latency-bound first, then what large messages want, then mapped memory, of all ranks
+ * and of a host's. */
 const struct kolo__algorithm *const kolo__algorithms[] = {
     &kolo__recursive_doubling,
     &kolo__tree,
@@ -181,6 +182,7 @@ const struct kolo__algorithm *const kolo__algorithms[] = {
     &kolo__two_level,
     &kolo__shm_one_shot,
     &kolo__shm_direct,
+    &kolo__two_level_shm,
     NULL,
 };
 
@@ -197,17 +199,24 @@ static bool has_slices(const struct kolo__problem *problem)
     return problem->collective == KOLO__REDUCE_SCATTER || problem->collective == KOLO__ALLTOALL;
 }
 
+static size_t pieces_of(const struct kolo__problem *problem)
+{
+    return problem->window_pieces == 0 ? 2 : problem->window_pieces;
+}
+
 size_t kolo__window_piece(const struct kolo__problem *problem)
 {
-    return has_slices(problem) ? problem->window_count / problem->size : problem->window_count;
+    size_t half =
+        has_slices(problem) ? problem->window_count / problem->size : problem->window_count;
+    return 2 * half / pieces_of(problem);
 }
 
 size_t kolo__window_offset(const struct kolo__problem *problem, size_t offset)
 {
-    size_t both = 2 * kolo__window_piece(problem);
+    size_t all = pieces_of(problem) * kolo__window_piece(problem);
     if (!has_slices(problem))
-        return offset % both;
-    return offset / problem->count * both + offset % problem->count % both;
+        return offset % all;
+    return offset / problem->count * all + offset % problem->count % all;
 }
 
 bool kolo__window_holds(const struct kolo__problem *problem, size_t offset, size_t count)

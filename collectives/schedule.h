@@ -10,7 +10,10 @@
  *
  *   - messages between one pair of ranks, in one direction, are matched in program order: the
  *     k-th SEND from a to b meets the k-th RECV or RECV_REDUCE at b from a, with the same count;
- *   - ARRIVE and AWAIT are fences: every earlier step is finished before, no later one begins.
+ *   - ARRIVE and AWAIT are fences: every earlier COPY and REDUCE is finished before, no later step
+ *     begins. Messages that have begun go on across fences: a fence publishes what one of them
+ *     received once a COPY or REDUCE before that fence has read it. In a schedule with fences a
+ *     message therefore names only INPUT, OUTPUT and SCRATCH.
  *
  * Zero-count steps are real: they send an empty message, which carries the signature. But they
  * touch no range, so nothing orders them among each other but the match of the k-th with the k-th.
@@ -22,17 +25,17 @@
  *            kolo__schedule.input_in_output.
  *   SCRATCH  private to the rank, scratch_count elements; zero before the first run.
  *   EXPOSED_IN, EXPOSED_OUT  index space of INPUT and OUTPUT, but readable and writable by every
- *            rank of a mapped communicator. They are the caller's buffers where those are mapped,
- *            else windows (see below); a COPY from INPUT fills a window, a COPY to OUTPUT empties
- *            it, and in the caller's buffer such copies cost nothing. Except that a COPY with
- *            PRESCALE into EXPOSED_IN needs a window, as INPUT is not to be changed. EXPOSED_IN and
- *            EXPOSED_OUT of one rank may be the same memory, because it works in place or because
- *            both are windows, or not: a schedule is right in both cases.
- *   SLOT     slot_count elements, mapped, private to this operation: alternating between two
- *            areas from one operation to the next, so the last readers need no second fence.
+ *            rank that shares memory with this one: all, or those of its host. They are the
+ * caller's buffers where those are mapped, else windows (see below); a COPY from INPUT fills a
+ * window, a COPY to OUTPUT empties it, and in the caller's buffer such copies cost nothing. Except
+ * that a COPY with PRESCALE into EXPOSED_IN needs a window, as INPUT is not to be changed.
+ * EXPOSED_IN and EXPOSED_OUT of one rank may be the same memory, because it works in place or
+ * because both are windows, or not: a schedule is right in both cases. SLOT     slot_count
+ * elements, mapped, private to this operation: alternating between two areas from one operation to
+ * the next, so the last readers need no second fence.
  *
- * Windows. Of each slice of a buffer that is not mapped, two pieces exist at a time, each of
- * kolo__window_piece elements, so that one can be filled while peers use the other:
+ * Windows. Of each slice of a buffer that is not mapped, two pieces (or window_pieces) exist at a
+ * time, each of kolo__window_piece elements, so that one can be filled while peers use the other:
  *
  *     elements of the slice     | piece 0 | piece 1 | piece 2 | piece 3 | ...
  *     are in the window at      |    0    |    1    |    0    |    1    | ...
@@ -63,7 +66,7 @@ enum kolo__buffer {
 };
 
 /* A place: element `offset` of a buffer of `rank`. Another rank's place may be named only in mapped
- * buffers (EXPOSED_*, SLOT), and only by COPY and REDUCE. */
+ * buffers (EXPOSED_*, SLOT), only by COPY and REDUCE, and only if the two share memory. */
 struct kolo__place {
     uint32_t rank;
     enum kolo__buffer buffer;
@@ -77,8 +80,8 @@ enum kolo__step_kind {
     KOLO__SEND,        /* from -> peer */
     KOLO__RECV,        /* to = message from peer */
     KOLO__RECV_REDUCE, /* to = from op message, or message op from (incoming_first) */
-    KOLO__ARRIVE,      /* tell all ranks: everything I did so far may be read */
-    KOLO__AWAIT,       /* wait until every rank has arrived as often as I have */
+    KOLO__ARRIVE,      /* tell all ranks that share memory: everything I did so far may be read */
+    KOLO__AWAIT,       /* wait until every one of them has arrived as often as I have */
 };
 
 enum kolo__step_flag {
@@ -169,7 +172,9 @@ struct kolo__problem {
     size_t count;
     bool in_place;
     bool prescale;       /* PREMUL_SUM: contributions are scaled before they are combined */
-    size_t window_count; /* mapped algorithms: elements of half the windows, at least `size` */
+    size_t window_count; /* mapped algorithms: elements of half the windows, at least 2 * size */
+    /* Set by an algorithm in its schedule: into so many pieces both halves are cut; 0: two. */
+    uint32_t window_pieces;
     const uint32_t
         *host_of; /* size entries: ranks with the same number share a host; NULL: unknown */
 };
@@ -250,8 +255,10 @@ struct kolo__cost_terms; /* collectives/algorithm/algorithm.h */
 
 struct kolo__algorithm {
     const char *name;
-    bool needs_mapping; /* only where all ranks of the communicator share one heap */
-    bool fills_slot;    /* SLOT holds a rank's whole INPUT, which must not be longer */
+    bool needs_mapping;      /* only where all ranks of the communicator share one heap */
+    bool needs_host_mapping; /* only where the ranks of each host do; sends messages between hosts
+                              */
+    bool fills_slot;         /* SLOT holds a rank's whole INPUT, which must not be longer */
     /* Combines all contributions to an element in one REDUCE, in the order of ranks: rounds 16-bit
      * sums once, and gives the same bits as all others that say so. */
     bool rounds_once;

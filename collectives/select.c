@@ -93,6 +93,8 @@ static const char *impossible(const struct kolo__select_input *input,
         return "not for this collective, with so many ranks on so many hosts";
     if (algorithm->needs_mapping && !input->mapped)
         return "it needs shared memory between all ranks";
+    if (algorithm->needs_host_mapping && !input->hosts_mapped)
+        return "it needs shared memory between the ranks of each host";
     bool per_slice =
         problem->collective == KOLO__REDUCE_SCATTER || problem->collective == KOLO__ALLTOALL;
     if (algorithm->fills_slot &&

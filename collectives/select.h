@@ -26,7 +26,8 @@ struct kolo__select_input {
     const struct kolo__problem *problem;
     kolo_dtype dtype;
     kolo_op op;
-    bool mapped;        /* the communicator has a kolo__mapping */
+    bool mapped;        /* all ranks of the communicator have a kolo__mapping */
+    bool hosts_mapped;  /* on every host, those of several ranks have one */
     bool remote;        /* messages cross hosts, or go by tcp */
     size_t slot_bytes;  /* of that mapping */
     bool deterministic; /* KOLO_DETERMINISTIC: inexact reductions in the order of ranks only */

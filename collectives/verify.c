@@ -12,12 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where EXPOSED_* of the ranks lie. OUT_UNMAPPED: as ALL_CALLERS, but OUTPUT of some rank is not
- * mapped, and nothing stands in for it: no step that names EXPOSED_OUT is done. */
-enum layout { ALL_WINDOWS, ALL_CALLERS, MIXED, OUT_UNMAPPED, LAYOUTS };
+/* Where EXPOSED_* of the ranks lie. HOSTS_DIFFER: on every other host all in windows, on the rest
+ * in the callers' buffers. OUT_UNMAPPED: as ALL_CALLERS, but OUTPUT of some rank is not mapped, and
+ * nothing stands in for it: no step that names EXPOSED_OUT is done. */
+enum layout { ALL_WINDOWS, ALL_CALLERS, MIXED, HOSTS_DIFFER, OUT_UNMAPPED, LAYOUTS };
 
 static bool exposes(const struct kolo__verification *v);
 static bool matters(const struct kolo__verification *v, enum layout layout);
+static kolo_status group_ranks(struct kolo__verification *v, const uint32_t *host_of);
 static kolo_status prove(struct kolo__verification *v, enum layout layout);
 static kolo_status allocate(struct kolo__verification *v);
 static void release(struct kolo__verification *v);
@@ -36,7 +38,9 @@ kolo_status kolo__verify(const struct kolo__schedule *schedules, uint32_t size,
     if (size == 0 || size > UINT16_MAX || options->repeat == 0 || options->window == 0 ||
         options->window > KOLO__VERIFY_WINDOW_MAX)
         return kolo__verify_refuse(&v, "size, window or repeat is out of range");
-    kolo_status status = kolo__verify_shape(&v);
+    kolo_status status = group_ranks(&v, options->host_of);
+    if (status == KOLO_OK)
+        status = kolo__verify_shape(&v);
     if (status == KOLO_OK)
         status = allocate(&v);
     for (enum layout layout = ALL_WINDOWS; status == KOLO_OK && layout < LAYOUTS; layout++)
@@ -57,6 +61,24 @@ kolo_status kolo__verify_refuse(struct kolo__verification *v, const char *format
     return KOLO_ERR_INVALID;
 }
 
+/* Numbers those who share memory by first appearance. */
+static kolo_status group_ranks(struct kolo__verification *v, const uint32_t *host_of)
+{
+    v->group_of = calloc(v->size, sizeof(*v->group_of));
+    v->groups = calloc(v->size, sizeof(*v->groups));
+    if (v->group_of == NULL || v->groups == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory to prove schedules of %u ranks", v->size);
+    for (uint32_t rank = 0; rank < v->size; rank++) {
+        uint32_t first = 0;
+        while (host_of != NULL && host_of[first] != host_of[rank])
+            first++;
+        v->group_of[rank] = first == rank ? v->group_count++ : v->group_of[first];
+        v->groups[v->group_of[rank]].members++;
+        v->mapped |= v->schedules[rank].mapped;
+    }
+    return KOLO_OK;
+}
+
 /* Whether it matters where EXPOSED_* lie. */
 static bool exposes(const struct kolo__verification *v)
 {
@@ -74,6 +96,8 @@ static bool matters(const struct kolo__verification *v, enum layout layout)
         exposes_out |= v->schedules[rank].exposes_out;
     if (layout == OUT_UNMAPPED)
         return v->conditional_copies && !exposes_out;
+    if (layout == HOSTS_DIFFER)
+        return v->group_count > 1 && exposes(v);
     return layout == ALL_WINDOWS || exposes(v);
 }
 
@@ -95,6 +119,15 @@ static size_t cells_of(const struct kolo__schedule *s)
     return cells;
 }
 
+/* Entries of arrived_at: of each group one more than it has arrivals. */
+static size_t arrivals_of_all(const struct kolo__verification *v)
+{
+    size_t all = 0;
+    for (uint32_t group = 0; group < v->group_count; group++)
+        all += (size_t)v->repeat * v->groups[group].arrivals + 1;
+    return all;
+}
+
 static kolo_status allocate(struct kolo__verification *v)
 {
     const struct kolo__problem *problem = &v->schedules[0].problem;
@@ -110,13 +143,13 @@ static kolo_status allocate(struct kolo__verification *v)
     v->cells = calloc(larger(v->cell_count, 1), sizeof(*v->cells));
     v->weights = calloc(v->size, sizeof(*v->weights));
     v->queue = calloc(v->size, sizeof(*v->queue));
-    v->arrived_at = calloc((size_t)v->repeat * v->arrivals + 1, sizeof(*v->arrived_at));
-    if (v->schedules[0].mapped)
+    v->arrived_at = calloc(arrivals_of_all(v), sizeof(*v->arrived_at));
+    if (v->mapped)
         v->accesses = calloc(larger(v->cell_count, 1), sizeof(*v->accesses));
     if (problem->collective == KOLO__ALLREDUCE)
         v->expressions = calloc(outputs, sizeof(*v->expressions));
     if (v->ranks == NULL || v->cells == NULL || v->weights == NULL || v->queue == NULL ||
-        v->arrived_at == NULL || (v->schedules[0].mapped && v->accesses == NULL) ||
+        v->arrived_at == NULL || (v->mapped && v->accesses == NULL) ||
         (problem->collective == KOLO__ALLREDUCE && v->expressions == NULL))
         return kolo__error(KOLO_ERR_MEMORY,
                            "no memory to prove schedules of %u ranks, %zu elements", v->size,
@@ -136,6 +169,8 @@ static void release(struct kolo__verification *v)
     free(v->weights);
     free(v->queue);
     free(v->arrived_at);
+    free(v->group_of);
+    free(v->groups);
     free(v->accesses);
     free(v->expressions);
 }
@@ -145,7 +180,8 @@ static size_t lay_out(struct kolo__verification *v, uint32_t rank, size_t first,
 {
     const struct kolo__schedule *s = &v->schedules[rank];
     struct kolo__verify_rank *r = &v->ranks[rank];
-    *r = (struct kolo__verify_rank){.schedule = s, .first_cell = first};
+    *r = (struct kolo__verify_rank){
+        .schedule = s, .first_cell = first, .group = &v->groups[v->group_of[rank]]};
     r->base[KOLO__INPUT] = first;
     r->base[KOLO__OUTPUT] = first + s->input_count;
     r->caller_cells = s->input_count + s->output_count;
@@ -165,9 +201,9 @@ static size_t lay_out(struct kolo__verification *v, uint32_t rank, size_t first,
     /* A scaled copy must not change INPUT, so it always goes to a window. MIXED: all four, and
      * every rank each of them at some size. */
     uint32_t side = rank + v->size;
-    r->staged_in =
-        layout == ALL_WINDOWS || (layout == MIXED && (side & 1) != 0) || s->problem.prescale;
-    r->staged_out = layout == ALL_WINDOWS || (layout == MIXED && (side & 2) != 0);
+    bool all = layout == ALL_WINDOWS || (layout == HOSTS_DIFFER && v->group_of[rank] % 2 == 1);
+    r->staged_in = all || (layout == MIXED && (side & 1) != 0) || s->problem.prescale;
+    r->staged_out = all || (layout == MIXED && (side & 2) != 0);
     r->base[KOLO__EXPOSED_IN] = r->staged_in ? next : r->base[KOLO__INPUT];
     r->base[KOLO__EXPOSED_OUT] = r->staged_out ? next : r->base[KOLO__OUTPUT];
     next += window_cells(s);
@@ -183,11 +219,18 @@ static kolo_status prove(struct kolo__verification *v, enum layout layout)
     memset(v->cells, 0, v->cell_count * sizeof(*v->cells));
     if (v->accesses != NULL)
         memset(v->accesses, 0, v->cell_count * sizeof(*v->accesses));
-    memset(v->arrived_at, 0, ((size_t)v->repeat * v->arrivals + 1) * sizeof(*v->arrived_at));
-    v->level = 0;
-    bool callers = layout == ALL_CALLERS || layout == OUT_UNMAPPED;
-    v->no_windows = !exposes(v) || (callers && !v->schedules[0].problem.prescale);
-    v->mapped_throughout = v->no_windows && layout != OUT_UNMAPPED;
+    memset(v->arrived_at, 0, arrivals_of_all(v) * sizeof(*v->arrived_at));
+    uint32_t *arrived_at = v->arrived_at;
+    for (uint32_t group = 0; group < v->group_count; group++) {
+        struct kolo__verify_group *g = &v->groups[group];
+        bool callers = layout == ALL_CALLERS || layout == OUT_UNMAPPED ||
+                       (layout == HOSTS_DIFFER && group % 2 == 0);
+        g->no_windows = !exposes(v) || (callers && !v->schedules[0].problem.prescale);
+        g->mapped_throughout = g->no_windows && layout != OUT_UNMAPPED;
+        g->level = 0;
+        g->arrived_at = arrived_at;
+        arrived_at += (size_t)v->repeat * g->arrivals + 1;
+    }
     return kolo__verify_run(v);
 }
 

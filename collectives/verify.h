@@ -20,11 +20,11 @@
  *   - sends and receives match in order and in count, and the schedules end under the most
  *     restrictive execution allowed (no hidden buffering, `window` steps of a rank in flight);
  *   - accesses to memory of other ranks are ordered by ARRIVE and AWAIT, also across `repeat`
- *     consecutive operations;
+ *     consecutive operations, however early or late messages move between fences;
  *   - all this wherever EXPOSED_* lie: in windows; in the callers' buffers, then without the fences
- *     that only windows need; or on some ranks so and on others so; and, where that makes a
- *     difference, with an OUTPUT that is not mapped and has no windows. In each of these runs the
- *     copies that it leaves out are left out.
+ *     that only windows need; or on some ranks so and on others so; or on every other host so; and,
+ *     where that makes a difference, with an OUTPUT that is not mapped and has no windows. In each
+ *     of these runs the copies that it leaves out are left out.
  *
  * Steps that change nothing may pass unnoticed: a copy done twice, an AWAIT done twice, a copy of
  * no elements left out. It takes memory for every element (verify_state.h): prove with small
@@ -54,8 +54,9 @@ struct kolo__cost {
 };
 
 struct kolo__verify_options {
-    uint32_t window; /* as in the executor: KOLO__EXECUTE_WINDOW; 1 to 64 */
-    uint32_t repeat; /* run this many operations back to back (mapped algorithms: 3) */
+    uint32_t window;         /* as in the executor: KOLO__EXECUTE_WINDOW; 1 to 64 */
+    uint32_t repeat;         /* run this many operations back to back (mapped algorithms: 3) */
+    const uint32_t *host_of; /* by rank: who shares memory with whom; NULL: all do */
 };
 
 /* schedules: size entries, entry r of rank r. Returns KOLO_OK and fills cost (may be NULL), or

@@ -33,7 +33,7 @@ kolo_status kolo__verify_begin(struct kolo__verification *v, uint32_t rank)
     struct kolo__verify_rank *r = &v->ranks[rank];
     const struct kolo__schedule *s = r->schedule;
     for (size_t i = 0; i < r->caller_cells; i++) {
-        kolo_status status = kolo__verify_write(v, rank, r->first_cell + i);
+        kolo_status status = kolo__verify_write(v, rank, r->first_cell + i, kolo__verify_now(r));
         if (status != KOLO_OK)
             return status;
         v->cells[r->first_cell + i] = (struct kolo__cell){0};
@@ -52,10 +52,19 @@ kolo_status kolo__verify_begin(struct kolo__verification *v, uint32_t rank)
     return KOLO_OK;
 }
 
+/* When the step touches memory. */
+static struct kolo__verify_time time_of(const struct kolo__verification *v, uint32_t rank,
+                                        uint32_t index)
+{
+    const struct kolo__verify_rank *r = &v->ranks[rank];
+    return kolo__step_is_message(&r->schedule->steps[index]) ? r->slots[index % v->window].at
+                                                             : kolo__verify_now(r);
+}
+
 static kolo_status load(struct kolo__verification *v, uint32_t rank, uint32_t index, size_t cell,
                         struct kolo__cell *value)
 {
-    kolo_status status = kolo__verify_read(v, rank, cell);
+    kolo_status status = kolo__verify_read(v, rank, cell, time_of(v, rank, index));
     *value = v->cells[cell];
     if (status == KOLO_OK && value->number == 0)
         status = kolo__verify_refuse(v, "rank %u, step %u: reads what nobody wrote", rank, index);
@@ -89,7 +98,7 @@ static kolo_status combine(struct kolo__verification *v, uint32_t rank, uint32_t
 static kolo_status store(struct kolo__verification *v, uint32_t rank, uint32_t index, size_t cell,
                          const struct kolo__cell *value, uint32_t flags)
 {
-    kolo_status status = kolo__verify_write(v, rank, cell);
+    kolo_status status = kolo__verify_write(v, rank, cell, time_of(v, rank, index));
     v->cells[cell] = *value;
     /* One rounding for all operands of a step: not the same as two steps. */
     enum kolo__step_kind kind = v->schedules[rank].steps[index].kind;
@@ -247,7 +256,7 @@ static kolo_status check_output(struct kolo__verification *v, uint32_t rank)
         size_t index = v->ranks[rank].base[KOLO__OUTPUT] + i;
         const struct kolo__cell *cell = &v->cells[index];
         struct kolo__cell right = expected(v, rank, i);
-        kolo_status status = kolo__verify_read(v, rank, index);
+        kolo_status status = kolo__verify_read(v, rank, index, kolo__verify_now(&v->ranks[rank]));
         if (status != KOLO_OK)
             return status;
         const char *wrong = NULL;
@@ -272,11 +281,14 @@ static kolo_status check_output(struct kolo__verification *v, uint32_t rank)
     return KOLO_OK;
 }
 
-/* Every rank had entered: all tokens are here, or all ranks were seen to arrive. */
+/* Every rank had entered: all tokens are here, or all ranks, which share memory, were seen to
+ * arrive.
+ */
 static kolo_status check_barrier(struct kolo__verification *v, uint32_t rank)
 {
     const struct kolo__verify_rank *r = &v->ranks[rank];
-    if (v->size == 1 || r->awaited > r->operation * kolo__verify_arrivals(v))
+    if (v->size == 1 || (r->group->members == v->size &&
+                         r->awaited > r->operation * kolo__verify_arrivals(r->group)))
         return KOLO_OK;
     uint64_t sum = 0, number = 0;
     for (size_t i = 0; i < r->schedule->scratch_count; i++) {

@@ -8,7 +8,7 @@
  *   - a message step also waits for the earlier ones to or from the same peer;
  *   - a message moves when both its ends can: nothing is buffered;
  *   - at most `window` steps from the oldest unfinished one on have begun;
- *   - fences wait for everything before, everything after waits for them.
+ *   - fences wait for everything before but messages, everything after waits for them.
  *
  * What can happen never stops being possible, so the order in which ranks are looked at does not
  * matter: if they get stuck in one order, they do in every order.
@@ -94,7 +94,7 @@ static bool must_wait(const struct kolo__verification *v, uint32_t rank, uint32_
     const struct kolo__schedule *s = &v->schedules[rank];
     const struct kolo__step *step = &s->steps[index], *earlier = &s->steps[earlier_index];
     if (kolo__step_is_fence(step) || kolo__step_is_fence(earlier))
-        return true;
+        return !kolo__step_is_message(earlier);
     if (kolo__step_is_message(step) && kolo__step_is_message(earlier) &&
         step->peer == earlier->peer && (step->kind == KOLO__SEND) == (earlier->kind == KOLO__SEND))
         return true;
@@ -112,6 +112,27 @@ static bool must_wait(const struct kolo__verification *v, uint32_t rank, uint32_
     return false;
 }
 
+/* Which steps a run does: see kolo__program_leaves_out. */
+static bool left_out(const struct kolo__verify_rank *r, const struct kolo__step *step)
+{
+    if (!kolo__step_is_conditional(step))
+        return false;
+    if (kolo__step_is_fence(step))
+        return r->group->no_windows;
+    return ((step->flags & KOLO__MAPPED_ONLY) != 0) != r->group->mapped_throughout;
+}
+
+/* Notes which fences come before the step in the order of the program. */
+static void note_time(struct kolo__verify_rank *r, const struct kolo__step *step,
+                      struct kolo__verify_slot *slot)
+{
+    if (step->kind == KOLO__ARRIVE && !left_out(r, step))
+        r->opened_arrived++;
+    else if (step->kind == KOLO__AWAIT && !left_out(r, step))
+        r->opened_awaited = r->opened_arrived;
+    slot->at = (struct kolo__verify_time){r->opened_awaited, KOLO__VERIFY_AFLOAT};
+}
+
 /* Lets steps into the window. */
 static void open_steps(struct kolo__verification *v, uint32_t rank)
 {
@@ -120,6 +141,7 @@ static void open_steps(struct kolo__verification *v, uint32_t rank)
     for (; r->opened < s->step_count && r->opened < r->oldest + v->window; r->opened++) {
         struct kolo__verify_slot *slot = &r->slots[r->opened % v->window];
         *slot = (struct kolo__verify_slot){0};
+        note_time(r, &s->steps[r->opened], slot);
         for (uint32_t earlier = r->oldest; earlier < r->opened; earlier++) {
             uint64_t bit = UINT64_C(1) << earlier % v->window;
             if ((r->unfinished & bit) != 0 && must_wait(v, rank, r->opened, earlier))
@@ -176,22 +198,15 @@ static kolo_status meet(struct kolo__verification *v, uint32_t rank, uint32_t pl
 
 static void arrive(struct kolo__verification *v, struct kolo__verify_rank *r)
 {
-    v->arrived_at[r->arrived++]++;
-    while (v->level < v->repeat * kolo__verify_arrivals(v) && v->arrived_at[v->level] == v->size) {
-        v->level++;
+    struct kolo__verify_group *group = r->group;
+    group->arrived_at[r->arrived++]++;
+    while (group->level < v->repeat * kolo__verify_arrivals(group) &&
+           group->arrived_at[group->level] == group->members) {
+        group->level++;
         for (uint32_t rank = 0; rank < v->size; rank++)
-            wake(v, rank);
+            if (v->ranks[rank].group == group)
+                wake(v, rank);
     }
-}
-
-/* Which steps a run does: see kolo__program_leaves_out. */
-static bool left_out(const struct kolo__verification *v, const struct kolo__step *step)
-{
-    if (!kolo__step_is_conditional(step))
-        return false;
-    if (kolo__step_is_fence(step))
-        return v->no_windows;
-    return ((step->flags & KOLO__MAPPED_ONLY) != 0) != v->mapped_throughout;
 }
 
 /* Does the step in this place of the window if it can be done now. */
@@ -206,12 +221,12 @@ static kolo_status try_step(struct kolo__verification *v, uint32_t rank, uint32_
         status = meet(v, rank, place, moved);
         if (!*moved)
             return status;
-    } else if (left_out(v, step)) {
+    } else if (left_out(r, step)) {
         /* nothing to do */
     } else if (step->kind == KOLO__ARRIVE) {
         arrive(v, r);
     } else if (step->kind == KOLO__AWAIT) {
-        if (v->level < r->arrived)
+        if (r->group->level < r->arrived)
             return KOLO_OK;
         r->awaited = r->arrived;
     } else {

@@ -3,6 +3,7 @@
 #include "collectives/verify_state.h"
 
 static kolo_status check_problem(struct kolo__verification *v, uint32_t rank);
+static kolo_status check_group(struct kolo__verification *v, uint32_t rank);
 static kolo_status check_step(struct kolo__verification *v, uint32_t rank, uint32_t index);
 static const char *wrong_flags(const struct kolo__schedule *s, const struct kolo__step *step);
 static const char *wrong_condition(const struct kolo__schedule *s, uint32_t index);
@@ -40,18 +41,28 @@ static kolo_status check_problem(struct kolo__verification *v, uint32_t rank)
     const struct kolo__problem *a = &v->schedules[0].problem, *b = &v->schedules[rank].problem;
     if (b->rank != rank || b->size != v->size || b->collective != a->collective ||
         b->count != a->count || b->root != a->root || b->prescale != a->prescale ||
-        b->window_count != a->window_count)
+        b->window_count != a->window_count || b->window_pieces != a->window_pieces)
         return kolo__verify_refuse(v, "rank %u was asked something else than rank 0", rank);
-    if (v->schedules[rank].mapped != v->schedules[0].mapped)
-        return kolo__verify_refuse(v, "rank %u and rank 0: one only is mapped", rank);
-    uint32_t for_windows, count = arrivals(&v->schedules[rank], &for_windows);
-    if (rank == 0) {
-        v->arrivals = count;
-        v->window_arrivals = for_windows;
+    return check_group(v, rank);
+}
+
+/* Against the first rank that it shares memory with. */
+static kolo_status check_group(struct kolo__verification *v, uint32_t rank)
+{
+    struct kolo__verify_group *group = &v->groups[v->group_of[rank]];
+    uint32_t first = 0, for_windows, count = arrivals(&v->schedules[rank], &for_windows);
+    while (v->group_of[first] != v->group_of[rank])
+        first++;
+    if (v->schedules[rank].mapped != v->schedules[first].mapped)
+        return kolo__verify_refuse(v, "rank %u and rank %u: one only is mapped", rank, first);
+    if (rank == first) {
+        group->arrivals = count;
+        group->window_arrivals = for_windows;
     }
-    if (count != v->arrivals || for_windows != v->window_arrivals)
-        return kolo__verify_refuse(v, "rank %u arrives %u times (%u for windows), rank 0 %u (%u)",
-                                   rank, count, for_windows, v->arrivals, v->window_arrivals);
+    if (count != group->arrivals || for_windows != group->window_arrivals)
+        return kolo__verify_refuse(v, "rank %u arrives %u times (%u for windows), rank %u %u (%u)",
+                                   rank, count, for_windows, first, group->arrivals,
+                                   group->window_arrivals);
     return KOLO_OK;
 }
 
@@ -148,8 +159,11 @@ static const char *wrong_place(const struct kolo__verification *v, uint32_t rank
                                                owner->scratch_count, owner->input_count,
                                                owner->output_count,  owner->slot_count};
     bool mapped = place->buffer >= KOLO__EXPOSED_IN;
-    if (place->rank != rank && !(mapped && may_be_remote))
+    bool reached = mapped && may_be_remote && v->group_of[place->rank] == v->group_of[rank];
+    if (place->rank != rank && !reached)
         return "another rank's memory, which it cannot reach";
+    if (mapped && !may_be_remote)
+        return "a message of mapped memory, for which no fence waits";
     if (mapped && !owner->mapped)
         return "mapped memory in a schedule that is not";
     if (place->offset > limits[place->buffer] || count > limits[place->buffer] - place->offset)

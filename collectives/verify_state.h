@@ -22,6 +22,8 @@
 
 enum { KOLO__VERIFY_WINDOW_MAX = 64 };
 
+#define KOLO__VERIFY_AFLOAT UINT32_MAX
+
 struct kolo__cell {
     uint64_t sum;        /* of the weights of the contributions in it */
     uint64_t scaled_sum; /* of the weights of the contributions that passed PRESCALE */
@@ -33,16 +35,33 @@ struct kolo__cell {
     bool finished;
 };
 
-/* Who touched a cell, at which time. Times are 1 + the number of the rank's earlier ARRIVEs. */
+/* Who touched a cell, at which time. Times are 1 + the number of the rank's earlier ARRIVEs; or
+ * KOLO__VERIFY_AFLOAT, after all of them, for what a message touched: no fence waits for it. */
 struct kolo__cell_access {
     uint32_t writer, write_time;
     uint32_t reader, read_time; /* the latest read */
     uint32_t other_read_time;   /* the latest one by any rank but `reader` */
 };
 
+/* When a rank touches memory: which arrivals of the others come before, and how it is noted. */
+struct kolo__verify_time {
+    uint32_t seen, now;
+};
+
 /* A step in a rank's window. */
 struct kolo__verify_slot {
-    uint64_t waits; /* bit i: for the step in slot i */
+    uint64_t waits;              /* bit i: for the step in slot i */
+    struct kolo__verify_time at; /* messages: as early, and as late, as it can be */
+};
+
+/* Ranks that share memory. Its schedules have the same fences. */
+struct kolo__verify_group {
+    uint32_t members;
+    uint32_t arrivals, window_arrivals; /* ARRIVEs per operation; those that only windows need */
+    bool no_windows;                    /* these are left out */
+    bool mapped_throughout;             /* which conditional copies are left out */
+    uint32_t *arrived_at;               /* members that have arrived so often */
+    uint32_t level;                     /* all members have arrived this often */
 };
 
 struct kolo__verify_rank {
@@ -55,7 +74,9 @@ struct kolo__verify_rank {
     uint64_t offered;    /* slots with messages that wait for their peer only */
     uint32_t oldest, opened;
     uint32_t operation;
+    struct kolo__verify_group *group;
     uint32_t arrived, awaited; /* ARRIVEs so far; arrivals of all that the last AWAIT saw */
+    uint32_t opened_arrived, opened_awaited; /* the same, of the steps opened */
     bool queued;
 };
 
@@ -70,24 +91,29 @@ struct kolo__verification {
     uint64_t all_weights;
     uint64_t *expressions; /* of OUTPUT of an allreduce, once some rank has finished; 0: none yet */
     size_t stride;         /* between the INPUT element numbers of two repetitions */
-    /* ARRIVEs per operation; those of them that only windows need; whether these are left out. */
-    uint32_t arrivals, window_arrivals;
-    bool no_windows;
+    uint32_t *group_of;    /* by rank */
+    struct kolo__verify_group *groups; /* `size` entries, of which group_count are used */
+    uint32_t group_count;
+    bool mapped;             /* some schedule is */
     bool conditional_copies; /* some COPY is MAPPED_ONLY or UNMAPPED_ONLY */
-    bool mapped_throughout;  /* which of these are left out */
     uint32_t *queue;         /* of ranks to look at, a ring of `size` */
     uint32_t queue_head, queue_length;
-    uint32_t *arrived_at; /* ranks that have arrived so often */
-    uint32_t level;       /* all ranks have arrived this often */
+    uint32_t *arrived_at; /* of all groups */
     uint32_t depth;       /* longest chain of messages */
     char *text;
     size_t text_bytes;
 };
 
 /* ARRIVEs per operation in this layout. */
-static inline uint32_t kolo__verify_arrivals(const struct kolo__verification *v)
+static inline uint32_t kolo__verify_arrivals(const struct kolo__verify_group *group)
 {
-    return v->arrivals - (v->no_windows ? v->window_arrivals : 0);
+    return group->arrivals - (group->no_windows ? group->window_arrivals : 0);
+}
+
+/* Of a rank's COPY or REDUCE, and all else that happens between two fences. */
+static inline struct kolo__verify_time kolo__verify_now(const struct kolo__verify_rank *r)
+{
+    return (struct kolo__verify_time){r->awaited, r->arrived + 1};
 }
 
 /* Writes the sentence; always KOLO_ERR_INVALID. */
@@ -107,7 +133,9 @@ kolo_status kolo__verify_message(struct kolo__verification *v, uint32_t from, ui
                                  uint32_t to, uint32_t recv_index);
 kolo_status kolo__verify_end(struct kolo__verification *v, uint32_t rank);
 
-kolo_status kolo__verify_read(struct kolo__verification *v, uint32_t rank, size_t cell);
-kolo_status kolo__verify_write(struct kolo__verification *v, uint32_t rank, size_t cell);
+kolo_status kolo__verify_read(struct kolo__verification *v, uint32_t rank, size_t cell,
+                              struct kolo__verify_time at);
+kolo_status kolo__verify_write(struct kolo__verification *v, uint32_t rank, size_t cell,
+                               struct kolo__verify_time at);
 
 #endif

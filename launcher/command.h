@@ -11,6 +11,7 @@ enum {
     KOLO__EXIT_OUTPUT = 74,    /* stdout could not be written: a full disk */
     KOLO__EXIT_NO_WORLD = 75,  /* the ranks did not find each other in time: try again */
     KOLO__EXIT_PEER_LOST = 76, /* a rank was killed, or left the others: try again */
+    KOLO__EXIT_TIMEOUT = 124,  /* --timeout: the job took too long; as of timeout(1) */
     KOLO__EXIT_CANNOT_EXECUTE = 126,
     KOLO__EXIT_NOT_FOUND = 127,
     KOLO__EXIT_SIGNAL = 128, /* plus the signal that ended the launcher's job */
@@ -19,5 +20,6 @@ enum {
 /* argv[0] is the name to show, "kolo run". Each returns the exit code of the process. */
 int kolo__run_main(int argc, char **argv);
 int kolo__info_main(int argc, char **argv);
+int kolo__agent_main(int argc, char **argv);
 
 #endif

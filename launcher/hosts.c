@@ -1,79 +1,235 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launcher/hosts.h"
 
+#include "base/local_addresses.h"
+#include "base/log.h"
 #include "base/status.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-enum { SLOTS_MAX = 1 << 20 };
+/* ---- this machine -------------------------------------------------------------------------- */
+
+static bool is_own_address(const char *name)
+{
+    char addresses[KOLO__LOCAL_ADDRESSES_BYTES], *rest = addresses, *one;
+    if (name[strspn(name, "0123456789abcdefABCDEF.:")] != '\0' ||
+        kolo__local_addresses(addresses) != KOLO_OK)
+        return false;
+    while ((one = strsep(&rest, ",")) != NULL)
+        if (one[0] != '\0' && strcasecmp(one, name) == 0)
+            return true;
+    return false;
+}
 
 /* Names compare without case; "node7" is "node7.example.com" whichever of the two is the own name.
  */
-static bool is_this_machine(const char *host, const char *own_name)
+bool kolo__host_is_here(const char *name, const char *own_name)
 {
-    static const char *const LOCAL[] = {"localhost", "127.0.0.1", "::1", "[::1]"};
+    static const char *const LOCAL[] = {"localhost", "127.0.0.1", "::1"};
     for (size_t i = 0; i < sizeof LOCAL / sizeof *LOCAL; i++)
-        if (strcasecmp(host, LOCAL[i]) == 0)
+        if (strcasecmp(name, LOCAL[i]) == 0)
             return true;
-    if (strcasecmp(host, own_name) == 0)
+    if (strcasecmp(name, own_name) == 0 || is_own_address(name))
         return true;
-    size_t host_label = strcspn(host, "."), own_label = strcspn(own_name, ".");
-    bool one_is_short = host[host_label] == '\0' || own_name[own_label] == '\0';
-    return one_is_short && host_label == own_label && strncasecmp(host, own_name, own_label) == 0;
+    size_t label = strcspn(name, "."), own_label = strcspn(own_name, ".");
+    bool one_is_short = name[label] == '\0' || own_name[own_label] == '\0';
+    return one_is_short && label == own_label && strncasecmp(name, own_name, label) == 0;
 }
 
-/* Cuts ":slots" off the entry. A bare IPv6 address has more than one colon and no slots. */
-static kolo_status take_slots(char *entry, long default_slots, long *slots)
+/* ---- one entry ----------------------------------------------------------------------------- */
+
+static kolo_status parse_slots(const char *entry, const char *text, long *slots)
 {
-    char *colon = strrchr(entry, ':'), *end;
-    bool bare_v6 = colon != NULL && entry[0] != '[' && strchr(entry, ':') != colon;
-    bool inside_brackets = colon != NULL && strchr(colon, ']') != NULL;
-    *slots = default_slots;
-    if (colon == NULL || bare_v6 || inside_brackets)
-        return KOLO_OK;
-    *colon = '\0';
+    char *end;
     errno = 0;
-    *slots = strtol(colon + 1, &end, 10);
-    if (end == colon + 1 || *end != '\0' || errno != 0 || *slots < 1 || *slots > SLOTS_MAX)
-        return kolo__error(KOLO_ERR_CONFIG,
-                           "--hosts: '%s' is no number of slots for %s: give host:slots, with "
-                           "slots from 1 to %d",
-                           colon + 1, entry, SLOTS_MAX);
+    *slots = strtol(text, &end, 10);
+    if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *slots >= 1 &&
+        *slots <= KOLO__SLOTS_MAX)
+        return KOLO_OK;
+    return kolo__error(KOLO_ERR_CONFIG,
+                       "'%s' is no number of slots for %s: give a number from 1 to %d", text, entry,
+                       KOLO__SLOTS_MAX);
+}
+
+/* Cuts ":slots" and brackets off. A bare IPv6 address has more than one colon and no slots. */
+static kolo_status cut_slots(char *entry, long *slots)
+{
+    char *bracket = entry[0] == '[' ? strchr(entry, ']') : NULL;
+    char *colon = bracket != NULL ? (bracket[1] == ':' ? bracket + 1 : NULL) : strrchr(entry, ':');
+    if (bracket == NULL && colon != NULL && strchr(entry, ':') != colon)
+        colon = NULL;
+    *slots = 0;
+    if (colon != NULL) {
+        *colon = '\0';
+        kolo_status status = parse_slots(entry, colon + 1, slots);
+        if (status != KOLO_OK)
+            return status;
+    }
+    if (bracket != NULL) {
+        if (bracket[1] != '\0')
+            return kolo__error(KOLO_ERR_CONFIG, "'%s' is no host: give [ADDRESS]:SLOTS", entry);
+        *bracket = '\0';
+        memmove(entry, entry + 1, strlen(entry));
+    }
     return KOLO_OK;
 }
 
-kolo_status kolo__hosts_parse(const char *text, const char *own_name, long default_slots,
-                              long *slots)
+/* What ssh would take for an option, or a shell for more than a word, is no host. */
+static bool is_name(const char *name)
 {
-    *slots = 0;
+    return name[0] != '\0' && name[0] != '-' &&
+           strcspn(name, " \t'\"\\$`;&|<>()*?#!,/") == strlen(name);
+}
+
+static kolo_status add(struct kolo__hosts *hosts, const char *name, long slots)
+{
+    bool here = kolo__host_is_here(name, kolo__host_name());
+    if (!is_name(name))
+        return kolo__error(KOLO_ERR_CONFIG, "'%s' is no name or address of a host", name);
+    for (uint32_t i = 0; i < hosts->count; i++) {
+        struct kolo__host *host = &hosts->list[i];
+        if ((host->here && here) || strcasecmp(host->name, name) == 0) {
+            host->slots += slots;
+            return KOLO_OK;
+        }
+    }
+    struct kolo__host *grown = realloc(hosts->list, (hosts->count + 1) * sizeof *grown);
+    if (grown == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for %u hosts", hosts->count + 1);
+    hosts->list = grown;
+    struct kolo__host *host = &grown[hosts->count++];
+    *host = (struct kolo__host){.slots = slots, .here = here};
+    snprintf(host->name, sizeof host->name, "%s", name);
+    return KOLO_OK;
+}
+
+kolo_status kolo__hosts_read_list(struct kolo__hosts *hosts, const char *text)
+{
     for (const char *next = text; next != NULL;) {
-        char entry[300];
-        long here;
+        char entry[KOLO__HOST_NAME_BYTES];
+        long slots;
         size_t length = strcspn(next, ",");
         if (length == 0 || length >= sizeof entry)
             return kolo__error(KOLO_ERR_CONFIG,
-                               "--hosts: '%s' has an empty or overlong name: give "
-                               "host:slots,host:slots",
+                               "'%s' has an empty or overlong name: give host:slots,host:slots",
                                text);
         snprintf(entry, sizeof entry, "%.*s", (int)length, next);
         next = next[length] == ',' ? next + length + 1 : NULL;
-
-        kolo_status status = take_slots(entry, default_slots, &here);
+        kolo_status status = cut_slots(entry, &slots);
+        if (status == KOLO_OK)
+            status = add(hosts, entry, slots);
         if (status != KOLO_OK)
             return status;
-        if (!is_this_machine(entry, own_name))
-            return kolo__error(KOLO_ERR_CONFIG,
-                               "--hosts: %s is another machine than this one (%s); launching over "
-                               "ssh comes in a later version",
-                               entry, own_name);
-        *slots += here;
-        if (*slots > SLOTS_MAX)
-            return kolo__error(KOLO_ERR_CONFIG, "--hosts: more than %d slots in all", SLOTS_MAX);
     }
     return KOLO_OK;
+}
+
+/* ---- the file ------------------------------------------------------------------------------ */
+
+/* "node7 slots=4 max_slots=8", "node7:4", "", "# ...". */
+static kolo_status read_line(struct kolo__hosts *hosts, char *line)
+{
+    static const char BLANKS[] = " \t\r\n";
+    char *rest = NULL, entry[KOLO__HOST_NAME_BYTES];
+    long slots, unused;
+    line[strcspn(line, "#")] = '\0';
+    const char *word = strtok_r(line, BLANKS, &rest);
+    if (word == NULL)
+        return KOLO_OK;
+    if (strlen(word) >= sizeof entry)
+        return kolo__error(KOLO_ERR_CONFIG, "'%.40s...' is too long for a host", word);
+    memcpy(entry, word, strlen(word) + 1);
+    kolo_status status = cut_slots(entry, &slots);
+    while (status == KOLO_OK && (word = strtok_r(NULL, BLANKS, &rest)) != NULL) {
+        if (strncmp(word, "slots=", 6) == 0)
+            status = parse_slots(entry, word + 6, &slots);
+        else if (strncmp(word, "max_slots=", 10) == 0 || strncmp(word, "max-slots=", 10) == 0)
+            status = parse_slots(entry, word + 10, &unused); /* nothing here goes beyond slots */
+        else
+            status =
+                kolo__error(KOLO_ERR_CONFIG,
+                            "'%s' means nothing here: a line is HOST slots=N, or HOST:N", word);
+    }
+    return status == KOLO_OK ? add(hosts, entry, slots) : status;
+}
+
+kolo_status kolo__hosts_read_file(struct kolo__hosts *hosts, const char *path)
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    unsigned number = 0;
+    kolo_status status = KOLO_OK;
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return kolo__error(KOLO_ERR_CONFIG, "%s cannot be read: %s", path, strerror(errno));
+    while (status == KOLO_OK && getline(&line, &capacity, file) >= 0) {
+        number++;
+        status = read_line(hosts, line);
+        if (status == KOLO_ERR_CONFIG)
+            status = kolo__error(status, "%s, line %u: %s", path, number, kolo_error_text());
+    }
+    if (status == KOLO_OK && ferror(file) != 0)
+        status = kolo__error(KOLO_ERR_CONFIG, "%s cannot be read: %s", path, strerror(errno));
+    if (status == KOLO_OK && hosts->count == 0)
+        status = kolo__error(KOLO_ERR_CONFIG, "%s names no host", path);
+    free(line);
+    fclose(file);
+    return status;
+}
+
+void kolo__hosts_free(struct kolo__hosts *hosts)
+{
+    free(hosts->list);
+    *hosts = (struct kolo__hosts){0};
+}
+
+/* ---- places -------------------------------------------------------------------------------- */
+
+bool kolo__hosts_are_counted(const struct kolo__hosts *hosts)
+{
+    for (uint32_t i = 0; i < hosts->count; i++)
+        if (hosts->list[i].slots == 0)
+            return false;
+    return true;
+}
+
+kolo_status kolo__hosts_total(const struct kolo__hosts *hosts, long *slots)
+{
+    *slots = 0;
+    for (uint32_t i = 0; i < hosts->count; i++) {
+        *slots += hosts->list[i].slots;
+        if (*slots > KOLO__SLOTS_MAX)
+            return kolo__error(KOLO_ERR_CONFIG, "more than %d slots in all", KOLO__SLOTS_MAX);
+    }
+    return KOLO_OK;
+}
+
+static void fill_by_slot(const struct kolo__hosts *hosts, uint32_t ranks, uint32_t *host_of)
+{
+    uint32_t rank = 0;
+    for (uint32_t h = 0; h < hosts->count; h++)
+        for (long slot = 0; slot < hosts->list[h].slots && rank < ranks; slot++)
+            host_of[rank++] = h;
+}
+
+static void fill_by_node(const struct kolo__hosts *hosts, uint32_t ranks, uint32_t *host_of)
+{
+    uint32_t rank = 0;
+    for (long round = 0; rank < ranks; round++)
+        for (uint32_t h = 0; h < hosts->count && rank < ranks; h++)
+            if (round < hosts->list[h].slots)
+                host_of[rank++] = h;
+}
+
+void kolo__hosts_place(const struct kolo__hosts *hosts, uint32_t ranks, bool by_node,
+                       uint32_t *host_of)
+{
+    if (by_node)
+        fill_by_node(hosts, ranks, host_of);
+    else
+        fill_by_slot(hosts, ranks, host_of);
 }

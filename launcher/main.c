@@ -15,6 +15,7 @@ static const char OVERVIEW[] =
     "\n"
     "  run        start N processes that find each other (kolorun is the same)\n"
     "  bench      measure collectives, and check their results\n"
+    "  agent      what kolo run starts on other hosts\n"
     "  info       show what was found on this machine\n"
     "  version    print the version\n"
     "  help       print this, or the help of a command: kolo help run\n"
@@ -27,6 +28,7 @@ static const struct command {
     int (*main)(int argc, char **argv);
 } COMMANDS[] = {
     {"run", "kolo run", kolo__run_main},
+    {"agent", "kolo agent", kolo__agent_main},
     {"bench", "kolo bench", kolo_bench_main},
     {"info", "kolo info", kolo__info_main},
 };

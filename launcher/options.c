@@ -11,7 +11,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RANKS_MAX = 16384, GRACE_MAX_S = 3600, GRACE_DEFAULT_S = 3 };
+enum {
+    FLAGS_MAX = 16,
+    RANKS_MAX = 16384,
+    TIMEOUT_MAX_S = 100000000,
+    GRACE_MAX_S = 3600,
+    GRACE_DEFAULT_S = 3
+};
 
 /* Keys of options without a letter. Those of the table of options count up from KEY_TABLE. */
 enum {
@@ -20,6 +26,18 @@ enum {
     KEY_GRACE = 256,
     KEY_NO_PREFIX,
     KEY_REPORT,
+    KEY_HOSTFILE,
+    KEY_MAP_BY,
+    KEY_SSH,
+    KEY_SSH_PORT,
+    KEY_WDIR,
+    KEY_BIND_TO,
+    KEY_TIMEOUT,
+    KEY_TAG,
+    KEY_TIMESTAMP,
+    KEY_OUTPUT,
+    KEY_DRY_RUN,
+    KEY_VERBOSE = 'v',
     KEY_TABLE = 512
 };
 
@@ -28,11 +46,52 @@ static const struct argp_option OWN_OPTIONS[] = {
      .key = KEY_RANKS,
      .arg = "N",
      .doc = "Start N processes. Default: one for each usable core, or for each slot of --hosts."},
+    {.name = "np", .key = KEY_RANKS, .flags = OPTION_ALIAS},
     {.name = "hosts",
      .key = KEY_HOSTS,
      .arg = "HOST:SLOTS,...",
-     .doc = "Where to start them, and how many at most. In this version every host must be this "
-            "machine. Default: here, as many as -n says."},
+     .doc = "Where to start them, and how many at most on each; without SLOTS as many as it has "
+            "usable cores. Over ssh. Default: here, as many as -n says."},
+    {.name = "hostfile",
+     .key = KEY_HOSTFILE,
+     .arg = "FILE",
+     .doc = "The same from a file with lines of HOST slots=N, or HOST:N."},
+    {.name = "machinefile", .key = KEY_HOSTFILE, .flags = OPTION_ALIAS},
+    {.name = "map-by",
+     .key = KEY_MAP_BY,
+     .arg = "slot|node",
+     .doc = "Fill a host before the next (slot, the default), or go round over the hosts (node)."},
+    {.name = "ssh",
+     .key = KEY_SSH,
+     .arg = "COMMAND",
+     .doc = "Instead of ssh: \"ssh -F my_config\", or whatever runs a command on a host."},
+    {.name = "ssh-port", .key = KEY_SSH_PORT, .arg = "PORT", .doc = "Of sshd on the hosts."},
+    {.name = "wdir",
+     .key = KEY_WDIR,
+     .arg = "FOLDER",
+     .doc = "Where ranks start, on every host. Default: the folder that kolo run is in."},
+    {.key = 'x',
+     .arg = "NAME[=VALUE]",
+     .doc = "Give ranks on all hosts this variable too. KOLO_ variables they get anyway."},
+    {.name = "bind-to",
+     .key = KEY_BIND_TO,
+     .arg = "core|numa|socket|none",
+     .doc = "mpirun's word for --bind; a socket is taken for its NUMA node."},
+    {.name = "timeout",
+     .key = KEY_TIMEOUT,
+     .arg = "SECONDS",
+     .doc = "End the whole job after so long, with code 124. Default: never. (The limit of one "
+            "operation is --operation-timeout.)"},
+    {.name = "output-filename",
+     .key = KEY_OUTPUT,
+     .arg = "FOLDER",
+     .doc = "Write what each rank says into FOLDER/rank.N too, here."},
+    {.name = "tag-output", .key = KEY_TAG, .doc = "\"[rank]<stdout>: \" before each line."},
+    {.name = "timestamp-output", .key = KEY_TIMESTAMP, .doc = "The time before each line, in UTC."},
+    {.name = "dry-run",
+     .key = KEY_DRY_RUN,
+     .doc = "Say which ranks would run where, and how they would be started; start nothing."},
+    {.name = "verbose", .key = KEY_VERBOSE, .doc = "Show what ssh says of itself (ssh -v)."},
     {.name = "grace",
      .key = KEY_GRACE,
      .arg = "SECONDS",
@@ -58,13 +117,15 @@ static const char HELP_AFTER[] =
     "\n"
     "Exit codes: 0 all ranks exited with 0; 64 wrong usage or configuration; 65 the ranks do not "
     "fit one world; 74 stdout cannot be written; 75 the world did not form in time; 76 a rank was "
-    "killed by a signal, or left with 0 while others needed it; 126 or 127 PROGRAM cannot be "
+    "killed by a signal, or left with 0 while others needed it, or lost with its host; 124 the "
+    "time of "
+    "--timeout was over; 126 or 127 PROGRAM cannot be "
     "started; 128+N after signal N (143 after SIGTERM); otherwise that of the first rank that "
     "failed. 75 and 76 are worth another try, 64 and 65 are not.\n"
     "\n"
     "Examples:\n"
     "  kolo run -n 4 -- build/bin/train_bytes --steps 50\n"
-    "  kolo run --transport tcp --timeout 60 -n 2 -- ./train";
+    "  kolo run --hosts node1:4,node2:4 -- ./train";
 
 /* ---- numbers ------------------------------------------------------------------------------- */
 
@@ -85,6 +146,11 @@ static bool is_flag(const struct kolo__option *option)
     return option->use == KOLO__OPTION_USER && strcmp(option->name, "token-file") != 0;
 }
 
+static const char *flag_name(const struct kolo__option *option)
+{
+    return option->flag != NULL ? option->flag : option->name;
+}
+
 /* What --help shows for the value: the choices, or a word in capitals. */
 static const char *value_name(const struct kolo__option *option)
 {
@@ -101,8 +167,8 @@ static const char *value_name(const struct kolo__option *option)
  * wants them so. */
 static const struct argp_option *all_options(void)
 {
-    static struct argp_option options[OWN_COUNT + KOLO__SETTINGS_MAX + 2];
-    static char texts[KOLO__SETTINGS_MAX][512];
+    static struct argp_option options[OWN_COUNT + FLAGS_MAX + 2];
+    static char texts[FLAGS_MAX][512];
     size_t count = OWN_COUNT, flags = 0;
     memcpy(options, OWN_OPTIONS, sizeof OWN_OPTIONS);
     options[count++] =
@@ -111,11 +177,11 @@ static const struct argp_option *all_options(void)
         const struct kolo__option *option = &kolo__options[i];
         if (!is_flag(option))
             continue;
-        KOLO__ASSERT(flags < KOLO__SETTINGS_MAX);
+        KOLO__ASSERT(flags < FLAGS_MAX);
         snprintf(texts[flags], sizeof *texts, "%s%s%s%s", option->help,
                  option->default_text[0] != '\0' ? " Default: " : "", option->default_text,
                  option->default_text[0] != '\0' ? "." : "");
-        options[count++] = (struct argp_option){.name = option->name,
+        options[count++] = (struct argp_option){.name = flag_name(option),
                                                 .key = KEY_TABLE + (int)i,
                                                 .arg = value_name(option),
                                                 .doc = texts[flags++],
@@ -129,16 +195,39 @@ static void take_flag(struct argp_state *state, struct kolo__run_options *option
 {
     const struct kolo__option *option = &kolo__options[index];
     char variable[64];
-    if (kolo__config_set(&options->config, option->name, value) != KOLO_OK)
+    if (kolo__config_set(&options->config, option->name, value) != KOLO_OK ||
+        kolo__environment_set(&options->environment,
+                              kolo__option_variable(option, variable, sizeof variable),
+                              value) != KOLO_OK)
         argp_error(state, "%s", kolo_error_text());
-    kolo__option_variable(option, variable, sizeof variable);
-    size_t i = 0;
-    while (i < options->setting_count && strcmp(options->settings[i].variable, variable) != 0)
-        i++;
-    KOLO__ASSERT(i < KOLO__SETTINGS_MAX);
-    options->setting_count += i == options->setting_count;
-    memcpy(options->settings[i].variable, variable, sizeof variable);
-    options->settings[i].value = value;
+}
+
+/* ---- words of mpirun ----------------------------------------------------------------------- */
+
+static void take_map_by(struct argp_state *state, struct kolo__run_options *options,
+                        const char *word)
+{
+    if (strcmp(word, "slot") != 0 && strcmp(word, "node") != 0)
+        argp_error(state,
+                   "--map-by %s: ranks go by slot or by node; what they are bound to is --bind-to",
+                   word);
+    options->by_node = strcmp(word, "node") == 0;
+}
+
+static void take_bind_to(struct argp_state *state, struct kolo__run_options *options,
+                         const char *word)
+{
+    static const char *const WORDS[][2] = {{"core", "core"},   {"numa", "numa"},
+                                           {"socket", "numa"}, {"package", "numa"},
+                                           {"none", "none"},   {"auto", "auto"}};
+    for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS; i++)
+        if (strcmp(word, WORDS[i][0]) == 0) {
+            for (size_t k = 0; k < kolo__option_count; k++)
+                if (strcmp(kolo__options[k].name, "bind") == 0)
+                    take_flag(state, options, k, WORDS[i][1]);
+            return;
+        }
+    argp_error(state, "--bind-to %s: give core, numa, socket, none or auto", word);
 }
 
 /* ---- parsing ------------------------------------------------------------------------------- */
@@ -148,10 +237,54 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     struct kolo__run_options *options = state->input;
     switch (key) {
     case KEY_RANKS:
+        /* "-np 4" is -n with "p", and a word that follows. */
+        if (strcmp(argument, "p") == 0 && state->next < state->argc)
+            argument = state->argv[state->next++];
         options->ranks = kolo__number_argument(state, "-n", argument, false, 1, RANKS_MAX);
         return 0;
     case KEY_HOSTS:
         options->hosts = argument;
+        return 0;
+    case KEY_HOSTFILE:
+        options->hostfile = argument;
+        return 0;
+    case KEY_MAP_BY:
+        take_map_by(state, options, argument);
+        return 0;
+    case KEY_BIND_TO:
+        take_bind_to(state, options, argument);
+        return 0;
+    case KEY_TIMEOUT:
+        options->timeout_s =
+            kolo__number_argument(state, "--timeout", argument, false, 1, TIMEOUT_MAX_S);
+        return 0;
+    case KEY_OUTPUT:
+        options->output_folder = argument;
+        return 0;
+    case KEY_TAG:
+        options->tag = true;
+        return 0;
+    case KEY_TIMESTAMP:
+        options->timestamp = true;
+        return 0;
+    case KEY_DRY_RUN:
+        options->dry_run = true;
+        return 0;
+    case KEY_VERBOSE:
+        options->shell.verbose = true;
+        return 0;
+    case KEY_SSH:
+        options->shell.command = argument;
+        return 0;
+    case KEY_SSH_PORT:
+        options->shell.port = kolo__number_argument(state, "--ssh-port", argument, false, 1, 65535);
+        return 0;
+    case KEY_WDIR:
+        options->folder = argument;
+        return 0;
+    case 'x':
+        if (kolo__environment_export(&options->environment, argument) != KOLO_OK)
+            argp_error(state, "%s", kolo_error_text());
         return 0;
     case KEY_GRACE:
         options->grace_s = kolo__number_argument(state, "--grace", argument, false, 0, GRACE_MAX_S);

@@ -4,27 +4,28 @@
 #define KOLO_LAUNCHER_OPTIONS_H
 
 #include "base/config.h"
+#include "launcher/environment.h"
+#include "launcher/remote_shell.h"
 
 #include <argp.h>
 
-enum { KOLO__SETTINGS_MAX = 16 };
-
-/* A flag that becomes a variable of every rank: --timeout 60 is KOLO_TIMEOUT=60. */
-struct kolo__setting {
-    char variable[64];
-    const char *value; /* borrowed from argv */
-};
-
 struct kolo__run_options {
-    long ranks;        /* 0: not said */
-    const char *hosts; /* NULL: not said; borrowed from argv */
-    long grace_s;      /* from SIGTERM to SIGKILL, for those that outlive a failed rank */
-    bool prefix;       /* "[rank] " before each line */
+    long ranks;           /* 0: not said */
+    const char *hosts;    /* NULL: not said; borrowed from argv, as all texts */
+    const char *hostfile; /* NULL: not said */
+    bool by_node;         /* ranks go round over the hosts */
+    struct kolo__remote_shell shell;
+    const char *folder; /* working directory of ranks; NULL: ours */
+    long grace_s;       /* from SIGTERM to SIGKILL, for those that outlive a failed rank */
+    bool prefix;        /* "[rank] " before each line */
     bool report_bindings;
-    char **program;             /* name and arguments, up to a NULL; borrowed from argv */
-    struct kolo__config config; /* environment and flags, checked */
-    struct kolo__setting settings[KOLO__SETTINGS_MAX];
-    size_t setting_count;
+    bool dry_run;                         /* say what would be done, and do nothing */
+    bool tag, timestamp;                  /* before each line: the stream too, the time */
+    const char *output_folder;            /* a file for each rank's output; NULL: none */
+    long timeout_s;                       /* of the whole job; 0: none */
+    char **program;                       /* name and arguments, up to a NULL; borrowed from argv */
+    struct kolo__config config;           /* environment and flags, checked */
+    struct kolo__environment environment; /* of ranks: flags, and -x; owned */
 };
 
 /* What is wrong is said on stderr, and the process exits with 64; --help exits with 0. */

@@ -12,13 +12,15 @@ static const uint64_t SAME_TIME_NS = 200000000;
 
 bool kolo__ending_is_failure(const struct kolo__ending *ending)
 {
-    return ending->ended &&
-           !(WIFEXITED(ending->wait_status) && WEXITSTATUS(ending->wait_status) == 0);
+    return ending->ended && (ending->lost != NULL || !(WIFEXITED(ending->wait_status) &&
+                                                       WEXITSTATUS(ending->wait_status) == 0));
 }
 
 const char *kolo__ending_text(const struct kolo__ending *ending, char *text, size_t bytes)
 {
-    if (WIFSIGNALED(ending->wait_status)) {
+    if (ending->lost != NULL) {
+        snprintf(text, bytes, "was lost with its host: %s", ending->lost);
+    } else if (WIFSIGNALED(ending->wait_status)) {
         int number = WTERMSIG(ending->wait_status);
         const char *name = sigabbrev_np(number);
         const char *core = WCOREDUMP(ending->wait_status) ? ", core dumped" : "";
@@ -48,7 +50,7 @@ int kolo__obstacle_exit_code(kolo_status obstacle)
 
 int kolo__ending_exit_code(const struct kolo__ending *ending, bool formed)
 {
-    if (WIFSIGNALED(ending->wait_status))
+    if (ending->lost != NULL || WIFSIGNALED(ending->wait_status))
         return KOLO__EXIT_PEER_LOST;
     if (WEXITSTATUS(ending->wait_status) == 0)
         return formed ? KOLO__EXIT_PEER_LOST : KOLO__EXIT_NO_WORLD;
@@ -68,7 +70,7 @@ int kolo__first_failure(const struct kolo__ending *endings, uint32_t ranks, int 
             continue;
         if (first < 0 || endings[r].at_ns < endings[first].at_ns)
             first = (int)r;
-        if (WIFSIGNALED(endings[r].wait_status) &&
+        if ((endings[r].lost != NULL || WIFSIGNALED(endings[r].wait_status)) &&
             (first_killed < 0 || endings[r].at_ns < endings[first_killed].at_ns))
             first_killed = (int)r;
     }

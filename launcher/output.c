@@ -5,10 +5,12 @@
 #include "launcher/sink.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -18,7 +20,8 @@ enum {
 };
 
 struct stream {
-    int fd; /* -1: closed */
+    int fd; /* -1: closed, or fed */
+    bool fed;
     struct kolo__sink *sink;
     char *kept; /* owned: the beginning of a line whose end has not come */
     size_t bytes, capacity;
@@ -27,8 +30,9 @@ struct stream {
 
 struct kolo__output {
     struct kolo__sink sinks[2];
-    bool shared; /* both are sinks[0] */
-    bool prefix;
+    bool shared;                     /* both are sinks[0] */
+    struct kolo__output_style style; /* but for the folder */
+    struct kolo__sink *copies;       /* by rank; NULL: none */
     bool finishing;
     uint32_t ranks;
     struct stream *streams; /* stdout and stderr of rank 0, then of rank 1, ... */
@@ -42,8 +46,45 @@ static bool is_same_file(int a, int b)
            left.st_ino == right.st_ino;
 }
 
-kolo_status kolo__output_create(uint32_t ranks, bool prefix, int out_fd, int err_fd,
-                                struct kolo__output **result)
+/* FOLDER/rank.N of each rank. The folder, and those above it, are made. */
+static kolo_status open_copies(struct kolo__output *output, const char *folder)
+{
+    char path[4096];
+    output->copies = calloc(output->ranks, sizeof *output->copies);
+    if (output->copies == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for the output of %u ranks", output->ranks);
+    for (uint32_t r = 0; r < output->ranks; r++)
+        kolo__sink_init(&output->copies[r], -1);
+    for (const char *c = folder; *c != '\0'; c++)
+        if (c != folder && (c[0] == '/' || c[1] == '\0')) {
+            snprintf(path, sizeof path, "%.*s", (int)(c - folder) + (c[0] != '/'), folder);
+            if (mkdir(path, 0777) != 0 && errno != EEXIST)
+                return kolo__error_errno(errno, "--output-filename: cannot make %s", path);
+        }
+    for (uint32_t r = 0; r < output->ranks; r++) {
+        snprintf(path, sizeof path, "%s/rank.%u", folder, r);
+        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        if (fd < 0)
+            return kolo__error_errno(errno, "--output-filename: cannot write %s", path);
+        kolo__sink_init(&output->copies[r], fd);
+    }
+    return KOLO_OK;
+}
+
+static void close_copies(struct kolo__output *output)
+{
+    for (uint32_t r = 0; output->copies != NULL && r < output->ranks; r++) {
+        int fd = output->copies[r].fd;
+        kolo__sink_flush(&output->copies[r]);
+        kolo__sink_close(&output->copies[r]);
+        if (fd >= 0)
+            close(fd);
+    }
+    free(output->copies);
+}
+
+kolo_status kolo__output_create(uint32_t ranks, const struct kolo__output_style *style, int out_fd,
+                                int err_fd, struct kolo__output **result)
 {
     struct kolo__output *output = calloc(1, sizeof *output);
     if (output == NULL)
@@ -53,13 +94,20 @@ kolo_status kolo__output_create(uint32_t ranks, bool prefix, int out_fd, int err
     if (output->streams == NULL || output->buffer == NULL)
         goto fail;
     output->ranks = ranks;
-    output->prefix = prefix;
+    output->style = *style;
     output->shared = is_same_file(out_fd, err_fd);
     kolo__sink_init(&output->sinks[0], out_fd);
     kolo__sink_init(&output->sinks[1], err_fd);
     for (uint32_t i = 0; i < 2 * ranks; i++) {
         output->streams[i].fd = -1;
         output->streams[i].sink = &output->sinks[output->shared ? 0 : i % 2];
+    }
+    if (style->folder != NULL) {
+        kolo_status status = open_copies(output, style->folder);
+        if (status != KOLO_OK) {
+            kolo__output_free(output);
+            return status;
+        }
     }
     *result = output;
     return KOLO_OK;
@@ -78,6 +126,7 @@ void kolo__output_free(struct kolo__output *output)
             close(output->streams[i].fd);
         free(output->streams[i].kept);
     }
+    close_copies(output);
     kolo__sink_close(&output->sinks[0]);
     kolo__sink_close(&output->sinks[1]);
     free(output->streams);
@@ -100,10 +149,29 @@ void kolo__output_say(struct kolo__output *output, const char *line)
 
 /* ---- from bytes to lines ------------------------------------------------------------------- */
 
+static void write_prefix(const struct kolo__output *output, int source, char *text, size_t bytes)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    if (output->style.timestamp) {
+        struct timespec now;
+        struct tm parts;
+        clock_gettime(CLOCK_REALTIME, &now);
+        gmtime_r(&now.tv_sec, &parts);
+        used = strftime(text, bytes, "%Y-%m-%dT%H:%M:%S", &parts);
+        used += (size_t)snprintf(text + used, bytes - used, ".%03ldZ ", now.tv_nsec / 1000000);
+    }
+    if (output->style.tag)
+        snprintf(text + used, bytes - used, "[%d]<%s>: ", source / 2,
+                 source % 2 == 0 ? "stdout" : "stderr");
+    else if (output->style.prefix)
+        snprintf(text + used, bytes - used, "[%d] ", source / 2);
+}
+
 static void put(struct kolo__output *output, struct stream *stream, const char *tail,
                 size_t tail_bytes)
 {
-    char prefix[24] = "";
+    char prefix[64];
     int source = (int)(stream - output->streams);
     bool only_newline = stream->bytes == 0 && tail_bytes == 1 && tail[0] == '\n';
     if (only_newline && stream->open_line && stream->sink->unfinished != source) {
@@ -111,8 +179,10 @@ static void put(struct kolo__output *output, struct stream *stream, const char *
         stream->open_line = false;
         return;
     }
-    if (output->prefix)
-        snprintf(prefix, sizeof prefix, "[%d] ", source / 2);
+    write_prefix(output, source, prefix, sizeof prefix);
+    if (output->copies != NULL)
+        kolo__sink_put(&output->copies[source / 2], source, "", stream->kept, stream->bytes, tail,
+                       tail_bytes);
     kolo__sink_put(stream->sink, source, prefix, stream->kept, stream->bytes, tail, tail_bytes);
     stream->open_line = stream->sink->unfinished == source;
     stream->bytes = 0;
@@ -190,22 +260,55 @@ static void split(struct kolo__output *output, struct stream *stream, const char
 
 static void end_stream(struct kolo__output *output, struct stream *stream)
 {
-    close(stream->fd);
+    if (stream->fd >= 0)
+        close(stream->fd);
     stream->fd = -1;
+    stream->fed = false;
     if (stream->bytes > 0)
         put(output, stream, NULL, 0);
-    if (output->prefix)
+    if (output->style.prefix)
         kolo__sink_end_line(stream->sink, (int)(stream - output->streams));
     free(stream->kept);
     stream->kept = NULL;
     stream->capacity = 0;
 }
 
+/* ---- from agents --------------------------------------------------------------------------- */
+
+void kolo__output_expect(struct kolo__output *output, uint32_t rank)
+{
+    output->streams[2 * rank].fed = output->streams[2 * rank + 1].fed = true;
+}
+
+void kolo__output_feed(struct kolo__output *output, uint32_t rank, int stream, const char *data,
+                       size_t bytes)
+{
+    if (output->streams[2 * rank + (uint32_t)stream].fed)
+        split(output, &output->streams[2 * rank + (uint32_t)stream], data, bytes);
+}
+
+void kolo__output_end(struct kolo__output *output, uint32_t rank)
+{
+    for (uint32_t i = 2 * rank; i < 2 * rank + 2; i++)
+        if (output->streams[i].fed)
+            end_stream(output, &output->streams[i]);
+}
+
+static bool is_full(const struct kolo__sink *sink)
+{
+    return sink->end - sink->begin >= KOLO__SINK_FULL;
+}
+
+bool kolo__output_is_full(const struct kolo__output *output)
+{
+    return is_full(&output->sinks[0]) || is_full(&output->sinks[1]);
+}
+
 /* ---- the loop's part ----------------------------------------------------------------------- */
 
 static bool may_read(const struct stream *stream)
 {
-    return stream->fd >= 0 && stream->sink->end - stream->sink->begin < KOLO__SINK_FULL;
+    return stream->fd >= 0 && !is_full(stream->sink);
 }
 
 uint32_t kolo__output_poll_count(const struct kolo__output *output)
@@ -244,12 +347,14 @@ void kolo__output_step(struct kolo__output *output, const struct pollfd *fds)
     }
     kolo__sink_flush(&output->sinks[0]);
     kolo__sink_flush(&output->sinks[1]);
+    for (uint32_t r = 0; output->copies != NULL && r < output->ranks; r++)
+        kolo__sink_flush(&output->copies[r]);
 }
 
 bool kolo__output_is_reading(const struct kolo__output *output)
 {
     for (uint32_t i = 0; i < 2 * output->ranks; i++)
-        if (output->streams[i].fd >= 0)
+        if (output->streams[i].fd >= 0 || output->streams[i].fed)
             return true;
     return false;
 }

@@ -20,18 +20,35 @@
 #include <kolo/kolo.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct kolo__output;
 
-/* Writes to out_fd and err_fd, which it borrows. */
-kolo_status kolo__output_create(uint32_t ranks, bool prefix, int out_fd, int err_fd,
-                                struct kolo__output **output);
+/* What comes before each line, and where else it goes. */
+struct kolo__output_style {
+    bool prefix;        /* "[rank] " */
+    bool tag;           /* "[rank]<stdout>: " instead */
+    bool timestamp;     /* "2026-11-25T15:13:53.123Z " first of all */
+    const char *folder; /* FOLDER/rank.N gets all lines of rank N, of both streams; NULL: none */
+};
+
+/* Writes to out_fd and err_fd, which it borrows. Makes the folder. */
+kolo_status kolo__output_create(uint32_t ranks, const struct kolo__output_style *style, int out_fd,
+                                int err_fd, struct kolo__output **output);
 /* output may be NULL. */
 void kolo__output_free(struct kolo__output *output);
 
 /* Takes the reading ends of a rank's pipes, which must be non-blocking. */
 void kolo__output_add(struct kolo__output *output, uint32_t rank, int out_fd, int err_fd);
+/* A rank whose bytes come otherwise (from its host's agent): both its streams are open until
+ * kolo__output_end. stream: 0 stdout, 1 stderr. */
+void kolo__output_expect(struct kolo__output *output, uint32_t rank);
+void kolo__output_feed(struct kolo__output *output, uint32_t rank, int stream, const char *data,
+                       size_t bytes);
+void kolo__output_end(struct kolo__output *output, uint32_t rank);
+/* True while a sink has so much to write that sources should wait. */
+bool kolo__output_is_full(const struct kolo__output *output);
 /* A line of the launcher's own, to stderr. */
 void kolo__output_say(struct kolo__output *output, const char *line);
 

@@ -118,16 +118,17 @@ kolo_status kolo__print_plan(const struct kolo__plan_question *question)
     size_t element = kolo_dtype_bytes(question->dtype);
     bool mapped = question->hosts == 1 && question->ranks > 1 && !question->tcp;
     bool remote = question->hosts > 1 || (question->ranks > 1 && question->tcp);
-    struct kolo__problem problem = {.collective = KOLO__ALLREDUCE,
-                                    .size = question->ranks,
-                                    .count = question->bytes / element,
-                                    .window_count =
-                                        kolo__shm_window_bytes(question->ranks) / element,
-                                    .host_of = host_of};
+    struct kolo__problem problem = {
+        .collective = KOLO__ALLREDUCE,
+        .size = question->ranks,
+        .count = question->bytes / element,
+        .window_count = kolo__shm_window_bytes(question->ranks, question->hosts > 1) / element,
+        .host_of = host_of};
     struct kolo__select_input input = {.problem = &problem,
                                        .dtype = question->dtype,
                                        .op = KOLO_SUM,
                                        .mapped = mapped,
+                                       .hosts_mapped = !question->tcp,
                                        .remote = remote,
                                        .slot_bytes = mapped ? KOLO__SHM_SLOT_BYTES : 0,
                                        .deterministic = question->deterministic,

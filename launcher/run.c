@@ -1,36 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `kolo run`: what is wanted, what is there, start it all, see it through, leave nothing behind. */
-#include "launcher/command.h"
+#include "launcher/run.h"
 
 #include "base/token.h"
 #include "base/log.h"
 #include "base/status.h"
-#include "launcher/hosts.h"
-#include "launcher/supervise.h"
+#include "launcher/command.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
-struct run {
-    struct kolo__run_options options;
-    uint32_t ranks;
-    char job[32], token[65];
-    struct kolo__binding *binding;
-    struct kolo__guard guard;
-    struct kolo__signals signals;
-    struct kolo__rendezvous *rendezvous;
-    struct kolo__input input;
-    struct kolo__output *output;
-    struct kolo__child *children;
-    struct kolo__spawn spawn;
-};
-
-static int complain(int code)
+int kolo__run_complain(int code)
 {
     fprintf(stderr, "kolo run: %s\n", kolo_error_text());
     return code;
@@ -49,26 +33,71 @@ static void fill_standard_streams(void)
 
 /* ---- what is wanted ------------------------------------------------------------------------ */
 
-/* How many ranks, of which none is too much. */
-static kolo_status decide_ranks(struct run *run)
+/* How the user named the hosts. */
+static const char *source_of_hosts(const struct kolo__run_options *options)
+{
+    return options->hosts != NULL ? options->hosts : options->hostfile;
+}
+
+kolo_status kolo__run_decide_ranks(struct kolo__run *run)
 {
     const struct kolo__run_options *options = &run->options;
-    long usable = kolo__binding_machine(run->binding)->usable_cores, slots = usable;
-    if (options->hosts != NULL) {
-        kolo_status status = kolo__hosts_parse(options->hosts, kolo__host_name(), usable, &slots);
-        if (status != KOLO_OK)
-            return status;
-        if (options->ranks > slots)
-            return kolo__error(KOLO_ERR_CONFIG,
-                               "-n %ld is more than the %ld slots of --hosts %s: raise the slots "
-                               "or lower -n",
-                               options->ranks, slots, options->hosts);
-    }
+    long slots;
+    kolo_status status = kolo__hosts_total(&run->hosts, &slots);
+    if (status != KOLO_OK)
+        return status;
+    if (options->ranks > slots)
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "-n %ld is more than the %ld slots of %s: raise the slots or lower -n",
+                           options->ranks, slots, source_of_hosts(options));
     run->ranks = (uint32_t)(options->ranks > 0 ? options->ranks : slots);
     return KOLO_OK;
 }
 
-static kolo_status plan(struct run *run)
+static kolo_status read_hosts(struct kolo__run *run)
+{
+    const struct kolo__run_options *options = &run->options;
+    if (options->hosts != NULL && options->hostfile != NULL)
+        return kolo__error(KOLO_ERR_CONFIG, "--hosts and --hostfile both say where: give one");
+    if (options->hosts != NULL)
+        return kolo__hosts_read_list(&run->hosts, options->hosts);
+    if (options->hostfile != NULL)
+        return kolo__hosts_read_file(&run->hosts, options->hostfile);
+    return KOLO_OK;
+}
+
+/* True where an agent is needed: some host is not this machine. */
+static bool has_other_hosts(const struct kolo__run *run)
+{
+    for (uint32_t i = 0; i < run->hosts.count; i++)
+        if (!run->hosts.list[i].here)
+            return true;
+    return false;
+}
+
+/* This machine alone: how many ranks, and what to bind them to. */
+static kolo_status plan_here(struct kolo__run *run)
+{
+    kolo_status status = kolo__binding_open(NULL, &run->binding);
+    if (status != KOLO_OK)
+        return status;
+    long usable = kolo__binding_machine(run->binding)->usable_cores;
+    if (run->hosts.count == 0) {
+        run->ranks = (uint32_t)(run->options.ranks > 0 ? run->options.ranks : usable);
+    } else {
+        if (run->hosts.list[0].slots == 0)
+            run->hosts.list[0].slots = usable;
+        status = kolo__run_decide_ranks(run);
+    }
+    if (status == KOLO_OK && run->options.folder != NULL && chdir(run->options.folder) != 0)
+        status =
+            kolo__error(KOLO_ERR_CONFIG, "--wdir %s: %s", run->options.folder, strerror(errno));
+    if (status == KOLO_OK)
+        status = kolo__binding_plan(run->binding, run->options.config.bind, run->ranks);
+    return status;
+}
+
+static kolo_status plan(struct kolo__run *run)
 {
     const char *rank = getenv("KOLO_RANK");
     if (rank != NULL)
@@ -76,15 +105,13 @@ static kolo_status plan(struct run *run)
                            "this is rank %s of a job already (KOLO_RANK is set): a rank cannot "
                            "start ranks",
                            rank);
-    kolo_status status = kolo__binding_open(NULL, &run->binding);
-    if (status == KOLO_OK)
-        status = decide_ranks(run);
-    if (status == KOLO_OK)
-        status = kolo__binding_plan(run->binding, run->options.config.bind, run->ranks);
+    kolo_status status = read_hosts(run);
+    if (status == KOLO_OK && !has_other_hosts(run))
+        status = plan_here(run);
     return status;
 }
 
-static void report_bindings(const struct run *run)
+static void report_bindings(const struct kolo__run *run)
 {
     char text[640];
     bool asked_for = strcmp(run->options.config.bind, "auto") != 0 || run->options.report_bindings;
@@ -97,7 +124,7 @@ static void report_bindings(const struct run *run)
 
 /* ---- what it takes ------------------------------------------------------------------------- */
 
-static kolo_status make_names(struct run *run)
+static kolo_status make_names(struct kolo__run *run)
 {
     char id[17];
     kolo_status status = kolo__token_random(id, 8);
@@ -107,43 +134,18 @@ static kolo_status make_names(struct run *run)
     return status;
 }
 
-/* Two pipes a rank; the ranks get the old limit back. */
-static void raise_open_files(struct rlimit *old)
-{
-    if (getrlimit(RLIMIT_NOFILE, old) != 0) {
-        *old = (struct rlimit){RLIM_INFINITY, RLIM_INFINITY};
-        return;
-    }
-    struct rlimit all = {.rlim_cur = old->rlim_max, .rlim_max = old->rlim_max};
-    setrlimit(RLIMIT_NOFILE, &all);
-}
-
-static kolo_status prepare(struct run *run)
+/* What any job needs. */
+static kolo_status prepare(struct kolo__run *run)
 {
     kolo_status status = make_names(run);
     if (status != KOLO_OK)
         return status;
-    status = kolo__guard_start(&run->guard, run->job);
+    if (run->binding != NULL)
+        status = kolo__crew_open(&run->crew, run->job);
     if (status != KOLO_OK)
         return status;
-    prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphans of ranks become our children */
-    raise_open_files(&run->spawn.open_files);
-    status = kolo__signals_open(&run->signals);
-    if (status != KOLO_OK)
-        return status;
-    const struct kolo__rendezvous_options rendezvous = {
-        .host = "127.0.0.1", .job = run->job, .token = run->token, .world_size = run->ranks};
-    status = kolo__rendezvous_create(&rendezvous, &run->rendezvous);
-    if (status != KOLO_OK)
-        return status;
-    run->children = calloc(run->ranks, sizeof *run->children);
-    if (run->children == NULL)
-        return kolo__error(KOLO_ERR_MEMORY, "no memory for %u ranks", run->ranks);
-    /* A single rank has nobody to share a line with, and keeps its terminal. */
-    if (run->ranks > 1)
-        status = kolo__output_create(run->ranks, run->options.prefix, STDOUT_FILENO, STDERR_FILENO,
-                                     &run->output);
-    return status;
+    kolo__raise_open_files(&run->open_files);
+    return kolo__signals_open(&run->signals);
 }
 
 /* ---- go ------------------------------------------------------------------------------------ */
@@ -155,62 +157,94 @@ static int start_failure_code(int exec_errno)
     return exec_errno == ENOENT ? KOLO__EXIT_NOT_FOUND : KOLO__EXIT_CANNOT_EXECUTE;
 }
 
-/* Starts all ranks. Returns 0, or the exit code for the first that cannot be started. */
-static int start_ranks(struct run *run, uint32_t *started)
+int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops, void *self,
+                        uint32_t started)
 {
-    int stdin_fd, exec_errno = 0;
-    kolo_status status = kolo__input_open(&run->input, STDIN_FILENO, &stdin_fd);
-    struct kolo__spawn *spawn = &run->spawn;
-    spawn->options = &run->options;
-    spawn->binding = run->binding;
-    spawn->ranks = run->ranks;
-    spawn->rendezvous = kolo__rendezvous_address(run->rendezvous);
-    spawn->job = run->job;
-    spawn->token = run->token;
-    spawn->pipes = run->output != NULL;
-    spawn->stdin_fd = stdin_fd;
-    spawn->signal_mask = run->signals.old_mask;
-    spawn->sigpipe = run->signals.old_sigpipe;
-
-    for (*started = 0; status == KOLO_OK && *started < run->ranks; *started += status == KOLO_OK) {
-        struct kolo__child *child = &run->children[*started];
-        status = kolo__spawn_rank(spawn, *started, child, &exec_errno);
-        if (status != KOLO_OK)
-            break;
-        kolo__guard_add(&run->guard, child->pid);
-        if (run->output != NULL)
-            kolo__output_add(run->output, *started, child->out_fd, child->err_fd);
-    }
-    if (stdin_fd != STDIN_FILENO)
-        close(stdin_fd);
-    return status == KOLO_OK ? 0 : complain(start_failure_code(exec_errno));
-}
-
-static int run_job(struct run *run)
-{
-    uint32_t started;
-    kolo_status status = prepare(run);
-    if (status != KOLO_OK)
-        return complain(KOLO__EXIT_FAILED);
-    int failed = start_ranks(run, &started);
     const struct kolo__supervised supervised = {.ranks = run->ranks,
                                                 .started = started,
-                                                .children = run->children,
-                                                .job = run->job,
+                                                .ops = ops,
+                                                .self = self,
                                                 .grace_s = run->options.grace_s,
+                                                .timeout_s = run->options.timeout_s,
                                                 .signals = &run->signals,
-                                                .guard = &run->guard,
                                                 .rendezvous = run->rendezvous,
                                                 .input = &run->input,
                                                 .output = run->output};
-    int code = kolo__supervise(&supervised);
+    return kolo__supervise(&supervised);
+}
+
+kolo_status kolo__run_open_output(struct kolo__run *run)
+{
+    const struct kolo__run_options *options = &run->options;
+    const struct kolo__output_style style = {.prefix = options->prefix,
+                                             .tag = options->tag,
+                                             .timestamp = options->timestamp,
+                                             .folder = options->output_folder};
+    return kolo__output_create(run->ranks, &style, STDOUT_FILENO, STDERR_FILENO, &run->output);
+}
+
+/* Starts all ranks as our children. Returns 0, or the exit code for the first that cannot be. */
+static int start_ranks(struct kolo__run *run)
+{
+    int stdin_fd, exec_errno = 0;
+    uint32_t *ranks = calloc(run->ranks, sizeof *ranks);
+    if (ranks == NULL) {
+        kolo__error(KOLO_ERR_MEMORY, "no memory for %u ranks", run->ranks);
+        return kolo__run_complain(KOLO__EXIT_FAILED);
+    }
+    for (uint32_t r = 0; r < run->ranks; r++)
+        ranks[r] = r;
+    kolo_status status = kolo__input_open(&run->input, STDIN_FILENO, &stdin_fd);
+    const struct kolo__spawn spawn = {.program = run->options.program,
+                                      .environment = run->options.environment.entries,
+                                      .binding = run->binding,
+                                      .world_size = run->ranks,
+                                      .local_size = run->ranks,
+                                      .rendezvous = kolo__rendezvous_address(run->rendezvous),
+                                      .job = run->job,
+                                      .token = run->token,
+                                      .pipes = run->output != NULL,
+                                      .stdin_fd = stdin_fd,
+                                      .signal_mask = run->signals.old_mask,
+                                      .sigpipe = run->signals.old_sigpipe,
+                                      .open_files = run->open_files};
+    if (status == KOLO_OK)
+        status = kolo__crew_start(&run->crew, &spawn, ranks, run->ranks, &exec_errno);
+    for (uint32_t r = 0; run->output != NULL && r < run->crew.started; r++)
+        kolo__output_add(run->output, r, run->crew.children[r].out_fd,
+                         run->crew.children[r].err_fd);
+    if (stdin_fd != STDIN_FILENO)
+        close(stdin_fd);
+    free(ranks);
+    return status == KOLO_OK ? 0 : kolo__run_complain(start_failure_code(exec_errno));
+}
+
+static int run_here(struct kolo__run *run)
+{
+    const struct kolo__rendezvous_options rendezvous = {
+        .host = "127.0.0.1", .job = run->job, .token = run->token, .world_size = run->ranks};
+    kolo_status status = kolo__rendezvous_create(&rendezvous, &run->rendezvous);
+    /* A single rank has nobody to share a line with, and keeps its terminal. */
+    if (status == KOLO_OK && (run->ranks > 1 || run->options.output_folder != NULL))
+        status = kolo__run_open_output(run);
+    if (status != KOLO_OK)
+        return kolo__run_complain(KOLO__EXIT_FAILED);
+    int failed = start_ranks(run);
+    int code = kolo__run_supervise(run, &kolo__crew_ranks, &run->crew, run->crew.started);
     return failed != 0 ? failed : code;
+}
+
+static int run_job(struct kolo__run *run)
+{
+    if (prepare(run) != KOLO_OK)
+        return kolo__run_complain(KOLO__EXIT_FAILED);
+    return run->binding != NULL ? run_here(run) : kolo__run_on_hosts(run);
 }
 
 int kolo__run_main(int argc, char **argv)
 {
     static char name[] = "kolo run";
-    struct run *run = calloc(1, sizeof *run);
+    struct kolo__run *run = calloc(1, sizeof *run);
     int code;
     if (run == NULL)
         return KOLO__EXIT_FAILED;
@@ -220,20 +254,25 @@ int kolo__run_main(int argc, char **argv)
     kolo__run_options_parse(argc, argv, &run->options);
     kolo__log_configure(run->options.config.log, -1);
     kolo_status status = plan(run);
-    if (status == KOLO_OK) {
-        report_bindings(run);
+    if (status == KOLO_OK && run->options.dry_run) {
+        code = kolo__run_dry(run);
+    } else if (status == KOLO_OK) {
+        if (run->binding != NULL)
+            report_bindings(run);
         code = run_job(run);
     } else {
-        code = complain(status == KOLO_ERR_CONFIG ? KOLO__EXIT_USAGE : KOLO__EXIT_FAILED);
+        code = kolo__run_complain(status == KOLO_ERR_CONFIG ? KOLO__EXIT_USAGE : KOLO__EXIT_FAILED);
     }
 
     kolo__input_close(&run->input);
+    kolo__agents_close(&run->agents);
     kolo__output_free(run->output);
     kolo__rendezvous_free(run->rendezvous);
     kolo__signals_close(&run->signals);
-    kolo__guard_end(&run->guard);
+    kolo__crew_close(&run->crew);
     kolo__binding_close(run->binding);
-    free(run->children);
+    kolo__hosts_free(&run->hosts);
+    kolo__environment_free(&run->options.environment);
     free(run);
     return code;
 }

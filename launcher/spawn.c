@@ -49,14 +49,14 @@ static void set_number(const char *name, uint32_t value)
     setenv(name, text, 1);
 }
 
-static void set_environment(const struct kolo__spawn *spawn, uint32_t rank)
+static void set_environment(const struct kolo__spawn *spawn, uint32_t rank, uint32_t local_rank)
 {
-    for (size_t i = 0; i < spawn->options->setting_count; i++)
-        setenv(spawn->options->settings[i].variable, spawn->options->settings[i].value, 1);
+    for (char **entry = spawn->environment; entry != NULL && *entry != NULL; entry++)
+        putenv(*entry);
     set_number("KOLO_RANK", rank);
-    set_number("KOLO_WORLD_SIZE", spawn->ranks);
-    set_number("KOLO_LOCAL_RANK", rank);
-    set_number("KOLO_LOCAL_SIZE", spawn->ranks);
+    set_number("KOLO_WORLD_SIZE", spawn->world_size);
+    set_number("KOLO_LOCAL_RANK", local_rank);
+    set_number("KOLO_LOCAL_SIZE", spawn->local_size);
     setenv("KOLO_RENDEZVOUS", spawn->rendezvous, 1);
     setenv("KOLO_JOB", spawn->job, 1);
     setenv("KOLO_TOKEN", spawn->token, 1);
@@ -84,24 +84,24 @@ _Noreturn static void give_up(const struct pipes *pipes, int reason, bool exec)
     _exit(1);
 }
 
-_Noreturn static void become_rank(const struct kolo__spawn *spawn, uint32_t rank, pid_t launcher,
-                                  const struct pipes *pipes)
+_Noreturn static void become_rank(const struct kolo__spawn *spawn, uint32_t rank,
+                                  uint32_t local_rank, pid_t launcher, const struct pipes *pipes)
 {
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != launcher)
         _exit(1); /* it died before the line above */
-    set_environment(spawn, rank);
+    set_environment(spawn, rank, local_rank);
     if (!set_streams(spawn, rank, pipes))
         give_up(pipes, errno, false);
-    int reason = kolo__binding_apply(spawn->binding, rank);
+    int reason = kolo__binding_apply(spawn->binding, local_rank);
     if (reason != 0)
         fprintf(stderr, "kolo run: rank %u cannot be bound and runs anywhere: %s\n", rank,
                 strerror(reason));
     setrlimit(RLIMIT_NOFILE, &spawn->open_files);
     sigaction(SIGPIPE, &spawn->sigpipe, NULL);
     sigprocmask(SIG_SETMASK, &spawn->signal_mask, NULL);
-    execvp(spawn->options->program[0], spawn->options->program);
+    execvp(spawn->program[0], spawn->program);
     give_up(pipes, errno, true);
 }
 
@@ -123,7 +123,7 @@ static kolo_status await_exec(const struct kolo__spawn *spawn, uint32_t rank, pi
     if (!failure.exec)
         return kolo__error_errno(failure.reason, "cannot prepare rank %u", rank);
     *exec_errno = failure.reason;
-    return kolo__error_errno(failure.reason, "cannot execute %s", spawn->options->program[0]);
+    return kolo__error_errno(failure.reason, "cannot execute %s", spawn->program[0]);
 }
 
 static int take(int *end)
@@ -135,7 +135,7 @@ static int take(int *end)
     return fd;
 }
 
-kolo_status kolo__spawn_rank(const struct kolo__spawn *spawn, uint32_t rank,
+kolo_status kolo__spawn_rank(const struct kolo__spawn *spawn, uint32_t rank, uint32_t local_rank,
                              struct kolo__child *child, int *exec_errno)
 {
     struct pipes pipes;
@@ -145,11 +145,11 @@ kolo_status kolo__spawn_rank(const struct kolo__spawn *spawn, uint32_t rank,
     if (open_pipes(&pipes, spawn->pipes))
         pid = fork();
     if (pid < 0) {
-        status = kolo__error_errno(errno, "cannot start rank %u of %u", rank, spawn->ranks);
+        status = kolo__error_errno(errno, "cannot start rank %u of %u", rank, spawn->world_size);
         goto close;
     }
     if (pid == 0)
-        become_rank(spawn, rank, launcher, &pipes);
+        become_rank(spawn, rank, local_rank, launcher, &pipes);
     setpgid(pid, pid); /* here too: whoever of the two comes first */
     close(pipes.failed[1]);
     pipes.failed[1] = -1;
@@ -161,4 +161,14 @@ kolo_status kolo__spawn_rank(const struct kolo__spawn *spawn, uint32_t rank,
 close:
     close_pipes(&pipes);
     return status;
+}
+
+void kolo__raise_open_files(struct rlimit *old)
+{
+    if (getrlimit(RLIMIT_NOFILE, old) != 0) {
+        *old = (struct rlimit){RLIM_INFINITY, RLIM_INFINITY};
+        return;
+    }
+    struct rlimit all = {.rlim_cur = old->rlim_max, .rlim_max = old->rlim_max};
+    setrlimit(RLIMIT_NOFILE, &all);
 }

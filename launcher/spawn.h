@@ -4,17 +4,17 @@
 #define KOLO_LAUNCHER_SPAWN_H
 
 #include "launcher/bind.h"
-#include "launcher/options.h"
 
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/types.h>
 
-/* What all ranks have in common. Everything is borrowed. */
+/* What all ranks of a host have in common. Everything is borrowed. */
 struct kolo__spawn {
-    const struct kolo__run_options *options;
+    char **program;     /* name and arguments, up to a NULL */
+    char **environment; /* NAME=VALUE beside our own, up to a NULL */
     const struct kolo__binding *binding;
-    uint32_t ranks;
+    uint32_t world_size, local_size;
     const char *rendezvous, *job, *token;
     bool pipes;   /* stdout and stderr go through pipes; otherwise they are the launcher's */
     int stdin_fd; /* what rank 0 reads */
@@ -30,7 +30,10 @@ struct kolo__child {
 
 /* Blocks until the program runs. When it cannot be executed, *exec_errno is its reason; for every
  * other failure it is 0. */
-kolo_status kolo__spawn_rank(const struct kolo__spawn *spawn, uint32_t rank,
+kolo_status kolo__spawn_rank(const struct kolo__spawn *spawn, uint32_t rank, uint32_t local_rank,
                              struct kolo__child *child, int *exec_errno);
+
+/* As many open files as may be: two pipes a rank. The ranks get the old limit back. */
+void kolo__raise_open_files(struct rlimit *old);
 
 #endif

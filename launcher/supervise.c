@@ -2,9 +2,7 @@
 #include "launcher/supervise.h"
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "launcher/command.h"
-#include "launcher/processes.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -18,11 +16,10 @@ static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
 
 enum {
     NOTICE_MS = 1000, /* for survivors to learn of a failure and say so themselves */
-    LINGER_MS = 300,  /* for children of ended ranks, such as a tee, to end as well */
-    KILL_STRAYS_MS = 4000,
     REPORT_MS = 500,
     LOOK_AGAIN_MS = 20,
-    OWN_ENTRIES = 3, /* of the poll array: signals, rendezvous, input; then the output's */
+    OWN_ENTRIES = 3, /* of the poll array: signals, rendezvous, input; then those of the ranks' ops,
+                        and the output's */
 };
 
 struct supervision {
@@ -34,8 +31,10 @@ struct supervision {
     int signal;                      /* the first that asks the job to end; 0: none */
     uint64_t failed_at_ns;           /* 0: no rank has failed by itself */
     uint64_t term_at_ns, kill_at_ns; /* 0: not planned, or done */
-    uint64_t ended_at_ns;            /* 0: some rank runs */
-    bool urged;                      /* SIGINT or SIGTERM came */
+    uint64_t timeout_at_ns;          /* 0: the job may take as long as it likes, or took too long */
+    bool timed_out;
+    uint64_t ended_at_ns; /* 0: some rank runs */
+    bool urged;           /* SIGINT or SIGTERM came */
     bool killing, strays_gone, reported;
 };
 
@@ -43,9 +42,7 @@ struct supervision {
 
 static void signal_ranks(const struct supervision *s, int number)
 {
-    for (uint32_t r = 0; r < s->job->started; r++)
-        if (!s->endings[r].ended)
-            kill(-s->job->children[r].pid, number);
+    s->job->ops->signal(s->job->self, number);
 }
 
 /* Tells every running rank to end. A stopped one must run to hear it. */
@@ -66,8 +63,19 @@ static void plan_end(struct supervision *s, uint64_t term_at_ns)
     s->term_at_ns = term_at_ns;
 }
 
+/* The job took longer than the user gives it. */
+static void check_timeout(struct supervision *s, uint64_t now_ns)
+{
+    if (s->timeout_at_ns == 0 || now_ns < s->timeout_at_ns || s->running == 0)
+        return;
+    s->timeout_at_ns = 0;
+    s->timed_out = s->failed_at_ns == 0 && s->signal == 0;
+    plan_end(s, now_ns);
+}
+
 static void keep_plan(struct supervision *s, uint64_t now_ns)
 {
+    check_timeout(s, now_ns);
     if (s->term_at_ns != 0 && now_ns >= s->term_at_ns) {
         s->kill_at_ns = s->term_at_ns + (uint64_t)s->job->grace_s * SECOND;
         s->term_at_ns = 0;
@@ -125,24 +133,20 @@ static void hear_signals(struct supervision *s)
 
 /* ---- reaping ------------------------------------------------------------------------------- */
 
-static int rank_of(const struct supervision *s, pid_t pid)
-{
-    for (uint32_t r = 0; r < s->job->started; r++)
-        if (s->job->children[r].pid == pid && !s->endings[r].ended)
-            return (int)r;
-    return -1;
-}
-
 /* A rank that failed by itself begins the end of all, unless the user has asked for it anyway. */
-static void note_ending(struct supervision *s, uint32_t rank, int wait_status, uint64_t now_ns)
+static void note_ending(void *self, uint32_t rank, int wait_status, const char *lost)
 {
+    struct supervision *s = self;
     struct kolo__ending *ending = &s->endings[rank];
-    char why[96];
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    char why[480];
+    if (ending->ended)
+        return;
     ending->ended = true;
     ending->wait_status = wait_status;
+    ending->lost = lost;
     ending->at_ns = now_ns;
     s->running--;
-    kolo__guard_forget(s->job->guard, s->job->children[rank].pid);
     kolo__rendezvous_rank_ended(s->job->rendezvous, rank, !kolo__ending_is_failure(ending),
                                 kolo__ending_text(ending, why, sizeof why));
     if (rank == 0)
@@ -155,33 +159,9 @@ static void note_ending(struct supervision *s, uint32_t rank, int wait_status, u
         s->ended_at_ns = now_ns;
 }
 
-/* Also what ranks left behind: orphans of the job become our children. */
-static void reap(struct supervision *s, uint64_t now_ns)
+static void clear_strays(struct supervision *s)
 {
-    int wait_status;
-    pid_t pid;
-    while ((pid = waitpid(-1, &wait_status, WNOHANG)) > 0) {
-        int rank = rank_of(s, pid);
-        if (rank >= 0)
-            note_ending(s, (uint32_t)rank, wait_status, now_ns);
-    }
-}
-
-/* Once all ranks have ended: waits a moment for their children, then kills until none is found. */
-static void clear_strays(struct supervision *s, uint64_t now_ns)
-{
-    bool patient = !s->killing && now_ns < s->ended_at_ns + LINGER_MS * MILLISECOND;
-    const struct kolo__processes left = {.job = s->job->job,
-                                         .ancestor = getpid(),
-                                         .since = s->job->guard->start,
-                                         .spared = s->job->guard->pid};
-    int found = kolo__processes_signal(&left, patient ? 0 : SIGKILL);
-    reap(s, now_ns);
-    s->strays_gone = found == 0;
-    if (found > 0 && now_ns >= s->ended_at_ns + KILL_STRAYS_MS * MILLISECOND) {
-        kolo__log(KOLO__LOG_WARN, "%d processes of the job cannot be ended", found);
-        s->strays_gone = true;
-    }
+    s->strays_gone = s->job->ops->clear(s->job->self, s->killing);
     if (s->strays_gone && s->job->output != NULL)
         kolo__output_finish(s->job->output);
 }
@@ -228,8 +208,8 @@ static bool is_broken_pipe(const struct supervision *s, int first)
 {
     struct pollfd out = {.fd = STDOUT_FILENO};
     int wait_status = s->endings[first].wait_status;
-    return s->job->output == NULL && WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGPIPE &&
-           poll(&out, 1, 0) > 0 && (out.revents & POLLERR) != 0;
+    return s->job->output == NULL && s->endings[first].lost == NULL && WIFSIGNALED(wait_status) &&
+           WTERMSIG(wait_status) == SIGPIPE && poll(&out, 1, 0) > 0 && (out.revents & POLLERR) != 0;
 }
 
 /* What a rank that ended with code 0 has failed to do. */
@@ -245,9 +225,15 @@ static const char *describe_omission(const struct supervision *s, int first)
 /* Names the first failure, once: what kept the world from forming, or else the rank. */
 static void report(struct supervision *s)
 {
-    char why[96], others[96], line[1024];
+    char why[480], where[160], others[96], line[1024];
     const char *obstacle;
     s->reported = true;
+    if (s->timed_out) {
+        snprintf(line, sizeof line, "kolo run: the job did not end within the %ld s of --timeout",
+                 s->job->timeout_s);
+        say(s, line);
+        return;
+    }
     int first = kolo__first_failure(s->endings, s->job->started, lost_rank(s));
     if (first < 0 || is_broken_pipe(s, first))
         return;
@@ -256,8 +242,8 @@ static void report(struct supervision *s)
     if (kolo__obstacle_exit_code(status) != 0)
         snprintf(line, sizeof line, "kolo run: the world did not form: %s", obstacle);
     else
-        snprintf(line, sizeof line, "kolo run: rank %d (host %s, pid %d) %s%s%s", first,
-                 kolo__host_name(), (int)s->job->children[first].pid,
+        snprintf(line, sizeof line, "kolo run: rank %d (%s) %s%s%s", first,
+                 s->job->ops->where(s->job->self, (uint32_t)first, where, sizeof where),
                  kolo__ending_text(&s->endings[first], why, sizeof why),
                  describe_omission(s, first), others);
     say(s, line);
@@ -273,6 +259,8 @@ static int failure_code(const struct supervision *s, int first)
 
 static int exit_code(const struct supervision *s)
 {
+    if (s->timed_out)
+        return KOLO__EXIT_TIMEOUT;
     int failure = s->job->output != NULL ? kolo__output_failure(s->job->output) : 0;
     int first = kolo__first_failure(s->endings, s->job->started, lost_rank(s));
     if (first >= 0 && is_broken_pipe(s, first))
@@ -308,8 +296,11 @@ static bool is_time_to_report(const struct supervision *s, uint64_t now_ns)
 static int next_timeout_ms(const struct supervision *s, uint64_t now_ns)
 {
     int timeout = kolo__rendezvous_timeout_ms(s->job->rendezvous);
-    const uint64_t deadlines[] = {s->term_at_ns, s->kill_at_ns};
-    for (size_t i = 0; i < 2; i++) {
+    int theirs = s->job->ops->timeout_ms(s->job->self);
+    if (theirs >= 0 && (timeout < 0 || theirs < timeout))
+        timeout = theirs;
+    const uint64_t deadlines[] = {s->term_at_ns, s->kill_at_ns, s->timeout_at_ns};
+    for (size_t i = 0; i < 3; i++) {
         if (deadlines[i] == 0)
             continue;
         uint64_t left = deadlines[i] > now_ns ? (deadlines[i] - now_ns) / MILLISECOND + 1 : 0;
@@ -324,23 +315,26 @@ static int next_timeout_ms(const struct supervision *s, uint64_t now_ns)
 static void wait_and_serve(struct supervision *s)
 {
     const struct kolo__supervised *job = s->job;
-    uint32_t count = OWN_ENTRIES;
+    struct pollfd *theirs = s->fds + OWN_ENTRIES;
+    struct pollfd *outputs = theirs + job->ops->poll_count(job->self);
+    uint32_t count = (uint32_t)(outputs - s->fds);
     s->fds[0] = (struct pollfd){.fd = job->signals->fd, .events = POLLIN};
     s->fds[1] = (struct pollfd){.fd = kolo__rendezvous_fd(job->rendezvous), .events = POLLIN};
     kolo__input_poll_fill(job->input, &s->fds[2]);
+    job->ops->poll_fill(job->self, theirs);
     if (job->output != NULL) {
-        kolo__output_poll_fill(job->output, s->fds + OWN_ENTRIES);
+        kolo__output_poll_fill(job->output, outputs);
         count += kolo__output_poll_count(job->output);
     }
     int ready = poll(s->fds, count, next_timeout_ms(s, kolo__now_ns(&kolo__real_clock)));
     if (ready < 0)
         return; /* EINTR: nothing was filled in */
     hear_signals(s);
-    reap(s, kolo__now_ns(&kolo__real_clock));
+    job->ops->step(job->self, theirs, note_ending, s);
     kolo__rendezvous_step(job->rendezvous);
     kolo__input_step(job->input, &s->fds[2]);
     if (job->output != NULL) {
-        kolo__output_step(job->output, s->fds + OWN_ENTRIES);
+        kolo__output_step(job->output, outputs);
         if (kolo__output_failure(job->output) != 0)
             plan_end(s, kolo__now_ns(&kolo__real_clock));
     }
@@ -355,7 +349,7 @@ static bool is_over(const struct supervision *s)
 int kolo__supervise(const struct kolo__supervised *job)
 {
     struct supervision s = {.job = job, .running = job->started};
-    uint32_t entries = OWN_ENTRIES;
+    uint32_t entries = OWN_ENTRIES + job->ops->poll_count(job->self);
     if (job->output != NULL)
         entries += kolo__output_poll_count(job->output);
     s.endings = calloc(job->ranks, sizeof *s.endings);
@@ -365,6 +359,8 @@ int kolo__supervise(const struct kolo__supervised *job)
         fprintf(stderr, "kolo run: no memory for %u ranks\n", job->ranks);
         abort();
     }
+    if (job->timeout_s > 0)
+        s.timeout_at_ns = kolo__now_ns(&kolo__real_clock) + (uint64_t)job->timeout_s * SECOND;
     s.ended_at_ns = job->started == 0 ? kolo__now_ns(&kolo__real_clock) : 0;
     if (job->started < job->ranks)
         plan_end(&s, kolo__now_ns(&kolo__real_clock));
@@ -372,7 +368,7 @@ int kolo__supervise(const struct kolo__supervised *job)
         uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
         keep_plan(&s, now_ns);
         if (s.running == 0 && !s.strays_gone)
-            clear_strays(&s, now_ns);
+            clear_strays(&s);
         if (is_time_to_report(&s, now_ns))
             report(&s);
         if (!is_over(&s))

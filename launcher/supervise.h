@@ -12,22 +12,45 @@
 #ifndef KOLO_LAUNCHER_SUPERVISE_H
 #define KOLO_LAUNCHER_SUPERVISE_H
 
-#include "launcher/guard.h"
+#include "launcher/crew.h"
 #include "launcher/input.h"
 #include "launcher/outcome.h"
 #include "launcher/output.h"
 #include "launcher/signals.h"
-#include "launcher/spawn.h"
 #include "runtime/rendezvous.h"
+
+/* Tells the supervision that a rank has ended. lost: as in struct kolo__ending. */
+typedef void kolo__rank_ended(void *supervision, uint32_t rank, int wait_status, const char *lost);
+
+/* Where the ranks are: children of this process, or behind the agents of their hosts. None of these
+ * blocks. */
+struct kolo__ranks_ops {
+    /* To every rank that runs. */
+    void (*signal)(void *ranks, int number);
+    /* The loop's part: how many entries; what to poll for; at least how often to look (-1: when
+     * there is something). */
+    uint32_t (*poll_count)(const void *ranks);
+    void (*poll_fill)(void *ranks, struct pollfd *fds);
+    int (*timeout_ms)(const void *ranks);
+    void (*step)(void *ranks, const struct pollfd *fds, kolo__rank_ended *ended, void *supervision);
+    /* All ranks have ended: true when nothing is left of them. impatient: SIGKILL what is. */
+    bool (*clear)(void *ranks, bool impatient);
+    /* "host node7, pid 4711" into text. Returns text. */
+    const char *(*where)(const void *ranks, uint32_t rank, char *text, size_t bytes);
+};
+
+/* For ranks that are children of this process: ranks is a struct kolo__crew, whose local ranks are
+ * the world's. */
+extern const struct kolo__ranks_ops kolo__crew_ranks;
 
 /* Everything is borrowed. */
 struct kolo__supervised {
     uint32_t ranks, started; /* started < ranks: the start went wrong; what runs is ended */
-    const struct kolo__child *children;
-    const char *job;
+    const struct kolo__ranks_ops *ops;
+    void *self; /* of ops */
     long grace_s;
+    long timeout_s; /* of the whole job, from now on; 0: none */
     struct kolo__signals *signals;
-    struct kolo__guard *guard;
     struct kolo__rendezvous *rendezvous;
     struct kolo__input *input;
     struct kolo__output *output; /* NULL: the rank writes for itself */

@@ -238,7 +238,8 @@ kolo_status kolo__comm_close_ranks(kolo_comm *comm, const char *operation)
     kolo_call_options options = {.size = sizeof options};
     struct kolo__call call = barrier_call;
     for (size_t i = 0; kolo__algorithms[i] != NULL && options.algorithm == NULL; i++)
-        if (!kolo__algorithms[i]->needs_mapping && kolo__algorithms[i]->accepts(&problem))
+        if (!kolo__algorithms[i]->needs_mapping && !kolo__algorithms[i]->needs_host_mapping &&
+            kolo__algorithms[i]->accepts(&problem))
             options.algorithm = kolo__algorithms[i]->name;
     call.name = operation;
     call.options = &options;

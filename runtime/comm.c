@@ -8,6 +8,7 @@
 #include "collectives/transport/mux.h"
 #include "collectives/transport/shm.h"
 #include "collectives/transport/tcp.h"
+#include "runtime/cpus.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,17 +42,18 @@ static kolo_status create_shm(kolo_comm *comm, const struct kolo__comm_members *
                               struct kolo__transport **transport)
 {
     char doorbell[80];
-    snprintf(doorbell, sizeof doorbell, "kolo-%s-%u-%u", comm->context->job, comm->id,
+    snprintf(doorbell, sizeof doorbell, "kolo-%s-%u-%u", comm->context->local_name, comm->id,
              comm->world_ranks[0]);
     struct kolo__shm_options options = {
         .rank = comm->rank,
         .size = comm->size,
+        .across = count_sharers(members) < comm->size - 1,
         .heap = comm->context->heap,
         .mailboxes = members->mailboxes,
         .doorbell = doorbell,
         .hosts = comm->hosts,
     };
-    return kolo__shm_create(&options, transport, &comm->mapping);
+    return kolo__shm_create(&options, transport, &comm->host_mapping);
 }
 
 /* Well before the operation gives up, so that the error says what is wrong with the network. */
@@ -88,12 +90,16 @@ static kolo_status create_transport(kolo_comm *comm, const struct kolo__comm_mem
     struct kolo__transport *children[2] = {NULL, NULL};
     kolo_status status = KOLO_OK;
     comm->plan_context.remote = !all_share;
+    comm->plan_context.mapped = all_share;
+    comm->plan_context.hosts_mapped = comm->context->all_hosts_share;
     if (!all_share)
         status = create_tcp(comm, members, &children[0]);
     else if (members->listen_fd >= 0)
         close(members->listen_fd);
     if (status == KOLO_OK && sharers > 0)
         status = create_shm(comm, members, &children[1]);
+    if (all_share)
+        comm->mapping = comm->host_mapping;
     if (status != KOLO_OK) {
         if (children[0] != NULL)
             children[0]->ops->close(children[0]);
@@ -158,6 +164,17 @@ static kolo_status fill_tables(kolo_comm *comm, const struct kolo__comm_members 
     return KOLO_OK;
 }
 
+/* More ranks on this host than it may use processors; or more on this machine, together with those
+ * of other hosts that are containers of it, than it has. */
+static bool is_crowded(const kolo_comm *comm)
+{
+    uint32_t on_machine = 0;
+    for (uint32_t r = 0; r < comm->size; r++)
+        on_machine += comm->context->shares_kernel[comm->world_ranks[r]];
+    return comm->local_size > (uint32_t)comm->context->cpus ||
+           on_machine > (uint32_t)kolo__online_cpus();
+}
+
 kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_members *members,
                               kolo_comm **result)
 {
@@ -186,11 +203,10 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
     comm->plan_context.rank = comm->rank;
     comm->plan_context.size = comm->size;
     comm->plan_context.host_of = comm->host_of;
-    comm->plan_context.mapping = comm->mapping;
-    comm->crowded = comm->local_size > (uint32_t)context->cpus;
-    if (comm->mapping != NULL) {
-        comm->crowded = comm->mapping->crowded |= comm->crowded;
-        comm->mapping->spins = MAPPING_SPINS;
+    comm->crowded = is_crowded(comm);
+    if (comm->host_mapping != NULL) {
+        comm->crowded = comm->host_mapping->crowded |= comm->crowded;
+        comm->host_mapping->spins = MAPPING_SPINS;
     }
     comm->plan_context.preferred = context->config.algorithm;
     comm->plan_context.segment_bytes = segment;

@@ -50,7 +50,10 @@ struct kolo_comm {
     const char **hosts;    /* by rank: name; owned by the control plane */
     struct kolo__transport *transport; /* NULL with one rank */
     struct kolo__mapping *mapping;     /* NULL unless all ranks share a heap */
-    bool crowded;                      /* ranks of this host share processors, as far as is known */
+    struct kolo__mapping
+        *host_mapping; /* with those that do: the same, or those of this host, or NULL
+                        */
+    bool crowded;      /* ranks of this host share processors, as far as is known */
     struct kolo__plan_context plan_context;
     struct kolo__plan_cache plans;
     kolo_request *first, *last, *free_requests;

@@ -88,8 +88,27 @@ static kolo_status find_members(kolo_comm *comm, int color, int key, uint32_t *o
     return status;
 }
 
-static void make_offer(kolo_comm *comm, uint32_t size, bool wants_tcp, struct offer *offer,
-                       uint64_t *mailbox, int *listen_fd)
+/* Whether the new communicator's ranks are on several hosts. */
+static bool is_across(const kolo_comm *comm, const uint32_t *old_ranks, uint32_t size)
+{
+    bool across = false;
+    for (uint32_t i = 1; i < size; i++)
+        across |= comm->host_of[old_ranks[i]] != comm->host_of[old_ranks[0]];
+    return across;
+}
+
+/* Whether another rank of this host is in it. */
+static bool has_neighbours(const kolo_comm *comm, const uint32_t *old_ranks, uint32_t size)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < size; i++)
+        any |=
+            old_ranks[i] != comm->rank && comm->host_of[old_ranks[i]] == comm->host_of[comm->rank];
+    return any;
+}
+
+static void make_offer(kolo_comm *comm, const uint32_t *old_ranks, uint32_t size, bool wants_tcp,
+                       struct offer *offer, uint64_t *mailbox, int *listen_fd)
 {
     kolo_context *context = comm->context;
     kolo_status status = KOLO_OK;
@@ -99,8 +118,9 @@ static void make_offer(kolo_comm *comm, uint32_t size, bool wants_tcp, struct of
     if (size > 1 && wants_tcp)
         status = kolo__context_listen(context, listen_fd, &port);
     kolo__store_u16(offer->port, port);
-    if (size > 1 && status == KOLO_OK && context->shared_memory)
-        status = kolo__shm_mailbox_create(context->heap, size, mailbox);
+    if (status == KOLO_OK && context->shared_memory && has_neighbours(comm, old_ranks, size))
+        status = kolo__shm_mailbox_create(context->heap, size, is_across(comm, old_ranks, size),
+                                          mailbox);
     offer->ok = status == KOLO_OK;
     kolo__store_u64(offer->mailbox, *mailbox);
     if (status != KOLO_OK)
@@ -153,7 +173,8 @@ static kolo_status split(kolo_comm *comm, int color, int key, uint32_t *old_rank
     comm->splits++;
     if (color == KOLO_NO_COLOR)
         size = 0;
-    make_offer(comm, size, comm->plan_context.remote, &offer, &mailbox, &members.listen_fd);
+    make_offer(comm, old_ranks, size, comm->plan_context.remote, &offer, &mailbox,
+               &members.listen_fd);
     status = gather(comm, &offer, offers, sizeof offer);
     if (status == KOLO_OK)
         status = read_offers(comm, offers, old_ranks, size, world_ranks, mailboxes, endpoints);

@@ -2,6 +2,7 @@
 /* kolo_init and kolo_finalize, and what belongs to the process: options, heap. */
 #include "runtime/context.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "runtime/comm.h"
@@ -15,6 +16,10 @@
 #include <string.h>
 
 extern char **environ;
+
+enum {
+    FAREWELL_SECONDS = 10
+}; /* how long rank 0 holds the rendezvous for those who have not left */
 
 static atomic_bool exists; /* one context a process */
 
@@ -51,45 +56,40 @@ static kolo_status apply_options(kolo_context *context, const kolo_init_options 
     return status;
 }
 
-static kolo_status check_identity(kolo_context *context)
+/* What the program itself says comes before all that launchers say. */
+static kolo_status find_identity(kolo_context *context, const kolo_init_options *options)
 {
-    const struct kolo__config *config = &context->config;
-    if (config->world_size < 1) {
-        if (config->rank >= 0 || config->rendezvous[0] != '\0')
-            return kolo__error(KOLO_ERR_CONFIG,
-                               "%s is set but KOLO_WORLD_SIZE is not: start the program with kolo "
-                               "run, or set KOLO_RANK, KOLO_WORLD_SIZE and KOLO_RENDEZVOUS",
-                               config->rank >= 0 ? "KOLO_RANK" : "KOLO_RENDEZVOUS");
-        context->rank = 0;
-        context->size = 1;
-        return KOLO_OK;
-    }
-    if (config->rank < 0)
-        return kolo__error(
-            KOLO_ERR_CONFIG,
-            "KOLO_WORLD_SIZE is %ld but KOLO_RANK is not set: start the program with "
-            "kolo run, or set KOLO_RANK from 0 to %ld",
-            config->world_size, config->world_size - 1);
-    if (config->rank >= config->world_size)
-        return kolo__error(KOLO_ERR_WORLD,
-                           "KOLO_RANK is %ld, but must be from 0 to %ld (KOLO_WORLD_SIZE - 1)",
-                           config->rank, config->world_size - 1);
-    if (config->world_size > 1 && config->rendezvous[0] == '\0')
-        return kolo__error(KOLO_ERR_CONFIG,
-                           "KOLO_WORLD_SIZE is %ld but KOLO_RENDEZVOUS is not set: start the "
-                           "program with kolo run",
-                           config->world_size);
-    if (config->world_size > 1 << 20)
+    struct kolo__config *config = &context->config;
+    struct kolo__launch *launch = &context->launch;
+    bool by_program = options != NULL && options->world_size > 0;
+    kolo_status status = KOLO_OK;
+    if (by_program)
+        *launch = (struct kolo__launch){.source = "the program",
+                                        .rank = config->rank,
+                                        .size = config->world_size,
+                                        .local_rank = -1,
+                                        .meeting = config->world_size > 1 ? KOLO__MEET_UNKNOWN
+                                                                          : KOLO__MEET_NOBODY,
+                                        .missing = "kolo_init_options.rendezvous"};
+    else
+        status = kolo__launch_detect(environ, launch);
+    bool given = options != NULL && options->rendezvous != NULL; /* else detected, or not wanted */
+    if (status == KOLO_OK && config->rendezvous[0] != '\0' && (by_program || given))
+        status = kolo__launch_meet_at(launch, config->rendezvous);
+    if (status != KOLO_OK)
+        return status;
+    if (launch->size > 1 << 20)
         return kolo__error(KOLO_ERR_WORLD, "a world of %ld ranks is more than kolo can do",
-                           config->world_size);
-    context->rank = (uint32_t)config->rank;
-    context->size = (uint32_t)config->world_size;
+                           launch->size);
+    context->rank = (uint32_t)launch->rank;
+    context->size = (uint32_t)launch->size;
+    snprintf(context->job, sizeof context->job, "%s",
+             config->job[0] != '\0' ? config->job : launch->job);
     return KOLO_OK;
 }
 
 static kolo_status read_token(kolo_context *context)
 {
-    snprintf(context->job, sizeof context->job, "%s", context->config.job);
     kolo_status status = kolo__token_read(&context->config, context->token);
     /* One copy is enough. */
     memset((char *)(uintptr_t)context->config.token, '*', strlen(context->config.token));
@@ -149,8 +149,11 @@ static void release(kolo_context *context)
         kolo__comm_destroy(context->comms);
     kolo__heap_close(context->heap);
     kolo__control_close(context->control);
+    kolo__bootstrap_end(&context->place,
+                        kolo__now_ns(&kolo__real_clock) + FAREWELL_SECONDS * 1000000000u);
     pthread_mutex_destroy(&context->lock);
     free(context->host_of);
+    free(context->shares_kernel);
     free(context->endpoints);
     explicit_bzero(context->token, sizeof context->token);
     free(context);
@@ -184,11 +187,12 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
         return kolo__error(KOLO_ERR_MEMORY, "kolo_init: no memory for a context");
     }
     pthread_mutex_init(&context->lock, NULL);
+    context->place.pmi_fd = -1;
     kolo_status status = kolo__config_load(&context->config, environ);
     if (status == KOLO_OK)
         status = apply_options(context, options);
     if (status == KOLO_OK)
-        status = check_identity(context);
+        status = find_identity(context, options);
     if (status == KOLO_OK)
         status = read_token(context);
     if (status == KOLO_OK) {

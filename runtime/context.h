@@ -10,23 +10,29 @@
 #include "collectives/transport/heap.h"
 #include "runtime/control.h"
 #include "runtime/costs.h"
+#include "runtime/launch/bootstrap.h"
 
 #include <pthread.h>
 
 struct kolo_context {
     struct kolo__config config;
+    struct kolo__launch launch; /* who started this process, and where its world meets */
+    struct kolo__meeting place;
     uint32_t rank, size;
     char job[64];
+    char local_name[48]; /* of this world, among the worlds of a host */
     char token[KOLO__TOKEN_BYTES];
     struct kolo__control *control;      /* NULL: a world of one */
     char listen_host[64];               /* for kolo__listen */
     struct kolo__interfaces interfaces; /* none where all is on loopback */
     uint32_t streams;                   /* between two ranks, at least */
     struct kolo__endpoint *endpoints; /* by world rank; ports are those of the world communicator */
-    uint32_t *host_of;       /* by world rank; ranks that may share memory have the same number */
-    bool joined;             /* the rendezvous has let this rank in */
-    bool shared_memory;      /* this host's ranks share the heap */
-    pthread_mutex_t lock;    /* of heap (when made late) and comms */
+    uint32_t *host_of;    /* by world rank; ranks that may share memory have the same number */
+    bool *shares_kernel;  /* by world rank: on this machine, be it as another host (a container) */
+    bool joined;          /* the rendezvous has let this rank in */
+    bool shared_memory;   /* this host's ranks share the heap */
+    bool all_hosts_share; /* so do those of every other host, where there are several */
+    pthread_mutex_t lock; /* of heap (when made late) and comms */
     struct kolo__heap *heap; /* NULL: made at the first kolo_alloc */
     kolo_comm *world;
     kolo_comm *comms; /* all of them */
@@ -37,7 +43,7 @@ struct kolo_context {
     struct kolo__reducer_thread *reducer_thread; /* NULL: none; under lock */
 };
 
-/* Makes the world communicator; with KOLO_RENDEZVOUS, together with all other ranks (world.c). */
+/* Makes the world communicator, together with all other ranks, if there are any (world.c). */
 kolo_status kolo__world_join(kolo_context *context);
 /* The heap, made if there is none. */
 kolo_status kolo__context_heap(kolo_context *context, struct kolo__heap **heap);

@@ -60,6 +60,16 @@ static void server_gone(struct kolo__control *control)
     if (control->closed)
         return;
     control->closed = true;
+    if (control->options.at_rank_0) {
+        char text[200];
+        const struct kolo__control_member *first = control->members;
+        snprintf(text, sizeof text,
+                 "rank 0 (host %s, pid %u), which held the rendezvous, is gone: it ended without "
+                 "kolo_finalize, was killed, or its host was lost",
+                 first != NULL ? first->host : "?", first != NULL ? first->pid : 0);
+        add_fault(control, 0, KOLO_ERR_PEER_LOST, 0, text);
+        return;
+    }
     add_fault(control, 0, KOLO_ERR_PEER_LOST, -1,
               "the rendezvous (kolo run) is gone: it was killed, or its host was lost");
 }

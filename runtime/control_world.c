@@ -6,6 +6,7 @@
 #include "runtime/control_frames.h"
 
 #include "base/clock.h"
+#include "base/dial.h"
 #include "base/log.h"
 #include "base/socket.h"
 #include "base/status.h"
@@ -16,13 +17,18 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Rounds of ports, within 6 s, that met only servers of other jobs. */
+enum { STRANGERS_MAX = 7 };
+
 static const uint64_t SECOND_NS = 1000000000;
+
+enum { ROUND_SECONDS = 10 }; /* for an address to answer, before all begin anew */
 
 /* ---- connecting ---------------------------------------------------------------------------- */
 
-static kolo_status authenticate(struct kolo__control *control)
+static kolo_status authenticate(struct kolo__control *control, unsigned seconds)
 {
-    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS;
+    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + seconds * SECOND_NS;
     kolo_status status = kolo__secure_create(control->credentials, KOLO__SECURE_INITIATOR,
                                              control->fd, &control->secure);
     if (status == KOLO_OK)
@@ -46,32 +52,85 @@ static void sleep_ms(long milliseconds)
     nanosleep(&pause, NULL);
 }
 
+/* "host:5000,host:5001,...": a rendezvous at one of several ports is one of several addresses. */
+static kolo_status list_places(const struct kolo__control_options *options, char *text,
+                               size_t bytes)
+{
+    char host[256], port[24];
+    snprintf(text, bytes, "%s", options->rendezvous);
+    if (options->ports <= 1)
+        return KOLO_OK;
+    kolo_status status =
+        kolo__split_host_port(options->rendezvous, host, sizeof host, port, sizeof port);
+    for (unsigned n = 1; status == KOLO_OK && n < options->ports; n++) {
+        size_t used = strlen(text);
+        snprintf(text + used, bytes - used, strchr(host, ':') != NULL ? ",[%s]:%ld" : ",%s:%ld",
+                 host, strtol(port, NULL, 10) + (long)n);
+    }
+    return status;
+}
+
+/* One round over all addresses. KOLO_ERR_NETWORK, KOLO_ERR_WORLD: those that answered are of
+ * another token, version or job. While one has not answered that is no more than KOLO_ERR_TIMEOUT,
+ * but with ports, most of which nobody listens at. */
+static kolo_status connect_once(struct kolo__control *control)
+{
+    const struct kolo__control_options *options = &control->options;
+    char places[KOLO__DIAL_MAX * 300], report[700];
+    struct kolo__dial *dial;
+    kolo_status refused = KOLO_OK;
+    kolo_status status = list_places(options, places, sizeof places);
+    if (status == KOLO_OK)
+        status = kolo__dial_open(places, &dial);
+    if (status != KOLO_OK)
+        return status;
+    /* Names are resolved again in the next round: they may have got another address meanwhile. */
+    uint64_t round_ns = kolo__now_ns(&kolo__real_clock) + ROUND_SECONDS * SECOND_NS;
+    if (round_ns > options->deadline_ns)
+        round_ns = options->deadline_ns;
+    while ((status = kolo__dial_next(dial, round_ns, &control->fd)) == KOLO_OK) {
+        kolo__tune_stream(control->fd);
+        /* Not all the time for one port of another program that swallows everything. */
+        status = authenticate(control, options->ports > 1 ? 2 : 10);
+        if (status == KOLO_OK)
+            break;
+        bool for_good = status == KOLO_ERR_NETWORK || status == KOLO_ERR_WORLD;
+        refused = for_good ? status : refused;
+        hang_up(control);
+        kolo__dial_refuse(dial, kolo_error_text(), !for_good);
+    }
+    bool is_final = refused != KOLO_OK && (options->ports > 1 || kolo__dial_all_refused(dial));
+    if (status != KOLO_OK)
+        status = kolo__error(is_final ? refused : KOLO_ERR_TIMEOUT, "%s",
+                             kolo__dial_report(dial, report, sizeof report));
+    kolo__dial_close(dial);
+    return status;
+}
+
 /* The server may start later than we do: every failure but a wrong address, token or job is tried
- * again. */
+ * again. Where there are several ports, another job's server may have been met first. */
 static kolo_status connect_patiently(struct kolo__control *control)
 {
     const struct kolo__control_options *options = &control->options;
+    unsigned strangers = 0, strangers_max = options->ports > 1 ? STRANGERS_MAX : 1;
     for (long pause_ms = 50;; pause_ms = pause_ms < 2500 ? pause_ms * 2 : 5000) {
-        kolo_status status = kolo__connect(options->rendezvous, options->deadline_ns, &control->fd);
-        if (status == KOLO_ERR_CONFIG)
+        kolo_status status = connect_once(control);
+        if (status == KOLO_OK || status == KOLO_ERR_CONFIG || status == KOLO_ERR_MEMORY)
             return status;
-        if (status == KOLO_OK) {
-            kolo__tune_stream(control->fd);
-            status = authenticate(control);
-            if (status == KOLO_OK)
-                return KOLO_OK;
-            hang_up(control);
-            if (status == KOLO_ERR_NETWORK || status == KOLO_ERR_WORLD)
-                return kolo__error(status, "rendezvous at %s: %s", options->rendezvous,
-                                   kolo_error_text());
-        }
+        strangers += status != KOLO_ERR_TIMEOUT;
+        if (strangers == strangers_max)
+            return kolo__error(status, "rendezvous at %s%s", kolo_error_text(),
+                               options->ports > 1 ? " (of several ports; job id and token count)"
+                                                  : "");
         uint64_t now = kolo__now_ns(&kolo__real_clock);
         if (now + (uint64_t)pause_ms * 1000000 >= options->deadline_ns)
-            return kolo__error(KOLO_ERR_TIMEOUT,
-                               "rank %u (host %s) found no rendezvous at %s within %d s; the last "
-                               "attempt: %s",
-                               options->rank, kolo__host_name(), options->rendezvous,
-                               options->timeout_s, kolo_error_text());
+            return kolo__error(
+                KOLO_ERR_TIMEOUT,
+                "rank %u (host %s) found no rendezvous within %d s; the last attempt at each "
+                "address: %s. See whether %s still runs there, and whether a firewall lets this "
+                "host through",
+                options->rank, kolo__host_name(), options->timeout_s, kolo_error_text(),
+                options->at_rank_0 ? "rank 0" : "kolo run");
         sleep_ms(pause_ms);
     }
 }

@@ -57,10 +57,15 @@ int kolo__cgroup_cpus(const char *membership, const char *mount)
     return least;
 }
 
-int kolo__usable_cpus(void)
+int kolo__online_cpus(void)
 {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
-    int cpus = online < 1 ? 1 : (int)online;
+    return online < 1 ? 1 : (int)online;
+}
+
+int kolo__usable_cpus(void)
+{
+    int cpus = kolo__online_cpus();
     int quota = kolo__cgroup_cpus("/proc/self/cgroup", "/sys/fs/cgroup");
     return quota > 0 && quota < cpus ? quota : cpus;
 }

@@ -8,6 +8,9 @@
  * cores beside it. */
 int kolo__usable_cpus(void);
 
+/* Online processors of this machine. */
+int kolo__online_cpus(void);
+
 /* The quota alone, of both versions of control groups; 0: none. membership: /proc/self/cgroup;
  * mount: /sys/fs/cgroup. */
 int kolo__cgroup_cpus(const char *membership, const char *mount);

@@ -65,12 +65,17 @@ void kolo__put_u64(struct kolo__frame_writer *writer, uint64_t value)
         kolo__store_u64(place, value);
 }
 
-void kolo__put_blob(struct kolo__frame_writer *writer, const void *data, size_t bytes)
+void kolo__put_raw(struct kolo__frame_writer *writer, const void *data, size_t bytes)
 {
-    kolo__put_u32(writer, (uint32_t)bytes);
     unsigned char *place = extend(writer, bytes);
     if (place != NULL && bytes > 0)
         memcpy(place, data, bytes);
+}
+
+void kolo__put_blob(struct kolo__frame_writer *writer, const void *data, size_t bytes)
+{
+    kolo__put_u32(writer, (uint32_t)bytes);
+    kolo__put_raw(writer, data, bytes);
 }
 
 void kolo__put_text(struct kolo__frame_writer *writer, const char *text)
@@ -120,23 +125,32 @@ void kolo__frame_writer_free(struct kolo__frame_writer *writer)
     memset(writer, 0, sizeof *writer);
 }
 
-size_t kolo__frame_parse(const unsigned char *data, size_t bytes, size_t payload_max,
-                         enum kolo__frame_type *type, struct kolo__frame_reader *payload)
+size_t kolo__frame_split(const unsigned char *data, size_t bytes, size_t payload_max,
+                         uint16_t *type, struct kolo__frame_reader *payload)
 {
     if (bytes < KOLO__FRAME_HEAD_BYTES)
         return 0;
     size_t length = kolo__load_u32(data);
-    uint16_t kind = kolo__load_u16(data + 4);
-    if (length > payload_max || kind < KOLO__FRAME_JOIN || kind > KOLO__FRAME_FORGOTTEN ||
-        kolo__load_u16(data + 6) != 0)
+    if (length > payload_max || kolo__load_u16(data + 6) != 0)
         return (size_t)-1;
+    *type = kolo__load_u16(data + 4);
     if (bytes < KOLO__FRAME_HEAD_BYTES + length)
         return 0;
-    *type = (enum kolo__frame_type)kind;
     payload->next = data + KOLO__FRAME_HEAD_BYTES;
     payload->end = payload->next + length;
     payload->bad = false;
     return KOLO__FRAME_HEAD_BYTES + length;
+}
+
+size_t kolo__frame_parse(const unsigned char *data, size_t bytes, size_t payload_max,
+                         enum kolo__frame_type *type, struct kolo__frame_reader *payload)
+{
+    uint16_t kind = KOLO__FRAME_JOIN;
+    size_t length = kolo__frame_split(data, bytes, payload_max, &kind, payload);
+    if (kind < KOLO__FRAME_JOIN || kind > KOLO__FRAME_FORGOTTEN)
+        return (size_t)-1;
+    *type = (enum kolo__frame_type)kind;
+    return length;
 }
 
 /* The next bytes, or NULL (and bad) when they are not there. */

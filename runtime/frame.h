@@ -48,6 +48,8 @@ void kolo__frame_end(struct kolo__frame_writer *writer);
 void kolo__put_u8(struct kolo__frame_writer *writer, uint8_t value);
 void kolo__put_u32(struct kolo__frame_writer *writer, uint32_t value);
 void kolo__put_u64(struct kolo__frame_writer *writer, uint64_t value);
+/* Bytes as they are, between frames. */
+void kolo__put_raw(struct kolo__frame_writer *writer, const void *data, size_t bytes);
 /* Length (u32) and bytes. */
 void kolo__put_blob(struct kolo__frame_writer *writer, const void *data, size_t bytes);
 void kolo__put_text(struct kolo__frame_writer *writer, const char *text);
@@ -70,6 +72,10 @@ struct kolo__frame_reader {
     bool bad;
 };
 
+/* As kolo__frame_parse, for messages that use the same bytes with other types
+ * (launcher/agent_protocol.h): whatever type stands there. */
+size_t kolo__frame_split(const unsigned char *data, size_t bytes, size_t payload_max,
+                         uint16_t *type, struct kolo__frame_reader *payload);
 /* Looks at the start of received bytes. Returns the whole frame's length when all of it is there, 0
  * when more is needed, and (size_t)-1 for a head that is no frame or longer than payload_max. */
 size_t kolo__frame_parse(const unsigned char *data, size_t bytes, size_t payload_max,

@@ -2,6 +2,7 @@
 #include "runtime/plan.h"
 
 #include "base/status.h"
+#include "collectives/transport/shm.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -90,7 +91,7 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
                         struct kolo__plan *plan)
 {
     size_t element = kolo_dtype_bytes(key->dtype);
-    const struct kolo__mapping *mapping = context->mapping;
+    bool mapped = context->mapped || context->hosts_mapped;
     struct kolo__problem problem = {
         .collective = key->collective,
         .rank = context->rank,
@@ -99,16 +100,18 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         .count = key->count,
         .in_place = key->in_place,
         .prescale = kolo__collective_reduces(key->collective) && key->op == KOLO_PREMUL_SUM,
-        .window_count = mapping != NULL ? mapping->window_bytes / element : 1,
+        .window_count =
+            mapped ? kolo__shm_window_bytes(context->size, !context->mapped) / element : 1,
         .host_of = context->host_of,
     };
     struct kolo__select_input input = {
         .problem = &problem,
         .dtype = key->dtype,
         .op = key->op,
-        .mapped = mapping != NULL,
+        .mapped = context->mapped,
+        .hosts_mapped = context->hosts_mapped,
         .remote = context->remote,
-        .slot_bytes = mapping != NULL ? mapping->slot_bytes : 0,
+        .slot_bytes = mapped ? KOLO__SHM_SLOT_BYTES : 0,
         .deterministic = context->deterministic,
         .model = context->model,
     };

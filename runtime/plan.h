@@ -47,7 +47,8 @@ struct kolo__plan_cache {
 struct kolo__plan_context {
     uint32_t rank, size;
     const uint32_t *host_of;
-    const struct kolo__mapping *mapping; /* NULL: none */
+    bool mapped;       /* all ranks share memory */
+    bool hosts_mapped; /* on every host all do; the same on all ranks */
     bool remote;
     const char *preferred; /* KOLO_ALGORITHM; "": none */
     size_t segment_bytes;

@@ -36,21 +36,65 @@ static void watch(struct kolo__connection *connection, bool want_write)
     epoll_ctl(connection->server->epoll_fd, EPOLL_CTL_MOD, connection->fd, &event);
 }
 
+/* Sends from *sent to end, as far as there is room. True when all is gone. */
+static bool send_some(struct kolo__connection *connection, const unsigned char *data, size_t end,
+                      size_t *sent)
+{
+    while (*sent < end) {
+        size_t moved;
+        kolo_status status =
+            kolo__secure_write(connection->secure, data + *sent, end - *sent, &moved);
+        *sent += moved;
+        if (status != KOLO_OK) {
+            connection->closing |= status != KOLO_AGAIN;
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Own bytes up to where the shared frame stands, that frame, and the rest. */
+static bool send_all(struct kolo__connection *connection)
+{
+    struct kolo__frame_writer *out = &connection->out;
+    struct kolo__shared_frame *shared = connection->shared;
+    if (shared != NULL) {
+        if (!send_some(connection, out->data, connection->shared_at, &connection->out_sent) ||
+            !send_some(connection, shared->bytes.data, shared->bytes.bytes,
+                       &connection->shared_sent))
+            return false;
+        connection->shared = NULL;
+        kolo__shared_frame_release(shared);
+    }
+    return send_some(connection, out->data, out->bytes, &connection->out_sent);
+}
+
 void kolo__connection_flush(struct kolo__connection *connection)
 {
     struct kolo__frame_writer *out = &connection->out;
-    kolo_status status = KOLO_OK;
-    while (status == KOLO_OK && connection->out_sent < out->bytes) {
-        size_t moved;
-        status = kolo__secure_write(connection->secure, out->data + connection->out_sent,
-                                    out->bytes - connection->out_sent, &moved);
-        connection->out_sent += moved;
-    }
-    if (connection->out_sent == out->bytes)
+    bool done = send_all(connection);
+    if (done)
         connection->out_sent = out->bytes = 0;
-    if (out->failed || status > KOLO_AGAIN)
+    if (out->failed)
         connection->closing = true;
-    watch(connection, out->bytes > 0);
+    watch(connection, !done);
+}
+
+void kolo__connection_share(struct kolo__connection *connection, struct kolo__shared_frame *frame)
+{
+    frame->users++;
+    connection->shared = frame;
+    connection->shared_at = connection->out.bytes;
+    connection->shared_sent = 0;
+    kolo__connection_flush(connection);
+}
+
+void kolo__shared_frame_release(struct kolo__shared_frame *frame)
+{
+    if (frame == NULL || --frame->users > 0)
+        return;
+    kolo__frame_writer_free(&frame->bytes);
+    free(frame);
 }
 
 void kolo__connection_refuse(struct kolo__connection *connection, kolo_status status,
@@ -137,16 +181,17 @@ void kolo__connection_drain(struct kolo__connection *connection)
 }
 
 /* A listening socket that is ready but cannot be served would wake the embedder without end. */
-static void watch_listener(struct kolo__rendezvous *server, bool accepting)
+static void watch_listeners(struct kolo__rendezvous *server, bool accepting)
 {
     struct epoll_event event = {.events = accepting ? EPOLLIN : 0u, .data.ptr = NULL};
-    epoll_ctl(server->epoll_fd, EPOLL_CTL_MOD, server->listen_fd, &event);
+    for (uint32_t i = 0; i < server->listen_count; i++)
+        epoll_ctl(server->epoll_fd, EPOLL_CTL_MOD, server->listen_fds[i], &event);
     server->accept_again_ns =
         accepting ? 0 : kolo__now_ns(&kolo__real_clock) + ACCEPT_PAUSE_MS * MILLISECOND;
 }
 
-static bool add_connection(struct kolo__rendezvous *server, int fd,
-                           const struct kolo__address *address)
+static bool add_stranger(struct kolo__rendezvous *server, int fd,
+                         const struct kolo__address *address)
 {
     struct kolo__connection *connection = calloc(1, sizeof *connection);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
@@ -172,25 +217,28 @@ static bool add_connection(struct kolo__rendezvous *server, int fd,
 
 static void accept_all(struct kolo__rendezvous *server)
 {
-    uint32_t strangers = 0;
+    uint32_t strangers = 0, listener = 0;
     for (struct kolo__connection *c = server->connections; c != NULL; c = c->next)
         strangers += c->phase != MEMBER;
     /* The world itself may come all at once; beyond it, only so many. */
     while (strangers < STRANGERS_MAX + server->size) {
         struct kolo__address address = {.length = sizeof address.storage};
-        int fd = accept4(server->listen_fd, (struct sockaddr *)&address.storage, &address.length,
-                         SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
-            return;
+        int fd = accept4(server->listen_fds[listener], (struct sockaddr *)&address.storage,
+                         &address.length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)) {
+            if (++listener == server->listen_count)
+                return;
+            continue;
+        }
         if (fd < 0)
             break;
-        if (!add_connection(server, fd, &address)) {
+        if (!add_stranger(server, fd, &address)) {
             close(fd);
             break;
         }
         strangers++;
     }
-    watch_listener(server, false);
+    watch_listeners(server, false);
 }
 
 static void free_connection(struct kolo__connection *connection)
@@ -203,6 +251,7 @@ static void free_connection(struct kolo__connection *connection)
     close(connection->fd);
     free(connection->in);
     kolo__frame_writer_free(&connection->out);
+    kolo__shared_frame_release(connection->shared);
     free(connection);
 }
 
@@ -243,7 +292,7 @@ void kolo__rendezvous_step(struct kolo__rendezvous *server)
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
     sweep(server, now_ns);
     if (server->accept_again_ns != 0 && now_ns >= server->accept_again_ns)
-        watch_listener(server, true);
+        watch_listeners(server, true);
     kolo__world_judge_losses(server, now_ns);
 }
 
@@ -270,36 +319,79 @@ const char *kolo__rendezvous_address(const struct kolo__rendezvous *server)
     return server->address;
 }
 
+/* One port for all addresses, so that a firewall needs one hole; where another program has it on
+ * one of them, that one gets another. */
+static kolo_status listen_at(struct kolo__rendezvous *server,
+                             const struct kolo__rendezvous_options *options, const char *host,
+                             int *port)
+{
+    struct kolo__address bound;
+    char text[80], number[24], unused[256];
+    int *fd = &server->listen_fds[server->listen_count];
+    bool chosen = server->listen_count > 0 && *port != 0;
+    kolo_status status = kolo__listen(host, *port, fd, &bound);
+    if (status != KOLO_OK && chosen)
+        status = kolo__listen(host, 0, fd, &bound);
+    if (status != KOLO_OK)
+        return status;
+    status = kolo__token_permits(options->token, options->insecure, &bound);
+    if (status != KOLO_OK) {
+        close(*fd);
+        return status;
+    }
+    kolo__address_text(&bound, text, sizeof text);
+    size_t used = strlen(server->address);
+    snprintf(server->address + used, sizeof server->address - used, "%s%s", used > 0 ? "," : "",
+             text);
+    kolo__split_host_port(text, unused, sizeof unused, number, sizeof number);
+    if (server->listen_count++ == 0)
+        *port = (int)strtol(number, NULL, 10);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    if (epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, *fd, &event) != 0)
+        return kolo__error_errno(errno, "cannot watch the rendezvous socket");
+    return KOLO_OK;
+}
+
+static kolo_status listen_everywhere(struct kolo__rendezvous *server,
+                                     const struct kolo__rendezvous_options *options)
+{
+    int port = options->port;
+    for (const char *next = options->host; next != NULL;) {
+        char host[256];
+        size_t length = strcspn(next, ",");
+        if (server->listen_count == KOLO__LOCAL_ADDRESSES_MAX || length >= sizeof host)
+            return kolo__error(KOLO_ERR_INVALID, "a rendezvous listens on at most %d addresses",
+                               KOLO__LOCAL_ADDRESSES_MAX);
+        snprintf(host, sizeof host, "%.*s", (int)length, next);
+        kolo_status status = listen_at(server, options, host, &port);
+        if (status != KOLO_OK)
+            return status;
+        next = next[length] == ',' ? next + length + 1 : NULL;
+    }
+    return KOLO_OK;
+}
+
 kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *options,
                                     struct kolo__rendezvous **result)
 {
-    struct kolo__address bound;
     kolo_status status = KOLO_ERR_MEMORY;
     struct kolo__rendezvous *server = calloc(1, sizeof *server);
     if (server == NULL)
         goto out_of_memory;
-    server->listen_fd = server->epoll_fd = -1;
     server->size = options->world_size;
     server->members = calloc(options->world_size, sizeof *server->members);
     snprintf(server->job, sizeof server->job, "%s", options->job);
+    server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (server->members == NULL)
         goto out_of_memory;
     status = kolo__credentials_create(KOLO__PURPOSE_CONTROL, options->job, options->token,
                                       &server->credentials);
+    if (status == KOLO_OK && server->epoll_fd < 0)
+        status = kolo__error_errno(errno, "cannot watch the rendezvous socket");
     if (status == KOLO_OK)
-        status = kolo__listen(options->host, options->port, &server->listen_fd, &bound);
-    if (status == KOLO_OK)
-        status = kolo__token_permits(options->token, options->insecure, &bound);
+        status = listen_everywhere(server, options);
     if (status != KOLO_OK)
         goto fail;
-    kolo__address_text(&bound, server->address, sizeof server->address);
-    server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    if (server->epoll_fd < 0 ||
-        epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, server->listen_fd, &event) != 0) {
-        status = kolo__error_errno(errno, "cannot watch the rendezvous socket");
-        goto fail;
-    }
     *result = server;
     return KOLO_OK;
 
@@ -325,8 +417,8 @@ void kolo__rendezvous_free(struct kolo__rendezvous *server)
         free(server->members[r].blob);
         kolo__member_forget_reports(&server->members[r]);
     }
-    if (server->listen_fd >= 0)
-        close(server->listen_fd);
+    for (uint32_t i = 0; i < server->listen_count; i++)
+        close(server->listen_fds[i]);
     if (server->epoll_fd >= 0)
         close(server->epoll_fd);
     free(server->members);

@@ -15,8 +15,8 @@
 struct kolo__rendezvous;
 
 struct kolo__rendezvous_options {
-    const char *host;  /* numeric address to listen on, "127.0.0.1" */
-    int port;          /* 0: any */
+    const char *host;  /* numeric addresses to listen on: "127.0.0.1", "10.0.0.1,fd00::1" */
+    int port;          /* of all of them; 0: any */
     const char *job;   /* job id; copied */
     const char *token; /* copied */
     bool insecure;     /* may listen beyond loopback without a token */
@@ -27,7 +27,8 @@ kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *optio
                                     struct kolo__rendezvous **rendezvous);
 void kolo__rendezvous_free(struct kolo__rendezvous *rendezvous);
 
-/* "127.0.0.1:43817": what goes into KOLO_RENDEZVOUS. Valid until free. */
+/* "127.0.0.1:43817", "10.0.0.1:5000,[fd00::1]:5000": what goes into KOLO_RENDEZVOUS. Valid until
+ * free. */
 const char *kolo__rendezvous_address(const struct kolo__rendezvous *rendezvous);
 
 /* An epoll descriptor: readable when step has something to do. */
@@ -53,6 +54,8 @@ const char *kolo__rendezvous_fault(const struct kolo__rendezvous *rendezvous, ko
 /* The first thing that kept the world from forming: a rank refused, or a fault before the last
  * set-up step. KOLO_OK, and no text, when the world has formed or nothing stands against it. */
 kolo_status kolo__rendezvous_obstacle(const struct kolo__rendezvous *rendezvous, const char **text);
+/* No rank that has joined is still here. */
+bool kolo__rendezvous_is_over(const struct kolo__rendezvous *rendezvous);
 /* Did this rank ever join (kolo_init)? */
 bool kolo__rendezvous_joined(const struct kolo__rendezvous *rendezvous, uint32_t rank);
 

@@ -121,6 +121,14 @@ kolo_status kolo__rendezvous_obstacle(const struct kolo__rendezvous *server, con
     return stands ? server->obstacle.status : KOLO_OK;
 }
 
+bool kolo__rendezvous_is_over(const struct kolo__rendezvous *server)
+{
+    for (uint32_t r = 0; r < server->size; r++)
+        if (server->members[r].connection != NULL && !server->members[r].left)
+            return false;
+    return true;
+}
+
 bool kolo__rendezvous_joined(const struct kolo__rendezvous *server, uint32_t rank)
 {
     return server->members[rank].joined;
@@ -158,24 +166,39 @@ static void keep_blob(struct kolo__member *member, const unsigned char *data, si
         memcpy(member->blob, data, bytes);
 }
 
+static struct kolo__shared_frame *make_world_frame(const struct kolo__rendezvous *server)
+{
+    struct kolo__shared_frame *frame = calloc(1, sizeof *frame);
+    if (frame == NULL)
+        return NULL;
+    frame->users = 1;
+    kolo__frame_begin(&frame->bytes, KOLO__FRAME_WORLD);
+    kolo__put_u32(&frame->bytes, server->size);
+    for (uint32_t r = 0; r < server->size; r++) {
+        kolo__put_text(&frame->bytes, server->members[r].host);
+        kolo__put_u32(&frame->bytes, server->members[r].pid);
+        kolo__put_blob(&frame->bytes, server->members[r].blob, server->members[r].blob_bytes);
+    }
+    kolo__frame_end(&frame->bytes);
+    if (!frame->bytes.failed)
+        return frame;
+    kolo__shared_frame_release(frame);
+    return NULL;
+}
+
 static void announce_world(struct kolo__rendezvous *server)
 {
+    struct kolo__shared_frame *frame = make_world_frame(server);
     server->formed = true;
-    for (uint32_t to = 0; to < server->size; to++) {
-        struct kolo__connection *connection = server->members[to].connection;
-        if (connection == NULL)
-            continue;
-        kolo__frame_begin(&connection->out, KOLO__FRAME_WORLD);
-        kolo__put_u32(&connection->out, server->size);
-        for (uint32_t r = 0; r < server->size; r++) {
-            kolo__put_text(&connection->out, server->members[r].host);
-            kolo__put_u32(&connection->out, server->members[r].pid);
-            kolo__put_blob(&connection->out, server->members[r].blob,
-                           server->members[r].blob_bytes);
-        }
-        kolo__frame_end(&connection->out);
-        kolo__connection_flush(connection);
+    if (frame == NULL) {
+        kolo__world_spread(server, 0, KOLO_ERR_MEMORY, -1,
+                           "the rendezvous has no memory for the table of ranks");
+        return;
     }
+    for (uint32_t to = 0; to < server->size; to++)
+        if (server->members[to].connection != NULL)
+            kolo__connection_share(server->members[to].connection, frame);
+    kolo__shared_frame_release(frame);
 }
 
 static void on_join(struct kolo__connection *connection, struct kolo__frame_reader *payload)

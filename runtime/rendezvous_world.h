@@ -10,6 +10,7 @@
 #ifndef KOLO_RUNTIME_RENDEZVOUS_WORLD_H
 #define KOLO_RUNTIME_RENDEZVOUS_WORLD_H
 
+#include "base/local_addresses.h"
 #include "base/refusals.h"
 #include "base/secure.h"
 #include "runtime/frame.h"
@@ -17,6 +18,12 @@
 #include "runtime/verdict.h"
 
 enum kolo__phase { WANT_HANDSHAKE, WANT_JOIN, MEMBER };
+
+/* What many connections send, made once: with 1,024 ranks the table of ranks has some 300 KiB. */
+struct kolo__shared_frame {
+    struct kolo__frame_writer bytes;
+    uint32_t users;
+};
 
 struct kolo__connection {
     struct kolo__connection *next;
@@ -31,6 +38,8 @@ struct kolo__connection {
     size_t in_bytes, in_capacity;
     struct kolo__frame_writer out;
     size_t out_sent;
+    struct kolo__shared_frame *shared; /* NULL: none; sent when shared_at bytes of out are */
+    size_t shared_at, shared_sent;
     uint32_t rank; /* of members */
 };
 
@@ -52,9 +61,10 @@ struct kolo__member {
 };
 
 struct kolo__rendezvous {
-    int listen_fd, epoll_fd;
-    uint64_t accept_again_ns; /* 0, or until when the listening socket is not watched */
-    char address[80], job[128];
+    int epoll_fd, listen_fds[KOLO__LOCAL_ADDRESSES_MAX];
+    uint32_t listen_count;
+    uint64_t accept_again_ns; /* 0, or until when the listening sockets are not watched */
+    char address[KOLO__LOCAL_ADDRESSES_MAX * 64], job[128];
     struct kolo__credentials *credentials;
     struct kolo__refusals refusals;
     uint32_t size, joined;
@@ -80,6 +90,10 @@ struct kolo__rendezvous {
 
 /* Sends what is in connection->out, now or when there is room. */
 void kolo__connection_flush(struct kolo__connection *connection);
+/* Sends it behind what is in connection->out. A connection has at most one at a time. */
+void kolo__connection_share(struct kolo__connection *connection, struct kolo__shared_frame *frame);
+/* The caller of all that lets go of it, once. */
+void kolo__shared_frame_release(struct kolo__shared_frame *frame);
 /* Says why, and ends the connection. */
 void kolo__connection_refuse(struct kolo__connection *connection, kolo_status status,
                              const char *text);

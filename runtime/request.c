@@ -265,7 +265,7 @@ static bool progress_collective(kolo_request *request)
             .scale = request->scale,
             .signature = request->signature,
             .transport = comm->transport,
-            .mapping = comm->mapping,
+            .mapping = comm->host_mapping,
             .trace = comm->context->trace,
         };
         request->begun = true;

@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,6 +146,14 @@ static kolo_status read_introduction(const kolo_context *context, uint32_t rank,
                        rank, member->host);
 }
 
+/* Whether two machines are the same but for namespaces and user. Not if their boot ids are unknown.
+ */
+static bool same_kernel(const char *a, const char *b)
+{
+    size_t boot_bytes = strcspn(a, " ");
+    return boot_bytes > 0 && strncmp(a, b, boot_bytes + 1) == 0;
+}
+
 /* Numbers machines by first appearance. All ranks must have the same options. */
 static kolo_status read_introductions(kolo_context *context)
 {
@@ -158,6 +167,7 @@ static kolo_status read_introductions(kolo_context *context)
         if (status != KOLO_OK)
             return status;
         const char *machine = other.text[KOLO__INTRODUCTION_MACHINE];
+        context->shares_kernel[r] = same_kernel(own.text[KOLO__INTRODUCTION_MACHINE], machine);
         uint32_t first = 0;
         while (first < r && read_introduction(context, first, &earlier) == KOLO_OK &&
                strcmp(earlier.text[KOLO__INTRODUCTION_MACHINE], machine) != 0)
@@ -166,8 +176,7 @@ static kolo_status read_introductions(kolo_context *context)
         const char *endpoint = other.text[KOLO__INTRODUCTION_ENDPOINT];
         if (endpoint[0] != '\0')
             status = kolo__endpoint_parse(endpoint, &context->endpoints[r]);
-        if (r != context->rank)
-            kolo__interfaces_sort(&context->interfaces, &context->endpoints[r]);
+        kolo__interfaces_sort(&context->interfaces, &context->endpoints[r]);
     }
     if (status == KOLO_OK && machines > 1 && strcmp(context->config.transport, "shm") == 0)
         return kolo__error(KOLO_ERR_UNSUPPORTED,
@@ -192,7 +201,7 @@ static kolo_status share_memory(kolo_context *context, uint64_t deadline_ns, uin
     *mailbox = UINT64_MAX;
     if (members == 1)
         return KOLO_OK;
-    snprintf(name, sizeof name, "kolo-heap-%.40s-%u", context->job, leader);
+    snprintf(name, sizeof name, "kolo-heap-%s-%u", context->local_name, leader);
     struct kolo__heap_options options = {
         .name = name,
         .token = context->token,
@@ -203,13 +212,14 @@ static kolo_status share_memory(kolo_context *context, uint64_t deadline_ns, uin
     kolo_status status = kolo__heap_open(&options, &context->heap);
     if (status != KOLO_OK)
         return status;
-    return kolo__shm_mailbox_create(context->heap, context->size, mailbox);
+    return kolo__shm_mailbox_create(context->heap, context->size, members < context->size, mailbox);
 }
 
 struct sharing {
     kolo_context *context;
     uint64_t *mailboxes;
-    uint32_t failed; /* rank, or UINT32_MAX */
+    uint32_t failed;      /* rank, or UINT32_MAX */
+    bool failed_anywhere; /* on this host or another */
     char why[200];
 };
 
@@ -219,6 +229,7 @@ static void read_sharing(void *self, uint32_t rank, const unsigned char *blob, s
     bool here =
         sharing->context->host_of[rank] == sharing->context->host_of[sharing->context->rank];
     sharing->mailboxes[rank] = UINT64_MAX;
+    sharing->failed_anywhere |= bytes != 8;
     if (bytes < 8 || !here)
         return;
     sharing->mailboxes[rank] = kolo__load_u64(blob);
@@ -245,6 +256,7 @@ static kolo_status agree_on_sharing(kolo_context *context, uint64_t deadline_ns,
                                                 read_sharing, &sharing);
     if (status != KOLO_OK)
         return status;
+    context->all_hosts_share = wanted && !sharing.failed_anywhere;
     context->shared_memory = wanted && sharing.failed == UINT32_MAX && mailbox != UINT64_MAX;
     if (sharing.failed == UINT32_MAX)
         return KOLO_OK;
@@ -261,6 +273,41 @@ static kolo_status agree_on_sharing(kolo_context *context, uint64_t deadline_ns,
     return KOLO_OK;
 }
 
+static kolo_status find_rendezvous(kolo_context *context, uint64_t deadline_ns)
+{
+    static atomic_bool met; /* `kolo run` knows by itself who was there */
+    if (atomic_load(&met))
+        return kolo__error(KOLO_ERR_WORLD,
+                           "kolo_init: this process joined its world and left it: a world is "
+                           "joined once, so call kolo_init once in the life of a job's process");
+    const struct kolo__bootstrap_options options = {
+        .launch = &context->launch,
+        .deadline_ns = deadline_ns,
+        .net = context->config.net,
+        .insecure = context->config.insecure != 0,
+        .token = context->token,
+        .token_bytes = sizeof context->token,
+        .job = context->job,
+        .job_bytes = sizeof context->job,
+    };
+    kolo_status status = kolo__bootstrap(&options, &context->place);
+    if (context->place.at_rank_0 || context->place.server != NULL)
+        atomic_store(&met, true);
+    return status;
+}
+
+/* Ranks of two worlds with the same job id, or none, may run on one host: what has a name there
+ * (sockets of the heap and of doorbells) also has the port of the rendezvous in it. */
+static void name_world(kolo_context *context)
+{
+    struct kolo__address server = {.length = sizeof server.storage};
+    unsigned port = 0; /* if the connection broke: the next message says so */
+    if (getpeername(kolo__control_fd(context->control), (struct sockaddr *)&server.storage,
+                    &server.length) == 0)
+        port = kolo__address_port(&server);
+    snprintf(context->local_name, sizeof context->local_name, "%u-%.40s", port, context->job);
+}
+
 static kolo_status form_world(kolo_context *context, struct kolo__comm_members *members,
                               uint32_t *world_ranks, uint64_t *mailboxes)
 {
@@ -270,17 +317,22 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
         kolo__now_ns(&kolo__real_clock) + (uint64_t)context->config.init_timeout * 1000000000u;
     for (uint32_t r = 0; r < context->size; r++)
         world_ranks[r] = r;
-    if (context->config.rendezvous[0] != '\0') {
+    status = find_rendezvous(context, deadline_ns);
+    if (status == KOLO_OK && context->place.rendezvous[0] != '\0') {
         struct kolo__control_options options = {
-            .rendezvous = context->config.rendezvous,
+            .rendezvous = context->place.rendezvous,
+            .ports = context->place.ports,
+            .at_rank_0 = context->place.at_rank_0,
             .job = context->job,
-            .token = context->token,
+            .token = context->place.secret,
             .rank = context->rank,
             .size = context->size,
             .deadline_ns = deadline_ns,
             .timeout_s = (int)context->config.init_timeout,
         };
         status = kolo__control_connect(&options, &context->control);
+        if (status == KOLO_OK)
+            name_world(context);
         if (status == KOLO_OK)
             status = introduce(context, &members->listen_fd);
         if (status == KOLO_OK)
@@ -308,10 +360,11 @@ kolo_status kolo__world_join(kolo_context *context)
     uint32_t *world_ranks = calloc(context->size, sizeof *world_ranks);
     uint64_t *mailboxes = calloc(context->size, sizeof *mailboxes);
     context->host_of = calloc(context->size, sizeof *context->host_of);
+    context->shares_kernel = calloc(context->size, sizeof *context->shares_kernel);
     context->endpoints = calloc(context->size, sizeof *context->endpoints);
     kolo_status status = KOLO_ERR_MEMORY;
     if (world_ranks == NULL || mailboxes == NULL || context->host_of == NULL ||
-        context->endpoints == NULL)
+        context->shares_kernel == NULL || context->endpoints == NULL)
         kolo__error(status, "kolo_init: no memory for a world of %u ranks", context->size);
     else
         status = form_world(context, &members, world_ranks, mailboxes);

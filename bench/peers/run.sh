@@ -7,6 +7,7 @@
 #   ./run.sh PEER TRANSPORT RANKS [SIZES]
 #   ./run.sh limits
 #   ./run.sh ideal RANKS [SIZES]     the allreduce this machine allows (ideal.c)
+#   ./run.sh socket_ring RANKS [SIZES] what a ring of plain sockets carries (socket_ring.c; bytes only)
 #   ./run.sh sockets [SIZES]         TCP each way over loopback, plain and with TLS (sockets.c)
 #
 #   PEER       openmpi | mpich | gloo
@@ -67,6 +68,9 @@ fi
 if stale sockets sockets.c; then
     gcc -O3 -march=native -o "$build/sockets" "$here/sockets.c" -lssl -lcrypto
 fi
+if stale socket_ring socket_ring.c; then
+    gcc -O3 -march=native -o "$build/socket_ring" "$here/socket_ring.c"
+fi
 if stale membw membw.c; then
     gcc -O2 -pthread -o "$build/membw" "$here/membw.c"
 fi
@@ -120,6 +124,13 @@ if [ "$peer" = ideal ]; then
     # What a message costs between two CPUs now: on a virtual machine it may change by the minute.
     "$build/membw" -r 3 lat
     "$build/ideal" "${a[@]}"
+    exit
+fi
+if [ "$peer" = socket_ring ]; then
+    a=(-n "${2:?ranks}" -t "$secs")
+    [ -z "${3:-}" ] || a+=(-s "$3")
+    [ "${REWRITE:-0}" = 0 ] || a+=(-R)
+    "$build/socket_ring" "${a[@]}" "${extra[@]}"
     exit
 fi
 transport=${2:?transport} ranks=${3:?ranks}

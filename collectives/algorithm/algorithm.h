@@ -11,7 +11,7 @@
 
 extern const struct kolo__algorithm kolo__recursive_doubling, kolo__tree, kolo__double_binary_tree,
     kolo__halving_doubling, kolo__ring, kolo__pairwise, kolo__two_level, kolo__shm_one_shot,
-    kolo__shm_direct;
+    kolo__shm_direct, kolo__two_level_shm;
 
 /* ---- what it costs (collectives/cost.h) --------------------------------------------------- */
 
@@ -67,6 +67,38 @@ void kolo__ring_reduce(struct kolo__schedule *s, const struct kolo__ring_of *rin
                        enum kolo__buffer from, uint32_t finish);
 /* Spreads every rank's slice of OUTPUT to all. */
 void kolo__ring_gather(struct kolo__schedule *s, const struct kolo__ring_of *ring);
+
+/* ---- hosts of any numbers of ranks (levels.c) ------------------------------------------------ */
+
+/*
+ * The ranks of each host, and who of them leads what between hosts. Work between hosts is cut into
+ * lanes, as many as the largest host has ranks; on every host each lane has a leader, and a rank
+ * leads neighbouring lanes:
+ *
+ *     lane        0    1    2    3
+ *     host of 4   0    1    2    3      the leader's number on its host
+ *     host of 3   0    0    1    2
+ *     host of 1   0    0    0    0
+ *
+ * Hosts are in the order of their first ranks.
+ */
+struct kolo__levels {
+    uint32_t hosts, lanes;
+    uint32_t host, local;          /* of this rank: its host, its number there */
+    uint32_t first_lane, lane_end; /* which it leads */
+    uint32_t *ranks;               /* by host; those of host h from first[h] to first[h + 1] */
+    uint32_t *first;               /* hosts + 1 */
+};
+
+/* False: no memory. */
+bool kolo__levels_init(const struct kolo__problem *problem, struct kolo__levels *levels);
+void kolo__levels_free(struct kolo__levels *levels);
+uint32_t kolo__levels_leader(const struct kolo__levels *levels, uint32_t host, uint32_t lane);
+/* Ranks on this rank's host, itself included, and the i-th of them. */
+uint32_t kolo__levels_local_size(const struct kolo__levels *levels);
+uint32_t kolo__levels_local(const struct kolo__levels *levels, uint32_t i);
+/* Several hosts, of which one has several ranks. */
+bool kolo__levels_exist(const struct kolo__problem *problem);
 
 /* ---- folding to a power of two (fold.c) ----------------------------------------------------- */
 

@@ -34,7 +34,7 @@ kolo_status kolo__shm_create(const struct kolo__shm_options *options,
     }
     shm->heap = options->heap;
     shm->position = options->mailboxes[options->rank];
-    shm->layout = kolo__shm_layout(options->size);
+    shm->layout = kolo__shm_layout(options->size, options->across);
     shm->doorbell_fd = -1;
     shm->stream.transport.ops = &transport_ops;
     snprintf(shm->doorbell, sizeof shm->doorbell, "%s", options->doorbell);
@@ -51,7 +51,7 @@ kolo_status kolo__shm_create(const struct kolo__shm_options *options,
     }
     *transport = &shm->stream.transport;
     if (mapping != NULL)
-        *mapping = shm->mapped ? &shm->mapping : NULL;
+        *mapping = &shm->mapping;
     return KOLO_OK;
 }
 
@@ -62,23 +62,24 @@ static kolo_status attach(struct kolo__shm *shm, const struct kolo__shm_options 
     const struct kolo__shm_layout *layout = &shm->layout;
     shm->peers = calloc(size, sizeof *shm->peers);
     shm->slot_positions = calloc(size, 4 * sizeof *shm->slot_positions);
-    if (shm->peers == NULL || shm->slot_positions == NULL)
+    shm->shares = calloc(size, sizeof *shm->shares);
+    if (shm->peers == NULL || shm->slot_positions == NULL || shm->shares == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for a communicator of %u ranks", size);
-    shm->mailbox = kolo__shm_mailbox_at(options->heap, shm->position, rank, size);
+    shm->mailbox = kolo__shm_mailbox_at(options->heap, shm->position, rank, size, options->across);
     if (shm->mailbox == NULL)
         return KOLO_ERR_INVALID;
 
-    shm->mapped = true;
     unsigned char *own = (unsigned char *)shm->mailbox;
     for (uint32_t i = 0; i < size; i++) {
         struct kolo__shm_peer *peer = &shm->peers[i];
         if (options->mailboxes[i] == UINT64_MAX) {
             /* Will never touch the mailbox, so never says that it is done with it. */
             atomic_store_explicit(&shm->mailbox->detached[i], 1, memory_order_release);
-            shm->mapped = false;
             continue;
         }
-        peer->mailbox = kolo__shm_mailbox_at(options->heap, options->mailboxes[i], i, size);
+        shm->shares[i] = true;
+        peer->mailbox =
+            kolo__shm_mailbox_at(options->heap, options->mailboxes[i], i, size, options->across);
         if (peer->mailbox == NULL)
             return KOLO_ERR_INVALID;
         unsigned char *theirs = (unsigned char *)peer->mailbox;
@@ -87,8 +88,8 @@ static kolo_status attach(struct kolo__shm *shm, const struct kolo__shm_options 
         peer->in = (struct kolo__shm_ring *)(void *)(own + layout->rings) + i;
         peer->in_data = own + layout->ring_data + i * layout->ring_bytes;
     }
-    if (shm->mapped)
-        kolo__shm_mapping_init(shm, options->mailboxes);
+    kolo__shm_mapping_init(shm, options->mailboxes, options->across);
+    shm->mapped = true;
     return KOLO_OK;
 }
 
@@ -107,6 +108,7 @@ static void close_shm(struct kolo__transport *transport)
     free(shm->mapping.bounce);
     free(shm->peers);
     free(shm->slot_positions);
+    free(shm->shares);
     free(shm);
 }
 

@@ -12,13 +12,20 @@
 #include "collectives/transport/heap.h"
 #include "collectives/transport/transport.h"
 
+enum { KOLO__SHM_SLOT_BYTES = 32 * 1024 };
+
+/* Half the windows of a rank in a communicator of so many; across: some are on other hosts. */
+size_t kolo__shm_window_bytes(uint32_t size, bool across);
+
 /* Reserves this rank's mailbox for a communicator of `size` ranks; *position is what the others
  * need. */
-kolo_status kolo__shm_mailbox_create(struct kolo__heap *heap, uint32_t size, uint64_t *position);
+kolo_status kolo__shm_mailbox_create(struct kolo__heap *heap, uint32_t size, bool across,
+                                     uint64_t *position);
 void kolo__shm_mailbox_free(struct kolo__heap *heap, uint64_t position);
 
 struct kolo__shm_options {
     uint32_t rank, size;       /* in the communicator */
+    bool across;               /* as the mailboxes were created */
     struct kolo__heap *heap;   /* borrowed until close */
     const uint64_t *mailboxes; /* size entries, copied; UINT64_MAX: that rank is on another host */
     /* Name prefix for wake-ups (abstract Unix datagram sockets), unique to job, generation and
@@ -36,8 +43,8 @@ enum kolo__cross_reads {
 };
 extern enum kolo__cross_reads kolo__shm_cross_reads;
 
-/* mapping (may be NULL on request): for mapped algorithms, only when all ranks have a mailbox; else
- * *mapping is set to NULL. It lives as long as the transport. The mailbox passes to the transport
+/* mapping (may be NULL on request): for mapped algorithms, among the ranks that have a mailbox. It
+ * lives as long as the transport. The mailbox passes to the transport
  * (freed in close, or on failure). */
 kolo_status kolo__shm_create(const struct kolo__shm_options *options,
                              struct kolo__transport **transport, struct kolo__mapping **mapping);

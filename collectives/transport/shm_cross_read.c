@@ -84,9 +84,8 @@ static uint64_t fastest_ns(struct kolo__shm *shm, const struct kolo__shm_mailbox
 static bool permitted(const struct kolo__shm *shm)
 {
     static _Atomic bool said;
-    uint32_t size = shm->stream.transport.size, rank = shm->stream.transport.rank;
-    for (uint32_t peer = 0; peer < size; peer++) {
-        int why = peer == rank ? 0 : try_peer(shm->peers[peer].mailbox);
+    for (uint32_t peer = 0; peer < shm->stream.transport.size; peer++) {
+        int why = kolo__shm_is_peer(shm, peer) ? try_peer(shm->peers[peer].mailbox) : 0;
         if (why == 0)
             continue;
         if (!atomic_exchange(&said, true))
@@ -100,11 +99,21 @@ static bool permitted(const struct kolo__shm *shm)
     return true;
 }
 
-void kolo__shm_cross_read_probe(struct kolo__shm *shm)
+/* NULL: there is none. */
+static const struct kolo__shm_mailbox *next_peer(const struct kolo__shm *shm)
 {
     uint32_t size = shm->stream.transport.size, rank = shm->stream.transport.rank;
+    for (uint32_t k = 1; k < size; k++)
+        if (shm->shares[(rank + k) % size])
+            return shm->peers[(rank + k) % size].mailbox;
+    return NULL;
+}
+
+void kolo__shm_cross_read_probe(struct kolo__shm *shm)
+{
     struct kolo__mapping *mapping = &shm->mapping;
-    if (size < 2 || kolo__shm_cross_reads == KOLO__CROSS_READS_NEVER || !probe_ready ||
+    const struct kolo__shm_mailbox *neighbour = next_peer(shm);
+    if (neighbour == NULL || kolo__shm_cross_reads == KOLO__CROSS_READS_NEVER || !probe_ready ||
         !permitted(shm))
         return;
     mapping->bounce = aligned_alloc(64, bounce_bytes);
@@ -112,7 +121,7 @@ void kolo__shm_cross_read_probe(struct kolo__shm *shm)
         return;
     mapping->bounce_bytes = bounce_bytes;
     memset(mapping->bounce, 0, bounce_bytes);
-    uint64_t reads_ns = fastest_ns(shm, shm->peers[(rank + 1) % size].mailbox, true);
+    uint64_t reads_ns = fastest_ns(shm, neighbour, true);
     uint64_t copies_ns = fastest_ns(shm, NULL, false);
     mapping->wants_cross_reads =
         reads_ns < copies_ns || kolo__shm_cross_reads == KOLO__CROSS_READS_WHERE_PERMITTED;

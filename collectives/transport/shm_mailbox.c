@@ -19,14 +19,17 @@ static uint64_t page(uint64_t bytes)
 }
 
 /* Both windows, and what is read from them, stay in a second-level cache. Reduce_scatter and
- * alltoall cut them into a piece for each rank, which should be worth a copy. */
-size_t kolo__shm_window_bytes(uint32_t size)
+ * alltoall cut them into a piece for each rank, which should be worth a copy. Across hosts a window
+ * is a round: a part of it is a message to each host, and costs a system call and a wait there. */
+size_t kolo__shm_window_bytes(uint32_t size, bool across)
 {
     size_t bytes = (size_t)size << 14;
+    if (across)
+        return 1024 * 1024;
     return bytes < 256 * 1024 ? 256 * 1024 : bytes > 1024 * 1024 ? 1024 * 1024 : bytes;
 }
 
-struct kolo__shm_layout kolo__shm_layout(uint32_t size)
+struct kolo__shm_layout kolo__shm_layout(uint32_t size, bool across)
 {
     struct kolo__shm_layout layout = {.ring_bytes = ring_bytes_maximum};
     while (layout.ring_bytes > ring_bytes_minimum && layout.ring_bytes * size > rings_bytes)
@@ -36,15 +39,16 @@ struct kolo__shm_layout kolo__shm_layout(uint32_t size)
     layout.slots[0] = page(layout.rings + size * sizeof(struct kolo__shm_ring));
     layout.slots[1] = layout.slots[0] + KOLO__SHM_SLOT_BYTES;
     layout.windows = layout.slots[1] + KOLO__SHM_SLOT_BYTES;
-    layout.ring_data = layout.windows + 2 * kolo__shm_window_bytes(size);
+    layout.ring_data = layout.windows + 2 * kolo__shm_window_bytes(size, across);
     layout.end = layout.ring_data + size * layout.ring_bytes;
     return layout;
 }
 
-kolo_status kolo__shm_mailbox_create(struct kolo__heap *heap, uint32_t size, uint64_t *position)
+kolo_status kolo__shm_mailbox_create(struct kolo__heap *heap, uint32_t size, bool across,
+                                     uint64_t *position)
 {
     void *memory;
-    struct kolo__shm_layout layout = kolo__shm_layout(size);
+    struct kolo__shm_layout layout = kolo__shm_layout(size, across);
     kolo_status status = kolo__heap_alloc(heap, layout.end, 4096, &memory);
     if (status != KOLO_OK)
         return status;
@@ -77,9 +81,9 @@ void kolo__shm_mailbox_free(struct kolo__heap *heap, uint64_t position)
 }
 
 struct kolo__shm_mailbox *kolo__shm_mailbox_at(struct kolo__heap *heap, uint64_t position,
-                                               uint32_t owner, uint32_t size)
+                                               uint32_t owner, uint32_t size, bool across)
 {
-    struct kolo__shm_layout layout = kolo__shm_layout(size);
+    struct kolo__shm_layout layout = kolo__shm_layout(size, across);
     void *memory = kolo__heap_address(heap, position, layout.end);
     struct kolo__shm_mailbox *mailbox = memory;
     if (mailbox == NULL || position % 4096 != 0 || mailbox->magic != mailbox_magic ||

@@ -23,7 +23,6 @@
 
 enum {
     KOLO__SHM_LINE_BYTES = 128, /* two cache lines: processors fetch them in pairs */
-    KOLO__SHM_SLOT_BYTES = 32 * 1024,
     KOLO__SHM_SMALL_BYTES = 48,
 };
 
@@ -64,12 +63,10 @@ struct kolo__shm_layout {
     uint64_t ring_bytes; /* a power of two */
 };
 
-struct kolo__shm_layout kolo__shm_layout(uint32_t size);
-/* Half the windows of a rank in a communicator of so many. */
-size_t kolo__shm_window_bytes(uint32_t size);
+struct kolo__shm_layout kolo__shm_layout(uint32_t size, bool across);
 
 /* The mailbox at a position that came from outside; NULL when it is none of rank `owner`. */
 struct kolo__shm_mailbox *kolo__shm_mailbox_at(struct kolo__heap *heap, uint64_t position,
-                                               uint32_t owner, uint32_t size);
+                                               uint32_t owner, uint32_t size, bool across);
 
 #endif

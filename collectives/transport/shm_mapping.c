@@ -68,7 +68,7 @@ static bool all_arrived(struct kolo__shm *shm)
 {
     for (uint32_t peer = 0; peer < shm->stream.transport.size; peer++) {
         struct kolo__shm_peer *known = &shm->peers[peer];
-        if (peer == shm->stream.transport.rank || known->arrivals >= shm->arrivals)
+        if (!kolo__shm_is_peer(shm, peer) || known->arrivals >= shm->arrivals)
             continue;
         known->arrivals = atomic_load(&known->mailbox->arrivals);
         if (known->arrivals < shm->arrivals)
@@ -87,7 +87,7 @@ static void announce(struct kolo__mapping *mapping)
     if (shm->arriving && !all_arrived(shm))
         return;
     for (uint32_t peer = 0; peer < shm->stream.transport.size; peer++)
-        if (peer != shm->stream.transport.rank)
+        if (kolo__shm_is_peer(shm, peer))
             kolo__shm_wake(shm, peer);
 }
 
@@ -127,24 +127,29 @@ static const struct kolo__mapping_ops mapping_ops = {
  * where this one may. */
 static bool is_crowded(const struct kolo__shm *shm)
 {
-    uint32_t size = shm->stream.transport.size;
+    uint32_t size = shm->stream.transport.size, here = 0;
     int alike = 0, most = CPU_COUNT(&shm->mailbox->allowed);
     cpu_set_t all;
     CPU_ZERO(&all);
     for (uint32_t rank = 0; rank < size; rank++) {
+        if (!shm->shares[rank])
+            continue;
+        here++;
         const cpu_set_t *allowed = &shm->peers[rank].mailbox->allowed;
         CPU_OR(&all, &all, allowed);
         alike += CPU_EQUAL(allowed, &shm->mailbox->allowed) != 0;
     }
-    return most > 0 && (alike > most || size > (uint32_t)CPU_COUNT(&all));
+    return most > 0 && (alike > most || here > (uint32_t)CPU_COUNT(&all));
 }
 
-void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes)
+void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes, bool across)
 {
     uint32_t size = shm->stream.transport.size;
     uint64_t *slots = shm->slot_positions, *small = slots + 2 * size;
     for (uint32_t parity = 0; parity < 2; parity++)
         for (uint32_t rank = 0; rank < size; rank++) {
+            if (!shm->shares[rank])
+                continue;
             slots[parity * size + rank] = mailboxes[rank] + shm->layout.slots[parity];
             small[parity * size + rank] =
                 mailboxes[rank] + offsetof(struct kolo__shm_mailbox, records) +
@@ -152,12 +157,13 @@ void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes)
         }
     shm->mapping = (struct kolo__mapping){
         .ops = &mapping_ops,
+        .shares = shm->shares,
         .slot_position = {slots, slots + size},
         .small_position = {small, small + size},
         .windows = shm->position + shm->layout.windows,
         .slot_bytes = KOLO__SHM_SLOT_BYTES,
         .small_bytes = KOLO__SHM_SMALL_BYTES,
-        .window_bytes = kolo__shm_window_bytes(size),
+        .window_bytes = kolo__shm_window_bytes(size, across),
         .crowded = is_crowded(shm),
     };
     kolo__shm_cross_read_probe(shm);
@@ -174,9 +180,9 @@ bool kolo__shm_mapping_news(struct kolo__shm *shm)
     bool news = false;
     for (uint32_t peer = 0; peer < shm->stream.transport.size; peer++) {
         struct kolo__shm_peer *known = &shm->peers[peer];
-        uint64_t arrivals = atomic_load(&known->mailbox->arrivals);
-        if (peer == shm->stream.transport.rank)
+        if (!kolo__shm_is_peer(shm, peer))
             continue;
+        uint64_t arrivals = atomic_load(&known->mailbox->arrivals);
         news |= arrivals != known->arrivals;
         known->arrivals = arrivals;
         for (unsigned parity = 0; parity < 2; parity++) {

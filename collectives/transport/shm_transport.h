@@ -36,16 +36,23 @@ struct kolo__shm {
     struct kolo__shm_mailbox *mailbox;
     struct kolo__shm_peer *peers;
     uint64_t *slot_positions; /* SLOT of both parities, of all ranks; then the small ones */
-    bool mapped;
-    uint64_t arrivals; /* of this rank */
-    bool arriving;     /* what was published last is an arrival, no exposure */
-    int processor;     /* as told in the mailbox */
+    bool *shares;             /* by rank: it has a mailbox in this heap */
+    bool mapped;              /* the mapping is ready */
+    uint64_t arrivals;        /* of this rank */
+    bool arriving;            /* what was published last is an arrival, no exposure */
+    int processor;            /* as told in the mailbox */
     char doorbell[88];
     int doorbell_fd;
     uint32_t sleeps;
     uint32_t ring_again_count;
     bool armed;
 };
+
+/* Another rank of this host. */
+static inline bool kolo__shm_is_peer(const struct kolo__shm *shm, uint32_t rank)
+{
+    return rank != shm->stream.transport.rank && shm->shares[rank];
+}
 
 /* After a store of something the peer may wait for, which was memory_order_seq_cst or has such a
  * fence behind it. */
@@ -76,7 +83,7 @@ void kolo__shm_cross_read_probe(struct kolo__shm *shm);
 kolo_status kolo__shm_cross_read(struct kolo__mapping *mapping, uint32_t peer, uint64_t address,
                                  void *to, size_t bytes, struct kolo__fault *fault);
 
-void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes);
+void kolo__shm_mapping_init(struct kolo__shm *shm, const uint64_t *mailboxes, bool across);
 /* Takes back what this rank has exposed. */
 void kolo__shm_mapping_withdraw(struct kolo__shm *shm);
 /* A peer has arrived or exposed since somebody last looked; counts as a look. */

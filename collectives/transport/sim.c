@@ -29,11 +29,12 @@ kolo_status kolo__sim_create(const struct kolo__sim_options *options, struct kol
     sim->channels = calloc(channels, sizeof(*sim->channels));
     sim->sights = calloc(channels, sizeof(*sim->sights));
     sim->slot_positions = calloc(4 * (size_t)size, sizeof(*sim->slot_positions));
+    sim->shares = calloc(channels, sizeof(*sim->shares));
     sim->buffer_memory = malloc(channels * KOLO__SIM_BUFFERS * options->buffered_bytes + 1);
     if (options->share_bytes > 0)
         sim->heap = aligned_alloc(64, options->share_bytes * size);
     if (sim->ranks == NULL || sim->channels == NULL || sim->sights == NULL ||
-        sim->slot_positions == NULL || sim->buffer_memory == NULL ||
+        sim->slot_positions == NULL || sim->shares == NULL || sim->buffer_memory == NULL ||
         (options->share_bytes > 0 && sim->heap == NULL)) {
         kolo__sim_free(sim);
         return kolo__error(KOLO_ERR_MEMORY, "no memory for a simulation of %u ranks", size);
@@ -65,6 +66,7 @@ void kolo__sim_free(struct kolo__sim *sim)
     free(sim->channels);
     free(sim->sights);
     free(sim->slot_positions);
+    free(sim->shares);
     free(sim->buffer_memory);
     free(sim->heap);
     free(sim);

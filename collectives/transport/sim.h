@@ -26,7 +26,8 @@ struct kolo__sim_options {
     /* Mapped memory: each rank's share holds SLOT, windows, and what kolo__sim_alloc gives out.
      * share_bytes 0: no mapping. */
     size_t share_bytes, slot_bytes, window_bytes;
-    bool cross_reads; /* ranks read each other's private memory */
+    bool cross_reads;        /* ranks read each other's private memory */
+    const uint32_t *host_of; /* by rank: who shares memory with whom; NULL: all do; borrowed */
     /* Faults. */
     uint32_t lost_rank; /* dies at lost_ns: the others see KOLO_ERR_PEER_LOST some time later */
     uint64_t lost_ns;   /* KOLO__SIM_NEVER: nobody dies */

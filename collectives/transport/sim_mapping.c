@@ -26,6 +26,13 @@ static struct kolo__sim_rank *rank_of(struct kolo__mapping *mapping)
                                              offsetof(struct kolo__sim_rank, mapping));
 }
 
+/* Whoever touches memory of a rank on another host has a bug. */
+static struct kolo__sim_rank *peer_of(const struct kolo__sim_rank *rank, uint32_t peer)
+{
+    KOLO__ASSERT(rank->mapping.shares[peer]);
+    return &rank->sim->ranks[peer];
+}
+
 static void expose(struct kolo__mapping *mapping, unsigned parity,
                    const struct kolo__exposure *exposure, uint64_t digest)
 {
@@ -39,7 +46,7 @@ static bool peer_exposed(struct kolo__mapping *mapping, uint32_t peer, unsigned 
                          uint64_t sequence, uint64_t *digest)
 {
     struct kolo__sim_rank *rank = rank_of(mapping);
-    const struct kolo__sim_rank *other = &rank->sim->ranks[peer];
+    const struct kolo__sim_rank *other = peer_of(rank, peer);
     struct kolo__sim_sight *sight = &rank->sights[peer];
     if (other->exposures[parity].signature.sequence != sequence)
         return false;
@@ -54,7 +61,7 @@ static bool peer_exposed(struct kolo__mapping *mapping, uint32_t peer, unsigned 
 static const struct kolo__exposure *peer_exposure(struct kolo__mapping *mapping, uint32_t peer,
                                                   unsigned parity)
 {
-    return &rank_of(mapping)->sim->ranks[peer].exposures[parity];
+    return &peer_of(rank_of(mapping), peer)->exposures[parity];
 }
 
 static void arrive(struct kolo__mapping *mapping)
@@ -73,11 +80,12 @@ static bool peer_arrived(struct kolo__mapping *mapping, uint32_t peer)
 {
     struct kolo__sim_rank *rank = rank_of(mapping);
     const struct kolo__sim *sim = rank->sim;
+    const struct kolo__sim_rank *other = peer_of(rank, peer);
     struct kolo__sim_sight *sight = &rank->sights[peer];
     if (sight->arrivals >= rank->arrivals)
         return true;
-    if (sight->arrivals_ns == 0 && sim->ranks[peer].arrivals > sight->arrivals) {
-        sight->arrivals_next = sim->ranks[peer].arrivals;
+    if (sight->arrivals_ns == 0 && other->arrivals > sight->arrivals) {
+        sight->arrivals_next = other->arrivals;
         sight->arrivals_ns = kolo__sim_later(rank->sim);
     }
     if (sight->arrivals_ns != 0 && sim->now_ns >= sight->arrivals_ns) {
@@ -100,6 +108,7 @@ static unsigned char *address(struct kolo__mapping *mapping, uint64_t position, 
     uint64_t end = (uint64_t)sim->options.share_bytes * sim->options.size;
     if (position > end || bytes > end - position)
         return NULL;
+    peer_of(rank_of(mapping), (uint32_t)(position / sim->options.share_bytes));
     return sim->heap + position;
 }
 
@@ -117,7 +126,8 @@ static uint64_t position(struct kolo__mapping *mapping, const void *pointer, siz
 static kolo_status cross_read(struct kolo__mapping *mapping, uint32_t peer, uint64_t address,
                               void *to, size_t bytes, struct kolo__fault *fault)
 {
-    (void)peer, (void)fault;
+    (void)fault;
+    peer_of(rank_of(mapping), peer);
     memcpy(to, (const void *)(uintptr_t)address, bytes);
     mapping->cross_read_bytes += bytes;
     return KOLO_OK;
@@ -148,6 +158,10 @@ void kolo__sim_mapping_init(struct kolo__sim *sim, uint32_t rank)
     uint64_t share = (uint64_t)rank * options->share_bytes;
     uint64_t slot = share + 2 * SMALL_BYTES;
     uint64_t window = slot + 2 * line(options->slot_bytes);
+    bool *shares = sim->shares + (size_t)rank * size;
+    for (uint32_t other = 0; other < size; other++)
+        shares[other] =
+            options->host_of == NULL || options->host_of[other] == options->host_of[rank];
     KOLO__ASSERT(options->share_bytes % 64 == 0);
     KOLO__ASSERT(options->share_bytes >= kolo__sim_reserved_bytes(options));
     sim->slot_positions[rank] = slot;
@@ -157,6 +171,7 @@ void kolo__sim_mapping_init(struct kolo__sim *sim, uint32_t rank)
     sim->ranks[rank].share_used = kolo__sim_reserved_bytes(options);
     sim->ranks[rank].mapping = (struct kolo__mapping){
         .ops = &mapping_ops,
+        .shares = shares,
         .slot_position = {sim->slot_positions, sim->slot_positions + size},
         .small_position = {sim->slot_positions + 2 * size, sim->slot_positions + 3 * size},
         .small_bytes = SMALL_BYTES,

@@ -74,6 +74,7 @@ struct kolo__sim {
     unsigned char *buffer_memory;
     unsigned char *heap;      /* size shares */
     uint64_t *slot_positions; /* [parity * size + rank]: SLOT, then the small ones */
+    bool *shares;             /* [rank * size + other] */
 };
 
 static inline struct kolo__sim_channel *kolo__sim_channel(struct kolo__sim *sim, uint32_t from,

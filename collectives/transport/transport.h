@@ -108,6 +108,9 @@ struct kolo__transport {
 
 /* ---- mapped memory: for algorithms that reach into peers' buffers --------------------------- */
 
+/* A communicator has it among all its ranks, or among those of each host: `shares` says with whom.
+ * A peer below is one of these. */
+
 /* What a rank publishes at the first ARRIVE of a mapped operation. An address is a position in the
  * heap that all ranks map. Records alternate between two places with the mapped runs, like SLOT:
  * whoever still reads the last run's is not disturbed. */
@@ -157,6 +160,7 @@ struct kolo__mapping_ops {
 
 struct kolo__mapping {
     const struct kolo__mapping_ops *ops;
+    const bool *shares; /* by rank of the communicator, this one included */
     /* Positions of this communicator's areas in the heap, of this rank and of its peers. */
     const uint64_t *slot_position[2]; /* [parity][rank]: SLOT, slot_bytes each */
     /* The same, beside the flag that tells of the exposure, so that one cache line brings both. */

@@ -31,6 +31,7 @@ static kolo_status create_rank(const struct hosts *hosts, uint32_t rank, uint32_
     }
     const struct kolo__shm_options shm = {.rank = rank,
                                           .size = size,
+                                          .across = true,
                                           .heap = hosts->heaps[rank % 2],
                                           .mailboxes = mailboxes,
                                           .doorbell = hosts->name};
@@ -48,7 +49,10 @@ static kolo_status create_rank(const struct hosts *hosts, uint32_t rank, uint32_
     if (status == KOLO_OK)
         status = kolo__tcp_create(&tcp, &children[1]);
     /* With ranks on both hosts there is no memory that all of them map. */
-    if (status == KOLO_OK && (mapping != NULL) != (size == 1))
+    bool all = true;
+    for (uint32_t peer = 0; status == KOLO_OK && peer < size; peer++)
+        all = all && mapping->shares[peer];
+    if (status == KOLO_OK && all != (size == 1))
         status = KOLO_ERR_INVALID;
     if (status == KOLO_OK)
         status = kolo__mux_create(rank, size, children, 2, route, transport);
@@ -80,7 +84,7 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
         status = kolo__listen("127.0.0.1", 0, &listeners[r], &endpoints[r].addresses[0]);
         endpoints[r].count = 1;
         if (status == KOLO_OK)
-            status = kolo__shm_mailbox_create(hosts->heaps[r % 2], size, &positions[r]);
+            status = kolo__shm_mailbox_create(hosts->heaps[r % 2], size, true, &positions[r]);
     }
     for (uint32_t r = 0; r < size && status == KOLO_OK; r++)
         status = create_rank(hosts, r, size, positions, listeners[r], endpoints, &transports[r]);

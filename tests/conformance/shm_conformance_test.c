@@ -68,7 +68,7 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
     for (uint32_t r = 0; r < size && status == KOLO_OK; r++) {
         status = world->members[r].status;
         if (status == KOLO_OK)
-            status = kolo__shm_mailbox_create(world->members[r].heap, size, &mailboxes[r]);
+            status = kolo__shm_mailbox_create(world->members[r].heap, size, false, &mailboxes[r]);
     }
     for (uint32_t r = 0; r < size && status == KOLO_OK; r++) {
         const struct kolo__shm_options options = {.rank = r,

@@ -24,7 +24,16 @@ expect() {
 output=$(configure -DKOLO_MPI=OFF -DKOLO_CUDA=AUTO)
 expect "$output" "kolo: MPI module: off"
 expect "$output" "kolo: CUDA module: not in this version (CUDA toolkit "
-for feature in CUDA NCCL RDMA MPI; do
+[[ $(configure -DKOLO_MPI=AUTO) =~ "kolo: MPI module: "("built (Open MPI found)"|"not built (Open MPI not found: install libopenmpi-dev)") ]] || {
+    echo "KOLO_MPI=AUTO does not say what it found"
+    exit 1
+}
+# Where Open MPI cannot be found, ON is an error that names the package.
+if output=$(PKG_CONFIG_LIBDIR=/nonexistent configure -DKOLO_MPI=ON -U 'KOLO_OPENMPI*' -U '__pkg*'); then
+    echo "KOLO_MPI=ON configured without Open MPI"
+    exit 1
+fi
+for feature in CUDA NCCL RDMA; do
     if output=$(configure "-DKOLO_$feature=ON"); then
         echo "KOLO_$feature=ON configured, though there is no such module"
         exit 1

@@ -7,7 +7,7 @@
 source "$SOURCE_DIR/tests/integration/launcher/common.sh"
 
 # ---- environment
-run -n 3 --no-prefix --timeout 77 -- sh -c 'echo $KOLO_RANK $KOLO_WORLD_SIZE $KOLO_LOCAL_RANK $KOLO_LOCAL_SIZE $KOLO_TIMEOUT'
+run -n 3 --no-prefix --operation-timeout 77 -- sh -c 'echo $KOLO_RANK $KOLO_WORLD_SIZE $KOLO_LOCAL_RANK $KOLO_LOCAL_SIZE $KOLO_TIMEOUT'
 expect "environment" $'0 3 0 3 77\n1 3 1 3 77\n2 3 2 3 77' "$(sort <<<"$out")"
 expect "environment: exit code" 0 "$code"
 run -n 2 --no-prefix -- sh -c 'echo ${KOLO_RENDEZVOUS%:*} $KOLO_JOB ${#KOLO_TOKEN}'
@@ -32,6 +32,30 @@ expect "own host name" 0 "$code"
 run -n 1 echo -n --help x
 expect "the program's options" "-n --help x" "$(run -n 1 -- printf '%s %s %s' -n --help x; echo "$out")"
 expect "kolorun" "yes" "$("$BIN_DIR/kolorun" -n 1 echo yes)"
+
+# ---- flags of mpirun and horovodrun
+run -np 2 -x 'A=1 2' -x B=3 --bind-to none --map-by slot --wdir / --no-prefix -- sh -c 'echo "$A $B $PWD"'
+expect "mpirun's flags" $'1 2 3 /\n1 2 3 /' "$out"
+run --np 3 -H localhost:4 --no-prefix -- true
+expect "horovodrun's flags" 0 "$code"
+run -np 2 --timeout 1 -- sleep 30
+expect "--timeout: code" 124 "$code"
+expect_text "--timeout" "kolo run: the job did not end within the 1 s of --timeout" "$err"
+run -n 2 --tag-output -- sh -c 'echo out; echo err >&2'
+expect "--tag-output" $'[0]<stderr>: err\n[0]<stdout>: out\n[1]<stderr>: err\n[1]<stdout>: out' "$(sort out err)"
+run -n 2 --timestamp-output -- echo now
+expect "--timestamp-output" 2 "$(grep -cE '^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}Z \[[01]\] now$' out)"
+rm -rf folder
+run -n 2 --output-filename folder/of/it -- sh -c 'echo "rank $KOLO_RANK"; printf end; exit 0'
+expect "--output-filename" "$(printf 'rank 1\nend')" "$(<folder/of/it/rank.1)"
+expect "--output-filename: shown too" 4 "$(grep -cE '^\[[01]\] (rank [01]|end)$' out)"
+SECRET_VALUE=1 run --dry-run -n 2 -x SECRET_VALUE -H localhost:1,far.example.com:2 --ssh-port 77 -- ./program 'a b'
+expect "--dry-run: code" 0 "$code"
+for words in "2 ranks on 2 hosts" "rank 0 on localhost" "rank 1 on far.example.com" \
+    "ssh -p 77 -T -x -o BatchMode=yes" "./program 'a b'" "SECRET_VALUE"; do
+    expect_text "--dry-run" "$words" "$out"
+done
+[[ $out != *KOLO_TOKEN=* && $out != *SECRET_VALUE=* ]] || fail "--dry-run shows secrets: $out"
 
 # ---- standard input
 out=$(printf 'a\nb\n' | timeout 20 "$kolo" run -n 3 -- sh -c 'cat; echo end' | sort)
@@ -71,9 +95,14 @@ wrong "no program given" -n 2 --
 wrong "-n 0: give a number from 1 to" -n 0 -- true
 wrong "-n 2x: give a number" -n 2x -- true
 wrong "--transport=pigeon: give one of auto|shm|tcp" --transport pigeon -- true
-wrong "--timeout=soon: give a number from" --timeout soon -- true
+wrong "--operation-timeout=soon: give a number from" --operation-timeout soon -- true
+wrong "--timeout soon: give a number from" --timeout soon -- true
+wrong "--map-by numa: ranks go by slot or by node; what they are bound to is --bind-to" --map-by numa -- true
+wrong "--bind-to l3cache: give core, numa, socket, none or auto" --bind-to l3cache -- true
+wrong "-x KOLO_RANK: kolo run gives each rank its own" -x KOLO_RANK=1 -- true
+wrong "-x NOWHERE: it is not set here" -x NOWHERE -- true
+wrong "--hosts and --hostfile both say where" -H localhost --hostfile /dev/null -- true
 wrong "--bind=feet: give one of" --bind feet -- true
-wrong "launching over ssh comes in a later version" --hosts far.example.com:2 -- true
 wrong "-n 3 is more than the 2 slots" -n 3 --hosts localhost:2 -- true
 KOLO_RANK=1 wrong "this is rank 1 of a job already" -n 2 -- true
 KOLO_TIMEOT=1 wrong "KOLO_TIMEOT is not an option of kolo; the nearest is KOLO_TIMEOUT" -n 2 -- true
@@ -83,7 +112,7 @@ expect "a rank that starts ranks" 64 "$code"
 # ---- help
 run --help
 expect "help: exit code" 0 "$code"
-for word in --ranks --hosts --bind --report-bindings --no-prefix --grace --transport --timeout 143; do
+for word in --ranks --hosts --bind --report-bindings --no-prefix --grace --transport --timeout --operation-timeout --hostfile --map-by --output-filename 143; do
     expect_text "help" "$word" "$out"
 done
 expect_text "kolo version" "kolo " "$("$kolo" version)"

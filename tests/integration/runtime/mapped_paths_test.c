@@ -66,7 +66,7 @@ static int mapped_buffers_need_two_fences(void)
     kolo_free(context, mapped);
     void *private = malloc(LARGE_BYTES);
     CHECK(arrivals_of_one(private, &arrivals) == 0);
-    CHECK(arrivals == LARGE_BYTES / kolo__shm_window_bytes(RANKS)); /* one a window */
+    CHECK(arrivals == LARGE_BYTES / kolo__shm_window_bytes(RANKS, false)); /* one a window */
     free(private);
     CHECK(kolo_finalize(context) == KOLO_OK);
     return 0;

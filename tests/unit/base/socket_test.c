@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -118,13 +120,41 @@ static void test_bytes_go_and_come(void **state)
     assert_int_equal(kolo__connect(text, soon(), &client), KOLO_ERR_NETWORK); /* refused */
 }
 
+/* A connection of this host whose system paces by timers is told not to; another is left alone. */
+static void check_congestion_control(const char *before, const char *after)
+{
+    struct kolo__address bound;
+    char text[80], control[16] = "";
+    socklen_t bytes = sizeof control - 1;
+    int listener, client;
+    assert_int_equal(kolo__listen("127.0.0.1", 0, &listener, &bound), KOLO_OK);
+    assert_int_equal(kolo__connect(kolo__address_text(&bound, text, sizeof text), soon(), &client),
+                     KOLO_OK);
+    if (setsockopt(client, IPPROTO_TCP, TCP_CONGESTION, before, (socklen_t)strlen(before)) == 0) {
+        kolo__tune_data_stream(client);
+        assert_int_equal(getsockopt(client, IPPROTO_TCP, TCP_CONGESTION, control, &bytes), 0);
+        assert_string_equal(control, after);
+    } else {
+        print_message("this kernel has no %s\n", before);
+    }
+    close(client);
+    close(listener);
+}
+
+static void test_congestion_control(void **state)
+{
+    (void)state;
+    check_congestion_control("bbr", "reno");
+    check_congestion_control("reno", "reno");
+    check_congestion_control("cubic", "cubic");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_address_text),
-        cmocka_unit_test(test_endpoint_text),
-        cmocka_unit_test(test_both_families),
-        cmocka_unit_test(test_bytes_go_and_come),
+        cmocka_unit_test(test_address_text),       cmocka_unit_test(test_endpoint_text),
+        cmocka_unit_test(test_both_families),      cmocka_unit_test(test_bytes_go_and_come),
+        cmocka_unit_test(test_congestion_control),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 /* Every algorithm is proved for small sizes, and costs what its formula says. The sweep to 64
  * ranks is in algorithms_slow_test.c and algorithms_to_64_slow_test.c, samples up to 4,096 in
  * algorithms_samples_slow_test.c. */
+#include "collectives/algorithm/algorithm.h"
 #include "prove.h"
 
 #include <setjmp.h>
@@ -224,6 +225,62 @@ static void two_level_needs_even_hosts(void **state)
     assert_false(two_level->accepts(&problem));
 }
 
+/* Rows of what algorithm.h draws: leaders by lane, their number on the host; and lanes that a rank
+ * leads are neighbours. */
+static void lanes_have_leaders_on_every_host(void **state)
+{
+    (void)state;
+    const uint32_t host_of[] = {5, 5, 5, 5, 9, 9, 9, 2};
+    const uint32_t leaders[3][4] = {{0, 1, 2, 3}, {4, 4, 5, 6}, {7, 7, 7, 7}};
+    for (uint32_t rank = 0; rank < 8; rank++) {
+        struct kolo__problem problem = {
+            .collective = KOLO__ALLREDUCE, .rank = rank, .size = 8, .host_of = host_of};
+        struct kolo__levels levels;
+        assert_true(kolo__levels_exist(&problem) && kolo__levels_init(&problem, &levels));
+        assert_int_equal(levels.hosts, 3);
+        assert_int_equal(levels.lanes, 4);
+        for (uint32_t host = 0; host < 3; host++)
+            for (uint32_t lane = 0; lane < 4; lane++) {
+                bool own = lane >= levels.first_lane && lane < levels.lane_end;
+                assert_int_equal(kolo__levels_leader(&levels, host, lane), leaders[host][lane]);
+                if (host == levels.host)
+                    assert_true(own == (leaders[host][lane] == rank));
+            }
+        assert_int_equal(kolo__levels_local(&levels, levels.local), rank);
+        kolo__levels_free(&levels);
+    }
+}
+
+/* Between hosts a rank sends its lanes, twice but for what stays; whatever its neighbours send. */
+static void two_level_shm_costs(void **state)
+{
+    (void)state;
+    for (uint32_t hosts = 2; hosts <= 4; hosts++)
+        for (uint32_t local = 2; local <= 4; local++) {
+            uint32_t p = hosts * local, host_of[16];
+            for (uint32_t rank = 0; rank < p; rank++)
+                host_of[rank] = rank % hosts;
+            size_t n = 12 * local; /* lanes of 12, parts of 12 / hosts */
+            struct prove_problem problem = {.algorithm = kolo__algorithm_find("two_level_shm"),
+                                            .collective = KOLO__ALLREDUCE,
+                                            .size = p,
+                                            .count = n,
+                                            .window_count = n,
+                                            .host_of = host_of};
+            struct kolo__cost cost;
+            prove(&problem, &cost);
+            assert_int_equal(cost.elements_sent_max, 2 * (hosts - 1) * n / local / hosts);
+            assert_int_equal(cost.elements_sent_all, p * cost.elements_sent_max);
+            assert_int_equal(cost.rounds, hosts == 2 ? 1 : 2);
+            assert_int_equal(cost.waits_max, 2);
+            assert_int_equal(cost.window_waits_max, 0);
+            /* Longer than the windows: fences that only windows need. */
+            problem.window_count = n / 4;
+            prove(&problem, &cost);
+            assert_true(cost.waits_max > 4 && cost.waits_max == cost.window_waits_max + 2);
+        }
+}
+
 static void pairwise_costs(void **state)
 {
     (void)state;
@@ -346,6 +403,8 @@ int main(void)
         cmocka_unit_test(double_binary_tree_costs),
         cmocka_unit_test(two_level_costs),
         cmocka_unit_test(two_level_needs_even_hosts),
+        cmocka_unit_test(lanes_have_leaders_on_every_host),
+        cmocka_unit_test(two_level_shm_costs),
         cmocka_unit_test(pairwise_costs),
         cmocka_unit_test(shared_memory_costs),
         cmocka_unit_test(shm_direct_shares_the_work),

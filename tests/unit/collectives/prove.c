@@ -24,7 +24,8 @@ static struct kolo__problem problem_of(const struct prove_problem *problem, uint
         .in_place =
             problem->in_place == IN_PLACE || (problem->in_place == SOME_IN_PLACE && rank % 2 == 1),
         .prescale = problem->prescale,
-        .window_count = problem->window_count * (slices ? problem->size : 1),
+        .window_count = problem->window_count * (slices ? problem->size : 1) *
+                        (problem->algorithm->needs_host_mapping ? 2 : 1),
         .host_of = problem->host_of,
     };
 }
@@ -62,9 +63,12 @@ void prove_free(struct kolo__schedule *schedules, uint32_t size)
 }
 
 kolo_status prove_verify(const struct kolo__schedule *schedules, uint32_t size,
-                         struct kolo__cost *cost, char *text, size_t text_bytes)
+                         const uint32_t *host_of, struct kolo__cost *cost, char *text,
+                         size_t text_bytes)
 {
-    struct kolo__verify_options options = {.window = 64, .repeat = schedules[0].mapped ? 3 : 1};
+    struct kolo__verify_options options = {.window = 64, .repeat = 1, .host_of = host_of};
+    for (uint32_t rank = 0; rank < size; rank++)
+        options.repeat = schedules[rank].mapped ? 3 : options.repeat;
     return kolo__verify(schedules, size, &options, cost, text, text_bytes);
 }
 
@@ -72,7 +76,8 @@ void prove(const struct prove_problem *problem, struct kolo__cost *cost)
 {
     struct kolo__schedule *schedules = prove_build(problem);
     char text[256] = "";
-    kolo_status status = prove_verify(schedules, problem->size, cost, text, sizeof(text));
+    const uint32_t *sharing = problem->algorithm->needs_host_mapping ? problem->host_of : NULL;
+    kolo_status status = prove_verify(schedules, problem->size, sharing, cost, text, sizeof(text));
     prove_free(schedules, problem->size);
     if (status != KOLO_OK)
         fail_msg("%s %s, %u ranks, root %u, count %zu, window %zu, in place %d, prescale %d: %s",
@@ -98,7 +103,7 @@ static unsigned counts_of(const struct prove_problem *problem, size_t counts[], 
         counts[number++] = whole[i];
     for (unsigned i = 0; sliced && i < sizeof(slices) / sizeof(slices[0]); i++)
         counts[number++] = slices[i];
-    if (problem->algorithm->needs_mapping) {
+    if (problem->algorithm->needs_mapping || problem->algorithm->needs_host_mapping) {
         /* A slice may fill a window, or all slices together. */
         bool many = sliced && size >= 12 && window >= size; /* else too much for every size */
         if (sliced && size >= 12) {
@@ -111,6 +116,9 @@ static unsigned counts_of(const struct prove_problem *problem, size_t counts[], 
             counts[number++] = 2 * window + 1;
         }
         counts[number++] = window + 1;
+        /* More rounds than windows have pieces. */
+        if (problem->algorithm->needs_host_mapping && size < 12)
+            counts[number++] = 6 * window + 1;
     }
     assert_true(number <= capacity);
     return number;
@@ -127,9 +135,12 @@ static unsigned prove_counts(struct prove_problem *problem)
     return number;
 }
 
+/* Who is on which host multiplies all else: from this size on a fifth of it is proved, in turn. */
+enum { SPARSE_SIZE = 7, SPARSE = 5 };
+
 /* Some ranks in place and others not, scaled or not, every root: in all combinations at every size.
- * Windows too when thorough, else in turn. */
-static unsigned prove_variants(struct prove_problem *problem, bool thorough)
+ * Windows too when thorough, else in turn. turn: of those who share memory with some ranks only. */
+static unsigned prove_variants(struct prove_problem *problem, bool thorough, unsigned turn)
 {
     uint32_t size = problem->size;
     const uint32_t roots[] = {0, size - 1, size / 2};
@@ -137,7 +148,8 @@ static unsigned prove_variants(struct prove_problem *problem, bool thorough)
      */
     const size_t windows[] = {size < 12 ? 7 : size - 3, size < 12 ? 1 : size / 2, 2 * size + 16};
     unsigned root_count = has_root(problem->collective) ? 3 : 1;
-    unsigned window_count = problem->algorithm->needs_mapping ? 3 : 1;
+    bool mapped = problem->algorithm->needs_mapping || problem->algorithm->needs_host_mapping;
+    unsigned window_count = mapped ? 3 : 1;
     unsigned scalings = kolo__collective_reduces(problem->collective) ? 2 : 1;
     unsigned proved = 0, accepted = 0;
     for (unsigned variant = 0; variant < 3 * scalings; variant++) {
@@ -148,10 +160,13 @@ static unsigned prove_variants(struct prove_problem *problem, bool thorough)
         accepted++;
         for (unsigned root = 0; root < root_count; root++)
             for (unsigned window = 0; window < window_count; window++) {
-                bool turn = window == (variant + root + size) % window_count;
+                bool its_turn = window == (variant + root + size) % window_count;
+                bool sparse = problem->algorithm->needs_host_mapping && size >= SPARSE_SIZE;
+                if (sparse && (variant * root_count + root) % SPARSE != turn % SPARSE)
+                    continue;
                 problem->root = roots[root];
                 problem->window_count = windows[window];
-                if (thorough || turn)
+                if (thorough || its_turn)
                     proved += prove_counts(problem);
             }
     }
@@ -161,14 +176,17 @@ static unsigned prove_variants(struct prove_problem *problem, bool thorough)
     return proved;
 }
 
-enum layout { IN_BLOCKS, IN_TURN, SHUFFLED, LAYOUTS };
+enum layout { IN_BLOCKS, IN_TURN, SHUFFLED, UNEVEN, LAYOUTS };
 
-/* The ranks of `hosts` hosts of one size; host numbers have gaps, and do not grow with ranks. */
+/* The ranks of `hosts` hosts, of one size but for UNEVEN; host numbers have gaps, and do not grow
+ * with ranks. */
 static void place_on_hosts(uint32_t host_of[], uint32_t size, uint32_t hosts, enum layout layout)
 {
     struct kolo__random random = {.state = size * 64 + hosts};
     for (uint32_t rank = 0; rank < size; rank++) {
         uint32_t host = layout == IN_TURN ? rank % hosts : rank / (size / hosts);
+        if (layout == UNEVEN)
+            host = rank < hosts ? rank : (uint32_t)kolo__random_below(&random, hosts);
         host_of[rank] = 7 + 1000 * (hosts - host);
     }
     for (uint32_t rank = size - 1; layout == SHUFFLED && rank > 0; rank--) {
@@ -178,7 +196,7 @@ static void place_on_hosts(uint32_t host_of[], uint32_t size, uint32_t hosts, en
     }
 }
 
-/* Every number of hosts of one size. */
+/* Every number of hosts, of one size where there can be such, and of others. */
 static unsigned prove_hosts(struct prove_problem *problem, bool thorough)
 {
     uint32_t size = problem->size;
@@ -187,9 +205,11 @@ static unsigned prove_hosts(struct prove_problem *problem, bool thorough)
     problem->host_of = host_of;
     unsigned proved = 0;
     for (uint32_t hosts = 1; hosts <= size; hosts++)
-        for (int layout = 0; size % hosts == 0 && layout < LAYOUTS; layout++) {
+        for (int layout = size % hosts == 0 ? IN_BLOCKS : UNEVEN; layout < LAYOUTS; layout++) {
+            if (layout == UNEVEN && hosts > 5 && hosts + 1 != size)
+                continue;
             place_on_hosts(host_of, size, hosts, (enum layout)layout);
-            proved += prove_variants(problem, thorough);
+            proved += prove_variants(problem, thorough, hosts * LAYOUTS + (unsigned)layout);
         }
     problem->host_of = NULL;
     free(host_of);
@@ -202,7 +222,7 @@ unsigned prove_pair(const struct kolo__algorithm *algorithm, enum kolo__collecti
     struct prove_problem problem = {
         .algorithm = algorithm, .collective = collective, .size = size, .window_count = 1};
     if (prove_accepts(&problem))
-        return prove_variants(&problem, thorough);
+        return prove_variants(&problem, thorough, 0);
     return prove_hosts(&problem, thorough); /* perhaps it wants to know them */
 }
 
@@ -231,6 +251,8 @@ static bool does(const char *algorithm, enum kolo__collective collective, uint32
         {"two_level", BIT(ALLREDUCE), size > 1},
         {"shm_one_shot", (1u << KOLO__POINT_TO_POINT) - 1, true},
         {"shm_direct", (1u << KOLO__BARRIER) - 1, true},
+        {"two_level_shm",
+         BIT(ALLREDUCE) | BIT(REDUCE_SCATTER) | BIT(BROADCAST) | BIT(REDUCE_TO_ROOT), size > 2},
 #undef BIT
     };
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)

@@ -25,15 +25,18 @@ void prove_free(struct kolo__schedule *schedules, uint32_t size);
 /* Builds and verifies; fails the test with the problem and the verifier's sentence. cost may be
  * NULL. */
 void prove(const struct prove_problem *problem, struct kolo__cost *cost);
-/* Verifies with the executor's window, mapped schedules three times in a row. */
+/* Verifies with the executor's window, mapped schedules three times in a row. host_of: who shares
+ * memory with whom; NULL: all do. */
 kolo_status prove_verify(const struct kolo__schedule *schedules, uint32_t size,
-                         struct kolo__cost *cost, char *text, size_t text_bytes);
+                         const uint32_t *host_of, struct kolo__cost *cost, char *text,
+                         size_t text_bytes);
 
 /* Proves an algorithm's collective at this size: counts around every boundary; all ranks out of
  * place, all in place, some; with and without prescaling where it reduces; three roots; all even
- * numbers of hosts, in blocks, in turn and shuffled: in all combinations. Windows of three lengths:
- * in all combinations when thorough, else in turn. Returns how many problems were proved; 0: it
- * does not do that. */
+ * numbers of hosts, in blocks, in turn and shuffled, and some uneven ones: in all combinations, but
+ * for algorithms that share memory within hosts, from 7 ranks on, a fifth of them for each. Windows
+ * of three lengths: in all combinations when thorough, else in turn. Returns how many problems were
+ * proved; 0: it does not do that. */
 unsigned prove_pair(const struct kolo__algorithm *algorithm, enum kolo__collective collective,
                     uint32_t size, bool thorough);
 

@@ -17,6 +17,7 @@ enum { RANKS_MAX = 512, SLOT_BYTES = 32 * 1024, WINDOW_BYTES = 1024 * 1024 };
  * others use the network. */
 struct world {
     uint32_t ranks, hosts;
+    bool tcp; /* nobody shares memory, but who is alone with others on one host */
 };
 
 struct question {
@@ -43,6 +44,7 @@ static const struct kolo__select_input *ask(struct question *q, struct world wor
                                            .dtype = dtype,
                                            .op = op,
                                            .mapped = mapped,
+                                           .hosts_mapped = !world.tcp,
                                            .remote = !mapped,
                                            .slot_bytes = mapped ? SLOT_BYTES : 0,
                                            .model = &kolo__default_cost_model};
@@ -89,10 +91,14 @@ static const struct {
     {"halving_doubling", {64, 64}, KOLO__ALLREDUCE, 1 * MIB, KOLO_FP32, KOLO_SUM},
     {"pairwise", {6, 6}, KOLO__ALLREDUCE, 256 * KIB, KOLO_FP32, KOLO_SUM},
     {"ring", {6, 6}, KOLO__ALLREDUCE, 64 * MIB, KOLO_FP32, KOLO_SUM},
-    {"two_level", {8, 2}, KOLO__ALLREDUCE, 64 * MIB, KOLO_FP32, KOLO_SUM},
-    {"two_level", {48, 6}, KOLO__ALLREDUCE, 1 * MIB, KOLO_FP32, KOLO_SUM},
+    {"two_level", {8, 2, true}, KOLO__ALLREDUCE, 64 * MIB, KOLO_FP32, KOLO_SUM},
+    {"two_level", {48, 6, true}, KOLO__ALLREDUCE, 1 * MIB, KOLO_FP32, KOLO_SUM},
+    {"two_level_shm", {4, 2}, KOLO__ALLREDUCE, 256 * KIB, KOLO_FP32, KOLO_SUM},
+    {"two_level_shm", {8, 2}, KOLO__ALLREDUCE, 64 * MIB, KOLO_FP32, KOLO_SUM},
+    {"two_level_shm", {48, 6}, KOLO__ALLREDUCE, 1 * MIB, KOLO_FP32, KOLO_SUM},
+    {"two_level_shm", {100, 7}, KOLO__ALLREDUCE, 1 * MIB, KOLO_FP32, KOLO_SUM},
     {"double_binary_tree", {60, 60}, KOLO__ALLREDUCE, 512 * KIB, KOLO_FP32, KOLO_SUM},
-    {"double_binary_tree", {100, 7}, KOLO__ALLREDUCE, 1 * MIB, KOLO_FP32, KOLO_SUM},
+    {"double_binary_tree", {100, 7, true}, KOLO__ALLREDUCE, 1 * MIB, KOLO_FP32, KOLO_SUM},
     {"double_binary_tree", {500, 500}, KOLO__ALLREDUCE, 16 * MIB, KOLO_FP32, KOLO_SUM},
     {"tree", {8, 8}, KOLO__BROADCAST, 4 * KIB, KOLO_FP32, KOLO_SUM},
     {"ring", {8, 8}, KOLO__BROADCAST, 4 * MIB, KOLO_FP32, KOLO_SUM},
@@ -146,9 +152,9 @@ typedef void check_problem(const struct kolo__select_input *input);
 
 static void for_all_problems(check_problem *check)
 {
-    static const struct world worlds[] = {{1, 1},   {2, 1},   {3, 1},   {8, 1},   {48, 1},
-                                          {2, 2},   {3, 3},   {8, 8},   {8, 2},   {7, 2},
-                                          {48, 48}, {64, 64}, {100, 9}, {128, 16}};
+    static const struct world worlds[] = {{1, 1},       {2, 1},   {3, 1},   {8, 1},   {48, 1},
+                                          {2, 2},       {3, 3},   {8, 8},   {8, 2},   {7, 2},
+                                          {8, 2, true}, {48, 48}, {64, 64}, {100, 9}, {128, 16}};
     static const kolo_dtype dtypes[] = {KOLO_UINT8, KOLO_FP16, KOLO_BF16, KOLO_FP32, KOLO_FP64};
     static const kolo_op ops[] = {KOLO_SUM, KOLO_AVERAGE, KOLO_PRODUCT, KOLO_MIN, KOLO_PREMUL_SUM};
     struct question q;
@@ -201,11 +207,13 @@ static void check_candidates(const struct kolo__select_input *input)
 {
     for (size_t i = 0; kolo__algorithms[i] != NULL; i++) {
         const struct kolo__algorithm *algorithm = kolo__algorithms[i];
-        bool can = algorithm->accepts(input->problem) &&
-                   (input->mapped || !algorithm->needs_mapping) && !algorithm->fills_slot;
+        bool can =
+            algorithm->accepts(input->problem) && (input->mapped || !algorithm->needs_mapping) &&
+            (input->hosts_mapped || !algorithm->needs_host_mapping) && !algorithm->fills_slot;
         if (can && kolo_dtype_bytes(input->dtype) != 2)
             assert_true(kolo__select_cost(input, algorithm) >= 0);
-        if (!algorithm->accepts(input->problem) || (algorithm->needs_mapping && !input->mapped))
+        if (!algorithm->accepts(input->problem) || (algorithm->needs_mapping && !input->mapped) ||
+            (algorithm->needs_host_mapping && !input->hosts_mapped))
             assert_true(kolo__select_cost(input, algorithm) < 0);
     }
 }
@@ -320,17 +328,19 @@ static void properties_are_true(void **state)
             assert_true(!(partly && problem.algorithm->rounds_once));
             assert_true(partly || problem.algorithm->rounds_once ||
                         !kolo__collective_reduces(problem.collective));
-            assert_true(mapped == problem.algorithm->needs_mapping);
+            assert_true(mapped == (problem.algorithm->needs_mapping ||
+                                   problem.algorithm->needs_host_mapping));
             assert_true(slot == 0 || problem.algorithm->fills_slot);
             prove_free(schedules, size);
         }
 }
 
-/* Two formulas are not about the chain: pairwise's messages overlap, and the ring's to a root is
- * charged twice, as the model has no term for the first segment on its way through all ranks. */
+/* Some formulas are not about the chain: messages of pairwise and of lanes overlap, and the ring's
+ * to a root is charged twice, as the model has no term for the first segment on its way through all
+ * ranks. */
 static bool counts_messages(const struct prove_problem *problem)
 {
-    return !problem->algorithm->needs_mapping &&
+    return !problem->algorithm->needs_mapping && !problem->algorithm->needs_host_mapping &&
            strcmp(problem->algorithm->name, "pairwise") != 0 &&
            !(strcmp(problem->algorithm->name, "ring") == 0 &&
              problem->collective == KOLO__REDUCE_TO_ROOT);

@@ -57,7 +57,7 @@ static int open_ranks(void **state)
     if (kolo__heap_open(&options, &heap) != KOLO_OK)
         return -1;
     for (uint32_t r = 0; r < SIZE; r++)
-        if (kolo__shm_mailbox_create(heap, SIZE, &mailboxes[r]) != KOLO_OK)
+        if (kolo__shm_mailbox_create(heap, SIZE, false, &mailboxes[r]) != KOLO_OK)
             return -1;
     for (uint32_t r = 0; r < SIZE; r++)
         if (create_rank(r) != KOLO_OK)
@@ -312,30 +312,38 @@ static void mailboxes_wait_for_the_last_rank(void **state)
     struct kolo__post late = {.data = NULL, .bytes = 0, .signature = &signature};
     close_rank(0);
     uint64_t position;
-    assert_int_equal(kolo__shm_mailbox_create(heap, SIZE, &position), KOLO_OK);
+    assert_int_equal(kolo__shm_mailbox_create(heap, SIZE, false, &position), KOLO_OK);
     assert_true(position != first);
     kolo__shm_mailbox_free(heap, position);
     ranks[1].transport->ops->post_send(ranks[1].transport, 0, &late);
     assert_true(late.complete);
     close_rank(1);
     close_rank(2);
-    assert_int_equal(kolo__shm_mailbox_create(heap, SIZE, &position), KOLO_OK);
+    assert_int_equal(kolo__shm_mailbox_create(heap, SIZE, false, &position), KOLO_OK);
     assert_true(position == first);
     kolo__shm_mailbox_free(heap, position);
 }
 
-static void other_hosts_have_no_mapping(void **state)
+static void the_mapping_leaves_other_hosts_out(void **state)
 {
     (void)state;
     for (uint32_t r = 0; r < SIZE; r++)
         close_rank(r);
     for (uint32_t r = 0; r < 2; r++)
-        assert_int_equal(kolo__shm_mailbox_create(heap, SIZE, &mailboxes[r]), KOLO_OK);
+        assert_int_equal(kolo__shm_mailbox_create(heap, SIZE, false, &mailboxes[r]), KOLO_OK);
     mailboxes[2] = UINT64_MAX;
     for (uint32_t r = 0; r < 2; r++) {
         assert_int_equal(create_rank(r), KOLO_OK);
-        assert_null(ranks[r].mapping);
+        const struct kolo__mapping *mapping = ranks[r].mapping;
+        assert_true(mapping->shares[0] && mapping->shares[1] && !mapping->shares[2]);
     }
+    /* Rank 2 is not waited for, and nobody tries to wake it. */
+    ranks[0].mapping->ops->arrive(ranks[0].mapping);
+    ranks[1].mapping->ops->arrive(ranks[1].mapping);
+    for (uint32_t r = 0; r < 2; r++)
+        ranks[r].mapping->ops->announce(ranks[r].mapping);
+    assert_true(ranks[0].mapping->ops->peer_arrived(ranks[0].mapping, 1));
+    assert_true(ranks[1].mapping->ops->peer_arrived(ranks[1].mapping, 0));
 }
 
 static void wrong_mailboxes_are_refused(void **state)
@@ -343,7 +351,7 @@ static void wrong_mailboxes_are_refused(void **state)
     (void)state;
     for (uint32_t r = 0; r < SIZE; r++)
         close_rank(r);
-    assert_int_equal(kolo__shm_mailbox_create(heap, SIZE, &mailboxes[0]), KOLO_OK);
+    assert_int_equal(kolo__shm_mailbox_create(heap, SIZE, false, &mailboxes[0]), KOLO_OK);
     mailboxes[1] = mailboxes[0] + 4096;
     mailboxes[2] = mailboxes[0];
     assert_int_equal(create_rank(0), KOLO_ERR_INVALID);
@@ -377,7 +385,7 @@ static void a_killed_rank_leaves_nothing(void **state)
         const struct kolo__shm_options options = {
             .rank = 0, .size = 1, .heap = heap, .mailboxes = &position, .doorbell = name};
         struct kolo__transport *transport;
-        if (kolo__shm_mailbox_create(heap, 1, &position) != KOLO_OK ||
+        if (kolo__shm_mailbox_create(heap, 1, false, &position) != KOLO_OK ||
             kolo__shm_create(&options, &transport, NULL) != KOLO_OK || write(ready[1], "r", 1) != 1)
             _exit(1);
         pause();
@@ -406,7 +414,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(sleepers_pass_bare_fences, open_ranks, close_ranks),
         cmocka_unit_test_setup_teardown(nothing_new_lets_sleep, open_ranks, close_ranks),
         cmocka_unit_test_setup_teardown(mailboxes_wait_for_the_last_rank, open_ranks, close_ranks),
-        cmocka_unit_test_setup_teardown(other_hosts_have_no_mapping, open_ranks, close_ranks),
+        cmocka_unit_test_setup_teardown(the_mapping_leaves_other_hosts_out, open_ranks,
+                                        close_ranks),
         cmocka_unit_test_setup_teardown(wrong_mailboxes_are_refused, open_ranks, close_ranks),
         cmocka_unit_test_setup_teardown(a_killed_rank_leaves_nothing, open_ranks, close_ranks),
     };

@@ -205,16 +205,29 @@ static bool repeatable(const struct kolo__schedule *s, const struct kolo__step *
     return step->kind == KOLO__REDUCE || step->kind == KOLO__AWAIT;
 }
 
+/* Elements by which the place lies behind another in the same memory; SIZE_MAX: it does not. */
+static size_t distance(const struct kolo__schedule *s, struct kolo__place from,
+                       struct kolo__place to)
+{
+    from = memory_of(s, from);
+    to = memory_of(s, to);
+    bool one = from.rank == to.rank && from.buffer == to.buffer && from.offset <= to.offset;
+    return one ? to.offset - from.offset : SIZE_MAX;
+}
+
 /* An earlier copy put the very same elements to where the operand is now taken from. */
 static bool was_copied_there(const struct kolo__schedule *s, uint32_t index,
                              const struct kolo__place *now)
 {
-    for (uint32_t earlier = 0; earlier < index; earlier++)
-        if (s->steps[earlier].kind == KOLO__COPY &&
-            s->steps[earlier].count == s->steps[index].count &&
-            same(s, s->steps[earlier].from, s->steps[index].from) &&
-            same(s, s->steps[earlier].to, *now))
+    for (uint32_t earlier = 0; earlier < index; earlier++) {
+        const struct kolo__step *copy = &s->steps[earlier];
+        size_t skipped = distance(s, copy->from, s->steps[index].from);
+        bool sent = s->steps[index].kind == KOLO__SEND && skipped < copy->count &&
+                    s->steps[index].count <= copy->count - skipped;
+        bool all = skipped == 0 && s->steps[index].count == copy->count;
+        if (copy->kind == KOLO__COPY && (sent || all) && distance(s, copy->to, *now) == skipped)
             return true;
+    }
     return false;
 }
 
@@ -239,12 +252,28 @@ static bool repeats_the_last(const struct kolo__schedule *s, uint32_t index)
            same(s, last->to, step->to);
 }
 
-/* A copy out of a window is nothing where the window is the caller's buffer. */
+/* A copy out of a window is nothing where the window is the caller's buffer; and scaled
+ * contributions lie in windows in all runs. */
 static bool needs_windows(const struct kolo__schedule *s, uint32_t index)
 {
     const struct kolo__step *step = &s->steps[index];
+    if (s->problem.prescale && step->kind == KOLO__COPY && step->to.buffer == KOLO__EXPOSED_OUT)
+        return true;
     return step->kind == KOLO__COPY && step->from.buffer == KOLO__EXPOSED_OUT &&
            same(s, step->from, step->to);
+}
+
+/* On root's host nobody writes into another's memory: root need not wait for those who begin to
+ * read, nor they for those who still do. (The executor wants them to: it compares what they do.) */
+static bool waits_for_readers(const struct kolo__schedule *s, uint32_t index)
+{
+    bool only_reads = strcmp(s->algorithm, "two_level_shm") == 0 &&
+                      s->problem.collective == KOLO__BROADCAST && !s->exposes_out;
+    uint32_t later = 0;
+    for (uint32_t i = index + 1; i < s->step_count; i++)
+        later += s->steps[i].kind == KOLO__AWAIT;
+    return only_reads && s->steps[index].kind == KOLO__AWAIT &&
+           (s->problem.rank == s->problem.root) == (later > 0);
 }
 
 static bool harmless(const struct kolo__schedule *s, uint32_t index, enum spoil how,
@@ -255,7 +284,8 @@ static bool harmless(const struct kolo__schedule *s, uint32_t index, enum spoil 
     case DOUBLE:
         return repeatable(s, step);
     case REMOVE:
-        return !kolo__step_is_message(step) && !kolo__step_is_fence(step) && step->count == 0;
+        return (!kolo__step_is_message(step) && !kolo__step_is_fence(step) && step->count == 0) ||
+               waits_for_readers(s, index);
     case SHORTEN:
         return ends_with_own(s, step);
     case REPLACE_FROM:
@@ -276,6 +306,7 @@ struct counted {
 static void spoil_every_step(const struct prove_problem *problem, struct counted *counted)
 {
     struct kolo__schedule *schedules = prove_build(problem);
+    const uint32_t *sharing = problem->algorithm->needs_host_mapping ? problem->host_of : NULL;
     char text[256];
     for (uint32_t rank = 0; rank < problem->size; rank++) {
         struct kolo__schedule right = schedules[rank];
@@ -295,7 +326,7 @@ static void spoil_every_step(const struct prove_problem *problem, struct counted
                 bool excused = harmless(&right, index, how, &steps[index]);
                 text[0] = 0;
                 kolo_status status =
-                    prove_verify(schedules, problem->size, NULL, text, sizeof(text));
+                    prove_verify(schedules, problem->size, sharing, NULL, text, sizeof(text));
                 if (status == KOLO_ERR_INVALID && text[0] != 0 && !excused) {
                     counted->refused++;
                 } else if (status == KOLO_OK && excused) {
@@ -371,9 +402,10 @@ static bool weaken_fence(struct kolo__schedule *s, uint32_t fence, bool leave_ou
 static void every_missing_fence_is_refused(void **state)
 {
     (void)state;
-    const char *const names[] = {"shm_one_shot", "shm_direct"};
+    const char *const names[] = {"shm_one_shot", "shm_direct", "two_level_shm"};
+    const uint32_t hosts[] = {0, 1, 0, 1};
     unsigned refused[2] = {0};
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < 3; i++)
         for (int collective = 0; collective < KOLO__POINT_TO_POINT; collective++)
             for (uint32_t weaker = 0; weaker < 10; weaker++) {
                 uint32_t fence = weaker / 2;
@@ -384,6 +416,8 @@ static void every_missing_fence_is_refused(void **state)
                                                 .root = 1,
                                                 .count = 9,
                                                 .window_count = 5};
+                if (problem.algorithm->needs_host_mapping)
+                    problem.host_of = hosts;
                 if (!prove_accepts(&problem))
                     continue;
                 struct kolo__schedule *schedules = prove_build(&problem);
@@ -392,7 +426,8 @@ static void every_missing_fence_is_refused(void **state)
                     weakened = weaken_fence(&schedules[rank], fence, leave_out) && weakened;
                 char text[256];
                 if (weakened) {
-                    if (prove_verify(schedules, 4, NULL, text, sizeof(text)) == KOLO_OK)
+                    if (prove_verify(schedules, 4, problem.host_of, NULL, text, sizeof(text)) ==
+                        KOLO_OK)
                         fail_msg("%s %s passes %s fence %u", names[i],
                                  kolo__collective_name(problem.collective),
                                  leave_out ? "without" : "with windows only in need of", fence);
@@ -606,7 +641,7 @@ static void an_output_may_be_unmapped_without_windows(void **state)
             kolo__schedule_await(s, weak ? KOLO__WINDOWS_ONLY : 0);
         }
         char text[256];
-        assert_int_equal(prove_verify(schedules, 2, NULL, text, sizeof(text)),
+        assert_int_equal(prove_verify(schedules, 2, NULL, NULL, text, sizeof(text)),
                          weak ? KOLO_ERR_INVALID : KOLO_OK);
         for (uint32_t rank = 0; rank < 2; rank++)
             kolo__schedule_free(&schedules[rank]);
@@ -614,6 +649,55 @@ static void an_output_may_be_unmapped_without_windows(void **state)
 }
 
 /* A kernel writes its results in any order. */
+/* Ranks 0 and 1 share memory, rank 2 is elsewhere. A fence does not wait for what rank 0 receives:
+ * only a copy of it is there for rank 1 afterwards. Nor may rank 0 receive where rank 1 still
+ * reads, though a fence of both follows in the program. */
+static void no_fence_publishes_a_message(void **state)
+{
+    (void)state;
+    const uint32_t host_of[] = {0, 0, 1};
+    struct kolo__verify_options options = {.window = 64, .repeat = 2, .host_of = host_of};
+    for (unsigned copied = 0; copied < 2; copied++) {
+        struct kolo__schedule schedules[3];
+        for (uint32_t rank = 0; rank < 3; rank++) {
+            struct kolo__schedule *s = &schedules[rank];
+            struct kolo__problem problem = {.collective = KOLO__BROADCAST,
+                                            .rank = rank,
+                                            .root = 2,
+                                            .size = 3,
+                                            .count = 4,
+                                            .window_count = 4};
+            kolo__schedule_init(s, &problem, "by hand");
+            struct kolo__place output = kolo__place_of(rank, KOLO__OUTPUT, 0);
+            struct kolo__place shown = kolo__place_of(0, KOLO__EXPOSED_OUT, 0);
+            if (rank == 2) {
+                kolo__schedule_copy(s, kolo__place_of(2, KOLO__INPUT, 0), output, 4, 0);
+                kolo__schedule_send(s, 0, output, 4);
+                continue;
+            }
+            kolo__schedule_arrive(s, 0);
+            kolo__schedule_await(s, 0);
+            if (rank == 0) {
+                kolo__schedule_recv(s, 2, output, 4);
+                if (copied != 0)
+                    kolo__schedule_copy(s, output, kolo__place_of(1, KOLO__EXPOSED_OUT, 0), 4, 0);
+            }
+            kolo__schedule_arrive(s, 0);
+            kolo__schedule_await(s, 0);
+            if (rank == 1)
+                kolo__schedule_copy(
+                    s, copied != 0 ? kolo__place_of(1, KOLO__EXPOSED_OUT, 0) : shown, output, 4, 0);
+            kolo__schedule_arrive(s, 0);
+            kolo__schedule_await(s, 0);
+        }
+        char text[256] = "";
+        kolo_status status = kolo__verify(schedules, 3, &options, NULL, text, sizeof(text));
+        assert_int_equal(status, copied != 0 ? KOLO_OK : KOLO_ERR_INVALID);
+        for (uint32_t rank = 0; rank < 3; rank++)
+            kolo__schedule_free(&schedules[rank]);
+    }
+}
+
 static void results_must_not_overlap(void **state)
 {
     (void)state;
@@ -650,6 +734,7 @@ int main(void)
         cmocka_unit_test(what_no_rank_may_do_is_refused),
         cmocka_unit_test(wrong_conditions_are_refused),
         cmocka_unit_test(an_output_may_be_unmapped_without_windows),
+        cmocka_unit_test(no_fence_publishes_a_message),
         cmocka_unit_test(results_must_not_overlap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,7 +42,9 @@ static struct fixture *make(bool prefix, int out, int err)
     f->err = err;
     f->result = malloc(RESULT_BYTES);
     assert_non_null(f->result);
-    assert_int_equal(kolo__output_create(RANKS, prefix, out, err, &f->output), KOLO_OK);
+    assert_int_equal(kolo__output_create(RANKS, &(struct kolo__output_style){.prefix = prefix}, out,
+                                         err, &f->output),
+                     KOLO_OK);
     for (uint32_t r = 0; r < RANKS; r++) {
         int reading_out, reading_err;
         make_pipe(&reading_out, &f->stdout_of[r]);

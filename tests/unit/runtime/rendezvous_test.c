@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -168,6 +169,55 @@ static void test_too_many_strangers(void **state)
     assert_world_forms();
 }
 
+/* The server listens on several addresses, and ranks come by any that works. */
+static void test_several_addresses(void **state)
+{
+    (void)state;
+    struct kolo__rendezvous_options options = {
+        .host = "127.0.0.1,127.0.0.2,::1", .job = "job", .token = "secret", .world_size = 2};
+    char address[200], pieces[200], *rest = pieces, *one[3], reversed[200], host[256], port[3][24];
+    assert_int_equal(kolo__rendezvous_create(&options, &server), KOLO_OK);
+    snprintf(address, sizeof address, "%s", kolo__rendezvous_address(server));
+    memcpy(pieces, address, sizeof pieces);
+    for (int i = 0; i < 3; i++) {
+        one[i] = strsep(&rest, ",");
+        assert_non_null(one[i]);
+        assert_int_equal(kolo__split_host_port(one[i], host, sizeof host, port[i], sizeof port[i]),
+                         KOLO_OK);
+    }
+    snprintf(reversed, sizeof reversed, "%.60s,%.60s,%.60s", one[2], one[1], one[0]);
+    assert_string_equal(port[0], port[1]);
+    atomic_store(&stop, false);
+    assert_int_equal(pthread_create(&thread, NULL, serve, NULL), 0);
+
+    struct kolo__control *by_first, *by_last;
+    struct kolo__control_options first = options_of(0), last = options_of(1);
+    last.rendezvous = reversed;
+    assert_int_equal(kolo__control_connect(&first, &by_first), KOLO_OK);
+    assert_int_equal(kolo__control_connect(&last, &by_last), KOLO_OK);
+    struct sockaddr_storage peer;
+    socklen_t bytes = sizeof peer;
+    assert_int_equal(getpeername(kolo__control_fd(by_first), (struct sockaddr *)&peer, &bytes), 0);
+    assert_int_equal(peer.ss_family, AF_INET);
+    bytes = sizeof peer;
+    assert_int_equal(getpeername(kolo__control_fd(by_last), (struct sockaddr *)&peer, &bytes), 0);
+    assert_int_equal(peer.ss_family, AF_INET6);
+    kolo__control_close(by_first);
+    kolo__control_close(by_last);
+    end(NULL);
+
+    /* Nobody is there any more: the error tells of each address. */
+    first.deadline_ns = in_seconds(1);
+    first.timeout_s = 1;
+    first.rendezvous = address;
+    assert_int_equal(kolo__control_connect(&first, &by_first), KOLO_ERR_TIMEOUT);
+    static const char *const said[] = {"127.0.0.1:", "127.0.0.2:", "[::1]:", "Connection refused;",
+                                       "found no rendezvous within 1 s"};
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        if (strstr(kolo_error_text(), said[i]) == NULL)
+            fail_msg("'%s' does not say '%s'", kolo_error_text(), said[i]);
+}
+
 static void test_wrong_token_and_job(void **state)
 {
     (void)state;
@@ -258,6 +308,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_world_forms, start, end),
         cmocka_unit_test_setup_teardown(test_garbage_and_half_open, start, end),
         cmocka_unit_test_teardown(test_too_many_strangers, end),
+        cmocka_unit_test(test_several_addresses),
         cmocka_unit_test_setup_teardown(test_wrong_token_and_job, start, end),
         cmocka_unit_test_setup_teardown(test_garbage_after_the_proof, start, end),
         cmocka_unit_test(test_goodbye_that_was_not_read_yet),

@@ -73,7 +73,8 @@ static void test_fences(void **state)
 {
     (void)state;
     for (size_t a = 0; kolo__algorithms[a] != NULL; a++) {
-        for (uint64_t seed = 0; seed < 10 && kolo__algorithms[a]->needs_mapping; seed++) {
+        bool mapped = kolo__algorithms[a]->needs_mapping || kolo__algorithms[a]->needs_host_mapping;
+        for (uint64_t seed = 0; seed < 10 && mapped; seed++) {
             struct fleet_options options;
             fleet_draw(kolo__algorithms[a], KOLO__ALLREDUCE, 3, seed, &options);
             options.dtype = KOLO_INT32;

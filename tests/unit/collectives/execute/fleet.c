@@ -138,9 +138,14 @@ static void build(struct fleet *fleet, uint32_t rank, struct kolo__schedule *sch
     assert_int_equal(algorithm_of(fleet, rank)->build(&problem, schedule), KOLO_OK);
 }
 
+static bool is_mapped(const struct fleet_options *options)
+{
+    return options->algorithm->needs_mapping || options->algorithm->needs_host_mapping;
+}
+
 static bool lies_in_heap(const struct fleet *fleet, uint32_t rank)
 {
-    return fleet->options.in_heap && fleet->options.algorithm->needs_mapping &&
+    return fleet->options.in_heap && is_mapped(&fleet->options) &&
            (fleet->options.out_of_heap >> rank & 1) == 0;
 }
 
@@ -198,7 +203,9 @@ void fleet_open(struct fleet *fleet, const struct fleet_options *options)
         size_t slot = schedules[r].slot_count * element;
         sim.slot_bytes = slot > sim.slot_bytes ? slot : sim.slot_bytes;
     }
-    if (options->algorithm->needs_mapping) {
+    if (options->algorithm->needs_host_mapping)
+        sim.host_of = options->problem.host_of;
+    if (is_mapped(options)) {
         sim.window_bytes = options->problem.window_count * element;
         size_t buffers = 4 * GUARD + 2 * (size + 1) * options->problem.count * element;
         sim.share_bytes = (2 * (sim.slot_bytes + 2 * sim.window_bytes) + buffers + 1024) / 64 * 64;

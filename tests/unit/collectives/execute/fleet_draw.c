@@ -30,6 +30,9 @@ bool fleet_draw(const struct kolo__algorithm *algorithm, enum kolo__collective c
     options->repeat = 3;
     for (uint32_t r = 0; r < FLEET_SIZE_MAX; r++)
         hosts[r] = r / 2; /* pairs: what two-level algorithms are for */
+    /* Or three and one each, or in turn on three hosts. */
+    for (uint32_t r = 0; algorithm->needs_host_mapping && seed % 3 > 0 && r < FLEET_SIZE_MAX; r++)
+        hosts[r] = seed % 3 == 2 ? r % 3 : r < 3 ? 0 : r;
     options->problem = (struct kolo__problem){
         .collective = collective,
         .size = size,
@@ -40,7 +43,8 @@ bool fleet_draw(const struct kolo__algorithm *algorithm, enum kolo__collective c
         .in_place = collective != KOLO__ALLTOALL && collective != KOLO__BARRIER &&
                     kolo__random_below(&random, 2) == 0,
         .prescale = reduces && options->op == KOLO_PREMUL_SUM,
-        .window_count = size + (size_t)kolo__random_below(&random, 300),
+        .window_count = (algorithm->needs_host_mapping ? 2 : 1) * size +
+                        (size_t)kolo__random_below(&random, 300),
         .host_of = hosts};
     options->sim =
         (struct kolo__sim_options){.seed = seed,

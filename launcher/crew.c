@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launcher/crew.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "launcher/processes.h"
+#include "launcher/supervise.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const uint64_t MILLISECOND = 1000000;
+
+enum {
+    LINGER_MS = 300, /* for children of ended ranks, such as a tee, to end as well */
+    KILL_STRAYS_MS = 4000,
+};
+
+kolo_status kolo__crew_open(struct kolo__crew *crew, const char *job)
+{
+    *crew = (struct kolo__crew){.job = job};
+    kolo_status status = kolo__guard_start(&crew->guard, job);
+    if (status == KOLO_OK)
+        prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphans of ranks become our children */
+    return status;
+}
+
+kolo_status kolo__crew_start(struct kolo__crew *crew, const struct kolo__spawn *spawn,
+                             const uint32_t *ranks, uint32_t count, int *exec_errno)
+{
+    *exec_errno = 0;
+    crew->children = calloc(count, sizeof *crew->children);
+    crew->ended = calloc(count, sizeof *crew->ended);
+    if (crew->children == NULL || crew->ended == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for %u ranks", count);
+    crew->capacity = count;
+    for (uint32_t local = 0; local < count; local++) {
+        struct kolo__child *child = &crew->children[local];
+        kolo_status status = kolo__spawn_rank(spawn, ranks[local], local, child, exec_errno);
+        if (status != KOLO_OK)
+            return status;
+        kolo__guard_add(&crew->guard, child->pid);
+        crew->started++;
+        crew->running++;
+    }
+    return KOLO_OK;
+}
+
+void kolo__crew_signal(const struct kolo__crew *crew, int number)
+{
+    for (uint32_t i = 0; i < crew->started; i++)
+        if (!crew->ended[i])
+            kill(-crew->children[i].pid, number);
+}
+
+static int find(const struct kolo__crew *crew, pid_t pid)
+{
+    for (uint32_t i = 0; i < crew->started; i++)
+        if (crew->children[i].pid == pid && !crew->ended[i])
+            return (int)i;
+    return -1;
+}
+
+void kolo__crew_reap(struct kolo__crew *crew, kolo__crew_ended *ended, void *self)
+{
+    int wait_status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &wait_status, WNOHANG)) > 0) {
+        int local = find(crew, pid);
+        if (local < 0)
+            continue;
+        crew->ended[local] = true;
+        kolo__guard_forget(&crew->guard, pid);
+        if (--crew->running == 0)
+            crew->ended_at_ns = kolo__now_ns(&kolo__real_clock);
+        ended(self, (uint32_t)local, wait_status);
+    }
+}
+
+bool kolo__crew_clear(struct kolo__crew *crew, bool impatient)
+{
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    bool patient = !impatient && now_ns < crew->ended_at_ns + LINGER_MS * MILLISECOND;
+    const struct kolo__processes left = {.job = crew->job,
+                                         .ancestor = getpid(),
+                                         .since = crew->guard.start,
+                                         .spared = crew->guard.pid};
+    int found = kolo__processes_signal(&left, patient ? 0 : SIGKILL);
+    if (found > 0 && now_ns >= crew->ended_at_ns + KILL_STRAYS_MS * MILLISECOND) {
+        kolo__log(KOLO__LOG_WARN, "%d processes of the job cannot be ended", found);
+        return true;
+    }
+    return found == 0;
+}
+
+void kolo__crew_close(struct kolo__crew *crew)
+{
+    kolo__guard_end(&crew->guard);
+    free(crew->children);
+    free(crew->ended);
+    *crew = (struct kolo__crew){0};
+}
+
+/* ---- as the ranks of a whole job ------------------------------------------------------------- */
+
+struct told {
+    kolo__rank_ended *ended;
+    void *supervision;
+};
+
+static void tell(void *self, uint32_t local_rank, int wait_status)
+{
+    struct told *told = self;
+    told->ended(told->supervision, local_rank, wait_status, NULL);
+}
+
+static void signal_all(void *crew, int number)
+{
+    kolo__crew_signal(crew, number);
+}
+
+/* SIGCHLD comes among the launcher's signals. */
+static uint32_t poll_nothing(const void *crew)
+{
+    (void)crew;
+    return 0;
+}
+
+static void fill_nothing(void *crew, struct pollfd *fds)
+{
+    (void)crew;
+    (void)fds;
+}
+
+static int wait_for_signals(const void *crew)
+{
+    (void)crew;
+    return -1;
+}
+
+static void reap(void *crew, const struct pollfd *fds, kolo__rank_ended *ended, void *supervision)
+{
+    (void)fds;
+    kolo__crew_reap(crew, tell, &(struct told){ended, supervision});
+}
+
+static bool clear(void *crew, bool impatient)
+{
+    return kolo__crew_clear(crew, impatient);
+}
+
+static const char *where(const void *self, uint32_t rank, char *text, size_t bytes)
+{
+    const struct kolo__crew *crew = self;
+    snprintf(text, bytes, "host %s, pid %d", kolo__host_name(), (int)crew->children[rank].pid);
+    return text;
+}
+
+const struct kolo__ranks_ops kolo__crew_ranks = {
+    .signal = signal_all,
+    .poll_count = poll_nothing,
+    .poll_fill = fill_nothing,
+    .timeout_ms = wait_for_signals,
+    .step = reap,
+    .clear = clear,
+    .where = where,
+};

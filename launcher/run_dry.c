@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `kolo run --dry-run`: what would be done, in words; no host is asked, and no secret is shown. */
+#include "launcher/run.h"
+
+#include "base/log.h"
+#include "base/status.h"
+#include "launcher/command.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Quoted when a shell would need it. */
+static void print_word(const char *word)
+{
+    if (word[0] != '\0' && word[strcspn(word, " \t\n'\"\\$`;&|<>()*?#!~")] == '\0') {
+        printf(" %s", word);
+        return;
+    }
+    printf(" '");
+    for (; *word != '\0'; word++)
+        if (*word == '\'')
+            printf("'\\''");
+        else
+            putchar(*word);
+    putchar('\'');
+}
+
+static void print_ranks_here(const struct kolo__run *run)
+{
+    char text[640];
+    printf("%u rank%s on this host (%s)\n", run->ranks, run->ranks == 1 ? "" : "s",
+           kolo__host_name());
+    for (uint32_t r = 0; r < run->ranks; r++)
+        printf("rank %u: %s\n", r, kolo__binding_text(run->binding, r, text, sizeof text));
+}
+
+static void print_hosts(const struct kolo__run *run)
+{
+    char command[1200];
+    for (uint32_t h = 0; h < run->hosts.count; h++)
+        printf(
+            "host %s: %s\n", run->hosts.list[h].name,
+            kolo__remote_text(&run->options.shell, &run->hosts.list[h], command, sizeof command));
+}
+
+static kolo_status print_ranks(struct kolo__run *run)
+{
+    if (!kolo__hosts_are_counted(&run->hosts)) {
+        printf("ranks: known once each host has told how many usable cores it has\n");
+        return KOLO_OK;
+    }
+    kolo_status status = kolo__run_decide_ranks(run);
+    if (status != KOLO_OK)
+        return status;
+    uint32_t *host_of = calloc(run->ranks, sizeof *host_of);
+    if (host_of == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for %u ranks", run->ranks);
+    kolo__hosts_place(&run->hosts, run->ranks, run->options.by_node, host_of);
+    printf("%u rank%s on %u hosts, bound there by --bind %s\n", run->ranks,
+           run->ranks == 1 ? "" : "s", run->hosts.count, run->options.config.bind);
+    for (uint32_t r = 0; r < run->ranks; r++)
+        printf("rank %u on %s\n", r, run->hosts.list[host_of[r]].name);
+    free(host_of);
+    return KOLO_OK;
+}
+
+int kolo__run_dry(struct kolo__run *run)
+{
+    kolo_status status = KOLO_OK;
+    if (run->binding != NULL) {
+        print_ranks_here(run);
+    } else {
+        status = print_ranks(run);
+        print_hosts(run);
+        if (status == KOLO_OK)
+            status = kolo__environment_add_options(&run->options.environment, environ);
+    }
+    if (status != KOLO_OK)
+        return kolo__run_complain(status == KOLO_ERR_CONFIG ? KOLO__EXIT_USAGE : KOLO__EXIT_FAILED);
+    printf("variables beside their own:");
+    for (size_t i = 0; i < run->options.environment.count; i++)
+        printf(" %.*s", (int)strcspn(run->options.environment.entries[i], "="),
+               run->options.environment.entries[i]);
+    printf("%s\nprogram:", run->options.environment.count == 0 ? " none" : "");
+    for (char **word = run->options.program; *word != NULL; word++)
+        print_word(*word);
+    printf("\n");
+    return fflush(stdout) == 0 ? 0 : KOLO__EXIT_OUTPUT;
+}

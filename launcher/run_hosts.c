@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `kolo run` over several hosts: an agent on each, this machine's among them. */
+#include "launcher/run.h"
+
+#include "base/local_addresses.h"
+#include "base/status.h"
+#include "launcher/command.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The rendezvous listens where the hosts can reach it; none of them is told of loopback, for what
+ * is reached by loopback would tell others to come there too. */
+static kolo_status open_rendezvous(struct kolo__run *run)
+{
+    char addresses[KOLO__LOCAL_ADDRESSES_BYTES];
+    kolo_status status = kolo__local_addresses(addresses);
+    if (status == KOLO_OK && addresses[0] == '\0')
+        status =
+            kolo__error(KOLO_ERR_CONFIG,
+                        "this host has no address but loopback, so no other host can reach it: "
+                        "is its network up?");
+    if (status != KOLO_OK)
+        return status;
+    const struct kolo__rendezvous_options options = {
+        .host = addresses, .job = run->job, .token = run->token, .world_size = run->ranks};
+    return kolo__rendezvous_create(&options, &run->rendezvous);
+}
+
+/* What all hosts are told alike. */
+static kolo_status describe_start(struct kolo__run *run, char folder[PATH_MAX],
+                                  struct kolo__agent_start *start)
+{
+    const char *given = run->options.folder;
+    if (given != NULL)
+        snprintf(folder, PATH_MAX, "%s", given);
+    else if (getcwd(folder, PATH_MAX) == NULL)
+        return kolo__error_errno(errno, "cannot find out the current folder");
+    kolo_status status = kolo__environment_add_options(&run->options.environment, environ);
+    *start =
+        (struct kolo__agent_start){.job = run->job,
+                                   .token = run->token,
+                                   .rendezvous = (char *)kolo__rendezvous_address(run->rendezvous),
+                                   .folder = folder,
+                                   .bind = (char *)run->options.config.bind,
+                                   .grace_s = (uint32_t)run->options.grace_s,
+                                   .world_size = run->ranks,
+                                   .program = run->options.program,
+                                   .environment = run->options.environment.entries};
+    return status;
+}
+
+/* KOLO_ERR_CONFIG is the user's to mend. */
+static int code_of(kolo_status status)
+{
+    return status == KOLO_ERR_CONFIG ? KOLO__EXIT_USAGE : KOLO__EXIT_FAILED;
+}
+
+static int launch(struct kolo__run *run)
+{
+    char folder[PATH_MAX];
+    struct kolo__agent_start start;
+    int code;
+    kolo_status status = kolo__run_decide_ranks(run);
+    if (status == KOLO_OK)
+        status = open_rendezvous(run);
+    if (status == KOLO_OK)
+        status = kolo__run_open_output(run);
+    if (status == KOLO_OK)
+        status = describe_start(run, folder, &start);
+    uint32_t *host_of = calloc(run->ranks > 0 ? run->ranks : 1, sizeof *host_of);
+    if (status == KOLO_OK && host_of == NULL)
+        status = kolo__error(KOLO_ERR_MEMORY, "no memory for %u ranks", run->ranks);
+    if (status != KOLO_OK) {
+        free(host_of);
+        return kolo__run_complain(code_of(status));
+    }
+    kolo__hosts_place(&run->hosts, run->ranks, run->options.by_node, host_of);
+    run->agents.output = run->output;
+    run->agents.report_bindings = run->options.report_bindings;
+    status = kolo__agents_launch(&run->agents, &start, host_of, &run->signals, &code);
+    free(host_of);
+    if (status != KOLO_OK)
+        return kolo__run_complain(code);
+    return 0;
+}
+
+int kolo__run_on_hosts(struct kolo__run *run)
+{
+    int code, input_fd;
+    kolo_status status =
+        kolo__agents_connect(&run->agents, &run->hosts, &run->options.shell, &run->signals, &code);
+    if (status != KOLO_OK)
+        return kolo__run_complain(code);
+    code = launch(run);
+    if (code != 0)
+        return code;
+    status = kolo__input_open(&run->input, STDIN_FILENO, &input_fd);
+    if (status != KOLO_OK)
+        return kolo__run_complain(KOLO__EXIT_FAILED);
+    run->agents.input_fd = input_fd;
+    code = kolo__run_supervise(run, &kolo__agents_ranks, &run->agents, run->ranks);
+    if (input_fd != STDIN_FILENO)
+        close(input_fd);
+    return code;
+}

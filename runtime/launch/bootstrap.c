@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime/launch/bootstrap.h"
+
+#include "base/clock.h"
+#include "base/config.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "base/token.h"
+#include "collectives/offload/mpi_load.h"
+#include "runtime/launch/addresses.h"
+#include "runtime/launch/pmi.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+extern char **environ;
+
+enum { PAUSE_MS = 200, NOTE_BYTES = 512 };
+
+static void sleep_ms(long milliseconds)
+{
+    struct timespec pause = {.tv_sec = milliseconds / 1000,
+                             .tv_nsec = milliseconds % 1000 * 1000000};
+    nanosleep(&pause, NULL);
+}
+
+static void write_place(struct kolo__meeting *place, const char *host, int port)
+{
+    const char *format = strchr(host, ':') != NULL ? "[%s]:%d" : "%s:%d";
+    snprintf(place->rendezvous, sizeof place->rendezvous, format, host, port);
+}
+
+/* ---- rank 0 listens ------------------------------------------------------------------------ */
+
+static kolo_status serve(const struct kolo__bootstrap_options *options, struct kolo__meeting *place,
+                         const char *host, int port)
+{
+    struct kolo__rendezvous *rendezvous;
+    const struct kolo__rendezvous_options server = {.host = host,
+                                                    .port = port,
+                                                    .job = options->job,
+                                                    .token = place->secret,
+                                                    .insecure = options->insecure,
+                                                    .world_size = (uint32_t)options->launch->size};
+    kolo_status status = kolo__rendezvous_create(&server, &rendezvous);
+    if (status == KOLO_OK)
+        status = kolo__server_start(rendezvous, &place->server);
+    if (status != KOLO_OK)
+        return status;
+    snprintf(place->rendezvous, sizeof place->rendezvous, "%s",
+             kolo__server_address(place->server));
+    place->ports = 1;
+    return KOLO_OK;
+}
+
+/* At the first of these addresses that is this host's, and the first port that is free. failure:
+ * errno of the last one that was not. */
+static kolo_status serve_near(const struct kolo__bootstrap_options *options,
+                              struct kolo__meeting *place, const struct kolo__addresses *addresses,
+                              unsigned ports, int *failure)
+{
+    *failure = EADDRNOTAVAIL;
+    for (int i = 0; i < addresses->count; i++)
+        for (unsigned p = 0; p < ports; p++) {
+            int port = options->launch->port + (int)p;
+            int found = kolo__addresses_try(addresses->text[i], port);
+            if (found == 0)
+                return serve(options, place, addresses->text[i], port);
+            if (found == EADDRNOTAVAIL)
+                break;
+            *failure = found;
+        }
+    return KOLO_OK;
+}
+
+/* A host's own name often means loopback in its /etc/hosts, where other hosts find nobody. */
+static kolo_status leave_loopback(const struct kolo__bootstrap_options *options,
+                                  struct kolo__addresses *addresses, bool *left)
+{
+    const struct kolo__launch *launch = options->launch;
+    if (launch->one_host || !addresses->only_loopback || strncmp(launch->host, "127.", 4) == 0 ||
+        strcmp(launch->host, "localhost") == 0 || strcmp(launch->host, "::1") == 0)
+        return KOLO_OK;
+    *left = true;
+    addresses->count = 1;
+    addresses->only_loopback = false;
+    return kolo__addresses_own(options->net, addresses->text[0]);
+}
+
+/* Names of pods do not resolve for some seconds after they started. */
+static kolo_status resolve_patiently(const struct kolo__bootstrap_options *options,
+                                     struct kolo__addresses *addresses, bool *left)
+{
+    for (;;) {
+        kolo_status status = kolo__addresses_of(options->launch->host, addresses);
+        if (status == KOLO_OK)
+            return leave_loopback(options, addresses, left);
+        if (kolo__now_ns(&kolo__real_clock) >= options->deadline_ns)
+            return kolo__error(KOLO_ERR_TIMEOUT,
+                               "the ranks are to meet at %s, but its address was not found within "
+                               "KOLO_INIT_TIMEOUT: %s",
+                               options->launch->host, kolo_error_text());
+        sleep_ms(PAUSE_MS);
+    }
+}
+
+static kolo_status check_token(const struct kolo__bootstrap_options *options,
+                               const struct kolo__addresses *addresses)
+{
+    if (options->token[0] != '\0' || addresses->only_loopback || options->insecure)
+        return KOLO_OK;
+    return kolo__error(KOLO_ERR_CONFIG,
+                       "the ranks meet at %s, beyond this host, but the job has no token: set "
+                       "KOLO_TOKEN_FILE (or KOLO_TOKEN) to the same secret for every process, or "
+                       "KOLO_INSECURE=1 where nobody else reaches this network",
+                       options->launch->host);
+}
+
+static kolo_status meet_at(const struct kolo__bootstrap_options *options,
+                           struct kolo__meeting *place)
+{
+    const struct kolo__launch *launch = options->launch;
+    bool near = launch->meeting != KOLO__MEET_AT, left_loopback = false;
+    struct kolo__addresses addresses;
+    int failure;
+    place->ports = near ? KOLO__LAUNCH_PORTS : 1;
+    /* On ports that were only guessed, other jobs are to be told apart before anything is said. */
+    snprintf(place->secret, sizeof place->secret, "%s%s%s", options->token, near ? "\n" : "",
+             near ? options->job : "");
+    kolo_status status = resolve_patiently(options, &addresses, &left_loopback);
+    if (status == KOLO_OK)
+        status = check_token(options, &addresses);
+    if (status != KOLO_OK)
+        return status;
+    write_place(place, left_loopback ? addresses.text[0] : launch->host, launch->port);
+    if (launch->rank != 0)
+        return KOLO_OK;
+    status = serve_near(options, place, &addresses, place->ports, &failure);
+    if (status != KOLO_OK || place->server != NULL || !near)
+        return status; /* AT: somebody else listens there, here or on another host */
+    if (failure == EADDRNOTAVAIL)
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "the ranks are to meet at %s, where rank 0 has to listen, but this is "
+                           "no address of rank 0's host (%s): give rank 0's host (%s), or set "
+                           "KOLO_RENDEZVOUS to HOST:PORT of it, alike for all ranks",
+                           launch->host, kolo__host_name(), launch->source);
+    return kolo__error(KOLO_ERR_NETWORK,
+                       "rank 0 cannot listen at any of ports %d to %d of %s: %s; set "
+                       "KOLO_RENDEZVOUS to HOST:PORT with a free one, alike for all ranks",
+                       launch->port, launch->port + KOLO__LAUNCH_PORTS - 1, launch->host,
+                       strerror(failure));
+}
+
+/* ---- rank 0 tells -------------------------------------------------------------------------- */
+
+/* What is told: "ADDRESS TOKEN JOB" with '|' between; "-" for a token that all have. Empty: rank 0
+ * failed. */
+static kolo_status read_note(const struct kolo__bootstrap_options *options, char *note,
+                             struct kolo__meeting *place)
+{
+    char *token = strchr(note, '|'), *job = token != NULL ? strchr(token + 1, '|') : NULL;
+    if (job == NULL)
+        return kolo__error(KOLO_ERR_NETWORK, "rank 0 could not listen anywhere: see what it says");
+    *token++ = *job++ = '\0';
+    snprintf(place->rendezvous, sizeof place->rendezvous, "%s", note);
+    if (strcmp(token, "-") != 0)
+        snprintf(options->token, options->token_bytes, "%s", token);
+    snprintf(options->job, options->job_bytes, "%s", job);
+    return KOLO_OK;
+}
+
+static kolo_status write_note(const struct kolo__bootstrap_options *options,
+                              struct kolo__meeting *place, char *note)
+{
+    char host[KOLO__ADDRESS_TEXT_BYTES] = "127.0.0.1", token[33] = "-";
+    kolo_status status = KOLO_OK;
+    if (!options->launch->one_host)
+        status = kolo__addresses_own(options->net, host);
+    if (status == KOLO_OK && options->token[0] == '\0') {
+        status = kolo__token_random(token, 16);
+        snprintf(options->token, options->token_bytes, "%s", token);
+    }
+    if (status != KOLO_OK)
+        return status;
+    snprintf(place->secret, sizeof place->secret, "%s", options->token);
+    status = serve(options, place, host, 0);
+    if (status == KOLO_OK)
+        snprintf(note, NOTE_BYTES, "%.300s|%s|%s", place->rendezvous, token, options->job);
+    return status;
+}
+
+static kolo_status share_by_pmi(const struct kolo__bootstrap_options *options,
+                                struct kolo__meeting *place, char *note)
+{
+    const char *fd_text = getenv("PMI_FD");
+    long fd = -1;
+    if (fd_text == NULL || !kolo__parse_number(fd_text, false, &fd) || fd < 0)
+        return kolo__error(KOLO_ERR_CONFIG, "PMI_FD is no descriptor");
+    if (options->launch->rank == 0 && note[0] == '\0')
+        snprintf(note, NOTE_BYTES, "none"); /* a value is not empty */
+    place->pmi_fd = (int)fd;
+    kolo_status status = kolo__pmi_share((int)fd, options->launch->rank == 0, note, NOTE_BYTES,
+                                         options->deadline_ns);
+    if (status != KOLO_OK)
+        return kolo__error(status,
+                           "the process manager of mpiexec (PMI_FD): %s. Ranks can do without it: "
+                           "set KOLO_RENDEZVOUS to HOST:PORT, a free port of rank 0's host",
+                           kolo_error_text());
+    return KOLO_OK;
+}
+
+static kolo_status broadcast(const struct kolo__mpi_module *mpi, uint64_t deadline_ns, char *note)
+{
+    char why[200] = "";
+    bool done = false;
+    if (!mpi->broadcast_begin(note, NOTE_BYTES, why, sizeof why))
+        return kolo__error(KOLO_ERR_NETWORK, "MPI failed: %s", why);
+    while (!done) {
+        if (!mpi->broadcast_test(&done, why, sizeof why))
+            return kolo__error(KOLO_ERR_NETWORK, "MPI failed: %s", why);
+        if (!done && kolo__now_ns(&kolo__real_clock) >= deadline_ns)
+            return kolo__error(KOLO_ERR_TIMEOUT, "rank 0 did not tell where to meet within "
+                                                 "KOLO_INIT_TIMEOUT: it has not called kolo_init");
+        if (!done)
+            sleep_ms(1);
+    }
+    return KOLO_OK;
+}
+
+static kolo_status share_by_mpi(const struct kolo__bootstrap_options *options,
+                                const struct kolo__mpi_module *mpi, char *note)
+{
+    const struct kolo__launch *launch = options->launch;
+    char why[200] = "";
+    int rank, size;
+    if (!mpi->open(&rank, &size, why, sizeof why))
+        return kolo__error(KOLO_ERR_NETWORK, "MPI failed: %s", why);
+    if (rank != launch->rank || size != launch->size)
+        return kolo__error(KOLO_ERR_WORLD,
+                           "MPI says that this is rank %d of %d, the environment %ld of %ld (%s)",
+                           rank, size, launch->rank, launch->size, launch->source);
+    kolo_status status = broadcast(mpi, options->deadline_ns, note);
+    if (status == KOLO_OK)
+        mpi->close();
+    return status;
+}
+
+static kolo_status meet_by_telling(const struct kolo__bootstrap_options *options,
+                                   const struct kolo__mpi_module *mpi, struct kolo__meeting *place)
+{
+    char note[NOTE_BYTES] = "", failure[NOTE_BYTES] = "";
+    kolo_status written = KOLO_OK;
+    place->ports = 1;
+    if (options->launch->rank == 0) {
+        written = write_note(options, place, note);
+        if (written != KOLO_OK)
+            snprintf(failure, sizeof failure, "%s", kolo_error_text());
+    }
+    /* Also after a failure: the others wait for it. */
+    kolo_status status =
+        mpi != NULL ? share_by_mpi(options, mpi, note) : share_by_pmi(options, place, note);
+    if (written != KOLO_OK)
+        return kolo__error(written, "%s", failure);
+    if (status == KOLO_OK && options->launch->rank != 0)
+        status = read_note(options, note, place);
+    snprintf(place->secret, sizeof place->secret, "%s", options->token);
+    return status;
+}
+
+static kolo_status meet_by_mpi(const struct kolo__bootstrap_options *options,
+                               struct kolo__meeting *place)
+{
+    const struct kolo__mpi_module *mpi;
+    kolo_status status = kolo__mpi_load(&mpi);
+    if (status == KOLO_OK)
+        return meet_by_telling(options, mpi, place);
+    if (options->launch->port != 0) {
+        kolo__log(KOLO__LOG_DEBUG, "%s; on one host ranks do without", kolo_error_text());
+        return meet_at(options, place);
+    }
+    return kolo__error(status,
+                       "mpirun tells its processes no address where they could meet, and %s: build "
+                       "kolo where libopenmpi-dev is installed, or set KOLO_RENDEZVOUS to "
+                       "HOST:PORT, a free port of rank 0's host, and KOLO_TOKEN_FILE (mpirun -x "
+                       "KOLO_RENDEZVOUS=...)",
+                       kolo_error_text());
+}
+
+/* ---- all ----------------------------------------------------------------------------------- */
+
+static kolo_status find_place(const struct kolo__bootstrap_options *options,
+                              struct kolo__meeting *place)
+{
+    const struct kolo__launch *launch = options->launch;
+    switch (launch->meeting) {
+    case KOLO__MEET_HELD:
+        place->ports = 1;
+        strcpy(place->rendezvous, launch->places);
+        snprintf(place->secret, sizeof place->secret, "%s", options->token);
+        return KOLO_OK;
+    case KOLO__MEET_AT:
+    case KOLO__MEET_NEAR:
+        return meet_at(options, place);
+    case KOLO__MEET_BY_MPI:
+        return meet_by_mpi(options, place);
+    case KOLO__MEET_BY_PMI:
+        return meet_by_telling(options, NULL, place);
+    case KOLO__MEET_UNKNOWN:
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "the world has %ld ranks (%s), but %s is not set: start the program "
+                           "with kolo run, or set that, or KOLO_RENDEZVOUS to HOST:PORT, a free "
+                           "port of rank 0's host, alike for all ranks",
+                           launch->size, launch->source, launch->missing);
+    case KOLO__MEET_NOBODY:
+        break;
+    }
+    return KOLO_OK;
+}
+
+kolo_status kolo__bootstrap(const struct kolo__bootstrap_options *options,
+                            struct kolo__meeting *place)
+{
+    const struct kolo__launch *launch = options->launch;
+    char text[200];
+    memset(place, 0, sizeof *place);
+    place->pmi_fd = -1;
+    /* kolo run gives its ranks a job. */
+    place->at_rank_0 = launch->rank != 0 && launch->meeting != KOLO__MEET_NOBODY &&
+                       (strcmp(launch->source, "kolo") != 0 || options->job[0] == '\0');
+    kolo_status status = find_place(options, place);
+    if (status != KOLO_OK)
+        return status;
+    if (launch->ignored[0] != '\0')
+        kolo__log(KOLO__LOG_DEBUG, "ignored: %s", launch->ignored);
+    if (launch->rank == 0)
+        kolo__log(KOLO__LOG_INFO, "%s%s%s", kolo__launch_text(launch, text, sizeof text),
+                  place->rendezvous[0] != '\0' ? ", meeting at " : "", place->rendezvous);
+    return KOLO_OK;
+}
+
+void kolo__bootstrap_end(struct kolo__meeting *place, uint64_t deadline_ns)
+{
+    kolo__server_end(place->server, deadline_ns);
+    if (place->pmi_fd >= 0)
+        kolo__pmi_finish(place->pmi_fd);
+    explicit_bzero(place, sizeof *place);
+    place->pmi_fd = -1;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From who I am (launch.h) to a rendezvous that can be connected to: finds the place, and where no
+ * `kolo run` holds the rendezvous, has rank 0 hold it.
+ *
+ *   meeting   rank 0                                  the others
+ *   HELD      connects as the others do               connect
+ *   AT        listens there, if the address is its    connect
+ *             host's and nobody listens yet
+ *   NEAR      listens at the first free port          try these ports in turn
+ *   BY_MPI    listens anywhere, makes a token, tells  are told
+ *   BY_PMI    the same                                are told
+ *
+ * Nothing listens beyond loopback without a token.
+ */
+#ifndef KOLO_RUNTIME_LAUNCH_BOOTSTRAP_H
+#define KOLO_RUNTIME_LAUNCH_BOOTSTRAP_H
+
+#include "runtime/launch/launch.h"
+#include "runtime/launch/server.h"
+
+struct kolo__meeting {
+    char rendezvous[KOLO__LAUNCH_PLACES_BYTES]; /* "host:port,..."; "" : a world of one */
+    unsigned ports;              /* from that one on, one of which is it; then there is one host */
+    char secret[340];            /* what connections to the rendezvous prove to know */
+    bool at_rank_0;              /* its process holds the rendezvous */
+    struct kolo__server *server; /* on rank 0, unless somebody else listens; owned */
+    int pmi_fd;                  /* of the program; -1: not used */
+};
+
+struct kolo__bootstrap_options {
+    const struct kolo__launch *launch;
+    uint64_t deadline_ns; /* kolo__real_clock */
+    const char *net;      /* KOLO_NET */
+    bool insecure;        /* KOLO_INSECURE */
+    /* The job's token and id: in, "" where there is none; out, what all ranks have. */
+    char *token;
+    size_t token_bytes;
+    char *job;
+    size_t job_bytes;
+};
+
+/* Errors: KOLO_ERR_CONFIG (nothing says where to meet, or no token), KOLO_ERR_NETWORK, ... */
+kolo_status kolo__bootstrap(const struct kolo__bootstrap_options *options,
+                            struct kolo__meeting *place);
+/* Whoever has heard from kolo__bootstrap, with whatever result, comes here in the end. The deadline
+ * is for the other ranks, if this one holds the rendezvous: see server.h. */
+void kolo__bootstrap_end(struct kolo__meeting *place, uint64_t deadline_ns);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Rank 0 tells the others a line of text through the process manager of MPICH (hydra, and whoever
+ * speaks its protocol): lines of text over the descriptor in PMI_FD, as in MPICH's PMI 1.1,
+ *
+ *     cmd=put kvsname=kvs_1 key=kolo value=...      cmd=put_result rc=0
+ *     cmd=barrier_in                                cmd=barrier_out
+ *     cmd=get kvsname=kvs_1 key=kolo                cmd=get_result rc=0 value=...
+ *
+ * A process that has introduced itself must also say goodbye (cmd=finalize): hydra takes it for
+ * dead otherwise, and output is lost. Afterwards the line is closed. So a program that has begun
+ * MPI itself leaves the goodbye to MPI_Finalize; and one that begins it later does so before
+ * kolo_finalize.
+ */
+#ifndef KOLO_RUNTIME_LAUNCH_PMI_H
+#define KOLO_RUNTIME_LAUNCH_PMI_H
+
+#include <kolo/kolo.h>
+#include <stdbool.h>
+
+enum { KOLO__PMI_VALUE_MAX = 1023 };
+
+/* Collective over the job. value: no blanks; from rank 0 if `first`, into value otherwise. Blocks
+ * until all ranks are here, or the deadline (kolo__real_clock). */
+kolo_status kolo__pmi_share(int fd, bool first, char *value, size_t bytes, uint64_t deadline_ns);
+
+/* The goodbye, unless the program's MPI is going to say it. */
+void kolo__pmi_finish(int fd);
+
+#endif

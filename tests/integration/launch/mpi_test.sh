@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Programs started by real mpirun (Open MPI) and real mpiexec (MPICH), unchanged.
+# shellcheck source=common.sh
+source "$SOURCE_DIR/tests/integration/launch/common.sh"
+mpirun=$(command -v mpirun.openmpi || command -v mpirun) || mpirun=
+mpiexec=$(command -v mpiexec.mpich) || mpiexec=
+if [[ -z $mpirun || -z $mpiexec ]]; then
+    echo "skipped: needs openmpi-bin and mpich"
+    exit 77
+fi
+
+# by_mpirun RANKS COMMAND..., by_mpiexec RANKS COMMAND...: leave $out, $err, $code.
+by_mpirun() {
+    timeout -k 2 60 "$mpirun" --oversubscribe --bind-to none -np "$@" >out 2>err
+    code=$? out=$(<out) err=$(<err)
+}
+by_mpiexec() {
+    timeout -k 2 60 "$mpiexec" -n "$@" >out 2>err
+    code=$? out=$(<out) err=$(<err)
+}
+
+text=$PWD/text
+mkdir -p "$text"
+for file in 1 2 3 4 5 6 7 8; do
+    seq -f "the %g th turn of the round goes to the left, " "$file" 7 2000 >"$text/part$file.txt"
+done
+train=("$BIN_DIR/train_bytes" --layers 1 --width 32 --heads 2 --context 32 --batch 4
+    --held-out-bytes 4096 --threads 1 --steps 20)
+
+for launcher in by_mpirun by_mpiexec; do
+    $launcher 2 "$BIN_DIR/hello_allreduce"
+    expect "$launcher: hello_allreduce: code" 0 "$code"
+    expect "$launcher: hello_allreduce" "rank 0 of 2: the sum of all ranks is 1
+rank 1 of 2: the sum of all ranks is 1" "$(sort out)"
+    $launcher 4 "$member" sum
+    expect "$launcher: 4 ranks" "0 4" "$code $(grep -c 'of 4 done' out)"
+    $launcher 1 "$member" sum
+    expect "$launcher: a world of one" "0 rank 0 of 1 done" "$code $out"
+    rm -f losses.csv
+    $launcher 2 "${train[@]}" --csv "$PWD/losses.csv" "$text"
+    expect "$launcher: train_bytes: code" 0 "$code"
+    expect "$launcher: train_bytes: steps" 20 "$(grep -c '^[0-9]' losses.csv)"
+    KOLO_RENDEZVOUS=127.0.0.1:$port $launcher 3 "$member" sum
+    expect "$launcher: at a place that was given" "0 3" "$code $(grep -c 'of 3 done' out)"
+    $launcher 2 "$member" leave 1
+    [[ $code != 0 ]] || fail "$launcher: a rank failed, and nobody knows"
+done
+
+# ---- what was found is said once
+export KOLO_LOG=info
+by_mpirun 2 "$member" sum
+expect "mpirun: said once" 1 "$(grep -c 'info: 2 ranks, by Open MPI (OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE), meeting at' err)"
+by_mpiexec 2 "$member" sum
+expect "mpiexec: said once" 1 "$(grep -c 'info: 2 ranks, by MPICH (PMI_RANK, PMI_SIZE), meeting at' err)"
+unset KOLO_LOG
+
+# ---- without the module: on one host they meet all the same, on several the remedy is named
+mkdir -p bare
+cp -a "$BUILD_DIR"/lib/libkolo.so* bare
+export KOLO_LOG=debug LD_LIBRARY_PATH=$PWD/bare
+by_mpirun 2 "$member" sum
+expect "no module: one host" "0 2" "$code $(grep -c 'of 2 done' out)"
+expect_text "no module: said" "MPI module cannot be loaded" "$err"
+unset KOLO_LOG
+OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=0 OMPI_COMM_WORLD_LOCAL_SIZE=1 \
+    timeout 10 "$member" sum >out 2>&1
+expect "no module: several hosts: code" 9 $?
+expect_text "no module: several hosts" "KOLO_ERR_UNSUPPORTED" "$(<out)"
+expect_text "no module: several hosts" "set KOLO_RENDEZVOUS to HOST:PORT" "$(<out)"
+unset LD_LIBRARY_PATH
+
+# ---- a program with an MPI of its own, which it begins first
+if [[ -z $SANITIZE ]] && pkg-config --exists ompi-c; then
+    read -ra flags < <(pkg-config --cflags --libs ompi-c)
+    "$CC" -I "$SOURCE_DIR/include" "$SOURCE_DIR/tests/integration/launch/with_mpi/with_mpi.c" -o with_mpi \
+        -L "$BUILD_DIR/lib" -lkolo -Wl,-rpath,"$BUILD_DIR/lib" "${flags[@]}" || fail "with_mpi.c does not compile"
+    by_mpirun 2 ./with_mpi
+    expect "a program with MPI" "0 2" "$code $(grep -c 'both sums are right' out)"
+fi
+
+finish

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A world of 1,024 ranks forms: each a thread with the control client only, over loopback. Prints
+ * what it took; asserts what must not grow with the world.
+ */
+#include "base/clock.h"
+#include "base/status.h"
+#include "runtime/control.h"
+#include "runtime/rendezvous.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <dirent.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum { RANKS = 1024, BLOB_BYTES = 296, STACK_BYTES = 256 << 10 };
+
+static struct kolo__rendezvous *server;
+static atomic_bool stop;
+static atomic_uint good, connected;
+static struct kolo__control *controls[RANKS];
+
+static uint64_t in_seconds(unsigned seconds)
+{
+    return kolo__now_ns(&kolo__real_clock) + seconds * 1000000000ull;
+}
+
+static void *serve(void *unused)
+{
+    while (!atomic_load(&stop)) {
+        struct pollfd ready = {.fd = kolo__rendezvous_fd(server), .events = POLLIN};
+        poll(&ready, 1, 10);
+        kolo__rendezvous_step(server);
+    }
+    return unused;
+}
+
+static void count_right(void *self, uint32_t rank, const unsigned char *blob, size_t bytes)
+{
+    uint64_t value;
+    if (bytes == sizeof value) {
+        memcpy(&value, blob, sizeof value);
+        *(uint32_t *)self += value == rank * 3u;
+    }
+}
+
+static void *join(void *argument)
+{
+    uint32_t rank = (uint32_t)((struct kolo__control **)argument - controls), right = 0;
+    struct kolo__control_options options = {.rendezvous = kolo__rendezvous_address(server),
+                                            .job = "job",
+                                            .token = "secret",
+                                            .rank = rank,
+                                            .size = RANKS,
+                                            .deadline_ns = in_seconds(120),
+                                            .timeout_s = 120};
+    unsigned char blob[BLOB_BYTES] = {(unsigned char)rank, (unsigned char)(rank >> 8)};
+    uint64_t value = rank * 3u;
+    kolo_status status = kolo__control_connect(&options, &controls[rank]);
+    if (status != KOLO_OK)
+        goto failed;
+    atomic_fetch_add(&connected, 1);
+    status = kolo__control_join(controls[rank], blob, sizeof blob);
+    if (status != KOLO_OK)
+        goto failed;
+    const struct kolo__control_member *last = kolo__control_member(controls[rank], RANKS - 1);
+    right += last->blob_bytes == BLOB_BYTES && last->blob[0] == (unsigned char)(RANKS - 1) &&
+             last->blob[1] == (unsigned char)((RANKS - 1) >> 8);
+    status = kolo__control_exchange(controls[rank], 1, &value, sizeof value, in_seconds(120),
+                                    count_right, &right);
+    if (status != KOLO_OK)
+        goto failed;
+    atomic_fetch_add(&good, right == RANKS + 1);
+    return NULL;
+
+failed:
+    fprintf(stderr, "rank %u: %s\n", rank, kolo_error_text());
+    return NULL;
+}
+
+static unsigned count_descriptors(void)
+{
+    unsigned count = 0;
+    DIR *directory = opendir("/proc/self/fd");
+    assert_non_null(directory);
+    while (readdir(directory) != NULL)
+        count++;
+    closedir(directory);
+    return count;
+}
+
+static void test_world_of_many(void **state)
+{
+    (void)state;
+    static pthread_t threads[RANKS];
+    pthread_t serving;
+    pthread_attr_t small;
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    if (files.rlim_cur < 2 * RANKS + 64)
+        skip(); /* both ends of each connection are here */
+    struct kolo__rendezvous_options options = {
+        .host = "127.0.0.1", .job = "job", .token = "secret", .world_size = RANKS};
+    assert_int_equal(kolo__rendezvous_create(&options, &server), KOLO_OK);
+    unsigned before = count_descriptors();
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, STACK_BYTES);
+    uint64_t began_ns = kolo__now_ns(&kolo__real_clock);
+    assert_int_equal(pthread_create(&serving, NULL, serve, NULL), 0);
+    for (uint32_t r = 0; r < RANKS; r++)
+        assert_int_equal(pthread_create(&threads[r], &small, join, &controls[r]), 0);
+    for (uint32_t r = 0; r < RANKS; r++)
+        pthread_join(threads[r], NULL);
+    double seconds = (double)(kolo__now_ns(&kolo__real_clock) - began_ns) * 1e-9;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    printf("%d ranks formed a world in %.2f s; %.2f s of processors, %ld MiB at most\n", RANKS,
+           seconds,
+           (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+               1e-6 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec),
+           usage.ru_maxrss >> 10);
+    assert_int_equal(atomic_load(&good), RANKS);
+    /* One connection a rank: its two ends, and nothing else. */
+    assert_int_equal(count_descriptors() - before, 2 * RANKS);
+
+    for (uint32_t r = 0; r < RANKS; r++) {
+        kolo__control_bye(controls[r]);
+        kolo__control_close(controls[r]);
+    }
+    atomic_store(&stop, true);
+    pthread_join(serving, NULL);
+    kolo_status status;
+    int rank;
+    assert_null(kolo__rendezvous_fault(server, &status, &rank));
+    kolo__rendezvous_free(server);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_world_of_many)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
