@@ -47,7 +47,7 @@ const struct kolo__option kolo__options[] = {
      .maximum = 8,
      .help = "TCP connections between two ranks, at least: more of them get more where the network "
              "limits each one. There is always one through each network interface that serves. 0: "
-             "one. The same on every rank."},
+             "found out when ranks on several hosts start. The same on every rank."},
     {.name = "timeout",
      /* mpirun's --timeout, which people have in their scripts, is the time of the whole job. */
      .flag = "operation-timeout",

@@ -19,6 +19,7 @@
 #include "collectives/transport/shm.h"
 #include "runtime/comm.h"
 #include "runtime/introduction.h"
+#include "runtime/streams.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -312,7 +313,7 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
                               uint32_t *world_ranks, uint64_t *mailboxes)
 {
     kolo_status status = KOLO_OK;
-    context->streams = context->config.streams > 0 ? (uint32_t)context->config.streams : 1;
+    context->streams = 1;
     uint64_t deadline_ns =
         kolo__now_ns(&kolo__real_clock) + (uint64_t)context->config.init_timeout * 1000000000u;
     for (uint32_t r = 0; r < context->size; r++)
@@ -339,6 +340,8 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
             status = read_introductions(context);
         if (status == KOLO_OK)
             status = agree_on_sharing(context, deadline_ns, mailboxes);
+        if (status == KOLO_OK)
+            status = kolo__streams_find(context, deadline_ns);
     }
     if (status != KOLO_OK) {
         if (members->listen_fd >= 0)

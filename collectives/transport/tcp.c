@@ -65,6 +65,7 @@ kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,
     }
     memcpy(tcp->own.job, options->job, job_bytes);
     tcp->encrypt = options->encrypt;
+    tcp->quiet = options->quiet;
     tcp->peers = calloc(options->size, sizeof *tcp->peers);
     if (options->encrypt)
         tcp->record = malloc(KOLO__TCP_RECORD_BYTES);

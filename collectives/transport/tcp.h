@@ -25,6 +25,7 @@ struct kolo__tcp_options {
     /* Of this host, copied: connections leave by the one in the network of who they go to. NULL:
      * as the system routes them. */
     const struct kolo__interfaces *own_interfaces;
+    bool quiet;       /* says nothing of its connections */
     uint32_t streams; /* connections between two ranks, at least; 0: 1. The same on all ranks */
     const char *const *hosts; /* size host names for messages; may be NULL; borrowed until close */
     uint64_t connect_timeout_ns; /* until a host that does not answer is KOLO_ERR_NETWORK */

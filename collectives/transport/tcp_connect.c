@@ -256,7 +256,7 @@ static kolo_status establish(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane,
     /* A lower rank may get connected before it wants to. */
     tcp->wanted -= peer->wanted;
     peer->established = true;
-    if (tcp->own.rank == 0 && kolo__log_enabled(KOLO__LOG_INFO))
+    if (tcp->own.rank == 0 && !tcp->quiet && kolo__log_enabled(KOLO__LOG_INFO))
         kolo__tcp_log_lanes(tcp, lane->peer);
     return KOLO_OK;
 }

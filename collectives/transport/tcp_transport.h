@@ -90,7 +90,7 @@ struct kolo__tcp {
     struct kolo__stream stream; /* first: see stream.h */
     struct kolo__join own;
     struct kolo__credentials *credentials;
-    bool encrypt;
+    bool encrypt, quiet;
     unsigned char *record; /* to put one together; NULL: nothing is encrypted */
     uint64_t connect_timeout_ns;
     struct kolo__tcp_peer *peers;
