@@ -22,7 +22,7 @@ enum {
 };
 static const uint32_t streams_of[WAYS] = {1, 4};
 static const uint64_t window_ns = 20000000;   /* of measuring, from the first byte on */
-static const uint64_t patience_ns = 25000000; /* until the first byte */
+static const uint64_t patience_ns = 40000000; /* until the first byte, for each way */
 
 struct probe {
     kolo_context *context;
@@ -31,6 +31,7 @@ struct probe {
     uint32_t *leaders; /* by host: its lowest rank */
     struct kolo__endpoint *endpoints[WAYS];
     int listeners[WAYS];
+    uint64_t start_ns;      /* of measuring */
     uint64_t slowest[WAYS]; /* bytes per second; 0: not measured everywhere */
     unsigned char *memory;
     struct kolo__transport *transports[WAYS];
@@ -116,7 +117,8 @@ static uint64_t measure(struct probe *probe, int way)
     struct kolo__transport *transport = probe->transports[way];
     uint32_t next = (probe->host + 1) % probe->hosts;
     uint32_t before = (probe->host + probe->hosts - 1) % probe->hosts;
-    uint64_t start_ns = kolo__now_ns(&kolo__real_clock), now_ns = start_ns, first_ns = 0;
+    uint64_t latest_ns = probe->start_ns + (uint64_t)(way + 1) * patience_ns;
+    uint64_t now_ns = 0, first_ns = 0;
     uint64_t whole = 0, first_bytes = 0, received = 0; /* bytes; whole: of complete messages */
     for (int i = 0; i < IN_FLIGHT; i++) {
         unsigned char *memory = probe->memory + (size_t)i * MESSAGE_BYTES;
@@ -143,7 +145,7 @@ static uint64_t measure(struct probe *probe, int way)
             first_ns = now_ns;
             first_bytes = received;
         }
-        if (first_ns == 0 ? now_ns >= start_ns + patience_ns : now_ns >= first_ns + window_ns)
+        if (first_ns == 0 ? now_ns >= latest_ns : now_ns >= first_ns + window_ns)
             break;
     }
     if (first_ns == 0 || now_ns < first_ns + window_ns)
@@ -153,6 +155,7 @@ static uint64_t measure(struct probe *probe, int way)
 
 static void measure_all(struct probe *probe, uint64_t rates[WAYS])
 {
+    probe->start_ns = kolo__now_ns(&kolo__real_clock);
     probe->memory = calloc(2 * IN_FLIGHT, MESSAGE_BYTES);
     for (int way = 0; way < WAYS; way++) {
         rates[way] = 0;

@@ -19,9 +19,10 @@
 enum {
     KOLO__TCP_STRANGERS = 64,       /* accepted and not known yet, at most */
     KOLO__TCP_RECORD_BYTES = 16384, /* the longest record of TLS */
-    /* Each direction's bytes go to the lanes in turn, so many to each: enough for one call to be
-     * worth while, and few enough for all lanes to be busy with a message of a MiB. */
-    KOLO__TCP_STRIPE_BYTES = 131072,
+    /* Each direction's bytes go to the lanes in turn, so many to each: enough for a call to be
+     * worth while, and not much more than the send buffer of a new connection takes. Whoever has to
+     * wait until a stripe fits uses one lane at a time. */
+    KOLO__TCP_STRIPE_BYTES = 65536,
 };
 
 /* A connection as its higher rank sees it; the lower knows IDLE and ESTABLISHED. */

@@ -60,22 +60,25 @@ limit() { # HOST, END that connects of its packets (sport, dport)
     local class
     on "$1" tc qdisc add dev eth0 root handle 1: htb r2q 1 || return 1
     for ((class = 0; class < 16; class++)); do
-        on "$1" tc class add dev eth0 parent 1: classid "1:1$(printf %x $class)" htb rate 100mbit burst 16k &&
+        on "$1" tc class add dev eth0 parent 1: classid "1:1$(printf %x $class)" htb rate 200mbit burst 16k &&
             on "$1" tc filter add dev eth0 parent 1: protocol ip u32 match ip "$2" $((2 * class)) 0x1e \
                 flowid "1:1$(printf %x $class)" || return 1
     done
 }
 if limit host1 dport 2>/dev/null && limit host2 sport 2>/dev/null; then
-    exchange 10.77.0.1:5010 KOLO_STREAMS=0
+    # On a machine that is busy with something else one measurement may miss it.
+    for port in 5010 5011 5012 5013 5014; do
+        exchange 10.77.0.1:$port KOLO_STREAMS=0
+        [[ $lanes != *"4 connections, "* ]] || break
+    done
     expect_text "a limit for each connection: $(grep -o 'streams: .*' err0)" "4 connections, " "$lanes"
 else
     echo "not tested: limits for each connection (the kernel has no htb and u32)"
 fi
 on host1 tc qdisc del dev eth0 root 2>/dev/null
 on host2 tc qdisc del dev eth0 root 2>/dev/null
-exchange 10.77.0.1:5011 KOLO_STREAMS=0
-expect_text "without a limit" " connection" "$lanes"
-grep -o 'streams: .*' err0
+exchange 10.77.0.1:5015 KOLO_STREAMS=0
+expect_text "without a limit" "MB/s with 4)" "$(grep -o 'streams: .*' err0)"
 
 # ---- two networks
 hosts_plug host1 eth1 10.78.0.1/24

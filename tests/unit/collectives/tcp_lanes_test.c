@@ -119,7 +119,7 @@ static int find_lanes(int fds[DESCRIPTORS], const char *host)
 static void bytes_keep_their_order(void **state)
 {
     (void)state;
-    static const size_t lengths[] = {0, 1, 131071, 131072, 131073, BYTES, 7, 262144};
+    static const size_t lengths[] = {0, 1, 65471, 65472, 65473, 65536, BYTES, 7, 327680};
     int fds[DESCRIPTORS];
     for (int encrypt = 0; encrypt < 2; encrypt++) {
         listen_both(NULL);
