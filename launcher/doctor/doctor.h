@@ -18,6 +18,7 @@
 
 #include "base/socket.h"
 #include "launcher/hosts.h"
+#include "launcher/limits.h"
 
 #include <stdio.h>
 
@@ -38,12 +39,7 @@ struct kolo__doctor_address {
 
 struct kolo__doctor_facts {
     char host[64];
-    uint64_t memlock_bytes;      /* UINT64_MAX: no limit */
-    uint64_t open_files;         /* UINT64_MAX: no limit */
-    uint64_t shm_bytes;          /* size of /dev/shm; 0: there is none */
-    uint32_t processors;         /* that it may run on */
-    uint32_t quota_centis;       /* processors that the cgroup grants, in hundredths; 0: all */
-    uint64_t memory_limit_bytes; /* of the cgroup; UINT64_MAX: none */
+    struct kolo__limits limits;
     unsigned char token_proof[KOLO__PROOF_BYTES]; /* HMAC-SHA256 of doctor's nonce by the token */
     char token_error[200];   /* why there is no proof; "" : there is, or none was asked for */
     char address_error[200]; /* why there are no addresses */

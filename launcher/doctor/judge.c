@@ -134,36 +134,37 @@ static void judge_limits(const struct kolo__doctor_host *host, struct kolo__find
 {
     const struct kolo__doctor_facts *facts = &host->facts;
     uint64_t wanted = host->slots > 0 ? (uint64_t)host->slots : 1;
-    if (facts->memlock_bytes < MEMLOCK_MIB * MEBIBYTE)
+    if (facts->limits.memlock_bytes < MEMLOCK_MIB * MEBIBYTE)
         advise(add(findings, KOLO__AILMENT_MEMLOCK,
                    "host %s lets a process lock %llu KiB of memory; RDMA and pinned buffers need "
                    "more than %d MiB",
-                   host->name, (unsigned long long)(facts->memlock_bytes / 1024), MEMLOCK_MIB),
+                   host->name, (unsigned long long)(facts->limits.memlock_bytes / 1024),
+                   MEMLOCK_MIB),
                "echo '* - memlock unlimited' >> /etc/security/limits.conf there and log in anew; "
                "LimitMEMLOCK=infinity in a systemd unit; docker run --ulimit memlock=-1; in "
                "Kubernetes set it for the container runtime of the node");
-    if (facts->shm_bytes < SHM_MIB * MEBIBYTE)
+    if (facts->limits.shm_bytes < SHM_MIB * MEBIBYTE)
         advise(
             add(findings, KOLO__AILMENT_SHM,
                 "host %s has a /dev/shm of %.1f MiB; kolo shares memory without it, but data "
                 "loaders of frameworks and NCCL need at least %d MiB",
-                host->name, (double)facts->shm_bytes / (double)MEBIBYTE, SHM_MIB),
+                host->name, (double)facts->limits.shm_bytes / (double)MEBIBYTE, SHM_MIB),
             "mount -o remount,size=1G /dev/shm there; docker run --shm-size=1g; in Kubernetes a "
             "volume {name: shm, emptyDir: {medium: Memory, sizeLimit: 1Gi}} mounted at /dev/shm");
-    if (facts->quota_centis > 0 && facts->quota_centis < wanted * 100)
+    if (facts->limits.quota_centis > 0 && facts->limits.quota_centis < wanted * 100)
         advise(add(findings, KOLO__AILMENT_PROCESSORS,
                    "the control group of host %s grants %.2f processors, for %llu rank%s",
-                   host->name, facts->quota_centis / 100.0, (unsigned long long)wanted,
+                   host->name, facts->limits.quota_centis / 100.0, (unsigned long long)wanted,
                    wanted == 1 ? "" : "s"),
                "give %s no more slots than that, or resources: {limits: {cpu: \"%llu\"}} in "
                "Kubernetes, docker run --cpus %llu, systemctl set-property UNIT CPUQuota=%llu%%",
                host->name, (unsigned long long)wanted, (unsigned long long)wanted,
                (unsigned long long)wanted * 100);
-    else if (facts->processors < wanted)
+    else if (facts->limits.processors < wanted)
         advise(add(findings, KOLO__AILMENT_PROCESSORS,
                    "host %s lets kolo run on %u processors, for %llu ranks", host->name,
-                   facts->processors, (unsigned long long)wanted),
-               "--hosts %s:%u", host->name, facts->processors);
+                   facts->limits.processors, (unsigned long long)wanted),
+               "--hosts %s:%u", host->name, facts->limits.processors);
 }
 
 /* ---- two hosts ------------------------------------------------------------------------------- */

@@ -67,12 +67,12 @@ void kolo__put_doctor_facts(struct kolo__frame_writer *out, const struct kolo__d
 {
     begin(out, KOLO__DOCTOR_FACTS);
     kolo__put_text(out, facts->host);
-    kolo__put_u64(out, facts->memlock_bytes);
-    kolo__put_u64(out, facts->open_files);
-    kolo__put_u64(out, facts->shm_bytes);
-    kolo__put_u32(out, facts->processors);
-    kolo__put_u32(out, facts->quota_centis);
-    kolo__put_u64(out, facts->memory_limit_bytes);
+    kolo__put_u64(out, facts->limits.memlock_bytes);
+    kolo__put_u64(out, facts->limits.open_files);
+    kolo__put_u64(out, facts->limits.shm_bytes);
+    kolo__put_u32(out, facts->limits.processors);
+    kolo__put_u32(out, facts->limits.quota_centis);
+    kolo__put_u64(out, facts->limits.memory_limit_bytes);
     kolo__put_blob(out, facts->token_proof, sizeof facts->token_proof);
     kolo__put_text(out, facts->token_error);
     kolo__put_text(out, facts->address_error);
@@ -89,12 +89,12 @@ bool kolo__get_doctor_facts(struct kolo__frame_reader *in, struct kolo__doctor_f
 {
     memset(facts, 0, sizeof *facts);
     kolo__get_text(in, facts->host, sizeof facts->host);
-    facts->memlock_bytes = kolo__get_u64(in);
-    facts->open_files = kolo__get_u64(in);
-    facts->shm_bytes = kolo__get_u64(in);
-    facts->processors = kolo__get_u32(in);
-    facts->quota_centis = kolo__get_u32(in);
-    facts->memory_limit_bytes = kolo__get_u64(in);
+    facts->limits.memlock_bytes = kolo__get_u64(in);
+    facts->limits.open_files = kolo__get_u64(in);
+    facts->limits.shm_bytes = kolo__get_u64(in);
+    facts->limits.processors = kolo__get_u32(in);
+    facts->limits.quota_centis = kolo__get_u32(in);
+    facts->limits.memory_limit_bytes = kolo__get_u64(in);
     get_bytes(in, facts->token_proof, sizeof facts->token_proof);
     kolo__get_text(in, facts->token_error, sizeof facts->token_error);
     kolo__get_text(in, facts->address_error, sizeof facts->address_error);

@@ -26,12 +26,14 @@ static void print_hosts(const struct kolo__doctor_case *patient, FILE *out)
             fprintf(out, "%2u %s: no answer\n", i, host->name);
             continue;
         }
-        if (facts->quota_centis > 0)
-            snprintf(quota, sizeof quota, "%.2f", facts->quota_centis / 100.0);
-        fprintf(
-            out, "%2u %s: processors %u, cpu quota %s, memory limit %s, memlock %s, /dev/shm %s\n",
-            i, host->name, facts->processors, quota, limit_text(facts->memory_limit_bytes, memory),
-            limit_text(facts->memlock_bytes, memlock), limit_text(facts->shm_bytes, shm));
+        if (facts->limits.quota_centis > 0)
+            snprintf(quota, sizeof quota, "%.2f", facts->limits.quota_centis / 100.0);
+        fprintf(out,
+                "%2u %s: processors %u, cpu quota %s, memory limit %s, memlock %s, /dev/shm %s\n",
+                i, host->name, facts->limits.processors, quota,
+                limit_text(facts->limits.memory_limit_bytes, memory),
+                limit_text(facts->limits.memlock_bytes, memlock),
+                limit_text(facts->limits.shm_bytes, shm));
         for (uint32_t k = 0; k < facts->address_count; k++)
             fprintf(out, "     %s %s mtu %u\n", facts->addresses[k].interface,
                     facts->addresses[k].text, facts->addresses[k].mtu);

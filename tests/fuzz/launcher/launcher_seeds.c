@@ -107,12 +107,12 @@ static void write_doctor_seeds(void)
     struct kolo__frame_writer out = {0};
     struct kolo__doctor_facts facts = {
         .host = "node1",
-        .memlock_bytes = 65536,
-        .open_files = 1024,
-        .shm_bytes = 1 << 20,
-        .processors = 4,
-        .quota_centis = 50,
-        .memory_limit_bytes = UINT64_MAX,
+        .limits = {.memlock_bytes = 65536,
+                   .open_files = 1024,
+                   .shm_bytes = 1 << 20,
+                   .processors = 4,
+                   .quota_centis = 50,
+                   .memory_limit_bytes = UINT64_MAX},
         .address_count = 2,
         .addresses = {{"eth0", "10.0.0.1:5000", 1500}, {"eth1", "[fd00::1]:5000", 9000}}};
     const struct kolo__doctor_hello hello = {KOLO__DOCTOR_PROTOCOL, "0.1.0"};

@@ -39,11 +39,11 @@ static void make_healthy(struct ward *ward, uint32_t count)
         host->answers = true;
         host->slots = 2;
         host->facts = (struct kolo__doctor_facts){
-            .memlock_bytes = UINT64_MAX,
-            .open_files = 1024,
-            .shm_bytes = 1u << 30,
-            .processors = 8,
-            .memory_limit_bytes = UINT64_MAX,
+            .limits = {.memlock_bytes = UINT64_MAX,
+                       .open_files = 1024,
+                       .shm_bytes = 1u << 30,
+                       .processors = 8,
+                       .memory_limit_bytes = UINT64_MAX},
             .address_count = 2,
             .addresses = {{"eth0", "10.0.0.1:1", 1500}, {"eth1", "10.1.0.1:1", 9000}}};
         for (uint32_t k = 0; k < count; k++) {
@@ -96,18 +96,18 @@ static void limits(void **state)
 {
     struct ward ward;
     make_healthy(&ward, 1);
-    ward.hosts[0].facts.memlock_bytes = (8u << 20) - 1;
+    ward.hosts[0].facts.limits.memlock_bytes = (8u << 20) - 1;
     EXPECT(&ward, KOLO__AILMENT_MEMLOCK, 0);
     make_healthy(&ward, 1);
-    ward.hosts[0].facts.memlock_bytes = 8u << 20;
-    ward.hosts[0].facts.shm_bytes = 64u << 20;
-    ward.hosts[0].facts.quota_centis = 200;
+    ward.hosts[0].facts.limits.memlock_bytes = 8u << 20;
+    ward.hosts[0].facts.limits.shm_bytes = 64u << 20;
+    ward.hosts[0].facts.limits.quota_centis = 200;
     EXPECT(&ward, 0);
-    ward.hosts[0].facts.shm_bytes--;
-    ward.hosts[0].facts.quota_centis--;
+    ward.hosts[0].facts.limits.shm_bytes--;
+    ward.hosts[0].facts.limits.quota_centis--;
     EXPECT(&ward, KOLO__AILMENT_SHM, KOLO__AILMENT_PROCESSORS, 0);
     make_healthy(&ward, 1);
-    ward.hosts[0].facts.processors = 1;
+    ward.hosts[0].facts.limits.processors = 1;
     EXPECT(&ward, KOLO__AILMENT_PROCESSORS, 0);
     ward.hosts[0].slots = 0;
     EXPECT(&ward, 0);
