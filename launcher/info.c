@@ -221,7 +221,8 @@ static void print_addresses(void)
         if (interface->speed_mbps > 0)
             snprintf(speed, sizeof speed, ", %u Mbit/s", interface->speed_mbps);
         printf("%s%s %s/%u%s%s\n", i == 0 ? "addresses  " : "           ", interface->name, host,
-               interface->prefix_bits, speed, interface->loopback ? ", this host only" : "");
+               interface->prefix_bits, speed,
+               kolo__address_is_loopback(&interface->address) ? ", this host only" : "");
     }
 }
 
