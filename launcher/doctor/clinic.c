@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launcher/doctor/clinic.h"
 
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "launcher/command.h"
@@ -59,6 +60,9 @@ uint32_t kolo__tournament_partner(uint32_t count, uint32_t round, uint32_t i)
 {
     uint32_t even = count + count % 2, ring = even - 1;
     uint32_t partner;
+    if (count < 2)
+        return i;
+    KOLO__ASSERT(ring > 0);
     if (i == even - 1) {
         /* j with 2 j = round modulo an odd number */
         partner = (round % 2 == 0 ? round : round + ring) / 2 % ring;
@@ -353,10 +357,15 @@ kolo_status kolo__clinic_run(const struct kolo__remote_shell *shell,
 {
     struct clinic clinic = {.shell = shell, .patient = patient};
     kolo_status status = KOLO_OK;
+    if (hosts->count == 0)
+        return KOLO_OK;
     clinic.probes = calloc(hosts->count, sizeof *clinic.probes);
     clinic.fds = calloc(2 * (size_t)hosts->count, sizeof *clinic.fds);
-    if (clinic.probes == NULL || clinic.fds == NULL)
-        status = kolo__error(KOLO_ERR_MEMORY, "no memory for %u hosts", hosts->count);
+    if (clinic.probes == NULL || clinic.fds == NULL) {
+        free(clinic.probes);
+        free(clinic.fds);
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for %u hosts", hosts->count);
+    }
     for (uint32_t i = 0; status == KOLO_OK && i < hosts->count; i++) {
         struct patient_probe *probe = &clinic.probes[i];
         probe->host = &patient->hosts[i];

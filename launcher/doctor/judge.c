@@ -271,7 +271,7 @@ static const struct kolo__link *best_link(const struct kolo__doctor_case *patien
 static uint64_t median_rate(const struct kolo__doctor_case *patient)
 {
     uint32_t n = patient->host_count, count = 0;
-    uint64_t *rates = calloc((size_t)n * n, sizeof *rates);
+    uint64_t *rates = n > 0 ? calloc((size_t)n * n, sizeof *rates) : NULL;
     if (rates == NULL)
         return 0;
     for (uint32_t from = 0; from < n; from++)
