@@ -21,7 +21,7 @@ static const uint64_t SECOND = 1000000000;
 enum {
     HELLO_SECONDS = 15, /* ssh gives an address up after 10 s */
     FACTS_SECONDS = 10,
-    TRIAL_SECONDS = 12, /* for each address: more than a link takes at most */
+    TRIAL_SECONDS = 15, /* for each address: more than a link takes at most */
     LAST_WORDS_MS = 2000,
     LOOKS_AGAIN = 3,
 };

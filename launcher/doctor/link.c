@@ -188,6 +188,17 @@ static void measure_bandwidth(int fd, struct kolo__link *link)
     send_command(fd, END, 0, deadline_in(STAGE_MS));
 }
 
+/* Where data is stuck, an end in good order would wait behind it, and the other side for that. */
+static void hang_up(int fd, bool in_order)
+{
+    const struct linger at_once = {.l_onoff = 1};
+    if (fd < 0)
+        return;
+    if (!in_order)
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close(fd);
+}
+
 void kolo__link_try(const struct kolo__credentials *credentials, const char *address,
                     struct kolo__link *link)
 {
@@ -214,8 +225,7 @@ void kolo__link_try(const struct kolo__credentials *credentials, const char *add
     } else {
         snprintf(link->why, sizeof link->why, "%.150s", kolo_error_text());
     }
-    if (fd >= 0)
-        close(fd);
+    hang_up(fd, link->stage == KOLO__LINK_DONE);
 }
 
 /* ---- who was asked --------------------------------------------------------------------------- */
@@ -242,8 +252,12 @@ static kolo_status tell_clock(int fd, uint64_t deadline_ns)
     return kolo__send_all(fd, text, sizeof text, deadline_ns);
 }
 
-static kolo_status serve_command(int fd, uint64_t deadline_ns)
+static kolo_status serve_command(int fd, uint64_t end_ns)
 {
+    /* Who tries gives a step up after STAGE_MS, whether we hear of it or not. */
+    uint64_t deadline_ns = deadline_in(STAGE_MS + STAGE_MS / 4);
+    if (deadline_ns > end_ns)
+        deadline_ns = end_ns;
     unsigned char text[COMMAND_BYTES];
     kolo_status status = kolo__recv_all(fd, text, sizeof text, deadline_ns);
     if (status != KOLO_OK)
@@ -267,10 +281,10 @@ static kolo_status serve_command(int fd, uint64_t deadline_ns)
 
 void kolo__link_serve(const struct kolo__credentials *credentials, int fd)
 {
-    uint64_t deadline_ns = deadline_in(SERVE_MS);
+    uint64_t end_ns = deadline_in(SERVE_MS);
     kolo__tune_stream(fd);
     kolo_status status = accept_proof(credentials, fd);
     while (status == KOLO_OK)
-        status = serve_command(fd, deadline_ns);
+        status = serve_command(fd, end_ns);
     close(fd);
 }

@@ -100,6 +100,8 @@ if command -v nft >/dev/null && on host3 nft add table inet planted; then
     on host3 nft 'add rule inet planted in meta length gt 1300 drop'
     examine $three
     found "a black hole" 14 "small packets pass from host1 to host3" "ping -M do"
+    [[ $out == *"13 unreachable"* || $out == *"from host1 to host2 "* || $out == *"from host2 to host1 "* ]] &&
+        fail "a black hole: too much is said: $out"
     on host3 nft delete table inet planted
 else
     echo "skipped: needs nft, for filters and black holes"
