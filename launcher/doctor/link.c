@@ -85,7 +85,7 @@ static kolo_status connect_to(const char *text, int *fd)
     uint64_t deadline_ns = deadline_in(STAGE_MS);
     kolo_status status = kolo__address_parse(text, &address);
     if (status == KOLO_OK)
-        status = kolo__connect_start(&address, fd);
+        status = kolo__connect_start(&address, NULL, fd);
     if (status == KOLO_OK)
         status = kolo__wait_for(*fd, POLLOUT, deadline_ns);
     if (status == KOLO_OK)
