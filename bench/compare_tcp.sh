@@ -86,7 +86,8 @@ done
 scratch=$(mktemp -d)
 ENTER=$scratch/enter # <host> <command> [arguments]: for peers/run.sh, which starts ranks one by one
 export ENTER
-trap 'hosts_down; rm -rf "$scratch"' EXIT
+# Not what bash says of children that were killed.
+trap 'hosts_down 2>/dev/null; rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
 : "${raw:=$scratch/raw}"
 : >>"$raw"

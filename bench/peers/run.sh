@@ -179,7 +179,12 @@ openmpi-*)
     *) echo "no such transport for $peer: $transport" >&2; exit 2 ;;
     esac
     pre=()
-    case "$transport" in hosts*) pre=("$ENTER" host1) ;; esac
+    case "$transport" in hosts*)
+        pre=("$ENTER" host1)
+        # The CPUs are one machine's: a rank's is that of its number, not of its number on its host.
+        # shellcheck disable=SC2016 # for the rank's shell
+        extra+=(bash -c 'BENCH_CPU=$OMPI_COMM_WORLD_RANK exec "$@"' -) ;;
+    esac
     "${pre[@]}" mpirun.openmpi "${a[@]}" "${extra[@]}" "$build/ar_openmpi" "${common[@]}"
     ;;
 mpich-*)
