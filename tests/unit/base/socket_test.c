@@ -42,13 +42,9 @@ static void test_address_text(void **state)
 static void test_endpoint_text(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"",
-                                      ",",
-                                      "1.2.3.4:5,",
-                                      "1.2.3.4",
-                                      "a:1",
-                                      "1.1.1.1:1,1.1.1.1:2,1.1.1.1:3,1.1.1.1:4,1.1.1.1:5,1.1.1.1:6,"
-                                      "1.1.1.1:7,1.1.1.1:8,1.1.1.1:9"};
+    static const char *const bad[] = {
+        "",        ",",   "1.2.3.4:5,",
+        "1.2.3.4", "a:1", "[::]:1,[::]:2,[::]:3,[::]:4,[::]:5,[::]:6,[::]:7,[::]:8,[::]:9"};
     const char *good = "10.0.0.1:5000,[fd00::1]:5001";
     struct kolo__endpoint endpoint;
     char text[KOLO__ENDPOINT_TEXT_BYTES];
