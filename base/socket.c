@@ -187,16 +187,37 @@ kolo_status kolo__address_parse(const char *text, struct kolo__address *address)
  * is for, long paths that lose, is not there. Reno may be chosen by everybody, unless the
  * administrator has said otherwise (net.ipv4.tcp_allowed_congestion_control).
  *
- * Best before there is a connection (a listener's choice is that of those it accepts): one that
- * began with BBR is paced for ever, though by Reno's rate, which is rarely in the way. */
+ * So every socket begins without, for a connection that began with BBR is paced for ever; a
+ * listener's choice is that of those it accepts. When the path turns out to be long it gets what is
+ * usual on this system (kolo__tune_data_stream). */
+static const char UNPACED[] = "reno";
+
+static void read_congestion_control(int fd, char name[16])
+{
+    socklen_t bytes = 15;
+    memset(name, 0, 16);
+    (void)getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &bytes);
+}
+
 static void avoid_pacing(int fd)
 {
-    static const char without_timers[] = "reno";
-    char control[16] = "";
-    socklen_t bytes = sizeof control - 1;
-    if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, control, &bytes) == 0 &&
-        strncmp(control, "bbr", 3) == 0)
-        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, without_timers, sizeof without_timers - 1);
+    char name[16];
+    read_congestion_control(fd, name);
+    if (strncmp(name, "bbr", 3) == 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, UNPACED, sizeof UNPACED - 1);
+}
+
+static void pace_as_usual(int fd)
+{
+    char name[16], usual[16] = "";
+    int fresh = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fresh < 0)
+        return;
+    read_congestion_control(fresh, usual);
+    close(fresh);
+    read_congestion_control(fd, name);
+    if (strcmp(name, UNPACED) == 0 && strncmp(usual, "bbr", 3) == 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, usual, (socklen_t)strlen(usual));
 }
 
 kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound)
@@ -231,8 +252,7 @@ kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__addre
         status = kolo__error_errno(errno, "cannot read the address of a listening socket");
         goto close_socket;
     }
-    if (kolo__address_is_loopback(bound))
-        avoid_pacing(s);
+    avoid_pacing(s);
     *fd = s;
     freeaddrinfo(list);
     return KOLO_OK;
@@ -255,8 +275,7 @@ kolo_status kolo__connect_start(const struct kolo__address *address,
         setsockopt(s, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
         (void)!bind(s, (const struct sockaddr *)&source->storage, source->length);
     }
-    if (kolo__address_is_loopback(address))
-        avoid_pacing(s);
+    avoid_pacing(s);
     if (connect(s, (const struct sockaddr *)&address->storage, address->length) != 0 &&
         errno != EINPROGRESS) {
         int saved = errno;
@@ -315,8 +334,12 @@ void kolo__tune_data_stream(int fd)
     struct tcp_info info = {0};
     socklen_t bytes = sizeof info;
     kolo__tune_stream(fd);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && info.tcpi_rtt < near_us)
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
+        return;
+    if (info.tcpi_rtt < near_us)
         avoid_pacing(fd);
+    else
+        pace_as_usual(fd);
 }
 
 kolo_status kolo__send_all(int fd, const void *data, size_t bytes, uint64_t deadline_ns)

@@ -121,7 +121,7 @@ expect "kolo nonsense" 64 $?
 "$kolo" info | grep -qE '^huge pages (used|none: .+)' || fail "kolo info says nothing of huge pages"
 (ulimit -l 64 && "$kolo" info | grep -q '^limits     locked memory 64.0 KiB, open files ') ||
     fail "kolo info does not tell limits"
-KOLO_NET==lo "$kolo" info | grep -q '^addresses  lo 127.0.0.1/8, this host only' ||
+KOLO_NET='=lo' "$kolo" info | grep -q '^addresses  lo 127.0.0.1/8, this host only' ||
     fail "kolo info does not tell addresses, as KOLO_NET chooses them"
 for word in "^caches  " "^mpi  " "^kolo .* protocol [0-9]"; do
     "$kolo" info | grep -q "$word" || fail "kolo info says nothing of '$word'"
