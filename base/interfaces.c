@@ -138,7 +138,8 @@ size_t kolo__interfaces_choose(const char *filter, struct kolo__interface *inter
             one->loopback = one->is_virtual = false;
         interfaces[kept++] = *one;
     }
-    qsort(interfaces, kept, sizeof *interfaces, compare);
+    if (kept > 1)
+        qsort(interfaces, kept, sizeof *interfaces, compare);
     while (best < kept && class_of(&interfaces[best]) == class_of(&interfaces[0]))
         best++;
     return best;
@@ -235,8 +236,8 @@ static kolo_status none_left(const char *filter, const char *names)
 
 kolo_status kolo__interfaces_find(const char *filter, struct kolo__interfaces *found)
 {
-    struct kolo__interface *all;
-    size_t count;
+    struct kolo__interface *all = NULL;
+    size_t count = 0;
     char names[200] = "";
     kolo_status status = kolo__interface_filter_check(filter);
     if (status == KOLO_OK)

@@ -148,7 +148,7 @@ static uint64_t measure(struct probe *probe, int way)
         if (first_ns == 0 ? now_ns >= latest_ns : now_ns >= first_ns + window_ns)
             break;
     }
-    if (first_ns == 0 || now_ns < first_ns + window_ns)
+    if (first_ns == 0 || now_ns < first_ns + window_ns || now_ns == first_ns)
         return 0;
     return (received - first_bytes) * 1000000000u / (now_ns - first_ns);
 }
@@ -194,7 +194,8 @@ static kolo_status exchange_rates(struct probe *probe, uint64_t deadline_ns)
 static void choose(struct probe *probe)
 {
     uint64_t few = probe->slowest[0], many = probe->slowest[1];
-    bool faster = few > 0 && many / 5 >= few / 4; /* 1.25 times */
+    bool faster =
+        few > 0 && many / 3 >= few / 2; /* 1.5 times: what a limit costs is more, noise less */
     probe->context->streams = streams_of[faster ? 1 : 0];
     if (probe->context->rank == 0)
         kolo__log(KOLO__LOG_INFO,

@@ -105,7 +105,7 @@ static kolo_status introduce(kolo_context *context, int *listen_fd)
     char machine[MACHINE_TEXT_BYTES], text[KOLO__ENDPOINT_TEXT_BYTES] = "";
     char deterministic[24], encrypt[24], streams[24];
     unsigned char blob[KOLO__INTRODUCTION_BYTES_MAX];
-    struct kolo__endpoint endpoint;
+    struct kolo__endpoint endpoint = {.count = 0};
     uint16_t port = 0;
     describe_machine(machine, sizeof machine);
     snprintf(deterministic, sizeof deterministic, "%ld", context->config.deterministic);
