@@ -242,7 +242,7 @@ kolo_status kolo__interfaces_find(const char *filter, struct kolo__interfaces *f
     kolo_status status = kolo__interface_filter_check(filter);
     if (status == KOLO_OK)
         status = list_usable(&all, &count);
-    if (status != KOLO_OK)
+    if (status != KOLO_OK || all == NULL)
         return status;
     for (size_t i = 0; i < count; i++)
         snprintf(names + strlen(names), sizeof names - strlen(names), " %s", all[i].name);
