@@ -29,7 +29,8 @@ static size_t gather(const struct iovec parts[2], unsigned char record[KOLO__TCP
     size_t head = parts[0].iov_len, room = KOLO__TCP_RECORD_BYTES - head;
     size_t rest = parts[1].iov_len < room ? parts[1].iov_len : room;
     memcpy(record, parts[0].iov_base, head);
-    memcpy(record + head, parts[1].iov_base, rest);
+    if (rest > 0) /* a message without payload has no memory */
+        memcpy(record + head, parts[1].iov_base, rest);
     return head + rest;
 }
 
