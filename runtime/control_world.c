@@ -17,9 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Rounds of ports, within 6 s, that met only servers of other jobs. */
-enum { STRANGERS_MAX = 7 };
-
 static const uint64_t SECOND_NS = 1000000000;
 
 enum { ROUND_SECONDS = 10 }; /* for an address to answer, before all begin anew */
@@ -70,9 +67,9 @@ static kolo_status list_places(const struct kolo__control_options *options, char
     return status;
 }
 
-/* One round over all addresses. KOLO_ERR_NETWORK, KOLO_ERR_WORLD: those that answered are of
- * another token, version or job. While one has not answered that is no more than KOLO_ERR_TIMEOUT,
- * but with ports, most of which nobody listens at. */
+/* One round over all addresses. KOLO_ERR_NETWORK, KOLO_ERR_WORLD: all of them answered, and are of
+ * another token, version or job. With several ports those may be whose they like: no more than
+ * KOLO_ERR_TIMEOUT, for the right one may come yet. */
 static kolo_status connect_once(struct kolo__control *control)
 {
     const struct kolo__control_options *options = &control->options;
@@ -99,7 +96,7 @@ static kolo_status connect_once(struct kolo__control *control)
         hang_up(control);
         kolo__dial_refuse(dial, kolo_error_text(), !for_good);
     }
-    bool is_final = refused != KOLO_OK && (options->ports > 1 || kolo__dial_all_refused(dial));
+    bool is_final = refused != KOLO_OK && options->ports <= 1 && kolo__dial_all_refused(dial);
     if (status != KOLO_OK)
         status = kolo__error(is_final ? refused : KOLO_ERR_TIMEOUT, "%s",
                              kolo__dial_report(dial, report, sizeof report));
@@ -108,29 +105,26 @@ static kolo_status connect_once(struct kolo__control *control)
 }
 
 /* The server may start later than we do: every failure but a wrong address, token or job is tried
- * again. Where there are several ports, another job's server may have been met first. */
+ * again. */
 static kolo_status connect_patiently(struct kolo__control *control)
 {
     const struct kolo__control_options *options = &control->options;
-    unsigned strangers = 0, strangers_max = options->ports > 1 ? STRANGERS_MAX : 1;
     for (long pause_ms = 50;; pause_ms = pause_ms < 2500 ? pause_ms * 2 : 5000) {
         kolo_status status = connect_once(control);
         if (status == KOLO_OK || status == KOLO_ERR_CONFIG || status == KOLO_ERR_MEMORY)
             return status;
-        strangers += status != KOLO_ERR_TIMEOUT;
-        if (strangers == strangers_max)
-            return kolo__error(status, "rendezvous at %s%s", kolo_error_text(),
-                               options->ports > 1 ? " (of several ports; job id and token count)"
-                                                  : "");
+        if (status != KOLO_ERR_TIMEOUT)
+            return kolo__error(status, "rendezvous at %s", kolo_error_text());
         uint64_t now = kolo__now_ns(&kolo__real_clock);
         if (now + (uint64_t)pause_ms * 1000000 >= options->deadline_ns)
             return kolo__error(
                 KOLO_ERR_TIMEOUT,
-                "rank %u (host %s) found no rendezvous within %d s; the last attempt at each "
+                "rank %u (host %s) found no rendezvous%s within %d s; the last attempt at each "
                 "address: %s. See whether %s still runs there, and whether a firewall lets this "
                 "host through",
-                options->rank, kolo__host_name(), options->timeout_s, kolo_error_text(),
-                options->at_rank_0 ? "rank 0" : "kolo run");
+                options->rank, kolo__host_name(),
+                options->ports > 1 ? " of its job id and token at any of its ports" : "",
+                options->timeout_s, kolo_error_text(), options->at_rank_0 ? "rank 0" : "kolo run");
         sleep_ms(pause_ms);
     }
 }

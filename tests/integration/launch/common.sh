@@ -8,8 +8,8 @@ source "$SOURCE_DIR/tests/integration/launcher/common.sh"
 member=$TEST_DIR/launch_member
 export KOLO_INIT_TIMEOUT=30 KOLO_TIMEOUT=30
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-# MPI libraries keep memory until a process ends.
-export ASAN_OPTIONS=detect_leaks=0
+# MPI libraries keep memory until a process ends, and take their own locks in more than one order.
+export ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=detect_deadlocks=0
 
 # Ports of its own for each test, so that tests beside each other do not meet.
 port=$((21000 + $$ % 800 * 10))

@@ -43,9 +43,9 @@ unset KOLO_LOG
 TORCHELASTIC_RUN_ID=x TORCHELASTIC_RESTART_COUNT=1 start torchrun 2 "$member" turn made
 started 2
 RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=$host MASTER_PORT=$port \
-    TORCHELASTIC_RUN_ID=x TORCHELASTIC_RESTART_COUNT=0 KOLO_INIT_TIMEOUT=20 timeout 30 "$member" sum >old 2>&1
+    TORCHELASTIC_RUN_ID=x TORCHELASTIC_RESTART_COUNT=0 KOLO_INIT_TIMEOUT=3 timeout 30 "$member" sum >old 2>&1
 expect "old generation: code" 9 $?
-expect_text "old generation" "job id and token count" "$(<old)"
+expect_text "old generation" "of its job id and token" "$(<old)"
 expect "generation 1 says so once and goes on" 1 "$(grep -c "of job 'torchrun-x.0'" rank0)"
 
 # ---- a rank dies: the others name it
