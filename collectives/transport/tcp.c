@@ -3,9 +3,8 @@
  * Messages over TCP. While a caller spins, sockets are simply tried; events (edge-triggered epoll)
  * tell which ones to try when there are many, and are what a sleeper waits for.
  *
- * TCP_USER_TIMEOUT is left alone: it also ends a connection whose receiver computes for longer and
- * so leaves its window closed. A host that vanished is noticed by keepalive and by the control
- * plane's heartbeats.
+ * A host that vanished is noticed by who sleeps (base/silence.h), within the time that the options
+ * say, or by the control plane.
  */
 #include "collectives/transport/tcp.h"
 
@@ -48,6 +47,7 @@ kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,
     tcp->listen_fd = options->listen_fd;
     tcp->epoll_fd = tcp->timer_fd = -1;
     tcp->connect_timeout_ns = options->connect_timeout_ns;
+    tcp->silence_s = options->silence_s;
     tcp->stream.transport.ops = &transport_ops;
     tcp->own = (struct kolo__join){.epoch = options->epoch,
                                    .comm = options->comm,
@@ -152,6 +152,14 @@ static int limit_parts(const struct iovec *parts, int part_count, struct iovec l
     return count;
 }
 
+static kolo_status broken(int failure)
+{
+    if (kolo__silence_is_errno(failure))
+        return kolo__error(KOLO_ERR_PEER_LOST, "its host " KOLO__SILENCE_TEXT " (%s)",
+                           strerror(failure));
+    return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(failure));
+}
+
 static bool few_peers(const struct kolo__stream *stream)
 {
     return stream->active_count <= FEW_PEERS;
@@ -181,7 +189,7 @@ static kolo_status write_socket(struct kolo__stream *stream, uint32_t index,
         sent = sendmsg(peer->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (sent < 0 && errno == EINTR);
     if (sent < 0 && errno != EAGAIN)
-        return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(errno));
+        return broken(errno);
     peer->writable = sent >= 0;
     *moved = sent > 0 ? (size_t)sent : 0;
     return KOLO_OK;
@@ -209,7 +217,7 @@ static kolo_status read_socket(struct kolo__stream *stream, uint32_t index,
     if (received == 0)
         return kolo__error(KOLO_ERR_PEER_LOST, "it closed the connection");
     if (received < 0 && errno != EAGAIN)
-        return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(errno));
+        return broken(errno);
     peer->readable = received > 0;
     *moved = received > 0 ? (size_t)received : 0;
     return KOLO_OK;
@@ -313,11 +321,33 @@ static bool sockets_ready(const struct kolo__tcp *tcp)
     return false;
 }
 
+/* Of peers with posts; for the others somebody else waits, or nobody. */
+static void check_silence(struct kolo__tcp *tcp)
+{
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    uint64_t pause_ns = (uint64_t)kolo__silence_pause_seconds(tcp->silence_s) * 1000000000;
+    if (tcp->silence_s == 0 || now_ns < tcp->silence_looked_ns + pause_ns)
+        return;
+    tcp->silence_looked_ns = now_ns;
+    for (uint32_t i = 0; i < tcp->stream.active_count; i++) {
+        uint32_t index = tcp->stream.active[i];
+        struct kolo__tcp_peer *peer = &tcp->peers[index];
+        char name[100];
+        if (peer->state == KOLO__TCP_ESTABLISHED &&
+            kolo__silence_check(&peer->silence, peer->fd, tcp->silence_s, now_ns))
+            kolo__stream_set_fault(
+                &tcp->stream, KOLO_ERR_PEER_LOST, (int)index,
+                "%s: nothing was heard from its host for %ld s; it " KOLO__SILENCE_TEXT,
+                kolo__stream_peer_name(&tcp->stream, index, name, sizeof name), tcp->silence_s);
+    }
+}
+
 static bool arm(struct kolo__transport *transport)
 {
     struct kolo__tcp *tcp = (struct kolo__tcp *)(void *)transport;
     take_events(tcp);
     uint64_t next = kolo__tcp_check_deadlines(tcp);
+    check_silence(tcp);
     if (kolo__stream_has_work(&tcp->stream) || sockets_ready(tcp))
         return false;
     struct itimerspec alarm = {{0}};

@@ -21,6 +21,7 @@ struct kolo__tcp_options {
     const struct kolo__endpoint *endpoints; /* size entries, copied: where each rank listens */
     const char *const *hosts; /* size host names for messages; may be NULL; borrowed until close */
     uint64_t connect_timeout_ns; /* until a host that does not answer is KOLO_ERR_NETWORK */
+    long silence_s; /* until one that does not answer any more is lost; 0: by the kernel's limits */
 };
 
 kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,

@@ -10,6 +10,7 @@
 
 #include "base/refusals.h"
 #include "base/secure.h"
+#include "base/silence.h"
 #include "collectives/transport/join.h"
 #include "collectives/transport/stream.h"
 #include "collectives/transport/tcp.h"
@@ -37,7 +38,8 @@ struct kolo__tcp_peer {
     int fd;                  /* -1: none */
     bool readable, writable; /* as far as known; events are edge-triggered */
     bool hangup;             /* the peer has closed its end */
-    uint64_t deadline_ns;    /* to be established */
+    struct kolo__silence silence;
+    uint64_t deadline_ns; /* to be established */
     uint64_t retry_ns, pause_ns;
     uint64_t
         attempt_deadline_ns; /* then the next address is tried; UINT64_MAX: it is the only one */
@@ -71,6 +73,8 @@ struct kolo__tcp {
     bool encrypt;
     unsigned char *record; /* to put one together; NULL: nothing is encrypted */
     uint64_t connect_timeout_ns;
+    long silence_s; /* 0: no looks at all */
+    uint64_t silence_looked_ns;
     struct kolo__tcp_peer *peers;
     uint32_t wanted; /* peers with a post and no connection */
     struct kolo__tcp_stranger strangers[KOLO__TCP_STRANGERS];
