@@ -38,6 +38,16 @@ const struct kolo__option kolo__options[] = {
          "Network interfaces for data between hosts, in NCCL's syntax: eth0,ib (all that begin "
          "so), =eth0 (exactly), ^docker0 (not this). Empty: all that are no loopback and belong "
          "to no container or virtual machine; peers use those by which they are reached."},
+    {.name = "streams",
+     .type = KOLO__OPTION_INTEGER,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(streams),
+     .default_text = "0",
+     .minimum = 0,
+     .maximum = 8,
+     .help = "TCP connections between two ranks, at least: more of them get more where the network "
+             "limits each one. There is always one through each network interface that serves. 0: "
+             "found out when ranks on several hosts start. The same on every rank."},
     {.name = "timeout",
      /* mpirun's --timeout, which people have in their scripts, is the time of the whole job. */
      .flag = "operation-timeout",

@@ -142,7 +142,7 @@ static void begin_next(struct kolo__dial *dial, uint64_t now_ns)
         if (target->state != WAITING)
             continue;
         target->state = CONNECTING;
-        if (kolo__connect_start(&target->address, &target->fd) != KOLO_OK)
+        if (kolo__connect_start(&target->address, NULL, &target->fd) != KOLO_OK)
             fail(target, FAILED, kolo_error_text());
         dial->next_turn_ns = kolo__now_ns(&kolo__real_clock) + HEAD_START_NS;
         now_ns = kolo__now_ns(&kolo__real_clock);

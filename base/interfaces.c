@@ -138,7 +138,8 @@ size_t kolo__interfaces_choose(const char *filter, struct kolo__interface *inter
             one->loopback = one->is_virtual = false;
         interfaces[kept++] = *one;
     }
-    qsort(interfaces, kept, sizeof *interfaces, compare);
+    if (kept > 1)
+        qsort(interfaces, kept, sizeof *interfaces, compare);
     while (best < kept && class_of(&interfaces[best]) == class_of(&interfaces[0]))
         best++;
     return best;
@@ -235,13 +236,13 @@ static kolo_status none_left(const char *filter, const char *names)
 
 kolo_status kolo__interfaces_find(const char *filter, struct kolo__interfaces *found)
 {
-    struct kolo__interface *all;
-    size_t count;
+    struct kolo__interface *all = NULL;
+    size_t count = 0;
     char names[200] = "";
     kolo_status status = kolo__interface_filter_check(filter);
     if (status == KOLO_OK)
         status = list_usable(&all, &count);
-    if (status != KOLO_OK)
+    if (status != KOLO_OK || all == NULL)
         return status;
     for (size_t i = 0; i < count; i++)
         snprintf(names + strlen(names), sizeof names - strlen(names), " %s", all[i].name);
@@ -269,16 +270,60 @@ bool kolo__interface_reaches(const struct kolo__interface *interface,
     return true;
 }
 
-void kolo__interfaces_sort(const struct kolo__interfaces *own, struct kolo__endpoint *endpoint)
+/* The first of its interface's addresses, and the interface not much slower than the fastest. */
+static bool is_primary(const struct kolo__interfaces *own, size_t index)
+{
+    const struct kolo__interface *one = &own->list[index];
+    uint32_t fastest = 0;
+    for (size_t i = 0; i < index; i++)
+        if (strcmp(own->list[i].name, one->name) == 0)
+            return false;
+    for (size_t i = 0; i < own->count; i++)
+        if (own->list[i].speed_mbps > fastest)
+            fastest = own->list[i].speed_mbps;
+    return one->speed_mbps == 0 || one->speed_mbps >= fastest / 2;
+}
+
+void kolo__interfaces_endpoint(const struct kolo__interfaces *own, struct kolo__endpoint *endpoint)
+{
+    endpoint->count = endpoint->alternatives = 0;
+    for (int primary = 1; primary >= 0; primary--)
+        for (size_t i = 0; i < own->count && endpoint->count < KOLO__ENDPOINT_ADDRESSES; i++)
+            if (is_primary(own, i) == primary) {
+                endpoint->addresses[endpoint->count++] = own->list[i].address;
+                endpoint->alternatives += !primary;
+            }
+}
+
+static void sort(const struct kolo__interfaces *own, struct kolo__address *addresses,
+                 uint32_t count)
 {
     uint32_t sorted = 0;
     for (size_t i = 0; i < own->count; i++)
-        for (uint32_t a = sorted; a < endpoint->count; a++) {
-            struct kolo__address near = endpoint->addresses[a];
+        for (uint32_t a = sorted; a < count; a++) {
+            struct kolo__address near = addresses[a];
             if (!kolo__interface_reaches(&own->list[i], &near))
                 continue;
-            memmove(&endpoint->addresses[sorted + 1], &endpoint->addresses[sorted],
-                    (a - sorted) * sizeof near);
-            endpoint->addresses[sorted++] = near;
+            memmove(&addresses[sorted + 1], &addresses[sorted], (a - sorted) * sizeof near);
+            addresses[sorted++] = near;
         }
+}
+
+void kolo__interfaces_sort(const struct kolo__interfaces *own, struct kolo__endpoint *endpoint)
+{
+    uint32_t primaries = endpoint->count - endpoint->alternatives;
+    sort(own, endpoint->addresses, primaries);
+    sort(own, endpoint->addresses + primaries, endpoint->alternatives);
+}
+
+const struct kolo__address *kolo__interfaces_source(const struct kolo__interfaces *own,
+                                                    const struct kolo__address *address,
+                                                    uint32_t number)
+{
+    const struct kolo__interface *near[KOLO__INTERFACES_MAX];
+    uint32_t count = 0;
+    for (size_t i = 0; i < own->count; i++)
+        if (kolo__interface_reaches(&own->list[i], address))
+            near[count++] = &own->list[i];
+    return count > 0 ? &near[number % count]->address : NULL;
 }

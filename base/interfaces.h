@@ -48,8 +48,16 @@ kolo_status kolo__interfaces_find(const char *filter, struct kolo__interfaces *f
 /* The address lies in the network of this interface: no router between them. */
 bool kolo__interface_reaches(const struct kolo__interface *interface,
                              const struct kolo__address *address);
-/* Puts the addresses that lie in a network of one of these interfaces first, in the order of those.
- */
+/* The addresses of these, best first: one of each interface that is as good as the best, at least
+ * half as fast as far as known; then, as alternatives, the rest. */
+void kolo__interfaces_endpoint(const struct kolo__interfaces *own, struct kolo__endpoint *endpoint);
+/* Puts the addresses that lie in a network of one of these interfaces first, in the order of those;
+ * alternatives among themselves. */
 void kolo__interfaces_sort(const struct kolo__interfaces *own, struct kolo__endpoint *endpoint);
+/* Where the number-th of several connections to one address should come from, so that all
+ * interfaces in its network are used in turn. NULL: none is in its network. */
+const struct kolo__address *kolo__interfaces_source(const struct kolo__interfaces *own,
+                                                    const struct kolo__address *address,
+                                                    uint32_t number);
 
 #endif

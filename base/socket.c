@@ -92,7 +92,8 @@ const char *kolo__endpoint_text(const struct kolo__endpoint *endpoint,
     text[0] = '\0';
     for (uint32_t i = 0; i < endpoint->count; i++) {
         size_t used = strlen(text);
-        snprintf(text + used, KOLO__ENDPOINT_TEXT_BYTES - used, "%s%s", i > 0 ? "," : "",
+        const char *comma = i == 0 ? "" : i == endpoint->count - endpoint->alternatives ? ";" : ",";
+        snprintf(text + used, KOLO__ENDPOINT_TEXT_BYTES - used, "%s%s", comma,
                  kolo__address_text(&endpoint->addresses[i], one, sizeof one));
     }
     return text;
@@ -100,11 +101,13 @@ const char *kolo__endpoint_text(const struct kolo__endpoint *endpoint,
 
 kolo_status kolo__endpoint_parse(const char *text, struct kolo__endpoint *endpoint)
 {
-    endpoint->count = 0;
+    endpoint->count = endpoint->alternatives = 0;
+    bool alternatives = false;
     for (const char *next = text; next != NULL;) {
         char one[64];
-        size_t length = strcspn(next, ",");
-        if (length == 0 || length >= sizeof one || endpoint->count == KOLO__ENDPOINT_ADDRESSES)
+        size_t length = strcspn(next, ",;");
+        if (length == 0 || length >= sizeof one || endpoint->count == KOLO__ENDPOINT_ADDRESSES ||
+            (alternatives && next[length] == ';'))
             return kolo__error(KOLO_ERR_CONFIG, "'%.100s' is no list of up to %d ADDRESS:PORT",
                                text, KOLO__ENDPOINT_ADDRESSES);
         memcpy(one, next, length);
@@ -113,7 +116,9 @@ kolo_status kolo__endpoint_parse(const char *text, struct kolo__endpoint *endpoi
         if (status != KOLO_OK)
             return status;
         endpoint->count++;
-        next = next[length] == ',' ? next + length + 1 : NULL;
+        endpoint->alternatives += alternatives;
+        alternatives |= next[length] == ';';
+        next = next[length] != '\0' ? next + length + 1 : NULL;
     }
     return KOLO_OK;
 }
@@ -182,16 +187,37 @@ kolo_status kolo__address_parse(const char *text, struct kolo__address *address)
  * is for, long paths that lose, is not there. Reno may be chosen by everybody, unless the
  * administrator has said otherwise (net.ipv4.tcp_allowed_congestion_control).
  *
- * Best before there is a connection (a listener's choice is that of those it accepts): one that
- * began with BBR is paced for ever, though by Reno's rate, which is rarely in the way. */
+ * So every socket begins without, for a connection that began with BBR is paced for ever; a
+ * listener's choice is that of those it accepts. When the path turns out to be long it gets what is
+ * usual on this system (kolo__tune_data_stream). */
+static const char UNPACED[] = "reno";
+
+static void read_congestion_control(int fd, char name[16])
+{
+    socklen_t bytes = 15;
+    memset(name, 0, 16);
+    (void)getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &bytes);
+}
+
 static void avoid_pacing(int fd)
 {
-    static const char without_timers[] = "reno";
-    char control[16] = "";
-    socklen_t bytes = sizeof control - 1;
-    if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, control, &bytes) == 0 &&
-        strncmp(control, "bbr", 3) == 0)
-        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, without_timers, sizeof without_timers - 1);
+    char name[16];
+    read_congestion_control(fd, name);
+    if (strncmp(name, "bbr", 3) == 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, UNPACED, sizeof UNPACED - 1);
+}
+
+static void pace_as_usual(int fd)
+{
+    char name[16], usual[16] = "";
+    int fresh = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fresh < 0)
+        return;
+    read_congestion_control(fresh, usual);
+    close(fresh);
+    read_congestion_control(fd, name);
+    if (strcmp(name, UNPACED) == 0 && strncmp(usual, "bbr", 3) == 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, usual, (socklen_t)strlen(usual));
 }
 
 kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound)
@@ -226,8 +252,7 @@ kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__addre
         status = kolo__error_errno(errno, "cannot read the address of a listening socket");
         goto close_socket;
     }
-    if (kolo__address_is_loopback(bound))
-        avoid_pacing(s);
+    avoid_pacing(s);
     *fd = s;
     freeaddrinfo(list);
     return KOLO_OK;
@@ -239,13 +264,18 @@ free_list:
     return status;
 }
 
-kolo_status kolo__connect_start(const struct kolo__address *address, int *fd)
+kolo_status kolo__connect_start(const struct kolo__address *address,
+                                const struct kolo__address *source, int *fd)
 {
     int s = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s < 0)
         return kolo__error_errno(errno, "cannot make a socket");
-    if (kolo__address_is_loopback(address))
-        avoid_pacing(s);
+    if (source != NULL) {
+        int on = 1; /* the port is chosen when the other end is known */
+        setsockopt(s, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+        (void)!bind(s, (const struct sockaddr *)&source->storage, source->length);
+    }
+    avoid_pacing(s);
     if (connect(s, (const struct sockaddr *)&address->storage, address->length) != 0 &&
         errno != EINPROGRESS) {
         int saved = errno;
@@ -304,8 +334,12 @@ void kolo__tune_data_stream(int fd)
     struct tcp_info info = {0};
     socklen_t bytes = sizeof info;
     kolo__tune_stream(fd);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && info.tcpi_rtt < near_us)
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
+        return;
+    if (info.tcpi_rtt < near_us)
         avoid_pacing(fd);
+    else
+        pace_as_usual(fd);
 }
 
 kolo_status kolo__send_all(int fd, const void *data, size_t bytes, uint64_t deadline_ns)

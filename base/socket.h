@@ -29,13 +29,16 @@ bool kolo__address_same_host(const struct kolo__address *a, const struct kolo__a
 
 enum { KOLO__ENDPOINT_ADDRESSES = 8, KOLO__ENDPOINT_TEXT_BYTES = 8 * 48 };
 
-/* Where somebody accepts connections: different ways to the same place, best first. */
+/* Where somebody accepts connections: different ways to the same place, best first. The last so
+ * many of them are alternatives, for when the others do not answer: the others are one for each
+ * network interface that is to be used. */
 struct kolo__endpoint {
-    uint32_t count;
+    uint32_t count, alternatives;
     struct kolo__address addresses[KOLO__ENDPOINT_ADDRESSES];
 };
 
-/* "10.0.0.1:5000,[fd00::1]:5000"; "" for none. Returns text. */
+/* "10.0.0.1:5000,10.1.0.1:5000;[fd00::1]:5000": alternatives stand behind a semicolon; "" for none.
+ * Returns text. */
 const char *kolo__endpoint_text(const struct kolo__endpoint *endpoint,
                                 char text[KOLO__ENDPOINT_TEXT_BYTES]);
 /* The reverse, numeric only. */
@@ -48,8 +51,10 @@ kolo_status kolo__split_host_port(const char *text, char *host, size_t host_byte
 /* Listens on a numeric host ("127.0.0.1") and port (0: any); the bound address comes back. "*": on
  * all of this host's addresses, IPv6 and IPv4. */
 kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound);
-/* Begins a connection; *fd is connecting or connected. */
-kolo_status kolo__connect_start(const struct kolo__address *address, int *fd);
+/* Begins a connection; *fd is connecting or connected. source: the own address to come from, which
+ * is only a wish; NULL: the system chooses. */
+kolo_status kolo__connect_start(const struct kolo__address *address,
+                                const struct kolo__address *source, int *fd);
 /* After it became writable: KOLO_OK when connected, KOLO_AGAIN, or KOLO_ERR_NETWORK with errno in
  * the text. */
 kolo_status kolo__connect_finish(int fd);

@@ -15,6 +15,7 @@ collective=allreduce min=4 max=268435456 factor=4 quick=0 all=0 run_limit=600
 usage() {
     cat <<'END'
 usage: compare.sh [option...] [PEER:SETTING...]
+       compare.sh --tcp [option...]    over TCP, also between hosts, against goals (--tcp --help)
 
   PEER:SETTING      what peers/run.sh takes, joined by a colon: openmpi:ucx mpich:shm gloo:tcp ...
                     Without any: all that serve inside one machine; for each class of sizes (to
@@ -61,6 +62,9 @@ to_bytes() {
 
 # ---- arguments ------------------------------------------------------------------------------
 
+for argument in "$@"; do
+    [[ $argument != --tcp ]] || exec "$here/compare_tcp.sh" "$@"
+done
 for argument in "$@"; do # first, so that options before it count as well
     [[ $argument != -q && $argument != --quick ]] || quick=1 rounds=3 seconds=0.1 max=67108864 factor=16
 done

@@ -21,5 +21,6 @@ enum {
 int kolo__run_main(int argc, char **argv);
 int kolo__info_main(int argc, char **argv);
 int kolo__agent_main(int argc, char **argv);
+int kolo__doctor_main(int argc, char **argv);
 
 #endif

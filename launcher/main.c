@@ -16,6 +16,7 @@ static const char OVERVIEW[] =
     "  run        start N processes that find each other (kolorun is the same)\n"
     "  bench      measure collectives, and check their results\n"
     "  agent      what kolo run starts on other hosts\n"
+    "  doctor     find what would stop or slow a job on these hosts\n"
     "  info       show what was found on this machine\n"
     "  version    print the version\n"
     "  help       print this, or the help of a command: kolo help run\n"
@@ -27,9 +28,8 @@ static const struct command {
     char *shown; /* how messages call it */
     int (*main)(int argc, char **argv);
 } COMMANDS[] = {
-    {"run", "kolo run", kolo__run_main},
-    {"agent", "kolo agent", kolo__agent_main},
-    {"bench", "kolo bench", kolo_bench_main},
+    {"run", "kolo run", kolo__run_main},      {"agent", "kolo agent", kolo__agent_main},
+    {"bench", "kolo bench", kolo_bench_main}, {"doctor", "kolo doctor", kolo__doctor_main},
     {"info", "kolo info", kolo__info_main},
 };
 

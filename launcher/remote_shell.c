@@ -45,9 +45,15 @@ static void quote(char *text, size_t bytes, const char *word)
     text[used] = '\0';
 }
 
+static const char *part_of(const struct kolo__remote_shell *shell)
+{
+    return shell->part != NULL ? shell->part : "agent --stdio";
+}
+
 /* What the login shell of the host is to run, whatever shell that is: the same path as here, or
  * else what is called kolo there. Nothing of the job: all processes of a host see command lines. */
-static kolo_status remote_command(char command[COMMAND_BYTES])
+static kolo_status remote_command(const struct kolo__remote_shell *shell,
+                                  char command[COMMAND_BYTES])
 {
     char path[PATH_BYTES], script[PATH_BYTES + 128];
     kolo_status status = own_path(path);
@@ -58,8 +64,8 @@ static kolo_status remote_command(char command[COMMAND_BYTES])
                            "this kolo lies at %s, which cannot be told to another host's shell: "
                            "install it elsewhere",
                            path);
-    snprintf(script, sizeof script, "K=\"%s\"; [ -x \"$K\" ] || K=kolo; exec \"$K\" agent --stdio",
-             path);
+    snprintf(script, sizeof script, "K=\"%s\"; [ -x \"$K\" ] || K=kolo; exec \"$K\" %s", path,
+             part_of(shell));
     memcpy(command, "exec sh -c ", 12);
     quote(command + 11, COMMAND_BYTES - 11, script);
     return KOLO_OK;
@@ -88,7 +94,7 @@ const char *kolo__remote_text(const struct kolo__remote_shell *shell, const stru
                               char *text, size_t bytes)
 {
     if (host->here)
-        snprintf(text, bytes, "kolo agent --stdio");
+        snprintf(text, bytes, "kolo %s", part_of(shell));
     else
         shell_words(shell, host, text, bytes);
     return text;
@@ -96,8 +102,19 @@ const char *kolo__remote_text(const struct kolo__remote_shell *shell, const stru
 
 /* ---- starting ------------------------------------------------------------------------------ */
 
-_Noreturn static void become(const struct kolo__host *host, const char *command, const char *remote,
-                             const int ends[3][2], pid_t launcher)
+/* On this machine, without a shell between. */
+static void become_part(const struct kolo__remote_shell *shell)
+{
+    char first[64];
+    const char *part = part_of(shell);
+    size_t length = strcspn(part, " ");
+    snprintf(first, sizeof first, "%.*s", (int)length, part);
+    execl("/proc/self/exe", "kolo", first, part + length + (part[length] == ' '), (char *)NULL);
+}
+
+_Noreturn static void become(const struct kolo__remote_shell *shell, const struct kolo__host *host,
+                             const char *command, const char *remote, const int ends[3][2],
+                             pid_t launcher)
 {
     sigset_t none;
     sigemptyset(&none);
@@ -111,7 +128,7 @@ _Noreturn static void become(const struct kolo__host *host, const char *command,
         dup2(ends[2][1], STDERR_FILENO) < 0)
         _exit(1);
     if (host->here)
-        execl("/proc/self/exe", "kolo", "agent", "--stdio", (char *)NULL);
+        become_part(shell);
     else
         execl("/bin/sh", "sh", "-c", command, "sh", remote, (char *)NULL);
     fprintf(stderr, "cannot be executed: %s\n", strerror(errno));
@@ -123,7 +140,7 @@ kolo_status kolo__remote_start(const struct kolo__remote_shell *shell,
 {
     char remote_words[COMMAND_BYTES], words[COMMAND_BYTES], command[COMMAND_BYTES + 32];
     int ends[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}};
-    kolo_status status = remote_command(remote_words);
+    kolo_status status = remote_command(shell, remote_words);
     if (status != KOLO_OK)
         return status;
     shell_words(shell, host, words, sizeof words);
@@ -135,7 +152,7 @@ kolo_status kolo__remote_start(const struct kolo__remote_shell *shell,
     if (status == KOLO_OK && (pid = fork()) < 0)
         status = kolo__error_errno(errno, "cannot start a process");
     if (pid == 0)
-        become(host, command, remote_words, ends, launcher);
+        become(shell, host, command, remote_words, ends, launcher);
     if (status == KOLO_OK) {
         *remote = (struct kolo__remote){
             .pid = pid, .in_fd = ends[1][0], .out_fd = ends[0][1], .err_fd = ends[2][0]};

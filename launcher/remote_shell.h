@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Starts an agent on a host: by ssh, or, on this machine, as a child. Never asks anybody anything.
- */
+/* Starts an agent, or another part of kolo, on a host: by ssh, or, on this machine, as a child.
+ * Never asks anybody anything. */
 #ifndef KOLO_LAUNCHER_REMOTE_SHELL_H
 #define KOLO_LAUNCHER_REMOTE_SHELL_H
 
@@ -12,6 +12,7 @@ struct kolo__remote_shell {
     const char *command; /* instead of ssh, in the shell's words; NULL: ssh */
     long port;           /* 0: what ssh thinks */
     bool verbose;
+    const char *part; /* of kolo, two words; NULL: "agent --stdio" */
 };
 
 struct kolo__remote {

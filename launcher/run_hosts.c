@@ -2,28 +2,45 @@
 /* `kolo run` over several hosts: an agent on each, this machine's among them. */
 #include "launcher/run.h"
 
-#include "base/local_addresses.h"
+#include "base/interfaces.h"
 #include "base/silence.h"
 #include "base/status.h"
 #include "launcher/command.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* "10.0.0.1,fd00::1": by which other hosts reach this one, as KOLO_NET chooses. */
+static kolo_status list_addresses(const char *net, char *text, size_t bytes)
+{
+    struct kolo__interfaces own;
+    kolo_status status = kolo__interfaces_find(net, &own);
+    text[0] = '\0';
+    if (status == KOLO_OK && own.list[0].loopback)
+        status =
+            kolo__error(KOLO_ERR_CONFIG,
+                        "this host has no address but loopback, so no other host can reach it: "
+                        "is its network up?");
+    for (size_t i = 0; status == KOLO_OK && i < own.count; i++) {
+        char address[80], host[64], port[8];
+        size_t used = strlen(text);
+        kolo__address_text(&own.list[i].address, address, sizeof address);
+        status = kolo__split_host_port(address, host, sizeof host, port, sizeof port);
+        snprintf(text + used, bytes - used, "%s%s", i > 0 ? "," : "", host);
+    }
+    return status;
+}
 
 /* The rendezvous listens where the hosts can reach it; none of them is told of loopback, for what
  * is reached by loopback would tell others to come there too. */
 static kolo_status open_rendezvous(struct kolo__run *run)
 {
-    char addresses[KOLO__LOCAL_ADDRESSES_BYTES];
-    kolo_status status = kolo__local_addresses(addresses);
-    if (status == KOLO_OK && addresses[0] == '\0')
-        status =
-            kolo__error(KOLO_ERR_CONFIG,
-                        "this host has no address but loopback, so no other host can reach it: "
-                        "is its network up?");
+    char addresses[KOLO__INTERFACES_MAX * 48];
+    kolo_status status = list_addresses(run->options.config.net, addresses, sizeof addresses);
     if (status != KOLO_OK)
         return status;
     const struct kolo__rendezvous_options options = {

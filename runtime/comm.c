@@ -76,6 +76,8 @@ static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *
         .encrypt = comm->context->config.encrypt == 1,
         .listen_fd = members->listen_fd,
         .endpoints = members->endpoints,
+        .own_interfaces = &comm->context->interfaces,
+        .streams = comm->context->streams,
         .hosts = comm->hosts,
         .connect_timeout_ns = connect_seconds(comm->context) * 1000000000u,
         .silence_s = kolo__silence_seconds(comm->context->config.timeout),

@@ -4,7 +4,7 @@
 #define KOLO_RUNTIME_CONTEXT_H
 
 #include "base/config.h"
-#include "base/socket.h"
+#include "base/interfaces.h"
 #include "base/token.h"
 #include "base/trace.h"
 #include "collectives/transport/heap.h"
@@ -22,8 +22,10 @@ struct kolo_context {
     char job[64];
     char local_name[48]; /* of this world, among the worlds of a host */
     char token[KOLO__TOKEN_BYTES];
-    struct kolo__control *control;    /* NULL: a world of one */
-    char listen_host[64];             /* for kolo__listen */
+    struct kolo__control *control;      /* NULL: a world of one */
+    char listen_host[64];               /* for kolo__listen */
+    struct kolo__interfaces interfaces; /* none where all is on loopback */
+    uint32_t streams;                   /* between two ranks, at least */
     struct kolo__endpoint *endpoints; /* by world rank; ports are those of the world communicator */
     uint32_t *host_of;    /* by world rank; ranks that may share memory have the same number */
     bool *shares_kernel;  /* by world rank: on this machine, be it as another host (a container) */

@@ -20,6 +20,7 @@
 #include "collectives/transport/shm.h"
 #include "runtime/comm.h"
 #include "runtime/introduction.h"
+#include "runtime/streams.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -50,17 +51,17 @@ static void describe_machine(char *text, size_t bytes)
 }
 
 /* By which addresses other hosts may reach this one. Where the rendezvous is on loopback, so are
- * all ranks. Otherwise all interfaces that KOLO_NET allows, and the one that leads to the
- * rendezvous. */
-static kolo_status find_addresses(kolo_context *context, struct kolo__interfaces *own,
-                                  struct kolo__endpoint *endpoint)
+ * all ranks. Otherwise all interfaces that KOLO_NET allows; and, should those not serve, the one
+ * that leads to the rendezvous. */
+static kolo_status find_addresses(kolo_context *context, struct kolo__endpoint *endpoint)
 {
+    struct kolo__interfaces *own = &context->interfaces;
     struct kolo__address local = {.length = sizeof local.storage};
     if (getsockname(kolo__control_fd(context->control), (struct sockaddr *)&local.storage,
                     &local.length) != 0)
         return kolo__error_errno(errno, "cannot find this host's address");
     kolo__address_set_port(&local, 0);
-    endpoint->count = 0;
+    endpoint->count = endpoint->alternatives = 0;
     own->count = 0;
     if (kolo__address_is_loopback(&local)) {
         endpoint->addresses[endpoint->count++] = local;
@@ -72,10 +73,11 @@ static kolo_status find_addresses(kolo_context *context, struct kolo__interfaces
     bool known = context->config.net[0] != '\0';
     for (size_t i = 0; i < own->count; i++)
         known |= kolo__address_same_host(&own->list[i].address, &local);
-    if (!known)
+    kolo__interfaces_endpoint(own, endpoint);
+    if (!known && endpoint->count < KOLO__ENDPOINT_ADDRESSES) {
         endpoint->addresses[endpoint->count++] = local;
-    for (size_t i = 0; i < own->count && endpoint->count < KOLO__ENDPOINT_ADDRESSES; i++)
-        endpoint->addresses[endpoint->count++] = own->list[i].address;
+        endpoint->alternatives++;
+    }
     return KOLO_OK;
 }
 
@@ -99,18 +101,18 @@ static kolo_status find_listen_host(kolo_context *context, const struct kolo__en
     return KOLO_OK;
 }
 
-static kolo_status introduce(kolo_context *context, struct kolo__interfaces *interfaces,
-                             int *listen_fd)
+static kolo_status introduce(kolo_context *context, int *listen_fd)
 {
     char machine[MACHINE_TEXT_BYTES], text[KOLO__ENDPOINT_TEXT_BYTES] = "";
-    char deterministic[24], encrypt[24];
+    char deterministic[24], encrypt[24], streams[24];
     unsigned char blob[KOLO__INTRODUCTION_BYTES_MAX];
-    struct kolo__endpoint endpoint;
+    struct kolo__endpoint endpoint = {.count = 0};
     uint16_t port = 0;
     describe_machine(machine, sizeof machine);
     snprintf(deterministic, sizeof deterministic, "%ld", context->config.deterministic);
     snprintf(encrypt, sizeof encrypt, "%ld", context->config.encrypt);
-    kolo_status status = find_addresses(context, interfaces, &endpoint);
+    snprintf(streams, sizeof streams, "%ld", context->config.streams);
+    kolo_status status = find_addresses(context, &endpoint);
     if (status == KOLO_OK)
         status = find_listen_host(context, &endpoint);
     if (status == KOLO_OK && strcmp(context->config.transport, "shm") != 0) {
@@ -128,6 +130,7 @@ static kolo_status introduce(kolo_context *context, struct kolo__interfaces *int
         [KOLO__ALIKE_DETERMINISTIC] = deterministic,
         [KOLO__ALIKE_TIMELINE] = context->config.timeline[0] != '\0' ? "set" : "empty",
         [KOLO__ALIKE_ENCRYPT] = encrypt,
+        [KOLO__ALIKE_STREAMS] = streams,
     }};
     status = kolo__control_join(context->control, blob, kolo__introduction_encode(&own, blob));
     context->joined = status == KOLO_OK;
@@ -154,8 +157,7 @@ static bool same_kernel(const char *a, const char *b)
 }
 
 /* Numbers machines by first appearance. All ranks must have the same options. */
-static kolo_status read_introductions(kolo_context *context,
-                                      const struct kolo__interfaces *interfaces)
+static kolo_status read_introductions(kolo_context *context)
 {
     struct kolo__introduction own, other, earlier;
     uint32_t machines = 0;
@@ -176,7 +178,7 @@ static kolo_status read_introductions(kolo_context *context,
         const char *endpoint = other.text[KOLO__INTRODUCTION_ENDPOINT];
         if (endpoint[0] != '\0')
             status = kolo__endpoint_parse(endpoint, &context->endpoints[r]);
-        kolo__interfaces_sort(interfaces, &context->endpoints[r]);
+        kolo__interfaces_sort(&context->interfaces, &context->endpoints[r]);
     }
     if (status == KOLO_OK && machines > 1 && strcmp(context->config.transport, "shm") == 0)
         return kolo__error(KOLO_ERR_UNSUPPORTED,
@@ -312,8 +314,8 @@ static void name_world(kolo_context *context)
 static kolo_status form_world(kolo_context *context, struct kolo__comm_members *members,
                               uint32_t *world_ranks, uint64_t *mailboxes)
 {
-    struct kolo__interfaces interfaces;
     kolo_status status = KOLO_OK;
+    context->streams = 1;
     uint64_t deadline_ns =
         kolo__now_ns(&kolo__real_clock) + (uint64_t)context->config.init_timeout * 1000000000u;
     for (uint32_t r = 0; r < context->size; r++)
@@ -336,11 +338,13 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
         if (status == KOLO_OK)
             name_world(context);
         if (status == KOLO_OK)
-            status = introduce(context, &interfaces, &members->listen_fd);
+            status = introduce(context, &members->listen_fd);
         if (status == KOLO_OK)
-            status = read_introductions(context, &interfaces);
+            status = read_introductions(context);
         if (status == KOLO_OK)
             status = agree_on_sharing(context, deadline_ns, mailboxes);
+        if (status == KOLO_OK)
+            status = kolo__streams_find(context, deadline_ns);
     }
     if (status != KOLO_OK) {
         if (members->listen_fd >= 0)

@@ -22,6 +22,9 @@
 #                    more (openmpi); bcube, unpinned (gloo)
 #              netns each half of the ranks in its own network namespace, the
 #                    two joined by a veth pair             (mpich, gloo)
+#              hosts each half of the ranks on a host of its own, which the caller made:
+#                    host1 with 10.77.0.1 on eth0, host2 with 10.77.0.2     (all)
+#              hosts2 the same, tuned as tcp2              (openmpi)
 #   SIZES      comma separated bytes, k and m allowed; default 4 .. 256m
 #
 # Environment:
@@ -32,6 +35,8 @@
 #   LIST=file    instead of SIZES: a blocking allreduce for each of its lines, which are
 #                bytes, timed together; one line of output
 #   EXTRA="..."    more arguments: for mpirun (openmpi), the benchmark (others)
+#   ENTER=file   for hosts: a program that runs a command on a host (ENTER host1 COMMAND...);
+#                ENTER.rsh does so for mpirun, as ssh would
 #   BUILD=dir      where to put the binaries (default ./build beside this file)
 #
 # Output, one line per size; the first seven fields are stable:
@@ -165,10 +170,22 @@ openmpi-*)
     tcp)   a+=(--mca pml ob1 --mca btl "tcp,self" --mca btl_tcp_if_include lo) ;;
     tcp2)  a+=(--mca pml ob1 --mca btl "tcp,self" --mca btl_tcp_if_include lo
               "${alg[@]}" 5 "${seg[@]}" 1048576) ;;
+    hosts|hosts2)
+           a+=(--host "10.77.0.1:$half,10.77.0.2:$half" --mca plm_rsh_agent "$ENTER.rsh"
+              --mca oob_tcp_if_include eth0 --mca pml ob1 --mca btl "tcp,vader,self"
+              --mca btl_tcp_if_include eth0)
+           [ "$transport" = hosts ] || a+=("${alg[@]}" 5 "${seg[@]}" 1048576) ;;
     ucx)   a+=(--mca pml ucx --mca pml_ucx_tls any --mca pml_ucx_devices any) ;;
     *) echo "no such transport for $peer: $transport" >&2; exit 2 ;;
     esac
-    mpirun.openmpi "${a[@]}" "${extra[@]}" "$build/ar_openmpi" "${common[@]}"
+    pre=()
+    case "$transport" in hosts*)
+        pre=("$ENTER" host1)
+        # The CPUs are one machine's: a rank's is that of its number, not of its number on its host.
+        # shellcheck disable=SC2016 # for the rank's shell
+        extra+=(bash -c 'BENCH_CPU=$OMPI_COMM_WORLD_RANK exec "$@"' -) ;;
+    esac
+    "${pre[@]}" mpirun.openmpi "${a[@]}" "${extra[@]}" "$build/ar_openmpi" "${common[@]}"
     ;;
 mpich-*)
     case "$transport" in
@@ -187,13 +204,22 @@ export BENCH_CPU=$PMI_RANK UCX_NET_DEVICES=${BENCH_TAG}v$s
 exec ip netns exec "$BENCH_TAG$s" "$@"
 W
            chmod +x "$tmp/wrap" ;;
+    hosts) export MPIR_CVAR_NOLOCAL=1 UCX_TLS=tcp,self UCX_NET_DEVICES=eth0
+           cat >"$tmp/wrap" <<'W'
+#!/bin/bash
+half=$1; shift
+host=host1; [ "$PMI_RANK" -lt "$half" ] || host=host2
+export BENCH_CPU=$PMI_RANK
+exec "$ENTER" "$host" "$@"
+W
+           chmod +x "$tmp/wrap" ;;
     *) echo "no such transport for $peer: $transport" >&2; exit 2 ;;
     esac
     pre=()
-    [ "$transport" != netns ] || pre=("$tmp/wrap" "$half")
+    case "$transport" in netns|hosts) pre=("$tmp/wrap" "$half") ;; esac
     mpiexec.mpich -n "$ranks" "${pre[@]}" "$build/ar_mpich" "${common[@]}" "${extra[@]}"
     ;;
-gloo-tcp|gloo-tcp2|gloo-netns)
+gloo-tcp|gloo-tcp2|gloo-netns|gloo-hosts)
     [ "$transport" != netns ] || make_netns
     [ "$transport" != tcp2 ] || common+=(-A bcube -P)
     pids=()
@@ -203,6 +229,9 @@ gloo-tcp|gloo-tcp2|gloo-netns)
             s=a; [ $r -lt $half ] || s=b
             pre=(ip netns exec "$tag$s")
             a+=(-i "${tag}v$s")
+        elif [ "$transport" = hosts ]; then
+            pre=("$ENTER" "host$((r < half ? 1 : 2))")
+            a+=(-i eth0)
         fi
         "${pre[@]}" "$build/ar_gloo" "${a[@]}" &
         pids+=($!)

@@ -9,17 +9,21 @@
  * most CHUNK bytes, and reduces nothing. Which chunk is best depends on caches, so all are tried;
  * the time of a size is that of the best one.
  *
- *   socket_ring [-n RANKS] [-s SIZES] [-t SECONDS] [-R] [-C CONGESTION]
+ *   socket_ring [-n RANKS] [-s SIZES] [-t SECONDS] [-R] [-C CONGESTION] [-N HOST,HOST]
  *
  *   -s   bytes, comma separated
  *   -t   per size and chunk
  *   -R   write the buffer that is sent anew before each time (bench/peers/run.sh: REWRITE=1)
  *   -C   congestion control; without: the system's
+ *   -N   two hosts, each the half of the ranks, as ADDRESS@FILE of a network namespace
+ *        (10.0.0.1@/proc/123/ns/net); without: loopback. A socket stays in the namespace in which
+ *        it was made, so only making them goes there
  *
  * Output, one line per size:  limit socket_ring RANKS BYTES MICROSECONDS CHUNK
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -46,6 +50,10 @@ static struct {
 static int ranks = 2, rank, rewrite, crowded, next_fd, before_fd;
 static double limit_s = 0.1;
 static const char *congestion;
+static struct host {
+    struct in_addr address;
+    int space_fd; /* -1: where this program runs */
+} hosts[2] = {{{0}, -1}, {{0}, -1}};
 
 static void fail(const char *what)
 {
@@ -76,12 +84,36 @@ static void barrier(void)
     }
 }
 
-static void connect_pair(int pair[2])
+static void parse_hosts(char *text)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    for (int h = 0; h < 2; h++) {
+        char *address = strsep(&text, "@"), *file = strsep(&text, ",");
+        if (file == NULL || inet_pton(AF_INET, address, &hosts[h].address) != 1 ||
+            (hosts[h].space_fd = open(file, O_RDONLY | O_CLOEXEC)) < 0)
+            fail("-N: say ADDRESS@FILE,ADDRESS@FILE");
+    }
+}
+
+static const struct host *host_of(int r)
+{
+    return &hosts[r * 2 / ranks];
+}
+
+static int make_socket(const struct host *host)
+{
+    if (host->space_fd >= 0 && setns(host->space_fd, CLONE_NEWNET) != 0)
+        fail("cannot enter a network namespace");
+    return socket(AF_INET, SOCK_STREAM, 0);
+}
+
+/* A connection from rank r to the next. */
+static void connect_pair(int r, int pair[2])
+{
+    const struct host *to = host_of((r + 1) % ranks);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = to->address};
     socklen_t length = sizeof address;
-    int on = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
-    pair[0] = socket(AF_INET, SOCK_STREAM, 0);
+    int on = 1, listener = make_socket(to);
+    pair[0] = make_socket(host_of(r));
     if (congestion != NULL) /* an accepted connection has its listener's */
         for (int i = 0; i < 2; i++)
             if (setsockopt(i == 0 ? listener : pair[0], IPPROTO_TCP, TCP_CONGESTION, congestion,
@@ -199,7 +231,9 @@ int main(int argc, char **argv)
 {
     const char *sizes = "65536,1048576,16777216,67108864";
     int pairs[MOST_RANKS][2], option, worst = 0, status;
-    while ((option = getopt(argc, argv, "n:s:t:RC:")) != -1) {
+    for (int h = 0; h < 2; h++)
+        hosts[h].address.s_addr = htonl(INADDR_LOOPBACK);
+    while ((option = getopt(argc, argv, "n:s:t:RC:N:")) != -1) {
         switch (option) {
         case 'n':
             ranks = atoi(optarg);
@@ -216,6 +250,9 @@ int main(int argc, char **argv)
         case 'C':
             congestion = optarg;
             break;
+        case 'N':
+            parse_hosts(optarg);
+            break;
         default:
             return 64;
         }
@@ -227,7 +264,7 @@ int main(int argc, char **argv)
     if (shared == MAP_FAILED)
         return 1;
     for (int r = 0; r < ranks; r++)
-        connect_pair(pairs[r]); /* from r to the next */
+        connect_pair(r, pairs[r]); /* from r to the next */
     for (rank = 0; rank < ranks; rank++) {
         if (fork() != 0)
             continue;

@@ -2,8 +2,8 @@
 /*
  * Little endian:
  *
- *   join    0 "kojn"  4 version:u16  6 0:u16  8 epoch:u32  12 comm:u32  16 rank:u32  20 size:u32
- *           24 job[104], filled up with zeros, the last one always zero
+ *   join    0 "kojn"  4 version:u16  6 lane:u8  7 lanes:u8  8 epoch:u32  12 comm:u32  16 rank:u32
+ *           20 size:u32  24 job[104], filled up with zeros, the last one always zero
  *   answer  0 "koja"  4 version:u16  6 verdict:u16  8 epoch:u32  12 comm:u32  16 rank:u32
  *           20 size:u32
  */
@@ -50,7 +50,7 @@ static kolo_status decode_head(const unsigned char *magic, const unsigned char *
 void kolo__join_encode(const struct kolo__join *join, unsigned char bytes[KOLO__JOIN_BYTES])
 {
     memset(bytes, 0, KOLO__JOIN_BYTES);
-    encode_head(join_magic, 0, join, bytes);
+    encode_head(join_magic, (uint16_t)(join->lane | join->lanes << 8), join, bytes);
     memcpy(bytes + 24, join->job, strnlen(join->job, KOLO__JOIN_JOB_BYTES - 1));
 }
 
@@ -59,8 +59,11 @@ kolo_status kolo__join_decode(const unsigned char bytes[KOLO__JOIN_BYTES], struc
     kolo_status status = decode_head(join_magic, bytes, join);
     if (status != KOLO_OK)
         return status;
-    if (kolo__load_u16(bytes + 6) != 0 || bytes[KOLO__JOIN_BYTES - 1] != 0)
-        return kolo__error(KOLO_ERR_NETWORK, "a join whose reserved bytes are not zero");
+    join->lane = bytes[6];
+    join->lanes = bytes[7];
+    if (join->lane >= join->lanes || bytes[KOLO__JOIN_BYTES - 1] != 0)
+        return kolo__error(KOLO_ERR_NETWORK, "a join of connection %u of %u, or without an end",
+                           join->lane, join->lanes);
     memcpy(join->job, bytes + 24, KOLO__JOIN_JOB_BYTES);
     return KOLO_OK;
 }
@@ -78,7 +81,7 @@ kolo_status kolo__join_answer_decode(const unsigned char bytes[KOLO__JOIN_ANSWER
     if (status != KOLO_OK)
         return status;
     uint16_t number = kolo__load_u16(bytes + 6);
-    if (number > KOLO__JOIN_BAD_RANK)
+    if (number > KOLO__JOIN_OTHER_LANES)
         return kolo__error(KOLO_ERR_NETWORK, "unknown answer %u to a join", number);
     *verdict = (enum kolo__join_verdict)number;
     return KOLO_OK;
@@ -121,6 +124,12 @@ const char *kolo__join_verdict_text(enum kolo__join_verdict verdict, const struc
         break;
     case KOLO__JOIN_BAD_RANK:
         snprintf(text, bytes, "rank %u does not expect a connection between it and rank %u",
+                 own->rank, other->rank);
+        break;
+    case KOLO__JOIN_OTHER_LANES:
+        snprintf(text, bytes,
+                 "rank %u and rank %u differ in how many connections there are between them: "
+                 "set KOLO_STREAMS alike",
                  own->rank, other->rank);
         break;
     }

@@ -9,7 +9,7 @@
 #include <kolo/kolo.h>
 
 enum {
-    KOLO__JOIN_VERSION = 1,
+    KOLO__JOIN_VERSION = 2,
     KOLO__JOIN_JOB_BYTES = 104, /* with the final zero */
     KOLO__JOIN_BYTES = 128,
     KOLO__JOIN_ANSWER_BYTES = 24,
@@ -18,6 +18,7 @@ enum {
 struct kolo__join {
     uint32_t epoch, comm;
     uint32_t rank, size; /* of the one who says it, in the communicator */
+    uint8_t lane, lanes; /* which connection of how many between the two; 0 in answers */
     char job[KOLO__JOIN_JOB_BYTES];
 };
 
@@ -29,6 +30,7 @@ enum kolo__join_verdict {
     KOLO__JOIN_OTHER_COMM = 3,
     KOLO__JOIN_OTHER_SIZE = 4,
     KOLO__JOIN_BAD_RANK = 5, /* does not connect to this rank, or is connected already */
+    KOLO__JOIN_OTHER_LANES = 6,
 };
 
 void kolo__join_encode(const struct kolo__join *join, unsigned char bytes[KOLO__JOIN_BYTES]);
@@ -42,7 +44,7 @@ void kolo__join_answer_encode(enum kolo__join_verdict verdict, const struct kolo
 kolo_status kolo__join_answer_decode(const unsigned char bytes[KOLO__JOIN_ANSWER_BYTES],
                                      enum kolo__join_verdict *verdict, struct kolo__join *other);
 
-/* Everything but the rank, which needs to know who is connected already. */
+/* Everything but rank and lanes, which need to know who is connected already. */
 enum kolo__join_verdict kolo__join_judge(const struct kolo__join *own,
                                          const struct kolo__join *other);
 /* "it is of epoch 3, this rank of epoch 2"; returns text. */

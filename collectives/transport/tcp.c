@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -65,6 +66,7 @@ kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,
     }
     memcpy(tcp->own.job, options->job, job_bytes);
     tcp->encrypt = options->encrypt;
+    tcp->quiet = options->quiet;
     tcp->peers = calloc(options->size, sizeof *tcp->peers);
     if (options->encrypt)
         tcp->record = malloc(KOLO__TCP_RECORD_BYTES);
@@ -72,10 +74,13 @@ kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,
         status = kolo__error(KOLO_ERR_MEMORY, "no memory for %u connections", options->size);
         goto close_all;
     }
-    for (uint32_t peer = 0; peer < options->size; peer++) {
+    for (uint32_t peer = 0; peer < options->size; peer++)
         tcp->peers[peer].endpoint = options->endpoints[peer];
-        tcp->peers[peer].fd = -1;
-    }
+    if (options->own_interfaces != NULL)
+        tcp->own_interfaces = *options->own_interfaces;
+    status = kolo__tcp_create_lanes(tcp, options->size, options->streams);
+    if (status != KOLO_OK)
+        goto close_all;
     status = kolo__credentials_create(KOLO__PURPOSE_DATA, options->job, options->token,
                                       &tcp->credentials);
     if (status == KOLO_OK)
@@ -116,11 +121,10 @@ static void close_if_open(int fd)
 static void close_tcp(struct kolo__transport *transport)
 {
     struct kolo__tcp *tcp = (struct kolo__tcp *)(void *)transport;
-    uint32_t size = transport->size;
     kolo__stream_release(&tcp->stream);
-    for (uint32_t peer = 0; tcp->peers != NULL && peer < size; peer++) {
-        kolo__secure_free(tcp->peers[peer].secure);
-        close_if_open(tcp->peers[peer].fd);
+    for (uint32_t i = 0; i < tcp->lane_count; i++) {
+        kolo__secure_free(tcp->lanes[i].secure);
+        close_if_open(tcp->lanes[i].fd);
     }
     for (uint32_t i = 0; i < KOLO__TCP_STRANGERS; i++) {
         kolo__secure_free(tcp->strangers[i].secure);
@@ -130,6 +134,7 @@ static void close_tcp(struct kolo__transport *transport)
     close_if_open(tcp->timer_fd);
     close_if_open(tcp->epoll_fd);
     free(tcp->peers);
+    free(tcp->lanes);
     kolo__credentials_free(tcp->credentials);
     free(tcp->record);
     free(tcp);
@@ -137,11 +142,11 @@ static void close_tcp(struct kolo__transport *transport)
 
 /* ---- sockets as pipes --------------------------------------------------------------------- */
 
-/* The first longest_call_bytes of the parts. */
-static int limit_parts(const struct iovec *parts, int part_count, struct iovec limited[2])
+/* The first bytes of the parts, `left` at most. */
+static int limit_parts(const struct iovec *parts, int part_count, size_t left,
+                       struct iovec limited[2])
 {
     KOLO__ASSERT(part_count <= 2);
-    size_t left = longest_call_bytes;
     int count = 0;
     for (; count < part_count && left > 0; count++) {
         limited[count] = parts[count];
@@ -160,67 +165,106 @@ static kolo_status broken(int failure)
     return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(failure));
 }
 
+/* What an event told before the call that finds a connection at its end. */
+static kolo_status ended(const struct kolo__tcp_peer *peer, const char *how)
+{
+    return peer->failure != 0 ? broken(peer->failure) : kolo__error(KOLO_ERR_PEER_LOST, "%s", how);
+}
+
 static bool few_peers(const struct kolo__stream *stream)
 {
     return stream->active_count <= FEW_PEERS;
+}
+
+/* How many bytes may move by the lane whose turn it is. */
+static size_t longest_move(const struct kolo__tcp_peer *peer, const struct kolo__tcp_turn *turn)
+{
+    return peer->lane_count == 1 ? longest_call_bytes : turn->left;
+}
+
+static void pass_turn(const struct kolo__tcp_peer *peer, struct kolo__tcp_turn *turn, size_t moved)
+{
+    if (peer->lane_count == 1)
+        return;
+    turn->left -= moved;
+    if (turn->left > 0)
+        return;
+    turn->left = KOLO__TCP_STRIPE_BYTES;
+    turn->lane = (turn->lane + 1) % peer->lane_count;
 }
 
 static kolo_status write_socket(struct kolo__stream *stream, uint32_t index,
                                 const struct iovec *parts, int part_count, size_t *moved)
 {
     struct kolo__tcp_peer *peer = &((struct kolo__tcp *)(void *)stream)->peers[index];
-    if (peer->state != KOLO__TCP_ESTABLISHED || (!peer->writable && !few_peers(stream)))
+    if (!peer->established)
+        return KOLO_OK;
+    struct kolo__tcp_lane *lane = &peer->lanes[peer->out.lane];
+    if (!lane->writable && !few_peers(stream))
         return KOLO_OK;
     /* The socket would still take bytes, which nobody would ever read. */
     if (peer->hangup)
-        return kolo__error(KOLO_ERR_PEER_LOST, "it closed the connection");
-    if (peer->secure != NULL) {
+        return ended(peer, "it closed the connection");
+    struct iovec limited[2];
+    int count = limit_parts(parts, part_count, longest_move(peer, &peer->out), limited);
+    if (lane->secure != NULL) {
         bool would_block = false;
-        kolo_status status = kolo__tcp_write_secure((struct kolo__tcp *)(void *)stream, peer, parts,
-                                                    part_count, moved, &would_block);
-        peer->writable = !would_block;
+        kolo_status status = kolo__tcp_write_secure((struct kolo__tcp *)(void *)stream, lane,
+                                                    limited, count, moved, &would_block);
+        lane->writable = !would_block;
+        pass_turn(peer, &peer->out, *moved);
         return status;
     }
-    struct iovec limited[2];
-    struct msghdr message = {.msg_iov = limited};
-    message.msg_iovlen = (size_t)limit_parts(parts, part_count, limited);
+    struct msghdr message = {.msg_iov = limited, .msg_iovlen = (size_t)count};
     ssize_t sent;
     do
-        sent = sendmsg(peer->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        sent = sendmsg(lane->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (sent < 0 && errno == EINTR);
     if (sent < 0 && errno != EAGAIN)
         return broken(errno);
-    peer->writable = sent >= 0;
+    lane->writable = sent >= 0;
     *moved = sent > 0 ? (size_t)sent : 0;
+    pass_turn(peer, &peer->out, *moved);
     return KOLO_OK;
+}
+
+/* The lane whose turn it is has nothing; if another has failed, that is all there will be. */
+static kolo_status check_lanes(const struct kolo__tcp_peer *peer)
+{
+    return peer->broken ? ended(peer, "a connection broke") : KOLO_OK;
 }
 
 static kolo_status read_socket(struct kolo__stream *stream, uint32_t index,
                                const struct iovec *parts, int part_count, size_t *moved)
 {
     struct kolo__tcp_peer *peer = &((struct kolo__tcp *)(void *)stream)->peers[index];
-    if (peer->state != KOLO__TCP_ESTABLISHED || (!peer->readable && !few_peers(stream)))
+    if (!peer->established)
         return KOLO_OK;
-    if (peer->secure != NULL) {
-        bool would_block = false;
-        kolo_status status = kolo__tcp_read_secure(peer, parts, part_count, moved, &would_block);
-        peer->readable = !would_block;
-        return status;
-    }
+    struct kolo__tcp_lane *lane = &peer->lanes[peer->in.lane];
+    if (!lane->readable && !few_peers(stream))
+        return check_lanes(peer);
     struct iovec limited[2];
-    struct msghdr message = {.msg_iov = limited};
-    message.msg_iovlen = (size_t)limit_parts(parts, part_count, limited);
+    int count = limit_parts(parts, part_count, longest_move(peer, &peer->in), limited);
+    if (lane->secure != NULL) {
+        bool would_block = false;
+        kolo_status status = kolo__tcp_read_secure(lane, limited, count, moved, &would_block);
+        lane->readable = !would_block;
+        pass_turn(peer, &peer->in, *moved);
+        return status == KOLO_OK && *moved == 0 ? check_lanes(peer) : status;
+    }
+    struct msghdr message = {.msg_iov = limited, .msg_iovlen = (size_t)count};
     ssize_t received;
     do
-        received = recvmsg(peer->fd, &message, MSG_DONTWAIT);
+        received = recvmsg(lane->fd, &message, MSG_DONTWAIT);
     while (received < 0 && errno == EINTR);
     if (received == 0)
-        return kolo__error(KOLO_ERR_PEER_LOST, "it closed the connection");
+        return ended(peer, "it closed the connection");
     if (received < 0 && errno != EAGAIN)
         return broken(errno);
-    peer->readable = received > 0;
+    lane->readable = received > 0;
     *moved = received > 0 ? (size_t)received : 0;
-    return KOLO_OK;
+    pass_turn(peer, &peer->in, *moved);
+    return received > 0 ? KOLO_OK : check_lanes(peer);
 }
 
 static const struct kolo__pipe_ops socket_ops = {
@@ -254,10 +298,29 @@ kolo_status kolo__tcp_watch(struct kolo__tcp *tcp, int operation, int fd, uint32
     return KOLO_OK;
 }
 
+static void take_lane_event(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane, uint32_t events)
+{
+    struct kolo__tcp_peer *peer = &tcp->peers[lane->peer];
+    lane->readable = lane->writable = true;
+    if (lane->state != KOLO__TCP_ESTABLISHED) {
+        kolo__tcp_advance_lane(tcp, lane);
+        return;
+    }
+    /* Who leaves closes one lane after the other, and what it sent before may still be on its way
+     * by others: that is no failure yet. */
+    peer->hangup |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    if ((events & EPOLLERR) == 0)
+        return;
+    int failure = 0;
+    socklen_t bytes = sizeof failure;
+    peer->broken = true;
+    if (getsockopt(lane->fd, SOL_SOCKET, SO_ERROR, &failure, &bytes) == 0 && failure != 0)
+        peer->failure = failure;
+}
+
 static void take_event(struct kolo__tcp *tcp, const struct epoll_event *event)
 {
     uint32_t index = (uint32_t)event->data.u64;
-    struct kolo__tcp_peer *peer;
     uint64_t expirations;
     ssize_t ignored;
     switch ((enum kolo__tcp_source)(event->data.u64 >> 32)) {
@@ -271,14 +334,8 @@ static void take_event(struct kolo__tcp *tcp, const struct epoll_event *event)
     case KOLO__TCP_STRANGER:
         kolo__tcp_advance_stranger(tcp, index);
         break;
-    case KOLO__TCP_PEER:
-        peer = &tcp->peers[index];
-        peer->readable = peer->writable = true;
-        if ((event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 &&
-            peer->state == KOLO__TCP_ESTABLISHED)
-            peer->hangup = true;
-        if (peer->state != KOLO__TCP_ESTABLISHED)
-            kolo__tcp_advance_peer(tcp, index);
+    case KOLO__TCP_LANE:
+        take_lane_event(tcp, &tcp->lanes[index], event->events);
         break;
     }
 }
@@ -313,9 +370,10 @@ static bool sockets_ready(const struct kolo__tcp *tcp)
         uint32_t index = tcp->stream.active[i];
         const struct kolo__stream_peer *pending = &tcp->stream.peers[index];
         const struct kolo__tcp_peer *peer = &tcp->peers[index];
-        if (peer->state == KOLO__TCP_ESTABLISHED &&
-            ((pending->recvs.first != NULL && peer->readable) ||
-             (pending->sends.first != NULL && peer->writable)))
+        if (peer->established && ((pending->recvs.first != NULL &&
+                                   (peer->lanes[peer->in.lane].readable || peer->broken)) ||
+                                  (pending->sends.first != NULL &&
+                                   (peer->lanes[peer->out.lane].writable || peer->hangup))))
             return true;
     }
     return false;
@@ -332,9 +390,12 @@ static void check_silence(struct kolo__tcp *tcp)
     for (uint32_t i = 0; i < tcp->stream.active_count; i++) {
         uint32_t index = tcp->stream.active[i];
         struct kolo__tcp_peer *peer = &tcp->peers[index];
+        bool silent = false;
         char name[100];
-        if (peer->state == KOLO__TCP_ESTABLISHED &&
-            kolo__silence_check(&peer->silence, peer->fd, tcp->silence_s, now_ns))
+        for (uint32_t l = 0; peer->established && l < peer->lane_count; l++)
+            silent |= kolo__silence_check(&peer->lanes[l].silence, peer->lanes[l].fd,
+                                          tcp->silence_s, now_ns);
+        if (silent)
             kolo__stream_set_fault(
                 &tcp->stream, KOLO_ERR_PEER_LOST, (int)index,
                 "%s: nothing was heard from its host for %ld s; it " KOLO__SILENCE_TEXT,

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages over TCP. One connection a pair of ranks, made when first needed: the higher rank
- * connects, the lower accepts. Who connects tries the other's addresses one after the other, and
- * again, until one answers that leads to the right rank. Both prove that they know the job's token
- * (base/secure.h), then name job, epoch, communicator and rank; whoever does not fit is refused,
- * logged once, and costs nothing more.
+ * Messages over TCP. Two ranks get connected when first needed: the higher rank connects, the lower
+ * accepts. There is one connection between them, or one through each network interface, or as many
+ * as are wanted (lanes; tcp_lanes.c). Who connects tries the other's addresses one after the other,
+ * and again, until one answers that leads to the right rank. Both prove that they know the job's
+ * token (base/secure.h), then name job, epoch, communicator and rank; whoever does not fit is
+ * refused, logged once, and costs nothing more.
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_TCP_H
 #define KOLO_COLLECTIVES_TRANSPORT_TCP_H
 
-#include "base/socket.h"
+#include "base/interfaces.h"
 #include "collectives/transport/transport.h"
+
+enum { KOLO__TCP_LANES_MAX = 8 };
 
 struct kolo__tcp_options {
     uint32_t rank, size;
@@ -19,6 +22,11 @@ struct kolo__tcp_options {
     bool encrypt;            /* what follows the handshake too; the same on all ranks */
     int listen_fd;           /* from kolo__listen; passes to the transport, also on failure */
     const struct kolo__endpoint *endpoints; /* size entries, copied: where each rank listens */
+    /* Of this host, copied: connections leave by the one in the network of who they go to. NULL:
+     * as the system routes them. */
+    const struct kolo__interfaces *own_interfaces;
+    bool quiet;       /* says nothing of its connections */
+    uint32_t streams; /* connections between two ranks, at least; 0: 1. The same on all ranks */
     const char *const *hosts; /* size host names for messages; may be NULL; borrowed until close */
     uint64_t connect_timeout_ns; /* until a host that does not answer is KOLO_ERR_NETWORK */
     long silence_s; /* until one that does not answer any more is lost; 0: by the kernel's limits */

@@ -8,9 +8,9 @@
  *   higher  -> lower    join                         who I am: the higher rank's last word in TLS
  *   higher <-  lower    answer                       who I am: the lower rank's last word in TLS
  *
- * Then both leave TLS, unless they encrypt, and the next byte each way is a message's. The lower
- * rank may send one right behind its answer: it waits in the socket until the higher has read the
- * answer, for records are read one at a time.
+ * This for each lane. Then both leave TLS, unless they encrypt, and the next byte each way is a
+ * message's. The lower rank may send one right behind its answer: it waits in the socket until the
+ * higher has read the answer, for records are read one at a time.
  *
  * The few bytes of join and answer always fit into a new socket's buffer: what cannot be sent at
  * once is a failed attempt.
@@ -19,6 +19,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/status.h"
 
 #include <errno.h>
@@ -34,17 +35,17 @@ static const uint64_t longest_pause_ns = 250000000;
  * may only be slow. */
 static const uint64_t attempt_patience_ns = 300000000;
 
-static void start_attempt(struct kolo__tcp *tcp, uint32_t index);
-static void fail_attempt(struct kolo__tcp_peer *peer);
-static void give_up(struct kolo__tcp *tcp, uint32_t index, kolo_status status);
-static kolo_status establish(struct kolo__tcp *tcp, uint32_t index, int fd,
+static void start_attempt(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane);
+static void fail_attempt(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane);
+static void give_up(struct kolo__tcp *tcp, const struct kolo__tcp_lane *lane, kolo_status status);
+static kolo_status establish(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane, int fd,
                              struct kolo__secure *secure);
-static kolo_status introduce(struct kolo__tcp *tcp, uint32_t index);
-static kolo_status hear_answer(struct kolo__tcp *tcp, uint32_t index);
+static kolo_status introduce(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane);
+static kolo_status hear_answer(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane);
 static kolo_status welcome(struct kolo__tcp *tcp, struct kolo__tcp_stranger *stranger,
-                           uint32_t *rank);
+                           struct kolo__tcp_lane **lane);
 static void drop_stranger(struct kolo__tcp *tcp, uint32_t index);
-static void time_out(struct kolo__tcp *tcp, uint32_t index);
+static void time_out(struct kolo__tcp *tcp, const struct kolo__tcp_lane *lane);
 
 static uint64_t now_ns(void)
 {
@@ -103,161 +104,161 @@ static bool met_itself(int fd)
 void kolo__tcp_want(struct kolo__tcp *tcp, uint32_t index)
 {
     struct kolo__tcp_peer *peer = &tcp->peers[index];
-    if (peer->state != KOLO__TCP_IDLE)
+    if (peer->wanted || peer->established)
         return;
+    peer->wanted = true;
     peer->deadline_ns = now_ns() + tcp->connect_timeout_ns;
-    peer->pause_ns = first_pause_ns;
     tcp->wanted++;
-    if (index > tcp->stream.transport.rank)
-        peer->state = KOLO__TCP_EXPECTED;
-    else
-        start_attempt(tcp, index);
-}
-
-/* Of the last attempt. */
-static const struct kolo__address *current_address(const struct kolo__tcp_peer *peer)
-{
-    return &peer->endpoint.addresses[(peer->attempts - 1) % peer->endpoint.count];
+    for (uint32_t i = 0; i < peer->lane_count && index < tcp->stream.transport.rank; i++) {
+        peer->lanes[i].pause_ns = first_pause_ns;
+        start_attempt(tcp, &peer->lanes[i]);
+    }
 }
 
 /* Have all addresses had their turn? */
-static bool is_round_over(const struct kolo__tcp_peer *peer)
+static bool is_round_over(const struct kolo__tcp *tcp, const struct kolo__tcp_lane *lane)
 {
-    return peer->attempts % peer->endpoint.count == 0;
+    return lane->attempts % tcp->peers[lane->peer].endpoint.count == 0;
 }
 
-static void start_attempt(struct kolo__tcp *tcp, uint32_t index)
+static void start_attempt(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane)
 {
-    struct kolo__tcp_peer *peer = &tcp->peers[index];
-    peer->state = KOLO__TCP_CONNECTING;
-    peer->incoming_bytes = 0;
-    KOLO__ASSERT(peer->endpoint.count > 0);
-    uint64_t rounds = peer->attempts / peer->endpoint.count + 1;
-    peer->attempt_deadline_ns =
-        peer->endpoint.count > 1 ? now_ns() + rounds * attempt_patience_ns : UINT64_MAX;
-    peer->attempts++;
-    kolo_status status = kolo__connect_start(current_address(peer), &peer->fd);
+    uint32_t addresses = tcp->peers[lane->peer].endpoint.count;
+    lane->state = KOLO__TCP_CONNECTING;
+    lane->incoming_bytes = 0;
+    KOLO__ASSERT(addresses > 0);
+    uint64_t rounds = lane->attempts / addresses + 1;
+    lane->attempt_deadline_ns =
+        addresses > 1 ? now_ns() + rounds * attempt_patience_ns : UINT64_MAX;
+    lane->attempts++;
+    kolo_status status = kolo__connect_start(kolo__tcp_lane_address(tcp, lane),
+                                             kolo__tcp_lane_source(tcp, lane), &lane->fd);
     if (status == KOLO_OK)
-        status = kolo__tcp_watch(tcp, EPOLL_CTL_ADD, peer->fd,
-                                 EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, KOLO__TCP_PEER, index);
+        status =
+            kolo__tcp_watch(tcp, EPOLL_CTL_ADD, lane->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                            KOLO__TCP_LANE, (uint32_t)(lane - tcp->lanes));
     if (status == KOLO_ERR_NETWORK)
-        fail_attempt(peer);
+        fail_attempt(tcp, lane);
     else if (status != KOLO_OK)
-        give_up(tcp, index, status);
+        give_up(tcp, lane, status);
 }
 
-void kolo__tcp_advance_peer(struct kolo__tcp *tcp, uint32_t index)
+void kolo__tcp_advance_lane(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane)
 {
-    struct kolo__tcp_peer *peer = &tcp->peers[index];
     kolo_status status = KOLO_OK;
-    while (status == KOLO_OK && peer->state != KOLO__TCP_ESTABLISHED) {
-        switch (peer->state) {
+    while (status == KOLO_OK && lane->state != KOLO__TCP_ESTABLISHED) {
+        switch (lane->state) {
         case KOLO__TCP_CONNECTING:
-            status = kolo__connect_finish(peer->fd);
+            status = kolo__connect_finish(lane->fd);
             if (status == KOLO_ERR_NETWORK)
                 status = KOLO_ERR_PEER_LOST; /* nobody there yet */
-            else if (status == KOLO_OK && met_itself(peer->fd))
+            else if (status == KOLO_OK && met_itself(lane->fd))
                 status = kolo__error(KOLO_ERR_PEER_LOST, "nobody listens");
             if (status == KOLO_OK)
-                status = secure(tcp, KOLO__SECURE_INITIATOR, peer->fd, &peer->secure);
-            peer->state = status == KOLO_OK ? KOLO__TCP_HANDSHAKE : KOLO__TCP_CONNECTING;
+                status = secure(tcp, KOLO__SECURE_INITIATOR, lane->fd, &lane->secure);
+            lane->state = status == KOLO_OK ? KOLO__TCP_HANDSHAKE : KOLO__TCP_CONNECTING;
             break;
         case KOLO__TCP_HANDSHAKE:
-            status = kolo__secure_handshake(peer->secure);
+            status = kolo__secure_handshake(lane->secure);
             if (status == KOLO_OK)
-                status = introduce(tcp, index);
+                status = introduce(tcp, lane);
             break;
         case KOLO__TCP_ANSWER:
-            status = gather(peer->secure, peer->incoming, &peer->incoming_bytes,
+            status = gather(lane->secure, lane->incoming, &lane->incoming_bytes,
                             KOLO__JOIN_ANSWER_BYTES);
             if (status == KOLO_OK)
-                status = hear_answer(tcp, index);
+                status = hear_answer(tcp, lane);
             break;
         default:
             return;
         }
     }
     /* One address may lead elsewhere: to another host's container of the same address. */
-    bool elsewhere = status != KOLO_OK && status != KOLO_AGAIN && !is_round_over(peer);
+    bool elsewhere = status != KOLO_OK && status != KOLO_AGAIN && !is_round_over(tcp, lane);
     if (status == KOLO_ERR_PEER_LOST || elsewhere)
-        fail_attempt(peer);
+        fail_attempt(tcp, lane);
     else if (status != KOLO_OK && status != KOLO_AGAIN)
-        give_up(tcp, index, status);
+        give_up(tcp, lane, status);
 }
 
-static kolo_status introduce(struct kolo__tcp *tcp, uint32_t index)
+static kolo_status introduce(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane)
 {
-    struct kolo__tcp_peer *peer = &tcp->peers[index];
     unsigned char join[KOLO__JOIN_BYTES];
-    kolo__join_encode(&tcp->own, join);
-    kolo_status status = send_whole(peer->secure, join, sizeof join);
+    struct kolo__join own = tcp->own;
+    own.lane = (uint8_t)lane->number;
+    own.lanes = (uint8_t)tcp->peers[lane->peer].lane_count;
+    kolo__join_encode(&own, join);
+    kolo_status status = send_whole(lane->secure, join, sizeof join);
     if (status == KOLO_OK)
-        peer->state = KOLO__TCP_ANSWER;
+        lane->state = KOLO__TCP_ANSWER;
     return status;
 }
 
-static kolo_status hear_answer(struct kolo__tcp *tcp, uint32_t index)
+static kolo_status hear_answer(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane)
 {
-    struct kolo__tcp_peer *peer = &tcp->peers[index];
     enum kolo__join_verdict verdict;
     struct kolo__join other;
     char text[160];
-    kolo_status status = kolo__join_answer_decode(peer->incoming, &verdict, &other);
+    kolo_status status = kolo__join_answer_decode(lane->incoming, &verdict, &other);
     if (status != KOLO_OK)
         return status;
-    if (verdict == KOLO__JOIN_ACCEPTED && other.rank != index)
+    if (verdict == KOLO__JOIN_ACCEPTED && other.rank != lane->peer)
         verdict = KOLO__JOIN_BAD_RANK;
     if (verdict != KOLO__JOIN_ACCEPTED)
         return kolo__error(KOLO_ERR_WORLD, "it refused the connection: %s",
                            kolo__join_verdict_text(verdict, &tcp->own, &other, text, sizeof text));
-    return establish(tcp, index, peer->fd, peer->secure);
+    return establish(tcp, lane, lane->fd, lane->secure);
 }
 
 /* Not there yet, or gone again: another attempt after a pause. */
-static void fail_attempt(struct kolo__tcp_peer *peer)
+static void fail_attempt(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane)
 {
-    snprintf(peer->failure, sizeof peer->failure, "%s", kolo_error_text());
-    kolo__secure_free(peer->secure);
-    peer->secure = NULL;
-    if (peer->fd >= 0)
-        close(peer->fd);
-    peer->fd = -1;
-    peer->state = KOLO__TCP_PAUSED;
-    peer->retry_ns = now_ns();
-    if (!is_round_over(peer))
+    snprintf(lane->failure, sizeof lane->failure, "%s", kolo_error_text());
+    kolo__secure_free(lane->secure);
+    lane->secure = NULL;
+    if (lane->fd >= 0)
+        close(lane->fd);
+    lane->fd = -1;
+    lane->state = KOLO__TCP_PAUSED;
+    lane->retry_ns = now_ns();
+    if (!is_round_over(tcp, lane))
         return;
-    peer->retry_ns += peer->pause_ns;
-    if (peer->pause_ns < longest_pause_ns)
-        peer->pause_ns *= 2;
+    lane->retry_ns += lane->pause_ns;
+    if (lane->pause_ns < longest_pause_ns)
+        lane->pause_ns *= 2;
 }
 
 /* What another attempt would not mend. */
-static void give_up(struct kolo__tcp *tcp, uint32_t index, kolo_status status)
+static void give_up(struct kolo__tcp *tcp, const struct kolo__tcp_lane *lane, kolo_status status)
 {
     char name[100], address[80];
     kolo__stream_set_fault(
-        &tcp->stream, status, (int)index, "%s at %s: %s",
-        kolo__stream_peer_name(&tcp->stream, index, name, sizeof name),
-        kolo__address_text(current_address(&tcp->peers[index]), address, sizeof address),
+        &tcp->stream, status, (int)lane->peer, "%s at %s: %s",
+        kolo__stream_peer_name(&tcp->stream, lane->peer, name, sizeof name),
+        kolo__address_text(kolo__tcp_lane_address(tcp, lane), address, sizeof address),
         kolo_error_text());
 }
 
 /* Transfers the connection, if nothing more was said in TLS than was asked. */
-static kolo_status establish(struct kolo__tcp *tcp, uint32_t index, int fd,
+static kolo_status establish(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane, int fd,
                              struct kolo__secure *secure)
 {
-    struct kolo__tcp_peer *peer = &tcp->peers[index];
+    struct kolo__tcp_peer *peer = &tcp->peers[lane->peer];
     if (!tcp->encrypt && !kolo__secure_leave(secure))
         return kolo__error(KOLO_ERR_NETWORK, "it says more than a rank does");
     if (!tcp->encrypt)
         kolo__secure_free(secure);
-    peer->secure = tcp->encrypt ? secure : NULL;
+    lane->secure = tcp->encrypt ? secure : NULL;
+    lane->state = KOLO__TCP_ESTABLISHED;
+    lane->fd = fd;
+    lane->readable = lane->writable = true;
+    if (++peer->established_count < peer->lane_count)
+        return KOLO_OK;
     /* A lower rank may get connected before it wants to. */
-    if (peer->state != KOLO__TCP_IDLE)
-        tcp->wanted--;
-    peer->state = KOLO__TCP_ESTABLISHED;
-    peer->fd = fd;
-    peer->readable = peer->writable = true;
+    tcp->wanted -= peer->wanted;
+    peer->established = true;
+    if (tcp->own.rank == 0 && !tcp->quiet && kolo__log_enabled(KOLO__LOG_INFO))
+        kolo__tcp_log_lanes(tcp, lane->peer);
     return KOLO_OK;
 }
 
@@ -323,20 +324,21 @@ void kolo__tcp_advance_stranger(struct kolo__tcp *tcp, uint32_t index)
     struct kolo__tcp_stranger *stranger = &tcp->strangers[index];
     if (stranger->fd < 0)
         return;
-    uint32_t rank = UINT32_MAX;
+    struct kolo__tcp_lane *lane = NULL;
     kolo_status status = kolo__secure_handshake(stranger->secure);
     if (status == KOLO_OK)
         status = gather(stranger->secure, stranger->incoming, &stranger->incoming_bytes,
                         KOLO__JOIN_BYTES);
     if (status == KOLO_OK)
-        status = welcome(tcp, stranger, &rank);
+        status = welcome(tcp, stranger, &lane);
     if (status == KOLO_AGAIN)
         return;
     if (status == KOLO_OK)
         status = kolo__tcp_watch(tcp, EPOLL_CTL_MOD, stranger->fd,
-                                 EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, KOLO__TCP_PEER, rank);
+                                 EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, KOLO__TCP_LANE,
+                                 (uint32_t)(lane - tcp->lanes));
     if (status == KOLO_OK)
-        status = establish(tcp, rank, stranger->fd, stranger->secure);
+        status = establish(tcp, lane, stranger->fd, stranger->secure);
     if (status == KOLO_OK) {
         stranger->fd = -1;
         stranger->secure = NULL;
@@ -349,7 +351,7 @@ void kolo__tcp_advance_stranger(struct kolo__tcp *tcp, uint32_t index)
 
 /* Judges the introduction of somebody who knows the token, and answers. */
 static kolo_status welcome(struct kolo__tcp *tcp, struct kolo__tcp_stranger *stranger,
-                           uint32_t *rank)
+                           struct kolo__tcp_lane **lane)
 {
     struct kolo__join other;
     unsigned char answer[KOLO__JOIN_ANSWER_BYTES];
@@ -357,10 +359,15 @@ static kolo_status welcome(struct kolo__tcp *tcp, struct kolo__tcp_stranger *str
     if (status != KOLO_OK)
         return status;
     enum kolo__join_verdict verdict = kolo__join_judge(&tcp->own, &other);
-    if (verdict == KOLO__JOIN_ACCEPTED &&
-        (other.rank >= other.size || other.rank <= tcp->own.rank ||
-         tcp->peers[other.rank].state == KOLO__TCP_ESTABLISHED))
-        verdict = KOLO__JOIN_BAD_RANK;
+    struct kolo__tcp_peer *peer = NULL;
+    if (verdict == KOLO__JOIN_ACCEPTED) {
+        if (other.rank < other.size && other.rank > tcp->own.rank)
+            peer = &tcp->peers[other.rank];
+        if (peer != NULL && other.lanes != peer->lane_count)
+            verdict = KOLO__JOIN_OTHER_LANES;
+        else if (peer == NULL || peer->lanes[other.lane].state == KOLO__TCP_ESTABLISHED)
+            verdict = KOLO__JOIN_BAD_RANK;
+    }
     kolo__join_answer_encode(verdict, &tcp->own, answer);
     status = send_whole(stranger->secure, answer, sizeof answer);
     if (status != KOLO_OK)
@@ -369,7 +376,7 @@ static kolo_status welcome(struct kolo__tcp *tcp, struct kolo__tcp_stranger *str
     if (verdict != KOLO__JOIN_ACCEPTED)
         return kolo__error(KOLO_ERR_WORLD, "%s",
                            kolo__join_verdict_text(verdict, &tcp->own, &other, text, sizeof text));
-    *rank = other.rank;
+    *lane = &peer->lanes[other.lane];
     return KOLO_OK;
 }
 
@@ -393,6 +400,29 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* Returns when to look again. */
+static uint64_t check_lane(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane, uint64_t now)
+{
+    /* A host that answered is there, and so is a peer that has to connect by itself: their process
+     * may be busy with something else for as long as an operation may take. */
+    if (lane->state != KOLO__TCP_CONNECTING && lane->state != KOLO__TCP_PAUSED)
+        return UINT64_MAX;
+    uint64_t deadline_ns = tcp->peers[lane->peer].deadline_ns;
+    if (now >= deadline_ns) {
+        time_out(tcp, lane);
+        return UINT64_MAX;
+    }
+    if (lane->state == KOLO__TCP_CONNECTING && now >= lane->attempt_deadline_ns) {
+        kolo__error(KOLO_ERR_NETWORK, "no answer");
+        fail_attempt(tcp, lane);
+    }
+    if (lane->state == KOLO__TCP_PAUSED && now >= lane->retry_ns)
+        start_attempt(tcp, lane);
+    if (lane->state == KOLO__TCP_CONNECTING)
+        return earlier(deadline_ns, lane->attempt_deadline_ns);
+    return lane->state == KOLO__TCP_PAUSED ? earlier(deadline_ns, lane->retry_ns) : deadline_ns;
+}
+
 uint64_t kolo__tcp_check_deadlines(struct kolo__tcp *tcp)
 {
     uint64_t next = UINT64_MAX;
@@ -401,27 +431,9 @@ uint64_t kolo__tcp_check_deadlines(struct kolo__tcp *tcp)
     uint64_t now = now_ns();
     /* A peer that is wanted has posts, so it is active. */
     for (uint32_t i = 0; tcp->wanted > 0 && i < tcp->stream.active_count; i++) {
-        uint32_t index = tcp->stream.active[i];
-        struct kolo__tcp_peer *peer = &tcp->peers[index];
-        /* A host that answered is there, and so is a peer that has to connect by itself: their
-         * process may be busy with something else for as long as an operation may take. */
-        if (peer->state != KOLO__TCP_CONNECTING && peer->state != KOLO__TCP_PAUSED)
-            continue;
-        if (now >= peer->deadline_ns) {
-            time_out(tcp, index);
-            return next;
-        }
-        if (peer->state == KOLO__TCP_CONNECTING && now >= peer->attempt_deadline_ns) {
-            kolo__error(KOLO_ERR_NETWORK, "no answer");
-            fail_attempt(peer);
-        }
-        if (peer->state == KOLO__TCP_PAUSED && now >= peer->retry_ns)
-            start_attempt(tcp, index);
-        next = earlier(next, peer->deadline_ns);
-        if (peer->state == KOLO__TCP_CONNECTING)
-            next = earlier(next, peer->attempt_deadline_ns);
-        if (peer->state == KOLO__TCP_PAUSED)
-            next = earlier(next, peer->retry_ns);
+        const struct kolo__tcp_peer *peer = &tcp->peers[tcp->stream.active[i]];
+        for (uint32_t l = 0; !peer->established && l < peer->lane_count; l++)
+            next = earlier(next, check_lane(tcp, &peer->lanes[l], now));
     }
     for (uint32_t i = 0; tcp->stranger_count > 0 && i < KOLO__TCP_STRANGERS; i++) {
         if (tcp->strangers[i].fd < 0)
@@ -436,14 +448,14 @@ uint64_t kolo__tcp_check_deadlines(struct kolo__tcp *tcp)
     return next;
 }
 
-static void time_out(struct kolo__tcp *tcp, uint32_t index)
+static void time_out(struct kolo__tcp *tcp, const struct kolo__tcp_lane *lane)
 {
-    const struct kolo__tcp_peer *peer = &tcp->peers[index];
+    uint32_t index = lane->peer;
     char name[100], addresses[KOLO__ENDPOINT_TEXT_BYTES];
-    const char *failure = peer->failure[0] != '\0' ? peer->failure : "no answer";
+    const char *failure = lane->failure[0] != '\0' ? lane->failure : "no answer";
     double seconds = (double)tcp->connect_timeout_ns / 1e9;
     kolo__stream_peer_name(&tcp->stream, index, name, sizeof name);
-    kolo__endpoint_text(&peer->endpoint, addresses);
+    kolo__endpoint_text(&tcp->peers[index].endpoint, addresses);
     kolo__stream_set_fault(&tcp->stream, KOLO_ERR_NETWORK, (int)index,
                            "%s at %s could not be reached within %g s: %s", name, addresses,
                            seconds, failure);

@@ -29,11 +29,12 @@ static size_t gather(const struct iovec parts[2], unsigned char record[KOLO__TCP
     size_t head = parts[0].iov_len, room = KOLO__TCP_RECORD_BYTES - head;
     size_t rest = parts[1].iov_len < room ? parts[1].iov_len : room;
     memcpy(record, parts[0].iov_base, head);
-    memcpy(record + head, parts[1].iov_base, rest);
+    if (rest > 0) /* a message without payload has no memory */
+        memcpy(record + head, parts[1].iov_base, rest);
     return head + rest;
 }
 
-kolo_status kolo__tcp_write_secure(struct kolo__tcp *tcp, struct kolo__tcp_peer *peer,
+kolo_status kolo__tcp_write_secure(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane,
                                    const struct iovec *parts, int part_count, size_t *moved,
                                    bool *would_block)
 {
@@ -41,20 +42,20 @@ kolo_status kolo__tcp_write_secure(struct kolo__tcp *tcp, struct kolo__tcp_peer 
     size_t skip = 0; /* of the parts: has gone */
     *moved = 0;
     if (part_count == 2 && parts[0].iov_len > 0 && parts[0].iov_len < KOLO__TCP_RECORD_BYTES) {
-        status = write_all(peer->secure, tcp->record, gather(parts, tcp->record), moved);
+        status = write_all(lane->secure, tcp->record, gather(parts, tcp->record), moved);
         skip = *moved;
     }
     for (int i = 0; i < part_count && status == KOLO_OK; i++) {
         size_t gone = skip < parts[i].iov_len ? skip : parts[i].iov_len;
         skip -= gone;
-        status = write_all(peer->secure, (const char *)parts[i].iov_base + gone,
+        status = write_all(lane->secure, (const char *)parts[i].iov_base + gone,
                            parts[i].iov_len - gone, moved);
     }
     *would_block = status == KOLO_AGAIN;
     return *would_block ? KOLO_OK : status;
 }
 
-kolo_status kolo__tcp_read_secure(struct kolo__tcp_peer *peer, const struct iovec *parts,
+kolo_status kolo__tcp_read_secure(struct kolo__tcp_lane *lane, const struct iovec *parts,
                                   int part_count, size_t *moved, bool *would_block)
 {
     kolo_status status = KOLO_OK;
@@ -63,7 +64,7 @@ kolo_status kolo__tcp_read_secure(struct kolo__tcp_peer *peer, const struct iove
         size_t done = 0;
         while (done < parts[i].iov_len && status == KOLO_OK) {
             size_t now;
-            status = kolo__secure_read(peer->secure, (char *)parts[i].iov_base + done,
+            status = kolo__secure_read(lane->secure, (char *)parts[i].iov_base + done,
                                        parts[i].iov_len - done, &now);
             done += now;
         }

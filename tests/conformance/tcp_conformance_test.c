@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sockets keep the contract, plain and encrypted. */
+/* Sockets keep the contract, plain and encrypted, one and several between two ranks. */
 #include "conformance.h"
 
 #include "collectives/transport/tcp.h"
@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 static bool encrypt;
+static uint32_t streams = 1;
 
 static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport **transports,
                           void **world)
@@ -30,6 +31,7 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
             .encrypt = encrypt,
             .listen_fd = listeners[r],
             .endpoints = endpoints,
+            .streams = streams,
             .connect_timeout_ns = 20 * (uint64_t)1000000000,
         };
         status = kolo__tcp_create(&options, &transports[r]);
@@ -52,7 +54,11 @@ int main(void)
 {
     static const struct kolo__conformance_fixture tcp = {
         .name = "tcp", .create = create, .step = step, .destroy = destroy, .threads = true};
-    int failed = kolo__conformance_run(&tcp);
-    encrypt = true;
-    return failed + kolo__conformance_run(&tcp);
+    int failed = 0;
+    for (; streams <= 3; streams += 2)
+        for (int encrypted = 0; encrypted < 2; encrypted++) {
+            encrypt = encrypted == 1;
+            failed += kolo__conformance_run(&tcp);
+        }
+    return failed;
 }

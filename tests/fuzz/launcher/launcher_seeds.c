@@ -3,6 +3,7 @@
  * tests/fuzz/launcher/corpus */
 #include "base/assert.h"
 #include "launcher/agent_protocol.h"
+#include "launcher/doctor/messages.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +95,45 @@ static void write_agent_seeds(void)
     write_frames("unknown", &frames);
 }
 
+static void write_doctor(const char *name, struct kolo__frame_writer *frames)
+{
+    KOLO__ASSERT(!frames->failed);
+    write_seed("doctor", name, frames->data, frames->bytes);
+    kolo__frame_writer_free(frames);
+}
+
+static void write_doctor_seeds(void)
+{
+    struct kolo__frame_writer out = {0};
+    struct kolo__doctor_facts facts = {
+        .host = "node1",
+        .limits = {.memlock_bytes = 65536,
+                   .open_files = 1024,
+                   .shm_bytes = 1 << 20,
+                   .processors = 4,
+                   .quota_centis = 50,
+                   .memory_limit_bytes = UINT64_MAX},
+        .address_count = 2,
+        .addresses = {{"eth0", "10.0.0.1:5000", 1500}, {"eth1", "[fd00::1]:5000", 9000}}};
+    const struct kolo__doctor_hello hello = {KOLO__DOCTOR_PROTOCOL, "0.1.0"};
+    const struct kolo__doctor_setup setup = {
+        .job = "doctor-1", .token = "secret", .net = "eth0", .token_file = "/t", .addresses = true};
+    const struct kolo__doctor_targets targets = {2, {"10.0.0.1:5000", "[fd00::1]:5000"}};
+    const struct kolo__doctor_trial trial = {
+        .count = 2,
+        .links = {{KOLO__LINK_LARGE, 50000, -2000000000, 0, "stalled"},
+                  {KOLO__LINK_DONE, 40000, 7, 1000000000, ""}}};
+    kolo__put_doctor_hello(&out, &hello);
+    kolo__put_doctor_setup(&out, &setup);
+    kolo__put_doctor_targets(&out, &targets);
+    write_doctor("talk", &out);
+    kolo__put_doctor_facts(&out, &facts);
+    kolo__put_doctor_trial(&out, &trial);
+    write_doctor("answers", &out);
+    kolo__put_doctor_facts(&out, &facts);
+    write_doctor("facts", &out);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const LISTS[] = {"a:4,b:2", "me@node7,[fd00::1]:3,fd00::2",   "a:0", ",a",
@@ -102,6 +142,7 @@ int main(int argc, char **argv)
         return 64;
     folder = argv[1];
     write_agent_seeds();
+    write_doctor_seeds();
     for (size_t i = 0; i < sizeof LISTS / sizeof *LISTS; i++) {
         char name[16];
         snprintf(name, sizeof name, "list%zu", i);

@@ -79,7 +79,7 @@ static void hang_up(struct stranger *stranger)
 static void come(struct stranger *stranger)
 {
     kolo_status status = KOLO_AGAIN;
-    KOLO__ASSERT(kolo__connect_start(&addresses[0], &stranger->fd) == KOLO_OK);
+    KOLO__ASSERT(kolo__connect_start(&addresses[0], NULL, &stranger->fd) == KOLO_OK);
     struct pollfd ready = {.fd = stranger->fd, .events = POLLOUT};
     KOLO__ASSERT(poll(&ready, 1, 5000) == 1);
     drive_rank_0();

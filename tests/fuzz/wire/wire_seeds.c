@@ -60,7 +60,7 @@ static void write_messages(void)
 static void write_joins(void)
 {
     unsigned char seed[1 + KOLO__JOIN_BYTES] = {0};
-    struct kolo__join join = {.epoch = 1, .comm = 2, .rank = 1, .size = 3, .job = "j"};
+    struct kolo__join join = {.epoch = 1, .comm = 2, .rank = 1, .size = 3, .lanes = 1, .job = "j"};
     kolo__join_encode(&join, seed + 1);
     write_seed("join", "join", seed, 1 + KOLO__JOIN_BYTES);
     join.epoch = 9;
@@ -117,13 +117,15 @@ static void act(struct play *play, unsigned who, const void *data, size_t bytes)
 static void write_ports(void)
 {
     unsigned char join[KOLO__JOIN_BYTES];
-    struct kolo__join other = {.epoch = 1, .comm = 2, .rank = 1, .size = 3, .job = "job"};
+    struct kolo__join other = {
+        .epoch = 1, .comm = 2, .rank = 1, .size = 3, .lanes = 1, .job = "job"};
     struct play play = {.data = {0}, .bytes = 1};
     kolo__join_encode(&other, join);
     act(&play, 2, join, sizeof join);
     write_seed("port", "other_size", play.data, play.bytes);
     play.bytes = 1;
-    other = (struct kolo__join){.epoch = 0, .comm = 2, .rank = 1, .size = 2, .job = "job"};
+    other =
+        (struct kolo__join){.epoch = 0, .comm = 2, .rank = 1, .size = 2, .lanes = 1, .job = "job"};
     kolo__join_encode(&other, join);
     act(&play, 2, join, 100);
     act(&play, 2, join + 100, sizeof join - 100);

@@ -128,7 +128,7 @@ static int average_without_end(int rank)
 
 static void set_environment(int rank, const char *const *more)
 {
-    char number[4];
+    char number[12];
     snprintf(number, sizeof number, "%d", rank);
     setenv("KOLO_RANK", number, 1);
     setenv("KOLO_WORLD_SIZE", "2", 1);

@@ -181,21 +181,22 @@ static void join_as(const struct kolo__join *join, enum kolo__join_verdict expec
 static void be_of_another_epoch(enum port port)
 {
     (void)port;
-    join_as(&(struct kolo__join){.epoch = 7, .comm = 1, .rank = 1, .size = 2, .job = "job"},
-            KOLO__JOIN_OTHER_EPOCH);
+    join_as(
+        &(struct kolo__join){.epoch = 7, .comm = 1, .rank = 1, .size = 2, .lanes = 1, .job = "job"},
+        KOLO__JOIN_OTHER_EPOCH);
 }
 
 static void be_of_another_size(enum port port)
 {
     (void)port;
-    join_as(&(struct kolo__join){.comm = 1, .rank = 1, .size = 3, .job = "job"},
+    join_as(&(struct kolo__join){.comm = 1, .rank = 1, .size = 3, .lanes = 1, .job = "job"},
             KOLO__JOIN_OTHER_SIZE);
 }
 
 static void be_a_rank_that_is_there(enum port port)
 {
     (void)port;
-    join_as(&(struct kolo__join){.comm = 1, .rank = 1, .size = 2, .job = "job"},
+    join_as(&(struct kolo__join){.comm = 1, .rank = 1, .size = 2, .lanes = 1, .job = "job"},
             KOLO__JOIN_BAD_RANK);
 }
 

@@ -44,7 +44,7 @@ static void fill(int listener, const char *address, int fillers[BACKLOG_FILLERS]
     assert_int_equal(listen(listener, 0), 0);
     assert_int_equal(kolo__address_parse(address, &target), KOLO_OK);
     for (int i = 0; i < BACKLOG_FILLERS; i++)
-        assert_int_equal(kolo__connect_start(&target, &fillers[i]), KOLO_OK);
+        assert_int_equal(kolo__connect_start(&target, NULL, &fillers[i]), KOLO_OK);
 }
 
 static void takes_the_one_that_answers(void **state)

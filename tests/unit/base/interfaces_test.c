@@ -153,14 +153,59 @@ static void test_sort(void **state)
     kolo__interfaces_sort(&own, &endpoint);
     assert_string_equal(kolo__endpoint_text(&endpoint, text),
                         "10.1.0.9:7,10.0.0.9:7,10.9.0.1:7,[fd00::1]:7");
+    /* An alternative that is near stays behind what is for use. */
+    assert_int_equal(kolo__endpoint_parse("10.9.0.1:7;[fd00::1]:7,10.1.0.9:7", &endpoint), KOLO_OK);
+    kolo__interfaces_sort(&own, &endpoint);
+    assert_string_equal(kolo__endpoint_text(&endpoint, text), "10.9.0.1:7;10.1.0.9:7,[fd00::1]:7");
+}
+
+static void assert_endpoint(const char *const *host, size_t count, const char *expected)
+{
+    struct kolo__interfaces own = {.count = count};
+    struct kolo__endpoint endpoint;
+    char text[KOLO__ENDPOINT_TEXT_BYTES];
+    for (size_t i = 0; i < count; i++)
+        own.list[i] = make(host[i]);
+    kolo__interfaces_endpoint(&own, &endpoint);
+    assert_string_equal(kolo__endpoint_text(&endpoint, text), expected);
+}
+
+static void test_endpoint(void **state)
+{
+    (void)state;
+    static const char *const one[] = {"eth0 10.0.0.5 24 0", "eth0 fd00::5 64 0"};
+    assert_endpoint(one, 2, "10.0.0.5:0;[fd00::5]:0");
+    assert_endpoint(one + 1, 1, "[fd00::5]:0");
+    /* Half as fast serves, slower does not; whose speed is not known does. */
+    static const char *const many[] = {"eth2 10.2.0.5 24 100000", "eth2 fd02::5 64 100000",
+                                       "eth1 10.1.0.5 24 50000",  "eth0 10.0.0.5 24 40000",
+                                       "ib0 fd03::5 64 0",        "ib0 10.3.0.5 24 0"};
+    assert_endpoint(many, 6, "10.2.0.5:0,10.1.0.5:0,[fd03::5]:0;[fd02::5]:0,10.0.0.5:0,10.3.0.5:0");
+}
+
+static void test_source(void **state)
+{
+    (void)state;
+    struct kolo__interfaces own = {.count = 3};
+    struct kolo__address other;
+    own.list[0] = make("eth0 10.0.0.5 24 0");
+    own.list[1] = make("eth1 10.1.0.5 24 0");
+    own.list[2] = make("eth2 10.1.0.6 24 0");
+    assert_int_equal(kolo__address_parse("10.1.0.9:7", &other), KOLO_OK);
+    assert_ptr_equal(kolo__interfaces_source(&own, &other, 0), &own.list[1].address);
+    assert_ptr_equal(kolo__interfaces_source(&own, &other, 1), &own.list[2].address);
+    assert_ptr_equal(kolo__interfaces_source(&own, &other, 2), &own.list[1].address);
+    assert_int_equal(kolo__address_parse("10.2.0.9:7", &other), KOLO_OK);
+    assert_null(kolo__interfaces_source(&own, &other, 0));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_filter), cmocka_unit_test(test_bad_filter),
-        cmocka_unit_test(test_choice), cmocka_unit_test(test_find),
-        cmocka_unit_test(test_reach),  cmocka_unit_test(test_sort),
+        cmocka_unit_test(test_filter),   cmocka_unit_test(test_bad_filter),
+        cmocka_unit_test(test_choice),   cmocka_unit_test(test_find),
+        cmocka_unit_test(test_reach),    cmocka_unit_test(test_sort),
+        cmocka_unit_test(test_endpoint), cmocka_unit_test(test_source),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,19 +42,29 @@ static void test_address_text(void **state)
 static void test_endpoint_text(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"",
-                                      ",",
-                                      "1.2.3.4:5,",
-                                      "1.2.3.4",
-                                      "a:1",
-                                      "1.1.1.1:1,1.1.1.1:2,1.1.1.1:3,1.1.1.1:4,1.1.1.1:5,1.1.1.1:6,"
-                                      "1.1.1.1:7,1.1.1.1:8,1.1.1.1:9"};
+    static const char *const bad[] = {
+        "",
+        ",",
+        "1.2.3.4:5,",
+        "1.2.3.4",
+        "a:1",
+        ";1.2.3.4:5",
+        "1.2.3.4:5;",
+        "1.2.3.4:5;1.2.3.5:5;1.2.3.6:5",
+        "1.2.3.4:5,;1.2.3.5:5",
+        "[::]:1,[::]:2,[::]:3,[::]:4,[::]:5,[::]:6,[::]:7,[::]:8,[::]:9"};
     const char *good = "10.0.0.1:5000,[fd00::1]:5001";
     struct kolo__endpoint endpoint;
     char text[KOLO__ENDPOINT_TEXT_BYTES];
     assert_int_equal(kolo__endpoint_parse(good, &endpoint), KOLO_OK);
     assert_int_equal(endpoint.count, 2);
     assert_string_equal(kolo__endpoint_text(&endpoint, text), good);
+    assert_int_equal(endpoint.alternatives, 0);
+    const char *both = "10.0.0.1:5000,10.1.0.1:5000;[fd00::1]:5001,[fd00::2]:5001";
+    assert_int_equal(kolo__endpoint_parse(both, &endpoint), KOLO_OK);
+    assert_int_equal(endpoint.count, 4);
+    assert_int_equal(endpoint.alternatives, 2);
+    assert_string_equal(kolo__endpoint_text(&endpoint, text), both);
     kolo__address_set_port(&endpoint.addresses[1], 65535);
     assert_int_equal(kolo__address_port(&endpoint.addresses[1]), 65535);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)

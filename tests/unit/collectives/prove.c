@@ -135,8 +135,15 @@ static unsigned prove_counts(struct prove_problem *problem)
     return number;
 }
 
-/* Who is on which host multiplies all else: from this size on a fifth of it is proved, in turn. */
-enum { SPARSE_SIZE = 7, SPARSE = 5 };
+/* Who is on which host multiplies all else: with more ranks fewer of the combinations are proved
+ * for each placement, in turn, so that all are for each size. Proofs take longer with the size,
+ * too. */
+static unsigned sparseness(const struct prove_problem *problem)
+{
+    if (!problem->algorithm->needs_host_mapping || problem->size < 7)
+        return 1;
+    return problem->size < 24 ? 5 : 17;
+}
 
 /* Some ranks in place and others not, scaled or not, every root: in all combinations at every size.
  * Windows too when thorough, else in turn. turn: of those who share memory with some ranks only. */
@@ -151,7 +158,7 @@ static unsigned prove_variants(struct prove_problem *problem, bool thorough, uns
     bool mapped = problem->algorithm->needs_mapping || problem->algorithm->needs_host_mapping;
     unsigned window_count = mapped ? 3 : 1;
     unsigned scalings = kolo__collective_reduces(problem->collective) ? 2 : 1;
-    unsigned proved = 0, accepted = 0;
+    unsigned proved = 0, accepted = 0, sparse = sparseness(problem);
     for (unsigned variant = 0; variant < 3 * scalings; variant++) {
         problem->in_place = variant % 3;
         problem->prescale = variant >= 3;
@@ -161,8 +168,7 @@ static unsigned prove_variants(struct prove_problem *problem, bool thorough, uns
         for (unsigned root = 0; root < root_count; root++)
             for (unsigned window = 0; window < window_count; window++) {
                 bool its_turn = window == (variant + root + size) % window_count;
-                bool sparse = problem->algorithm->needs_host_mapping && size >= SPARSE_SIZE;
-                if (sparse && (variant * root_count + root) % SPARSE != turn % SPARSE)
+                if ((variant * root_count + root) % sparse != turn % sparse)
                     continue;
                 problem->root = roots[root];
                 problem->window_count = windows[window];

@@ -34,7 +34,7 @@ kolo_status prove_verify(const struct kolo__schedule *schedules, uint32_t size,
 /* Proves an algorithm's collective at this size: counts around every boundary; all ranks out of
  * place, all in place, some; with and without prescaling where it reduces; three roots; all even
  * numbers of hosts, in blocks, in turn and shuffled, and some uneven ones: in all combinations, but
- * for algorithms that share memory within hosts, from 7 ranks on, a fifth of them for each. Windows
+ * for algorithms that share memory within hosts, from 7 ranks on, some of them for each. Windows
  * of three lengths: in all combinations when thorough, else in turn. Returns how many problems were
  * proved; 0: it does not do that. */
 unsigned prove_pair(const struct kolo__algorithm *algorithm, enum kolo__collective collective,

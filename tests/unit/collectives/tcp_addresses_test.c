@@ -65,7 +65,7 @@ static void make_silent(struct rank *silent, int fillers[2])
     listen_on(silent, "127.0.0.1");
     assert_int_equal(listen(silent->listener, 0), 0);
     for (int i = 0; i < 2; i++)
-        assert_int_equal(kolo__connect_start(&silent->address, &fillers[i]), KOLO_OK);
+        assert_int_equal(kolo__connect_start(&silent->address, NULL, &fillers[i]), KOLO_OK);
 }
 
 static void the_address_that_works_is_found(void **state)

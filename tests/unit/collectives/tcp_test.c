@@ -133,7 +133,7 @@ static void exchange(void)
 static int connect_to_rank_0(void)
 {
     int fd;
-    assert_int_equal(kolo__connect_start(&endpoints[0].addresses[0], &fd), KOLO_OK);
+    assert_int_equal(kolo__connect_start(&endpoints[0].addresses[0], NULL, &fd), KOLO_OK);
     struct pollfd ready = {.fd = fd, .events = POLLOUT};
     assert_int_equal(poll(&ready, 1, 10000), 1);
     assert_int_equal(kolo__connect_finish(fd), KOLO_OK);
@@ -226,7 +226,8 @@ static void strangers_are_refused_while_ranks_work(void **state)
 
     bool answered;
     enum kolo__join_verdict verdict = KOLO__JOIN_ACCEPTED;
-    struct kolo__join join = {.epoch = 4, .comm = 1, .rank = 1, .size = 2, .job = "job"};
+    struct kolo__join join = {
+        .epoch = 4, .comm = 1, .rank = 1, .size = 2, .lanes = 1, .job = "job"};
     shake_hands("job", "guess", &join, &answered, &verdict);
     assert_false(answered);
     shake_hands("jobs", "secret", &join, &answered, &verdict);
@@ -236,10 +237,14 @@ static void strangers_are_refused_while_ranks_work(void **state)
         struct kolo__join join;
         enum kolo__join_verdict verdict;
     } others[] = {
-        {{4, 1, 1, 2, "jobs"}, KOLO__JOIN_OTHER_JOB}, {{3, 1, 1, 2, "job"}, KOLO__JOIN_OTHER_EPOCH},
-        {{4, 2, 1, 2, "job"}, KOLO__JOIN_OTHER_COMM}, {{4, 1, 1, 3, "job"}, KOLO__JOIN_OTHER_SIZE},
-        {{4, 1, 2, 2, "job"}, KOLO__JOIN_BAD_RANK},   {{4, 1, 0, 2, "job"}, KOLO__JOIN_BAD_RANK},
-        {{4, 1, 1, 2, "job"}, KOLO__JOIN_BAD_RANK}, /* connected already */
+        {{4, 1, 1, 2, 0, 1, "jobs"}, KOLO__JOIN_OTHER_JOB},
+        {{3, 1, 1, 2, 0, 1, "job"}, KOLO__JOIN_OTHER_EPOCH},
+        {{4, 2, 1, 2, 0, 1, "job"}, KOLO__JOIN_OTHER_COMM},
+        {{4, 1, 1, 3, 0, 1, "job"}, KOLO__JOIN_OTHER_SIZE},
+        {{4, 1, 2, 2, 0, 1, "job"}, KOLO__JOIN_BAD_RANK},
+        {{4, 1, 0, 2, 0, 1, "job"}, KOLO__JOIN_BAD_RANK},
+        {{4, 1, 1, 2, 0, 1, "job"}, KOLO__JOIN_BAD_RANK}, /* connected already */
+        {{4, 1, 1, 2, 1, 2, "job"}, KOLO__JOIN_OTHER_LANES},
     };
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         shake_hands("job", "secret", &others[i].join, &answered, &verdict);
