@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/secure_credentials.h"
+#include "base/silence.h"
 #include "base/status.h"
 
 #include <errno.h>
@@ -356,6 +357,11 @@ kolo_status kolo__secure_write(struct kolo__secure *secure, const void *data, si
 bool kolo__secure_pending(const struct kolo__secure *secure)
 {
     return SSL_has_pending(secure->ssl) == 1;
+}
+
+bool kolo__secure_timed_out(const struct kolo__secure *secure)
+{
+    return kolo__silence_is_errno(secure->broken);
 }
 
 void kolo__secure_read_ahead(struct kolo__secure *secure)

@@ -80,6 +80,8 @@ kolo_status kolo__secure_read(struct kolo__secure *secure, void *data, size_t by
 kolo_status kolo__secure_write(struct kolo__secure *secure, const void *data, size_t bytes,
                                size_t *moved);
 bool kolo__secure_pending(const struct kolo__secure *secure);
+/* After KOLO_ERR_PEER_LOST: it broke because the other host does not answer (base/silence.h). */
+bool kolo__secure_timed_out(const struct kolo__secure *secure);
 /* Another key for what is written from now on. kolo__secure_write does so by itself in time. */
 void kolo__secure_renew_key(struct kolo__secure *secure);
 

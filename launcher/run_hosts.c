@@ -3,6 +3,7 @@
 #include "launcher/run.h"
 
 #include "base/interfaces.h"
+#include "base/silence.h"
 #include "base/status.h"
 #include "launcher/command.h"
 
@@ -43,7 +44,12 @@ static kolo_status open_rendezvous(struct kolo__run *run)
     if (status != KOLO_OK)
         return status;
     const struct kolo__rendezvous_options options = {
-        .host = addresses, .job = run->job, .token = run->token, .world_size = run->ranks};
+        .host = addresses,
+        .job = run->job,
+        .token = run->token,
+        .world_size = run->ranks,
+        .silence_s = kolo__silence_seconds(run->options.config.timeout),
+    };
     return kolo__rendezvous_create(&options, &run->rendezvous);
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/silence.h"
 #include "base/status.h"
 #include "collectives/transport/mux.h"
 #include "collectives/transport/shm.h"
@@ -79,6 +80,7 @@ static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *
         .streams = comm->context->streams,
         .hosts = comm->hosts,
         .connect_timeout_ns = connect_seconds(comm->context) * 1000000000u,
+        .silence_s = kolo__silence_seconds(comm->context->config.timeout),
     };
     return kolo__tcp_create(&options, transport);
 }

@@ -55,11 +55,21 @@ static void add_fault(struct kolo__control *control, uint32_t comm, kolo_status 
     atomic_store(&control->fault_count, (unsigned)(known - control->faults) + 1);
 }
 
-static void server_gone(struct kolo__control *control)
+/* Of the server: its process ended, or, silent, nobody hears of its host. */
+static void server_gone(struct kolo__control *control, bool silent)
 {
     if (control->closed)
         return;
     control->closed = true;
+    if (silent) {
+        bool at_rank_0 = control->options.at_rank_0 && control->members != NULL;
+        char text[300];
+        snprintf(text, sizeof text, "the host %s%sof the rendezvous at %.100s " KOLO__SILENCE_TEXT,
+                 at_rank_0 ? control->members[0].host : "", at_rank_0 ? " (of rank 0) " : "",
+                 control->options.rendezvous);
+        add_fault(control, 0, KOLO_ERR_PEER_LOST, at_rank_0 ? 0 : -1, text);
+        return;
+    }
     if (control->options.at_rank_0) {
         char text[200];
         const struct kolo__control_member *first = control->members;
@@ -96,10 +106,21 @@ static void fill(struct kolo__control *control)
                                    control->in_capacity - control->in_bytes, &moved);
         control->in_bytes += moved;
         if (status > KOLO_AGAIN)
-            server_gone(control);
+            server_gone(control, kolo__secure_timed_out(control->secure));
         if (!kolo__secure_pending(control->secure))
             break;
     }
+}
+
+/* Once in a while. */
+static void check_silence(struct kolo__control *control)
+{
+    long silence_s = control->options.silence_s;
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    if (now_ns >= control->silence.looked_ns +
+                      (uint64_t)kolo__silence_pause_seconds(silence_s) * SECOND_NS &&
+        kolo__silence_check(&control->silence, control->fd, silence_s, now_ns))
+        server_gone(control, true);
 }
 
 void kolo__control_drop_frame(struct kolo__control *control, size_t bytes)
@@ -153,7 +174,7 @@ static size_t next_frame(struct kolo__control *control, enum kolo__frame_type *t
                                           type, payload);
         if (length == (size_t)-1) {
             control->in_bytes = 0;
-            server_gone(control);
+            server_gone(control, false);
             return 0;
         }
         if (length > 0 && is_of_join(*type))
@@ -174,6 +195,7 @@ void kolo__control_poll(struct kolo__control *control)
     struct kolo__frame_reader payload;
     size_t length;
     fill(control);
+    check_silence(control);
     /* Nobody waits for an answer now (who does holds the lock): what is no fault came too late, and
      * must not keep a fault behind it from being seen. */
     while ((length = next_frame(control, &type, &payload)) > 0) {
@@ -253,6 +275,7 @@ kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__
         struct pollfd ready = {.fd = control->fd, .events = POLLIN};
         poll(&ready, 1, left_ms > 1000 ? 1000 : (int)left_ms);
         fill(control);
+        check_silence(control);
     }
 }
 

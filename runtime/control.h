@@ -19,6 +19,7 @@ struct kolo__control_options {
     uint32_t rank, size;
     uint64_t deadline_ns; /* kolo__real_clock: to connect and join */
     int timeout_s;        /* the same, for messages */
+    long silence_s;       /* base/silence.h: of the server's host; 0: by the kernel's limits */
 };
 
 /* What each rank told the others when it joined. */

@@ -9,6 +9,7 @@
 #define KOLO_RUNTIME_CONTROL_FRAMES_H
 
 #include "base/secure.h"
+#include "base/silence.h"
 #include "runtime/control.h"
 #include "runtime/joins.h"
 
@@ -36,7 +37,8 @@ struct kolo__control {
     unsigned fault_capacity;
     atomic_uint fault_count; /* read without the lock: 0 is the rule */
     struct kolo__joins joins;
-    bool closed;        /* the server is gone */
+    bool closed; /* the server is gone */
+    struct kolo__silence silence;
     atomic_ullong sent; /* frames */
 };
 

@@ -87,6 +87,7 @@ static kolo_status connect_once(struct kolo__control *control)
         round_ns = options->deadline_ns;
     while ((status = kolo__dial_next(dial, round_ns, &control->fd)) == KOLO_OK) {
         kolo__tune_stream(control->fd);
+        kolo__silence_tune(control->fd, options->silence_s);
         /* Not all the time for one port of another program that swallows everything. */
         status = authenticate(control, options->ports > 1 ? 2 : 10);
         if (status == KOLO_OK)

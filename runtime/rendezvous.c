@@ -205,6 +205,7 @@ static bool add_stranger(struct kolo__rendezvous *server, int fd,
         return false;
     }
     kolo__tune_stream(fd);
+    kolo__silence_tune(fd, server->silence_s);
     connection->fd = fd;
     connection->server = server;
     connection->address = *address;
@@ -245,7 +246,8 @@ static void free_connection(struct kolo__connection *connection)
 {
     struct kolo__rendezvous *server = connection->server;
     if (connection->phase == MEMBER) {
-        kolo__world_disconnected(server, connection->rank);
+        kolo__world_disconnected(server, connection->rank,
+                                 connection->silent || kolo__secure_timed_out(connection->secure));
     }
     kolo__secure_free(connection->secure);
     close(connection->fd);
@@ -253,6 +255,20 @@ static void free_connection(struct kolo__connection *connection)
     kolo__frame_writer_free(&connection->out);
     kolo__shared_frame_release(connection->shared);
     free(connection);
+}
+
+/* Hosts of members that vanished while something is on its way to them. */
+static void check_silence(struct kolo__rendezvous *server, uint64_t now_ns)
+{
+    uint64_t pause_ns =
+        (uint64_t)kolo__silence_pause_seconds(server->silence_s) * 1000 * MILLISECOND;
+    if (server->silence_s == 0 || now_ns < server->silence_looked_ns + pause_ns)
+        return;
+    server->silence_looked_ns = now_ns;
+    for (struct kolo__connection *c = server->connections; c != NULL; c = c->next)
+        if (c->phase == MEMBER && !c->closing &&
+            kolo__silence_check(&c->silence, c->fd, server->silence_s, now_ns))
+            c->silent = c->closing = true;
 }
 
 /* Removes what is closing, and strangers that took too long. */
@@ -290,6 +306,7 @@ void kolo__rendezvous_step(struct kolo__rendezvous *server)
         }
     }
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    check_silence(server, now_ns);
     sweep(server, now_ns);
     if (server->accept_again_ns != 0 && now_ns >= server->accept_again_ns)
         watch_listeners(server, true);
@@ -306,6 +323,8 @@ int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *server)
     for (const struct kolo__connection *c = server->connections; c != NULL; c = c->next)
         if (c->phase != MEMBER)
             return 1000;
+    if (server->silence_s > 0 && server->connections != NULL)
+        return (int)kolo__silence_pause_seconds(server->silence_s) * 1000;
     return -1;
 }
 
@@ -379,6 +398,7 @@ kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *optio
     if (server == NULL)
         goto out_of_memory;
     server->size = options->world_size;
+    server->silence_s = options->silence_s;
     server->members = calloc(options->world_size, sizeof *server->members);
     snprintf(server->job, sizeof server->job, "%s", options->job);
     server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);

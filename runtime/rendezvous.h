@@ -21,6 +21,7 @@ struct kolo__rendezvous_options {
     const char *token; /* copied */
     bool insecure;     /* may listen beyond loopback without a token */
     uint32_t world_size;
+    long silence_s; /* base/silence.h: of a rank's host; 0: by the kernel's limits */
 };
 
 kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *options,

@@ -134,10 +134,12 @@ bool kolo__rendezvous_joined(const struct kolo__rendezvous *server, uint32_t ran
     return server->members[rank].joined;
 }
 
-void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank)
+void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bool silent)
 {
     server->members[rank].connection = NULL;
-    suspect(server, rank, -1, "closed its connection to the rendezvous without kolo_finalize");
+    suspect(server, rank, -1,
+            silent ? "was lost with its host, which " KOLO__SILENCE_TEXT
+                   : "closed its connection to the rendezvous without kolo_finalize");
 }
 
 void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns)

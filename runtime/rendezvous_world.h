@@ -13,6 +13,7 @@
 #include "base/local_addresses.h"
 #include "base/refusals.h"
 #include "base/secure.h"
+#include "base/silence.h"
 #include "runtime/frame.h"
 #include "runtime/rendezvous.h"
 #include "runtime/verdict.h"
@@ -41,6 +42,8 @@ struct kolo__connection {
     struct kolo__shared_frame *shared; /* NULL: none; sent when shared_at bytes of out are */
     size_t shared_at, shared_sent;
     uint32_t rank; /* of members */
+    struct kolo__silence silence;
+    bool silent; /* it is closing because nothing is heard from its host */
 };
 
 struct kolo__member {
@@ -68,6 +71,8 @@ struct kolo__rendezvous {
     struct kolo__credentials *credentials;
     struct kolo__refusals refusals;
     uint32_t size, joined;
+    long silence_s;
+    uint64_t silence_looked_ns;
     bool formed;   /* all have joined */
     bool complete; /* and taken the set-up step: kolo_init has all it needs */
     struct kolo__member *members;
@@ -108,8 +113,8 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
                          struct kolo__frame_reader *payload);
 /* Notes what keeps the world from forming, if it has not formed. Only the first counts. */
 void kolo__world_obstacle(struct kolo__rendezvous *server, kolo_status status, const char *text);
-/* A member's connection ended. */
-void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank);
+/* A member's connection ended; silent: because its host does not answer any more. */
+void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bool silent);
 /* Spreads the losses whose grace is over. */
 void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns);
 /* Tells every member. comm 0: the whole world; only the first such fault counts. */

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/interfaces.h"
 #include "base/log.h"
+#include "base/silence.h"
 #include "base/status.h"
 #include "collectives/transport/shm.h"
 #include "runtime/comm.h"
@@ -286,6 +287,7 @@ static kolo_status find_rendezvous(kolo_context *context, uint64_t deadline_ns)
         .deadline_ns = deadline_ns,
         .net = context->config.net,
         .insecure = context->config.insecure != 0,
+        .silence_s = kolo__silence_seconds(context->config.timeout),
         .token = context->token,
         .token_bytes = sizeof context->token,
         .job = context->job,
@@ -330,6 +332,7 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
             .size = context->size,
             .deadline_ns = deadline_ns,
             .timeout_s = (int)context->config.init_timeout,
+            .silence_s = kolo__silence_seconds(context->config.timeout),
         };
         status = kolo__control_connect(&options, &context->control);
         if (status == KOLO_OK)

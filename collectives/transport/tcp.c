@@ -3,9 +3,8 @@
  * Messages over TCP. While a caller spins, sockets are simply tried; events (edge-triggered epoll)
  * tell which ones to try when there are many, and are what a sleeper waits for.
  *
- * TCP_USER_TIMEOUT is left alone: it also ends a connection whose receiver computes for longer and
- * so leaves its window closed. A host that vanished is noticed by keepalive and by the control
- * plane's heartbeats.
+ * A host that vanished is noticed by who sleeps (base/silence.h), within the time that the options
+ * say, or by the control plane.
  */
 #include "collectives/transport/tcp.h"
 
@@ -18,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -48,6 +48,7 @@ kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,
     tcp->listen_fd = options->listen_fd;
     tcp->epoll_fd = tcp->timer_fd = -1;
     tcp->connect_timeout_ns = options->connect_timeout_ns;
+    tcp->silence_s = options->silence_s;
     tcp->stream.transport.ops = &transport_ops;
     tcp->own = (struct kolo__join){.epoch = options->epoch,
                                    .comm = options->comm,
@@ -156,6 +157,20 @@ static int limit_parts(const struct iovec *parts, int part_count, size_t left,
     return count;
 }
 
+static kolo_status broken(int failure)
+{
+    if (kolo__silence_is_errno(failure))
+        return kolo__error(KOLO_ERR_PEER_LOST, "its host " KOLO__SILENCE_TEXT " (%s)",
+                           strerror(failure));
+    return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(failure));
+}
+
+/* What an event told before the call that finds a connection at its end. */
+static kolo_status ended(const struct kolo__tcp_peer *peer, const char *how)
+{
+    return peer->failure != 0 ? broken(peer->failure) : kolo__error(KOLO_ERR_PEER_LOST, "%s", how);
+}
+
 static bool few_peers(const struct kolo__stream *stream)
 {
     return stream->active_count <= FEW_PEERS;
@@ -189,7 +204,7 @@ static kolo_status write_socket(struct kolo__stream *stream, uint32_t index,
         return KOLO_OK;
     /* The socket would still take bytes, which nobody would ever read. */
     if (peer->hangup)
-        return kolo__error(KOLO_ERR_PEER_LOST, "it closed the connection");
+        return ended(peer, "it closed the connection");
     struct iovec limited[2];
     int count = limit_parts(parts, part_count, longest_move(peer, &peer->out), limited);
     if (lane->secure != NULL) {
@@ -206,7 +221,7 @@ static kolo_status write_socket(struct kolo__stream *stream, uint32_t index,
         sent = sendmsg(lane->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (sent < 0 && errno == EINTR);
     if (sent < 0 && errno != EAGAIN)
-        return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(errno));
+        return broken(errno);
     lane->writable = sent >= 0;
     *moved = sent > 0 ? (size_t)sent : 0;
     pass_turn(peer, &peer->out, *moved);
@@ -216,7 +231,7 @@ static kolo_status write_socket(struct kolo__stream *stream, uint32_t index,
 /* The lane whose turn it is has nothing; if another has failed, that is all there will be. */
 static kolo_status check_lanes(const struct kolo__tcp_peer *peer)
 {
-    return peer->broken ? kolo__error(KOLO_ERR_PEER_LOST, "a connection broke") : KOLO_OK;
+    return peer->broken ? ended(peer, "a connection broke") : KOLO_OK;
 }
 
 static kolo_status read_socket(struct kolo__stream *stream, uint32_t index,
@@ -243,9 +258,9 @@ static kolo_status read_socket(struct kolo__stream *stream, uint32_t index,
         received = recvmsg(lane->fd, &message, MSG_DONTWAIT);
     while (received < 0 && errno == EINTR);
     if (received == 0)
-        return kolo__error(KOLO_ERR_PEER_LOST, "it closed the connection");
+        return ended(peer, "it closed the connection");
     if (received < 0 && errno != EAGAIN)
-        return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(errno));
+        return broken(errno);
     lane->readable = received > 0;
     *moved = received > 0 ? (size_t)received : 0;
     pass_turn(peer, &peer->in, *moved);
@@ -294,7 +309,13 @@ static void take_lane_event(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane, 
     /* Who leaves closes one lane after the other, and what it sent before may still be on its way
      * by others: that is no failure yet. */
     peer->hangup |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-    peer->broken |= (events & EPOLLERR) != 0;
+    if ((events & EPOLLERR) == 0)
+        return;
+    int failure = 0;
+    socklen_t bytes = sizeof failure;
+    peer->broken = true;
+    if (getsockopt(lane->fd, SOL_SOCKET, SO_ERROR, &failure, &bytes) == 0 && failure != 0)
+        peer->failure = failure;
 }
 
 static void take_event(struct kolo__tcp *tcp, const struct epoll_event *event)
@@ -358,11 +379,36 @@ static bool sockets_ready(const struct kolo__tcp *tcp)
     return false;
 }
 
+/* Of peers with posts; for the others somebody else waits, or nobody. */
+static void check_silence(struct kolo__tcp *tcp)
+{
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    uint64_t pause_ns = (uint64_t)kolo__silence_pause_seconds(tcp->silence_s) * 1000000000;
+    if (tcp->silence_s == 0 || now_ns < tcp->silence_looked_ns + pause_ns)
+        return;
+    tcp->silence_looked_ns = now_ns;
+    for (uint32_t i = 0; i < tcp->stream.active_count; i++) {
+        uint32_t index = tcp->stream.active[i];
+        struct kolo__tcp_peer *peer = &tcp->peers[index];
+        bool silent = false;
+        char name[100];
+        for (uint32_t l = 0; peer->established && l < peer->lane_count; l++)
+            silent |= kolo__silence_check(&peer->lanes[l].silence, peer->lanes[l].fd,
+                                          tcp->silence_s, now_ns);
+        if (silent)
+            kolo__stream_set_fault(
+                &tcp->stream, KOLO_ERR_PEER_LOST, (int)index,
+                "%s: nothing was heard from its host for %ld s; it " KOLO__SILENCE_TEXT,
+                kolo__stream_peer_name(&tcp->stream, index, name, sizeof name), tcp->silence_s);
+    }
+}
+
 static bool arm(struct kolo__transport *transport)
 {
     struct kolo__tcp *tcp = (struct kolo__tcp *)(void *)transport;
     take_events(tcp);
     uint64_t next = kolo__tcp_check_deadlines(tcp);
+    check_silence(tcp);
     if (kolo__stream_has_work(&tcp->stream) || sockets_ready(tcp))
         return false;
     struct itimerspec alarm = {{0}};

@@ -29,6 +29,7 @@ struct kolo__tcp_options {
     uint32_t streams; /* connections between two ranks, at least; 0: 1. The same on all ranks */
     const char *const *hosts; /* size host names for messages; may be NULL; borrowed until close */
     uint64_t connect_timeout_ns; /* until a host that does not answer is KOLO_ERR_NETWORK */
+    long silence_s; /* until one that does not answer any more is lost; 0: by the kernel's limits */
 };
 
 kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,

@@ -82,6 +82,7 @@ static kolo_status secure(const struct kolo__tcp *tcp, enum kolo__secure_side si
 {
     /* Now: the join must not wait until the other side has acknowledged what ends the handshake. */
     kolo__tune_data_stream(fd);
+    kolo__silence_tune(fd, tcp->silence_s);
     kolo_status status = kolo__secure_create(tcp->credentials, side, fd, result);
     if (status == KOLO_OK && tcp->encrypt)
         kolo__secure_read_ahead(*result);

@@ -12,6 +12,7 @@
 #include "base/interfaces.h"
 #include "base/refusals.h"
 #include "base/secure.h"
+#include "base/silence.h"
 #include "collectives/transport/join.h"
 #include "collectives/transport/stream.h"
 #include "collectives/transport/tcp.h"
@@ -42,6 +43,7 @@ struct kolo__tcp_lane {
     enum kolo__tcp_state state;
     int fd;                  /* -1: none */
     bool readable, writable; /* as far as known; events are edge-triggered */
+    struct kolo__silence silence;
     uint64_t retry_ns, pause_ns;
     uint64_t
         attempt_deadline_ns; /* then the next address is tried; UINT64_MAX: it is the only one */
@@ -66,6 +68,7 @@ struct kolo__tcp_peer {
     bool established;     /* all lanes are */
     bool hangup;          /* the peer has closed its end of a lane */
     bool broken;          /* a lane has failed, perhaps another than those whose turn it is */
+    int failure;          /* errno of the lane that failed, where an event took it; or 0 */
     uint64_t deadline_ns; /* to be established */
     struct kolo__tcp_turn out, in;
 };
@@ -94,6 +97,8 @@ struct kolo__tcp {
     bool encrypt, quiet;
     unsigned char *record; /* to put one together; NULL: nothing is encrypted */
     uint64_t connect_timeout_ns;
+    long silence_s; /* 0: no looks at all */
+    uint64_t silence_looked_ns;
     struct kolo__tcp_peer *peers;
     struct kolo__tcp_lane *lanes; /* of all peers */
     uint32_t lane_count;

@@ -44,7 +44,8 @@ static kolo_status serve(const struct kolo__bootstrap_options *options, struct k
                                                     .job = options->job,
                                                     .token = place->secret,
                                                     .insecure = options->insecure,
-                                                    .world_size = (uint32_t)options->launch->size};
+                                                    .world_size = (uint32_t)options->launch->size,
+                                                    .silence_s = options->silence_s};
     kolo_status status = kolo__rendezvous_create(&server, &rendezvous);
     if (status == KOLO_OK)
         status = kolo__server_start(rendezvous, &place->server);

@@ -33,6 +33,7 @@ struct kolo__bootstrap_options {
     uint64_t deadline_ns; /* kolo__real_clock */
     const char *net;      /* KOLO_NET */
     bool insecure;        /* KOLO_INSECURE */
+    long silence_s;       /* base/silence.h */
     /* The job's token and id: in, "" where there is none; out, what all ranks have. */
     char *token;
     size_t token_bytes;

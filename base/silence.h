@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A host that vanished: its cable was cut, or its power. It sends neither FIN nor RST, so TCP goes
+ * on trying for a quarter of an hour. Two things find it within a stated time:
+ *
+ *   nothing is under way    keepalive, by the kernel: the next read is ETIMEDOUT
+ *   bytes are under way     keepalive is silent then; whoever waits looks now and then whether what
+ *                           was sent last was answered (kolo__silence_check)
+ *
+ * TCP_USER_TIMEOUT would do both, but it also ends a connection whose receiver computes for longer
+ * and so leaves its window closed, although its kernel answers every probe.
+ */
+#ifndef KOLO_BASE_SILENCE_H
+#define KOLO_BASE_SILENCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Of one connection; begins as zeros. */
+struct kolo__silence {
+    uint64_t began_ns;  /* 0: what was sent last has been answered */
+    uint64_t looked_ns; /* last */
+};
+
+/* How long a host may be silent: a tenth of the longest wait of an operation (KOLO_TIMEOUT), at
+ * least 5 s, at most an hour. */
+long kolo__silence_seconds(long timeout_s);
+/* Keepalive: an idle connection ends that long after its host vanished. 0: as it is. Errors are
+ * ignored: they are only wishes. */
+void kolo__silence_tune(int fd, long silence_s);
+/* Seconds between two looks. */
+long kolo__silence_pause_seconds(long silence_s);
+/* True when something is under way and nothing was heard for so long. To be asked about every
+ * kolo__silence_pause_seconds while waiting; who did not look for longer begins anew. 0: never. */
+bool kolo__silence_check(struct kolo__silence *silence, int fd, long silence_s, uint64_t now_ns);
+/* The same without a socket: unanswered: something was sent after the last answer, which came
+ * heard_ns_ago. */
+bool kolo__silence_judge(struct kolo__silence *silence, bool unanswered, uint64_t heard_ns_ago,
+                         long silence_s, uint64_t now_ns);
+/* Is this errno of a read or write what is left of a host that does not answer? */
+bool kolo__silence_is_errno(int failure);
+
+/* For messages about a host, behind its name. */
+#define KOLO__SILENCE_TEXT "does not answer any more: it is down, or the network to it is cut"
+
+#endif
