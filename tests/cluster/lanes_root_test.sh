@@ -13,6 +13,7 @@ install_for_all
 for host in host1 host2; do on $host sh -c 'echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore'; done
 
 # sent HOST INTERFACE: bytes so far; /sys shows another host's.
+# shellcheck disable=SC2016 # awk expands them
 sent() { on "$1" awk -v name="$2:" '$1 == name { sent = $10 } END { printf "%.0f", sent }' /proc/net/dev; }
 
 # exchange RENDEZVOUS [VARIABLE=VALUE...]: two ranks, one on each host, in several allreduces of 4 MiB.
