@@ -19,7 +19,8 @@ from decimal import Decimal
 
 COLLECTIVES = "allreduce|reduce_scatter|allgather|broadcast|reduce|alltoall|barrier"
 ALGORITHMS = (
-    "recursive_doubling|halving_doubling|double_binary_tree|ring|pairwise|tree|two_level|shm_one_shot|shm_direct"
+    "recursive_doubling|halving_doubling|double_binary_tree|ring|pairwise|tree|two_level|two_level_shm|"
+    "shm_one_shot|shm_direct"
 )
 ANY = "(?s).*"
 # By lane: the phase, what events are called, what their arguments are.
