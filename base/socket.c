@@ -251,8 +251,7 @@ kolo_status kolo__connect_finish(int fd)
     return KOLO_OK;
 }
 
-/* Waits for events on one descriptor; KOLO_ERR_TIMEOUT at the deadline. */
-static kolo_status wait_for(int fd, short events, uint64_t deadline_ns)
+kolo_status kolo__wait_for(int fd, short events, uint64_t deadline_ns)
 {
     for (;;) {
         uint64_t now = kolo__now_ns(&kolo__real_clock);
@@ -287,7 +286,7 @@ kolo_status kolo__send_all(int fd, const void *data, size_t bytes, uint64_t dead
             next += sent;
             bytes -= (size_t)sent;
         } else if (errno == EAGAIN) {
-            kolo_status status = wait_for(fd, POLLOUT, deadline_ns);
+            kolo_status status = kolo__wait_for(fd, POLLOUT, deadline_ns);
             if (status != KOLO_OK)
                 return status;
         } else if (errno != EINTR) {
@@ -308,7 +307,7 @@ kolo_status kolo__recv_all(int fd, void *data, size_t bytes, uint64_t deadline_n
         } else if (received == 0) {
             return kolo__error(KOLO_ERR_PEER_LOST, "the other side closed the connection");
         } else if (errno == EAGAIN) {
-            kolo_status status = wait_for(fd, POLLIN, deadline_ns);
+            kolo_status status = kolo__wait_for(fd, POLLIN, deadline_ns);
             if (status != KOLO_OK)
                 return status;
         } else if (errno != EINTR) {

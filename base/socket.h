@@ -58,6 +58,8 @@ kolo_status kolo__connect(const char *host_port, uint64_t deadline_ns, int *fd);
 /* TCP_NODELAY, keepalive. Errors are ignored: they are only wishes. */
 void kolo__tune_stream(int fd);
 
+/* Waits for events of poll(2) on one descriptor; KOLO_ERR_TIMEOUT at the deadline. */
+kolo_status kolo__wait_for(int fd, short events, uint64_t deadline_ns);
 /* Blocking helpers for short control messages. */
 kolo_status kolo__send_all(int fd, const void *data, size_t bytes, uint64_t deadline_ns);
 /* KOLO_ERR_PEER_LOST when the stream ended first. */

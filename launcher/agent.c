@@ -391,11 +391,20 @@ static int serve_standard_streams(void)
 
 int kolo__agent_main(int argc, char **argv)
 {
+    bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
     if (argc == 2 && strcmp(argv[1], "--stdio") == 0)
         return serve_standard_streams();
+    if (argc == 3 && strcmp(argv[1], "--listen") == 0)
+        return kolo__agent_listen(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--connect") == 0)
+        return kolo__agent_connect(argv[2]);
     fprintf(
-        argc == 2 && strcmp(argv[1], "--help") == 0 ? stdout : stderr,
-        "Usage: kolo agent --stdio\n"
-        "Starts a job's ranks on this host for a `kolo run`, which starts it itself over ssh.\n");
-    return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : KOLO__EXIT_USAGE;
+        help ? stdout : stderr,
+        "Usage: kolo agent --listen [ADDRESS:]PORT\n"
+        "  or:  kolo agent --stdio\n"
+        "  or:  kolo agent --connect HOST:PORT\n"
+        "Starts jobs' ranks on this host for a `kolo run --agent-port PORT`, which has the same "
+        "token\n(KOLO_TOKEN_FILE). The other two are for kolo run itself: what ssh starts, and "
+        "its way to an\nagent that listens.\n");
+    return help ? 0 : KOLO__EXIT_USAGE;
 }

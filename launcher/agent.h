@@ -6,4 +6,9 @@
 /* Serves one job over the two descriptors, which it takes. Returns the exit code of the process. */
 int kolo__agent_serve(int in_fd, int out_fd);
 
+/* agent_tcp.c: `kolo agent --listen [ADDRESS:]PORT` and `--connect HOST:PORT`. Return exit codes.
+ */
+int kolo__agent_listen(const char *where);
+int kolo__agent_connect(const char *address);
+
 #endif

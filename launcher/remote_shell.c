@@ -89,6 +89,10 @@ const char *kolo__remote_text(const struct kolo__remote_shell *shell, const stru
 {
     if (host->here)
         snprintf(text, bytes, "kolo agent --stdio");
+    else if (shell->agent_port != 0)
+        snprintf(text, bytes, "kolo agent --connect %s%s%s:%ld",
+                 strchr(host->name, ':') != NULL ? "[" : "", host->name,
+                 strchr(host->name, ':') != NULL ? "]" : "", shell->agent_port);
     else
         shell_words(shell, host, text, bytes);
     return text;
@@ -96,8 +100,10 @@ const char *kolo__remote_text(const struct kolo__remote_shell *shell, const stru
 
 /* ---- starting ------------------------------------------------------------------------------ */
 
-_Noreturn static void become(const struct kolo__host *host, const char *command, const char *remote,
-                             const int ends[3][2], pid_t launcher)
+/* address: where its agent listens; "" : it is started. */
+_Noreturn static void become(const struct kolo__host *host, const char *address,
+                             const char *command, const char *remote, const int ends[3][2],
+                             pid_t launcher)
 {
     sigset_t none;
     sigemptyset(&none);
@@ -112,6 +118,8 @@ _Noreturn static void become(const struct kolo__host *host, const char *command,
         _exit(1);
     if (host->here)
         execl("/proc/self/exe", "kolo", "agent", "--stdio", (char *)NULL);
+    else if (address[0] != '\0')
+        execl("/proc/self/exe", "kolo", "agent", "--connect", address, (char *)NULL);
     else
         execl("/bin/sh", "sh", "-c", command, "sh", remote, (char *)NULL);
     fprintf(stderr, "cannot be executed: %s\n", strerror(errno));
@@ -122,11 +130,16 @@ kolo_status kolo__remote_start(const struct kolo__remote_shell *shell,
                                const struct kolo__host *host, struct kolo__remote *remote)
 {
     char remote_words[COMMAND_BYTES], words[COMMAND_BYTES], command[COMMAND_BYTES + 32];
+    char address[KOLO__HOST_NAME_BYTES + 16];
     int ends[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}};
     kolo_status status = remote_command(remote_words);
     if (status != KOLO_OK)
         return status;
     shell_words(shell, host, words, sizeof words);
+    address[0] = '\0';
+    if (shell->agent_port != 0)
+        snprintf(address, sizeof address, "%s%s%s:%ld", strchr(host->name, ':') != NULL ? "[" : "",
+                 host->name, strchr(host->name, ':') != NULL ? "]" : "", shell->agent_port);
     snprintf(command, sizeof command, "exec %s \"$1\"", words);
     for (int i = 0; i < 3 && status == KOLO_OK; i++)
         if (pipe2(ends[i], O_CLOEXEC) != 0)
@@ -135,7 +148,7 @@ kolo_status kolo__remote_start(const struct kolo__remote_shell *shell,
     if (status == KOLO_OK && (pid = fork()) < 0)
         status = kolo__error_errno(errno, "cannot start a process");
     if (pid == 0)
-        become(host, command, remote_words, ends, launcher);
+        become(host, address, command, remote_words, ends, launcher);
     if (status == KOLO_OK) {
         *remote = (struct kolo__remote){
             .pid = pid, .in_fd = ends[1][0], .out_fd = ends[0][1], .err_fd = ends[2][0]};
@@ -170,6 +183,8 @@ struct kolo__remote_failure kolo__remote_explain(int wait_status, const char *wo
         {"timed out", {KOLO__EXIT_NO_WORLD, "it is down, or a firewall is between"}},
         {"No route to host", {KOLO__EXIT_NO_WORLD, "it is down, or the network is"}},
     };
+    if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == KOLO__EXIT_USAGE)
+        return (struct kolo__remote_failure){KOLO__EXIT_USAGE, ""}; /* kolo agent --connect */
     if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == KOLO__EXIT_NOT_FOUND)
         return (struct kolo__remote_failure){
             KOLO__EXIT_USAGE, "kolo is not there, neither at the path that it has here nor in the "

@@ -11,6 +11,7 @@
 struct kolo__remote_shell {
     const char *command; /* instead of ssh, in the shell's words; NULL: ssh */
     long port;           /* 0: what ssh thinks */
+    long agent_port;     /* not 0: an agent listens there on every host, and ssh is not needed */
     bool verbose;
 };
 

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The job's token: where it comes from, and what may be done without one. */
+#ifndef KOLO_BASE_TOKEN_H
+#define KOLO_BASE_TOKEN_H
+
+#include "base/config.h"
+#include "base/socket.h"
+
+enum { KOLO__TOKEN_BYTES = 256 }; /* its final zero included */
+
+/* KOLO_TOKEN, else the contents of KOLO_TOKEN_FILE without white space around it, else "". Warns
+ * once about a file that everybody on the host may read. Whoever has read it forgets it with
+ * explicit_bzero. */
+kolo_status kolo__token_read(const struct kolo__config *config, char token[KOLO__TOKEN_BYTES]);
+
+/* Before listening on, or joining by, an address: KOLO_ERR_CONFIG when strangers can reach it and
+ * there is no token, unless the user said that this is meant. */
+kolo_status kolo__token_permits(const char *token, bool insecure,
+                                const struct kolo__address *address);
+
+/* bytes random bytes as 2*bytes hex digits and a zero. */
+kolo_status kolo__token_random(char *text, size_t bytes);
+
+#endif
