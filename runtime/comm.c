@@ -74,6 +74,7 @@ static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *
         .job = comm->context->job,
         .token = comm->context->token,
         .encrypt = comm->context->config.encrypt == 1,
+        .checksum = comm->context->config.checksum == 1,
         .listen_fd = members->listen_fd,
         .endpoints = members->endpoints,
         .own_interfaces = &comm->context->interfaces,
