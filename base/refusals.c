@@ -5,15 +5,17 @@
 
 #include <string.h>
 
-/* FNV-1a. */
-static uint64_t hash(uint64_t value, const char *text)
+/* FNV-1a, of the text up to the end character. */
+static uint64_t hash(uint64_t value, const char *text, char end)
 {
-    for (; *text != '\0'; text++)
+    for (; *text != '\0' && *text != end; text++)
         value = (value ^ (unsigned char)*text) * 0x100000001b3u;
     return value;
 }
 
-/* The port is another one each time. */
+/* The port is another one each time, and so may be what stands behind a reason's colon: what a
+ * stranger said, and who says something else each time must not use up what may be said of others.
+ */
 static uint64_t hash_refusal(char *address, const char *reason)
 {
     char *port = strrchr(address, ':'), kept = ':';
@@ -21,7 +23,7 @@ static uint64_t hash_refusal(char *address, const char *reason)
         kept = *port;
         *port = '\0';
     }
-    uint64_t value = hash(hash(0xcbf29ce484222325u, address), reason);
+    uint64_t value = hash(hash(0xcbf29ce484222325u, address, '\0'), reason, ':');
     if (port != NULL)
         *port = kept;
     return value;

@@ -8,9 +8,11 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/config.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "launcher/agent_streams.h"
+#include "launcher/agent_tcp.h"
 #include "launcher/carrier.h"
 #include "launcher/command.h"
 #include "launcher/crew.h"
@@ -393,11 +395,25 @@ static int serve_standard_streams(void)
 
 int kolo__agent_main(int argc, char **argv)
 {
+    bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
+    long seconds;
+    if (argc == 1)
+        return kolo__agent_listen(NULL);
+    if (argc == 3 && strcmp(argv[1], "--listen") == 0)
+        return kolo__agent_listen(argv[2]);
     if (argc == 2 && strcmp(argv[1], "--stdio") == 0)
         return serve_standard_streams();
-    fprintf(
-        argc == 2 && strcmp(argv[1], "--help") == 0 ? stdout : stderr,
-        "Usage: kolo agent --stdio\n"
-        "Starts a job's ranks on this host for a `kolo run`, which starts it itself over ssh.\n");
-    return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : KOLO__EXIT_USAGE;
+    if (argc == 5 && strcmp(argv[1], "--connect") == 0 &&
+        kolo__parse_number(argv[4], false, &seconds) && seconds >= 0)
+        return kolo__agent_connect(argv[2], argv[3], seconds);
+    fprintf(help ? stdout : stderr,
+            "Usage: kolo agent [--listen [ADDRESS:]PORT]\n"
+            "Waits (on all addresses, port %d, if nothing else is said) for a `kolo run "
+            "--agent-port PORT`\nthat has the same token (KOLO_TOKEN_FILE), and starts its ranks "
+            "here. Goes on until SIGTERM, which\nends the ranks too; then its code is 143. "
+            "docs/KOLO_RUN.md.\n"
+            "\n  kolo agent --stdio, --connect HOST:PORT PART SECONDS: kolo run's own; what ssh "
+            "starts, and its\n  way to an agent that waits.\n",
+            KOLO__AGENT_PORT);
+    return help ? 0 : KOLO__EXIT_USAGE;
 }

@@ -3,6 +3,7 @@
 #include "launcher/agents.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "launcher/command.h"
 
@@ -19,7 +20,9 @@
 static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
 
 enum {
+    WARN_SECONDS = 10,    /* then twice as long each time */
     CONNECT_SECONDS = 60, /* ssh gives an address up after 10 s; a name may have several */
+    AGENT_SECONDS = 5,    /* for the last words of who gave up trying */
     LAUNCH_SECONDS = 60,
     LAST_WORDS_MS = 2000,
     CLOSE_MS = 5000,
@@ -53,12 +56,52 @@ static struct kolo__agent *find(const struct kolo__agents *agents, enum kolo__ag
     return NULL;
 }
 
+/* The last line of what its way there said: why it has not come yet. */
+static const char *last_line(struct kolo__agent *agent)
+{
+    size_t length = strlen(agent->words);
+    while (length > 0 && (agent->words[length - 1] == '\n' || agent->words[length - 1] == '\r'))
+        agent->words[--length] = '\0';
+    const char *line = strrchr(agent->words, '\n');
+    return line != NULL ? line + 1 : agent->words;
+}
+
+/* "host2 (Connection refused), host3": those that have not come, as many as fit into the text. */
+static const char *list_late(const struct kolo__agents *agents, char *text, size_t bytes)
+{
+    size_t used = 0, last = 0;
+    uint32_t left = 0;
+    text[0] = '\0';
+    for (uint32_t i = 0; i < agents->count; i++) {
+        struct kolo__agent *agent = &agents->list[i];
+        if (agent->phase != KOLO__AGENT_CONNECTING && agent->phase != KOLO__AGENT_LOST)
+            continue;
+        const char *why = last_line(agent);
+        int added =
+            snprintf(text + used, bytes - used, "%s%s%s%s%s", used > 0 ? ", " : "",
+                     agent->host->name, why[0] != '\0' ? " (" : "", why, why[0] != '\0' ? ")" : "");
+        last = used;
+        used += (size_t)added;
+        if (used + 32 >= bytes) {
+            used = last;
+            left++;
+        }
+        text[used] = '\0';
+    }
+    if (left > 0)
+        snprintf(text + used, bytes - used, " and %u more", left);
+    return text;
+}
+
 static kolo_status serve_while(struct kolo__agents *agents, enum kolo__agent_phase phase,
                                const struct kolo__signals *signals, unsigned seconds,
                                int *exit_code)
 {
     struct pollfd *fds = calloc(kolo__agents_poll_count(agents) + 1, sizeof *fds);
-    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + seconds * SECOND;
+    char list[1200];
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    uint64_t deadline_ns = now_ns + seconds * SECOND, patience_ns = WARN_SECONDS * SECOND;
+    uint64_t warn_ns = now_ns + patience_ns;
     kolo_status status = KOLO_OK;
     const struct kolo__agent *late;
     if (fds == NULL)
@@ -70,11 +113,14 @@ static kolo_status serve_while(struct kolo__agents *agents, enum kolo__agent_pha
             *exit_code = KOLO__EXIT_SIGNAL + asked;
             status = kolo__error(KOLO_ERR_ABORTED, "ended by SIG%s while hosts were starting",
                                  sigabbrev_np(asked));
-        } else if (kolo__now_ns(&kolo__real_clock) >= deadline_ns) {
+        } else if ((now_ns = kolo__now_ns(&kolo__real_clock)) >= deadline_ns) {
             *exit_code = KOLO__EXIT_NO_WORLD;
-            status = kolo__error(KOLO_ERR_TIMEOUT, "%s has not answered within %u s: %s",
-                                 late->host->name, seconds,
-                                 late->words[0] != '\0' ? late->words : "its ssh says nothing");
+            status = kolo__error(KOLO_ERR_TIMEOUT, "not answered within %u s: %s", seconds,
+                                 list_late(agents, list, sizeof list));
+        } else if (now_ns >= warn_ns) {
+            warn_ns += patience_ns *= 2;
+            kolo__log(KOLO__LOG_WARN, "kolo run waits for %s",
+                      list_late(agents, list, sizeof list));
         }
     }
     free(fds);
@@ -98,7 +144,7 @@ static int await_end(struct kolo__agent *agent)
     return wait_status;
 }
 
-static void read_last_words(struct kolo__agent *agent)
+static void read_last_words(struct kolo__agent *agent, bool only_last)
 {
     size_t used = strlen(agent->words);
     ssize_t bytes;
@@ -109,6 +155,8 @@ static void read_last_words(struct kolo__agent *agent)
     agent->words[used] = '\0';
     while (used > 0 && (agent->words[used - 1] == '\n' || agent->words[used - 1] == '\r'))
         agent->words[--used] = '\0';
+    const char *line = only_last ? last_line(agent) : agent->words;
+    memmove(agent->words, line, strlen(line) + 1);
     for (char *c = agent->words; *c != '\0'; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
             *c = ' ';
@@ -118,15 +166,21 @@ static void read_last_words(struct kolo__agent *agent)
 static kolo_status explain_connect(const struct kolo__agents *agents, struct kolo__agent *agent,
                                    int *exit_code)
 {
-    char command[600], end[64] = "";
+    char command[600], end[64] = "", list[1200];
     if (agent->hello.version[0] != '\0' || !agent->carrier.ended) {
         *exit_code = KOLO__EXIT_USAGE;
         return kolo__error(KOLO_ERR_WORLD, "host %s: %s", agent->host->name, agent->why);
     }
     int wait_status = await_end(agent);
-    read_last_words(agent);
+    read_last_words(agent, agents->shell->agent_port != 0);
     struct kolo__remote_failure failure = kolo__remote_explain(wait_status, agent->words);
     *exit_code = failure.exit_code;
+    if (agents->shell->agent_port != 0 && *exit_code == KOLO__EXIT_NO_WORLD)
+        return kolo__error(
+            KOLO_ERR_NETWORK,
+            "no agent within %ld s (KOLO_INIT_TIMEOUT): %s. Does `kolo agent` run there, at this "
+            "port and with this token, and does no firewall or NetworkPolicy stand between?",
+            agents->shell->agent_seconds, list_late(agents, list, sizeof list));
     if (agent->words[0] == '\0' && WIFEXITED(wait_status))
         snprintf(end, sizeof end, "it exited with code %d", WEXITSTATUS(wait_status));
     else if (agent->words[0] == '\0')
@@ -196,7 +250,10 @@ kolo_status kolo__agents_connect(struct kolo__agents *agents, struct kolo__hosts
     *exit_code = KOLO__EXIT_FAILED;
     kolo_status status = start_all(agents, hosts);
     if (status == KOLO_OK)
-        status = serve_while(agents, KOLO__AGENT_CONNECTING, signals, CONNECT_SECONDS, exit_code);
+        status = serve_while(agents, KOLO__AGENT_CONNECTING, signals,
+                             shell->agent_port != 0 ? (unsigned)shell->agent_seconds + AGENT_SECONDS
+                                                    : CONNECT_SECONDS,
+                             exit_code);
     struct kolo__agent *lost = find(agents, KOLO__AGENT_LOST);
     if (status == KOLO_OK && lost != NULL)
         status = explain_connect(agents, lost, exit_code);

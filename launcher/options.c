@@ -37,6 +37,7 @@ enum {
     KEY_TIMESTAMP,
     KEY_OUTPUT,
     KEY_DRY_RUN,
+    KEY_AGENT_PORT,
     KEY_VERBOSE = 'v',
     KEY_TABLE = 512
 };
@@ -66,6 +67,12 @@ static const struct argp_option OWN_OPTIONS[] = {
      .arg = "COMMAND",
      .doc = "Instead of ssh: \"ssh -F my_config\", or whatever runs a command on a host."},
     {.name = "ssh-port", .key = KEY_SSH_PORT, .arg = "PORT", .doc = "Of sshd on the hosts."},
+    {.name = "agent-port",
+     .key = KEY_AGENT_PORT,
+     .arg = "PORT",
+     .doc =
+         "Without ssh: on every host a `kolo agent` waits at this port (7701, if it was not told "
+         "another), with the same token (KOLO_TOKEN_FILE) as here."},
     {.name = "wdir",
      .key = KEY_WDIR,
      .arg = "FOLDER",
@@ -279,6 +286,10 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     case KEY_SSH_PORT:
         options->shell.port = kolo__number_argument(state, "--ssh-port", argument, false, 1, 65535);
         return 0;
+    case KEY_AGENT_PORT:
+        options->shell.agent_port =
+            kolo__number_argument(state, "--agent-port", argument, false, 1, 65535);
+        return 0;
     case KEY_WDIR:
         options->folder = argument;
         return 0;
@@ -331,4 +342,5 @@ void kolo__run_options_parse(int argc, char **argv, struct kolo__run_options *op
         fprintf(stderr, "%s: %s\n", argv[0], complaint);
         exit(KOLO__EXIT_USAGE);
     }
+    options->shell.agent_seconds = options->config.init_timeout;
 }

@@ -14,7 +14,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 512, COMMAND_BYTES = 2048, WORDS_MAX = 16 };
+enum {
+    PATH_BYTES = 512,
+    COMMAND_BYTES = 2048,
+    WORDS_MAX = 16,
+    ADDRESS_BYTES = KOLO__HOST_NAME_BYTES + 16
+};
 
 /* A question would wait for an answer for ever: a password or an unknown host key is an error. */
 static const char SSH_OPTIONS[] = "-T -x -o BatchMode=yes -o ConnectTimeout=10 -o LogLevel=ERROR";
@@ -90,11 +95,23 @@ static void shell_words(const struct kolo__remote_shell *shell, const struct kol
              is_ssh ? SSH_OPTIONS : "", is_ssh && shell->verbose ? " -v" : "", name);
 }
 
+static const char *agent_address(const struct kolo__remote_shell *shell,
+                                 const struct kolo__host *host, char address[ADDRESS_BYTES])
+{
+    bool v6 = strchr(host->name, ':') != NULL;
+    snprintf(address, ADDRESS_BYTES, "%s%s%s:%ld", v6 ? "[" : "", host->name, v6 ? "]" : "",
+             shell->agent_port);
+    return address;
+}
+
 const char *kolo__remote_text(const struct kolo__remote_shell *shell, const struct kolo__host *host,
                               char *text, size_t bytes)
 {
+    char address[ADDRESS_BYTES];
     if (host->here)
         snprintf(text, bytes, "kolo %s", part_of(shell));
+    else if (shell->agent_port != 0)
+        snprintf(text, bytes, "the agent at %s", agent_address(shell, host, address));
     else
         shell_words(shell, host, text, bytes);
     return text;
@@ -110,6 +127,17 @@ static void become_part(const struct kolo__remote_shell *shell)
     size_t length = strcspn(part, " ");
     snprintf(first, sizeof first, "%.*s", (int)length, part);
     execl("/proc/self/exe", "kolo", first, part + length + (part[length] == ' '), (char *)NULL);
+}
+
+/* The same, started by the agent that waits there. */
+static void become_connection(const struct kolo__remote_shell *shell, const struct kolo__host *host)
+{
+    char address[ADDRESS_BYTES], part[64], seconds[24];
+    const char *words = part_of(shell);
+    snprintf(part, sizeof part, "%.*s", (int)strcspn(words, " "), words);
+    snprintf(seconds, sizeof seconds, "%ld", shell->agent_seconds);
+    execl("/proc/self/exe", "kolo", "agent", "--connect", agent_address(shell, host, address), part,
+          seconds, (char *)NULL);
 }
 
 _Noreturn static void become(const struct kolo__remote_shell *shell, const struct kolo__host *host,
@@ -129,6 +157,8 @@ _Noreturn static void become(const struct kolo__remote_shell *shell, const struc
         _exit(1);
     if (host->here)
         become_part(shell);
+    else if (shell->agent_port != 0)
+        become_connection(shell, host);
     else
         execl("/bin/sh", "sh", "-c", command, "sh", remote, (char *)NULL);
     fprintf(stderr, "cannot be executed: %s\n", strerror(errno));
@@ -187,6 +217,8 @@ struct kolo__remote_failure kolo__remote_explain(int wait_status, const char *wo
         {"timed out", {KOLO__EXIT_NO_WORLD, "it is down, or a firewall is between"}},
         {"No route to host", {KOLO__EXIT_NO_WORLD, "it is down, or the network is"}},
     };
+    if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == KOLO__EXIT_USAGE)
+        return (struct kolo__remote_failure){KOLO__EXIT_USAGE, ""}; /* kolo agent --connect */
     if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == KOLO__EXIT_NOT_FOUND)
         return (struct kolo__remote_failure){
             KOLO__EXIT_USAGE, "kolo is not there, neither at the path that it has here nor in the "

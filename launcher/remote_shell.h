@@ -11,6 +11,8 @@
 struct kolo__remote_shell {
     const char *command; /* instead of ssh, in the shell's words; NULL: ssh */
     long port;           /* 0: what ssh thinks */
+    long agent_port;     /* not 0: an agent listens there on every host, and ssh is not needed */
+    long agent_seconds;  /* how long to keep trying to reach it */
     bool verbose;
     const char *part; /* of kolo, two words; NULL: "agent --stdio" */
 };

@@ -16,7 +16,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { KEY_HOSTFILE = 256, KEY_SSH, KEY_SSH_PORT, KEY_PROBE };
+enum { KEY_HOSTFILE = 256, KEY_SSH, KEY_SSH_PORT, KEY_AGENT_PORT, KEY_PROBE };
+enum { AGENT_SECONDS = 10 };
 
 static const struct argp_option OPTIONS[] = {
     {.name = "hosts",
@@ -29,6 +30,11 @@ static const struct argp_option OPTIONS[] = {
      .doc = "The same from a file with lines of HOST slots=N, or HOST:N."},
     {.name = "ssh", .key = KEY_SSH, .arg = "COMMAND", .doc = "Instead of ssh, as for kolo run."},
     {.name = "ssh-port", .key = KEY_SSH_PORT, .arg = "PORT", .doc = "Of sshd on the hosts."},
+    {.name = "agent-port",
+     .key = KEY_AGENT_PORT,
+     .arg = "PORT",
+     .doc = "Without ssh, by the `kolo agent` that waits at this port of every host, as for kolo "
+            "run."},
     {.name = "probe", .key = KEY_PROBE, .flags = OPTION_HIDDEN},
     {0},
 };
@@ -82,6 +88,11 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         if (!kolo__parse_number(argument, false, &port) || port < 1 || port > 65535)
             argp_error(state, "--ssh-port %s: give a number from 1 to 65535", argument);
         wanted->shell.port = port;
+        return 0;
+    case KEY_AGENT_PORT:
+        if (!kolo__parse_number(argument, false, &port) || port < 1 || port > 65535)
+            argp_error(state, "--agent-port %s: give a number from 1 to 65535", argument);
+        wanted->shell.agent_port = port;
         return 0;
     case KEY_PROBE:
         wanted->probe = true;
@@ -166,7 +177,7 @@ int kolo__doctor_main(int argc, char **argv)
 {
     static char name[] = "kolo doctor";
     const struct argp argp = {.options = OPTIONS, .parser = parse_one, .doc = HELP};
-    struct wanted wanted = {.shell = {.part = "doctor --probe"}};
+    struct wanted wanted = {.shell = {.part = "doctor --probe", .agent_seconds = AGENT_SECONDS}};
     struct kolo__config config;
     struct kolo__hosts hosts = {0};
     struct kolo__doctor_setup setup = {0};

@@ -6,11 +6,20 @@
 set -euo pipefail
 cd "$SOURCE_DIR"
 
+# What lies in the root is the house; what is left there by a run is not.
+known=" CMakeLists.txt CMakePresets.json CONTRIBUTING.md LICENSE README.md base bench cmake collectives dev docs
+ examples include k8s kernels launcher libkolo.map runtime tests compile_commands.json last_input "
+
 status=0
 complain() {
     echo "$*"
     status=1
 }
+
+for entry in *; do
+    [[ ${known//$'\n'/} == *" $entry "* || $entry == build* ]] || complain "$entry: belongs to no layer"
+done
+[[ ! -d .git || -z $(git ls-files last_input) ]] || complain "last_input is what a fuzz target leaves"
 
 mapfile -t files < <(find . -path ./.git -prune -o -path './build*' -prune -o -type f -print | sort)
 for file in "${files[@]}"; do

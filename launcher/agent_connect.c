@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way of `kolo run` to an agent that listens. Either may be started first. */
+#include "base/clock.h"
+#include "base/config.h"
+#include "base/dial.h"
+#include "base/random.h"
+#include "base/socket.h"
+#include "base/status.h"
+#include "base/token.h"
+#include "launcher/agent_tcp.h"
+#include "launcher/command.h"
+#include "launcher/relay.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
+
+enum {
+    FIRST_PAUSE_MS = 200,
+    LONGEST_PAUSE_MS = 5000,
+    SHORTEST_ROUND_MS = 500,
+    ROUND_SECONDS = 15,
+    REPORT_BYTES = 700
+};
+
+kolo_status kolo__agent_credentials(struct kolo__credentials **credentials)
+{
+    struct kolo__config config;
+    char token[KOLO__TOKEN_BYTES];
+    kolo_status status = kolo__config_load(&config, environ);
+    if (status == KOLO_OK)
+        status = kolo__token_read(&config, token);
+    if (status == KOLO_OK && token[0] == '\0' && config.insecure == 0)
+        status = kolo__error(KOLO_ERR_CONFIG,
+                             "there is no token, and whoever reaches an agent may start programs: "
+                             "set KOLO_TOKEN_FILE to a file with the same secret on all hosts (or, "
+                             "where everybody may, KOLO_INSECURE=1)");
+    if (status == KOLO_OK)
+        status = kolo__credentials_create(KOLO__PURPOSE_AGENT, "", token, credentials);
+    explicit_bzero(token, sizeof token);
+    return status;
+}
+
+static kolo_status prove(int fd, const struct kolo__credentials *credentials, const char *part,
+                         uint64_t deadline_ns, struct kolo__secure **secure)
+{
+    char line[KOLO__AGENT_PART_BYTES + 1];
+    kolo__tune_stream(fd);
+    kolo_status status = kolo__secure_create(credentials, KOLO__SECURE_INITIATOR, fd, secure);
+    if (status == KOLO_OK)
+        status = kolo__secure_handshake_by(*secure, deadline_ns);
+    snprintf(line, sizeof line, "%.14s\n", part);
+    if (status == KOLO_OK)
+        status = kolo__secure_send_all(*secure, line, strlen(line), deadline_ns);
+    if (status != KOLO_OK) {
+        kolo__secure_free(*secure);
+        *secure = NULL;
+    }
+    return status;
+}
+
+/* Whoever answers first and is the right one. A name may have stale addresses, whose owners are of
+ * another job. *hopeless: all have answered, and none of them will ever do. */
+static kolo_status try_all(const char *address, const struct kolo__credentials *credentials,
+                           const char *part, uint64_t deadline_ns, struct kolo__secure **secure,
+                           bool *hopeless)
+{
+    struct kolo__dial *dial;
+    char report[REPORT_BYTES];
+    int fd;
+    kolo_status status = kolo__dial_open(address, &dial);
+    if (status != KOLO_OK)
+        return status;
+    while ((status = kolo__dial_next(dial, deadline_ns, &fd)) == KOLO_OK) {
+        uint64_t by_ns = kolo__now_ns(&kolo__real_clock) + KOLO__AGENT_HANDSHAKE_S * SECOND;
+        status = prove(fd, credentials, part, by_ns < deadline_ns ? by_ns : deadline_ns, secure);
+        if (status == KOLO_OK)
+            break;
+        kolo__dial_refuse(dial, kolo_error_text(),
+                          status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_TIMEOUT);
+        close(fd);
+    }
+    *hopeless = kolo__dial_all_refused(dial);
+    if (status != KOLO_OK)
+        kolo__error(KOLO_ERR_NETWORK, "%s", kolo__dial_report(dial, report, sizeof report));
+    kolo__dial_close(dial);
+    return status;
+}
+
+/* 0.2 s at first, 5 s in the end, and never two of us in step. False when there is no time for
+ * another round: what the last one found is the answer. */
+static bool pause_between(unsigned attempt, struct kolo__random *random, uint64_t deadline_ns)
+{
+    uint64_t pause_ms = attempt < 5 ? FIRST_PAUSE_MS << attempt : LONGEST_PAUSE_MS;
+    pause_ms = pause_ms / 2 + kolo__random_below(random, pause_ms / 2 + 1);
+    if (kolo__now_ns(&kolo__real_clock) + (pause_ms + SHORTEST_ROUND_MS) * MILLISECOND >
+        deadline_ns)
+        return false;
+    nanosleep(&(struct timespec){.tv_sec = (time_t)(pause_ms / 1000),
+                                 .tv_nsec = (long)(pause_ms % 1000 * MILLISECOND)},
+              NULL);
+    return true;
+}
+
+/* What is in the way is said when it changes: `kolo run` keeps the last line. */
+static void say_why(const char *address, char last[REPORT_BYTES])
+{
+    if (strcmp(last, kolo_error_text()) == 0)
+        return;
+    snprintf(last, REPORT_BYTES, "%s", kolo_error_text());
+    fprintf(stderr, "kolo agent at %s: %s\n", address, last);
+}
+
+int kolo__agent_connect(const char *address, const char *part, long seconds)
+{
+    struct kolo__credentials *credentials;
+    struct kolo__secure *secure = NULL;
+    char last[REPORT_BYTES] = "";
+    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + (uint64_t)seconds * SECOND;
+    struct kolo__random random = {deadline_ns ^ (uint64_t)getpid() << 32};
+    bool hopeless = false;
+    kolo_status status = kolo__agent_credentials(&credentials);
+    if (status != KOLO_OK) {
+        say_why(address, last);
+        return KOLO__EXIT_USAGE;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    for (unsigned attempt = 0; secure == NULL; attempt++) {
+        uint64_t round_ns = kolo__now_ns(&kolo__real_clock) + ROUND_SECONDS * SECOND;
+        status = try_all(address, credentials, part,
+                         round_ns < deadline_ns ? round_ns : deadline_ns, &secure, &hopeless);
+        if (status == KOLO_OK)
+            break;
+        say_why(address, last);
+        if (status == KOLO_ERR_CONFIG)
+            return KOLO__EXIT_USAGE;
+        if (!pause_between(attempt, &random, deadline_ns))
+            return hopeless ? KOLO__EXIT_USAGE : KOLO__EXIT_NO_WORLD;
+    }
+    kolo__relay(secure, STDIN_FILENO, STDOUT_FILENO);
+    return 0;
+}
