@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What `kolo k8s render` makes a manifest of. The one place that knows what a pod of kolo needs:
- * the folder k8s/ is generated from it (tests/house/k8s_bases_test), its overlays are compared with
- * it (tests/k8s).
+ * the folder k8s/ is generated from it (tests/house/k8s_manifests_test), its overlays are compared
+ * with it (tests/k8s).
  *
  *   options.c    the command line, checked        pod.c        the part that all pods share
  *   names.c      what Kubernetes accepts          objects.c    Service, Secret, NetworkPolicy, ...
- *   kinds.c      the table of kinds               jobs.c, mpijob.c, trainjob.c   the workloads
+ *   kinds.c      the table of kinds               program.c    what runs there
+ *   yaml.h       how it is written                jobs.c, mpijob.c, trainjob.c   the workloads
  */
 #ifndef KOLO_LAUNCHER_K8S_MANIFEST_H
 #define KOLO_LAUNCHER_K8S_MANIFEST_H
 
+#include "launcher/agent_tcp.h"
 #include "launcher/k8s/yaml.h"
 
 #include <kolo/kolo.h>
@@ -20,7 +22,6 @@ struct kolo__k8s_kind;
 
 enum {
     KOLO__K8S_RENDEZVOUS_PORT = 7700,
-    KOLO__K8S_AGENT_PORT = 7701, /* what `kolo agent` listens at when it is not told otherwise */
     KOLO__K8S_METRICS_PORT = 9700,
     KOLO__K8S_SSHD_PORT = 2222, /* a port that needs no privilege */
     KOLO__K8S_RETRIES = 3,      /* of the whole world */
@@ -76,7 +77,8 @@ const char *kolo__k8s_resource_fault(const char *name); /* domain/name */
 const char *kolo__k8s_image_fault(const char *image);   /* pinned by tag or digest */
 const char *kolo__k8s_text_fault(const char *text);     /* UTF-8 */
 
-/* ---- pod.c: parts of pods ------------------------------------------------------------------- */
+/* ---- pod.c, program.c: parts of pods
+ * ------------------------------------------------------------------- */
 enum kolo__k8s_role {
     KOLO__K8S_RANKS,    /* `kolo run --per-pod`: as all the others */
     KOLO__K8S_AGENT,    /* `kolo agent` */
@@ -107,6 +109,9 @@ void kolo__k8s_pod_failure_policy(struct kolo__yaml *yaml, const struct kolo__ma
 bool kolo__k8s_has_doctor(const struct kolo__manifest *manifest, enum kolo__k8s_role role);
 void kolo__k8s_variable(struct kolo__yaml *yaml, const char *name, const char *value);
 void kolo__k8s_field_variable(struct kolo__yaml *yaml, const char *name, const char *field);
+/* Variables of ranks in pods that are all alike, and of mpirun. */
+void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
+void kolo__k8s_mpirun_variables(struct kolo__yaml *yaml);
 
 /* ---- objects.c ------------------------------------------------------------------------------ */
 void kolo__k8s_write_account(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);

@@ -64,7 +64,7 @@ void kolo__k8s_write_service(struct kolo__yaml *yaml, const struct kolo__manifes
     kolo__yaml_close(yaml);
     kolo__yaml_list(yaml, "ports");
     if (manifest->command == NULL)
-        write_service_port(yaml, "agent", KOLO__K8S_AGENT_PORT);
+        write_service_port(yaml, "agent", KOLO__AGENT_PORT);
     else
         write_service_port(yaml, "rendezvous", KOLO__K8S_RENDEZVOUS_PORT);
     write_service_port(yaml, "metrics", KOLO__K8S_METRICS_PORT);
