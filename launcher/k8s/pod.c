@@ -252,6 +252,15 @@ static void write_container(struct kolo__yaml *yaml, const struct kolo__manifest
     kolo__yaml_close(yaml);
 }
 
+/* With less than a processor doctor would find fault with that. */
+static void write_doctor_amounts(struct kolo__yaml *yaml, const char *which)
+{
+    kolo__yaml_open(yaml, which);
+    kolo__yaml_text(yaml, "cpu", "1");
+    kolo__yaml_text(yaml, "memory", "512Mi");
+    kolo__yaml_close(yaml);
+}
+
 /* The limit of locked memory is the container runtime's to give, and nothing in a manifest tells
  * it: so the pod fails (code 19), with kolo's words, before a job trains slowly or a registration
  * fails later. */
@@ -265,8 +274,8 @@ static void write_doctor(struct kolo__yaml *yaml, const struct kolo__manifest *m
     kolo__yaml_item_text(yaml, "kolo");
     kolo__yaml_item_text(yaml, "doctor");
     kolo__yaml_open(yaml, "resources");
-    write_amounts(yaml, manifest, KOLO__K8S_LAUNCHER, "requests");
-    write_amounts(yaml, manifest, KOLO__K8S_LAUNCHER, "limits");
+    write_doctor_amounts(yaml, "requests");
+    write_doctor_amounts(yaml, "limits");
     kolo__yaml_close(yaml);
     write_container_security(yaml, true);
     kolo__yaml_list(yaml, "volumeMounts");

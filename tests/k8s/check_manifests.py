@@ -66,7 +66,7 @@ def main():
 
     # One version is enough to find mistakes by. They are made in the bases, and those which need a component in it.
     bases = [(where, objects) for where, objects in kept if where.endswith("/cpu")] or kept
-    others = [(where, objects) for where, objects in kept if " with " in where]
+    others = [(where, objects) for where, objects in kept if " with " in where or where.endswith("/rdma")]
     for name, places, value, word in mutations.MUTATIONS:
         for where, objects in bases + others:
             broken = copy.deepcopy(objects)

@@ -271,6 +271,8 @@ def check_resources(objects, pods, known):
             if limits != resources.get("requests") or not {"cpu", "memory"} <= set(limits):
                 yield f"{container['name']}: requests are not limits: {resources}"
                 continue
+            if container["name"] == "doctor" and amount(limits["cpu"]) < 1:
+                yield "doctor: with less than a processor it finds fault with that"
             for volume in one.spec.get("volumes", []):
                 memory = volume.get("emptyDir", {}) if volume.get("emptyDir", {}).get("medium") == "Memory" else {}
                 if one.role != "launcher" and container is one.main() and "sizeLimit" in memory:
