@@ -2,6 +2,7 @@
 #include "base/config.h"
 
 #include "base/assert.h"
+#include "base/interfaces.h"
 #include "base/status.h"
 
 #include <ctype.h>
@@ -113,6 +114,17 @@ const struct kolo__option kolo__options[] = {
      .help = "Write what all ranks did, and when, into this file, which chrome://tracing and "
              "ui.perfetto.dev open (docs/TIMELINE.md). After a failure each rank writes "
              "FILE.rankN. Empty: no file. Set or empty alike on every rank."},
+    {.name = "checksum",
+     .type = KOLO__OPTION_INTEGER,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(checksum),
+     .default_text = "0",
+     .minimum = 0,
+     .maximum = 1,
+     .help = "1: what ranks send each other over TCP has checksums (CRC-32C), for networks whose "
+             "own have let errors through: a change on the way ends the job and is named, instead "
+             "of a wrong sum. With --encrypt that is so anyway. The same on every rank. Default: "
+             "0."},
     {.name = "encrypt",
      .type = KOLO__OPTION_INTEGER,
      .use = KOLO__OPTION_USER,
@@ -360,7 +372,7 @@ kolo_status kolo__config_load(struct kolo__config *config, char *const *environ_
         if (status != KOLO_OK)
             return status;
     }
-    return KOLO_OK;
+    return kolo__interface_filter_check(config->net);
 }
 
 static void document_rows(FILE *out, enum kolo__option_use use)

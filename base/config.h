@@ -30,6 +30,7 @@ struct kolo__config {
     long deterministic;    /* 1: inexact reductions in the order of ranks */
     const char *bind;      /* core, numa, none, auto */
     const char *timeline;  /* file; "" : none */
+    long checksum;         /* 1: of all data over TCP */
     long encrypt;          /* 1: data between hosts too */
     long insecure;         /* 1: listen beyond loopback without a token */
     char storage[4096];

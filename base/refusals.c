@@ -3,7 +3,11 @@
 
 #include "base/log.h"
 
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
+
+enum { OF_A_KIND = 4 };
 
 /* FNV-1a, of the text up to the end character. */
 static uint64_t hash(uint64_t value, const char *text, char end)
@@ -13,20 +17,28 @@ static uint64_t hash(uint64_t value, const char *text, char end)
     return value;
 }
 
-/* The port is another one each time, and so may be what stands behind a reason's colon: what a
- * stranger said, and who says something else each time must not use up what may be said of others.
- */
-static uint64_t hash_refusal(char *address, const char *reason)
+static uint64_t hash_refusal(const char *host, const char *reason, char end)
 {
-    char *port = strrchr(address, ':'), kept = ':';
-    if (port != NULL) {
-        kept = *port;
-        *port = '\0';
+    return hash(hash(0xcbf29ce484222325u, host, '\0'), reason, end);
+}
+
+static bool is_news(struct kolo__refusals *refusals, const char *address, const char *reason)
+{
+    char host[80];
+    const char *port = strrchr(address, ':'); /* another one each time */
+    snprintf(host, sizeof host, "%.*s", port != NULL ? (int)(port - address) : 79, address);
+    uint64_t refusal = hash_refusal(host, reason, '\0'), kind = hash_refusal(host, reason, ':');
+    unsigned same_kind = 0;
+    if (refusals->count == KOLO__REFUSALS_MAX)
+        return false;
+    for (unsigned i = 0; i < refusals->count; i++) {
+        same_kind += refusals->kinds[i] == kind;
+        if (refusals->seen[i] == refusal || same_kind == OF_A_KIND)
+            return false;
     }
-    uint64_t value = hash(hash(0xcbf29ce484222325u, address, '\0'), reason, ':');
-    if (port != NULL)
-        *port = kept;
-    return value;
+    refusals->kinds[refusals->count] = kind;
+    refusals->seen[refusals->count++] = refusal;
+    return true;
 }
 
 void kolo__refusals_log(struct kolo__refusals *refusals, const char *where,
@@ -34,15 +46,10 @@ void kolo__refusals_log(struct kolo__refusals *refusals, const char *where,
 {
     char address[80];
     kolo__address_text(from, address, sizeof address);
-    uint64_t refusal = hash_refusal(address, reason);
-    bool known = refusals->count == KOLO__REFUSALS_MAX;
-    for (unsigned i = 0; i < refusals->count && !known; i++)
-        known = refusals->seen[i] == refusal;
-    if (!known)
-        refusals->seen[refusals->count++] = refusal;
-    kolo__log(known ? KOLO__LOG_DEBUG : KOLO__LOG_WARN, "%s: refused a connection from %s: %s%s",
+    bool news = is_news(refusals, address, reason);
+    kolo__log(news ? KOLO__LOG_WARN : KOLO__LOG_DEBUG, "%s: refused a connection from %s: %s%s",
               where, address, reason,
-              !known && refusals->count == KOLO__REFUSALS_MAX
+              news && refusals->count == KOLO__REFUSALS_MAX
                   ? " (no more refusals are reported; KOLO_LOG=debug shows all)"
                   : "");
 }

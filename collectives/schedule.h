@@ -175,6 +175,9 @@ struct kolo__problem {
     size_t window_count; /* mapped algorithms: elements of half the windows, at least 2 * size */
     /* Set by an algorithm in its schedule: into so many pieces both halves are cut; 0: two. */
     uint32_t window_pieces;
+    /* halving_doubling: elements that go through its steps close behind each other, about as many
+     * as stay in a cache meanwhile; 0: the whole vector does so at once. The same on all ranks. */
+    size_t chunk_count;
     const uint32_t
         *host_of; /* size entries: ranks with the same number share a host; NULL: unknown */
 };

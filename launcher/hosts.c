@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/status.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,18 +79,26 @@ static kolo_status cut_slots(char *entry, long *slots)
     return KOLO_OK;
 }
 
-/* What ssh would take for an option, or a shell for more than a word, is no host. */
+/* What ssh would take for an option, or a shell for more than a word, is no host; nor is half an
+ * IPv6 address. */
 static bool is_name(const char *name)
 {
+    struct in6_addr address;
+    char bare[KOLO__HOST_NAME_BYTES];
+    snprintf(bare, sizeof bare, "%.*s", (int)strcspn(name, "%"), name); /* fe80::1%eth0 */
+    if (strchr(name, ':') != NULL && inet_pton(AF_INET6, bare, &address) != 1)
+        return false;
     return name[0] != '\0' && name[0] != '-' &&
-           strcspn(name, " \t'\"\\$`;&|<>()*?#!,/") == strlen(name);
+           strcspn(name, " \t'\"\\$`;&|<>()*?#!,/[]") == strlen(name);
 }
 
 static kolo_status add(struct kolo__hosts *hosts, const char *name, long slots)
 {
     bool here = kolo__host_is_here(name, kolo__host_name());
     if (!is_name(name))
-        return kolo__error(KOLO_ERR_CONFIG, "'%s' is no name or address of a host", name);
+        return kolo__error(
+            KOLO_ERR_CONFIG,
+            "'%s' is no name or address of a host (an IPv6 address with slots: [fd00::1]:4)", name);
     for (uint32_t i = 0; i < hosts->count; i++) {
         struct kolo__host *host = &hosts->list[i];
         if ((host->here && here) || strcasecmp(host->name, name) == 0) {

@@ -5,9 +5,11 @@
 #include "launcher/command.h"
 
 #include <argp.h>
+#include <fcntl.h>
 #include <kolo/kolo.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char OVERVIEW[] =
     "Usage: kolo COMMAND [OPTION...]\n"
@@ -63,9 +65,20 @@ static int help(const char *topic)
     return 0;
 }
 
+/* A closed stream's number would go to the next file or socket, and the output into that. What
+ * stands in for stdout cannot be written, so that what is lost is said. */
+static void fill_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            open("/dev/null",
+                 fd == STDERR_FILENO ? O_WRONLY : O_RDONLY); /* the lowest free number */
+}
+
 int main(int argc, char **argv)
 {
     static char version[64];
+    fill_standard_streams();
     snprintf(version, sizeof version, "kolo %s", kolo_version());
     argp_program_version = version;
 

@@ -35,6 +35,13 @@ static kolo_status list_addresses(const char *net, char *text, size_t bytes)
     return status;
 }
 
+static void where(void *self, uint32_t rank, char *text, size_t bytes)
+{
+    const struct kolo__run *run = self;
+    bool known = run->agents.agent_of != NULL && run->agents.agent_of[rank] != NULL;
+    snprintf(text, bytes, "%s", known ? run->agents.agent_of[rank]->host->name : "");
+}
+
 /* The rendezvous listens where the hosts can reach it; none of them is told of loopback, for what
  * is reached by loopback would tell others to come there too. */
 static kolo_status open_rendezvous(struct kolo__run *run)
@@ -48,6 +55,8 @@ static kolo_status open_rendezvous(struct kolo__run *run)
         .job = run->job,
         .token = run->token,
         .world_size = run->ranks,
+        .where = where,
+        .where_self = run,
         .silence_s = kolo__silence_seconds(run->options.config.timeout),
     };
     return kolo__rendezvous_create(&options, &run->rendezvous);

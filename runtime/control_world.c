@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/dial.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "base/socket.h"
 #include "base/status.h"
 
@@ -19,7 +20,10 @@
 
 static const uint64_t SECOND_NS = 1000000000;
 
-enum { ROUND_SECONDS = 10 }; /* for an address to answer, before all begin anew */
+enum {
+    ROUND_SECONDS = 10, /* for an address to answer, before all begin anew */
+    WORD_SECONDS = 10,  /* until the first word about what is in the way */
+};
 
 /* ---- connecting ---------------------------------------------------------------------------- */
 
@@ -105,28 +109,56 @@ static kolo_status connect_once(struct kolo__control *control)
     return status;
 }
 
+/* An address means one host; a name may mean another one tomorrow, or a stale one today. */
+static bool is_name(const char *rendezvous)
+{
+    char first[300];
+    struct kolo__address address;
+    snprintf(first, sizeof first, "%.*s", (int)strcspn(rendezvous, ","), rendezvous);
+    return kolo__address_parse(first, &address) != KOLO_OK;
+}
+
+/* Now and then, so that whoever looks sees what this rank waits for. */
+static void say_why(const struct kolo__control *control, uint64_t now_ns, uint64_t *due_ns,
+                    uint64_t *pause_ns)
+{
+    if (now_ns < *due_ns)
+        return;
+    kolo__log(KOLO__LOG_WARN, "has not reached %s yet: %s",
+              control->options.at_rank_0 ? "rank 0" : "the rendezvous (kolo run)",
+              kolo_error_text());
+    *pause_ns *= 2;
+    *due_ns = now_ns + *pause_ns;
+}
+
 /* The server may start later than we do: every failure but a wrong address, token or job is tried
- * again. */
+ * again, these too behind a name. Pauses differ, so that a thousand ranks do not ask in step. */
 static kolo_status connect_patiently(struct kolo__control *control)
 {
     const struct kolo__control_options *options = &control->options;
+    uint64_t word_ns = WORD_SECONDS * SECOND_NS;
+    uint64_t due_ns = kolo__now_ns(&kolo__real_clock) + word_ns;
+    struct kolo__random random = {due_ns ^ (uint64_t)options->rank << 40};
+    bool named = is_name(options->rendezvous);
     for (long pause_ms = 50;; pause_ms = pause_ms < 2500 ? pause_ms * 2 : 5000) {
         kolo_status status = connect_once(control);
         if (status == KOLO_OK || status == KOLO_ERR_CONFIG || status == KOLO_ERR_MEMORY)
             return status;
-        if (status != KOLO_ERR_TIMEOUT)
+        if (status != KOLO_ERR_TIMEOUT && !named)
             return kolo__error(status, "rendezvous at %s", kolo_error_text());
-        uint64_t now = kolo__now_ns(&kolo__real_clock);
-        if (now + (uint64_t)pause_ms * 1000000 >= options->deadline_ns)
+        uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+        long jittered_ms = pause_ms / 2 + (long)kolo__random_below(&random, (uint64_t)pause_ms / 2);
+        say_why(control, now_ns, &due_ns, &word_ns);
+        if (now_ns + (uint64_t)jittered_ms * 1000000 >= options->deadline_ns)
             return kolo__error(
-                KOLO_ERR_TIMEOUT,
+                status,
                 "rank %u (host %s) found no rendezvous%s within %d s; the last attempt at each "
                 "address: %s. See whether %s still runs there, and whether a firewall lets this "
                 "host through",
                 options->rank, kolo__host_name(),
                 options->ports > 1 ? " of its job id and token at any of its ports" : "",
                 options->timeout_s, kolo_error_text(), options->at_rank_0 ? "rank 0" : "kolo run");
-        sleep_ms(pause_ms);
+        sleep_ms(jittered_ms);
     }
 }
 

@@ -10,7 +10,7 @@
 static const char *const ALIKE[KOLO__INTRODUCTION_TEXTS] = {
     [KOLO__ALIKE_TRANSPORT] = "KOLO_TRANSPORT", [KOLO__ALIKE_DETERMINISTIC] = "KOLO_DETERMINISTIC",
     [KOLO__ALIKE_TIMELINE] = "KOLO_TIMELINE",   [KOLO__ALIKE_ENCRYPT] = "KOLO_ENCRYPT",
-    [KOLO__ALIKE_STREAMS] = "KOLO_STREAMS",
+    [KOLO__ALIKE_CHECKSUM] = "KOLO_CHECKSUM",   [KOLO__ALIKE_STREAMS] = "KOLO_STREAMS",
 };
 
 size_t kolo__introduction_encode(const struct kolo__introduction *introduction,

@@ -18,6 +18,7 @@ enum kolo__introduction_text {
     KOLO__ALIKE_DETERMINISTIC,
     KOLO__ALIKE_TIMELINE, /* "set" or "empty" */
     KOLO__ALIKE_ENCRYPT,
+    KOLO__ALIKE_CHECKSUM,
     KOLO__ALIKE_STREAMS,
     KOLO__INTRODUCTION_TEXTS
 };

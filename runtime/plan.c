@@ -7,7 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEGMENTS_IN_FLIGHT = 4 };
+enum {
+    SEGMENTS_IN_FLIGHT = 4,
+    /* Some of them, and the socket buffers of as much, stay in a cache of some megabytes. Less, and
+     * messages get so short that calls of the kernel cost more than caches save. Not of the length
+     * of segments, which a tuner changes, so that a long vector has no more steps for it. */
+    CHUNK_BYTES = 500 * 1024,
+};
 
 static uint64_t mix(uint64_t hash, uint64_t value)
 {
@@ -102,6 +108,7 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         .prescale = kolo__collective_reduces(key->collective) && key->op == KOLO_PREMUL_SUM,
         .window_count =
             mapped ? kolo__shm_window_bytes(context->size, !context->mapped) / element : 1,
+        .chunk_count = context->remote ? CHUNK_BYTES / element : 0,
         .host_of = context->host_of,
     };
     struct kolo__select_input input = {

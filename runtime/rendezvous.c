@@ -311,6 +311,7 @@ void kolo__rendezvous_step(struct kolo__rendezvous *server)
     if (server->accept_again_ns != 0 && now_ns >= server->accept_again_ns)
         watch_listeners(server, true);
     kolo__world_judge_losses(server, now_ns);
+    kolo__world_tell_absent(server, now_ns);
 }
 
 int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *server)
@@ -323,6 +324,8 @@ int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *server)
     for (const struct kolo__connection *c = server->connections; c != NULL; c = c->next)
         if (c->phase != MEMBER)
             return 1000;
+    if (server->word_due_ns != 0 && !server->formed && !server->fault.set)
+        return 1000; /* somebody waits for others */
     if (server->silence_s > 0 && server->connections != NULL)
         return (int)kolo__silence_pause_seconds(server->silence_s) * 1000;
     return -1;
@@ -399,6 +402,8 @@ kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *optio
         goto out_of_memory;
     server->size = options->world_size;
     server->silence_s = options->silence_s;
+    server->where = options->where;
+    server->where_self = options->where_self;
     server->members = calloc(options->world_size, sizeof *server->members);
     snprintf(server->job, sizeof server->job, "%s", options->job);
     server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);

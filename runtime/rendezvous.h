@@ -11,8 +11,13 @@
 
 #include <kolo/kolo.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 struct kolo__rendezvous;
+
+/* Where a rank was to run, for messages: "host2"; "" : not known. */
+typedef void kolo__rendezvous_where(void *self, uint32_t rank, char *text, size_t bytes);
 
 struct kolo__rendezvous_options {
     const char *host;  /* numeric addresses to listen on: "127.0.0.1", "10.0.0.1,fd00::1" */
@@ -21,6 +26,8 @@ struct kolo__rendezvous_options {
     const char *token; /* copied */
     bool insecure;     /* may listen beyond loopback without a token */
     uint32_t world_size;
+    kolo__rendezvous_where *where; /* NULL: not known */
+    void *where_self;
     long silence_s; /* base/silence.h: of a rank's host; 0: by the kernel's limits */
 };
 

@@ -206,7 +206,7 @@ static void announce_world(struct kolo__rendezvous *server)
 static void on_join(struct kolo__connection *connection, struct kolo__frame_reader *payload)
 {
     struct kolo__rendezvous *server = connection->server;
-    char job[128], host[64], text[512];
+    char job[128], host[64], text[600];
     size_t blob_bytes;
     kolo__get_text(payload, job, sizeof job);
     uint32_t size = kolo__get_u32(payload);
@@ -227,7 +227,9 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
     if (size != server->size || rank >= server->size) {
         snprintf(text, sizeof text,
                  "rank %u of a world of %u (host %s) does not fit the world of %u ranks that was "
-                 "launched: check KOLO_RANK and KOLO_WORLD_SIZE",
+                 "launched: two jobs meet here, or a launcher runs inside another; check "
+                 "KOLO_WORLD_SIZE "
+                 "(WORLD_SIZE, ...), and give each job a KOLO_JOB or a port of its own",
                  rank, size, host, server->size);
         kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
         return;
@@ -235,13 +237,15 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
     struct kolo__member *member = &server->members[rank];
     if (member->joined) {
         bool gone = member->left || member->connection == NULL;
-        snprintf(text, sizeof text,
-                 gone
-                     ? "rank %u joined this world and left it (host %s, pid %u): a world is joined "
-                       "once, so call kolo_init once in the life of a job's process"
-                     : "rank %u joined already (host %s, pid %u): every process needs its own "
-                       "KOLO_RANK, and calls kolo_init once",
-                 rank, member->host, member->pid);
+        snprintf(
+            text, sizeof text,
+            gone ? "rank %u joined this world and left it (host %s, pid %u): a world is joined "
+                   "once, so call kolo_init once in the life of a job's process"
+                 : "rank %u joined already (host %s, pid %u): two processes have the same rank "
+                   "(KOLO_RANK, RANK, ...), as when mpirun or torchrun is started inside kolo run, "
+                   "which does it alone; or two jobs meet here: give each a KOLO_JOB or a port "
+                   "of its own (MASTER_PORT)",
+            rank, member->host, member->pid);
         kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
         return;
     }
@@ -255,6 +259,8 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
     if (server->fault.set)
         send_fault(server, connection, 0, server->fault.status, server->fault.rank,
                    server->fault.text);
+    if (server->joined == 0)
+        kolo__world_begin_wait(server);
     if (++server->joined == server->size)
         announce_world(server);
 }
@@ -320,28 +326,6 @@ static void on_fault(struct kolo__connection *connection, struct kolo__frame_rea
         kolo__world_spread(server, comm, (kolo_status)status, (int)connection->rank, text);
 }
 
-static void on_absent(struct kolo__connection *connection)
-{
-    struct kolo__rendezvous *server = connection->server;
-    char text[400] = "";
-    size_t used = 0;
-    uint32_t missing = 0;
-    for (uint32_t r = 0; r < server->size; r++) {
-        if (server->members[r].joined)
-            continue;
-        if (missing++ < 16)
-            used += (size_t)snprintf(text + used, sizeof text - used, "%s%u",
-                                     missing > 1 ? ", " : "", r);
-    }
-    if (missing > 16)
-        snprintf(text + used, sizeof text - used, " and %u more", missing - 16);
-    kolo__frame_begin(&connection->out, KOLO__FRAME_ABSENT);
-    kolo__put_u32(&connection->out, missing);
-    kolo__put_text(&connection->out, text);
-    kolo__frame_end(&connection->out);
-    kolo__connection_flush(connection);
-}
-
 /* ---- dispatch ------------------------------------------------------------------------------ */
 
 void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_type type,
@@ -370,7 +354,7 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
         kolo__world_stuck(connection, payload);
         break;
     case KOLO__FRAME_ABSENT:
-        on_absent(connection);
+        kolo__world_absent(connection);
         break;
     case KOLO__FRAME_JOINED:
         kolo__world_joined(connection, payload);

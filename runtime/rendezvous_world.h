@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inside of the rendezvous server, shared by its four parts and by nobody else:
+ * The inside of the rendezvous server, shared by its five parts and by nobody else:
  *
  *   rendezvous.c        connections: bytes in and out, proof of the token, strangers
  *   rendezvous_world.c  members: the world forming, exchanges, losses, faults
+ *   rendezvous_absent.c who has not come
  *   rendezvous_stuck.c  members that wait too long
  *   rendezvous_join.c   members that have joined (kolo_join)
  */
@@ -71,6 +72,9 @@ struct kolo__rendezvous {
     struct kolo__credentials *credentials;
     struct kolo__refusals refusals;
     uint32_t size, joined;
+    kolo__rendezvous_where *where;
+    void *where_self;
+    uint64_t word_due_ns, word_pause_ns; /* about who has not come; 0: nobody waits */
     long silence_s;
     uint64_t silence_looked_ns;
     bool formed;   /* all have joined */
@@ -120,6 +124,15 @@ void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns);
 /* Tells every member. comm 0: the whole world; only the first such fault counts. */
 void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status status,
                         int rank, const char *text);
+
+/* ---- absent ranks (rendezvous_absent.c) ------------------------------------------------------ */
+
+/* A member's ABSENT message. */
+void kolo__world_absent(struct kolo__connection *connection);
+/* The first rank has joined. */
+void kolo__world_begin_wait(struct kolo__rendezvous *server);
+/* Says who is missing, if that is due. */
+void kolo__world_tell_absent(struct kolo__rendezvous *server, uint64_t now_ns);
 
 /* ---- stuck ranks (rendezvous_stuck.c) ------------------------------------------------------- */
 

@@ -97,6 +97,7 @@ static kolo_status create(struct probe *probe, int way)
         .job = context->job,
         .token = context->token,
         .encrypt = context->config.encrypt == 1,
+        .checksum = context->config.checksum == 1,
         .listen_fd = probe->listeners[way],
         .endpoints = probe->endpoints[way],
         .own_interfaces = &context->interfaces,

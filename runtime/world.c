@@ -104,13 +104,14 @@ static kolo_status find_listen_host(kolo_context *context, const struct kolo__en
 static kolo_status introduce(kolo_context *context, int *listen_fd)
 {
     char machine[MACHINE_TEXT_BYTES], text[KOLO__ENDPOINT_TEXT_BYTES] = "";
-    char deterministic[24], encrypt[24], streams[24];
+    char deterministic[24], encrypt[24], streams[24], checksum[24];
     unsigned char blob[KOLO__INTRODUCTION_BYTES_MAX];
     struct kolo__endpoint endpoint = {.count = 0};
     uint16_t port = 0;
     describe_machine(machine, sizeof machine);
     snprintf(deterministic, sizeof deterministic, "%ld", context->config.deterministic);
     snprintf(encrypt, sizeof encrypt, "%ld", context->config.encrypt);
+    snprintf(checksum, sizeof checksum, "%ld", context->config.checksum);
     snprintf(streams, sizeof streams, "%ld", context->config.streams);
     kolo_status status = find_addresses(context, &endpoint);
     if (status == KOLO_OK)
@@ -130,6 +131,7 @@ static kolo_status introduce(kolo_context *context, int *listen_fd)
         [KOLO__ALIKE_DETERMINISTIC] = deterministic,
         [KOLO__ALIKE_TIMELINE] = context->config.timeline[0] != '\0' ? "set" : "empty",
         [KOLO__ALIKE_ENCRYPT] = encrypt,
+        [KOLO__ALIKE_CHECKSUM] = checksum,
         [KOLO__ALIKE_STREAMS] = streams,
     }};
     status = kolo__control_join(context->control, blob, kolo__introduction_encode(&own, blob));

@@ -8,11 +8,30 @@
  *      with 3, keep lower half        [2]           sends 3: slice 2 is complete
  *      and back: with 3, 0, 6, doubling what is complete
  *
+ * A long vector that takes each step as a whole has left the caches before the next step sends what
+ * this one received. So an allreduce cuts it into chunks, one a step behind the other:
+ *
+ *      turn       0     1     2     3     4         4 chunks, 2 steps (2 ranks)
+ *      chunk 0    0     1
+ *      chunk 1          0     1
+ *      chunk 2                0     1
+ *      chunk 3                      0     1
+ *
+ * In each turn the newest chunk comes first: then what a step sends was received two messages ago,
+ * not just now, and the wire does not wait for it. The bits are those of the whole: every element
+ * is combined in the same order, whatever slice it is in.
+ *
  * Cost: 2 lg p steps, 2n(p-1)/p bytes for powers of two; others are folded: two steps and up to n
  * more (Thakur, Rabenseifner, Gropp, "Optimization of collective communication operations in
  * MPICH", 2005). Reduce-scatter and allgather are the two halves, for powers of two only.
  */
 #include "collectives/algorithm/algorithm.h"
+
+enum {
+    /* Fewer are not worth their shorter messages: the caches hold much of so short a vector. */
+    LEAST_CHUNKS = 16,
+    MOST_CHUNKS = 256, /* bounds the steps */
+};
 
 static void allreduce(struct kolo__schedule *s);
 static void reduce_scatter(struct kolo__schedule *s);
@@ -73,39 +92,80 @@ static struct halves halves_of(uint32_t node, uint32_t distance)
                                     (distance == 1 ? KOLO__FINISH : 0)};
 }
 
-/* Elements before slice `index` of the whole vector. */
-static size_t before(const struct kolo__schedule *s, const struct kolo__fold *fold, uint32_t index)
+/* What an allreduce goes through its steps with: `count` elements from `first` on, in a slice for
+ * each node. */
+struct part {
+    struct kolo__fold fold;
+    enum kolo__buffer from; /* of contributions */
+    size_t first, count;
+};
+
+/* Elements before slice `index`. */
+static size_t before(const struct part *part, uint32_t index)
 {
-    return index == fold->nodes ? s->problem.count
-                                : kolo__slice_offset(s->problem.count, fold->nodes, index);
+    uint32_t nodes = part->fold.nodes;
+    return part->first +
+           (index == nodes ? part->count : kolo__slice_offset(part->count, nodes, index));
+}
+
+/* Sends one half, and combines the partner's with the other. */
+static void reduce_half(struct kolo__schedule *s, const struct part *part, uint32_t distance)
+{
+    struct halves half = halves_of(part->fold.node, distance);
+    uint32_t partner = kolo__fold_rank(&part->fold, half.partner);
+    size_t keep = before(part, half.keep), send = before(part, half.send);
+    bool first = 2 * distance == part->fold.nodes;
+    enum kolo__buffer from = first ? part->from : KOLO__OUTPUT;
+    kolo__schedule_send(s, partner, kolo__here(s, from, send),
+                        before(part, half.send + distance) - send);
+    kolo__schedule_recv_reduce(s, partner, kolo__here(s, from, keep),
+                               kolo__here(s, KOLO__OUTPUT, keep),
+                               before(part, half.keep + distance) - keep, half.flags);
+}
+
+/* Sends what is complete, and receives as much. */
+static void gather_half(struct kolo__schedule *s, const struct part *part, uint32_t distance)
+{
+    struct halves half = halves_of(part->fold.node, distance);
+    uint32_t partner = kolo__fold_rank(&part->fold, half.partner);
+    size_t have = before(part, half.keep), lack = before(part, half.send);
+    kolo__schedule_send(s, partner, kolo__here(s, KOLO__OUTPUT, have),
+                        before(part, half.keep + distance) - have);
+    kolo__schedule_recv(s, partner, kolo__here(s, KOLO__OUTPUT, lack),
+                        before(part, half.send + distance) - lack);
+}
+
+static uint32_t chunks_of(const struct kolo__problem *problem)
+{
+    size_t chunk = problem->chunk_count, count = problem->count;
+    if (chunk == 0 || count / LEAST_CHUNKS < chunk)
+        return 1;
+    chunk *= (count - 1) / MOST_CHUNKS / chunk + 1;
+    return (uint32_t)((count - 1) / chunk + 1);
 }
 
 static void allreduce(struct kolo__schedule *s)
 {
-    struct kolo__fold fold = kolo__fold_of(s->problem.rank, s->problem.size);
-    enum kolo__buffer from = kolo__schedule_contribution(s);
-    from = kolo__fold_in(s, &fold, from);
-    for (uint32_t distance = fold.nodes / 2; distance > 0 && !fold.idle; distance /= 2) {
-        struct halves half = halves_of(fold.node, distance);
-        uint32_t partner = kolo__fold_rank(&fold, half.partner);
-        size_t keep = before(s, &fold, half.keep), send = before(s, &fold, half.send);
-        kolo__schedule_send(s, partner, kolo__here(s, from, send),
-                            before(s, &fold, half.send + distance) - send);
-        kolo__schedule_recv_reduce(s, partner, kolo__here(s, from, keep),
-                                   kolo__here(s, KOLO__OUTPUT, keep),
-                                   before(s, &fold, half.keep + distance) - keep, half.flags);
-        from = KOLO__OUTPUT;
+    struct part part = {.fold = kolo__fold_of(s->problem.rank, s->problem.size)};
+    part.from = kolo__fold_in(s, &part.fold, kolo__schedule_contribution(s));
+    uint32_t nodes = part.fold.nodes, chunks = chunks_of(&s->problem), half = 0;
+    while (1u << half < nodes)
+        half++;
+    uint32_t steps = part.fold.idle ? 0 : 2 * half;
+    for (uint32_t turn = 0; turn + 1 < chunks + steps; turn++) {
+        for (uint32_t step = 0; step < steps && step <= turn; step++) {
+            uint32_t chunk = turn - step;
+            if (chunk >= chunks)
+                continue;
+            part.first = kolo__slice_offset(s->problem.count, chunks, chunk);
+            part.count = kolo__slice_count(s->problem.count, chunks, chunk);
+            if (step < half)
+                reduce_half(s, &part, nodes >> (step + 1));
+            else
+                gather_half(s, &part, 1u << (step - half));
+        }
     }
-    for (uint32_t distance = 1; distance < fold.nodes && !fold.idle; distance *= 2) {
-        struct halves half = halves_of(fold.node, distance);
-        uint32_t partner = kolo__fold_rank(&fold, half.partner);
-        size_t have = before(s, &fold, half.keep), lack = before(s, &fold, half.send);
-        kolo__schedule_send(s, partner, kolo__here(s, KOLO__OUTPUT, have),
-                            before(s, &fold, half.keep + distance) - have);
-        kolo__schedule_recv(s, partner, kolo__here(s, KOLO__OUTPUT, lack),
-                            before(s, &fold, half.send + distance) - lack);
-    }
-    kolo__fold_out(s, &fold);
+    kolo__fold_out(s, &part.fold);
 }
 
 /* SCRATCH holds the half that the first step keeps (or, scaled, the whole input). */

@@ -4,18 +4,21 @@
  *
  *   0 "komg"   4 version:u16  6 0:u16   8 epoch:u32   12 comm:u32   16 sequence:u64
  *  24 collective:u8 dtype:u8 op:u8 algorithm:u8  28 root:u32   32 count:u64
- *  40 bytes:u64   48 number:u64   56 sender:u32   60 0:u32
+ *  40 bytes:u64   48 number:u64   56 sender:u32   60 checksum:u32 of what stands before, or 0
  */
 #include "collectives/transport/message.h"
 
 #include "base/bytes.h"
 #include "base/status.h"
+#include "kernels/crc32c.h"
 
 #include <string.h>
 
+enum { CHECKSUM_AT = 60 };
+
 static const unsigned char magic[4] = {'k', 'o', 'm', 'g'};
 
-void kolo__message_encode(const struct kolo__message *message,
+void kolo__message_encode(const struct kolo__message *message, bool checksum,
                           unsigned char header[KOLO__MESSAGE_HEADER_BYTES])
 {
     const struct kolo__signature *signature = &message->signature;
@@ -34,12 +37,18 @@ void kolo__message_encode(const struct kolo__message *message,
     kolo__store_u64(header + 40, message->bytes);
     kolo__store_u64(header + 48, message->number);
     kolo__store_u32(header + 56, message->sender);
-    kolo__store_u32(header + 60, 0);
+    kolo__store_u32(header + CHECKSUM_AT, checksum ? kolo__crc32c(0, header, CHECKSUM_AT) : 0);
 }
 
 kolo_status kolo__message_decode(const unsigned char header[KOLO__MESSAGE_HEADER_BYTES],
-                                 struct kolo__message *message)
+                                 bool checksum, struct kolo__message *message)
 {
+    uint32_t sum = kolo__load_u32(header + CHECKSUM_AT);
+    if (checksum && sum != kolo__crc32c(0, header, CHECKSUM_AT))
+        return kolo__error(KOLO_ERR_NETWORK,
+                           "the header of a message changed on its way (CRC-32C %08x came, the "
+                           "bytes have %08x): " KOLO__CHECKSUM_REMEDY,
+                           sum, kolo__crc32c(0, header, CHECKSUM_AT));
     if (memcmp(header, magic, sizeof magic) != 0)
         return kolo__error(KOLO_ERR_NETWORK,
                            "%02x %02x %02x %02x is not the beginning of a message", header[0],
@@ -47,7 +56,7 @@ kolo_status kolo__message_decode(const unsigned char header[KOLO__MESSAGE_HEADER
     if (kolo__load_u16(header + 4) != KOLO__MESSAGE_VERSION)
         return kolo__error(KOLO_ERR_NETWORK, "a message of version %u, this kolo speaks %u",
                            kolo__load_u16(header + 4), (unsigned)KOLO__MESSAGE_VERSION);
-    if (kolo__load_u16(header + 6) != 0 || kolo__load_u32(header + 60) != 0)
+    if (kolo__load_u16(header + 6) != 0 || (!checksum && sum != 0))
         return kolo__error(KOLO_ERR_NETWORK, "a message whose reserved bytes are not zero");
     message->signature = (struct kolo__signature){
         .epoch = kolo__load_u32(header + 8),

@@ -7,7 +7,9 @@
 #include "collectives/transport/stream.h"
 
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/status.h"
+#include "kernels/crc32c.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,10 +21,14 @@ enum { TURN = 16 };
 
 static bool push(struct kolo__stream *stream, uint32_t peer);
 static bool pull(struct kolo__stream *stream, uint32_t peer);
-static bool take_ahead(struct kolo__stream_peer *pipe, struct kolo__post *post);
+static bool take_ahead(struct kolo__stream *stream, uint32_t peer, struct kolo__post *post);
+static bool check_block(struct kolo__stream *stream, uint32_t peer, struct kolo__post *post);
 static bool check_header(struct kolo__stream *stream, uint32_t peer, const struct kolo__post *post);
 static void set_mismatch(struct kolo__stream *stream, uint32_t peer,
                          const struct kolo__message *theirs, const struct kolo__post *post);
+static void set_corruption(struct kolo__stream *stream, uint32_t peer,
+                           const struct kolo__post *post, size_t bytes, uint32_t came,
+                           uint32_t found);
 static void break_pipe(struct kolo__stream *stream, uint32_t peer, kolo_status status);
 static void complete_all(struct kolo__stream *stream, kolo_status status);
 
@@ -184,11 +190,9 @@ bool kolo__stream_progress(struct kolo__stream *stream)
 }
 
 /* A message without payload may have no memory at all. */
-static struct iovec rest_of(const struct kolo__post *post)
+static struct iovec part_of(const struct kolo__post *post, size_t begin, size_t bytes)
 {
-    size_t left = post->bytes - post->bytes_done;
-    return (struct iovec){.iov_base = left > 0 ? post->data + post->bytes_done : NULL,
-                          .iov_len = left};
+    return (struct iovec){.iov_base = bytes > 0 ? post->data + begin : NULL, .iov_len = bytes};
 }
 
 bool kolo__stream_has_work(const struct kolo__stream *stream)
@@ -199,6 +203,21 @@ bool kolo__stream_has_work(const struct kolo__stream *stream)
 
 /* ---- out ---------------------------------------------------------------------------------- */
 
+/* The block that begins where the message has come to. Its bytes stay as they are until they have
+ * gone, so its checksum can be known now. */
+static void begin_block(struct kolo__stream *stream, struct kolo__stream_peer *pipe)
+{
+    const struct kolo__post *post = pipe->sends.first;
+    size_t left = post->bytes - post->bytes_done;
+    if (stream->checksum && left > KOLO__MESSAGE_BLOCK_BYTES)
+        left = KOLO__MESSAGE_BLOCK_BYTES;
+    pipe->send_block_end = post->bytes_done + left;
+    pipe->send_sum_done = 0;
+    pipe->send_sum_bytes = stream->checksum && left > 0 ? KOLO__MESSAGE_CHECKSUM_BYTES : 0;
+    if (pipe->send_sum_bytes > 0)
+        kolo__store_u32(pipe->send_sum, kolo__crc32c(0, post->data + post->bytes_done, left));
+}
+
 static void begin_message(struct kolo__stream *stream, struct kolo__stream_peer *pipe)
 {
     const struct kolo__post *post = pipe->sends.first;
@@ -206,7 +225,33 @@ static void begin_message(struct kolo__stream *stream, struct kolo__stream_peer 
                                     .bytes = post->bytes,
                                     .number = pipe->sent,
                                     .sender = stream->transport.rank};
-    kolo__message_encode(&message, pipe->send_header);
+    kolo__message_encode(&message, stream->checksum, pipe->send_header);
+    pipe->send_begun = true;
+    pipe->send_header_done = 0;
+    begin_block(stream, pipe);
+}
+
+/* What has moved: of the header, then of the block, then of its checksum. */
+static void count_sent(struct kolo__stream *stream, struct kolo__stream_peer *pipe, size_t moved)
+{
+    struct kolo__post *post = pipe->sends.first;
+    size_t of_header = KOLO__MESSAGE_HEADER_BYTES - pipe->send_header_done;
+    size_t of_block = pipe->send_block_end - post->bytes_done;
+    of_header = moved < of_header ? moved : of_header;
+    of_block = moved - of_header < of_block ? moved - of_header : of_block;
+    pipe->send_header_done += of_header;
+    post->bytes_done += of_block;
+    pipe->send_sum_done += moved - of_header - of_block;
+    if (pipe->send_header_done < KOLO__MESSAGE_HEADER_BYTES ||
+        post->bytes_done < pipe->send_block_end || pipe->send_sum_done < pipe->send_sum_bytes)
+        return;
+    if (post->bytes_done < post->bytes) {
+        begin_block(stream, pipe);
+        return;
+    }
+    pipe->send_begun = false;
+    pipe->sent++;
+    complete_first(&pipe->sends, KOLO_OK);
 }
 
 static bool push(struct kolo__stream *stream, uint32_t peer)
@@ -214,54 +259,73 @@ static bool push(struct kolo__stream *stream, uint32_t peer)
     struct kolo__stream_peer *pipe = &stream->peers[peer];
     bool any = false;
     for (int turn = 0; stream->transport.fault.status == KOLO_OK; turn++) {
-        struct kolo__post *post = pipe->sends.first;
+        const struct kolo__post *post = pipe->sends.first;
         if (post == NULL)
             break;
         if (turn == TURN) {
             stream->unfinished = true;
             break;
         }
-        if (pipe->send_header_done == 0)
+        if (!pipe->send_begun)
             begin_message(stream, pipe);
-        size_t header_left = KOLO__MESSAGE_HEADER_BYTES - pipe->send_header_done;
-        struct iovec parts[2] = {
-            {.iov_base = pipe->send_header + pipe->send_header_done, .iov_len = header_left},
-            rest_of(post)};
+        struct iovec parts[KOLO__PIPE_PARTS_MAX] = {
+            {.iov_base = pipe->send_header + pipe->send_header_done,
+             .iov_len = KOLO__MESSAGE_HEADER_BYTES - pipe->send_header_done},
+            part_of(post, post->bytes_done, pipe->send_block_end - post->bytes_done),
+            {.iov_base = pipe->send_sum + pipe->send_sum_done,
+             .iov_len = pipe->send_sum_bytes - pipe->send_sum_done}};
         size_t moved = 0;
-        kolo_status status = stream->pipes->write(stream, peer, parts, 2, &moved);
+        kolo_status status =
+            stream->pipes->write(stream, peer, parts, pipe->send_sum_bytes > 0 ? 3 : 2, &moved);
         if (status != KOLO_OK)
             break_pipe(stream, peer, status);
         if (status != KOLO_OK || moved == 0)
             break;
         any = true;
-        size_t of_header = moved < header_left ? moved : header_left;
-        pipe->send_header_done += of_header;
-        post->bytes_done += moved - of_header;
-        if (pipe->send_header_done == KOLO__MESSAGE_HEADER_BYTES &&
-            post->bytes_done == post->bytes) {
-            pipe->send_header_done = 0;
-            pipe->sent++;
-            complete_first(&pipe->sends, KOLO_OK);
-        }
+        count_sent(stream, pipe, moved);
     }
     return any;
 }
 
 /* ---- in ----------------------------------------------------------------------------------- */
 
-/* Reads into the rest of the first post and behind it, or, before its header is known, only ahead.
- */
+/* How much of the first recv's payload is to come before a checksum, or its end; once its header is
+ * known. */
+static size_t block_left(const struct kolo__stream *stream, const struct kolo__stream_peer *pipe,
+                         const struct kolo__post *post)
+{
+    size_t left = post->bytes - post->bytes_done;
+    if (!pipe->recv_checked)
+        return 0;
+    if (!stream->checksum)
+        return left;
+    if (left > KOLO__MESSAGE_BLOCK_BYTES)
+        left = KOLO__MESSAGE_BLOCK_BYTES;
+    return left - pipe->recv_block_done;
+}
+
+static void count_payload(const struct kolo__stream *stream, struct kolo__stream_peer *pipe,
+                          struct kolo__post *post, size_t bytes)
+{
+    if (stream->checksum)
+        pipe->recv_block_done += bytes;
+    else
+        post->bytes_done += bytes;
+}
+
+/* Reads into the rest of the first post's block and behind it, or, before its header is known, only
+ * ahead. */
 static bool fill(struct kolo__stream *stream, uint32_t peer, struct kolo__post *post)
 {
     struct kolo__stream_peer *pipe = &stream->peers[peer];
     if (pipe->ahead_begin > 0) {
-        /* Less than a header is left here. */
+        /* Less than a header, or a checksum, is left here. */
         memmove(pipe->ahead, pipe->ahead + pipe->ahead_begin, pipe->ahead_end - pipe->ahead_begin);
         pipe->ahead_end -= pipe->ahead_begin;
         pipe->ahead_begin = 0;
     }
-    size_t payload_left = pipe->recv_checked ? post->bytes - post->bytes_done : 0;
-    struct iovec parts[2] = {rest_of(post),
+    size_t payload_left = block_left(stream, pipe, post);
+    struct iovec parts[2] = {part_of(post, post->bytes_done + pipe->recv_block_done, payload_left),
                              {.iov_base = pipe->ahead + pipe->ahead_end,
                               .iov_len = stream->pipes->read_ahead_bytes - pipe->ahead_end}};
     int skip = payload_left == 0 ? 1 : 0;
@@ -272,7 +336,7 @@ static bool fill(struct kolo__stream *stream, uint32_t peer, struct kolo__post *
     if (status != KOLO_OK || moved == 0)
         return false;
     size_t of_payload = moved < payload_left ? moved : payload_left;
-    post->bytes_done += of_payload;
+    count_payload(stream, pipe, post, of_payload);
     pipe->ahead_end += moved - of_payload;
     return true;
 }
@@ -293,7 +357,9 @@ static bool pull(struct kolo__stream *stream, uint32_t peer)
             pipe->ahead_end - pipe->ahead_begin >= KOLO__MESSAGE_HEADER_BYTES &&
             !check_header(stream, peer, post))
             break;
-        bool moved = take_ahead(pipe, post);
+        bool moved = take_ahead(stream, peer, post);
+        if (stream->transport.fault.status != KOLO_OK)
+            break;
         if (pipe->recv_checked && post->bytes_done == post->bytes) {
             pipe->recv_checked = false;
             pipe->received++;
@@ -309,17 +375,37 @@ static bool pull(struct kolo__stream *stream, uint32_t peer)
     return any;
 }
 
-/* What was read ahead of the payload. */
-static bool take_ahead(struct kolo__stream_peer *pipe, struct kolo__post *post)
+/* What was read ahead: of the payload, or the checksum behind a block. */
+static bool take_ahead(struct kolo__stream *stream, uint32_t peer, struct kolo__post *post)
 {
+    struct kolo__stream_peer *pipe = &stream->peers[peer];
     size_t there = pipe->ahead_end - pipe->ahead_begin;
-    size_t wanted = post->bytes - post->bytes_done;
+    size_t wanted = block_left(stream, pipe, post);
     size_t bytes = there < wanted ? there : wanted;
-    if (!pipe->recv_checked || bytes == 0)
+    if (pipe->recv_block_done > 0 && wanted == 0)
+        return there >= KOLO__MESSAGE_CHECKSUM_BYTES && check_block(stream, peer, post);
+    if (bytes == 0)
         return false;
-    memcpy(post->data + post->bytes_done, pipe->ahead + pipe->ahead_begin, bytes);
-    post->bytes_done += bytes;
+    memcpy(post->data + post->bytes_done + pipe->recv_block_done, pipe->ahead + pipe->ahead_begin,
+           bytes);
+    count_payload(stream, pipe, post, bytes);
     pipe->ahead_begin += bytes;
+    return true;
+}
+
+/* Only what was checked is done, so nobody computes with anything else. */
+static bool check_block(struct kolo__stream *stream, uint32_t peer, struct kolo__post *post)
+{
+    struct kolo__stream_peer *pipe = &stream->peers[peer];
+    uint32_t came = kolo__load_u32(pipe->ahead + pipe->ahead_begin);
+    uint32_t found = kolo__crc32c(0, post->data + post->bytes_done, pipe->recv_block_done);
+    if (came != found) {
+        set_corruption(stream, peer, post, pipe->recv_block_done, came, found);
+        return false;
+    }
+    pipe->ahead_begin += KOLO__MESSAGE_CHECKSUM_BYTES;
+    post->bytes_done += pipe->recv_block_done;
+    pipe->recv_block_done = 0;
     return true;
 }
 
@@ -328,7 +414,8 @@ static bool check_header(struct kolo__stream *stream, uint32_t peer, const struc
 {
     struct kolo__stream_peer *pipe = &stream->peers[peer];
     struct kolo__message message;
-    kolo_status status = kolo__message_decode(pipe->ahead + pipe->ahead_begin, &message);
+    kolo_status status =
+        kolo__message_decode(pipe->ahead + pipe->ahead_begin, stream->checksum, &message);
     if (status == KOLO_OK && (message.sender != peer || message.number != pipe->received))
         status = kolo__error(
             KOLO_ERR_NETWORK, "message %llu of rank %u came instead of message %llu",
@@ -367,6 +454,22 @@ static void set_mismatch(struct kolo__stream *stream, uint32_t peer,
         kolo__signature_text(&theirs->signature, sent, sizeof sent),
         kolo__stream_peer_name(stream, stream->transport.rank, our_name, sizeof our_name),
         kolo__signature_text(ours, expected, sizeof expected), lengths, worlds);
+}
+
+static void set_corruption(struct kolo__stream *stream, uint32_t peer,
+                           const struct kolo__post *post, size_t bytes, uint32_t came,
+                           uint32_t found)
+{
+    char from[100], to[100], signature[120];
+    kolo__stream_set_fault(stream, KOLO_ERR_NETWORK, (int)peer,
+                           "bytes %zu to %zu of a message of %zu, %s, changed on their way from %s "
+                           "to %s (CRC-32C %08x "
+                           "came, the bytes have %08x): " KOLO__CHECKSUM_REMEDY,
+                           post->bytes_done, post->bytes_done + bytes - 1, post->bytes,
+                           kolo__signature_text(post->signature, signature, sizeof signature),
+                           kolo__stream_peer_name(stream, peer, from, sizeof from),
+                           kolo__stream_peer_name(stream, stream->transport.rank, to, sizeof to),
+                           came, found);
 }
 
 static void break_pipe(struct kolo__stream *stream, uint32_t peer, kolo_status status)

@@ -17,6 +17,8 @@
 
 struct kolo__stream;
 
+enum { KOLO__PIPE_PARTS_MAX = 3 };
+
 /* Bytes to and from one peer, in order, without blocking. *moved is 0 when nothing can move now.
  * An error (kolo__error has the text, which names no rank) breaks the whole transport. */
 struct kolo__pipe_ops {
@@ -36,10 +38,16 @@ struct kolo__stream_queue {
 struct kolo__stream_peer {
     struct kolo__stream_queue sends, recvs;
     uint64_t sent, received; /* messages finished */
+    /* Of the first send. The payload is counted in bytes_done. */
     unsigned char send_header[KOLO__MESSAGE_HEADER_BYTES];
-    size_t send_header_done; /* of the first send; its payload is counted in bytes_done */
-    bool recv_checked;       /* the header of the first recv has come, and fits */
-    unsigned char *ahead;    /* bytes read and not yet used: ahead[ahead_begin, ahead_end) */
+    size_t send_header_done;
+    bool send_begun;
+    size_t send_block_end; /* without checksums a message is one block */
+    unsigned char send_sum[KOLO__MESSAGE_CHECKSUM_BYTES]; /* goes behind the block */
+    size_t send_sum_bytes, send_sum_done;
+    bool recv_checked;      /* the header of the first recv has come, and fits */
+    size_t recv_block_done; /* with checksums: bytes behind bytes_done that are not checked yet */
+    unsigned char *ahead;   /* bytes read and not yet used: ahead[ahead_begin, ahead_end) */
     size_t ahead_begin, ahead_end;
     uint32_t active_index; /* in kolo__stream.active, UINT32_MAX: both queues are empty */
 };
@@ -47,6 +55,7 @@ struct kolo__stream_peer {
 struct kolo__stream {
     struct kolo__transport transport;
     const struct kolo__pipe_ops *pipes;
+    bool checksum;            /* the same on all ranks */
     const char *const *hosts; /* for messages; may be NULL; borrowed */
     struct kolo__stream_peer *peers;
     unsigned char *ahead; /* all peers' */

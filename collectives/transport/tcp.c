@@ -86,6 +86,8 @@ kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,
     if (status == KOLO_OK)
         status = kolo__stream_init(&tcp->stream, options->rank, options->size, options->hosts,
                                    &socket_ops);
+    /* TLS finds every change by itself. */
+    tcp->stream.checksum = options->checksum && !options->encrypt;
     if (status == KOLO_OK)
         status = open_descriptors(tcp);
     if (status != KOLO_OK)
@@ -144,9 +146,9 @@ static void close_tcp(struct kolo__transport *transport)
 
 /* The first bytes of the parts, `left` at most. */
 static int limit_parts(const struct iovec *parts, int part_count, size_t left,
-                       struct iovec limited[2])
+                       struct iovec limited[KOLO__PIPE_PARTS_MAX])
 {
-    KOLO__ASSERT(part_count <= 2);
+    KOLO__ASSERT(part_count <= KOLO__PIPE_PARTS_MAX);
     int count = 0;
     for (; count < part_count && left > 0; count++) {
         limited[count] = parts[count];
@@ -205,7 +207,7 @@ static kolo_status write_socket(struct kolo__stream *stream, uint32_t index,
     /* The socket would still take bytes, which nobody would ever read. */
     if (peer->hangup)
         return ended(peer, "it closed the connection");
-    struct iovec limited[2];
+    struct iovec limited[KOLO__PIPE_PARTS_MAX];
     int count = limit_parts(parts, part_count, longest_move(peer, &peer->out), limited);
     if (lane->secure != NULL) {
         bool would_block = false;
@@ -243,7 +245,7 @@ static kolo_status read_socket(struct kolo__stream *stream, uint32_t index,
     struct kolo__tcp_lane *lane = &peer->lanes[peer->in.lane];
     if (!lane->readable && !few_peers(stream))
         return check_lanes(peer);
-    struct iovec limited[2];
+    struct iovec limited[KOLO__PIPE_PARTS_MAX];
     int count = limit_parts(parts, part_count, longest_move(peer, &peer->in), limited);
     if (lane->secure != NULL) {
         bool would_block = false;

@@ -19,6 +19,7 @@ struct kolo__tcp_options {
     uint32_t rank, size;
     uint32_t epoch, comm;
     const char *job, *token; /* copied, or their like */
+    bool checksum;           /* CRC-32C of all that is said; the same on all ranks */
     bool encrypt;            /* what follows the handshake too; the same on all ranks */
     int listen_fd;           /* from kolo__listen; passes to the transport, also on failure */
     const struct kolo__endpoint *endpoints; /* size entries, copied: where each rank listens */

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sockets keep the contract, plain and encrypted, one and several between two ranks. */
+/* Sockets keep the contract, plain, with checksums and encrypted, one and several between two
+ * ranks. */
 #include "conformance.h"
 
 #include "collectives/transport/tcp.h"
 
 #include <stddef.h>
 
-static bool encrypt;
+static bool encrypt, checksum;
 static uint32_t streams = 1;
 
 static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport **transports,
@@ -29,6 +30,7 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
             .job = "conformance",
             .token = "secret",
             .encrypt = encrypt,
+            .checksum = checksum,
             .listen_fd = listeners[r],
             .endpoints = endpoints,
             .streams = streams,
@@ -54,10 +56,12 @@ int main(void)
 {
     static const struct kolo__conformance_fixture tcp = {
         .name = "tcp", .create = create, .step = step, .destroy = destroy, .threads = true};
+    enum { PLAIN, CHECKSUMS, ENCRYPTED, KINDS };
     int failed = 0;
     for (; streams <= 3; streams += 2)
-        for (int encrypted = 0; encrypted < 2; encrypted++) {
-            encrypt = encrypted == 1;
+        for (int kind = PLAIN; kind < KINDS; kind++) {
+            encrypt = kind == ENCRYPTED;
+            checksum = kind == CHECKSUMS;
             failed += kolo__conformance_run(&tcp);
         }
     return failed;

@@ -55,9 +55,9 @@ static void check_codec(const uint8_t *data)
     struct kolo__message message;
     unsigned char again[KOLO__MESSAGE_HEADER_BYTES];
     char text[160];
-    if (kolo__message_decode(data, &message) != KOLO_OK)
+    if (kolo__message_decode(data, false, &message) != KOLO_OK)
         return;
-    kolo__message_encode(&message, again);
+    kolo__message_encode(&message, false, again);
     KOLO__ASSERT(memcmp(again, data, sizeof again) == 0);
     kolo__signature_text(&message.signature, text, sizeof text);
     KOLO__ASSERT(strlen(text) < sizeof text);

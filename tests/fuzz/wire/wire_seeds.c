@@ -39,20 +39,20 @@ static void write_messages(void)
                                                   .count = 10},
                                     .bytes = 10,
                                     .sender = 1};
-    kolo__message_encode(&message, wire);
+    kolo__message_encode(&message, false, wire);
     for (int i = 0; i < 10; i++)
         wire[KOLO__MESSAGE_HEADER_BYTES + i] = (unsigned char)('a' + i);
     message.bytes = 0;
     message.number = 1;
-    kolo__message_encode(&message, second);
+    kolo__message_encode(&message, false, second);
     write_seed("message", "two", wire, sizeof wire);
     write_seed("message", "torn", wire, KOLO__MESSAGE_HEADER_BYTES + 5);
     message.signature.count = 11;
-    kolo__message_encode(&message, second);
+    kolo__message_encode(&message, false, second);
     write_seed("message", "mismatch", wire, sizeof wire);
     message.signature.count = 10;
     message.number = 7;
-    kolo__message_encode(&message, second);
+    kolo__message_encode(&message, false, second);
     write_seed("message", "lost_one", wire, sizeof wire);
     write_seed("message", "no_header", "GET / HTTP/1.1\r\nHost: kolo.example.com\r\n\r\n", 43);
 }

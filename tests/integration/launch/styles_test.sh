@@ -88,7 +88,34 @@ expect_text "again" "KOLO_ERR_WORLD: kolo_init: this process joined its world an
 RANK=0 WORLD_SIZE=3 LOCAL_RANK=0 LOCAL_WORLD_SIZE=3 MASTER_PORT=$port KOLO_INIT_TIMEOUT=1 \
     timeout 20 "$member" sum >out 2>&1
 expect "missing: code" 9 $?
-expect_text "missing" "2 of 3 ranks did not join within 1 s; missing: 1, 2" "$(<out)"
+expect_text "missing" "2 of 3 ranks did not join within 1 s; missing: 1-2" "$(<out)"
+
+# ---- who is missing is said while there is time to do something about it, on both sides
+KOLO_INIT_TIMEOUT=40 start torchrun 5 "$member" sum
+kill "${pids[3]}" "${pids[4]}" # before they have linked their libraries
+RANK=1 WORLD_SIZE=2 MASTER_ADDR=$host MASTER_PORT=$((port + 30)) KOLO_INIT_TIMEOUT=18 timeout 30 "$member" sum >lonely 2>&1 &
+lonely=$!
+told() { grep -q "warn: the world waits for 2 of 5 ranks: 3-4" rank0; }
+wait_until 25 told || fail "nobody is told who is missing: $(<rank0)"
+for r in 3 4; do
+    env RANK=$r WORLD_SIZE=5 LOCAL_RANK=$r LOCAL_WORLD_SIZE=5 MASTER_ADDR=$host MASTER_PORT=$port timeout 60 "$member" sum >"rank$r" 2>&1 &
+    pids[r]=$!
+done
+finish_ranks
+expect "late, but there: codes" "0 0 0 0 0" "$codes"
+wait $lonely
+expect "lonely: code" 9 $?
+expect_text "lonely" "warn: has not reached rank 0 yet: " "$(<lonely)"
+expect_text "lonely" "Connection refused" "$(<lonely)"
+
+# ---- two jobs at one port, without ids
+start torchrun 2 "$member" turn made
+started 2
+RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=$host MASTER_PORT=$port timeout 30 "$member" sum >out 2>&1
+expect "same rank twice: code" 9 $?
+expect_text "same rank twice" "give each a KOLO_JOB or a port of its own (MASTER_PORT)" "$(<out)"
+kill_rank 1
+finish_ranks
 
 # alone WORDS VARIABLE...: refused at once, with these words.
 alone() {

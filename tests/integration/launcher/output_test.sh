@@ -49,9 +49,14 @@ timeout 100 "$kolo" run -n 1 -- yes 2>err | head -n 3 >out
 expect "closed reader of one rank" "141" "${PIPESTATUS[0]}"
 expect "closed reader of one rank: quiet" "" "$(<err)"
 
-# No stdout at all.
+# No stdout at all: what is lost is said, and does not go into whatever got its number.
 timeout 20 "$kolo" run -n 2 -- echo unheard >&- 2>err
-expect "no stdout: exit code" 0 $?
+expect "no stdout: exit code" 74 $?
+expect_text "no stdout" "cannot write to stdout: Bad file descriptor" "$(<err)"
+timeout 20 "$kolo" run -n 2 -- true >&-
+expect "no stdout, and nothing to say" 0 $?
+timeout 20 "$kolo" bench allreduce -n 2 --min 8 --max 8 --seconds 0.01 >&- 2>err
+expect "bench without stdout: exit code" 74 $?
 
 # A full disk is no silent loss.
 if [[ -w /dev/full ]]; then

@@ -23,7 +23,7 @@ ends() {
 # ---- 75: not all came in time
 ends "late" 75 "the world did not form: 1 of 2 ranks did not join within 1 s; missing: 1." \
     2 "$if_1 exec sleep 20; exec $member" --init-timeout 1
-ends "late, and the others crash" 75 "missing: 1, 2." \
+ends "late, and the others crash" 75 "missing: 1-2." \
     3 "[ \$KOLO_RANK = 0 ] || exec sleep 20; $member || kill -ABRT \$\$" --init-timeout 1
 ends "absent" 75 "rank 1 (host $(uname -n), pid " 2 "$if_1 exit 0; exec $member"
 expect_text "absent" "exited with code 0 and never joined the world (kolo_init), while others waited" "$err"

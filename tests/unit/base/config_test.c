@@ -70,6 +70,7 @@ static void test_errors_say_what_to_do(void **state)
         {"KOLO_SEGMENT_BYTES=9999999G", "bytes"},
         {"KOLO_SEGMENT_BYTES=1T", "bytes"},
         {"KOLO_", "not an option"},
+        {"KOLO_NET=eth0,,", "is no name of an interface"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(load(cases[i].entry), KOLO_ERR_CONFIG);

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { PIPE_BYTES = 1 << 16 };
+enum { PIPE_BYTES = 1 << 19 };
 
 /* Rank 0's stream to itself over a loop would be refused, so two streams share two pipes. */
 struct memory_pipe {
@@ -90,12 +90,15 @@ static const struct kolo__signature signature = {.epoch = 3,
                                                  .algorithm = 0,
                                                  .count = 10};
 
+static bool checksum;
+
 static void open_ends(const struct kolo__pipe_ops *ops, size_t step)
 {
     memset(pipes, 0, sizeof pipes);
     memset(ends, 0, sizeof ends);
     for (uint32_t r = 0; r < 2; r++) {
         assert_int_equal(kolo__stream_init(&ends[r].stream, r, 2, hosts, ops), KOLO_OK);
+        ends[r].stream.checksum = checksum;
         ends[r].out = &pipes[r];
         ends[r].in = &pipes[1 - r];
         ends[r].step = step;
@@ -164,10 +167,103 @@ static void messages_survive_any_cut(void **state)
 {
     (void)state;
     static const size_t steps[] = {1, 7, 64, 65, 500, 1064, PIPE_BYTES};
-    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-        pass_messages(&header_ahead, steps[i]);
-        pass_messages(&far_ahead, steps[i]);
+    for (int with = 0; with < 2; with++)
+        for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+            checksum = with == 1;
+            pass_messages(&header_ahead, steps[i]);
+            pass_messages(&far_ahead, steps[i]);
+        }
+    checksum = false;
+}
+
+/* A message of `bytes`, of which nothing is done before its block is checked. */
+static void pass_blocks(size_t bytes, size_t step)
+{
+    static unsigned char out[3 * KOLO__MESSAGE_BLOCK_BYTES], in[3 * KOLO__MESSAGE_BLOCK_BYTES];
+    struct kolo__post sent, received, last_sent, last;
+    open_ends(&far_ahead, step);
+    for (size_t i = 0; i < bytes; i++)
+        out[i] = (unsigned char)(i * 7 + i / 251);
+    memset(in, 0, sizeof in);
+    receive(&received, in, bytes);
+    receive(&last, NULL, 0);
+    send(&sent, out, bytes);
+    send(&last_sent, NULL, 0);
+    while (turn())
+        assert_true(received.bytes_done % KOLO__MESSAGE_BLOCK_BYTES == 0 ||
+                    received.bytes_done == bytes);
+    assert_true(received.complete && last.complete);
+    assert_int_equal(received.status, KOLO_OK);
+    assert_int_equal(last.status, KOLO_OK);
+    assert_memory_equal(in, out, bytes);
+    close_ends();
+}
+
+static void checksums_stand_behind_each_block(void **state)
+{
+    (void)state;
+    enum { BLOCK = KOLO__MESSAGE_BLOCK_BYTES };
+    static const size_t sizes[] = {1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK - 5};
+    static const size_t steps[] = {997, BLOCK, BLOCK + 4, PIPE_BYTES};
+    checksum = true;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (size_t k = 0; k < sizeof steps / sizeof *steps; k++)
+            pass_blocks(sizes[i], steps[k]);
+    checksum = false;
+}
+
+/* What has gone may be written to before the block's checksum has: it is of what went. */
+static void a_sender_may_write_behind_itself(void **state)
+{
+    (void)state;
+    unsigned char out[1000], in[1000], expected[1000];
+    struct kolo__post sent, received;
+    checksum = true;
+    open_ends(&far_ahead, 100);
+    memset(out, 5, sizeof out);
+    memset(expected, 5, sizeof expected);
+    receive(&received, in, sizeof in);
+    send(&sent, out, sizeof out);
+    do
+        memset(out, 9, sent.bytes_done);
+    while (turn());
+    assert_int_equal(received.status, KOLO_OK);
+    assert_memory_equal(in, expected, sizeof in);
+    close_ends();
+    checksum = false;
+}
+
+/* Any bit on the wire. */
+static void every_change_is_found(void **state)
+{
+    (void)state;
+    enum { BYTES = 100, WIRE = KOLO__MESSAGE_HEADER_BYTES + BYTES + KOLO__MESSAGE_CHECKSUM_BYTES };
+    unsigned char out[BYTES], in[BYTES];
+    checksum = true;
+    for (size_t bit = 0; bit < 8 * WIRE; bit++) {
+        struct kolo__post sent, received;
+        open_ends(&far_ahead, PIPE_BYTES);
+        memset(out, 0x5a, sizeof out);
+        send(&sent, out, sizeof out);
+        assert_false(kolo__stream_progress(&ends[0].stream) && !sent.complete);
+        while (kolo__stream_progress(&ends[0].stream))
+            continue;
+        assert_int_equal(pipes[0].end, WIRE);
+        pipes[0].bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
+        receive(&received, in, sizeof in);
+        for (int i = 0; i < 4; i++)
+            kolo__stream_progress(&ends[1].stream);
+        const struct kolo__fault *fault = &ends[1].stream.transport.fault;
+        assert_true(received.complete);
+        assert_int_equal(received.status, KOLO_ERR_NETWORK);
+        assert_int_equal(received.bytes_done, 0);
+        assert_int_equal(fault->peer, 0);
+        assert_non_null(strstr(fault->text, "changed on"));
+        assert_non_null(strstr(fault->text, "ethtool"));
+        assert_non_null(strstr(fault->text, "rank 0 (a)"));
+        close_ends();
     }
+    checksum = false;
 }
 
 /* More small messages than one turn moves: the rest is not forgotten. */
@@ -288,9 +384,9 @@ static void headers_survive_the_wire(void **state)
                          in;
     out.signature.root = 77;
     out.signature.algorithm = 0xff;
-    kolo__message_encode(&out, bytes);
+    kolo__message_encode(&out, false, bytes);
     assert_memory_equal(bytes, "komg\1\0\0\0\3\0\0\0\1\0\0\0\10\0\0\0\0\0\0\0", 24);
-    assert_int_equal(kolo__message_decode(bytes, &in), KOLO_OK);
+    assert_int_equal(kolo__message_decode(bytes, false, &in), KOLO_OK);
     assert_true(kolo__signature_equal(&in.signature, &out.signature));
     assert_true(in.bytes == out.bytes && in.number == out.number && in.sender == out.sender);
 }
@@ -344,6 +440,9 @@ static void signatures_differ_in_every_field(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(checksums_stand_behind_each_block),
+        cmocka_unit_test(a_sender_may_write_behind_itself),
+        cmocka_unit_test(every_change_is_found),
         cmocka_unit_test(messages_survive_any_cut),
         cmocka_unit_test(what_a_turn_leaves_is_work),
         cmocka_unit_test(a_mismatch_shows_both_sides_and_touches_nothing),

@@ -118,6 +118,9 @@ static void refuses_what_is_no_list(void **state)
     refuse_list("a:", "no number of slots");
     refuse_list("a:99999999999999999999", "no number of slots");
     refuse_list("[2001:db8::1]4", "give [ADDRESS]:SLOTS");
+    refuse_list("[::1:2", "[fd00::1]:4");
+    refuse_list("::1]:2", "is no name or address");
+    refuse_list("a:b:c", "is no name or address");
     refuse_list("-oProxyCommand=x:1", "is no name or address");
     refuse_list("a b:1", "is no name or address");
     refuse_list("a;b", "is no name or address");

@@ -216,6 +216,21 @@ static void memory_is_limited(void **state)
     check_books();
 }
 
+/* So that what is sent on was received a moment ago; messages in shared memory are short anyway. */
+static void long_vectors_between_hosts_are_cut_into_chunks(void **state)
+{
+    (void)state;
+    struct kolo__plan_context here = context;
+    here.remote = false;
+    struct kolo__plan_key key = key_of(4 << 20);
+    struct kolo__plan *plan = NULL;
+    key.forced = kolo__algorithm_find("halving_doubling");
+    assert_true(get_key(&key)->program->schedule.step_count >= 4 * 16);
+    clear(NULL);
+    assert_int_equal(kolo__plan_get(&cache, &here, &key, &plan), KOLO_OK);
+    assert_int_equal(plan->program->schedule.step_count, 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -225,6 +240,7 @@ int main(void)
         cmocka_unit_test_teardown(plans_in_use_stay, clear),
         cmocka_unit_test_teardown(all_in_use_are_more_than_the_limit, clear),
         cmocka_unit_test_teardown(memory_is_limited, clear),
+        cmocka_unit_test_teardown(long_vectors_between_hosts_are_cut_into_chunks, clear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -148,6 +148,33 @@ static void test_same_seed_same_run(void **state)
     assert_true(traces[0] != traces[2]);
 }
 
+/* Of sums that are rounded: slices lie elsewhere where a vector is cut into chunks. */
+static void test_chunks_do_not_change_bits(void **state)
+{
+    (void)state;
+    enum { COUNT = 20011 };
+    static float whole[COUNT];
+    for (size_t chunk_count = 0; chunk_count <= 500; chunk_count += 250) {
+        struct fleet_options options;
+        struct fleet fleet;
+        fleet_draw(kolo__algorithm_find("halving_doubling"), KOLO__ALLREDUCE, 8, 1, &options);
+        options.dtype = KOLO_FP32;
+        options.op = KOLO_SUM;
+        options.rough = true;
+        options.problem.prescale = false;
+        options.problem.count = COUNT;
+        options.problem.chunk_count = chunk_count;
+        options.segment_bytes = 400;
+        fleet_open(&fleet, &options);
+        assert_int_equal(fleet_drive(&fleet), KOLO_OK);
+        fleet_check(&fleet);
+        if (chunk_count == 0)
+            memcpy(whole, fleet.ranks[0].output, sizeof(whole));
+        assert_memory_equal(fleet.ranks[0].output, whole, sizeof(whole));
+        fleet_close(&fleet);
+    }
+}
+
 /* ---- schedules by hand ----------------------------------------------------------------------- */
 
 /* A chain 0 -> 1 -> 2: the middle rank forwards what it has before it has everything. */
@@ -339,6 +366,7 @@ int main(void)
         cmocka_unit_test(test_same_seed_same_run),
         cmocka_unit_test(test_every_algorithm),
         cmocka_unit_test(test_long_schedules),
+        cmocka_unit_test(test_chunks_do_not_change_bits),
         cmocka_unit_test(test_fences),
         cmocka_unit_test(test_windows_are_emptied_before_they_are_filled),
         cmocka_unit_test(test_broadcast_with_any_buffers_mapped),

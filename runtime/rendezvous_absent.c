@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ranks that have not joined: who they are, and a word about them now and then. */
+#include "runtime/rendezvous_world.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const uint64_t SECOND = 1000000000;
+
+enum { FIRST_WORD_SECONDS = 10 }; /* then after twice as long each time */
+
+/* "3, 5-7", with where they were to be if that is known: "3 (host2), 5-6 (host4)". A run of ranks
+ * is one of the same place. As many as fit; returns how many are missing. */
+static uint32_t list_absent(const struct kolo__rendezvous *server, char *text, size_t bytes)
+{
+    uint32_t missing = 0, told = 0;
+    size_t used = 0;
+    text[0] = '\0';
+    for (uint32_t r = 0, next; r < server->size; r = next) {
+        char place[160] = "", other[160] = "", run[240];
+        next = r + 1;
+        if (server->members[r].joined)
+            continue;
+        if (server->where != NULL)
+            server->where(server->where_self, r, place, sizeof place);
+        for (; next < server->size && !server->members[next].joined; next++) {
+            if (server->where != NULL)
+                server->where(server->where_self, next, other, sizeof other);
+            if (strcmp(place, other) != 0)
+                break;
+        }
+        missing += next - r;
+        int length = snprintf(run, sizeof run, "%s%u", missing > next - r ? ", " : "", r);
+        if (next - r > 1)
+            length += snprintf(run + length, sizeof run - (size_t)length, "-%u", next - 1);
+        if (place[0] != '\0')
+            length += snprintf(run + length, sizeof run - (size_t)length, " (%s)", place);
+        if (used + (size_t)length + 24 < bytes) {
+            memcpy(text + used, run, (size_t)length + 1);
+            used += (size_t)length;
+            told += next - r;
+        }
+    }
+    if (told < missing)
+        snprintf(text + used, bytes - used, " and %u more", missing - told);
+    return missing;
+}
+
+void kolo__world_absent(struct kolo__connection *connection)
+{
+    char text[400];
+    uint32_t missing = list_absent(connection->server, text, sizeof text);
+    kolo__frame_begin(&connection->out, KOLO__FRAME_ABSENT);
+    kolo__put_u32(&connection->out, missing);
+    kolo__put_text(&connection->out, text);
+    kolo__frame_end(&connection->out);
+    kolo__connection_flush(connection);
+}
+
+/* A program that never joins is nobody's business: the first rank that does starts the clock. */
+void kolo__world_begin_wait(struct kolo__rendezvous *server)
+{
+    server->word_pause_ns = FIRST_WORD_SECONDS * SECOND;
+    server->word_due_ns = kolo__now_ns(&kolo__real_clock) + server->word_pause_ns;
+}
+
+void kolo__world_tell_absent(struct kolo__rendezvous *server, uint64_t now_ns)
+{
+    char text[400];
+    if (server->word_due_ns == 0 || server->formed || server->fault.set)
+        return;
+    if (now_ns < server->word_due_ns)
+        return;
+    uint32_t missing = list_absent(server, text, sizeof text);
+    bool refused = server->obstacle.status != KOLO_OK;
+    kolo__log(KOLO__LOG_WARN, "the world waits for %u of %u ranks: %s%s%s", missing, server->size,
+              text, refused ? "; refused so far: " : "", refused ? server->obstacle.text : "");
+    server->word_pause_ns *= 2;
+    server->word_due_ns = now_ns + server->word_pause_ns;
+}
