@@ -86,6 +86,20 @@ for arguments in "job --token-secret s" mpijob mpijob-ssh trainjob-mpi; do
 done
 "$kolo" k8s render job "${good[@]}" -- p >/dev/full 2>/dev/null && fail "/dev/full was not noticed"
 
+# docs/KUBERNETES.md: each command renders, each folder is there.
+document=$SOURCE_DIR/docs/KUBERNETES.md
+count=0
+while read -r line; do
+    line=${line%%|*}
+    eval "set -- ${line#*kolo k8s render }" # the words of the document
+    "$kolo" k8s render "$@" >documented.yaml || fail "docs/KUBERNETES.md: $line"
+    count=$((count + 1))
+done < <(grep -h '^kolo k8s render' "$document")
+((count >= 8)) || fail "docs/KUBERNETES.md has only $count commands"
+while read -r folder; do
+    [[ -e $SOURCE_DIR/$folder/kustomization.yaml ]] || fail "docs/KUBERNETES.md names $folder"
+done < <(grep -oE 'k8s/[a-z-]+/[a-z0-9-]+' "$document" | sort -u)
+
 need_python yaml
 # shellcheck disable=SC1003 # a backslash
 arguments=("a b" "a: b" "- a" "#a" "a #b" "no" "Yes" "null" "~" "1" "1e3" "0x1f" "1:30" "2026-11-25" "*a" "&a" "!a" "%a" "@a" '`a' '"' "'" '\'
