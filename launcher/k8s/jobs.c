@@ -87,6 +87,7 @@ void kolo__k8s_write_jobset(struct kolo__yaml *yaml, const struct kolo__manifest
     kolo__yaml_text(yaml, "action", "FailJobSet");
     kolo__yaml_list(yaml, "onJobFailureReasons");
     kolo__yaml_item_text(yaml, "PodFailurePolicy");
+    kolo__yaml_item_text(yaml, "DeadlineExceeded");
     kolo__yaml_close(yaml);
     kolo__yaml_close(yaml);
     kolo__yaml_number(yaml, "ttlSecondsAfterFinished", TTL_S);

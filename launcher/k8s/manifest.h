@@ -49,8 +49,8 @@ struct kolo__manifest {
 struct kolo__k8s_kind {
     const char *name; /* on the command line */
     const char *help;
-    /* What controllers append to the job's name in names of pods, at most: "-worker-%ld" of the
-     * last one. 63 characters are allowed altogether. */
+    /* What controllers append to the job's name, at most: # is the number of the last pod, x any
+     * character. 63 are allowed altogether. */
     const char *suffix;
     bool needs_command; /* without one pods wait for `kolo run` */
     bool has_service;   /* ours; operators make their own */

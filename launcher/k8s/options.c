@@ -120,20 +120,28 @@ static void take_word(struct argp_state *state, struct kolo__manifest *manifest,
         return;
     }
     if (manifest->kind == NULL)
-        argp_error(state, "no kind given before --");
+        argp_error(state, "KIND is missing");
     manifest->command = &state->argv[state->next - 1];
     state->next = state->argc;
 }
 
 /* ---- what options must be to each other ---------------------------------------------------- */
 
+/* With the number of the last pod in it. */
+static void fill_suffix(const struct kolo__manifest *manifest, char *suffix, size_t bytes)
+{
+    const char *text = manifest->kind->suffix, *mark = strchr(text, '#');
+    if (mark == NULL)
+        snprintf(suffix, bytes, "%s", text);
+    else
+        snprintf(suffix, bytes, "%.*s%ld%s", (int)(mark - text), text, manifest->workers - 1,
+                 mark + 1);
+}
+
 static void check_length(struct argp_state *state, const struct kolo__manifest *manifest)
 {
     char suffix[64];
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* of the table of kinds */
-    snprintf(suffix, sizeof suffix, manifest->kind->suffix, manifest->workers - 1);
-#pragma GCC diagnostic pop
+    fill_suffix(manifest, suffix, sizeof suffix);
     size_t length = strlen(manifest->name) + strlen(suffix);
     if (length >= KOLO__K8S_NAME_BYTES)
         argp_error(state,
@@ -162,10 +170,14 @@ static void check_command(struct argp_state *state, const struct kolo__manifest 
 static void complete(struct argp_state *state, struct kolo__manifest *manifest)
 {
     static char cpu[32], memory[32], image[96];
-    if (manifest->kind == NULL)
-        argp_error(state, "no kind given: kolo k8s render --help lists them");
-    if (manifest->name == NULL || manifest->workers == 0)
-        argp_error(state, "%s is missing", manifest->name == NULL ? "--name" : "--workers");
+    const char *missing = manifest->kind == NULL   ? "KIND"
+                          : manifest->name == NULL ? "--name"
+                          : manifest->workers == 0 ? "--workers"
+                                                   : NULL;
+    if (missing != NULL) {
+        argp_error(state, "%s is missing", missing);
+        exit(KOLO__EXIT_USAGE); /* argp_error has done that, which compilers do not know */
+    }
     if (manifest->per_pod == 0)
         manifest->per_pod = manifest->gpus > 0 ? manifest->gpus : 1;
     if (manifest->workers * manifest->per_pod > RANKS_MAX)

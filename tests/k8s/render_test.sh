@@ -33,8 +33,8 @@ longest() {
 
 good=(--name a --workers 2)
 refused "there is no kind 'cronjob'" cronjob "${good[@]}" -- p
-refused "no kind given" "${good[@]}"
-refused "no kind given" "${good[@]}" -- job
+refused "KIND is missing" "${good[@]}"
+refused "KIND is missing" "${good[@]}" -- job
 refused "--name is missing" job --workers 2 -- p
 refused "--workers is missing" job --name a -- p
 refused "no program given" job "${good[@]}"
