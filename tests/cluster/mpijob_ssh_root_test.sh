@@ -5,14 +5,16 @@
 # read-only root, with the key pair, the hostfile and the variables that mpi-operator gives. sshd and mpirun are real.
 # shellcheck source=tests/cluster/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=tests/k8s/environment.sh
+. "$SOURCE_DIR/tests/k8s/environment.sh"
 hosts_need
 ssh_need
-[[ $(mpirun --version 2>/dev/null) == *"Open MPI"* ]] || { echo "skipped: needs Open MPI's mpirun"; exit 77; }
-python3 -c "import yaml" 2>/dev/null || { echo "skipped: needs python3-yaml"; exit 77; }
+[[ $(mpirun --version 2>/dev/null) == *"Open MPI"* ]] || skip "needs Open MPI's mpirun"
+need_python yaml
 trap hosts_down EXIT
 hosts_up 3
 install_for_all
-cp -P "$BIN_DIR"/../lib/libkolo-mpi.so* "$place/lib" 2>/dev/null || { echo "skipped: kolo was built without Open MPI"; exit 77; }
+cp -P "$BIN_DIR"/../lib/libkolo-mpi.so* "$place/lib" 2>/dev/null || skip "kolo was built without Open MPI"
 program=$place/bin/program
 printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s\n' "$place/lib" "$place/bin/hello_allreduce" >"$program"
 chmod 755 "$program"
@@ -35,7 +37,7 @@ done
 
 # ---- what the manifest says, one word a line
 "$kolo" k8s render mpijob-ssh --name kolo --workers 2 -- "$program" >manifest.yaml
-python3 - "$place" <<'END'
+"$python" - "$place" <<'END'
 import sys
 import yaml
 with open("manifest.yaml", encoding="utf-8") as file:

@@ -8,13 +8,16 @@ skip() {
     exit 77
 }
 
+# need_python <module>...: $python is one that has them. The first in PATH may be another than the distribution's, whose packages
+# ./dev installs.
 need_python() {
-    command -v python3 >/dev/null || skip "no python3"
-    local module
-    for module in "$@"; do
-        python3 -c "import $module" 2>/dev/null || skip "no python3-$module (apt-get install python3-$module)"
-    done
+    local candidate
     export PYTHONDONTWRITEBYTECODE=1
+    for candidate in python3 /usr/bin/python3; do
+        python=$candidate
+        "$python" -c "$(printf 'import %s\n' "$@")" 2>/dev/null && return
+    done
+    skip "no python3 with: $* (apt-get install ${*/#/python3-})"
 }
 
 # The folder of schemas: said, or beside the repository, also where this is a work tree of it.

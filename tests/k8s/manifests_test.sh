@@ -10,4 +10,4 @@ set -euo pipefail
 need_python yaml jsonschema
 schemas=$(find_schemas)
 [[ -n $schemas ]] || skip "no schemas of Kubernetes: neither in \$K8S_SCHEMAS nor in ../shared/k8s-schemas"
-exec python3 "$SOURCE_DIR/tests/k8s/check_manifests.py" "$schemas"
+exec "$python" "$SOURCE_DIR/tests/k8s/check_manifests.py" "$schemas"

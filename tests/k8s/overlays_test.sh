@@ -10,4 +10,4 @@ need_python yaml
 command -v kubectl >/dev/null || skip "no kubectl"
 problem=$(kubectl kustomize "$SOURCE_DIR/k8s/job/gpu" 2>&1 >/dev/null) || true
 [[ ${problem,,} != *component* ]] || skip "this kubectl is too old for components: $problem"
-exec python3 "$SOURCE_DIR/tests/k8s/check_overlays.py"
+exec "$python" "$SOURCE_DIR/tests/k8s/check_overlays.py"

@@ -105,7 +105,7 @@ need_python yaml
 arguments=("a b" "a: b" "- a" "#a" "a #b" "no" "Yes" "null" "~" "1" "1e3" "0x1f" "1:30" "2026-11-25" "*a" "&a" "!a" "%a" "@a" '`a' '"' "'" '\'
     "\$(HOME)" "{a: b}" "[a]" "a," "?" "|" ">" "--" "--flag" "--1" "-" "" " a" "a " $'a\nb' $'\t' $'\x01' $'\x7f' "é" "年" $'\xf0\x9f\x98\x80' "=" "<<" ".inf" "true")
 "$kolo" k8s render job "${good[@]}" -- program "${arguments[@]}" >quoted.yaml
-python3 - program "${arguments[@]}" <<'END' || fail "arguments were changed"
+"$python" - program "${arguments[@]}" <<'END' || fail "arguments were changed"
 import sys
 import yaml
 with open("quoted.yaml", encoding="utf-8") as file:
