@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "collectives/algorithm/algorithm.h"
+#include "collectives/offload/offload.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -191,7 +192,7 @@ const struct kolo__algorithm *kolo__algorithm_find(const char *name)
     for (uint32_t i = 0; kolo__algorithms[i] != NULL; i++)
         if (strcmp(kolo__algorithms[i]->name, name) == 0)
             return kolo__algorithms[i];
-    return NULL;
+    return strcmp(name, kolo__offload_mpi.name) == 0 ? &kolo__offload_mpi : NULL;
 }
 
 static bool has_slices(const struct kolo__problem *problem)

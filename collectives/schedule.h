@@ -276,6 +276,7 @@ struct kolo__algorithm {
 
 /* All algorithms, NULL-terminated, in the order of docs. */
 extern const struct kolo__algorithm *const kolo__algorithms[];
+/* One of them, or one that is done elsewhere (offload/offload.h), which builds no schedule. */
 const struct kolo__algorithm *kolo__algorithm_find(const char *name);
 
 #endif

@@ -89,6 +89,10 @@ static const char *impossible(const struct kolo__select_input *input,
 {
     const struct kolo__problem *problem = input->problem;
     size_t bytes = kolo_dtype_bytes(input->dtype);
+    if (algorithm == &kolo__offload_mpi)
+        return breaks_order(input, algorithm)
+                   ? OTHER_ORDER
+                   : kolo__offload_obstacle(input->offload, problem, input->dtype, input->op);
     if (!algorithm->accepts(problem))
         return "not for this collective, with so many ranks on so many hosts";
     if (algorithm->needs_mapping && !input->mapped)
@@ -146,6 +150,8 @@ static void list_algorithms(bool in_order, char *names, size_t bytes)
         strncat(names, names[0] != '\0' ? ", " : "", bytes - strlen(names) - 1);
         strncat(names, kolo__algorithms[i]->name, bytes - strlen(names) - 1);
     }
+    if (!in_order)
+        strncat(names, ", mpi", bytes - strlen(names) - 1);
 }
 
 static kolo_status select_forced(const struct kolo__select_input *input, const char *forced,
@@ -206,5 +212,9 @@ kolo_status kolo__select(const struct kolo__select_input *input, const char *for
         return kolo__error(KOLO_ERR_UNSUPPORTED, "no algorithm can do %s with %u ranks",
                            kolo__collective_name(input->problem->collective), input->problem->size);
     *algorithm = cheapest(input, input->model, like);
+    double bytes = (double)input->problem->count * (double)kolo_dtype_bytes(input->dtype);
+    if (!order_matters(input) && kolo__offload_is_faster(input->offload, bytes) &&
+        impossible(input, &kolo__offload_mpi) == NULL)
+        *algorithm = &kolo__offload_mpi;
     return KOLO_OK;
 }

@@ -15,11 +15,15 @@
  * that only move data) all algorithms give the same bits, and the second stage has all of them. Of
  * the sums of floats it has those that combine in the order of ranks (kolo__algorithm.rounds_once);
  * each of the others has an order of its own and stands alone.
+ *
+ * MPI (offload/offload.h) is in neither: where the order does not show it is taken if it was
+ * measured to be faster than what the two stages choose, elsewhere only if it is forced.
  */
 #ifndef KOLO_COLLECTIVES_SELECT_H
 #define KOLO_COLLECTIVES_SELECT_H
 
 #include "collectives/cost.h"
+#include "collectives/offload/offload.h"
 #include "collectives/schedule.h"
 
 struct kolo__select_input {
@@ -32,6 +36,7 @@ struct kolo__select_input {
     size_t slot_bytes;  /* of that mapping */
     bool deterministic; /* KOLO_DETERMINISTIC: inexact reductions in the order of ranks only */
     const struct kolo__cost_model *model; /* of the second stage */
+    const struct kolo__offload *offload;  /* NULL: mpirun has not started this world */
 };
 
 /* Predicted seconds by input->model, or a negative number when this algorithm cannot or should not

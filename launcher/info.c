@@ -264,6 +264,7 @@ static void describe_job(const kolo_context *context, struct kolo__plan_question
             question->hosts = world->host_of[r] + 1;
     question->tcp |= world->plan_context.remote && question->hosts == 1;
     question->costs = &context->costs;
+    question->offload = &context->offload;
 }
 
 /* In a job, of this job: rank 0 answers. */

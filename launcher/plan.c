@@ -86,6 +86,12 @@ static void print_candidates(const struct kolo__select_input *input,
             .seconds = kolo__select_cost(input, kolo__algorithms[count]),
             .obstacle = kolo__select_obstacle(input, kolo__algorithms[count]),
         };
+    const char *no_mpi = kolo__select_obstacle(input, &kolo__offload_mpi);
+    printf("  %-20s          -     %s\n", kolo__offload_mpi.name,
+           chosen == &kolo__offload_mpi
+               ? "chosen: KOLO_ALGORITHM says so, or it was measured to be faster"
+           : no_mpi != NULL ? no_mpi
+                            : "KOLO_ALGORITHM=mpi takes it");
     qsort(candidates, count, sizeof *candidates, by_cost);
     for (size_t i = 0; i < count; i++) {
         if (candidates[i].seconds < 0) {
@@ -132,6 +138,7 @@ kolo_status kolo__print_plan(const struct kolo__plan_question *question)
                                        .remote = remote,
                                        .slot_bytes = mapped ? KOLO__SHM_SLOT_BYTES : 0,
                                        .deterministic = question->deterministic,
+                                       .offload = question->offload,
                                        .model =
                                            find_constants(question, &model, source, sizeof source)};
     const struct kolo__algorithm *chosen = NULL;

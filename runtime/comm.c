@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making and releasing communicators. */
 #include "runtime/comm.h"
+#include "runtime/offload.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -218,6 +219,7 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
     comm->plan_context.segment_bytes = segment;
     comm->plan_context.model = kolo__costs_for(&context->costs, comm->mapping != NULL, comm->size);
     comm->plan_context.deterministic = context->config.deterministic != 0;
+    kolo__offload_attach(comm);
 
     pthread_mutex_lock(&context->lock);
     comm->next = context->comms;
@@ -245,6 +247,7 @@ void kolo__comm_destroy(kolo_comm *comm)
     unlink_comm(comm);
     if (comm->context->control != NULL)
         kolo__control_forget(comm->context->control, comm->id);
+    kolo__offload_detach(comm);
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
     for (kolo_request *request = comm->first, *next; request != NULL; request = next) {

@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "runtime/comm.h"
 #include "runtime/cpus.h"
+#include "runtime/offload.h"
 #include "runtime/timeline.h"
 
 #include <errno.h>
@@ -147,6 +148,7 @@ static void release(kolo_context *context)
     kolo__timeline_close(context);
     while (context->comms != NULL)
         kolo__comm_destroy(context->comms);
+    kolo__offload_close(context);
     kolo__heap_close(context->heap);
     kolo__control_close(context->control);
     kolo__bootstrap_end(&context->place,
@@ -203,6 +205,8 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK)
         status = kolo__costs_find(context);
     if (status == KOLO_OK)
+        status = kolo__offload_open(context);
+    if (status == KOLO_OK)
         status = kolo__timeline_open(context);
     if (status != KOLO_OK) {
         report_misfit(context, status);
@@ -219,6 +223,7 @@ kolo_status kolo_finalize(kolo_context *context)
         return KOLO_OK;
     kolo_status gathered = kolo__timeline_gather(context);
     kolo_status status = kolo__comm_close_ranks(context->world, "kolo_finalize");
+    context->world_is_sound = status == KOLO_OK;
     if (status == KOLO_OK && context->control != NULL)
         kolo__control_bye(context->control);
     release(context);

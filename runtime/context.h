@@ -7,6 +7,7 @@
 #include "base/interfaces.h"
 #include "base/token.h"
 #include "base/trace.h"
+#include "collectives/offload/offload.h"
 #include "collectives/transport/heap.h"
 #include "runtime/control.h"
 #include "runtime/costs.h"
@@ -29,6 +30,7 @@ struct kolo_context {
     struct kolo__endpoint *endpoints; /* by world rank; ports are those of the world communicator */
     uint32_t *host_of;    /* by world rank; ranks that may share memory have the same number */
     bool *shares_kernel;  /* by world rank: on this machine, be it as another host (a container) */
+    bool world_is_sound;  /* kolo_finalize found no fault */
     bool joined;          /* the rendezvous has let this rank in */
     bool shared_memory;   /* this host's ranks share the heap */
     bool all_hosts_share; /* so do those of every other host, where there are several */
@@ -38,6 +40,7 @@ struct kolo_context {
     kolo_comm *comms; /* all of them */
     int cpus;
     struct kolo__costs costs;
+    struct kolo__offload offload;
     struct kolo__trace *trace;                   /* NULL: nobody wants a timeline */
     struct kolo__timeline *timeline;             /* runtime/timeline.h; NULL: the same */
     struct kolo__reducer_thread *reducer_thread; /* NULL: none; under lock */

@@ -113,7 +113,8 @@ static bool makes_sense(const kolo_comm *comm, const struct kolo__signature *sig
     uint32_t algorithms = 0;
     while (kolo__algorithms[algorithms] != NULL)
         algorithms++;
-    return signature->sequence == comm->sequence + 1 && signature->algorithm < algorithms &&
+    return signature->sequence == comm->sequence + 1 &&
+           (signature->algorithm < algorithms || signature->algorithm == KOLO__OFFLOAD_MPI_INDEX) &&
            signature->collective < KOLO__POINT_TO_POINT && signature->dtype < KOLO_DTYPE_COUNT &&
            signature->op < KOLO_OP_COUNT && signature->root < comm->size;
 }
@@ -192,7 +193,9 @@ static void start(struct part *part, const struct kolo__announcement *announceme
     kolo__signature_text(signature, description, sizeof description);
     kolo_call_options options = {.size = sizeof options,
                                  .scale = 1,
-                                 .algorithm = kolo__algorithms[signature->algorithm]->name};
+                                 .algorithm = signature->algorithm == KOLO__OFFLOAD_MPI_INDEX
+                                                  ? kolo__offload_mpi.name
+                                                  : kolo__algorithms[signature->algorithm]->name};
     struct kolo__call call = {.name = "kolo_join",
                               .collective = (enum kolo__collective)signature->collective,
                               .count = signature->count,

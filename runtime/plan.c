@@ -62,9 +62,15 @@ static void make_newest(struct kolo__plan_cache *cache, struct kolo__plan *plan)
     cache->newest = plan;
 }
 
+static size_t bytes_of(const struct kolo__plan *plan)
+{
+    return plan->program != NULL ? kolo__program_bytes(plan->program) : 0;
+}
+
 static void free_plan(struct kolo__plan *plan)
 {
-    kolo__program_free(plan->program);
+    if (plan->program != NULL)
+        kolo__program_free(plan->program);
     free(plan);
 }
 
@@ -76,7 +82,7 @@ static void remove_plan(struct kolo__plan_cache *cache, struct kolo__plan *plan)
     *link = plan->next_in_bucket;
     unlink_age(cache, plan);
     cache->count--;
-    cache->bytes -= kolo__program_bytes(plan->program);
+    cache->bytes -= bytes_of(plan);
     free_plan(plan);
 }
 
@@ -121,6 +127,7 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         .slot_bytes = mapped ? KOLO__SHM_SLOT_BYTES : 0,
         .deterministic = context->deterministic,
         .model = context->model,
+        .offload = context->offload,
     };
     struct kolo__schedule schedule;
     kolo_status status =
@@ -128,6 +135,10 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
                      key->forced == NULL, &plan->algorithm);
     if (status != KOLO_OK)
         return status;
+    if (plan->algorithm == &kolo__offload_mpi) {
+        plan->algorithm_index = KOLO__OFFLOAD_MPI_INDEX;
+        return KOLO_OK;
+    }
     while (kolo__algorithms[plan->algorithm_index] != plan->algorithm)
         plan->algorithm_index++;
     status = plan->algorithm->build(&problem, &schedule);
@@ -173,7 +184,7 @@ kolo_status kolo__plan_get(struct kolo__plan_cache *cache, const struct kolo__pl
     cache->buckets[bucket] = plan;
     make_newest(cache, plan);
     cache->count++;
-    cache->bytes += kolo__program_bytes(plan->program);
+    cache->bytes += bytes_of(plan);
     shrink(cache);
     *result = plan;
     return KOLO_OK;

@@ -31,8 +31,8 @@ struct kolo__plan {
     struct kolo__plan_key key;
     const struct kolo__algorithm *algorithm;
     uint8_t algorithm_index;
-    struct kolo__program *program;
-    uint32_t users; /* requests that hold it: it cannot go */
+    struct kolo__program *program; /* NULL: MPI does it */
+    uint32_t users;                /* requests that hold it: it cannot go */
     struct kolo__plan *next_in_bucket;
     struct kolo__plan *newer, *older;
 };
@@ -54,6 +54,7 @@ struct kolo__plan_context {
     size_t segment_bytes;
     bool deterministic; /* KOLO_DETERMINISTIC */
     const struct kolo__cost_model *model;
+    const struct kolo__offload *offload;
 };
 
 /* The plan for the key, made if need be. The caller adds itself to users. */

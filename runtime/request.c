@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The queue of a communicator: how operations move, how callers wait, how failures end both. */
 #include "runtime/call.h"
+#include "runtime/offload.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -25,6 +26,7 @@ static const uint64_t YIELD_NS = 500000;
 static const uint64_t NAPS_NS = 200000000, NAP_NS = 5000000;
 
 enum {
+    POLL_MS = 1,         /* between looks at what wakes nobody */
     STUCK_AFTER_S = 1,   /* a rank that waits longer tells the rendezvous what it waits in */
     VERDICT_MS = 1000,   /* a broken connection waits this long for the cause from the rendezvous */
     SPINS_PER_LOOK = 64, /* turns of the waiting loop between two looks at the clock */
@@ -256,6 +258,7 @@ static bool progress_collective(kolo_request *request)
     kolo_comm *comm = request->comm;
     struct kolo__fault fault = {.peer = -1};
     bool moved = false;
+    kolo_status begun = KOLO_OK;
     if (!request->begun) {
         struct kolo__run_arguments arguments = {
             .input = request->input,
@@ -271,11 +274,19 @@ static bool progress_collective(kolo_request *request)
         request->begun = true;
         if (request->begin_ticks == 0)
             request->begin_ticks = kolo__trace_now(arguments.trace);
-        kolo__run_begin(request->plan->program, &arguments);
+        comm->polls = request->plan->program == NULL;
+        if (comm->polls)
+            begun = kolo__offload_begin(request, &fault);
+        else
+            kolo__run_begin(request->plan->program, &arguments);
     }
-    kolo_status status = kolo__run_progress(request->plan->program, &moved, &fault);
+    kolo_status status = begun;
+    if (status == KOLO_OK)
+        status = comm->polls ? kolo__offload_progress(request, &fault)
+                             : kolo__run_progress(request->plan->program, &moved, &fault);
     if (status == KOLO_AGAIN)
         return moved;
+    comm->polls = false;
     if (status != KOLO_OK)
         fail_locally(comm, &fault);
     else
@@ -342,6 +353,8 @@ static void sleep_until_something(kolo_comm *comm, int timeout_ms)
     struct kolo__transport *transport = comm->transport;
     struct pollfd ready[2];
     nfds_t count = 0;
+    if (comm->polls && timeout_ms > POLL_MS)
+        timeout_ms = POLL_MS;
     if (transport != NULL) {
         if (transport->ops->wait_fd(transport) < 0 || !transport->ops->arm(transport)) {
             transport->ops->disarm(transport);
@@ -363,7 +376,7 @@ static void sleep_until_something(kolo_comm *comm, int timeout_ms)
 /* False: nobody slept. */
 static bool nap(kolo_comm *comm, uint64_t most_ns)
 {
-    if (comm->transport == NULL ||
+    if (comm->transport == NULL || comm->polls ||
         !comm->transport->ops->nap(comm->transport, most_ns < NAP_NS ? most_ns : NAP_NS))
         return false;
     if (comm->context->control != NULL)
@@ -373,7 +386,9 @@ static bool nap(kolo_comm *comm, uint64_t most_ns)
 
 static void describe_wait(const kolo_request *request, char *text, size_t bytes)
 {
-    if (request->kind == KOLO__REQUEST_COLLECTIVE && request->begun)
+    if (request->kind == KOLO__REQUEST_COLLECTIVE && request->plan->program == NULL)
+        snprintf(text, bytes, "MPI");
+    else if (request->kind == KOLO__REQUEST_COLLECTIVE && request->begun)
         kolo__run_state(request->plan->program, text, bytes);
     else if (request->kind == KOLO__REQUEST_COLLECTIVE)
         snprintf(text, bytes, "the operations started before it");

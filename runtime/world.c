@@ -289,6 +289,7 @@ static kolo_status find_rendezvous(kolo_context *context, uint64_t deadline_ns)
         .deadline_ns = deadline_ns,
         .net = context->config.net,
         .insecure = context->config.insecure != 0,
+        .keep_mpi = strcmp(context->config.algorithm, kolo__offload_mpi.name) == 0,
         .silence_s = kolo__silence_seconds(context->config.timeout),
         .token = context->token,
         .token_bytes = sizeof context->token,

@@ -2,6 +2,8 @@
 /* What ranks say to each other about an operation, compared and put into words. */
 #include "collectives/transport/transport.h"
 
+#include "collectives/offload/offload.h"
+
 #include <stdio.h>
 
 static const char *or_unknown(const char *name)
@@ -15,7 +17,7 @@ static const char *algorithm_name(uint8_t index)
     for (unsigned i = 0; kolo__algorithms[i] != NULL; i++)
         if (i == index)
             return kolo__algorithms[i]->name;
-    return NULL;
+    return index == KOLO__OFFLOAD_MPI_INDEX ? kolo__offload_mpi.name : NULL;
 }
 
 const char *kolo__signature_text(const struct kolo__signature *signature, char *text, size_t bytes)

@@ -18,7 +18,7 @@
 
 extern char **environ;
 
-enum { PAUSE_MS = 200, NOTE_BYTES = 512 };
+enum { PAUSE_MS = 200, NOTE_BYTES = 512, KEEP = '+' };
 
 static void sleep_ms(long milliseconds)
 {
@@ -157,8 +157,8 @@ static kolo_status meet_at(const struct kolo__bootstrap_options *options,
 
 /* ---- rank 0 tells -------------------------------------------------------------------------- */
 
-/* What is told: "ADDRESS TOKEN JOB" with '|' between; "-" for a token that all have. Empty: rank 0
- * failed. */
+/* What is told: "+" or "-", whether MPI stays, and "ADDRESS TOKEN JOB" with '|' between; "-" for a
+ * token that all have. Empty: rank 0 failed. */
 static kolo_status read_note(const struct kolo__bootstrap_options *options, char *note,
                              struct kolo__meeting *place)
 {
@@ -166,7 +166,7 @@ static kolo_status read_note(const struct kolo__bootstrap_options *options, char
     if (job == NULL)
         return kolo__error(KOLO_ERR_NETWORK, "rank 0 could not listen anywhere: see what it says");
     *token++ = *job++ = '\0';
-    snprintf(place->rendezvous, sizeof place->rendezvous, "%s", note);
+    snprintf(place->rendezvous, sizeof place->rendezvous, "%s", note + 1);
     if (strcmp(token, "-") != 0)
         snprintf(options->token, options->token_bytes, "%s", token);
     snprintf(options->job, options->job_bytes, "%s", job);
@@ -189,7 +189,9 @@ static kolo_status write_note(const struct kolo__bootstrap_options *options,
     snprintf(place->secret, sizeof place->secret, "%s", options->token);
     status = serve(options, place, host, 0);
     if (status == KOLO_OK)
-        snprintf(note, NOTE_BYTES, "%.300s|%s|%s", place->rendezvous, token, options->job);
+        snprintf(note, NOTE_BYTES, "%c%.300s|%s|%s",
+                 options->keep_mpi || !options->launch->one_host ? KEEP : '-', place->rendezvous,
+                 token, options->job);
     return status;
 }
 
@@ -232,7 +234,8 @@ static kolo_status broadcast(const struct kolo__mpi_module *mpi, uint64_t deadli
 }
 
 static kolo_status share_by_mpi(const struct kolo__bootstrap_options *options,
-                                const struct kolo__mpi_module *mpi, char *note)
+                                const struct kolo__mpi_module *mpi, char *note,
+                                const struct kolo__mpi_module **kept)
 {
     const struct kolo__launch *launch = options->launch;
     char why[200] = "";
@@ -244,7 +247,10 @@ static kolo_status share_by_mpi(const struct kolo__bootstrap_options *options,
                            "MPI says that this is rank %d of %d, the environment %ld of %ld (%s)",
                            rank, size, launch->rank, launch->size, launch->source);
     kolo_status status = broadcast(mpi, options->deadline_ns, note);
-    if (status == KOLO_OK)
+    /* Rank 0 says whether MPI is needed any more. */
+    if (status == KOLO_OK && note[0] == KEEP)
+        *kept = mpi;
+    else if (status == KOLO_OK)
         mpi->close();
     return status;
 }
@@ -261,8 +267,8 @@ static kolo_status meet_by_telling(const struct kolo__bootstrap_options *options
             snprintf(failure, sizeof failure, "%s", kolo_error_text());
     }
     /* Also after a failure: the others wait for it. */
-    kolo_status status =
-        mpi != NULL ? share_by_mpi(options, mpi, note) : share_by_pmi(options, place, note);
+    kolo_status status = mpi != NULL ? share_by_mpi(options, mpi, note, &place->mpi)
+                                     : share_by_pmi(options, place, note);
     if (written != KOLO_OK)
         return kolo__error(written, "%s", failure);
     if (status == KOLO_OK && options->launch->rank != 0)

@@ -25,7 +25,8 @@ struct kolo__meeting {
     char secret[340];            /* what connections to the rendezvous prove to know */
     bool at_rank_0;              /* its process holds the rendezvous */
     struct kolo__server *server; /* on rank 0, unless somebody else listens; owned */
-    int pmi_fd;                  /* of the program; -1: not used */
+    const struct kolo__mpi_module *mpi; /* it was begun, and goes on; NULL: not */
+    int pmi_fd;                         /* of the program; -1: not used */
 };
 
 struct kolo__bootstrap_options {
@@ -33,6 +34,7 @@ struct kolo__bootstrap_options {
     uint64_t deadline_ns; /* kolo__real_clock */
     const char *net;      /* KOLO_NET */
     bool insecure;        /* KOLO_INSECURE */
+    bool keep_mpi;        /* on rank 0: for KOLO_ALGORITHM=mpi */
     long silence_s;       /* base/silence.h */
     /* The job's token and id: in, "" where there is none; out, what all ranks have. */
     char *token;

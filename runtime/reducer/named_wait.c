@@ -73,6 +73,8 @@ static kolo_status give_up(kolo_named *named, kolo_status status)
 static const char *state_of(const kolo_named *named, char *text, size_t bytes)
 {
     const kolo_request *request = named->request;
+    if (request->begun && request->plan != NULL && request->plan->program == NULL)
+        return "MPI";
     if (request->begun && request->plan != NULL)
         return kolo__run_state(request->plan->program, text, bytes);
     return "it has not begun";

@@ -120,6 +120,7 @@ if command -v mpirun.openmpi >/dev/null && [[ -e $BUILD_DIR/lib/libkolo-mpi.so.0
     code=$?
     expect "mpirun on two hosts" "0 4" "$code $(grep -c 'of 4 done' out)"
     expect_text "mpirun on two hosts: rank 0" "by Open MPI (OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE), meeting at 10.78.0.1:" "$(<err)"
+    expect "mpirun on two hosts: MPI is compared" 1 "$(grep -c 'info: allreduce of 8 B and of 1024 KiB: .* us by MPI, .* by kolo' err)"
     [[ $code == 0 ]] || head -n 20 err
 fi
 

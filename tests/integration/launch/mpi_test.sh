@@ -56,6 +56,28 @@ by_mpiexec 2 "$member" sum
 expect "mpiexec: said once" 1 "$(grep -c 'info: 2 ranks, by MPICH (PMI_RANK, PMI_SIZE), meeting at' err)"
 unset KOLO_LOG
 
+# ---- allreduces by MPI itself
+export KOLO_ALGORITHM=mpi
+for dtype in int8 uint16 int32 int64 fp32 fp64; do
+    by_mpirun 3 "$BIN_DIR/kolo" bench allreduce --dtype "$dtype" --op all --min 8 --max 32K --factor 64 --seconds 0.001
+    expect "by MPI: $dtype" "0 # wrong results: 0" "$code $(grep 'wrong results' out)"
+done
+by_mpirun 2 "$BIN_DIR/kolo" bench allreduce --in-place --min 1M --max 1M --seconds 0.01
+expect "by MPI: in place" "0 # wrong results: 0" "$code $(grep 'wrong results' out)"
+by_mpirun 2 "$member" differ 0
+[[ $code != 0 ]] || fail "by MPI: ranks differ, and nobody knows"
+expect_text "by MPI: ranks differ" "KOLO_ERR_MISMATCH" "$err$out"
+expect_text "by MPI: it was MPI" "(1 x fp32, max, mpi)" "$err$out"
+by_mpirun 2 "${train[@]}" --csv "$PWD/by_mpi.csv" "$text"
+expect "by MPI: train_bytes: steps" 20 "$(grep -c '^[0-9]' by_mpi.csv)"
+by_mpirun 2 "$BIN_DIR/kolo" bench allreduce --dtype bf16 --min 1K --max 1K --seconds 0.01 # MPI has none: kolo does it
+expect "by MPI: bf16" "0 # wrong results: 0" "$code $(grep 'wrong results' out)"
+KOLO_DETERMINISTIC=1 by_mpirun 3 "$BIN_DIR/kolo" bench allreduce --algorithm mpi --min 1K --max 1K --seconds 0.01
+expect_text "by MPI: deterministic" "KOLO_DETERMINISTIC=1 demands" "$err$out"
+unset KOLO_ALGORITHM
+timeout 20 "$BIN_DIR/kolo" bench allreduce -n 2 --algorithm mpi --min 1K --max 1K --seconds 0.01 >out 2>&1
+expect_text "no MPI" "MPI is not here: mpirun starts worlds that have it" "$(<out)"
+
 # ---- without the module: on one host they meet all the same, on several the remedy is named
 mkdir -p bare
 cp -a "$BUILD_DIR"/lib/libkolo.so* bare
