@@ -10,7 +10,7 @@ import sys
 
 SOURCE = os.environ["SOURCE_DIR"]
 OTHERS = ("ContainerCreating", "MountVolume.SetUp", "ErrImagePull", "ImagePullBackOff", "FailedScheduling", "OOMKilled", "PodSecurity", "Cannot evict pod",
-          "more processes than the ppr")
+          "more processes than the ppr", "specified trainingRuntime")
 NAMES = ("doctor", "kolo doctor", "kolo run", "enableServiceLinks: false")  # code that is no message
 
 
