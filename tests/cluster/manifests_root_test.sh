@@ -65,6 +65,19 @@ for kind in job jobset trainjob statefulset; do
     [[ $failures == 0 ]] || tail -n 20 ./*.words ./*.err
 done
 
+# end_agents KIND: an agent ends as its pod does. It is the only process of that user on its host.
+end_agents() {
+    local host agent
+    for host in host1 host2; do
+        # shellcheck disable=SC2016 # the host's shell expands it
+        on $host bash -c 'kill -TERM $(ps -o pid= -u 65532)' || fail "$1: no agent on $host"
+    done
+    for agent in "${agents[@]}"; do
+        wait "$agent"
+        expect "$1: code of an agent" 143 $?
+    done
+}
+
 for kind in mpijob trainjob-mpi; do
     render $kind --name kolo --workers 2 --per-pod 2 -- hello_allreduce
     [[ $kind == mpijob ]] && names=(kolo-worker-0.kolo kolo-worker-1.kolo) || names=(kolo-node-0-0.kolo kolo-node-0-1.kolo)
@@ -78,14 +91,23 @@ for kind in mpijob trainjob-mpi; do
     expect "$kind: code of the launcher" 0 $?
     expect_world "$kind" launcher.0.out
     [[ $failures == 0 ]] || tail -n 20 ./*.words ./*.err
-    for host in host1 host2; do
-        # The agent ends as its pod does. It is the only process of that user there.
-        # shellcheck disable=SC2016 # the host's shell expands it
-        on $host bash -c 'kill -TERM $(ps -o pid= -u 65532)' || fail "$kind: no agent on $host"
-    done
-    for agent in "${agents[@]}"; do
-        wait "$agent"
-        expect "$kind: code of an agent" 143 $?
-    done
+    end_agents $kind
 done
+
+# ---- a StatefulSet without a program, and what docs/KUBERNETES.md has kubectl exec start in its first pod
+render statefulset --name kolo --workers 2
+start host1 agent.0
+agents=("$pod")
+start host2 agent.1
+agents+=("$pod")
+{
+    grep '=' agent.0.words
+    printf '%s\n' kolo run --agent-port 7701 --hosts kolo-0.kolo:2,kolo-1.kolo:2 -- hello_allreduce
+} >exec.words
+start host1 exec
+wait "$pod"
+expect "statefulset: code of kolo run" 0 $?
+expect_world statefulset exec.out
+[[ $failures == 0 ]] || tail -n 20 ./*.words ./*.err
+end_agents statefulset
 finish
