@@ -131,24 +131,24 @@ done_at $second host3 1 3 "restarted"
 done_at $third host2 2 3 "restarted"
 
 # ---- kolo run as process 1
-contain="unshare --pid --fork --mount-proc --kill-child"
-pod host2 1 4 $contain "$kolo" run --per-pod 2 -- "$hello" &
+contain=(unshare --pid --fork --mount-proc --kill-child)
+pod host2 1 4 "${contain[@]}" "$kolo" run --per-pod 2 -- "$hello" &
 second=$!
-pod host1 0 4 $contain "$kolo" run --per-pod 2 -- "$hello" || fail "in containers: $(<pod0.host1)"
+pod host1 0 4 "${contain[@]}" "$kolo" run --per-pod 2 -- "$hello" || fail "in containers: $(<pod0.host1)"
 wait $second || fail "in containers: $(<pod1.host2)"
-pod host1 0 1 $contain "$kolo" run -- bash -c '
+pod host1 0 1 "${contain[@]}" "$kolo" run -- bash -c '
     (setsid sleep 0.2 & setsid sleep 0.3 &) # orphans: process 1 is their parent now
     sleep 0.8
     for process in /proc/[0-9]*; do grep -h "^State:.*zombie" "$process/status" 2>/dev/null; done
     echo pid $(ps -o ppid= -p $$)'
 expect "orphans are reaped" "pid 1" "$(sed 's/  */ /g' pod0.host1)"
-pod host1 0 1 $contain bash -c 'exec "$0" run -- bash -c "trap \"echo saved; exit 0\" TERM; touch ready; while :; do sleep 0.05; done"' "$kolo" &
+pod host1 0 1 "${contain[@]}" bash -c 'exec "$0" run -- bash -c "trap \"echo saved; exit 0\" TERM; touch ready; while :; do sleep 0.05; done"' "$kolo" &
 first=$!
 wait_until 10 test -e "$place/ready" || fail "it did not start"
 on host1 pkill -TERM -f "$kolo run"
 wait $first
 expect "SIGTERM" "143 saved" "$? $(tail -n 1 pod0.host1)"
-pod host1 0 1 $contain "$kolo" run -- sh -c 'exit 7'
+pod host1 0 1 "${contain[@]}" "$kolo" run -- sh -c 'exit 7'
 expect "termination log: code" 7 "$?"
 expect_text "termination log" "kolo run: rank 0 (host host1, pid " "$(on host1 cat /dev/termination-log)"
 
