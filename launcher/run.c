@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "launcher/command.h"
+#include "launcher/termination.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +24,10 @@ int kolo__run_code(kolo_status status)
 
 int kolo__run_complain(int code)
 {
-    fprintf(stderr, "kolo run: %s\n", kolo_error_text());
+    char line[1100];
+    snprintf(line, sizeof line, "kolo run: %s", kolo_error_text());
+    fprintf(stderr, "%s\n", line);
+    kolo__termination_note(line);
     return code;
 }
 

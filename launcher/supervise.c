@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "launcher/command.h"
+#include "launcher/termination.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -214,6 +215,7 @@ static void describe_others(const struct supervision *s, char *text, size_t byte
 
 static void say(const struct supervision *s, const char *line)
 {
+    kolo__termination_note(line);
     if (s->job->output != NULL)
         kolo__output_say(s->job->output, line);
     else
