@@ -299,4 +299,11 @@ def check_ends(objects, pods, known):
             yield "PodGroup: minMember is not the number of its pods"
 
 
+def check_order(objects, pods, known):
+    """Trainer refuses a TrainJob whose runtime is not there yet."""
+    kinds = [thing["kind"] for thing in objects]
+    if "TrainJob" in kinds and "TrainingRuntime" in kinds and kinds.index("TrainJob") < kinds.index("TrainingRuntime"):
+        yield "order: the TrainJob comes before its TrainingRuntime"
+
+
 CHECKS = [check for name, check in sorted(globals().items()) if name.startswith("check_")]

@@ -53,11 +53,12 @@ def render_form(kind, form, *more):
 
 
 def can_build():
-    """Whether there is a kubectl that knows components."""
+    """Whether there is a kubectl (1.27) whose kustomize knows components and the order of objects."""
     if shutil.which("kubectl") is None:
         return False
-    done = subprocess.run(["kubectl", "kustomize", f"{SOURCE}/k8s/job/gpu"], capture_output=True, text=True, check=False)
-    return done.returncode == 0 or "component" not in done.stderr.lower()
+    done = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=False)
+    found = re.search(r'"gitVersion": "v(\d+)\.(\d+)', done.stdout)
+    return found is not None and tuple(map(int, found.groups())) >= (1, 27)
 
 
 def build(folder):
@@ -73,6 +74,7 @@ def build_with(kind, form, component, scratch):
     root = os.path.relpath(f"{SOURCE}/k8s", os.path.realpath(folder))
     with open(os.path.join(folder, "kustomization.yaml"), "w", encoding="utf-8") as file:
         file.write(f"resources: [{root}/{kind}/{form}]\ncomponents: [{root}/components/{component}]\n")
+        file.write("sortOptions: {order: fifo}\n")
     return build(folder)
 
 

@@ -5,6 +5,7 @@ has no such path the mistake is not made; each must be made in at least one.
 """
 
 REMOVE = object()
+ORDER = object()  # the object comes first
 
 
 def pod(rest):
@@ -78,6 +79,7 @@ MUTATIONS = [
     ("numNodes", [("TrainJob", "spec/trainer/numNodes")], REMOVE, "numNodes"),
     ("numProcPerNode", [("TrainJob", "spec/trainer/numProcPerNode")], 5, "numProcPerNode"),
     ("runtimeRef", [("TrainJob", "spec/runtimeRef/name")], "other", "runtimeRef"),
+    ("order", [("TrainJob", "kind")], ORDER, "comes before"),
     ("failed workers", [("MPIJob", "spec/mpiReplicaSpecs/Worker/restartPolicy")], "Never", "restartPolicy of workers"),
     ("gang with a launcher", [("MPIJob", "spec/runPolicy/schedulingPolicy/minAvailable")], 3, "minAvailable"),
     ("workers that stay", [("MPIJob", "spec/runPolicy/cleanPodPolicy")], "None", "cleanPodPolicy"),
@@ -148,6 +150,9 @@ def apply(objects, places, value):
             if value is REMOVE or callable(value):
                 if not exists:
                     continue
+            if value is ORDER:
+                objects.sort(key=lambda thing: thing["kind"] != kind)
+                return True
             if value is REMOVE:
                 del thing[key]
             elif exists or isinstance(thing, dict):

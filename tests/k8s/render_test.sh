@@ -101,6 +101,7 @@ while read -r folder; do
 done < <(grep -oE 'k8s/[a-z-]+/[a-z0-9-]+' "$document" | sort -u)
 
 need_python yaml
+"$python" "$SOURCE_DIR/tests/k8s/check_document.py" || fail "docs/KUBERNETES.md"
 # shellcheck disable=SC1003 # a backslash
 arguments=("a b" "a: b" "- a" "#a" "a #b" "no" "Yes" "null" "~" "1" "1e3" "0x1f" "1:30" "2026-11-25" "*a" "&a" "!a" "%a" "@a" '`a' '"' "'" '\'
     "\$(HOME)" "{a: b}" "[a]" "a," "?" "|" ">" "--" "--flag" "--1" "-" "" " a" "a " $'a\nb' $'\t' $'\x01' $'\x7f' "é" "年" $'\xf0\x9f\x98\x80' "=" "<<" ".inf" "true")
