@@ -152,6 +152,42 @@ pod host1 0 1 "${contain[@]}" "$kolo" run -- sh -c 'exit 7'
 expect "termination log: code" 7 "$?"
 expect_text "termination log" "kolo run: rank 0 (host host1, pid " "$(on host1 cat /dev/termination-log)"
 
+# ---- an MPIJob without ssh: what the operator mounts is all there is; a worker comes late
+records "10.77.0.1 train-launcher.train.ns.svc" "10.77.0.2 train-worker-0.train.ns.svc" "10.77.0.3 train-worker-1.train.ns.svc"
+for home in job other; do
+    mkdir -p "$place/$home/.ssh"
+    head -c 1000 /dev/urandom | base64 >"$place/$home/.ssh/id_rsa"
+done
+printf '%s slots=2\n' train-launcher.train.ns.svc train-worker-0.train.ns.svc train-worker-1.train.ns.svc >"$place/hostfile"
+worker() { # HOST HOME
+    on "$1" env KUBERNETES_SERVICE_HOST=10.96.0.1 K_MPI_JOB_ROLE=worker HOME="$place/$2" "$kolo" agent </dev/null >"$1.agent" 2>&1 &
+}
+launcher() { # ARGUMENTS
+    (cd "$place" && on host1 env KUBERNETES_SERVICE_HOST=10.96.0.1 K_MPI_JOB_ROLE=launcher JOB_COMPLETION_INDEX=0 HOME="$place/job" \
+        POD_NAME=train-launcher OMPI_MCA_orte_default_hostfile="$place/hostfile" KOLO_INIT_TIMEOUT=$seconds \
+        timeout -k 5 60 "$kolo" run "$@") >out 2>err
+}
+worker host2 job
+launcher --no-prefix -x LD_LIBRARY_PATH="$place/lib" -- "$hello" &
+first=$!
+sleep 1
+worker host3 job
+late=$!
+wait $first
+expect "MPIJob: code" 0 "$?"
+expect "MPIJob: ranks" 6 "$(grep -c 'of 6: the sum of all ranks is 15' out)"
+launcher -- sh -c 'exit $((KOLO_RANK == 5 ? 9 : 0))'
+expect "MPIJob: the job's code" 9 "$?"
+on host3 pkill -TERM -f "$kolo agent"
+wait $late
+expect "an agent's SIGTERM" 143 "$?"
+worker host3 other
+seconds=3
+launcher -- true
+expect "MPIJob: another job's key" 64 "$?"
+expect_text "MPIJob: another job's key" "it has another token" "$(<err)"
+seconds=40
+
 # ---- IPv6 alone
 for host in host1 host2; do on "$host" ip -4 addr flush dev eth0; done
 records "fd77::1 train-0.train"
