@@ -118,17 +118,28 @@ pod host3 1 3 "$hello" && fail "two pods of one index: code 0"
 expect_text "two pods of one index" "two pods are rank 1 at once" "$(<pod1.host3)"
 expect_text "two pods of one index" "at 10.77.0.2:" "$(<pod1.host3)"
 expect_text "two pods of one index" "at 10.77.0.3:" "$(<pod1.host3)"
-on host2 pkill -KILL -f hello_allreduce # the pod goes, and comes again elsewhere
-wait $second
-gone() { grep -q "rank 1 .* has gone before the world formed" pod0.host1; }
-wait_until 10 gone || fail "nobody saw the pod go: $(<pod0.host1)"
+# The pod's node vanishes; the next pod of that index is there before anybody knows, and waits.
+link_down host2
 pod host3 1 3 "$hello" &
+third=$!
+gone() { grep -q "rank 1 .* has gone before the world formed" pod0.host1; }
+wait_until 20 gone || fail "nobody saw the pod go: $(<pod0.host1)"
+on host2 pkill -KILL -f hello_allreduce
+wait $second
+link_up host2
+# That one is killed, and comes again where the first one was.
+sleep 1
+on host3 pkill -KILL -f hello_allreduce
+wait $third
+gone_twice() { [[ $(grep -c "rank 1 .* has gone before the world formed" pod0.host1) == 2 ]]; }
+wait_until 10 gone_twice || fail "nobody saw the second pod go: $(<pod0.host1)"
+pod host2 1 3 "$hello" &
 second=$!
-pod host2 2 3 "$hello" &
+pod host3 2 3 "$hello" &
 third=$!
 done_at $first host1 0 3 "restarted"
-done_at $second host3 1 3 "restarted"
-done_at $third host2 2 3 "restarted"
+done_at $second host2 1 3 "restarted"
+done_at $third host3 2 3 "restarted"
 
 # ---- kolo run as process 1
 contain=(unshare --pid --fork --mount-proc --kill-child)
