@@ -115,7 +115,8 @@ class Pod:
         files = {"/etc/hosts": (hosts, 0o644), "/etc/resolv.conf": (resolv, 0o644), **self.files}
         for path, (text, mode) in files.items():
             self._write(path.lstrip("/"), text, mode)
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "HOSTNAME": self.hostname,
+        # The image's (without its ldconfig), the kubelet's, the manifest's.
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "HOME": "/", "HOSTNAME": self.hostname,
                        "KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443",
                        **self.environment, **cluster.extra_environment}
         self._write("hostname", self.hostname, 0o644)

@@ -131,9 +131,11 @@ def trainjob(cluster, documents, attempt=0):
 def statefulset(cluster, documents, attempt=0):
     document = by_kind(documents, "StatefulSet")
     name, spec = document["metadata"]["name"], document["spec"]
+    revision = f"{name}-{5000000000 + attempt:x}"
     return [make_pod(cluster, documents, spec["template"], name=f"{name}-{i}", hostname=f"{name}-{i}",
                      subdomain=spec["serviceName"],
-                     labels={"statefulset.kubernetes.io/pod-name": f"{name}-{i}", "apps.kubernetes.io/pod-index": str(i)})
+                     labels={"controller-revision-hash": revision,
+                             "statefulset.kubernetes.io/pod-name": f"{name}-{i}", "apps.kubernetes.io/pod-index": str(i)})
             for i in range(spec["replicas"])]
 
 

@@ -3,8 +3,10 @@
 Tries jobs as pods. Usage: pods.py BUILD_FOLDER CASE...
 Each case is a function below; those of one kind take it behind a colon ("runs:job").
 """
+import atexit
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -53,7 +55,7 @@ class Case:
         for pod in shuffled(self.pods, seed):
             pod.start()
 
-    def finish(self, seconds=60):
+    def finish(self, seconds=40):
         codes = [pod.wait(seconds) for pod in self.ranks]
         expect(f"codes {codes}", codes == [0] * len(codes), self.pods)
         logs = "".join(pod.log() for pod in self.ranks)
@@ -272,7 +274,9 @@ def small_shm(build, kind):
 def main():
     global PLACE
     build, failures = sys.argv[1], 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clusters are closed on the way
     PLACE = install(build)
+    atexit.register(shutil.rmtree, PLACE)
     for word in sys.argv[2:]:
         name, _, kind = word.partition(":")
         begin = time.monotonic()
@@ -282,7 +286,6 @@ def main():
         except Exception:  # every case has its say
             failures += 1
             print(f"FAILED: {word}\n{traceback.format_exc()}", flush=True)
-    os.system(f"rm -rf '{PLACE}'")
     return 1 if failures else 0
 
 
