@@ -103,8 +103,9 @@ class Pod:
         """A new container of this pod, with a new address; in the DNS, unless said otherwise."""
         cluster = self.cluster
         self.restarts += 1
+        self.killed = False
         self.address = cluster.next_address()
-        folder = self.folder = os.path.join(cluster.folder, f"{self.name}.{self.restarts}")
+        folder = self.folder = os.path.join(cluster.folder, f"{self.name}.{cluster.used}")
         os.makedirs(folder)
         self.log_path = os.path.join(folder, "log")
         # The kubelet's.
@@ -167,13 +168,15 @@ class Pod:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"pod {self.name} has not ended within {seconds} s; its log:\n{self.log()}")
-        return code if code >= 0 else 128 - code
+        return 137 if self.killed else code if code >= 0 else 128 - code
 
     def runs(self):
         return self.process is not None and self.process.poll() is None
 
     def signal(self, number):
-        os.kill(self.pid, number)
+        if self.runs():
+            self.killed |= number == signal.SIGKILL
+            os.kill(self.pid, number)
 
     def terminate(self, grace):
         """As the kubelet does it. Returns the exit code."""
@@ -252,6 +255,11 @@ class Cluster:
              f"--addn-hosts={self.folder}/records", "--user=root", "--pid-file", "--log-facility=/dev/null"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.started.append(self.dns)
+        wait_until(self._dns_listens, 10, "the DNS server")
+
+    def _dns_listens(self):
+        with open(f"/proc/{self.switch}/net/udp") as file:
+            return ":0035 " in file.read()
 
     def stop_dns(self):
         self.dns.kill()
