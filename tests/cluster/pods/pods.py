@@ -170,6 +170,30 @@ def per_pod(build, kind):
         case.finish()
 
 
+def as_worker(build, kind):
+    """runLauncherAsWorker: the launcher has ranks of its own, and stands first in the hostfile."""
+    with Case(build, kind, workers=2) as case:
+        next(d for d in case.documents if d["kind"] == "MPIJob")["spec"]["runLauncherAsWorker"] = True
+        case.pods = case.make()
+        case.start()
+        case.finish()
+
+
+def ready_first(build, kind):
+    """launcherCreationPolicy: WaitForWorkersReady. Ready means that the agent listens."""
+    with Case(build, kind) as case:
+        for pod in case.pods[1:]:
+            pod.start()
+        for pod in case.pods[1:]:
+            wait_until(lambda p=pod: p.listens(AGENT), 10, f"{pod.name} ready")
+        for _ in range(20):  # as the kubelet goes on asking
+            expect("ready", all(pod.listens(AGENT) for pod in case.pods[1:]), case.pods)
+        case.pods[0].start()
+        case.finish()
+        for pod in case.pods[1:]:
+            expect("probes are not worth a word", pod.log().count("\n") == 1, case.pods)
+
+
 # ---- what goes wrong -------------------------------------------------------------------------------
 
 
@@ -289,6 +313,38 @@ def small_shm(build, kind):
             pod.shm = "64k"
         case.start()
         case.finish()
+
+
+# ---- figures ---------------------------------------------------------------------------------------
+
+
+def start_up(build, kind, pods):
+    """Seconds from the moment when the last pod's container runs until the first step is done."""
+    with Case(build, kind, workers=pods, environment={"KOLO_INIT_TIMEOUT": "120"},
+              command=[*STEPS[:-3], "--log-every", "1", *STEPS[-3:]]) as case:
+        case.start()
+        begin = time.monotonic()
+        wait_until(lambda: re.search(r"^(\[0\] )?\s*(step\s+)?1\b.*(loss|bits)", case.ranks[0].log(), re.M) or
+                   any(re.search(r"step +\d", p.log()) for p in case.ranks), 120, "the first step")
+        seconds = time.monotonic() - begin
+        case.finish(120)
+        return seconds
+
+
+def table(build, _):
+    """Start-up times of every kind at 2, 8 and 32 pods: medians of three."""
+    print(f"{'kind':12} {'2 pods':>8} {'8 pods':>8} {'32 pods':>8}   seconds until the first step")
+    for kind in KINDS:
+        row = [sorted(start_up(build, kind, pods) for _ in range(3))[1] for pods in (2, 8, 32)]
+        print(f"{kind:12} " + " ".join(f"{seconds:8.2f}" for seconds in row), flush=True)
+
+
+def tenfold(build, kind):
+    """Ten runs in a row."""
+    for run in range(10):
+        with Case(build, kind) as case:
+            case.start(seed=run)
+            case.finish()
 
 
 # ---- all -------------------------------------------------------------------------------------------
