@@ -17,6 +17,10 @@ enum {
     KOLO__EXIT_SIGNAL = 128, /* plus the signal that ended the launcher's job */
 };
 
+/* The end of a command that writes to stdout: its exit code, and, if what was written is lost, a
+ * word. */
+int kolo__end_stdout(const char *command);
+
 /* argv[0] is the name to show, "kolo run". Each returns the exit code of the process. */
 int kolo__run_main(int argc, char **argv);
 int kolo__info_main(int argc, char **argv);

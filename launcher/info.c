@@ -124,7 +124,7 @@ static int print_plan(struct kolo__plan_question *question)
         return KOLO__EXIT_USAGE;
     if (status != KOLO_OK || end != KOLO_OK)
         return KOLO__EXIT_FAILED;
-    return fflush(stdout) == 0 && !ferror(stdout) ? 0 : KOLO__EXIT_OUTPUT;
+    return kolo__end_stdout("kolo info");
 }
 
 int kolo__info_main(int argc, char **argv)
@@ -149,5 +149,5 @@ int kolo__info_main(int argc, char **argv)
             return status == KOLO_ERR_CONFIG ? KOLO__EXIT_USAGE : KOLO__EXIT_FAILED;
         }
     }
-    return fflush(stdout) == 0 && !ferror(stdout) ? 0 : KOLO__EXIT_OUTPUT;
+    return kolo__end_stdout("kolo info");
 }

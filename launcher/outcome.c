@@ -3,6 +3,7 @@
 
 #include "launcher/command.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -81,4 +82,14 @@ int kolo__first_failure(const struct kolo__ending *endings, uint32_t ranks, int 
     if (first_killed >= 0 && endings[first_killed].at_ns - endings[first].at_ns <= SAME_TIME_NS)
         return first_killed;
     return first;
+}
+
+int kolo__end_stdout(const char *command)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    fprintf(stderr, "%s: cannot write to stdout%s%s\n", command, errno != 0 ? ": " : "",
+            errno != 0 ? strerror(errno) : "");
+    return KOLO__EXIT_OUTPUT;
 }

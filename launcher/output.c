@@ -375,3 +375,11 @@ int kolo__output_failure(const struct kolo__output *output)
 {
     return output->sinks[0].failure;
 }
+
+int kolo__output_copies_failure(const struct kolo__output *output)
+{
+    for (uint32_t r = 0; output->copies != NULL && r < output->ranks; r++)
+        if (output->copies[r].failure != 0)
+            return output->copies[r].failure;
+    return 0;
+}

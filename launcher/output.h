@@ -67,5 +67,7 @@ void kolo__output_finish(struct kolo__output *output);
 /* errno of the first failure to write stdout (EPIPE: the reader has gone); 0: none. What would go
  * there is dropped from then on. A stderr that cannot be written is no reason to stop. */
 int kolo__output_failure(const struct kolo__output *output);
+/* The same of the files of each rank (--output-filename): the job goes on. */
+int kolo__output_copies_failure(const struct kolo__output *output);
 
 #endif

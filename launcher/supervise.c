@@ -295,6 +295,12 @@ static int exit_code(const struct supervision *s)
         fprintf(stderr, "kolo run: cannot write to stdout: %s\n", strerror(failure));
         return KOLO__EXIT_OUTPUT;
     }
+    failure = s->job->output != NULL ? kolo__output_copies_failure(s->job->output) : 0;
+    if (failure != 0) {
+        fprintf(stderr, "kolo run: cannot write to the files of --output-filename: %s\n",
+                strerror(failure));
+        return KOLO__EXIT_OUTPUT;
+    }
     return 0;
 }
 

@@ -68,6 +68,13 @@ static kolo_status find_addresses(kolo_context *context, struct kolo__endpoint *
         return KOLO_OK;
     }
     kolo_status status = kolo__interfaces_find(context->config.net, own);
+    if (status == KOLO_OK && own->count > 0 && own->list[0].loopback &&
+        context->config.net[0] != '\0')
+        status =
+            kolo__error(KOLO_ERR_CONFIG,
+                        "KOLO_NET=%.200s leaves nothing but loopback, and ranks are on several "
+                        "hosts: name an interface, or exclude fewer",
+                        context->config.net);
     if (status != KOLO_OK)
         return status;
     bool known = context->config.net[0] != '\0';

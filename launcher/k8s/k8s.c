@@ -32,5 +32,5 @@ int kolo__k8s_main(int argc, char **argv)
         fprintf(stderr, "kolo k8s render: %s\n", kolo_error_text());
         return KOLO__EXIT_FAILED;
     }
-    return fflush(stdout) == 0 && !ferror(stdout) ? 0 : KOLO__EXIT_OUTPUT;
+    return kolo__end_stdout("kolo k8s");
 }

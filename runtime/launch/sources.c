@@ -81,7 +81,13 @@ static void name_job(struct kolo__launch *launch, const char *launcher, const ch
 
 static void meet_near(struct kolo__launch *launch, const char *host)
 {
+    char bare[256];
+    size_t length = strlen(host);
     launch->meeting = KOLO__MEET_NEAR;
+    if (host[0] == '[' && host[length - 1] == ']') { /* as in URLs */
+        snprintf(bare, sizeof bare, "%.*s", (int)length - 2, host + 1);
+        host = bare;
+    }
     if (strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0)
         launch->one_host = true;
     snprintf(launch->host, sizeof launch->host, "%s", launch->one_host ? "127.0.0.1" : host);

@@ -65,6 +65,14 @@ if [[ -w /dev/full ]]; then
     expect_text "full disk" "cannot write to stdout: No space left" "$(<err)"
 fi
 
+if [[ $(id -u) == 0 ]] && unshare --mount true 2>/dev/null; then
+    mkdir -p full
+    unshare --mount sh -c 'mount -t tmpfs -o size=16k none full && exec "$@"' sh \
+        timeout 20 "$kolo" run -n 2 --output-filename full/x -- seq 1 100000 >/dev/null 2>err
+    expect "copies on a full disk: exit code" 74 $?
+    expect_text "copies on a full disk" "cannot write to the files of --output-filename: No space left" "$(<err)"
+fi
+
 # A last line without its end; a line longer than any buffer; no prefix; one rank.
 run -n 2 -- printf end
 expect "last line" $'[0] end\n[1] end' "$(sort <<<"$out")"
