@@ -99,6 +99,24 @@ static void shrink(struct kolo__plan_cache *cache)
     }
 }
 
+/* As the schedule has it; runs in which all buffers are mapped may push what others else read. */
+static void find_mapped_bytes(const struct kolo__schedule *s, size_t element,
+                              struct kolo__plan *plan)
+{
+    for (uint32_t i = 0; s->mapped && i < s->step_count; i++) {
+        const struct kolo__step *step = &s->steps[i];
+        if (kolo__step_is_fence(step) || kolo__step_is_message(step) ||
+            (step->flags & KOLO__MAPPED_ONLY) != 0)
+            continue;
+        for (uint32_t k = 0; k < kolo__step_reads(step); k++)
+            if (kolo__step_read(s, step, k)->rank != s->problem.rank)
+                plan->mapped_received_bytes += step->count * element;
+        for (uint32_t k = 0; k < kolo__step_writes(step); k++)
+            if (kolo__step_written(s, step, k)->rank != s->problem.rank)
+                plan->mapped_sent_bytes += step->count * element;
+    }
+}
+
 static kolo_status make(const struct kolo__plan_context *context, const struct kolo__plan_key *key,
                         struct kolo__plan *plan)
 {
@@ -145,6 +163,7 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
     if (status != KOLO_OK)
         return kolo__error(status, "no memory for the schedule of %s over %u ranks",
                            plan->algorithm->name, context->size);
+    find_mapped_bytes(&schedule, element, plan);
     struct kolo__program_options options = {
         .dtype = key->dtype,
         .op = key->op,

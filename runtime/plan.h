@@ -32,7 +32,9 @@ struct kolo__plan {
     const struct kolo__algorithm *algorithm;
     uint8_t algorithm_index;
     struct kolo__program *program; /* NULL: MPI does it */
-    uint32_t users;                /* requests that hold it: it cannot go */
+    /* Of each run, through other ranks' memory: written there, and read. */
+    size_t mapped_sent_bytes, mapped_received_bytes;
+    uint32_t users; /* requests that hold it: it cannot go */
     struct kolo__plan *next_in_bucket;
     struct kolo__plan *newer, *older;
 };
