@@ -258,7 +258,6 @@ void kolo__comm_destroy(kolo_comm *comm)
     kolo__offload_detach(comm);
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
-    kolo__metrics_detach(comm);
     for (kolo_request *request = comm->first, *next; request != NULL; request = next) {
         next = request->next;
         if (request->plan != NULL)
@@ -270,6 +269,7 @@ void kolo__comm_destroy(kolo_comm *comm)
         free(request);
     }
     kolo__plan_cache_clear(&comm->plans);
+    kolo__metrics_detach(comm);
     free(comm->world_ranks);
     free(comm->host_of);
     free(comm->hosts);

@@ -30,7 +30,6 @@ struct kolo_request {
     kolo_status status; /* once done */
     /* Where there is a timeline: once begun (see begun); while a call waits for it. Else 0. */
     uint64_t begin_ticks, wait_ticks;
-    uint64_t began_ns; /* for metrics; 0: not timed */
     struct kolo__signature signature;
     struct kolo__plan *plan; /* collectives */
     const void *input;
@@ -40,6 +39,7 @@ struct kolo_request {
     double scale;
     uint32_t peer; /* point to point */
     struct kolo__post post;
+    uint64_t began_ns; /* for metrics; 0: not timed */
 };
 
 struct kolo_comm {
@@ -50,9 +50,6 @@ struct kolo_comm {
     uint32_t *host_of;     /* by rank: number of its host among those of this communicator */
     const char **hosts;    /* by rank: name; owned by the control plane */
     struct kolo__transport *transport; /* NULL with one rank */
-    struct kolo__transport *paths[2];  /* what it goes by: tcp, shm; NULL: not by that. Not owned */
-    struct kolo__sheet *sheet;         /* runtime/metrics.h; NULL: nobody counts */
-    uint64_t rested_ns;                /* for metrics: idle_ns of the last kolo__comm_rest */
     struct kolo__mapping *mapping;     /* NULL unless all ranks share a heap */
     struct kolo__mapping
         *host_mapping;          /* with those that do: the same, or those of this host, or NULL
@@ -85,6 +82,10 @@ struct kolo_comm {
      * kolo_join. last: the rank that joined last. Collective on this communicator. */
     kolo_status (*rejoined)(void *owner, uint32_t last);
     void *owner;
+    /* For metrics. */
+    struct kolo__sheet *sheet;        /* NULL: nobody counts */
+    struct kolo__transport *paths[2]; /* what transport goes by: tcp, shm. NULL: not by that */
+    uint64_t rested_ns;               /* idle_ns of the last kolo__comm_rest */
 };
 
 /* What the ranks of a new communicator know of each other. Arrays are by rank of it, and borrowed.

@@ -18,6 +18,9 @@
 /* A shorter wait is counted as time, but its peer was not late. */
 static const uint64_t LATE_NS = 100000;
 
+/* Such an operation is worth two readings of a clock, however it goes. */
+enum { LONG_BYTES = 64 * 1024 };
+
 /* ---- where ---------------------------------------------------------------------------------- */
 
 static kolo_status bad_place(const char *option)
@@ -60,6 +63,7 @@ static struct kolo__sheet *take_sheet(struct kolo__metrics *metrics)
     while (sheet != NULL && sheet->taken)
         sheet = sheet->next;
     if (sheet == NULL && (sheet = calloc(1, sizeof *sheet)) != NULL) {
+        sheet->lock = &metrics->lock;
         sheet->next = metrics->sheets;
         metrics->sheets = sheet;
     }
@@ -77,8 +81,10 @@ kolo_status kolo__metrics_attach(kolo_comm *comm)
     comm->sheet = take_sheet(metrics);
     if (comm->sheet == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for the metrics of a communicator");
-    for (int i = 0; i < KOLO__PATH_COUNT; i++)
-        if (i < KOLO__PATH_MAPPED && comm->paths[i] != NULL)
+    comm->plan_context.sheet = comm->sheet;
+    kolo__plan_cache_clear(&comm->plans); /* those without tallies */
+    for (int i = 0; i < KOLO__PATH_MAPPED; i++)
+        if (comm->paths[i] != NULL)
             comm->paths[i]->traffic = &comm->sheet->traffic[i];
     return KOLO_OK;
 }
@@ -96,31 +102,58 @@ void kolo__metrics_detach(kolo_comm *comm)
 
 /* ---- counting ------------------------------------------------------------------------------- */
 
-static void count_time(struct kolo__sheet *sheet, unsigned collective, uint64_t ns)
+void kolo__metrics_count_message(const kolo_request *request)
 {
-    unsigned bucket = 0;
+    struct kolo__sheet *sheet = request->comm->sheet;
+    const struct kolo__signature *signature = &request->signature;
+    kolo__counter_add(&sheet->operations[KOLO__POINT_TO_POINT], 1);
+    kolo__counter_add(&sheet->bytes[KOLO__POINT_TO_POINT],
+                      signature->count * kolo_dtype_bytes(signature->dtype));
+}
+
+void kolo__metrics_count_time(const kolo_request *request)
+{
+    struct kolo__sheet *sheet = request->comm->sheet;
+    unsigned collective = request->signature.collective, bucket = 0;
+    uint64_t ns = kolo__now_ns(&kolo__real_clock) - request->began_ns;
     for (uint64_t limit = 10000; bucket < KOLO__METRICS_BUCKETS && ns > limit; limit *= 10)
         bucket++;
     kolo__counter_add(&sheet->timed[collective][bucket], 1);
     kolo__counter_add(&sheet->timed_ns[collective], ns);
 }
 
-void kolo__metrics_count(const kolo_request *request)
+void kolo__metrics_add_tally(struct kolo__sheet *sum, const struct kolo__tally *tally)
 {
-    struct kolo__sheet *sheet = request->comm->sheet;
-    const struct kolo__signature *signature = &request->signature;
-    const struct kolo__plan *plan = request->plan;
-    kolo__counter_add(&sheet->operations[signature->collective], 1);
-    kolo__counter_add(&sheet->bytes[signature->collective],
-                      signature->count * kolo_dtype_bytes(signature->dtype));
-    if (plan != NULL) {
-        struct kolo__traffic *mapped = &sheet->traffic[KOLO__PATH_MAPPED];
-        kolo__counter_add(&mapped->sent_bytes, plan->mapped_sent_bytes);
-        kolo__counter_add(&mapped->received_bytes, plan->mapped_received_bytes);
-    }
-    if (request->began_ns != 0)
-        count_time(sheet, signature->collective,
-                   kolo__now_ns(&kolo__real_clock) - request->began_ns);
+    uint64_t runs = kolo__counter_read(&tally->runs);
+    kolo__counter_add(&sum->operations[tally->collective], runs);
+    kolo__counter_add(&sum->bytes[tally->collective], runs * tally->bytes);
+    kolo__counter_add(&sum->traffic[KOLO__PATH_MAPPED].sent_bytes, runs * tally->sent);
+    kolo__counter_add(&sum->traffic[KOLO__PATH_MAPPED].received_bytes, runs * tally->received);
+}
+
+void kolo__tally_begin(struct kolo__tally *tally, struct kolo__sheet *sheet)
+{
+    tally->is_long = tally->bytes >= LONG_BYTES;
+    tally->sheet = sheet;
+    pthread_mutex_lock(sheet->lock);
+    tally->next = sheet->tallies;
+    sheet->tallies = tally;
+    pthread_mutex_unlock(sheet->lock);
+}
+
+void kolo__tally_end(struct kolo__tally *tally)
+{
+    struct kolo__sheet *sheet = tally->sheet;
+    if (sheet == NULL)
+        return;
+    pthread_mutex_lock(sheet->lock);
+    struct kolo__tally **link = &sheet->tallies;
+    while (*link != tally)
+        link = &(*link)->next;
+    *link = tally->next;
+    kolo__metrics_add_tally(sheet, tally);
+    pthread_mutex_unlock(sheet->lock);
+    tally->sheet = NULL;
 }
 
 /* First come, first served: whoever is there stays, so that no number goes away. */

@@ -16,6 +16,7 @@
 
 #include "base/counter.h"
 #include "collectives/transport/transport.h"
+#include "runtime/comm.h"
 #include "runtime/context.h"
 #include "runtime/metrics_module.h"
 
@@ -38,8 +39,10 @@ enum kolo__metrics_path {
 };
 
 struct kolo__sheet {
-    struct kolo__sheet *next; /* of all; under the lock of the metrics */
+    struct kolo__sheet *next; /* of all; under the lock, as the next three */
+    pthread_mutex_t *lock;    /* of the metrics */
     bool taken;
+    struct kolo__tally *tallies; /* of plans; what is below has not got theirs */
     struct kolo__traffic traffic[KOLO__PATH_COUNT];
     struct kolo__counter operations[KOLO__COLLECTIVE_COUNT]; /* that ended well */
     struct kolo__counter bytes[KOLO__COLLECTIVE_COUNT];      /* count times dtype */
@@ -89,15 +92,17 @@ void kolo__metrics_close(kolo_context *context);
 kolo_status kolo__metrics_attach(kolo_comm *comm);
 void kolo__metrics_detach(kolo_comm *comm);
 
+/* From now on the runs of the tally's plan are on the sheet, also after its end. By who uses the
+ * communicator; end: nothing where there was no begin. */
+void kolo__tally_begin(struct kolo__tally *tally, struct kolo__sheet *sheet);
+void kolo__tally_end(struct kolo__tally *tally);
+
 /* All below: only where comm->sheet is not NULL, by who uses the communicator. */
 
-/* Is an operation of so many bytes worth two readings of a clock, however it goes? */
-static inline bool kolo__metrics_is_long(size_t bytes)
-{
-    return bytes >= 64 * 1024;
-}
-/* An operation has ended well. */
-void kolo__metrics_count(const kolo_request *request);
+/* A message has ended well. */
+void kolo__metrics_count_message(const kolo_request *request);
+/* An operation that was timed (request->began_ns) has ended well. */
+void kolo__metrics_count_time(const kolo_request *request);
 /* Nothing moved for so long, last of all because of a rank of comm (-1: nobody knows). again: it is
  * more of the same wait. */
 void kolo__metrics_waited(kolo_comm *comm, uint64_t ns, int peer, bool again);
@@ -105,6 +110,8 @@ void kolo__metrics_waited(kolo_comm *comm, uint64_t ns, int peer, bool again);
 int kolo__metrics_peer(const kolo_comm *comm);
 void kolo__metrics_failed(const kolo_comm *comm, kolo_status status);
 
+/* Adds what follows from a tally to a sheet. */
+void kolo__metrics_add_tally(struct kolo__sheet *sum, const struct kolo__tally *tally);
 /* The text of /metrics, from malloc; NULL: no memory. From any thread. */
 char *kolo__metrics_text(void *metrics, size_t *bytes);
 

@@ -223,8 +223,11 @@ char *kolo__metrics_text(void *self, size_t *bytes)
         return NULL;
     }
     pthread_mutex_lock(&metrics->lock);
-    for (const struct kolo__sheet *sheet = metrics->sheets; sheet != NULL; sheet = sheet->next)
+    for (const struct kolo__sheet *sheet = metrics->sheets; sheet != NULL; sheet = sheet->next) {
         add_sheet(sum, sheet);
+        for (const struct kolo__tally *tally = sheet->tallies; tally != NULL; tally = tally->next)
+            kolo__metrics_add_tally(sum, tally);
+    }
     pthread_mutex_unlock(&metrics->lock);
     write_world(out, metrics);
     write_operations(out, metrics->rank, sum);

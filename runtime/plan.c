@@ -3,6 +3,7 @@
 
 #include "base/status.h"
 #include "collectives/transport/shm.h"
+#include "runtime/metrics.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,7 @@ static size_t bytes_of(const struct kolo__plan *plan)
 
 static void free_plan(struct kolo__plan *plan)
 {
+    kolo__tally_end(&plan->tally);
     if (plan->program != NULL)
         kolo__program_free(plan->program);
     free(plan);
@@ -110,10 +112,10 @@ static void find_mapped_bytes(const struct kolo__schedule *s, size_t element,
             continue;
         for (uint32_t k = 0; k < kolo__step_reads(step); k++)
             if (kolo__step_read(s, step, k)->rank != s->problem.rank)
-                plan->mapped_received_bytes += step->count * element;
+                plan->tally.received += step->count * element;
         for (uint32_t k = 0; k < kolo__step_writes(step); k++)
             if (kolo__step_written(s, step, k)->rank != s->problem.rank)
-                plan->mapped_sent_bytes += step->count * element;
+                plan->tally.sent += step->count * element;
     }
 }
 
@@ -199,6 +201,10 @@ kolo_status kolo__plan_get(struct kolo__plan_cache *cache, const struct kolo__pl
         free(plan);
         return status;
     }
+    plan->tally.collective = key->collective;
+    plan->tally.bytes = key->count * kolo_dtype_bytes(key->dtype);
+    if (context->sheet != NULL)
+        kolo__tally_begin(&plan->tally, context->sheet);
     plan->next_in_bucket = cache->buckets[bucket];
     cache->buckets[bucket] = plan;
     make_newest(cache, plan);

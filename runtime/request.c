@@ -82,10 +82,14 @@ __attribute__((noinline, cold)) static void record(const kolo_request *request)
 
 static void finish(kolo_request *request, kolo_status status)
 {
-    if (status == KOLO_OK && request->comm->sheet != NULL)
-        kolo__metrics_count(request);
-    if (request->plan != NULL)
+    if (status == KOLO_OK && request->began_ns != 0)
+        kolo__metrics_count_time(request);
+    if (request->plan != NULL) {
         request->plan->users--;
+        kolo__counter_add(&request->plan->tally.runs, status == KOLO_OK);
+    } else if (status == KOLO_OK && request->comm->sheet != NULL) {
+        kolo__metrics_count_message(request);
+    }
     request->plan = NULL;
     request->done = true;
     request->status = status;
@@ -284,7 +288,7 @@ static bool progress_collective(kolo_request *request)
         request->begun = true;
         if (request->begin_ticks == 0)
             request->begin_ticks = kolo__trace_now(arguments.trace);
-        if (comm->sheet != NULL && kolo__metrics_is_long(bytes_of(request)))
+        if (request->plan->tally.is_long)
             request->began_ns = kolo__now_ns(&kolo__real_clock);
         comm->polls = request->plan->program == NULL;
         if (comm->polls)
