@@ -151,8 +151,6 @@ void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spre
     if (comm->fault.status != KOLO_OK)
         return;
     comm->fault = *fault;
-    if (comm->sheet != NULL)
-        kolo__metrics_failed(comm, fault->status);
     kolo__clean_text(comm->fault.text); /* as the others will see it */
     const kolo_request *rooted = find_rooted(comm, fault->status);
     if (spread && comm->context->control != NULL) {
@@ -167,6 +165,8 @@ void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spre
         kolo__call_root_has_joined(comm, &rooted->signature, comm->fault.text,
                                    sizeof comm->fault.text))
         comm->fault.status = KOLO_ERR_INVALID;
+    if (comm->sheet != NULL)
+        kolo__metrics_failed(comm, comm->fault.status);
     if (comm->transport != NULL)
         comm->transport->ops->fail(comm->transport, &comm->fault);
     for (kolo_request *request = comm->first; request != NULL; request = request->next)
