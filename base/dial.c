@@ -3,11 +3,10 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/resolve.h"
 #include "base/socket.h"
 #include "base/status.h"
 
-#include <errno.h>
-#include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,12 +81,11 @@ static void fail(struct target *target, enum state state, const char *why)
     snprintf(target->why, sizeof target->why, "%s", why);
 }
 
-static void take_address(struct target *target, const struct addrinfo *entry)
+static void take_address(struct target *target, const struct kolo__address *address)
 {
     char text[80];
     target->state = WAITING;
-    target->address.length = entry->ai_addrlen;
-    memcpy(&target->address.storage, entry->ai_addr, entry->ai_addrlen);
+    target->address = *address;
     kolo__address_text(&target->address, text, sizeof text);
     size_t length = strlen(target->name);
     if (strcmp(target->name, text) != 0)
@@ -95,27 +93,19 @@ static void take_address(struct target *target, const struct addrinfo *entry)
 }
 
 /* A name may have several addresses: the others go to the end. */
-static void resolve(struct kolo__dial *dial, struct target *target)
+static void resolve(struct kolo__dial *dial, struct target *target, uint64_t deadline_ns)
 {
     char host[256], port[24], name[300];
-    struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-    struct addrinfo *list;
+    struct kolo__resolved resolved;
     memcpy(name, target->name, sizeof name);
     kolo__split_host_port(name, host, sizeof host, port, sizeof port);
-    int failure = getaddrinfo(host, port, &hints, &list);
-    if (failure != 0) {
-        char why[200];
-        snprintf(why, sizeof why, "cannot resolve '%.100s': %s", host,
-                 failure == EAI_SYSTEM ? strerror(errno) : gai_strerror(failure));
-        fail(target, FAILED, why);
+    if (kolo__resolve(host, port, deadline_ns, &resolved) != KOLO_OK) {
+        fail(target, FAILED, kolo_error_text());
         return;
     }
-    take_address(target, list);
-    for (const struct addrinfo *entry = list->ai_next;
-         entry != NULL && dial->count < KOLO__DIAL_MAX; entry = entry->ai_next)
-        take_address(add(dial, name), entry);
-    freeaddrinfo(list);
+    take_address(target, &resolved.list[0]);
+    for (int i = 1; i < resolved.count && dial->count < KOLO__DIAL_MAX; i++)
+        take_address(add(dial, name), &resolved.list[i]);
 }
 
 /* ---- the race ------------------------------------------------------------------------------ */
@@ -129,7 +119,7 @@ static int find(const struct kolo__dial *dial, enum state a, enum state b)
 }
 
 /* Begins with the next address, if it is time or nothing else is under way. */
-static void begin_next(struct kolo__dial *dial, uint64_t now_ns)
+static void begin_next(struct kolo__dial *dial, uint64_t now_ns, uint64_t deadline_ns)
 {
     for (;;) {
         bool busy = find(dial, CONNECTING, CONNECTING) != NO_TARGET;
@@ -138,7 +128,7 @@ static void begin_next(struct kolo__dial *dial, uint64_t now_ns)
             return;
         struct target *target = &dial->targets[next];
         if (target->state == UNRESOLVED)
-            resolve(dial, target);
+            resolve(dial, target, deadline_ns);
         if (target->state != WAITING)
             continue;
         target->state = CONNECTING;
@@ -184,7 +174,7 @@ kolo_status kolo__dial_next(struct kolo__dial *dial, uint64_t deadline_ns, int *
 {
     for (;;) {
         uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-        begin_next(dial, now_ns);
+        begin_next(dial, now_ns, deadline_ns);
         struct target *target = look(dial);
         if (target != NULL) {
             *fd = target->fd;

@@ -18,8 +18,8 @@ struct kolo__dial;
 
 enum { KOLO__DIAL_MAX = 64 }; /* addresses tried, of all names together */
 
-/* addresses: "host:port,[v6]:port,..."; names are resolved when their turn comes, which blocks as
- * long as the resolver does. KOLO_ERR_CONFIG when it is no such list. */
+/* addresses: "host:port,[v6]:port,..."; names are resolved when their turn comes. KOLO_ERR_CONFIG
+ * when it is no such list. */
 kolo_status kolo__dial_open(const char *addresses, struct kolo__dial **dial);
 /* Waits for the next connection, at most until the deadline (kolo__real_clock). Each address is
  * tried once. KOLO_ERR_NETWORK: all have failed; KOLO_ERR_TIMEOUT: some have not answered. The

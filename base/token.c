@@ -6,8 +6,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/evp.h>
+#include <openssl/kdf.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -51,6 +54,87 @@ static kolo_status read_file(const char *path, char text[KOLO__TOKEN_BYTES + 1])
     return KOLO_OK;
 }
 
+/* ---- derived in pods ------------------------------------------------------------------------ */
+
+enum { KEY_FILE_BYTES = 16384, DERIVED_BYTES = 32 };
+
+static bool derive(const unsigned char *secret, size_t bytes, unsigned char *derived)
+{
+    static const unsigned char salt[] = "kolo", purpose[] = "token from the job's ssh key";
+    size_t length = DERIVED_BYTES;
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL); /* as in secure_credentials.c */
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_id(EVP_PKEY_HKDF, NULL);
+    bool good = context != NULL && EVP_PKEY_derive_init(context) == 1 &&
+                EVP_PKEY_CTX_set_hkdf_md(context, EVP_sha256()) == 1 &&
+                EVP_PKEY_CTX_set1_hkdf_salt(context, salt, sizeof salt - 1) == 1 &&
+                EVP_PKEY_CTX_set1_hkdf_key(context, secret, (int)bytes) == 1 &&
+                EVP_PKEY_CTX_add1_hkdf_info(context, purpose, sizeof purpose - 1) == 1 &&
+                EVP_PKEY_derive(context, derived, &length) == 1;
+    EVP_PKEY_CTX_free(context);
+    return good;
+}
+
+static kolo_status derive_from(int fd, const char *path, char token[KOLO__TOKEN_BYTES])
+{
+    unsigned char secret[KEY_FILE_BYTES], derived[DERIVED_BYTES];
+    size_t bytes = 0;
+    ssize_t got = 1;
+    while (bytes < sizeof secret && got > 0) {
+        got = read(fd, secret + bytes, sizeof secret - bytes);
+        bytes += got > 0 ? (size_t)got : 0;
+    }
+    kolo_status status = KOLO_OK;
+    if (got < 0)
+        status = kolo__error_errno(errno, "cannot read the job's ssh key %s", path);
+    else if (bytes == 0 || bytes == sizeof secret)
+        status = kolo__error(KOLO_ERR_CONFIG, "the job's ssh key %s is %s", path,
+                             bytes == 0 ? "empty" : "no key: it is too long");
+    else if (!derive(secret, bytes, derived))
+        status = kolo__error(KOLO_ERR_SYSTEM, "OpenSSL cannot do HKDF with SHA-256");
+    for (size_t i = 0; status == KOLO_OK && i < sizeof derived; i++)
+        snprintf(token + 2 * i, 3, "%02x", derived[i]);
+    explicit_bzero(secret, sizeof secret);
+    explicit_bzero(derived, sizeof derived);
+    return status;
+}
+
+kolo_status kolo__token_from_key(const char *home, char token[KOLO__TOKEN_BYTES])
+{
+    const char *const homes[] = {home, "/root", "/home/mpiuser"};
+    char path[512];
+    token[0] = '\0';
+    for (size_t i = 0; i < sizeof homes / sizeof *homes; i++) {
+        if (homes[i] == NULL || homes[i][0] == '\0')
+            continue;
+        snprintf(path, sizeof path, "%s/.ssh/id_rsa", homes[i]);
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        if (fd < 0)
+            continue; /* not there, or not this user's */
+        kolo_status status = derive_from(fd, path, token);
+        close(fd);
+        return status;
+    }
+    return KOLO_OK;
+}
+
+/* Only there are keys the job's: elsewhere they are the user's own. A worker of a TrainJob has
+ * nothing else that tells. mpirun's ranks share a token in their own way, and must: sshd, which
+ * starts most of them, gives them none of these variables. */
+static bool is_in_pod(void)
+{
+    static const char *const signs[] = {"KUBERNETES_SERVICE_HOST", "K_MPI_JOB_ROLE",
+                                        "OMPI_MCA_orte_default_hostfile", "HYDRA_HOST_FILE",
+                                        "I_MPI_HYDRA_HOST_FILE"};
+    if (getenv("OMPI_COMM_WORLD_RANK") != NULL || getenv("PMI_RANK") != NULL)
+        return false;
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
+        if (getenv(signs[i]) != NULL)
+            return true;
+    return false;
+}
+
+/* ---- all ------------------------------------------------------------------------------------ */
+
 kolo_status kolo__token_read(const struct kolo__config *config, char token[KOLO__TOKEN_BYTES])
 {
     char text[KOLO__TOKEN_BYTES + 1] = "";
@@ -75,6 +159,8 @@ kolo_status kolo__token_read(const struct kolo__config *config, char token[KOLO_
         token[bytes] = '\0';
     }
     explicit_bzero(text, sizeof text);
+    if (status == KOLO_OK && token[0] == '\0' && is_in_pod())
+        status = kolo__token_from_key(getenv("HOME"), token);
     return status;
 }
 

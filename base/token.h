@@ -8,10 +8,15 @@
 
 enum { KOLO__TOKEN_BYTES = 256 }; /* its final zero included */
 
-/* KOLO_TOKEN, else the contents of KOLO_TOKEN_FILE without white space around it, else "". Warns
- * once about a file that everybody on the host may read. Whoever has read it forgets it with
- * explicit_bzero. */
+/* KOLO_TOKEN, else the contents of KOLO_TOKEN_FILE without white space around it, else, in a pod,
+ * what follows from the job's ssh key (kolo__token_from_key), else "". Warns once about a file that
+ * everybody on the host may read. Whoever has read it forgets it with explicit_bzero. */
 kolo_status kolo__token_read(const struct kolo__config *config, char token[KOLO__TOKEN_BYTES]);
+
+/* A token from a file that only the job's pods have: mpi-operator and Trainer mount a fresh ssh key
+ * pair into all pods of a job, at the first of $HOME/.ssh, /root/.ssh, /home/mpiuser/.ssh that has
+ * an id_rsa. HKDF-SHA256 of the file's bytes, in hex. "" where there is no such file. */
+kolo_status kolo__token_from_key(const char *home, char token[KOLO__TOKEN_BYTES]);
 
 /* Before listening on, or joining by, an address: KOLO_ERR_CONFIG when strangers can reach it and
  * there is no token, unless the user said that this is meant. */

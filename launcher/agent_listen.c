@@ -14,6 +14,7 @@
 #include "launcher/agent_tcp.h"
 #include "launcher/command.h"
 #include "launcher/relay.h"
+#include "launcher/termination.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -331,7 +332,10 @@ int kolo__agent_listen(const char *where)
     if (status == KOLO_OK)
         status = listen_where(where, &listener.fd);
     if (status != KOLO_OK) {
-        fprintf(stderr, "kolo agent: %s\n", kolo_error_text());
+        char line[1100];
+        snprintf(line, sizeof line, "kolo agent: %s", kolo_error_text());
+        fprintf(stderr, "%s\n", line);
+        kolo__termination_note(line);
         kolo__credentials_free(credentials);
         return status == KOLO_ERR_CONFIG ? KOLO__EXIT_USAGE : KOLO__EXIT_FAILED;
     }

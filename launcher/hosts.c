@@ -94,7 +94,9 @@ static bool is_name(const char *name)
 
 static kolo_status add(struct kolo__hosts *hosts, const char *name, long slots)
 {
-    bool here = kolo__host_is_here(name, kolo__host_name());
+    const char *pod = getenv("POD_NAME"); /* with hostNetwork, the host's own name is the node's */
+    bool here = kolo__host_is_here(name, kolo__host_name()) ||
+                (pod != NULL && kolo__host_is_here(name, pod));
     if (!is_name(name))
         return kolo__error(
             KOLO_ERR_CONFIG,

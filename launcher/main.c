@@ -19,6 +19,7 @@ static const char OVERVIEW[] =
     "  bench      measure collectives, and check their results\n"
     "  agent      what kolo run starts on other hosts\n"
     "  doctor     find what would stop or slow a job on these hosts\n"
+    "  k8s        print manifests for Kubernetes\n"
     "  info       show what was found on this machine\n"
     "  version    print the version\n"
     "  help       print this, or the help of a command: kolo help run\n"
@@ -32,7 +33,7 @@ static const struct command {
 } COMMANDS[] = {
     {"run", "kolo run", kolo__run_main},      {"agent", "kolo agent", kolo__agent_main},
     {"bench", "kolo bench", kolo_bench_main}, {"doctor", "kolo doctor", kolo__doctor_main},
-    {"info", "kolo info", kolo__info_main},
+    {"info", "kolo info", kolo__info_main},   {"k8s", "kolo k8s", kolo__k8s_main},
 };
 
 static const struct command *find_command(const char *name)

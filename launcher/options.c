@@ -38,6 +38,7 @@ enum {
     KEY_OUTPUT,
     KEY_DRY_RUN,
     KEY_AGENT_PORT,
+    KEY_PER_POD,
     KEY_VERBOSE = 'v',
     KEY_TABLE = 512
 };
@@ -73,6 +74,12 @@ static const struct argp_option OWN_OPTIONS[] = {
      .doc =
          "Without ssh: on every host a `kolo agent` waits at this port (7701, if it was not told "
          "another), with the same token (KOLO_TOKEN_FILE) as here."},
+    {.name = "per-pod",
+     .key = KEY_PER_POD,
+     .arg = "N",
+     .doc = "In pods that are alike, each with its own kolo run: start N of the world's ranks in "
+            "this one (default 1). Which ones, and where the others are, its environment tells."},
+    {.name = "nproc-per-node", .key = KEY_PER_POD, .flags = OPTION_ALIAS},
     {.name = "wdir",
      .key = KEY_WDIR,
      .arg = "FOLDER",
@@ -289,6 +296,9 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     case KEY_AGENT_PORT:
         options->shell.agent_port =
             kolo__number_argument(state, "--agent-port", argument, false, 1, 65535);
+        return 0;
+    case KEY_PER_POD:
+        options->per_pod = kolo__number_argument(state, "--per-pod", argument, false, 1, RANKS_MAX);
         return 0;
     case KEY_WDIR:
         options->folder = argument;

@@ -11,6 +11,7 @@
 
 struct kolo__run_options {
     long ranks;           /* 0: not said */
+    long per_pod;         /* 0: not said */
     const char *hosts;    /* NULL: not said; borrowed from argv, as all texts */
     const char *hostfile; /* NULL: not said */
     bool by_node;         /* ranks go round over the hosts */

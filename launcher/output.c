@@ -62,7 +62,7 @@ static kolo_status open_copies(struct kolo__output *output, const char *folder)
                 return kolo__error_errno(errno, "--output-filename: cannot make %s", path);
         }
     for (uint32_t r = 0; r < output->ranks; r++) {
-        snprintf(path, sizeof path, "%s/rank.%u", folder, r);
+        snprintf(path, sizeof path, "%s/rank.%u", folder, output->style.first_rank + r);
         int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
         if (fd < 0)
             return kolo__error_errno(errno, "--output-filename: cannot write %s", path);
@@ -152,6 +152,7 @@ void kolo__output_say(struct kolo__output *output, const char *line)
 static void write_prefix(const struct kolo__output *output, int source, char *text, size_t bytes)
 {
     size_t used = 0;
+    uint32_t rank = output->style.first_rank + (uint32_t)source / 2;
     text[0] = '\0';
     if (output->style.timestamp) {
         struct timespec now;
@@ -162,10 +163,10 @@ static void write_prefix(const struct kolo__output *output, int source, char *te
         used += (size_t)snprintf(text + used, bytes - used, ".%03ldZ ", now.tv_nsec / 1000000);
     }
     if (output->style.tag)
-        snprintf(text + used, bytes - used, "[%d]<%s>: ", source / 2,
+        snprintf(text + used, bytes - used, "[%u]<%s>: ", rank,
                  source % 2 == 0 ? "stdout" : "stderr");
     else if (output->style.prefix)
-        snprintf(text + used, bytes - used, "[%d] ", source / 2);
+        snprintf(text + used, bytes - used, "[%u] ", rank);
 }
 
 static void put(struct kolo__output *output, struct stream *stream, const char *tail,

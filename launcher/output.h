@@ -27,10 +27,11 @@ struct kolo__output;
 
 /* What comes before each line, and where else it goes. */
 struct kolo__output_style {
-    bool prefix;        /* "[rank] " */
-    bool tag;           /* "[rank]<stdout>: " instead */
-    bool timestamp;     /* "2026-11-25T15:13:53.123Z " first of all */
-    const char *folder; /* FOLDER/rank.N gets all lines of rank N, of both streams; NULL: none */
+    bool prefix;         /* "[rank] " */
+    bool tag;            /* "[rank]<stdout>: " instead */
+    uint32_t first_rank; /* of those that are here: what index 0 is shown as */
+    bool timestamp;      /* "2026-11-25T15:13:53.123Z " first of all */
+    const char *folder;  /* FOLDER/rank.N gets all lines of rank N, of both streams; NULL: none */
 };
 
 /* Writes to out_fd and err_fd, which it borrows. Makes the folder. */

@@ -86,12 +86,6 @@ static void print_candidates(const struct kolo__select_input *input,
             .seconds = kolo__select_cost(input, kolo__algorithms[count]),
             .obstacle = kolo__select_obstacle(input, kolo__algorithms[count]),
         };
-    const char *no_mpi = kolo__select_obstacle(input, &kolo__offload_mpi);
-    printf("  %-20s          -     %s\n", kolo__offload_mpi.name,
-           chosen == &kolo__offload_mpi
-               ? "chosen: KOLO_ALGORITHM says so, or it was measured to be faster"
-           : no_mpi != NULL ? no_mpi
-                            : "KOLO_ALGORITHM=mpi takes it");
     qsort(candidates, count, sizeof *candidates, by_cost);
     for (size_t i = 0; i < count; i++) {
         if (candidates[i].seconds < 0) {
@@ -103,6 +97,12 @@ static void print_candidates(const struct kolo__select_input *input,
                    verdict(input, &candidates[i], candidates, chosen, preferred));
         }
     }
+    const char *no_mpi = kolo__select_obstacle(input, &kolo__offload_mpi);
+    printf("  %-20s          -     %s\n", kolo__offload_mpi.name,
+           chosen == &kolo__offload_mpi
+               ? "chosen: KOLO_ALGORITHM says so, or it was measured to be faster"
+           : no_mpi != NULL ? no_mpi
+                            : "KOLO_ALGORITHM=mpi takes it");
 }
 
 /* Ranks lie on hosts in blocks, as launchers place them. */

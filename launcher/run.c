@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "launcher/command.h"
+#include "launcher/termination.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,9 +15,19 @@
 #include <string.h>
 #include <unistd.h>
 
+int kolo__run_code(kolo_status status)
+{
+    return status == KOLO_ERR_CONFIG  ? KOLO__EXIT_USAGE
+           : status == KOLO_ERR_WORLD ? KOLO__EXIT_WORLD
+                                      : KOLO__EXIT_FAILED;
+}
+
 int kolo__run_complain(int code)
 {
-    fprintf(stderr, "kolo run: %s\n", kolo_error_text());
+    char line[1100];
+    snprintf(line, sizeof line, "kolo run: %s", kolo_error_text());
+    fprintf(stderr, "%s\n", line);
+    kolo__termination_note(line);
     return code;
 }
 
@@ -44,6 +55,8 @@ kolo_status kolo__run_decide_ranks(struct kolo__run *run)
     const struct kolo__run_options *options = &run->options;
     long slots;
     kolo_status status = kolo__hosts_total(&run->hosts, &slots);
+    if (status == KOLO_OK)
+        status = kolo__run_check_operator(run, slots);
     if (status != KOLO_OK)
         return status;
     if (options->ranks > slots)
@@ -82,7 +95,9 @@ static kolo_status plan_here(struct kolo__run *run)
     if (status != KOLO_OK)
         return status;
     long usable = kolo__binding_machine(run->binding)->usable_cores;
-    if (run->hosts.count == 0) {
+    if (run->in_pod) {
+        /* as many as the pod has */
+    } else if (run->hosts.count == 0) {
         run->ranks = (uint32_t)(run->options.ranks > 0 ? run->options.ranks : usable);
     } else {
         if (run->hosts.list[0].slots == 0)
@@ -105,7 +120,9 @@ static kolo_status plan(struct kolo__run *run)
                            "this is rank %s of a job already (KOLO_RANK is set): a rank cannot "
                            "start ranks",
                            rank);
-    kolo_status status = read_hosts(run);
+    kolo_status status = kolo__run_find_pods(run);
+    if (status == KOLO_OK)
+        status = read_hosts(run);
     if (status == KOLO_OK && !has_other_hosts(run))
         status = plan_here(run);
     return status;
@@ -162,6 +179,7 @@ int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops
 {
     const struct kolo__supervised supervised = {.ranks = run->ranks,
                                                 .started = started,
+                                                .first_rank = run->first_rank,
                                                 .ops = ops,
                                                 .self = self,
                                                 .grace_s = run->options.grace_s,
@@ -179,6 +197,7 @@ kolo_status kolo__run_open_output(struct kolo__run *run)
     const struct kolo__output_style style = {.prefix = options->prefix,
                                              .tag = options->tag,
                                              .timestamp = options->timestamp,
+                                             .first_rank = run->first_rank,
                                              .folder = options->output_folder};
     return kolo__output_create(run->ranks, &style, STDOUT_FILENO, STDERR_FILENO, &run->output);
 }
@@ -193,21 +212,23 @@ static int start_ranks(struct kolo__run *run)
         return kolo__run_complain(KOLO__EXIT_FAILED);
     }
     for (uint32_t r = 0; r < run->ranks; r++)
-        ranks[r] = r;
+        ranks[r] = run->first_rank + r;
     kolo_status status = kolo__input_open(&run->input, STDIN_FILENO, &stdin_fd);
-    const struct kolo__spawn spawn = {.program = run->options.program,
-                                      .environment = run->options.environment.entries,
-                                      .binding = run->binding,
-                                      .world_size = run->ranks,
-                                      .local_size = run->ranks,
-                                      .rendezvous = kolo__rendezvous_address(run->rendezvous),
-                                      .job = run->job,
-                                      .token = run->token,
-                                      .pipes = run->output != NULL,
-                                      .stdin_fd = stdin_fd,
-                                      .signal_mask = run->signals.old_mask,
-                                      .sigpipe = run->signals.old_sigpipe,
-                                      .open_files = run->open_files};
+    const struct kolo__spawn spawn = {
+        .program = run->options.program,
+        .environment = run->options.environment.entries,
+        .binding = run->binding,
+        .world_size = run->in_pod ? (uint32_t)run->world_size : run->ranks,
+        .local_size = run->ranks,
+        .rendezvous =
+            run->in_pod ? run->rendezvous_name : kolo__rendezvous_address(run->rendezvous),
+        .job = run->in_pod ? run->pod_job : run->job,
+        .token = run->in_pod ? run->pod_token : run->token,
+        .pipes = run->output != NULL,
+        .stdin_fd = stdin_fd,
+        .signal_mask = run->signals.old_mask,
+        .sigpipe = run->signals.old_sigpipe,
+        .open_files = run->open_files};
     if (status == KOLO_OK)
         status = kolo__crew_start(&run->crew, &spawn, ranks, run->ranks, &exec_errno);
     for (uint32_t r = 0; run->output != NULL && r < run->crew.started; r++)
@@ -223,7 +244,9 @@ static int run_here(struct kolo__run *run)
 {
     const struct kolo__rendezvous_options rendezvous = {
         .host = "127.0.0.1", .job = run->job, .token = run->token, .world_size = run->ranks};
-    kolo_status status = kolo__rendezvous_create(&rendezvous, &run->rendezvous);
+    kolo_status status = KOLO_OK;
+    if (!run->in_pod)
+        status = kolo__rendezvous_create(&rendezvous, &run->rendezvous);
     /* A single rank has nobody to share a line with, and keeps its terminal. */
     if (status == KOLO_OK && (run->ranks > 1 || run->options.output_folder != NULL))
         status = kolo__run_open_output(run);
@@ -261,7 +284,7 @@ int kolo__run_main(int argc, char **argv)
             report_bindings(run);
         code = run_job(run);
     } else {
-        code = kolo__run_complain(status == KOLO_ERR_CONFIG ? KOLO__EXIT_USAGE : KOLO__EXIT_FAILED);
+        code = kolo__run_complain(kolo__run_code(status));
     }
 
     kolo__input_close(&run->input);
@@ -273,6 +296,7 @@ int kolo__run_main(int argc, char **argv)
     kolo__binding_close(run->binding);
     kolo__hosts_free(&run->hosts);
     kolo__environment_free(&run->options.environment);
+    explicit_bzero(run, sizeof *run);
     free(run);
     return code;
 }

@@ -6,17 +6,25 @@
 #include "launcher/agents.h"
 #include "launcher/options.h"
 #include "launcher/supervise.h"
+#include "base/token.h"
 
 struct kolo__run {
     struct kolo__run_options options;
     struct kolo__hosts hosts; /* none: this machine, and nothing said of slots */
-    uint32_t ranks;
+    bool by_operator;         /* the hosts are from a file that an MPIJob's operator has mounted */
+    uint32_t ranks;           /* in all; of this pod, if in_pod */
     char job[32], token[65];
+    /* One of several pods that are alike: ranks first_rank, ... are here, rank 0's process holds
+     * the rendezvous, and the job's names come from the manifest. */
+    bool in_pod;
+    long world_size;
+    uint32_t first_rank;
+    char rendezvous_name[300], pod_job[64], pod_token[KOLO__TOKEN_BYTES];
     struct kolo__binding *binding; /* of this machine; NULL with several hosts */
     struct kolo__crew crew;
     struct kolo__agents agents;
     struct kolo__signals signals;
-    struct kolo__rendezvous *rendezvous;
+    struct kolo__rendezvous *rendezvous; /* NULL in a pod */
     struct kolo__input input;
     struct kolo__output *output;
     struct rlimit open_files;
@@ -24,8 +32,15 @@ struct kolo__run {
 
 /* Says what kolo_error_text says, and returns the code. */
 int kolo__run_complain(int code);
+/* KOLO_ERR_CONFIG and KOLO_ERR_WORLD are the user's to mend, and have codes of their own. */
+int kolo__run_code(kolo_status status);
 /* How many ranks, when the slots of all hosts are known. */
 kolo_status kolo__run_decide_ranks(struct kolo__run *run);
+/* In a pod, where nobody says where: what its job is. run_pods.c. KOLO_ERR_CONFIG, KOLO_ERR_WORLD.
+ */
+kolo_status kolo__run_find_pods(struct kolo__run *run);
+/* -n against the slots of an operator's hostfile: its world is the job's, neither more nor less. */
+kolo_status kolo__run_check_operator(const struct kolo__run *run, long slots);
 /* Opens what shows the ranks' output, as the options say. */
 kolo_status kolo__run_open_output(struct kolo__run *run);
 /* --dry-run. Returns the exit code. */

@@ -32,8 +32,11 @@ static void print_ranks_here(const struct kolo__run *run)
     char text[640];
     printf("%u rank%s on this host (%s)\n", run->ranks, run->ranks == 1 ? "" : "s",
            kolo__host_name());
+    if (run->in_pod)
+        printf("of a world of %ld, which meets at %s\n", run->world_size, run->rendezvous_name);
     for (uint32_t r = 0; r < run->ranks; r++)
-        printf("rank %u: %s\n", r, kolo__binding_text(run->binding, r, text, sizeof text));
+        printf("rank %u: %s\n", run->first_rank + r,
+               kolo__binding_text(run->binding, r, text, sizeof text));
 }
 
 static void print_hosts(const struct kolo__run *run)
@@ -78,7 +81,7 @@ int kolo__run_dry(struct kolo__run *run)
             status = kolo__environment_add_options(&run->options.environment, environ);
     }
     if (status != KOLO_OK)
-        return kolo__run_complain(status == KOLO_ERR_CONFIG ? KOLO__EXIT_USAGE : KOLO__EXIT_FAILED);
+        return kolo__run_complain(kolo__run_code(status));
     printf("variables beside their own:");
     for (size_t i = 0; i < run->options.environment.count; i++)
         printf(" %.*s", (int)strcspn(run->options.environment.entries[i], "="),

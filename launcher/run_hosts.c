@@ -85,12 +85,6 @@ static kolo_status describe_start(struct kolo__run *run, char folder[PATH_MAX],
     return status;
 }
 
-/* KOLO_ERR_CONFIG is the user's to mend. */
-static int code_of(kolo_status status)
-{
-    return status == KOLO_ERR_CONFIG ? KOLO__EXIT_USAGE : KOLO__EXIT_FAILED;
-}
-
 static int launch(struct kolo__run *run)
 {
     char folder[PATH_MAX];
@@ -108,7 +102,7 @@ static int launch(struct kolo__run *run)
         status = kolo__error(KOLO_ERR_MEMORY, "no memory for %u ranks", run->ranks);
     if (status != KOLO_OK) {
         free(host_of);
-        return kolo__run_complain(code_of(status));
+        return kolo__run_complain(kolo__run_code(status));
     }
     kolo__hosts_place(&run->hosts, run->ranks, run->options.by_node, host_of);
     run->agents.output = run->output;

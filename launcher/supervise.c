@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "launcher/command.h"
+#include "launcher/termination.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -37,6 +38,21 @@ struct supervision {
     bool urged;           /* SIGINT or SIGTERM came */
     bool killing, strays_gone, reported;
 };
+
+/* ---- the rendezvous, which may be elsewhere ------------------------------------------------ */
+
+/* What kept the world from forming: only where the rendezvous is does anybody know. */
+static kolo_status get_obstacle(const struct supervision *s, const char **text)
+{
+    *text = "";
+    return s->job->rendezvous == NULL ? KOLO_OK
+                                      : kolo__rendezvous_obstacle(s->job->rendezvous, text);
+}
+
+static bool has_joined(const struct supervision *s, uint32_t rank)
+{
+    return s->job->rendezvous == NULL || kolo__rendezvous_joined(s->job->rendezvous, rank);
+}
 
 /* ---- sending signals ----------------------------------------------------------------------- */
 
@@ -147,8 +163,9 @@ static void note_ending(void *self, uint32_t rank, int wait_status, const char *
     ending->lost = lost;
     ending->at_ns = now_ns;
     s->running--;
-    kolo__rendezvous_rank_ended(s->job->rendezvous, rank, !kolo__ending_is_failure(ending),
-                                kolo__ending_text(ending, why, sizeof why));
+    if (s->job->rendezvous != NULL)
+        kolo__rendezvous_rank_ended(s->job->rendezvous, rank, !kolo__ending_is_failure(ending),
+                                    kolo__ending_text(ending, why, sizeof why));
     if (rank == 0)
         kolo__input_close(s->job->input);
     if (kolo__ending_is_failure(ending) && !ending->asked && s->failed_at_ns == 0) {
@@ -172,7 +189,8 @@ static int lost_rank(const struct supervision *s)
 {
     kolo_status status;
     int rank = -1;
-    if (kolo__rendezvous_fault(s->job->rendezvous, &status, &rank) == NULL ||
+    if (s->job->rendezvous == NULL ||
+        kolo__rendezvous_fault(s->job->rendezvous, &status, &rank) == NULL ||
         status != KOLO_ERR_PEER_LOST)
         return -1;
     return rank;
@@ -197,6 +215,7 @@ static void describe_others(const struct supervision *s, char *text, size_t byte
 
 static void say(const struct supervision *s, const char *line)
 {
+    kolo__termination_note(line);
     if (s->job->output != NULL)
         kolo__output_say(s->job->output, line);
     else
@@ -217,7 +236,7 @@ static const char *describe_omission(const struct supervision *s, int first)
 {
     if (kolo__ending_is_failure(&s->endings[first]))
         return "";
-    return kolo__rendezvous_joined(s->job->rendezvous, (uint32_t)first)
+    return has_joined(s, (uint32_t)first)
                ? " without kolo_finalize, while others needed it"
                : " and never joined the world (kolo_init), while others waited for it";
 }
@@ -238,11 +257,12 @@ static void report(struct supervision *s)
     if (first < 0 || is_broken_pipe(s, first))
         return;
     describe_others(s, others, sizeof others);
-    kolo_status status = kolo__rendezvous_obstacle(s->job->rendezvous, &obstacle);
+    kolo_status status = get_obstacle(s, &obstacle);
     if (kolo__obstacle_exit_code(status) != 0)
         snprintf(line, sizeof line, "kolo run: the world did not form: %s", obstacle);
     else
-        snprintf(line, sizeof line, "kolo run: rank %d (%s) %s%s%s", first,
+        snprintf(line, sizeof line, "kolo run: rank %u (%s) %s%s%s",
+                 s->job->first_rank + (uint32_t)first,
                  s->job->ops->where(s->job->self, (uint32_t)first, where, sizeof where),
                  kolo__ending_text(&s->endings[first], why, sizeof why),
                  describe_omission(s, first), others);
@@ -252,7 +272,7 @@ static void report(struct supervision *s)
 static int failure_code(const struct supervision *s, int first)
 {
     const char *text;
-    kolo_status obstacle = kolo__rendezvous_obstacle(s->job->rendezvous, &text);
+    kolo_status obstacle = get_obstacle(s, &text);
     int code = kolo__obstacle_exit_code(obstacle);
     return code != 0 ? code : kolo__ending_exit_code(&s->endings[first], obstacle == KOLO_OK);
 }
@@ -295,7 +315,7 @@ static bool is_time_to_report(const struct supervision *s, uint64_t now_ns)
 /* Milliseconds until something is due by the clock; -1: never. */
 static int next_timeout_ms(const struct supervision *s, uint64_t now_ns)
 {
-    int timeout = kolo__rendezvous_timeout_ms(s->job->rendezvous);
+    int timeout = s->job->rendezvous != NULL ? kolo__rendezvous_timeout_ms(s->job->rendezvous) : -1;
     int theirs = s->job->ops->timeout_ms(s->job->self);
     if (theirs >= 0 && (timeout < 0 || theirs < timeout))
         timeout = theirs;
@@ -319,7 +339,9 @@ static void wait_and_serve(struct supervision *s)
     struct pollfd *outputs = theirs + job->ops->poll_count(job->self);
     uint32_t count = (uint32_t)(outputs - s->fds);
     s->fds[0] = (struct pollfd){.fd = job->signals->fd, .events = POLLIN};
-    s->fds[1] = (struct pollfd){.fd = kolo__rendezvous_fd(job->rendezvous), .events = POLLIN};
+    s->fds[1] = (struct pollfd){.fd = -1, .events = POLLIN};
+    if (job->rendezvous != NULL)
+        s->fds[1].fd = kolo__rendezvous_fd(job->rendezvous);
     kolo__input_poll_fill(job->input, &s->fds[2]);
     job->ops->poll_fill(job->self, theirs);
     if (job->output != NULL) {
@@ -331,7 +353,8 @@ static void wait_and_serve(struct supervision *s)
         return; /* EINTR: nothing was filled in */
     hear_signals(s);
     job->ops->step(job->self, theirs, note_ending, s);
-    kolo__rendezvous_step(job->rendezvous);
+    if (job->rendezvous != NULL)
+        kolo__rendezvous_step(job->rendezvous);
     kolo__input_step(job->input, &s->fds[2]);
     if (job->output != NULL) {
         kolo__output_step(job->output, outputs);

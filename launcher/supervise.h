@@ -46,12 +46,13 @@ extern const struct kolo__ranks_ops kolo__crew_ranks;
 /* Everything is borrowed. */
 struct kolo__supervised {
     uint32_t ranks, started; /* started < ranks: the start went wrong; what runs is ended */
+    uint32_t first_rank; /* these are ranks first_rank, ... of a world that has others elsewhere */
     const struct kolo__ranks_ops *ops;
     void *self; /* of ops */
     long grace_s;
     long timeout_s; /* of the whole job, from now on; 0: none */
     struct kolo__signals *signals;
-    struct kolo__rendezvous *rendezvous;
+    struct kolo__rendezvous *rendezvous; /* NULL: rank 0's process holds it, wherever that is */
     struct kolo__input *input;
     struct kolo__output *output; /* NULL: the rank writes for itself */
 };

@@ -15,6 +15,7 @@ struct kolo__control_options {
     const char *rendezvous; /* "host:port,[v6]:port,...": all are tried */
     unsigned ports;         /* it is at one of so many, from that port on; 0 and 1: there */
     bool at_rank_0;         /* rank 0's process is the server */
+    bool in_pods;           /* and the rendezvous is a name of its pod */
     const char *job, *token;
     uint32_t rank, size;
     uint64_t deadline_ns; /* kolo__real_clock: to connect and join */

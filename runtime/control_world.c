@@ -131,6 +131,26 @@ static void say_why(const struct kolo__control *control, uint64_t now_ns, uint64
     *due_ns = now_ns + *pause_ns;
 }
 
+/* What to look at, by what the last attempt met. */
+static const char *get_advice(const struct kolo__control_options *options, const char *report)
+{
+    if (!options->in_pods)
+        return options->at_rank_0
+                   ? "See whether rank 0 still runs there, and whether a firewall lets this host "
+                     "through"
+                   : "See whether kolo run still runs there, and whether a firewall lets this host "
+                     "through";
+    if (strstr(report, "cannot resolve") != NULL)
+        return "See whether pod 0 is there, whether the name is <pod 0>.<service> of a headless "
+               "Service whose selector matches its labels (kubectl get endpointslices), with "
+               "publishNotReadyAddresses: true, and whether a NetworkPolicy lets DNS (port 53) out";
+    if (strstr(report, "refused") != NULL)
+        return "Pod 0 is there, but rank 0 does not listen: see its log (kubectl logs)";
+    return "See whether pod 0 still runs, and whether a NetworkPolicy lets its pods reach this "
+           "port "
+           "of each other";
+}
+
 /* The server may start later than we do: every failure but a wrong address, token or job is tried
  * again, these too behind a name. Pauses differ, so that a thousand ranks do not ask in step. */
 static kolo_status connect_patiently(struct kolo__control *control)
@@ -140,7 +160,7 @@ static kolo_status connect_patiently(struct kolo__control *control)
     uint64_t due_ns = kolo__now_ns(&kolo__real_clock) + word_ns;
     struct kolo__random random = {due_ns ^ (uint64_t)options->rank << 40};
     bool named = is_name(options->rendezvous);
-    for (long pause_ms = 50;; pause_ms = pause_ms < 2500 ? pause_ms * 2 : 5000) {
+    for (long pause_ms = named ? 200 : 50;; pause_ms = pause_ms < 2500 ? pause_ms * 2 : 5000) {
         kolo_status status = connect_once(control);
         if (status == KOLO_OK || status == KOLO_ERR_CONFIG || status == KOLO_ERR_MEMORY)
             return status;
@@ -149,15 +169,16 @@ static kolo_status connect_patiently(struct kolo__control *control)
         uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
         long jittered_ms = pause_ms / 2 + (long)kolo__random_below(&random, (uint64_t)pause_ms / 2);
         say_why(control, now_ns, &due_ns, &word_ns);
+        char report[700];
+        snprintf(report, sizeof report, "%s", kolo_error_text());
         if (now_ns + (uint64_t)jittered_ms * 1000000 >= options->deadline_ns)
             return kolo__error(
                 status,
                 "rank %u (host %s) found no rendezvous%s within %d s; the last attempt at each "
-                "address: %s. See whether %s still runs there, and whether a firewall lets this "
-                "host through",
+                "address: %.450s. %s",
                 options->rank, kolo__host_name(),
                 options->ports > 1 ? " of its job id and token at any of its ports" : "",
-                options->timeout_s, kolo_error_text(), options->at_rank_0 ? "rank 0" : "kolo run");
+                options->timeout_s, report, get_advice(options, report));
         sleep_ms(jittered_ms);
     }
 }

@@ -402,6 +402,7 @@ kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *optio
         goto out_of_memory;
     server->size = options->world_size;
     server->silence_s = options->silence_s;
+    server->members_restart = options->members_restart;
     server->where = options->where;
     server->where_self = options->where_self;
     server->members = calloc(options->world_size, sizeof *server->members);

@@ -28,7 +28,8 @@ struct kolo__rendezvous_options {
     uint32_t world_size;
     kolo__rendezvous_where *where; /* NULL: not known */
     void *where_self;
-    long silence_s; /* base/silence.h: of a rank's host; 0: by the kernel's limits */
+    bool members_restart; /* pods: who goes before the world has formed may come again */
+    long silence_s;       /* base/silence.h: of a rank's host; 0: by the kernel's limits */
 };
 
 kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *options,

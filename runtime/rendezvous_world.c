@@ -3,6 +3,8 @@
 #include "runtime/rendezvous_world.h"
 
 #include "base/clock.h"
+#include "base/log.h"
+#include "base/socket.h"
 #include "base/status.h"
 
 #include <stdio.h>
@@ -136,7 +138,17 @@ bool kolo__rendezvous_joined(const struct kolo__rendezvous *server, uint32_t ran
 
 void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bool silent)
 {
-    server->members[rank].connection = NULL;
+    struct kolo__member *member = &server->members[rank];
+    member->connection = NULL;
+    if (server->members_restart && !server->formed && !member->left && !server->fault.set) {
+        kolo__log(KOLO__LOG_WARN,
+                  "rank %u (host %s, pid %u) has gone before the world formed: it waits for the "
+                  "next one",
+                  rank, member->host, member->pid);
+        member->joined = false;
+        server->joined--;
+        return;
+    }
     suspect(server, rank, -1,
             silent ? "was lost with its host, which " KOLO__SILENCE_TEXT
                    : "closed its connection to the rendezvous without kolo_finalize");
@@ -237,15 +249,29 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
     struct kolo__member *member = &server->members[rank];
     if (member->joined) {
         bool gone = member->left || member->connection == NULL;
-        snprintf(
-            text, sizeof text,
-            gone ? "rank %u joined this world and left it (host %s, pid %u): a world is joined "
-                   "once, so call kolo_init once in the life of a job's process"
-                 : "rank %u joined already (host %s, pid %u): two processes have the same rank "
-                   "(KOLO_RANK, RANK, ...), as when mpirun or torchrun is started inside kolo run, "
-                   "which does it alone; or two jobs meet here: give each a KOLO_JOB or a port "
-                   "of its own (MASTER_PORT)",
-            rank, member->host, member->pid);
+        char first[80], second[80];
+        if (gone || !server->members_restart)
+            first[0] = '\0';
+        else
+            kolo__address_text(&member->connection->address, first, sizeof first);
+        kolo__address_text(&connection->address, second, sizeof second);
+        if (first[0] != '\0')
+            snprintf(text, sizeof text,
+                     "two pods are rank %u at once: host %s at %s, which joined first and is still "
+                     "connected, and host %s at %s: is a deleted pod still there, or does the "
+                     "manifest give both the same index?",
+                     rank, member->host, first, host, second);
+        else
+            snprintf(
+                text, sizeof text,
+                gone ? "rank %u joined this world and left it (host %s, pid %u): a world is joined "
+                       "once, so call kolo_init once in the life of a job's process"
+                     : "rank %u joined already (host %s, pid %u): two processes have the same rank "
+                       "(KOLO_RANK, RANK, ...), as when mpirun or torchrun is started inside kolo "
+                       "run, "
+                       "which does it alone; or two jobs meet here: give each a KOLO_JOB or a port "
+                       "of its own (MASTER_PORT)",
+                rank, member->host, member->pid);
         kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
         return;
     }

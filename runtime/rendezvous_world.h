@@ -75,6 +75,7 @@ struct kolo__rendezvous {
     kolo__rendezvous_where *where;
     void *where_self;
     uint64_t word_due_ns, word_pause_ns; /* about who has not come; 0: nobody waits */
+    bool members_restart;
     long silence_s;
     uint64_t silence_looked_ns;
     bool formed;   /* all have joined */

@@ -329,6 +329,7 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
             .rendezvous = context->place.rendezvous,
             .ports = context->place.ports,
             .at_rank_0 = context->place.at_rank_0,
+            .in_pods = context->place.in_pods,
             .job = context->job,
             .token = context->place.secret,
             .rank = context->rank,

@@ -2,6 +2,7 @@
 #include "runtime/launch/addresses.h"
 
 #include "base/interfaces.h"
+#include "base/resolve.h"
 #include "base/socket.h"
 #include "base/status.h"
 
@@ -11,32 +12,42 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool is_loopback(const struct sockaddr *socket_address, socklen_t length)
+kolo_status kolo__addresses_of(const char *host, uint64_t deadline_ns,
+                               struct kolo__addresses *addresses)
 {
-    struct kolo__address address = {.length = length};
-    memcpy(&address.storage, socket_address, length);
-    return kolo__address_is_loopback(&address);
-}
-
-kolo_status kolo__addresses_of(const char *host, struct kolo__addresses *addresses)
-{
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list;
+    struct kolo__resolved resolved;
     addresses->count = 0;
     addresses->only_loopback = true;
-    int failure = getaddrinfo(host, NULL, &hints, &list);
-    if (failure != 0)
-        return kolo__error(KOLO_ERR_NETWORK, "cannot resolve '%s': %s", host,
-                           gai_strerror(failure));
-    for (const struct addrinfo *entry = list;
-         entry != NULL && addresses->count < KOLO__ADDRESSES_MAX; entry = entry->ai_next) {
-        if (getnameinfo(entry->ai_addr, entry->ai_addrlen, addresses->text[addresses->count],
-                        KOLO__ADDRESS_TEXT_BYTES, NULL, 0, NI_NUMERICHOST) != 0)
+    kolo_status status = kolo__resolve(host, "0", deadline_ns, &resolved);
+    for (int i = 0; status == KOLO_OK && i < resolved.count && i < KOLO__ADDRESSES_MAX; i++) {
+        const struct kolo__address *address = &resolved.list[i];
+        if (getnameinfo((const struct sockaddr *)&address->storage, address->length,
+                        addresses->text[addresses->count], KOLO__ADDRESS_TEXT_BYTES, NULL, 0,
+                        NI_NUMERICHOST) != 0)
             continue;
-        addresses->only_loopback &= is_loopback(entry->ai_addr, entry->ai_addrlen);
+        addresses->only_loopback &= kolo__address_is_loopback(address);
         addresses->count++;
     }
-    freeaddrinfo(list);
-    return KOLO_OK;
+    return status;
+}
+
+kolo_status kolo__addresses_listen(char *text, size_t bytes)
+{
+    struct kolo__interfaces found;
+    kolo_status status = kolo__interfaces_find("", &found);
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; status == KOLO_OK && i < found.count; i++) {
+        char host[KOLO__ADDRESS_TEXT_BYTES];
+        const struct kolo__address *address = &found.list[i].address;
+        if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host,
+                        sizeof host, NULL, 0, NI_NUMERICHOST) == 0 &&
+            used + strlen(host) + 2 < bytes)
+            used += (size_t)snprintf(text + used, bytes - used, "%s%s", used > 0 ? "," : "", host);
+    }
+    if (status == KOLO_OK && used == 0)
+        status = kolo__error(KOLO_ERR_NETWORK, "this host has no address yet: is its network up?");
+    return status;
 }
 
 kolo_status kolo__addresses_own(const char *net, char text[KOLO__ADDRESS_TEXT_BYTES])

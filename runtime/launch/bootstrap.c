@@ -9,6 +9,7 @@
 #include "collectives/offload/mpi_load.h"
 #include "runtime/launch/addresses.h"
 #include "runtime/launch/pmi.h"
+#include "runtime/launch/pods.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -35,6 +36,16 @@ static void write_place(struct kolo__meeting *place, const char *host, int port)
 
 /* ---- rank 0 listens ------------------------------------------------------------------------ */
 
+/* Where a rank was to be, for messages about those that are not. */
+static void name_pod(void *self, uint32_t rank, char *text, size_t bytes)
+{
+    const struct kolo__meeting *place = self;
+    char name[256];
+    kolo__pod_name(place->pod_0, place->pods_per_job, (long)rank / place->per_pod, name,
+                   sizeof name);
+    snprintf(text, bytes, "%s%s", name[0] != '\0' ? "pod " : "", name);
+}
+
 static kolo_status serve(const struct kolo__bootstrap_options *options, struct kolo__meeting *place,
                          const char *host, int port)
 {
@@ -45,6 +56,9 @@ static kolo_status serve(const struct kolo__bootstrap_options *options, struct k
                                                     .token = place->secret,
                                                     .insecure = options->insecure,
                                                     .world_size = (uint32_t)options->launch->size,
+                                                    .where = place->in_pods ? name_pod : NULL,
+                                                    .where_self = place,
+                                                    .members_restart = place->in_pods,
                                                     .silence_s = options->silence_s};
     kolo_status status = kolo__rendezvous_create(&server, &rendezvous);
     if (status == KOLO_OK)
@@ -96,7 +110,8 @@ static kolo_status resolve_patiently(const struct kolo__bootstrap_options *optio
                                      struct kolo__addresses *addresses, bool *left)
 {
     for (;;) {
-        kolo_status status = kolo__addresses_of(options->launch->host, addresses);
+        kolo_status status =
+            kolo__addresses_of(options->launch->host, options->deadline_ns, addresses);
         if (status == KOLO_OK)
             return leave_loopback(options, addresses, left);
         if (kolo__now_ns(&kolo__real_clock) >= options->deadline_ns)
@@ -120,6 +135,48 @@ static kolo_status check_token(const struct kolo__bootstrap_options *options,
                        options->launch->host);
 }
 
+/* Where names are of pods, rank 0 is where it is: it listens, whatever its name means by now, on
+ * all addresses that the name may lead to. */
+static kolo_status listen_in_pod(const struct kolo__bootstrap_options *options,
+                                 struct kolo__meeting *place)
+{
+    char list[KOLO__LAUNCH_PLACES_BYTES];
+    int failure = 0;
+    kolo_status status = kolo__addresses_listen(list, sizeof list);
+    if (status != KOLO_OK)
+        return status;
+    for (unsigned p = 0; p < place->ports; p++) {
+        char first[KOLO__ADDRESS_TEXT_BYTES];
+        int port = options->launch->port + (int)p;
+        snprintf(first, sizeof first, "%.*s", (int)strcspn(list, ","), list);
+        failure = kolo__addresses_try(first, port);
+        if (failure == 0)
+            return serve(options, place, list, port);
+    }
+    return kolo__error(KOLO_ERR_NETWORK,
+                       "rank 0 cannot listen at port %d of this pod (%s): %s; with hostNetwork, "
+                       "pods of a node share ports: give each job another one in KOLO_RENDEZVOUS",
+                       options->launch->port, kolo__host_name(), strerror(failure));
+}
+
+static kolo_status meet_in_pods(const struct kolo__bootstrap_options *options,
+                                struct kolo__meeting *place)
+{
+    const struct kolo__launch *launch = options->launch;
+    place->in_pods = true;
+    place->per_pod = launch->local_size > 0 ? launch->local_size : 1;
+    place->pods_per_job = launch->pods_per_job;
+    snprintf(place->pod_0, sizeof place->pod_0, "%s", launch->host);
+    if (options->token[0] == '\0' && !options->insecure)
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "the ranks meet at %s, beyond this pod, but the job has no token: mount "
+                           "a Secret and set KOLO_TOKEN_FILE to its file (or KOLO_INSECURE=1 where "
+                           "nobody else reaches the pods)",
+                           launch->host);
+    write_place(place, launch->host, launch->port);
+    return launch->rank == 0 ? listen_in_pod(options, place) : KOLO_OK;
+}
+
 static kolo_status meet_at(const struct kolo__bootstrap_options *options,
                            struct kolo__meeting *place)
 {
@@ -131,6 +188,8 @@ static kolo_status meet_at(const struct kolo__bootstrap_options *options,
     /* On ports that were only guessed, other jobs are to be told apart before anything is said. */
     snprintf(place->secret, sizeof place->secret, "%s%s%s", options->token, near ? "\n" : "",
              near ? options->job : "");
+    if (launch->in_pods)
+        return meet_in_pods(options, place);
     kolo_status status = resolve_patiently(options, &addresses, &left_loopback);
     if (status == KOLO_OK)
         status = check_token(options, &addresses);
@@ -334,9 +393,10 @@ kolo_status kolo__bootstrap(const struct kolo__bootstrap_options *options,
     char text[200];
     memset(place, 0, sizeof *place);
     place->pmi_fd = -1;
-    /* kolo run gives its ranks a job. */
-    place->at_rank_0 = launch->rank != 0 && launch->meeting != KOLO__MEET_NOBODY &&
-                       (strcmp(launch->source, "kolo") != 0 || options->job[0] == '\0');
+    /* kolo run gives its ranks a job, and an address. */
+    place->at_rank_0 =
+        launch->rank != 0 && launch->meeting != KOLO__MEET_NOBODY &&
+        (launch->in_pods || strcmp(launch->source, "kolo") != 0 || options->job[0] == '\0');
     kolo_status status = find_place(options, place);
     if (status != KOLO_OK)
         return status;

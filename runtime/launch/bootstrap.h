@@ -7,6 +7,8 @@
  *   HELD      connects as the others do               connect
  *   AT        listens there, if the address is its    connect
  *             host's and nobody listens yet
+ *   AT, NEAR  in pods: listens on all addresses,      connect; the name need not resolve yet
+ *             before the name resolves
  *   NEAR      listens at the first free port          try these ports in turn
  *   BY_MPI    listens anywhere, makes a token, tells  are told
  *   BY_PMI    the same                                are told
@@ -21,10 +23,13 @@
 
 struct kolo__meeting {
     char rendezvous[KOLO__LAUNCH_PLACES_BYTES]; /* "host:port,..."; "" : a world of one */
-    unsigned ports;              /* from that one on, one of which is it; then there is one host */
-    char secret[340];            /* what connections to the rendezvous prove to know */
-    bool at_rank_0;              /* its process holds the rendezvous */
-    struct kolo__server *server; /* on rank 0, unless somebody else listens; owned */
+    unsigned ports;   /* from that one on, one of which is it; then there is one host */
+    char secret[340]; /* what connections to the rendezvous prove to know */
+    bool at_rank_0;   /* its process holds the rendezvous */
+    bool in_pods;     /* the name is of rank 0's pod */
+    char pod_0[256];  /* of which names of others are made; "" : of none */
+    long pods_per_job, per_pod;
+    struct kolo__server *server;        /* on rank 0, unless somebody else listens; owned */
     const struct kolo__mpi_module *mpi; /* it was begun, and goes on; NULL: not */
     int pmi_fd;                         /* of the program; -1: not used */
 };

@@ -4,12 +4,14 @@
  * comes from a launcher around this one, or is a mistake of which nobody knows which half is wrong:
  * an error.
  */
+#include "runtime/launch/pods.h"
 #include "runtime/launch/sources.h"
 
 #include "base/config.h"
 #include "base/socket.h"
 #include "base/status.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,6 +167,25 @@ kolo_status kolo__launch_meet_at(struct kolo__launch *launch, const char *host_p
     return KOLO_OK;
 }
 
+static bool is_numeric(const char *host)
+{
+    struct in6_addr address;
+    return inet_pton(AF_INET, host, &address) == 1 || strchr(host, ':') != NULL;
+}
+
+/* In a pod rank 0's own name does not resolve at first, and later may mean its predecessor. Names
+ * there are given for rank 0's pod; addresses are given by `kolo run`, which listens itself. */
+static void note_pods(char *const *environment, struct kolo__launch *launch)
+{
+    const char *per_job = kolo__launch_get(environment, "JOBSET_PODS_PER_JOB");
+    bool named = launch->meeting == KOLO__MEET_AT || launch->meeting == KOLO__MEET_NEAR;
+    launch->in_pods = named && !launch->one_host && !is_numeric(launch->host) &&
+                      strcmp(launch->host, "localhost") != 0 && kolo__pod_is_around(environment);
+    if (per_job == NULL || !kolo__parse_number(per_job, false, &launch->pods_per_job) ||
+        launch->pods_per_job < 1)
+        launch->pods_per_job = 0;
+}
+
 static kolo_status find_meeting(char *const *environment, const struct kolo__launch_source *source,
                                 struct kolo__launch *launch)
 {
@@ -182,6 +203,8 @@ static kolo_status find_meeting(char *const *environment, const struct kolo__lau
         status = kolo__launch_meet_at(launch, given);
     if (job != NULL)
         snprintf(launch->job, sizeof launch->job, "%s", job);
+    if (status == KOLO_OK)
+        note_pods(environment, launch);
     return status;
 }
 
@@ -232,6 +255,72 @@ static kolo_status refuse_half(char *const *environment)
     return KOLO_OK;
 }
 
+/* ---- pods ---------------------------------------------------------------------------------- */
+
+/* Ranks of an MPIJob are started from its launcher: what comes here was started by hand, or by a
+ * manifest that forgot to. KOLO_WORLD_SIZE=1 says that one alone is meant. */
+static kolo_status refuse_role(char *const *environment)
+{
+    const char *role = kolo__launch_get(environment, "K_MPI_JOB_ROLE");
+    const char *size = kolo__launch_get(environment, "KOLO_WORLD_SIZE");
+    if (role == NULL || (size != NULL && strcmp(size, "1") == 0))
+        return KOLO_OK;
+    return kolo__error(KOLO_ERR_CONFIG,
+                       "this is a %.40s of an MPIJob (K_MPI_JOB_ROLE), where no program finds its "
+                       "rank by itself: workers have to run `kolo agent`, and the launcher "
+                       "`kolo run -- PROGRAM` (KOLO_WORLD_SIZE=1 for a world of one)",
+                       role);
+}
+
+static kolo_status meet_in_pod_0(char *const *environment, const struct kolo__pod *pod,
+                                 struct kolo__launch *launch)
+{
+    const char *given = kolo__launch_get(environment, "KOLO_RENDEZVOUS");
+    const char *job = kolo__launch_get(environment, "KOLO_JOB");
+    kolo_status status = KOLO_OK;
+    snprintf(launch->job, sizeof launch->job, "%s", job != NULL ? job : pod->job);
+    if (launch->size == 1)
+        return KOLO_OK;
+    if (given != NULL) {
+        status = kolo__launch_meet_at(launch, given);
+    } else if (pod->first[0] != '\0') {
+        launch->meeting = KOLO__MEET_AT;
+        launch->port = KOLO__POD_PORT;
+        snprintf(launch->host, sizeof launch->host, "%s", pod->first);
+    } else {
+        launch->meeting = KOLO__MEET_UNKNOWN;
+        snprintf(launch->missing, sizeof launch->missing,
+                 "KOLO_RENDEZVOUS (the manifest has to: <pod 0>.<service>:%d)", KOLO__POD_PORT);
+    }
+    if (status == KOLO_OK)
+        note_pods(environment, launch);
+    return status;
+}
+
+/* One rank a pod. */
+static kolo_status take_pod(char *const *environment, struct kolo__launch *launch, bool *found)
+{
+    struct kolo__pod pod;
+    *found = false;
+    if (get_number(environment, "KOLO_RANK", "-1") != NULL)
+        return KOLO_OK; /* half of what somebody wanted: see below */
+    kolo_status status = refuse_role(environment);
+    if (status == KOLO_OK)
+        status = kolo__pod_detect(environment, &pod);
+    *found = status != KOLO_OK || pod.kind != NULL;
+    if (!*found || status != KOLO_OK)
+        return status;
+    status = kolo__pod_world_size(environment, &pod, 1, &launch->size);
+    if (status != KOLO_OK)
+        return status;
+    launch->source = pod.kind;
+    launch->rank = launch->size > 1 ? pod.index : 0;
+    launch->local_rank = 0;
+    launch->local_size = 1;
+    launch->one_host = launch->size == 1;
+    return meet_in_pod_0(environment, &pod, launch);
+}
+
 static void note_ignored(struct kolo__launch *launch, const struct kolo__launch_source *source,
                          const struct identity *identity)
 {
@@ -259,6 +348,10 @@ kolo_status kolo__launch_detect(char *const *environment, struct kolo__launch *l
         if (identity.reading != ABSENT)
             note_ignored(launch, source, &identity);
     }
+    bool found;
+    kolo_status status = take_pod(environment, launch, &found);
+    if (found)
+        return status;
     launch->source = "no launcher";
     launch->local_rank = 0;
     launch->local_size = 1;

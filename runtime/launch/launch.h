@@ -32,7 +32,9 @@ struct kolo__launch {
     char places[KOLO__LAUNCH_PLACES_BYTES]; /* "10.0.0.1:5000,[fd00::1]:5000"; "" : only one */
     char host[256];                         /* numeric or a name; no brackets */
     int port;                               /* 0: none */
-    char job[64]; /* differs between jobs, and between generations of one; "" : nobody told */
+    bool in_pods;      /* rank 0 listens before names resolve: what they mean may be stale */
+    long pods_per_job; /* as in pods.h, to name others */
+    char job[64];      /* differs between jobs, and between generations of one; "" : nobody told */
     char missing[200];
     char ignored[200]; /* variables that looked like a launcher's but are not all there; or "" */
 };

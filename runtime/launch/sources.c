@@ -295,8 +295,7 @@ const struct kolo__launch_source kolo__launch_sources[] = {
      .local_rank = "SLURM_LOCALID",
      .is_no_rank = is_batch_script,
      .meet = meet_slurm},
-    /* Rows of Kubernetes follow here: K_MPI_JOB_ROLE, JobSet, JOB_COMPLETION_INDEX, Volcano,
-     * StatefulSet. They tell no size: the manifest has to. */
+    /* Kubernetes follows in pods.c: a pod's index is no rank yet, and says nothing of who wins. */
 };
 
 const int kolo__launch_source_count =

@@ -2,6 +2,7 @@
 /* Any environment, a variable a line: an identity that fits, or an error with a text. */
 #include "base/assert.h"
 #include "runtime/launch/launch.h"
+#include "runtime/launch/pods.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,21 @@ static void check(char *const *environment)
     kolo__launch_text(&launch, text, sizeof text);
 }
 
+/* As `kolo run --per-pod` asks. */
+static void check_pod(char *const *environment)
+{
+    struct kolo__pod pod;
+    char text[40];
+    long size;
+    if (kolo__pod_detect(environment, &pod) != KOLO_OK || pod.kind == NULL)
+        return;
+    KOLO__ASSERT(pod.index >= 0 && pod.count >= 0 && pod.job[0] != '\0');
+    KOLO__ASSERT(memchr(pod.first, '\0', sizeof pod.first) != NULL);
+    if (kolo__pod_world_size(environment, &pod, 3, &size) == KOLO_OK)
+        KOLO__ASSERT(size % 3 == 0 && size / 3 > pod.index);
+    kolo__pod_name(pod.first, pod.per_job, pod.index, text, sizeof text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     char *text = malloc(bytes + 1), *variables[VARIABLES_MAX] = {0};
@@ -56,6 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     while (rest != NULL && count < VARIABLES_MAX - 1)
         variables[count++] = strsep(&rest, "\n");
     check(variables);
+    check_pod(variables);
     char first[40];
     bool only;
     if (kolo__hostlist_first(text, first, sizeof first, &only) == KOLO_OK)

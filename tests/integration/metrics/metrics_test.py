@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import prometheus
@@ -148,17 +149,46 @@ def check_mapped():
     assert job.end("done")[0] == 0
 
 
-def raw(data, port=None):
-    """What comes back until the end of the connection."""
+def raw(data):
+    """What comes back until the end of the connection; no more than the data will come."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", port or PORT), timeout=PATIENCE_S) as s:
+    with socket.create_connection(("127.0.0.1", PORT), timeout=PATIENCE_S) as s:
         try:
             s.sendall(data)
+            s.shutdown(socket.SHUT_WR)
             while part := s.recv(65536):
                 answer += part
         except (ConnectionResetError, BrokenPipeError):
             pass
     return answer
+
+
+class Drip(threading.Thread):
+    """Clients that never come to an end, each with a byte now and then, so that none is silent."""
+
+    def __init__(self, count):
+        super().__init__(daemon=True)
+        self.stop = threading.Event()
+        self.sockets = [socket.create_connection(("127.0.0.1", PORT)) for _ in range(count)]
+        self.send(b"GET /metrics HTTP/1.1\r\nx: ")
+        self.start()
+
+    def send(self, data):
+        for s in self.sockets:
+            try:
+                s.sendall(data)
+            except OSError:
+                pass
+
+    def run(self):
+        while not self.stop.wait(0.2):
+            self.send(b"x")
+
+    def end(self):
+        self.stop.set()
+        self.join()
+        for s in self.sockets:
+            s.close()
 
 
 def check_strangers():
@@ -180,16 +210,13 @@ def check_strangers():
                     b"GET /metrics HTTP/1.1\r\n" + b"x: y\r\n" * 100000,
                     b"GET /" + b"a" * 1000000 + b" HTTP/1.1\r\n\r\n"):
         assert b" 200 " not in raw(garbage)[:20], garbage[:20]
-    # Who says nothing, or never ends, gives way to who comes.
-    silent = [socket.create_connection(("127.0.0.1", PORT), timeout=PATIENCE_S) for _ in range(100)]
-    for s in silent:
-        try:
-            s.sendall(b"GET /metrics HT")
-        except (ConnectionResetError, BrokenPipeError):
-            pass
+    # Who never ends gives way to who comes; who says nothing is let go.
+    drip = Drip(100)
     scrape(PORT)
-    for s in silent:
-        s.close()
+    scrape(PORT)
+    drip.end()
+    with socket.create_connection(("127.0.0.1", PORT), timeout=PATIENCE_S) as s:
+        assert s.recv(1) == b""
     scrape(PORT)
     assert job.end("done")[0] == 0
 

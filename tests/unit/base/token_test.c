@@ -64,6 +64,38 @@ static void test_files_that_are_no_tokens(void **state)
     assert_int_equal(strlen(token), KOLO__TOKEN_BYTES - 1);
 }
 
+/* A pod's, from the key that all pods of its job have. */
+static void test_derived_from_a_key(void **state)
+{
+    (void)state;
+    static const char expected[] =
+        "6b76203293338c67ce38dcb32d869cf905820190b6817e9cf8c92dec7ac71f88";
+    mkdir("home", 0700);
+    mkdir("home/.ssh", 0700);
+    write_file("home/.ssh/id_rsa", "not really a key\n", 17);
+    setenv("HOME", "home", 1);
+    assert_int_equal(read_from("", ""), KOLO_OK);
+    assert_string_equal(token, ""); /* a user's own key, on a user's own machine */
+    setenv("K_MPI_JOB_ROLE", "worker", 1);
+    assert_int_equal(read_from("", ""), KOLO_OK);
+    assert_string_equal(token, expected);
+    write_file("token", "given", 5);
+    assert_int_equal(read_from("", "token"), KOLO_OK);
+    assert_string_equal(token, "given");
+    setenv("OMPI_COMM_WORLD_RANK", "0", 1);
+    assert_int_equal(read_from("", ""), KOLO_OK);
+    assert_string_equal(token, "");
+    unsetenv("OMPI_COMM_WORLD_RANK");
+    write_file("home/.ssh/id_rsa", "another key......", 17);
+    assert_int_equal(read_from("", ""), KOLO_OK);
+    assert_int_equal(strlen(token), strlen(expected));
+    assert_string_not_equal(token, expected);
+    write_file("home/.ssh/id_rsa", "", 0);
+    assert_int_equal(read_from("", ""), KOLO_ERR_CONFIG);
+    assert_non_null(strstr(kolo_error_text(), "home/.ssh/id_rsa is empty"));
+    unsetenv("K_MPI_JOB_ROLE");
+}
+
 /* What it says on stderr, in a file. */
 static size_t warnings_of(const char *file, mode_t mode)
 {
@@ -117,6 +149,7 @@ static void test_listening_without_a_token(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_derived_from_a_key),
         cmocka_unit_test(test_sources),
         cmocka_unit_test(test_files_that_are_no_tokens),
         cmocka_unit_test(test_a_file_that_everybody_reads),

@@ -7,6 +7,7 @@
  *     # expect: KOLO_ERR_CONFIG RANK=3             several such lines: all of these words
  */
 #include "runtime/launch/launch.h"
+#include "runtime/launch/pods.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -180,13 +181,57 @@ static void test_broken_hostlists(void **state)
                          KOLO_ERR_CONFIG);
 }
 
+/* ---- names of pods ------------------------------------------------------------------------- */
+
+static void expect_pod(const char *first, long per_job, long index, const char *expected)
+{
+    char text[80];
+    assert_string_equal(kolo__pod_name(first, per_job, index, text, sizeof text), expected);
+}
+
+static void test_pod_names(void **state)
+{
+    (void)state;
+    expect_pod("train-0.svc", 0, 7, "train-7.svc");
+    expect_pod("train-0", 0, 12, "train-12");
+    expect_pod("train-0.svc.ns.svc.corp.example", 0, 1, "train-1.svc.ns.svc.corp.example");
+    expect_pod("set-ranks-0-0.set", 4, 7, "set-ranks-1-3.set");
+    expect_pod("set-ranks-0-0.set", 0, 7, "set-ranks-0-7.set");
+    expect_pod("train-1.svc", 0, 7, ""); /* not pod 0's */
+    expect_pod("train.svc", 0, 7, "");
+    expect_pod("train-0.svc", 4, 7, "");
+    expect_pod("10.0.0.1", 0, 7, "");
+    expect_pod("", 0, 7, "");
+}
+
+/* What `kolo run --per-pod` makes of an environment. */
+static void test_pod_world_sizes(void **state)
+{
+    (void)state;
+    char index[] = "JOB_COMPLETION_INDEX=1", world[] = "KOLO_WORLD_SIZE=8";
+    char rank[] = "PET_NODE_RANK=1", nodes[] = "PET_NNODES=2";
+    char *by_manifest[] = {index, world, NULL}, *by_nodes[] = {rank, nodes, NULL};
+    char *contrary[] = {rank, nodes, world, NULL};
+    struct kolo__pod pod;
+    long size;
+    assert_int_equal(kolo__pod_detect(by_manifest, &pod), KOLO_OK);
+    assert_int_equal(kolo__pod_world_size(by_manifest, &pod, 4, &size), KOLO_OK);
+    assert_int_equal(size, 8);
+    assert_int_equal(kolo__pod_world_size(by_manifest, &pod, 3, &size), KOLO_ERR_WORLD);
+    assert_int_equal(kolo__pod_world_size(by_manifest, &pod, 8, &size), KOLO_ERR_WORLD);
+    assert_int_equal(kolo__pod_detect(by_nodes, &pod), KOLO_OK);
+    assert_int_equal(kolo__pod_world_size(by_nodes, &pod, 3, &size), KOLO_OK);
+    assert_int_equal(size, 6);
+    assert_int_equal(kolo__pod_world_size(contrary, &pod, 3, &size), KOLO_ERR_WORLD);
+    assert_int_equal(kolo__pod_world_size(contrary, &pod, 4, &size), KOLO_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_environments),
-        cmocka_unit_test(test_no_environment),
-        cmocka_unit_test(test_hostlists),
-        cmocka_unit_test(test_broken_hostlists),
+        cmocka_unit_test(test_environments), cmocka_unit_test(test_no_environment),
+        cmocka_unit_test(test_hostlists),    cmocka_unit_test(test_broken_hostlists),
+        cmocka_unit_test(test_pod_names),    cmocka_unit_test(test_pod_world_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

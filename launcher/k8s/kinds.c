@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of kinds, and a manifest as a whole. */
+#include "launcher/k8s/manifest.h"
+
+#include "base/status.h"
+#include "base/token.h"
+
+#include <string.h>
+
+enum { TOKEN_RANDOM_BYTES = 32 };
+
+const struct kolo__k8s_kind kolo__k8s_kinds[] = {
+    {.name = "mpijob",
+     .help = "Kubeflow MPIJob: agents in the workers, no ssh",
+     .suffix = "-worker-#",
+     .needs_command = true,
+     .has_launcher = true,
+     .write = kolo__k8s_write_mpijob},
+    {.name = "mpijob-ssh",
+     .help = "Kubeflow MPIJob: mpirun, and sshd in the image",
+     .suffix = "-worker-#",
+     .needs_command = true,
+     .has_launcher = true,
+     .write = kolo__k8s_write_mpijob_ssh},
+    {.name = "job",
+     .help = "Indexed Job and a headless Service; needs no operator",
+     .suffix = "-#",
+     .needs_command = true,
+     .has_service = true,
+     .has_token = true,
+     .write = kolo__k8s_write_job},
+    /* JobSet and Trainer, which makes one, reckon with the random end of a pod's name. */
+    {.name = "jobset",
+     .help = "JobSet: all pods begin again together when one fails",
+     .suffix = "-ranks-0-#-xxxxx",
+     .needs_command = true,
+     .has_token = true,
+     .write = kolo__k8s_write_jobset},
+    {.name = "trainjob",
+     .help = "Kubeflow Trainer v2, torch policy",
+     .suffix = "-node-0-#-xxxxx",
+     .needs_command = true,
+     .has_token = true,
+     .write = kolo__k8s_write_trainjob},
+    {.name = "trainjob-mpi",
+     .help = "Kubeflow Trainer v2, mpi policy: as mpijob",
+     .suffix = "-launcher-0-#-xxxxx",
+     .needs_command = true,
+     .has_launcher = true,
+     .write = kolo__k8s_write_trainjob_mpi},
+    /* A label of its pods ends in a hash of ten digits. */
+    {.name = "statefulset",
+     .help = "pods that stay; without PROGRAM they wait as agents",
+     .suffix = "-xxxxxxxxxx",
+     .has_service = true,
+     .has_token = true,
+     .write = kolo__k8s_write_statefulset},
+};
+const size_t kolo__k8s_kind_count = sizeof kolo__k8s_kinds / sizeof *kolo__k8s_kinds;
+
+kolo_status kolo__manifest_write(FILE *out, const struct kolo__manifest *manifest)
+{
+    struct kolo__yaml yaml = {.out = out};
+    const struct kolo__k8s_kind *kind = manifest->kind;
+    kolo__k8s_write_account(&yaml, manifest);
+    kolo__yaml_document(&yaml);
+    if (kind->has_token && manifest->token_secret == NULL) {
+        char token[2 * TOKEN_RANDOM_BYTES + 1];
+        kolo_status status = kolo__token_random(token, TOKEN_RANDOM_BYTES);
+        if (status != KOLO_OK)
+            return status;
+        kolo__k8s_write_secret(&yaml, manifest, token);
+        explicit_bzero(token, sizeof token);
+        kolo__yaml_document(&yaml);
+    }
+    if (kind->has_service) {
+        kolo__k8s_write_service(&yaml, manifest);
+        kolo__yaml_document(&yaml);
+    }
+    kolo__k8s_write_network_policy(&yaml, manifest);
+    kolo__yaml_document(&yaml);
+    kolo__k8s_write_budget(&yaml, manifest);
+    kolo__yaml_document(&yaml);
+    kind->write(&yaml, manifest);
+    return KOLO_OK;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What stands beside the workload: who its pods are, what they share, who may talk to them, and
+ * what may be done to them. */
+#include "launcher/k8s/manifest.h"
+
+#include <stdio.h>
+
+static void write_selector(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
+{
+    kolo__yaml_open(yaml, "matchLabels");
+    kolo__yaml_text(yaml, "app.kubernetes.io/name", "kolo");
+    kolo__yaml_text(yaml, "app.kubernetes.io/instance", manifest->name);
+    kolo__yaml_close(yaml);
+}
+
+/* kolo asks nothing of the API server. */
+void kolo__k8s_write_account(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
+{
+    kolo__k8s_head(yaml, manifest, "v1", "ServiceAccount", manifest->name, false);
+    kolo__yaml_bool(yaml, "automountServiceAccountToken", false);
+}
+
+void kolo__k8s_secret_name(const struct kolo__manifest *manifest, char name[256])
+{
+    if (manifest->token_secret != NULL)
+        snprintf(name, 256, "%s", manifest->token_secret);
+    else
+        snprintf(name, 256, "%s-token", manifest->name);
+}
+
+void kolo__k8s_write_secret(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                            const char *token)
+{
+    char name[256];
+    kolo__k8s_secret_name(manifest, name);
+    kolo__k8s_head(yaml, manifest, "v1", "Secret", name, false);
+    kolo__yaml_text(yaml, "type", "Opaque");
+    kolo__yaml_bool(yaml, "immutable", true);
+    kolo__yaml_open(yaml, "stringData");
+    kolo__yaml_text(yaml, "token", token);
+    kolo__yaml_close(yaml);
+}
+
+static void write_service_port(struct kolo__yaml *yaml, const char *name, long port)
+{
+    kolo__yaml_item(yaml);
+    kolo__yaml_text(yaml, "name", name);
+    kolo__yaml_number(yaml, "port", port);
+    kolo__yaml_text(yaml, "targetPort", name);
+    kolo__yaml_close(yaml);
+}
+
+/* Headless: it gives each pod a name. */
+void kolo__k8s_write_service(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
+{
+    kolo__k8s_head(yaml, manifest, "v1", "Service", manifest->name, false);
+    kolo__yaml_open(yaml, "spec");
+    kolo__yaml_text(yaml, "clusterIP", "None");
+    kolo__yaml_comment(yaml, "Ranks look for each other before they are ready.");
+    kolo__yaml_bool(yaml, "publishNotReadyAddresses", true);
+    kolo__yaml_open(yaml, "selector");
+    kolo__yaml_text(yaml, "app.kubernetes.io/name", "kolo");
+    kolo__yaml_text(yaml, "app.kubernetes.io/instance", manifest->name);
+    kolo__yaml_close(yaml);
+    kolo__yaml_list(yaml, "ports");
+    if (manifest->command == NULL)
+        write_service_port(yaml, "agent", KOLO__AGENT_PORT);
+    else
+        write_service_port(yaml, "rendezvous", KOLO__K8S_RENDEZVOUS_PORT);
+    write_service_port(yaml, "metrics", KOLO__K8S_METRICS_PORT);
+    kolo__yaml_close(yaml);
+}
+
+static void write_peers(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                        const char *direction)
+{
+    kolo__yaml_item(yaml);
+    kolo__yaml_list(yaml, direction);
+    kolo__yaml_item(yaml);
+    kolo__yaml_open(yaml, "podSelector");
+    write_selector(yaml, manifest);
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+}
+
+static void write_dns_port(struct kolo__yaml *yaml, const char *protocol)
+{
+    kolo__yaml_item(yaml);
+    kolo__yaml_text(yaml, "protocol", protocol);
+    kolo__yaml_number(yaml, "port", 53);
+    kolo__yaml_close(yaml);
+}
+
+/* Pods of the job talk to each other, at any port, and ask DNS. */
+void kolo__k8s_write_network_policy(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
+{
+    kolo__k8s_head(yaml, manifest, "networking.k8s.io/v1", "NetworkPolicy", manifest->name, false);
+    kolo__yaml_open(yaml, "spec");
+    kolo__yaml_open(yaml, "podSelector");
+    write_selector(yaml, manifest);
+    kolo__yaml_close(yaml);
+    kolo__yaml_list(yaml, "policyTypes");
+    kolo__yaml_item_text(yaml, "Ingress");
+    kolo__yaml_item_text(yaml, "Egress");
+    kolo__yaml_list(yaml, "ingress");
+    write_peers(yaml, manifest, "from");
+    kolo__yaml_list(yaml, "egress");
+    write_peers(yaml, manifest, "to");
+    kolo__yaml_comment(
+        yaml, "DNS, wherever it is: a node's own cache has no pod that could be selected.");
+    kolo__yaml_item(yaml);
+    kolo__yaml_list(yaml, "ports");
+    write_dns_port(yaml, "UDP");
+    write_dns_port(yaml, "TCP");
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+}
+
+/* A world that loses a pod begins again from its last checkpoint: a drain waits for the job. All
+ * kinds of owners are counted by minAvailable only. */
+void kolo__k8s_write_budget(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
+{
+    kolo__k8s_head(yaml, manifest, "policy/v1", "PodDisruptionBudget", manifest->name, false);
+    kolo__yaml_open(yaml, "spec");
+    kolo__yaml_number(yaml, "minAvailable",
+                      manifest->workers + (manifest->kind->has_launcher ? 1 : 0));
+    kolo__yaml_text(yaml, "unhealthyPodEvictionPolicy", "AlwaysAllow");
+    kolo__yaml_open(yaml, "selector");
+    write_selector(yaml, manifest);
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+}

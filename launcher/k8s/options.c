@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line of `kolo k8s render`. */
+#include "launcher/k8s/manifest.h"
+
+#include "launcher/command.h"
+#include "launcher/options.h"
+
+#include <argp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    WORKERS_MAX = 16384,
+    RANKS_MAX = 16384, /* as of kolo run */
+    PER_POD_MAX = 1024,
+    DEADLINE_DEFAULT_S = 7 * 24 * 3600,
+    DEADLINE_MAX_S = 100000000,
+    HELP_BYTES = 2048
+};
+
+enum {
+    KEY_NAME = 256,
+    KEY_PER_POD,
+    KEY_GPUS,
+    KEY_RDMA,
+    KEY_IMAGE,
+    KEY_CPU,
+    KEY_MEMORY,
+    KEY_SHM,
+    KEY_TOKEN_SECRET,
+    KEY_QUEUE,
+    KEY_DEADLINE,
+    KEY_NAMESPACE = 'n',
+    KEY_WORKERS = 'w'
+};
+
+static const struct argp_option OPTIONS[] = {
+    {.name = "name", .key = KEY_NAME, .arg = "NAME", .doc = "Of the job, and of all its objects."},
+    {.name = "workers", .key = KEY_WORKERS, .arg = "N", .doc = "Pods with ranks."},
+    {.name = "per-pod",
+     .key = KEY_PER_POD,
+     .arg = "N",
+     .doc = "Ranks in each of them. Default: one for each GPU, or 1."},
+    {.name = "nproc-per-node", .key = KEY_PER_POD, .flags = OPTION_ALIAS},
+    {.name = "gpus", .key = KEY_GPUS, .arg = "N", .doc = "nvidia.com/gpu of each pod. Default: 0."},
+    {.name = "rdma",
+     .key = KEY_RDMA,
+     .arg = "RESOURCE[=N]",
+     .doc = "RDMA devices of each pod, by the name that their device plugin gives them; the "
+            "capability IPC_LOCK, and a check of the memory that may be locked."},
+    {.name = "image",
+     .key = KEY_IMAGE,
+     .arg = "IMAGE",
+     .doc = "With kolo and the program in it; pinned by tag or digest. Default: kolo (mpijob-ssh: "
+            "kolo-ssh) of this version."},
+    {.name = "namespace",
+     .key = KEY_NAMESPACE,
+     .arg = "NAMESPACE",
+     .doc = "Default: whichever kubectl applies it to."},
+    {.name = "cpu", .key = KEY_CPU, .arg = "CPUS", .doc = "Of each pod. Default: 1 a rank."},
+    {.name = "memory", .key = KEY_MEMORY, .arg = "BYTES", .doc = "The same. Default: 2Gi a rank."},
+    {.name = "shm",
+     .key = KEY_SHM,
+     .arg = "BYTES",
+     .doc = "Size of /dev/shm, which is part of that memory. Default: 1Gi."},
+    {.name = "token-secret",
+     .key = KEY_TOKEN_SECRET,
+     .arg = "SECRET",
+     .doc =
+         "Take the job's token from this Secret (key: token). Default: a Secret with a fresh one "
+         "is part of the manifest; an MPIJob derives it from its ssh key."},
+    {.name = "queue", .key = KEY_QUEUE, .arg = "QUEUE", .doc = "Kueue's local queue."},
+    {.name = "deadline",
+     .key = KEY_DEADLINE,
+     .arg = "SECONDS",
+     .doc = "End the whole job after so long. Default: 604800 (a week)."},
+    {0},
+};
+
+/* ---- one option ---------------------------------------------------------------------------- */
+
+static const char *checked(struct argp_state *state, const char *option, const char *text,
+                           const char *(*fault)(const char *))
+{
+    const char *complaint = fault(text);
+    if (complaint != NULL)
+        argp_error(state, "%s '%s': %s", option, text, complaint);
+    return text;
+}
+
+static void take_rdma(struct argp_state *state, struct kolo__manifest *manifest, char *argument)
+{
+    char *equals = strchr(argument, '=');
+    manifest->rdma_count = 1;
+    if (equals != NULL) {
+        *equals = '\0';
+        manifest->rdma_count =
+            kolo__number_argument(state, "--rdma RESOURCE=", equals + 1, false, 1, PER_POD_MAX);
+    }
+    manifest->rdma = checked(state, "--rdma", argument, kolo__k8s_resource_fault);
+}
+
+static void take_kind(struct argp_state *state, struct kolo__manifest *manifest, const char *name)
+{
+    for (size_t i = 0; i < kolo__k8s_kind_count; i++)
+        if (strcmp(kolo__k8s_kinds[i].name, name) == 0)
+            manifest->kind = &kolo__k8s_kinds[i];
+    if (manifest->kind == NULL)
+        argp_error(state, "there is no kind '%s': kolo k8s render --help lists them", name);
+}
+
+/* The kind comes first, then options, then the program, everything after which is its own. */
+static void take_word(struct argp_state *state, struct kolo__manifest *manifest, char *word)
+{
+    /* argp steps over "--" without a word; what stands behind it is the program. */
+    bool dashes = state->quoted != 0 && state->next - 1 >= state->quoted;
+    if (manifest->kind == NULL && !dashes) {
+        take_kind(state, manifest, word);
+        return;
+    }
+    if (manifest->kind == NULL)
+        argp_error(state, "KIND is missing");
+    manifest->command = &state->argv[state->next - 1];
+    state->next = state->argc;
+}
+
+/* ---- what options must be to each other ---------------------------------------------------- */
+
+/* With the number of the last pod in it. */
+static void fill_suffix(const struct kolo__manifest *manifest, char *suffix, size_t bytes)
+{
+    const char *text = manifest->kind->suffix, *mark = strchr(text, '#');
+    if (mark == NULL)
+        snprintf(suffix, bytes, "%s", text);
+    else
+        snprintf(suffix, bytes, "%.*s%ld%s", (int)(mark - text), text, manifest->workers - 1,
+                 mark + 1);
+}
+
+static void check_length(struct argp_state *state, const struct kolo__manifest *manifest)
+{
+    char suffix[64];
+    fill_suffix(manifest, suffix, sizeof suffix);
+    size_t length = strlen(manifest->name) + strlen(suffix);
+    if (length >= KOLO__K8S_NAME_BYTES)
+        argp_error(state,
+                   "--name %s: names of pods would have %zu characters (%s%s), and at most 63 are "
+                   "allowed: take one of at most %zu",
+                   manifest->name, length, manifest->name, suffix,
+                   KOLO__K8S_NAME_BYTES - 1 - strlen(suffix));
+}
+
+static void check_command(struct argp_state *state, const struct kolo__manifest *manifest)
+{
+    char *const *command = manifest->command;
+    if (command == NULL) {
+        if (manifest->kind->needs_command)
+            argp_error(state, "no program given: kolo k8s render %s ... -- PROGRAM [ARGUMENT...]",
+                       manifest->kind->name);
+        return;
+    }
+    if (strcmp(command[0], "kolo") == 0 && command[1] != NULL && strcmp(command[1], "run") == 0)
+        argp_error(state, "give the program alone: kolo run is written before it");
+    for (; *command != NULL; command++)
+        checked(state, "argument", *command, kolo__k8s_text_fault);
+}
+
+/* Defaults that depend on others; texts live as long as the process. */
+static void complete(struct argp_state *state, struct kolo__manifest *manifest)
+{
+    static char cpu[32], memory[32], image[96];
+    const char *missing = manifest->kind == NULL   ? "KIND"
+                          : manifest->name == NULL ? "--name"
+                          : manifest->workers == 0 ? "--workers"
+                                                   : NULL;
+    if (missing != NULL) {
+        argp_error(state, "%s is missing", missing);
+        exit(KOLO__EXIT_USAGE); /* argp_error has done that, which compilers do not know */
+    }
+    if (manifest->per_pod == 0)
+        manifest->per_pod = manifest->gpus > 0 ? manifest->gpus : 1;
+    if (manifest->workers * manifest->per_pod > RANKS_MAX)
+        argp_error(state, "%ld pods of %ld ranks are more than %d ranks", manifest->workers,
+                   manifest->per_pod, RANKS_MAX);
+    if (manifest->token_secret != NULL && strcmp(manifest->kind->name, "mpijob-ssh") == 0)
+        argp_error(state, "--token-secret: ranks under mpirun tell each other a fresh token");
+    check_length(state, manifest);
+    check_command(state, manifest);
+    snprintf(cpu, sizeof cpu, "%ld", manifest->per_pod);
+    snprintf(memory, sizeof memory, "%ldGi", 2 * manifest->per_pod);
+    snprintf(image, sizeof image, "kolo%s:%s",
+             strcmp(manifest->kind->name, "mpijob-ssh") == 0 ? "-ssh" : "", kolo_version());
+    if (manifest->cpu == NULL)
+        manifest->cpu = cpu;
+    if (manifest->memory == NULL)
+        manifest->memory = memory;
+    if (manifest->image == NULL)
+        manifest->image = image;
+}
+
+static error_t parse_one(int key, char *argument, struct argp_state *state)
+{
+    struct kolo__manifest *manifest = state->input;
+    switch (key) {
+    case KEY_NAME:
+        manifest->name = checked(state, "--name", argument, kolo__k8s_name_fault);
+        return 0;
+    case KEY_WORKERS:
+        manifest->workers =
+            kolo__number_argument(state, "--workers", argument, false, 1, WORKERS_MAX);
+        return 0;
+    case KEY_PER_POD:
+        manifest->per_pod =
+            kolo__number_argument(state, "--per-pod", argument, false, 1, PER_POD_MAX);
+        return 0;
+    case KEY_GPUS:
+        manifest->gpus = kolo__number_argument(state, "--gpus", argument, false, 0, PER_POD_MAX);
+        return 0;
+    case KEY_RDMA:
+        take_rdma(state, manifest, argument);
+        return 0;
+    case KEY_IMAGE:
+        manifest->image = checked(state, "--image", argument, kolo__k8s_image_fault);
+        return 0;
+    case KEY_NAMESPACE:
+        manifest->namespace_name = checked(state, "--namespace", argument, kolo__k8s_name_fault);
+        return 0;
+    case KEY_CPU:
+        manifest->cpu = checked(state, "--cpu", argument, kolo__k8s_cpu_fault);
+        return 0;
+    case KEY_MEMORY:
+        manifest->memory = checked(state, "--memory", argument, kolo__k8s_bytes_fault);
+        return 0;
+    case KEY_SHM:
+        manifest->shm = checked(state, "--shm", argument, kolo__k8s_bytes_fault);
+        return 0;
+    case KEY_TOKEN_SECRET:
+        manifest->token_secret =
+            checked(state, "--token-secret", argument, kolo__k8s_subdomain_fault);
+        return 0;
+    case KEY_QUEUE:
+        manifest->queue = checked(state, "--queue", argument, kolo__k8s_name_fault);
+        return 0;
+    case KEY_DEADLINE:
+        manifest->deadline_s =
+            kolo__number_argument(state, "--deadline", argument, false, 1, DEADLINE_MAX_S);
+        return 0;
+    case ARGP_KEY_ARG:
+        take_word(state, manifest, argument);
+        return 0;
+    case ARGP_KEY_END:
+        complete(state, manifest);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* What --help says, with the table of kinds in it. */
+static const char *help_text(void)
+{
+    static char text[HELP_BYTES];
+    size_t used = (size_t)snprintf(
+        text, sizeof text,
+        "Print a complete manifest of a job: kolo k8s render job --name train --workers 4 -- "
+        "./program | kubectl apply -f -\v"
+        "Kinds:\n");
+    for (size_t i = 0; i < kolo__k8s_kind_count && used < sizeof text; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "  %-13s %s\n",
+                                 kolo__k8s_kinds[i].name, kolo__k8s_kinds[i].help);
+    if (used < sizeof text)
+        snprintf(text + used, sizeof text - used,
+                 "\nWhat is in the manifest, and what to do with it: docs/KUBERNETES.md.");
+    return text;
+}
+
+void kolo__manifest_parse(int argc, char **argv, struct kolo__manifest *manifest)
+{
+    const struct argp argp = {.options = OPTIONS,
+                              .parser = parse_one,
+                              .args_doc = "KIND [--] PROGRAM [ARGUMENT...]",
+                              .doc = help_text()};
+    *manifest = (struct kolo__manifest){.shm = "1Gi", .deadline_s = DEADLINE_DEFAULT_S};
+    argp_err_exit_status = KOLO__EXIT_USAGE;
+    argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, manifest);
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pods of kolo: as little as they can do with. The namespace may enforce the restricted level of
+ * pod security (with RDMA only the privileged one: IPC_LOCK is no capability that the others
+ * admit).
+ */
+#include "launcher/k8s/manifest.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { USER = 65532, GRACE_S = 60 };
+
+static bool has_ranks(enum kolo__k8s_role role)
+{
+    return role != KOLO__K8S_LAUNCHER && role != KOLO__K8S_MPIRUN;
+}
+
+bool kolo__k8s_has_doctor(const struct kolo__manifest *manifest, enum kolo__k8s_role role)
+{
+    return manifest->rdma != NULL && has_ranks(role);
+}
+
+static bool mounts_token(const struct kolo__manifest *manifest, enum kolo__k8s_role role)
+{
+    return (manifest->kind->has_token || manifest->token_secret != NULL) &&
+           role != KOLO__K8S_SSHD && role != KOLO__K8S_MPIRUN;
+}
+
+/* A TrainJob says what such a container runs, and with what. */
+static bool is_trainers(const struct kolo__manifest *manifest, enum kolo__k8s_role role)
+{
+    return strncmp(manifest->kind->name, "trainjob", strlen("trainjob")) == 0 &&
+           role != KOLO__K8S_AGENT;
+}
+
+/* ---- who --------------------------------------------------------------------------------------
+ */
+
+void kolo__k8s_labels(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
+{
+    kolo__yaml_open(yaml, "labels");
+    kolo__yaml_text(yaml, "app.kubernetes.io/name", "kolo");
+    kolo__yaml_text(yaml, "app.kubernetes.io/instance", manifest->name);
+    kolo__yaml_close(yaml);
+}
+
+void kolo__k8s_head(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                    const char *api_version, const char *kind, const char *name, bool is_workload)
+{
+    kolo__yaml_text(yaml, "apiVersion", api_version);
+    kolo__yaml_text(yaml, "kind", kind);
+    kolo__yaml_open(yaml, "metadata");
+    kolo__yaml_text(yaml, "name", name);
+    if (manifest->namespace_name != NULL)
+        kolo__yaml_text(yaml, "namespace", manifest->namespace_name);
+    kolo__yaml_open(yaml, "labels");
+    kolo__yaml_text(yaml, "app.kubernetes.io/name", "kolo");
+    kolo__yaml_text(yaml, "app.kubernetes.io/instance", manifest->name);
+    /* By this one the overlays in k8s/ know what they patch. */
+    kolo__yaml_text(yaml, "app.kubernetes.io/component", manifest->kind->name);
+    if (is_workload && manifest->queue != NULL)
+        kolo__yaml_text(yaml, "kueue.x-k8s.io/queue-name", manifest->queue);
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+}
+
+/* ---- which variables it has ------------------------------------------------------------ */
+
+static void write_environment(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                              enum kolo__k8s_role role)
+{
+    bool token = mounts_token(manifest, role);
+    if (!token && role != KOLO__K8S_RANKS && role != KOLO__K8S_MPIRUN)
+        return;
+    kolo__yaml_list(yaml, "env");
+    if (role == KOLO__K8S_RANKS)
+        kolo__k8s_identity(yaml, manifest);
+    if (role == KOLO__K8S_MPIRUN)
+        kolo__k8s_mpirun_variables(yaml);
+    if (token)
+        kolo__k8s_variable(yaml, "KOLO_TOKEN_FILE", "/etc/kolo/token");
+}
+
+/* ---- what it may do, and gets -----------------------------------------------------------------
+ */
+
+static void write_pod_security(struct kolo__yaml *yaml)
+{
+    kolo__yaml_open(yaml, "securityContext");
+    kolo__yaml_bool(yaml, "runAsNonRoot", true);
+    kolo__yaml_number(yaml, "runAsUser", USER);
+    kolo__yaml_number(yaml, "runAsGroup", USER);
+    kolo__yaml_number(yaml, "fsGroup", USER);
+    kolo__yaml_open(yaml, "seccompProfile");
+    kolo__yaml_text(yaml, "type", "RuntimeDefault");
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+}
+
+static void write_container_security(struct kolo__yaml *yaml, bool locks_memory)
+{
+    kolo__yaml_open(yaml, "securityContext");
+    kolo__yaml_bool(yaml, "allowPrivilegeEscalation", false);
+    kolo__yaml_bool(yaml, "readOnlyRootFilesystem", true);
+    kolo__yaml_open(yaml, "capabilities");
+    kolo__yaml_list(yaml, "drop");
+    kolo__yaml_item_text(yaml, "ALL");
+    if (locks_memory) {
+        kolo__yaml_list(yaml, "add");
+        kolo__yaml_item_text(yaml, "IPC_LOCK");
+    }
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+}
+
+static void write_amounts(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                          enum kolo__k8s_role role, const char *which)
+{
+    char number[32];
+    bool ranks = has_ranks(role);
+    kolo__yaml_open(yaml, which);
+    kolo__yaml_text(yaml, "cpu", ranks ? manifest->cpu : "500m");
+    kolo__yaml_text(yaml, "memory", ranks ? manifest->memory : "512Mi");
+    if (ranks && manifest->gpus > 0) {
+        snprintf(number, sizeof number, "%ld", manifest->gpus);
+        kolo__yaml_text(yaml, "nvidia.com/gpu", number);
+    }
+    if (ranks && manifest->rdma != NULL) {
+        snprintf(number, sizeof number, "%ld", manifest->rdma_count);
+        kolo__yaml_text(yaml, manifest->rdma, number);
+    }
+    kolo__yaml_close(yaml);
+}
+
+void kolo__k8s_resources(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                         enum kolo__k8s_role role)
+{
+    write_amounts(yaml, manifest, role, "requests");
+    write_amounts(yaml, manifest, role, "limits");
+}
+
+static void write_port(struct kolo__yaml *yaml, const char *name, long port)
+{
+    kolo__yaml_item(yaml);
+    kolo__yaml_text(yaml, "name", name);
+    kolo__yaml_number(yaml, "containerPort", port);
+    kolo__yaml_close(yaml);
+}
+
+static void write_ports(struct kolo__yaml *yaml, enum kolo__k8s_role role)
+{
+    if (role == KOLO__K8S_MPIRUN)
+        return;
+    kolo__yaml_list(yaml, "ports");
+    if (role == KOLO__K8S_RANKS)
+        write_port(yaml, "rendezvous", KOLO__K8S_RENDEZVOUS_PORT);
+    if (role == KOLO__K8S_AGENT)
+        write_port(yaml, "agent", KOLO__AGENT_PORT);
+    if (role == KOLO__K8S_SSHD)
+        write_port(yaml, "ssh", KOLO__K8S_SSHD_PORT);
+    write_port(yaml, "metrics", KOLO__K8S_METRICS_PORT);
+}
+
+/* Ready is who listens. That the world has formed must not be waited for: the launcher may be
+ * created only when all workers are ready. */
+static void write_readiness(struct kolo__yaml *yaml, enum kolo__k8s_role role)
+{
+    if (role != KOLO__K8S_AGENT && role != KOLO__K8S_SSHD)
+        return;
+    kolo__yaml_open(yaml, "readinessProbe");
+    kolo__yaml_open(yaml, "tcpSocket");
+    kolo__yaml_text(yaml, "port", role == KOLO__K8S_AGENT ? "agent" : "ssh");
+    kolo__yaml_close(yaml);
+    kolo__yaml_number(yaml, "periodSeconds", 2);
+    kolo__yaml_close(yaml);
+}
+
+static void write_mount(struct kolo__yaml *yaml, const char *name, const char *path, bool read_only)
+{
+    kolo__yaml_item(yaml);
+    kolo__yaml_text(yaml, "name", name);
+    kolo__yaml_text(yaml, "mountPath", path);
+    if (read_only)
+        kolo__yaml_bool(yaml, "readOnly", true);
+    kolo__yaml_close(yaml);
+}
+
+static void write_mounts(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                         enum kolo__k8s_role role)
+{
+    kolo__yaml_list(yaml, "volumeMounts");
+    write_mount(yaml, "shm", "/dev/shm", false);
+    write_mount(yaml, "tmp", "/tmp", false);
+    if (mounts_token(manifest, role))
+        write_mount(yaml, "token", "/etc/kolo", true);
+}
+
+static void write_empty_volume(struct kolo__yaml *yaml, const char *name, const char *medium,
+                               const char *limit)
+{
+    kolo__yaml_item(yaml);
+    kolo__yaml_text(yaml, "name", name);
+    kolo__yaml_open(yaml, "emptyDir");
+    if (medium != NULL)
+        kolo__yaml_text(yaml, "medium", medium);
+    kolo__yaml_text(yaml, "sizeLimit", limit);
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+}
+
+static void write_volumes(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                          enum kolo__k8s_role role)
+{
+    char secret[256];
+    kolo__yaml_list(yaml, "volumes");
+    write_empty_volume(yaml, "shm", "Memory", manifest->shm);
+    write_empty_volume(yaml, "tmp", NULL, "1Gi");
+    if (!mounts_token(manifest, role))
+        return;
+    kolo__k8s_secret_name(manifest, secret);
+    kolo__yaml_item(yaml);
+    kolo__yaml_text(yaml, "name", "token");
+    kolo__yaml_open(yaml, "secret");
+    kolo__yaml_text(yaml, "secretName", secret);
+    kolo__yaml_number(yaml, "defaultMode", 0440);
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+}
+
+/* ---- the pod ----------------------------------------------------------------------------------
+ */
+
+static void write_container(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                            enum kolo__k8s_role role, const char *container)
+{
+    kolo__yaml_item(yaml);
+    kolo__yaml_text(yaml, "name", container);
+    kolo__yaml_text(yaml, "image", manifest->image);
+    if (!is_trainers(manifest, role))
+        kolo__k8s_command(yaml, manifest, role);
+    write_environment(yaml, manifest, role);
+    write_ports(yaml, role);
+    write_readiness(yaml, role);
+    if (!is_trainers(manifest, role) || role != KOLO__K8S_RANKS) {
+        kolo__yaml_open(yaml, "resources");
+        kolo__k8s_resources(yaml, manifest, role);
+        kolo__yaml_close(yaml);
+    }
+    write_container_security(yaml, kolo__k8s_has_doctor(manifest, role));
+    write_mounts(yaml, manifest, role);
+    kolo__yaml_close(yaml);
+}
+
+/* With less than a processor doctor would find fault with that. */
+static void write_doctor_amounts(struct kolo__yaml *yaml, const char *which)
+{
+    kolo__yaml_open(yaml, which);
+    kolo__yaml_text(yaml, "cpu", "1");
+    kolo__yaml_text(yaml, "memory", "512Mi");
+    kolo__yaml_close(yaml);
+}
+
+/* The limit of locked memory is the container runtime's to give, and nothing in a manifest tells
+ * it: so the pod fails (code 19), with kolo's words, before a job trains slowly or a registration
+ * fails later. */
+static void write_doctor(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
+{
+    kolo__yaml_list(yaml, "initContainers");
+    kolo__yaml_item(yaml);
+    kolo__yaml_text(yaml, "name", "doctor");
+    kolo__yaml_text(yaml, "image", manifest->image);
+    kolo__yaml_list(yaml, "command");
+    kolo__yaml_item_text(yaml, "kolo");
+    kolo__yaml_item_text(yaml, "doctor");
+    kolo__yaml_open(yaml, "resources");
+    write_doctor_amounts(yaml, "requests");
+    write_doctor_amounts(yaml, "limits");
+    kolo__yaml_close(yaml);
+    write_container_security(yaml, true);
+    kolo__yaml_list(yaml, "volumeMounts");
+    write_mount(yaml, "shm", "/dev/shm", false);
+    kolo__yaml_close(yaml);
+}
+
+void kolo__k8s_pod_template(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                            enum kolo__k8s_role role, const char *container,
+                            const char *restart_policy)
+{
+    kolo__yaml_open(yaml, "template");
+    kolo__yaml_open(yaml, "metadata");
+    kolo__k8s_labels(yaml, manifest);
+    kolo__yaml_close(yaml);
+    kolo__yaml_open(yaml, "spec");
+    if (strcmp(manifest->kind->name, "job") == 0) /* the operators write it themselves */
+        kolo__yaml_text(yaml, "subdomain", manifest->name);
+    if (restart_policy != NULL)
+        kolo__yaml_text(yaml, "restartPolicy", restart_policy);
+    kolo__yaml_number(yaml, "terminationGracePeriodSeconds", GRACE_S);
+    kolo__yaml_text(yaml, "serviceAccountName", manifest->name);
+    kolo__yaml_bool(yaml, "automountServiceAccountToken", false);
+    kolo__yaml_comment(yaml,
+                       "A Service called kolo-... would make KOLO_ variables, which kolo refuses.");
+    kolo__yaml_bool(yaml, "enableServiceLinks", false);
+    write_pod_security(yaml);
+    if (kolo__k8s_has_doctor(manifest, role))
+        write_doctor(yaml, manifest);
+    kolo__yaml_list(yaml, "containers");
+    write_container(yaml, manifest, role, container);
+    write_volumes(yaml, manifest, role);
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the containers run, and which variables tell kolo there what it cannot see by itself. */
+#include "launcher/k8s/manifest.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Where the operators mount the job's key pair: a home that the image need not have. */
+#define SSH_FOLDER "/home/mpiuser/.ssh"
+
+static void write_number_item(struct kolo__yaml *yaml, long number)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%ld", number);
+    kolo__yaml_item_text(yaml, text);
+}
+
+/* sshd without root: its own port, the job's key as its host key, nothing of the image's
+ * sshd_config, which counts on root. */
+static const char *const SSHD[] = {
+    "/usr/sbin/sshd",
+    "-De",
+    "-f",
+    "/dev/null",
+    "-p",
+    "2222",
+    "-o",
+    ("HostKey=" SSH_FOLDER "/id_rsa"),
+    "-o",
+    ("AuthorizedKeysFile=" SSH_FOLDER "/authorized_keys"),
+    "-o",
+    "StrictModes=no",
+    "-o",
+    "PasswordAuthentication=no",
+    "-o",
+    "PidFile=none",
+};
+
+void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                       enum kolo__k8s_role role)
+{
+    char mapping[48];
+    kolo__yaml_list(yaml, "command");
+    switch (role) {
+    case KOLO__K8S_AGENT:
+        kolo__yaml_item_text(yaml, "kolo");
+        kolo__yaml_item_text(yaml, "agent");
+        return;
+    case KOLO__K8S_SSHD:
+        for (size_t i = 0; i < sizeof SSHD / sizeof *SSHD; i++)
+            kolo__yaml_item_text(yaml, SSHD[i]);
+        return;
+    case KOLO__K8S_MPIRUN:
+        /* Both the number and the map: an mpirun that overlooks the hostfile, as Open MPI 5 does
+         * with the operator's variables, then fails for lack of nodes, and does not run everything
+         * on this one. */
+        snprintf(mapping, sizeof mapping, "ppr:%ld:node", manifest->per_pod);
+        kolo__yaml_item_text(yaml, "mpirun");
+        kolo__yaml_item_text(yaml, "-np");
+        write_number_item(yaml, manifest->workers * manifest->per_pod);
+        kolo__yaml_item_text(yaml, "--map-by");
+        kolo__yaml_item_text(yaml, mapping);
+        kolo__yaml_item_text(yaml, "--hostfile");
+        kolo__yaml_item_text(yaml, "/etc/mpi/hostfile");
+        break;
+    case KOLO__K8S_LAUNCHER:
+        kolo__yaml_item_text(yaml, "kolo");
+        kolo__yaml_item_text(yaml, "run");
+        kolo__yaml_item_text(yaml, "--");
+        break;
+    case KOLO__K8S_RANKS:
+        kolo__yaml_item_text(yaml, "kolo");
+        kolo__yaml_item_text(yaml, "run");
+        kolo__yaml_item_text(yaml, "--per-pod");
+        write_number_item(yaml, manifest->per_pod);
+        kolo__yaml_item_text(yaml, "--");
+        break;
+    }
+    for (char **word = manifest->command; word != NULL && *word != NULL; word++)
+        kolo__yaml_item_text(yaml, *word);
+}
+
+void kolo__k8s_variable(struct kolo__yaml *yaml, const char *name, const char *value)
+{
+    kolo__yaml_item(yaml);
+    kolo__yaml_text(yaml, "name", name);
+    kolo__yaml_text(yaml, "value", value);
+    kolo__yaml_close(yaml);
+}
+
+void kolo__k8s_field_variable(struct kolo__yaml *yaml, const char *name, const char *field)
+{
+    kolo__yaml_item(yaml);
+    kolo__yaml_text(yaml, "name", name);
+    kolo__yaml_open(yaml, "valueFrom");
+    kolo__yaml_open(yaml, "fieldRef");
+    kolo__yaml_text(yaml, "fieldPath", field);
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+}
+
+/* What ranks cannot know from their pod: which job, how many, where they meet. TrainJob has its own
+ * way (trainjob.c). */
+void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
+{
+    char number[32], address[128];
+    const char *kind = manifest->kind->name;
+    if (strcmp(kind, "trainjob") == 0) {
+        /* Another one after each restart, and the same for all pods: the Job's. */
+        kolo__k8s_field_variable(yaml, "KOLO_JOB",
+                                 "metadata.labels['batch.kubernetes.io/controller-uid']");
+        return;
+    }
+    snprintf(number, sizeof number, "%ld", manifest->workers * manifest->per_pod);
+    kolo__k8s_variable(yaml, "KOLO_WORLD_SIZE", number);
+    if (strcmp(kind, "jobset") == 0) {
+        snprintf(address, sizeof address, "%s-ranks-0-0.%s:%d", manifest->name, manifest->name,
+                 KOLO__K8S_RENDEZVOUS_PORT);
+        kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
+#define LABEL(name) "metadata.labels['jobset.sigs.k8s.io/" name "']"
+        kolo__k8s_field_variable(yaml, "JOBSET_NAME", LABEL("jobset-name"));
+        kolo__k8s_field_variable(yaml, "JOBSET_REPLICATED_JOB", LABEL("replicatedjob-name"));
+        kolo__k8s_field_variable(yaml, "JOBSET_JOB_INDEX", LABEL("job-index"));
+        kolo__k8s_field_variable(yaml, "JOBSET_JOB_GLOBAL_INDEX", LABEL("job-global-index"));
+        kolo__k8s_field_variable(yaml, "JOBSET_RESTART_ATTEMPT", LABEL("restart-attempt"));
+#undef LABEL
+        snprintf(number, sizeof number, "%ld", manifest->workers);
+        kolo__k8s_variable(yaml, "JOBSET_PODS_PER_JOB", number);
+        kolo__k8s_variable(yaml, "KOLO_JOB", "$(JOBSET_NAME).$(JOBSET_RESTART_ATTEMPT)");
+        return;
+    }
+    snprintf(address, sizeof address, "%s-0.%s:%d", manifest->name, manifest->name,
+             KOLO__K8S_RENDEZVOUS_PORT);
+    kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
+    kolo__k8s_field_variable(yaml, "KOLO_JOB",
+                             strcmp(kind, "statefulset") == 0
+                                 ? "metadata.labels['controller-revision-hash']"
+                                 : "metadata.labels['batch.kubernetes.io/controller-uid']");
+}
+
+/* The operator's own variables are Open MPI 4's; it overwrites OMPI_MCA_plm_rsh_args, but not the
+ * agent. Host keys need not be known: who has the job's private key is who was meant. */
+void kolo__k8s_mpirun_variables(struct kolo__yaml *yaml)
+{
+    static const char AGENT[] =
+        "ssh -p 2222 -i " SSH_FOLDER
+        "/id_rsa -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR";
+    kolo__k8s_variable(yaml, "OMPI_MCA_plm_rsh_agent", AGENT);
+    kolo__k8s_variable(yaml, "PRTE_MCA_plm_ssh_agent", AGENT);
+    kolo__k8s_variable(yaml, "PRTE_MCA_prte_default_hostfile", "/etc/mpi/hostfile");
+    kolo__k8s_variable(yaml, "PRTE_MCA_prte_keep_fqdn_hostnames", "true");
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `kolo run` in a pod, told nothing else. Either the pods are alike, and each runs its part of the
+ * ranks; or this is the launcher of an MPIJob, whose operator has written down the workers, and in
+ * each of them a `kolo agent` waits.
+ */
+#include "launcher/run.h"
+
+#include "base/log.h"
+#include "base/status.h"
+#include "base/token.h"
+#include "launcher/agent_tcp.h"
+#include "runtime/launch/pods.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- launcher and workers ------------------------------------------------------------------ */
+
+static const char *find_hostfile(void)
+{
+    static const char *const VARIABLES[] = {"OMPI_MCA_orte_default_hostfile", "HYDRA_HOST_FILE",
+                                            "I_MPI_HYDRA_HOST_FILE"};
+    static const char MOUNTED[] = "/etc/mpi/hostfile";
+    for (size_t i = 0; i < sizeof VARIABLES / sizeof *VARIABLES; i++) {
+        const char *path = getenv(VARIABLES[i]);
+        if (path != NULL && path[0] != '\0')
+            return path;
+    }
+    return access(MOUNTED, F_OK) == 0 ? MOUNTED : NULL;
+}
+
+kolo_status kolo__run_check_operator(const struct kolo__run *run, long slots)
+{
+    long ranks = run->options.ranks;
+    if (!run->by_operator || ranks == 0 || ranks == slots)
+        return KOLO_OK;
+    return kolo__error(
+        ranks > slots ? KOLO_ERR_WORLD : KOLO_ERR_CONFIG,
+        "-n %ld, but the operator's %s has %ld slots: leave -n out, or set the job's "
+        "slotsPerWorker x workers to as many",
+        ranks, run->options.hostfile, slots);
+}
+
+/* ---- pods that are alike ------------------------------------------------------------------- */
+
+/* The environment, with HOSTNAME, which not every runtime of containers sets. The caller frees the
+ * array. */
+static char **with_host_name(char name[300])
+{
+    size_t count = 0;
+    while (environ[count] != NULL)
+        count++;
+    char **all = calloc(count + 2, sizeof *all);
+    if (all == NULL)
+        return NULL;
+    memcpy(all, environ, count * sizeof *all);
+    snprintf(name, 300, "HOSTNAME=%s", kolo__host_name());
+    if (getenv("HOSTNAME") == NULL)
+        all[count] = name;
+    return all;
+}
+
+static kolo_status check_asked(const struct kolo__run *run, const struct kolo__pod *pod)
+{
+    if (run->options.ranks != 0 && run->options.ranks != run->world_size)
+        return kolo__error(KOLO_ERR_WORLD,
+                           "-n %ld, but the pods of this job (%s) make a world of %ld ranks: leave "
+                           "-n out, or set KOLO_WORLD_SIZE; --per-pod says how many each pod has",
+                           run->options.ranks, pod->kind, run->world_size);
+    return KOLO_OK;
+}
+
+static kolo_status name_rendezvous(struct kolo__run *run, const struct kolo__pod *pod)
+{
+    const char *given = run->options.config.rendezvous;
+    if (given[0] != '\0')
+        snprintf(run->rendezvous_name, sizeof run->rendezvous_name, "%s", given);
+    else if (pod->first[0] != '\0')
+        snprintf(run->rendezvous_name, sizeof run->rendezvous_name, "%s:%d", pod->first,
+                 KOLO__POD_PORT);
+    else if (run->world_size > run->ranks)
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "KOLO_RENDEZVOUS is not set: the manifest has to set it to <pod "
+                           "0>.<service>:%d, alike for all pods of this job (%s)",
+                           KOLO__POD_PORT, pod->kind);
+    else
+        snprintf(run->rendezvous_name, sizeof run->rendezvous_name, "127.0.0.1:%d", KOLO__POD_PORT);
+    return KOLO_OK;
+}
+
+/* Said here, once, rather than by each rank of each pod. */
+static kolo_status read_token(struct kolo__run *run)
+{
+    kolo_status status = kolo__token_read(&run->options.config, run->pod_token);
+    if (status == KOLO_OK && run->pod_token[0] == '\0' && run->world_size > run->ranks &&
+        run->options.config.insecure == 0)
+        status = kolo__error(KOLO_ERR_CONFIG,
+                             "the job has no token, but its pods meet over the network: mount a "
+                             "Secret and set KOLO_TOKEN_FILE to its file (or, where everybody who "
+                             "reaches the pods may take part, KOLO_INSECURE=1)");
+    return status;
+}
+
+static kolo_status take_part(struct kolo__run *run, char *const *environment,
+                             const struct kolo__pod *pod)
+{
+    long per_pod = run->options.per_pod > 0 ? run->options.per_pod : 1;
+    const char *job = run->options.config.job;
+    kolo_status status = kolo__pod_world_size(environment, pod, per_pod, &run->world_size);
+    run->ranks = (uint32_t)per_pod;
+    if (status == KOLO_OK)
+        status = check_asked(run, pod);
+    if (status == KOLO_OK)
+        status = name_rendezvous(run, pod);
+    if (status == KOLO_OK)
+        status = read_token(run);
+    if (status != KOLO_OK)
+        return status;
+    run->in_pod = true;
+    run->first_rank = run->world_size > per_pod ? (uint32_t)(pod->index * per_pod) : 0;
+    snprintf(run->pod_job, sizeof run->pod_job, "%s", job[0] != '\0' ? job : pod->job);
+    return KOLO_OK;
+}
+
+static kolo_status find_pod(struct kolo__run *run)
+{
+    const struct kolo__run_options *options = &run->options;
+    char name[300];
+    struct kolo__pod pod;
+    char **environment = with_host_name(name);
+    if (environment == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for the environment");
+    kolo_status status = kolo__pod_detect(environment, &pod);
+    /* Whoever asks for ranks in a job that is about no world gets them here. */
+    bool alone = options->per_pod == 0 && options->config.world_size == 0 && options->ranks > 0;
+    if (status == KOLO_OK && pod.kind == NULL && options->per_pod > 0)
+        status = kolo__error(KOLO_ERR_CONFIG,
+                             "--per-pod: nothing tells which pod of a job this is "
+                             "(JOB_COMPLETION_INDEX, VC_TASK_INDEX, PET_NODE_RANK, or POD_NAME of "
+                             "a StatefulSet with KOLO_WORLD_SIZE); -n starts ranks on this host");
+    else if (status == KOLO_OK && pod.kind != NULL && !alone)
+        status = take_part(run, environment, &pod);
+    free(environment);
+    return status;
+}
+
+kolo_status kolo__run_find_pods(struct kolo__run *run)
+{
+    const char *role = getenv("K_MPI_JOB_ROLE");
+    bool worker = role != NULL && strcmp(role, "worker") == 0;
+    struct kolo__run_options *options = &run->options;
+    if (options->hosts != NULL || options->hostfile != NULL) {
+        if (options->per_pod > 0)
+            return kolo__error(KOLO_ERR_CONFIG, "--per-pod is for pods that are alike, each with "
+                                                "its own kolo run: hosts have slots");
+        return KOLO_OK;
+    }
+    if (worker && options->ranks == 0)
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "this is a worker of an MPIJob (K_MPI_JOB_ROLE): it has to run `kolo "
+                           "agent`, and the launcher `kolo run -- PROGRAM`; -n starts ranks here");
+    if (!worker && (role != NULL || kolo__pod_is_around(environ)) && options->per_pod == 0)
+        options->hostfile = find_hostfile();
+    if (options->hostfile == NULL)
+        return role == NULL ? find_pod(run) : KOLO_OK;
+    run->by_operator = true;
+    if (options->shell.agent_port == 0 && options->shell.command == NULL)
+        options->shell.agent_port = KOLO__AGENT_PORT;
+    return KOLO_OK;
+}

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each folder of k8s/ is what `kolo k8s render` prints with its options: one truth, two ways to it."""
+
+import os
+import re
+import sys
+
+import manifests
+
+
+def by_name(objects):
+    return {(thing["kind"], thing["metadata"]["name"]): thing for thing in objects}
+
+
+def differences(one, other, path=""):
+    """Where they differ, as paths."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        found = []
+        for key in sorted(set(one) | set(other), key=str):
+            found += differences(one.get(key), other.get(key), f"{path}/{key}")
+        return found
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [d for i, (a, b) in enumerate(zip(one, other)) for d in differences(a, b, f"{path}/{i}")]
+    return [] if one == other else [f"{path}: {one!r}, rendered {other!r}"]
+
+
+def check_document():
+    """The kustomization.yaml of docs/KUBERNETES.md does what it says; images change in every kind."""
+    with open(f"{manifests.SOURCE}/docs/KUBERNETES.md", encoding="utf-8") as file:
+        text = re.search(r"```yaml\n(# kustomization.yaml.*?)```", file.read(), re.S).group(1)
+    wrong = 0
+    for kind in manifests.KINDS:
+        own = text if kind == "job" else re.sub(r"patches:.*", "", text, flags=re.S).replace("/job/", f"/{kind}/")
+        folder = os.path.join(os.getcwd(), f"documented-{kind}")
+        os.makedirs(folder, exist_ok=True)
+        root = os.path.relpath(f"{manifests.SOURCE}/k8s", os.path.realpath(folder))
+        with open(os.path.join(folder, "kustomization.yaml"), "w", encoding="utf-8") as file:
+            file.write(own.replace("kolo/k8s/", f"{root}/"))
+        built = str(manifests.build(folder))
+        image = "kolo-ssh:" if kind == "mpijob-ssh" else "'image': 'registry/train:7'"
+        if image not in built or "user-queue" not in built or (kind == "job" and "'./train'" not in built):
+            print(f"docs/KUBERNETES.md: its kustomization.yaml does something else for {kind}")
+            wrong += 1
+    return wrong
+
+
+def main():
+    wrong = 0
+    for kind in manifests.KINDS:
+        for form in manifests.FORMS:
+            built = manifests.build(f"{manifests.SOURCE}/k8s/{kind}/{form}")
+            rendered = manifests.render_form(kind, form)
+            for line in differences(by_name(built), by_name(rendered)):
+                print(f"k8s/{kind}/{form}: {line}")
+                wrong += 1
+        queued = manifests.build_with(kind, "cpu", "kueue", os.getcwd())
+        for line in differences(by_name(queued), by_name(manifests.render_form(kind, "cpu", "--queue", "user-queue"))):
+            print(f"k8s/{kind}/cpu with kueue: {line}")
+            wrong += 1
+    wrong += check_document()
+    # It can fail: forms do differ.
+    if not differences(by_name(manifests.render_form("job", "gpu")), by_name(manifests.render_form("job", "cpu"))):
+        print("the comparison itself finds nothing")
+        wrong += 1
+    sys.exit(1 if wrong else 0)
+
+
+main()

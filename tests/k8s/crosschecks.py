@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What schemas cannot say: that the parts of a manifest fit each other, and kolo. Each check yields
+complaints; what they are called with: the objects, their pods (pods.py), and what kolo knows.
+"""
+
+import re
+
+from pods import find, words
+
+EXTERNAL_SECRETS = ("kolo-token",)  # which docs/KUBERNETES.md has the user make
+RETRIED = (1, 75, 76, 137, 143)  # another try may help
+
+
+class Known:
+    """What kolo itself says: its variables and exit codes."""
+
+    def __init__(self, variables, exit_codes, doctor_codes):
+        self.variables = variables
+        self.exit_codes = exit_codes
+        self.doctor_codes = doctor_codes
+
+
+def includes(selector, labels):
+    return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
+
+
+def check_selectors(objects, pods, known):
+    for kind, path in (
+        ("Service", ("spec", "selector")),
+        ("NetworkPolicy", ("spec", "podSelector", "matchLabels")),
+        ("PodDisruptionBudget", ("spec", "selector", "matchLabels")),
+        ("StatefulSet", ("spec", "selector", "matchLabels")),
+        ("PodMonitor", ("spec", "selector", "matchLabels")),
+    ):
+        for thing in find(objects, kind):
+            selector = thing
+            for part in path:
+                selector = selector.get(part, {})
+            for one in pods:
+                if not includes(selector, one.labels):
+                    yield f"{kind}: selector {selector} does not find the pods of {one.role}"
+    for policy in find(objects, "NetworkPolicy"):
+        for way, side in (("ingress", "from"), ("egress", "to")):
+            for rule in policy["spec"].get(way, []):
+                for peer in rule.get(side, []):
+                    selector = peer.get("podSelector", {}).get("matchLabels")
+                    if selector is not None and not all(includes(selector, one.labels) for one in pods):
+                        yield f"NetworkPolicy: {way} does not let the job's own pods"
+
+
+def check_services(objects, pods, known):
+    services = {thing["metadata"]["name"]: thing for thing in find(objects, "Service")}
+    for one in pods:
+        if one.owner["kind"] not in ("Job", "StatefulSet"):
+            continue
+        service = services.get(one.service)
+        if service is None:
+            yield f"subdomain: there is no Service {one.service}"
+        elif service["spec"].get("clusterIP") != "None" or not service["spec"].get("publishNotReadyAddresses"):
+            yield f"Service {one.service}: must be headless and publish addresses that are not ready"
+    for thing in find(objects, "JobSet"):
+        network = thing["spec"].get("network", {})
+        if not network.get("enableDNSHostnames") or not network.get("publishNotReadyAddresses"):
+            yield "JobSet: network gives pods no names before they are ready"
+
+
+def value_after(command, option):
+    return command[command.index(option) + 1] if option in command[:-1] else None
+
+
+def check_world(objects, pods, known):
+    for thing in find(objects, "Job") + [p.owner for p in pods if p.owner["kind"] == "JobSet"]:
+        spec = thing["spec"] if thing["kind"] == "Job" else thing["spec"]["replicatedJobs"][0]["template"]["spec"]
+        if spec.get("parallelism") != spec.get("completions") or spec.get("completionMode") != "Indexed":
+            yield "parallelism, completions, completionMode: all pods must run at the same time, with an index"
+    for one in pods:
+        if one.role != "ranks":
+            continue
+        variables = one.variables()
+        per_pod = int(value_after(words(one), "--per-pod") or 0)
+        size = variables.get("KOLO_WORLD_SIZE", {}).get("value")
+        if one.owner["kind"] == "TrainJob":
+            if one.owner["spec"]["trainer"].get("numProcPerNode") != per_pod:
+                yield "numProcPerNode is not --per-pod"
+        elif size != str(one.count * per_pod):
+            yield f"KOLO_WORLD_SIZE {size} is not {one.count} pods of {per_pod} ranks"
+        if "JOBSET_PODS_PER_JOB" in variables and variables["JOBSET_PODS_PER_JOB"]["value"] != str(one.count):
+            yield "JOBSET_PODS_PER_JOB is not the number of pods"
+        ports = {port["name"]: port["containerPort"] for port in one.main().get("ports", [])}
+        expected = f"{one.first_host}.{one.service}:{ports.get('rendezvous')}"
+        if variables.get("KOLO_RENDEZVOUS", {}).get("value") != expected:
+            yield f"KOLO_RENDEZVOUS is not {expected}"
+        if "KOLO_JOB" not in variables or "KOLO_TOKEN_FILE" not in variables:
+            yield "KOLO_JOB or KOLO_TOKEN_FILE is missing"
+
+
+def check_launchers(objects, pods, known):
+    for thing in find(objects, "MPIJob"):
+        spec = thing["spec"]
+        launcher, worker = spec["mpiReplicaSpecs"]["Launcher"], spec["mpiReplicaSpecs"]["Worker"]
+        command = launcher["template"]["spec"]["containers"][0]["command"]
+        slots = spec.get("slotsPerWorker", 1)
+        if command[0] == "mpirun":
+            if value_after(command, "-np") != str(worker["replicas"] * slots):
+                yield "mpirun -np is not the number of slots"
+            if value_after(command, "--map-by") != f"ppr:{slots}:node":
+                yield "mpirun --map-by is not slotsPerWorker"
+        elif command[:3] != ["kolo", "run", "--"]:
+            yield "the launcher runs neither mpirun nor kolo run"
+        if worker.get("restartPolicy") != "OnFailure":
+            yield "restartPolicy of workers: the operator makes no new Pod for one that failed"
+        if spec["runPolicy"].get("cleanPodPolicy") not in ("Running", "All"):
+            yield "cleanPodPolicy: workers would stay for ever"
+        minimum = spec["runPolicy"].get("schedulingPolicy", {}).get("minAvailable")
+        if spec.get("launcherCreationPolicy") == "WaitForWorkersReady" and minimum not in (None, worker["replicas"]):
+            yield "minAvailable: the launcher is not there before workers are ready"
+    for one in pods:
+        if one.role != "agent":
+            continue
+        port = one.main().get("readinessProbe", {}).get("tcpSocket", {}).get("port")
+        if port not in ("agent", "ssh"):
+            yield "readinessProbe: whoever waits for a launcher is ready when it listens"
+    for thing in find(objects, "TrainJob"):
+        trainer = thing["spec"].get("trainer", {})
+        if "numNodes" not in trainer:
+            yield "trainer.numNodes is missing: Trainer would set no variables"
+        for runtime in find(objects, "TrainingRuntime"):
+            slots = runtime["spec"]["mlPolicy"].get("mpi", trainer).get("numProcPerNode")
+            if slots != trainer.get("numProcPerNode"):
+                yield "numProcPerNode is not that of the runtime"
+        if not any(p.owner is thing for p in pods):
+            yield "runtimeRef: there is no such runtime"
+
+
+def check_volumes(objects, pods, known):
+    secrets = [thing["metadata"]["name"] for thing in find(objects, "Secret")]
+    for one in pods:
+        defined = {volume["name"]: volume for volume in one.spec.get("volumes", [])}
+        mounted = {}
+        for container in one.containers():
+            for mount in container.get("volumeMounts", []):
+                mounted[mount["name"]] = mount
+        if set(defined) != set(mounted):
+            yield f"volumes {sorted(defined)} are not what is mounted, {sorted(mounted)}"
+            continue
+        for name, volume in defined.items():
+            secret = volume.get("secret", {}).get("secretName")
+            if secret is not None and secret not in secrets and secret not in EXTERNAL_SECRETS:
+                yield f"there is no Secret {secret}"
+        paths = {mount["mountPath"]: defined[mount["name"]] for mount in mounted.values()}
+        shm = paths.get("/dev/shm", {}).get("emptyDir", {})
+        if shm.get("medium") != "Memory" or "sizeLimit" not in shm:
+            yield "/dev/shm is not in memory with a limit"
+        token = one.variables().get("KOLO_TOKEN_FILE", {}).get("value")
+        if token is not None and "secret" not in paths.get(token.rsplit("/", 1)[0], {}):
+            yield f"KOLO_TOKEN_FILE {token} is in no Secret that is mounted"
+
+
+def check_ports(objects, pods, known):
+    names = set()
+    for one in pods:
+        own = [port.get("name") for c in one.containers() for port in c.get("ports", [])]
+        names |= set(own)
+        if None in own or len(own) != len(set(own)) or any(len(name) > 15 for name in own):
+            yield f"ports {own} are not all named, and differently"
+        for container in one.containers():
+            probe = container.get("readinessProbe", {}).get("tcpSocket", {}).get("port")
+            if probe is not None and probe not in own:
+                yield f"readinessProbe: there is no port {probe}"
+    for thing in find(objects, "Service"):
+        for port in thing["spec"].get("ports", []):
+            if port.get("targetPort") not in names:
+                yield f"Service: there is no port {port.get('targetPort')}"
+    for thing in find(objects, "PodMonitor"):
+        for endpoint in thing["spec"]["podMetricsEndpoints"]:
+            if endpoint.get("port") not in names:
+                yield f"PodMonitor: there is no port {endpoint.get('port')}"
+    for thing in find(objects, "NetworkPolicy"):
+        for rule in thing["spec"].get("ingress", []):
+            for port in rule.get("ports", []):
+                if isinstance(port["port"], str) and port["port"] not in names:
+                    yield f"NetworkPolicy: there is no port {port['port']}"
+
+
+def check_images(objects, pods, known):
+    for one in pods:
+        for container in one.containers():
+            image = container.get("image", "")
+            if not re.search(r"(:[\w][\w.-]*|@sha256:[0-9a-f]{64})$", image) or image.endswith(":latest"):
+                yield f"image {image} is not pinned"
+
+
+def check_variables(objects, pods, known):
+    for one in pods:
+        for container in one.containers():
+            before = set()
+            for variable in container.get("env", []):
+                name = variable["name"]
+                if name.startswith("KOLO_") and name not in known.variables:
+                    yield f"{name}: kolo refuses variables that it does not know"
+                if name in before:
+                    yield f"{name} is set twice"
+                for used in re.findall(r"\$\((\w+)\)", variable.get("value", "")):
+                    if used not in before:
+                        yield f"{name} uses {used}, which is not set before it"
+                before.add(name)
+
+
+def check_failures(objects, pods, known):
+    for one in pods:
+        policy = (one.job_spec or {}).get("podFailurePolicy")
+        if one.job_spec is not None and one.role != "agent" and policy is None:
+            yield "podFailurePolicy is missing"
+        if policy is None:
+            continue
+        if one.spec.get("restartPolicy") != "Never":
+            yield "restartPolicy: podFailurePolicy needs Never"
+        containers = [container["name"] for container in one.containers()]
+        final = set()
+        for rule in policy["rules"]:
+            codes = rule.get("onExitCodes", {})
+            name = codes.get("containerName")
+            if codes and name not in containers:
+                yield f"podFailurePolicy: there is no container {name}"
+            for code in codes.get("values", []):
+                if code not in (known.doctor_codes if name == "doctor" else known.exit_codes) or code in RETRIED:
+                    yield f"podFailurePolicy: {code} is no exit code to give up for"
+                if rule["action"] == "FailJob":
+                    final.add(code)
+        if not {64, 65} <= final:
+            yield "podFailurePolicy does not give up for 64 and 65"
+        conditions = [c["type"] for r in policy["rules"] if r["action"] == "Ignore" for c in r.get("onPodConditions", [])]
+        if "DisruptionTarget" not in conditions:
+            yield "podFailurePolicy counts disruptions"
+
+
+def check_security(objects, pods, known):
+    accounts = {thing["metadata"]["name"]: thing for thing in find(objects, "ServiceAccount")}
+    for one in pods:
+        spec, context = one.spec, one.spec.get("securityContext", {})
+        account = accounts.get(spec.get("serviceAccountName"))
+        if account is None or account.get("automountServiceAccountToken") is not False:
+            yield "the pod has no ServiceAccount without a token"
+        if spec.get("automountServiceAccountToken") is not False or spec.get("enableServiceLinks") is not False:
+            yield "automountServiceAccountToken and enableServiceLinks must be false"
+        if not context.get("runAsNonRoot") or not context.get("runAsUser") or context.get("seccompProfile") != {"type": "RuntimeDefault"}:
+            yield "the pod may run as root, or without seccomp"
+        if not spec.get("terminationGracePeriodSeconds", 0) >= 30:
+            yield "terminationGracePeriodSeconds"
+        rdma = any(key.startswith("rdma/") for c in spec["containers"] for key in c.get("resources", {}).get("limits", {}))
+        for container in one.containers():
+            inner = container.get("securityContext", {})
+            if inner.get("allowPrivilegeEscalation") is not False or inner.get("readOnlyRootFilesystem") is not True:
+                yield f"{container['name']}: may gain privileges, or write its root"
+            capabilities = inner.get("capabilities", {})
+            if capabilities.get("drop") != ["ALL"] or capabilities.get("add", []) != (["IPC_LOCK"] if rdma else []):
+                yield f"{container['name']}: capabilities {capabilities}"
+
+
+def amount(quantity):
+    number, unit = re.fullmatch(r"([0-9.]+)(\w*)", quantity).groups()
+    return float(number) * {"": 1, "m": 0.001, "Mi": 2**20, "Gi": 2**30}[unit]
+
+
+def check_resources(objects, pods, known):
+    for one in pods:
+        for container in one.containers():
+            resources = container.get("resources", {})
+            limits = resources.get("limits", {})
+            if limits != resources.get("requests") or not {"cpu", "memory"} <= set(limits):
+                yield f"{container['name']}: requests are not limits: {resources}"
+                continue
+            if container["name"] == "doctor" and amount(limits["cpu"]) < 1:
+                yield "doctor: with less than a processor it finds fault with that"
+            for volume in one.spec.get("volumes", []):
+                memory = volume.get("emptyDir", {}) if volume.get("emptyDir", {}).get("medium") == "Memory" else {}
+                if one.role != "launcher" and container is one.main() and "sizeLimit" in memory:
+                    if amount(memory["sizeLimit"]) > amount(limits["memory"]):
+                        yield "/dev/shm may take more than all of the memory"
+
+
+def check_ends(objects, pods, known):
+    for thing in find(objects, "Job"):
+        if not {"ttlSecondsAfterFinished", "activeDeadlineSeconds", "backoffLimit"} <= set(thing["spec"]):
+            yield "Job: ttl, deadline or backoffLimit is missing"
+    for thing in find(objects, "MPIJob"):
+        if not {"ttlSecondsAfterFinished", "activeDeadlineSeconds", "backoffLimit"} <= set(thing["spec"]["runPolicy"]):
+            yield "MPIJob: ttl, deadline or backoffLimit is missing"
+    for thing in find(objects, "TrainJob"):
+        if "activeDeadlineSeconds" not in thing["spec"]:
+            yield "TrainJob: deadline is missing"
+    budgets = find(objects, "PodDisruptionBudget")
+    if len(budgets) != 1 or budgets[0]["spec"].get("minAvailable") != sum(one.count for one in pods):
+        yield "PodDisruptionBudget: minAvailable is not the number of pods"
+    for thing in find(objects, "PodGroup"):
+        labelled = [p for p in pods if p.labels.get("scheduling.x-k8s.io/pod-group") == thing["metadata"]["name"]]
+        if sum(p.count for p in labelled) != thing["spec"]["minMember"]:
+            yield "PodGroup: minMember is not the number of its pods"
+
+
+def check_order(objects, pods, known):
+    """Trainer refuses a TrainJob whose runtime is not there yet."""
+    kinds = [thing["kind"] for thing in objects]
+    if "TrainJob" in kinds and "TrainingRuntime" in kinds and kinds.index("TrainJob") < kinds.index("TrainingRuntime"):
+        yield "order: the TrainJob comes before its TrainingRuntime"
+
+
+CHECKS = [check for name, check in sorted(globals().items()) if name.startswith("check_")]

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Mistakes, one at a time, that each must be found: a manifest's path, what becomes of it, and a word of the complaint. Where a kind
+has no such path the mistake is not made; each must be made in at least one.
+"""
+
+REMOVE = object()
+ORDER = object()  # the object comes first
+
+
+def pod(rest):
+    """The same part of the pods of each kind."""
+    return [
+        ("Job", f"spec/template/{rest}"),
+        ("StatefulSet", f"spec/template/{rest}"),
+        ("JobSet", f"spec/replicatedJobs/0/template/spec/template/{rest}"),
+        ("TrainingRuntime", f"spec/template/spec/replicatedJobs/0/template/spec/template/{rest}"),
+        ("MPIJob", f"spec/mpiReplicaSpecs/Worker/template/{rest}"),
+        ("MPIJob", f"spec/mpiReplicaSpecs/Launcher/template/{rest}"),
+    ]
+
+
+def job(rest):
+    return [
+        ("Job", f"spec/{rest}"),
+        ("JobSet", f"spec/replicatedJobs/0/template/spec/{rest}"),
+        ("TrainingRuntime", f"spec/template/spec/replicatedJobs/0/template/spec/{rest}"),
+    ]
+
+
+CONTAINER = "spec/containers/0"
+
+# (name, places, value: what becomes of it; REMOVE: nothing; a function of the old value, a word of the complaint)
+MUTATIONS = [
+    # Typos, which only closed schemas find.
+    ("typo in a pod", pod("spec/hostNetwerk"), True, "hostNetwerk"),
+    ("typo in a container", pod(f"{CONTAINER}/imagePullpolicy"), "Always", "imagePullpolicy"),
+    ("typo in a volume", pod("spec/volumes/0/emptyDir/sizelimit"), "1Gi", "sizelimit"),
+    ("typo in metadata", pod("metadata/lables"), {}, "lables"),
+    ("typo in a Job", job("backofLimit"), 3, "backofLimit"),
+    ("typo in an MPIJob", [("MPIJob", "spec/slotPerWorker")], 1, "slotPerWorker"),
+    ("typo in a JobSet", [("JobSet", "spec/network/publishNotReadyAdresses")], True, "publishNotReadyAdresses"),
+    ("typo in a TrainJob", [("TrainJob", "spec/trainer/numNode")], 2, "numNode"),
+    ("typo in a TrainingRuntime", [("TrainingRuntime", "spec/mlPolicy/torsch")], {}, "torsch"),
+    ("typo in a Service", [("Service", "spec/clusterIp")], "None", "clusterIp"),
+    ("typo in a NetworkPolicy", [("NetworkPolicy", "spec/podselector")], {}, "podselector"),
+    ("typo in a budget", [("PodDisruptionBudget", "spec/minAvailible")], 1, "minAvailible"),
+    ("typo in a PodMonitor", [("PodMonitor", "spec/podMetricsEndpoints/0/prot")], "metrics", "prot"),
+    ("typo in a PodGroup", [("PodGroup", "spec/minMembers")], 2, "minMembers"),
+    ("wrong word", [("MPIJob", "spec/mpiImplementation")], "OpenMPI5", "OpenMPI5"),
+    ("wrong type", job("backoffLimit"), "three", "three"),
+    ("required field", [("JobSet", "spec/replicatedJobs/0/name")], REMOVE, "'name' is a required"),
+    ("other version", [("MPIJob", "apiVersion")], "kubeflow.org/v1", "apiVersion"),
+    # What does not fit.
+    ("subdomain", [("Job", "spec/template/spec/subdomain")], "kolo-ranks", "subdomain"),
+    ("serviceName", [("StatefulSet", "spec/serviceName")], "other", "there is no Service other"),
+    ("subdomain of a JobSet", [("JobSet", "spec/network/subdomain")], "other", "KOLO_RENDEZVOUS"),
+    ("not headless", [("Service", "spec/clusterIP")], REMOVE, "headless"),
+    ("not published", [("Service", "spec/publishNotReadyAddresses")], False, "headless"),
+    ("names when ready", [("JobSet", "spec/network/publishNotReadyAddresses")], REMOVE, "before they are ready"),
+    ("selector of the Service", [("Service", "spec/selector/app.kubernetes.io~instance")], "other", "does not find"),
+    ("selector of the policy", [("NetworkPolicy", "spec/podSelector/matchLabels/app.kubernetes.io~instance")], "other", "does not find"),
+    ("empty selector", [("PodDisruptionBudget", "spec/selector/matchLabels")], {}, "does not find"),
+    ("selector of the budget", [("PodDisruptionBudget", "spec/selector/matchLabels/app.kubernetes.io~name")], "colo", "does not find"),
+    ("selector of the set", [("StatefulSet", "spec/selector/matchLabels/app.kubernetes.io~name")], "colo", "does not find"),
+    ("selector of the monitor", [("PodMonitor", "spec/selector/matchLabels/app.kubernetes.io~name")], "colo", "does not find"),
+    ("labels of pods", pod("metadata/labels/app.kubernetes.io~instance"), "other", "does not find"),
+    ("peers of the policy", [("NetworkPolicy", "spec/ingress/0/from/0/podSelector/matchLabels/app.kubernetes.io~name")], "x", "own pods"),
+    ("completions", job("completions"), lambda n: n + 1, "completions"),
+    ("not indexed", job("completionMode")[:2], "NonIndexed", "completionMode"),
+    ("world size", pod(f"{CONTAINER}/env/name=KOLO_WORLD_SIZE/value"), "3", "KOLO_WORLD_SIZE 3"),
+    ("ranks of a pod", [(k, p) for k, p in pod(f"{CONTAINER}/command/3") if k in ("Job", "JobSet")], "5", "KOLO_WORLD_SIZE"),
+    ("pods of a job", pod(f"{CONTAINER}/env/name=JOBSET_PODS_PER_JOB/value"), "7", "JOBSET_PODS_PER_JOB"),
+    ("rendezvous", pod(f"{CONTAINER}/env/name=KOLO_RENDEZVOUS/value"), "kolo-1.kolo:7700", "KOLO_RENDEZVOUS"),
+    ("rendezvous of Trainer", [("TrainJob", "spec/trainer/env/0/value")], "kolo-node-0.kolo:7700", "KOLO_RENDEZVOUS"),
+    ("port of the rendezvous", [("Job", f"spec/template/{CONTAINER}/ports/0/containerPort")], 7007, "KOLO_RENDEZVOUS"),
+    ("no job", pod(f"{CONTAINER}/env/name=KOLO_JOB/name"), "JOB", "KOLO_JOB"),
+    ("slots", [("MPIJob", "spec/slotsPerWorker")], lambda n: n + 1, "mpirun"),
+    ("numNodes", [("TrainJob", "spec/trainer/numNodes")], REMOVE, "numNodes"),
+    ("numProcPerNode", [("TrainJob", "spec/trainer/numProcPerNode")], 5, "numProcPerNode"),
+    ("runtimeRef", [("TrainJob", "spec/runtimeRef/name")], "other", "runtimeRef"),
+    ("order", [("TrainJob", "kind")], ORDER, "comes before"),
+    ("failed workers", [("MPIJob", "spec/mpiReplicaSpecs/Worker/restartPolicy")], "Never", "restartPolicy of workers"),
+    ("gang with a launcher", [("MPIJob", "spec/runPolicy/schedulingPolicy/minAvailable")], 3, "minAvailable"),
+    ("workers that stay", [("MPIJob", "spec/runPolicy/cleanPodPolicy")], "None", "cleanPodPolicy"),
+    ("readiness", [("MPIJob", f"spec/mpiReplicaSpecs/Worker/template/{CONTAINER}/readinessProbe")], REMOVE, "readinessProbe"),
+    ("port of a probe", [("StatefulSet", f"spec/template/{CONTAINER}/ports/0/name")], "agents", "there is no port agent"),
+    ("port of the monitor", [("PodMonitor", "spec/podMetricsEndpoints/0/port")], "metric", "there is no port metric"),
+    ("port of a policy", [("NetworkPolicy", "spec/ingress/0/ports/0/port")], "metric", "there is no port metric"),
+    ("port of the Service", [("Service", "spec/ports/0/targetPort")], "other", "there is no port other"),
+    ("ports of one name", [(k, p) for k, p in pod(f"{CONTAINER}/ports/0/name") if k != "TrainingRuntime"], "metrics", "ports"),
+    ("volume", pod("spec/volumes/0/name"), "memory", "volumes"),
+    ("mount", pod(f"{CONTAINER}/volumeMounts/0"), REMOVE, "volumes"),
+    ("disk for shm", pod("spec/volumes/0/emptyDir/medium"), REMOVE, "/dev/shm"),
+    ("shm without limit", pod("spec/volumes/0/emptyDir/sizeLimit"), REMOVE, "/dev/shm"),
+    ("large shm", [("Job", "spec/template/spec/volumes/0/emptyDir/sizeLimit")], "64Gi", "more than all"),
+    ("secret", pod("spec/volumes/2/secret/secretName"), "token", "there is no Secret token"),
+    ("token elsewhere", pod(f"{CONTAINER}/env/name=KOLO_TOKEN_FILE/value"), "/etc/token", "no Secret that is mounted"),
+    ("latest", pod(f"{CONTAINER}/image"), "kolo:latest", "not pinned"),
+    ("no tag", pod(f"{CONTAINER}/image"), "registry:5000/kolo", "not pinned"),
+    ("unknown variable", pod(f"{CONTAINER}/env/0/name"), "KOLO_WORLDSIZE", "does not know"),
+    ("variable set later", pod(f"{CONTAINER}/env/name=JOBSET_NAME/name"), "SET_NAME", "not set before"),
+    ("unknown exit code", job("podFailurePolicy/rules/0/onExitCodes/values/0"), 66, "66 is no exit code"),
+    ("exit code to retry", job("podFailurePolicy/rules/0/onExitCodes/values/0"), 76, "76 is no exit code"),
+    ("container of a rule", job("podFailurePolicy/rules/0/onExitCodes/containerName"), "main", "no container main"),
+    ("disruptions count", job("podFailurePolicy/rules/-1"), REMOVE, "disruptions"),
+    ("no failure policy", job("podFailurePolicy"), REMOVE, "podFailurePolicy is missing"),
+    ("restarts", job("template/spec/restartPolicy"), "OnFailure", "needs Never"),
+    ("root", pod("spec/securityContext/runAsNonRoot"), False, "as root"),
+    ("seccomp", pod("spec/securityContext/seccompProfile"), REMOVE, "seccomp"),
+    ("privileges", pod(f"{CONTAINER}/securityContext/allowPrivilegeEscalation"), True, "privileges"),
+    ("writable root", pod(f"{CONTAINER}/securityContext/readOnlyRootFilesystem"), False, "write its root"),
+    ("capabilities", pod(f"{CONTAINER}/securityContext/capabilities/add"), ["SYS_ADMIN"], "capabilities"),
+    ("service links", pod("spec/enableServiceLinks"), REMOVE, "enableServiceLinks"),
+    ("account", pod("spec/serviceAccountName"), "default", "ServiceAccount"),
+    ("token of the account", [("ServiceAccount", "automountServiceAccountToken")], REMOVE, "ServiceAccount"),
+    ("grace", pod("spec/terminationGracePeriodSeconds"), 5, "terminationGracePeriodSeconds"),
+    ("requests", pod(f"{CONTAINER}/resources/requests/cpu"), "250m", "requests are not limits"),
+    ("no memory limit", [("TrainJob", "spec/trainer/resourcesPerNode/limits/memory")], REMOVE, "requests are not limits"),
+    ("deadline", [("Job", "spec/activeDeadlineSeconds"), ("MPIJob", "spec/runPolicy/activeDeadlineSeconds"), ("TrainJob", "spec/activeDeadlineSeconds")], REMOVE, "deadline"),
+    ("doctor", [(k, p.replace("containers/0", "initContainers/0")) for k, p in pod(f"{CONTAINER}/resources")], {"requests": {"cpu": "0.5", "memory": "1Gi"}, "limits": {"cpu": "0.5", "memory": "1Gi"}}, "finds fault"),
+    ("budget", [("PodDisruptionBudget", "spec/minAvailable")], 1, "minAvailable"),
+    ("gang", [("PodGroup", "spec/minMember")], 3, "minMember"),
+]
+
+
+def _step(thing, part):
+    if isinstance(thing, list):
+        if "=" in part:
+            key, value = part.split("=")
+            return next((i for i, item in enumerate(thing) if item.get(key) == value), None)
+        return int(part)
+    return part.replace("~", "/")
+
+
+def apply(objects, places, value):
+    """Makes the mistake in the objects, at the first place that they have. False: they have none."""
+    for kind, path in places:
+        for thing in objects:
+            if thing["kind"] != kind:
+                continue
+            *way, last = path.split("/")
+            try:
+                for part in way:
+                    thing = thing[_step(thing, part)]
+                key = _step(thing, last)
+                exists = key in thing if isinstance(thing, dict) else -len(thing) <= key < len(thing)
+            except (KeyError, IndexError, TypeError):
+                continue
+            if value is REMOVE or callable(value):
+                if not exists:
+                    continue
+            if value is ORDER:
+                objects.sort(key=lambda thing: thing["kind"] != kind)
+                return True
+            if value is REMOVE:
+                del thing[key]
+            elif exists or isinstance(thing, dict):
+                thing[key] = value(thing[key]) if callable(value) else value
+            else:
+                continue
+            return True
+    return False

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# kolo k8s render: what it refuses, with which words, and that every argument of the program arrives as it was.
+set -euo pipefail
+# shellcheck source=tests/k8s/environment.sh
+. "$SOURCE_DIR/tests/k8s/environment.sh"
+kolo=$BIN_DIR/kolo
+
+fail() {
+    echo "FAIL: $*"
+    exit 1
+}
+
+# refused <words of the message> <arguments>...
+refused() {
+    local words=$1 code=0 said
+    shift
+    said=$("$kolo" k8s render "$@" 2>&1 >out.txt) || code=$?
+    [[ $code == 64 && $said == *"$words"* && ! -s out.txt ]] ||
+        fail "kolo k8s render $*: code $code, '$said', not '$words'"
+}
+
+letters() {
+    printf 'a%.0s' $(seq "$1")
+}
+
+# longest <letters> <kind>: a name of so many is taken by a job of 100 pods, and one more is not.
+longest() {
+    "$kolo" k8s render "$2" --name "$(letters "$1")" --workers 100 -- p >/dev/null || fail "$2: $1 letters"
+    refused "at most $1" "$2" --name "$(letters $(($1 + 1)))" --workers 100 -- p
+}
+
+good=(--name a --workers 2)
+refused "there is no kind 'cronjob'" cronjob "${good[@]}" -- p
+refused "KIND is missing" "${good[@]}"
+refused "KIND is missing" "${good[@]}" -- job
+refused "--name is missing" job --workers 2 -- p
+refused "--workers is missing" job --name a -- p
+refused "no program given" job "${good[@]}"
+refused "kolo run is written before it" mpijob "${good[@]}" -- kolo run -n 2 p
+for name in A 1a a_b a.b -a a- "" "$(letters 64)"; do
+    refused "--name '$name': give at most 63" job --name "$name" --workers 2 -- p
+done
+refused "--namespace 'A'" job "${good[@]}" --namespace A -- p
+refused "--token-secret 'a..b'" job "${good[@]}" --token-secret a..b -- p
+refused "--workers 0" job --name a --workers 0 -- p
+refused "are more than 16384 ranks" job --name a --workers 16384 --per-pod 2 -- p
+for image in kolo kolo:latest registry:5000/kolo kolo@sha256:12 'kolo:a b'; do
+    refused "--image '$image'" job "${good[@]}" --image "$image" -- p
+done
+for quantity in 0 -1 1x 1Gi "" 0m 1. .5; do
+    refused "--cpu '$quantity'" job "${good[@]}" --cpu="$quantity" -- p
+done
+for quantity in 0 0Gi 1GB 1gi Gi -5Gi; do
+    refused "--memory '$quantity'" job "${good[@]}" --memory="$quantity" -- p
+    refused "--shm '$quantity'" job "${good[@]}" --shm="$quantity" -- p
+done
+for resource in rdma /hca rdma/ rdma/-a 'rdma/a b' RDMA/hca; do
+    refused "--rdma '$resource'" job "${good[@]}" --rdma "$resource" -- p
+done
+refused "--rdma RESOURCE= 0" job "${good[@]}" --rdma rdma/hca=0 -- p
+refused "fresh token" mpijob-ssh "${good[@]}" --token-secret s -- p
+refused "is not printable UTF-8" job "${good[@]}" -- p $'\xff'
+refused "is not printable UTF-8" job "${good[@]}" -- p $'\xc2\x85'
+
+# 63 less the longest that a controller appends, for pods 0 to 99.
+longest $((63 - 3)) job                                 # -99
+longest $((63 - 10)) mpijob                             # -worker-99
+longest $((63 - 10)) mpijob-ssh
+longest $((63 - 17)) jobset                             # -ranks-0-99-xxxxx
+longest $((63 - 16)) trainjob                           # -node-0-99-xxxxx
+longest $((63 - 20)) trainjob-mpi                       # -launcher-0-99-xxxxx
+longest $((63 - 11)) statefulset                        # -xxxxxxxxxx
+
+# A fresh token each time, and only where nothing else gives one.
+"$kolo" k8s render job "${good[@]}" -- p >one.yaml
+"$kolo" k8s render job "${good[@]}" -- p >two.yaml
+diff one.yaml two.yaml >difference.txt && fail "two manifests of one token"
+[[ $(grep -c '^[<>]' difference.txt) == 2 ]] || fail "two manifests differ: $(cat difference.txt)"
+grep -Eq '^  token: "?[0-9a-f]{64}"?$' one.yaml || fail "no token of 256 bits"
+for arguments in "job --token-secret s" mpijob mpijob-ssh trainjob-mpi; do
+    # shellcheck disable=SC2086 # several words
+    "$kolo" k8s render $arguments "${good[@]}" -- p >none.yaml
+    grep -q '^kind: Secret' none.yaml && fail "$arguments: a Secret that nobody needs"
+done
+"$kolo" k8s render job "${good[@]}" -- p >/dev/full 2>/dev/null && fail "/dev/full was not noticed"
+
+# docs/KUBERNETES.md: each command renders, each folder is there.
+document=$SOURCE_DIR/docs/KUBERNETES.md
+count=0
+while read -r line; do
+    line=${line%%|*}
+    eval "set -- ${line#*kolo k8s render }" # the words of the document
+    "$kolo" k8s render "$@" >documented.yaml || fail "docs/KUBERNETES.md: $line"
+    count=$((count + 1))
+done < <(grep -h '^kolo k8s render' "$document")
+((count >= 8)) || fail "docs/KUBERNETES.md has only $count commands"
+while read -r folder; do
+    [[ -e $SOURCE_DIR/$folder/kustomization.yaml ]] || fail "docs/KUBERNETES.md names $folder"
+done < <(grep -oE 'k8s/[a-z-]+/[a-z0-9-]+' "$document" | sort -u)
+
+need_python yaml
+"$python" "$SOURCE_DIR/tests/k8s/check_document.py" || fail "docs/KUBERNETES.md"
+# shellcheck disable=SC1003 # a backslash
+arguments=("a b" "a: b" "- a" "#a" "a #b" "no" "Yes" "null" "~" "1" "1e3" "0x1f" "1:30" "2026-11-25" "*a" "&a" "!a" "%a" "@a" '`a' '"' "'" '\'
+    "\$(HOME)" "{a: b}" "[a]" "a," "?" "|" ">" "--" "--flag" "--1" "-" "" " a" "a " $'a\nb' $'\t' $'\x01' $'\x7f' "é" "年" $'\xf0\x9f\x98\x80' "=" "<<" ".inf" "true")
+"$kolo" k8s render job "${good[@]}" -- program "${arguments[@]}" >quoted.yaml
+"$python" - program "${arguments[@]}" <<'END' || fail "arguments were changed"
+import sys
+import yaml
+with open("quoted.yaml", encoding="utf-8") as file:
+    job = list(yaml.safe_load_all(file))[-1]
+command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+wanted = ["kolo", "run", "--per-pod", "1", "--"] + sys.argv[1:]
+for got, want in zip(command, wanted):
+    if got != want:
+        print(f"{want!r} became {got!r}")
+sys.exit(command != wanted)
+END
