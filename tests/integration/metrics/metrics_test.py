@@ -158,8 +158,8 @@ def raw(data):
             s.shutdown(socket.SHUT_WR)
             while part := s.recv(65536):
                 answer += part
-        except (ConnectionResetError, BrokenPipeError):
-            pass
+        except OSError as error:  # the server has ended it already
+            assert not isinstance(error, TimeoutError), data[:20]
     return answer
 
 
