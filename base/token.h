@@ -14,8 +14,8 @@ enum { KOLO__TOKEN_BYTES = 256 }; /* its final zero included */
 kolo_status kolo__token_read(const struct kolo__config *config, char token[KOLO__TOKEN_BYTES]);
 
 /* A token from a file that only the job's pods have: mpi-operator and Trainer mount a fresh ssh key
- * pair into all pods of a job, at the first of $HOME/.ssh, /root/.ssh, /home/mpiuser/.ssh that has
- * an id_rsa. HKDF-SHA256 of the file's bytes, in hex. "" where there is no such file. */
+ * pair into all pods of a job, as .ssh/id_rsa of the user (home), of root or of mpiuser; the first
+ * that can be read counts. HKDF-SHA256 of the file's bytes, in hex. "" where there is none. */
 kolo_status kolo__token_from_key(const char *home, char token[KOLO__TOKEN_BYTES]);
 
 /* Before listening on, or joining by, an address: KOLO_ERR_CONFIG when strangers can reach it and

@@ -28,6 +28,8 @@ enum {
     CLOSE_MS = 5000,
 };
 
+static void close_agent(struct kolo__agent *agent);
+
 /* ---- waiting for all ----------------------------------------------------------------------- */
 
 /* Serves the agents for a moment. Returns the number of a signal that asks us to end; 0: none. */
@@ -93,6 +95,26 @@ static const char *list_late(const struct kolo__agents *agents, char *text, size
     return text;
 }
 
+/* An agent that was there and went again, as a pod's container that starts anew: as long as others
+ * are waited for, it is too. */
+static kolo_status call_again(struct kolo__agents *agents)
+{
+    for (uint32_t i = 0; i < agents->count; i++) {
+        struct kolo__agent *agent = &agents->list[i];
+        struct kolo__host *host = agent->host;
+        if (agents->shell->agent_port == 0 || agent->phase != KOLO__AGENT_LOST ||
+            agent->hello.version[0] == '\0')
+            continue;
+        close_agent(agent);
+        *agent = (struct kolo__agent){.host = host};
+        kolo_status status = kolo__remote_start(agents->shell, host, &agent->remote);
+        if (status != KOLO_OK)
+            return status;
+        kolo__carrier_open(&agent->carrier, agent->remote.in_fd, agent->remote.out_fd);
+    }
+    return KOLO_OK;
+}
+
 static kolo_status serve_while(struct kolo__agents *agents, enum kolo__agent_phase phase,
                                const struct kolo__signals *signals, unsigned seconds,
                                int *exit_code)
@@ -107,6 +129,7 @@ static kolo_status serve_while(struct kolo__agents *agents, enum kolo__agent_pha
     if (fds == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for %u hosts", agents->count);
     while (status == KOLO_OK && (late = find(agents, phase)) != NULL &&
+           (phase != KOLO__AGENT_CONNECTING || (status = call_again(agents)) == KOLO_OK) &&
            find(agents, KOLO__AGENT_LOST) == NULL && find(agents, KOLO__AGENT_REFUSED) == NULL) {
         int asked = serve_once(agents, signals, fds);
         if (asked != 0) {

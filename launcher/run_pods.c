@@ -6,10 +6,10 @@
  */
 #include "launcher/run.h"
 
-#include "base/log.h"
 #include "base/status.h"
 #include "base/token.h"
 #include "launcher/agent_tcp.h"
+#include "runtime/launch/bootstrap.h"
 #include "runtime/launch/pods.h"
 
 #include <errno.h>
@@ -46,23 +46,6 @@ kolo_status kolo__run_check_operator(const struct kolo__run *run, long slots)
 }
 
 /* ---- pods that are alike ------------------------------------------------------------------- */
-
-/* The environment, with HOSTNAME, which not every runtime of containers sets. The caller frees the
- * array. */
-static char **with_host_name(char name[300])
-{
-    size_t count = 0;
-    while (environ[count] != NULL)
-        count++;
-    char **all = calloc(count + 2, sizeof *all);
-    if (all == NULL)
-        return NULL;
-    memcpy(all, environ, count * sizeof *all);
-    snprintf(name, 300, "HOSTNAME=%s", kolo__host_name());
-    if (getenv("HOSTNAME") == NULL)
-        all[count] = name;
-    return all;
-}
 
 static kolo_status check_asked(const struct kolo__run *run, const struct kolo__pod *pod)
 {
@@ -129,9 +112,9 @@ static kolo_status take_part(struct kolo__run *run, char *const *environment,
 static kolo_status find_pod(struct kolo__run *run)
 {
     const struct kolo__run_options *options = &run->options;
-    char name[300];
+    char name[KOLO__HOST_VARIABLE_BYTES];
     struct kolo__pod pod;
-    char **environment = with_host_name(name);
+    char **environment = kolo__launch_environment(name);
     if (environment == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for the environment");
     kolo_status status = kolo__pod_detect(environment, &pod);

@@ -58,6 +58,17 @@ static kolo_status apply_options(kolo_context *context, const kolo_init_options 
     return status;
 }
 
+static kolo_status detect(struct kolo__launch *launch)
+{
+    char host_name[KOLO__HOST_VARIABLE_BYTES];
+    char **environment = kolo__launch_environment(host_name);
+    if (environment == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for the environment");
+    kolo_status status = kolo__launch_detect(environment, launch);
+    free(environment);
+    return status;
+}
+
 /* What the program itself says comes before all that launchers say. */
 static kolo_status find_identity(kolo_context *context, const kolo_init_options *options)
 {
@@ -74,7 +85,7 @@ static kolo_status find_identity(kolo_context *context, const kolo_init_options 
                                                                           : KOLO__MEET_NOBODY,
                                         .missing = "kolo_init_options.rendezvous"};
     else
-        status = kolo__launch_detect(environ, launch);
+        status = detect(launch);
     bool given = options != NULL && options->rendezvous != NULL; /* else detected, or not wanted */
     if (status == KOLO_OK && config->rendezvous[0] != '\0' && (by_program || given))
         status = kolo__launch_meet_at(launch, config->rendezvous);

@@ -252,6 +252,7 @@ static void free_connection(struct kolo__connection *connection)
     kolo__secure_free(connection->secure);
     close(connection->fd);
     free(connection->in);
+    free(connection->held);
     kolo__frame_writer_free(&connection->out);
     kolo__shared_frame_release(connection->shared);
     free(connection);
@@ -310,6 +311,7 @@ void kolo__rendezvous_step(struct kolo__rendezvous *server)
     sweep(server, now_ns);
     if (server->accept_again_ns != 0 && now_ns >= server->accept_again_ns)
         watch_listeners(server, true);
+    kolo__world_judge_held(server, now_ns);
     kolo__world_judge_losses(server, now_ns);
     kolo__world_tell_absent(server, now_ns);
 }

@@ -11,7 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOSS_GRACE_MS = 300 }; /* a closed connection waits this long for a better reason */
+enum {
+    LOSS_GRACE_MS = 300,     /* a closed connection waits this long for a better reason */
+    HELD_LONGER_SECONDS = 2, /* than it takes to notice that a host is silent */
+};
 
 static const uint64_t MILLISECOND = 1000000;
 
@@ -215,8 +218,32 @@ static void announce_world(struct kolo__rendezvous *server)
     kolo__shared_frame_release(frame);
 }
 
+/* The pod of this rank may be one that has vanished without a word, which its connection shows only
+ * after a while. */
+static bool hold(struct kolo__connection *connection, uint32_t rank, const unsigned char *join,
+                 size_t bytes)
+{
+    struct kolo__rendezvous *server = connection->server;
+    if (!server->members_restart || server->formed || connection->held_until_ns != 0 ||
+        server->members[rank].connection == NULL)
+        return false;
+    connection->held = malloc(bytes + 1);
+    if (connection->held == NULL)
+        return false;
+    memcpy(connection->held, join, bytes);
+    connection->held_bytes = bytes;
+    connection->rank = rank;
+    connection->held_until_ns =
+        kolo__now_ns(&kolo__real_clock) +
+        ((uint64_t)server->silence_s + HELD_LONGER_SECONDS) * 1000 * MILLISECOND;
+    connection->deadline_ns = connection->held_until_ns + HELD_LONGER_SECONDS * 1000 * MILLISECOND;
+    return true;
+}
+
 static void on_join(struct kolo__connection *connection, struct kolo__frame_reader *payload)
 {
+    const unsigned char *join = payload->next;
+    size_t join_bytes = (size_t)(payload->end - payload->next);
     struct kolo__rendezvous *server = connection->server;
     char job[128], host[64], text[600];
     size_t blob_bytes;
@@ -226,8 +253,9 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
     uint32_t pid = kolo__get_u32(payload);
     kolo__get_text(payload, host, sizeof host);
     const unsigned char *blob = kolo__get_blob(payload, &blob_bytes);
-    if (!kolo__frame_done(payload)) {
-        kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a JOIN message is broken");
+    if (!kolo__frame_done(payload) || connection->held != NULL) {
+        kolo__connection_refuse(connection, KOLO_ERR_NETWORK,
+                                "a JOIN message is broken, or not the first");
         return;
     }
     if (strcmp(job, server->job) != 0) {
@@ -249,6 +277,8 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
     struct kolo__member *member = &server->members[rank];
     if (member->joined) {
         bool gone = member->left || member->connection == NULL;
+        if (hold(connection, rank, join, join_bytes))
+            return;
         char first[80], second[80];
         if (gone || !server->members_restart)
             first[0] = '\0';
@@ -289,6 +319,21 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
         kolo__world_begin_wait(server);
     if (++server->joined == server->size)
         announce_world(server);
+}
+
+void kolo__world_judge_held(struct kolo__rendezvous *server, uint64_t now_ns)
+{
+    for (struct kolo__connection *c = server->connections; c != NULL; c = c->next) {
+        if (c->held == NULL || c->closing)
+            continue;
+        if (server->members[c->rank].connection != NULL && now_ns < c->held_until_ns)
+            continue;
+        unsigned char *join = c->held;
+        struct kolo__frame_reader payload = {.next = join, .end = join + c->held_bytes};
+        c->held = NULL;
+        on_join(c, &payload);
+        free(join);
+    }
 }
 
 static void on_exchange(struct kolo__connection *connection, struct kolo__frame_reader *payload)

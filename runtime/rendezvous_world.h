@@ -42,7 +42,12 @@ struct kolo__connection {
     size_t out_sent;
     struct kolo__shared_frame *shared; /* NULL: none; sent when shared_at bytes of out are */
     size_t shared_at, shared_sent;
-    uint32_t rank; /* of members */
+    uint32_t rank; /* of members, and of who is held */
+    /* A JOIN that came while another pod is that rank: it counts when that one turns out to have
+     * gone, and is refused when it has not by then. Owned; NULL: none. */
+    unsigned char *held;
+    size_t held_bytes;
+    uint64_t held_until_ns; /* 0: never held */
     struct kolo__silence silence;
     bool silent; /* it is closing because nothing is heard from its host */
 };
@@ -120,6 +125,8 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
 void kolo__world_obstacle(struct kolo__rendezvous *server, kolo_status status, const char *text);
 /* A member's connection ended; silent: because its host does not answer any more. */
 void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bool silent);
+/* Decides about those who wait for the place of another. */
+void kolo__world_judge_held(struct kolo__rendezvous *server, uint64_t now_ns);
 /* Spreads the losses whose grace is over. */
 void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns);
 /* Tells every member. comm 0: the whole world; only the first such fault counts. */

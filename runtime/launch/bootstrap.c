@@ -355,6 +355,24 @@ static kolo_status meet_by_mpi(const struct kolo__bootstrap_options *options,
                        kolo_error_text());
 }
 
+/* ---- who is asked -------------------------------------------------------------------------- */
+
+char **kolo__launch_environment(char variable[KOLO__HOST_VARIABLE_BYTES])
+{
+    size_t count = 0;
+    while (environ != NULL && environ[count] != NULL)
+        count++;
+    char **all = calloc(count + 2, sizeof *all);
+    if (all == NULL)
+        return NULL;
+    if (count > 0)
+        memcpy(all, environ, count * sizeof *all);
+    snprintf(variable, KOLO__HOST_VARIABLE_BYTES, "HOSTNAME=%s", kolo__host_name());
+    if (getenv("HOSTNAME") == NULL)
+        all[count] = variable;
+    return all;
+}
+
 /* ---- all ----------------------------------------------------------------------------------- */
 
 static kolo_status find_place(const struct kolo__bootstrap_options *options,

@@ -48,6 +48,11 @@ struct kolo__bootstrap_options {
     size_t job_bytes;
 };
 
+enum { KOLO__HOST_VARIABLE_BYTES = 300 };
+/* What kolo__launch_detect is to look at: environ, and HOSTNAME, which not every runtime of
+ * containers sets (in variable). The caller frees the array. NULL: no memory. */
+char **kolo__launch_environment(char variable[KOLO__HOST_VARIABLE_BYTES]);
+
 /* Errors: KOLO_ERR_CONFIG (nothing says where to meet, or no token), KOLO_ERR_NETWORK, ... */
 kolo_status kolo__bootstrap(const struct kolo__bootstrap_options *options,
                             struct kolo__meeting *place);

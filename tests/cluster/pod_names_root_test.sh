@@ -118,17 +118,28 @@ pod host3 1 3 "$hello" && fail "two pods of one index: code 0"
 expect_text "two pods of one index" "two pods are rank 1 at once" "$(<pod1.host3)"
 expect_text "two pods of one index" "at 10.77.0.2:" "$(<pod1.host3)"
 expect_text "two pods of one index" "at 10.77.0.3:" "$(<pod1.host3)"
-on host2 pkill -KILL -f hello_allreduce # the pod goes, and comes again elsewhere
-wait $second
-gone() { grep -q "rank 1 .* has gone before the world formed" pod0.host1; }
-wait_until 10 gone || fail "nobody saw the pod go: $(<pod0.host1)"
+# The pod's node vanishes; the next pod of that index is there before anybody knows, and waits.
+link_down host2
 pod host3 1 3 "$hello" &
+third=$!
+gone() { grep -q "rank 1 .* has gone before the world formed" pod0.host1; }
+wait_until 20 gone || fail "nobody saw the pod go: $(<pod0.host1)"
+on host2 pkill -KILL -f hello_allreduce
+wait $second
+link_up host2
+# That one is killed, and comes again where the first one was.
+sleep 1
+on host3 pkill -KILL -f hello_allreduce
+wait $third
+gone_twice() { [[ $(grep -c "rank 1 .* has gone before the world formed" pod0.host1) == 2 ]]; }
+wait_until 10 gone_twice || fail "nobody saw the second pod go: $(<pod0.host1)"
+pod host2 1 3 "$hello" &
 second=$!
-pod host2 2 3 "$hello" &
+pod host3 2 3 "$hello" &
 third=$!
 done_at $first host1 0 3 "restarted"
-done_at $second host3 1 3 "restarted"
-done_at $third host2 2 3 "restarted"
+done_at $second host2 1 3 "restarted"
+done_at $third host3 2 3 "restarted"
 
 # ---- kolo run as process 1
 contain=(unshare --pid --fork --mount-proc --kill-child)
@@ -151,6 +162,42 @@ expect "SIGTERM" "143 saved" "$? $(tail -n 1 pod0.host1)"
 pod host1 0 1 "${contain[@]}" "$kolo" run -- sh -c 'exit 7'
 expect "termination log: code" 7 "$?"
 expect_text "termination log" "kolo run: rank 0 (host host1, pid " "$(on host1 cat /dev/termination-log)"
+
+# ---- an MPIJob without ssh: what the operator mounts is all there is; a worker comes late
+records "10.77.0.1 train-launcher.train.ns.svc" "10.77.0.2 train-worker-0.train.ns.svc" "10.77.0.3 train-worker-1.train.ns.svc"
+for home in job other; do
+    mkdir -p "$place/$home/.ssh"
+    head -c 1000 /dev/urandom | base64 >"$place/$home/.ssh/id_rsa"
+done
+printf '%s slots=2\n' train-launcher.train.ns.svc train-worker-0.train.ns.svc train-worker-1.train.ns.svc >"$place/hostfile"
+worker() { # HOST HOME
+    on "$1" env KUBERNETES_SERVICE_HOST=10.96.0.1 K_MPI_JOB_ROLE=worker HOME="$place/$2" "$kolo" agent </dev/null >"$1.agent" 2>&1 &
+}
+launcher() { # ARGUMENTS
+    (cd "$place" && on host1 env KUBERNETES_SERVICE_HOST=10.96.0.1 K_MPI_JOB_ROLE=launcher JOB_COMPLETION_INDEX=0 HOME="$place/job" \
+        POD_NAME=train-launcher OMPI_MCA_orte_default_hostfile="$place/hostfile" KOLO_INIT_TIMEOUT=$seconds \
+        timeout -k 5 60 "$kolo" run "$@") >out 2>err
+}
+worker host2 job
+launcher --no-prefix -x LD_LIBRARY_PATH="$place/lib" -- "$hello" &
+first=$!
+sleep 1
+worker host3 job
+late=$!
+wait $first
+expect "MPIJob: code" 0 "$?"
+expect "MPIJob: ranks" 6 "$(grep -c 'of 6: the sum of all ranks is 15' out)"
+launcher -- sh -c 'exit $((KOLO_RANK == 5 ? 9 : 0))'
+expect "MPIJob: the job's code" 9 "$?"
+on host3 pkill -TERM -f "$kolo agent"
+wait $late
+expect "an agent's SIGTERM" 143 "$?"
+worker host3 other
+seconds=3
+launcher -- true
+expect "MPIJob: another job's key" 64 "$?"
+expect_text "MPIJob: another job's key" "it has another token" "$(<err)"
+seconds=40
 
 # ---- IPv6 alone
 for host in host1 host2; do on "$host" ip -4 addr flush dev eth0; done

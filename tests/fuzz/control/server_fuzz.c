@@ -282,6 +282,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     struct kolo__rendezvous_options options = {
         .host = "127.0.0.1", .job = "job", .token = "secret", .world_size = RANKS};
+    options.members_restart = bytes % 2 != 0;
     if (bytes == 0)
         return 0;
     kolo__log_configure("error", -1);

@@ -42,6 +42,11 @@ for style in job jobset statefulset volcano trainjob; do
     all_done "$style, kolo run"
 done
 
+if [[ $(uname -n) != *-[0-9] && $(id -u) == 0 ]] && unshare --uts true 2>/dev/null; then
+    expect "HOSTNAME is not set" "0 2" "$(unshare --uts bash -c 'hostname bench-0; env -u HOSTNAME KOLO_WORLD_SIZE=2 KOLO_RENDEZVOUS=bench-0.b:7700 \
+        "$0" run --no-prefix -- sh -c "echo \$KOLO_RANK \$KOLO_WORLD_SIZE"' "$kolo")"
+fi
+
 # ---- several in each
 variables_job_of_two() {
     echo "JOB_COMPLETION_INDEX=$1 KOLO_WORLD_SIZE=4 $place KOLO_JOB=6f1c"

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A cluster without Kubernetes: pods as processes in namespaces of their own, and a DNS server.
+
+A pod has its own network (address, interface), host name, process ids (its command is process 1),
+mounts (/etc/hosts, /etc/resolv.conf, /dev/shm, /tmp, secrets, a read-only root), user and
+environment, as the kubelet would give them. All of them share the machine's files otherwise, so an
+image is this machine with kolo in /usr/local. Nothing leaves the namespaces, and nothing outlives
+close().
+
+What is not here: a scheduler, a network plug-in, NetworkPolicies, seccomp, cgroup limits.
+"""
+import ipaddress
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+DNS = "10.244.0.2"
+
+# Runs as root in the pod's new namespaces, and becomes its command. $1: the pod's folder.
+ENTER = r"""
+set -e
+pod=$1 place=$2; shift 2
+mount --make-rprivate /
+echo ready >"$pod/ready"
+read -r _ <"$pod/go"
+hostname "$(<"$pod/hostname")"
+for top in etc home; do
+    mkdir -p "$pod/$top" "$pod/$top.work"
+    mount -t overlay overlay -o "lowerdir=/$top,upperdir=$pod/$top,workdir=$pod/$top.work" "/$top"
+done
+mount --bind "$place/bin" /usr/local/bin
+mount --bind "$place/lib" /usr/local/lib
+mkdir "$pod/dev"
+mount -t tmpfs -o mode=755 dev "$pod/dev"
+for device in null zero full random urandom tty; do
+    touch "$pod/dev/$device"
+    mount --bind "/dev/$device" "$pod/dev/$device"
+done
+mkdir "$pod/dev/shm" "$pod/dev/pts"
+touch "$pod/dev/termination-log"
+mount --bind "$pod/termination-log" "$pod/dev/termination-log"
+mount -t tmpfs -o "mode=1777,size=$(<"$pod/shm")" shm "$pod/dev/shm"
+ln -s /proc/self/fd "$pod/dev/fd"
+mount --move "$pod/dev" /dev
+while read -r folder; do mount -t tmpfs -o mode=1777 tmp "$folder"; done <"$pod/folders"
+mapfile -d '' -t command <"$pod/command"
+mapfile -d '' -t environment <"$pod/environment"
+user=$(<"$pod/user")
+mount -t tmpfs -o mode=1777 tmp /tmp
+mount -o remount,bind,ro /
+cd /
+exec env -i "${environment[@]}" setpriv --reuid "$user" --regid "$user" --clear-groups \
+    --no-new-privs --bounding-set=-all --inh-caps=-all "${command[@]}"
+"""
+
+
+def run(*command, check=True):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if check and done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def wait_until(condition, seconds, what):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds} s")
+        time.sleep(0.02)
+
+
+def child_of(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return int(file.read().split()[0])
+    except (OSError, IndexError):
+        return 0
+
+
+class Pod:
+    """What a controller wants to run; start() may be called again, as after a restart."""
+
+    def __init__(self, cluster, name, *, hostname=None, subdomain=None, command=(), environment=None,
+                 files=None, folders=(), user=65532, shm="64m", labels=None):
+        self.cluster, self.name = cluster, name
+        self.hostname, self.subdomain = hostname or name, subdomain
+        self.command, self.environment = list(command), dict(environment or {})
+        self.files = dict(files or {})  # path below /etc or /home -> (bytes, mode)
+        self.folders, self.user, self.shm, self.labels = list(folders), user, shm, dict(labels or {})
+        self.process = self.address = None
+        self.restarts = -1
+
+    @property
+    def fqdn(self):
+        return f"{self.hostname}.{self.subdomain}.{self.cluster.namespace}.svc.{self.cluster.domain}"
+
+    def start(self, publish=True):
+        """A new container of this pod, with a new address; in the DNS, unless said otherwise."""
+        cluster = self.cluster
+        self.restarts += 1
+        self.killed = False
+        self.address = cluster.next_address()
+        folder = self.folder = os.path.join(cluster.folder, f"{self.name}.{cluster.used}")
+        os.makedirs(folder)
+        self.log_path = os.path.join(folder, "log")
+        # The kubelet's.
+        hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n"
+        hosts += f"{self.address}\t" + (f"{self.fqdn}\t" if self.subdomain else "") + self.hostname + "\n"
+        resolv = (f"search {cluster.namespace}.svc.{cluster.domain} svc.{cluster.domain} {cluster.domain}\n"
+                  f"nameserver {DNS}\noptions ndots:5 timeout:1 attempts:1\n")
+        files = {"/etc/hosts": (hosts, 0o644), "/etc/resolv.conf": (resolv, 0o644), **self.files}
+        for path, (text, mode) in files.items():
+            self._write(path.lstrip("/"), text, mode)
+        # The image's (without its ldconfig), the kubelet's, the manifest's.
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "HOME": "/", "HOSTNAME": self.hostname,
+                       "KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443",
+                       **self.environment, **cluster.extra_environment}
+        self._write("hostname", self.hostname, 0o644)
+        self._write("shm", str(self.shm), 0o644)
+        self._write("user", str(self.user), 0o644)
+        self._write("folders", "".join(f"{f}\n" for f in self.folders if f != "/tmp"), 0o644)
+        self._write("command", "".join(f"{word}\0" for word in self.command), 0o644)
+        self._write("environment", "".join(f"{k}={v}\0" for k, v in environment.items()), 0o644)
+        self._write("termination-log", "", 0o666)
+        for fifo in ("ready", "go"):
+            os.mkfifo(os.path.join(folder, fifo))
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                ["unshare", "--net", "--uts", "--mount", "--pid", "--ipc", "--fork", "--kill-child",
+                 "--mount-proc", "bash", "-c", ENTER, "pod", folder, cluster.place],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        cluster.started.append(self.process)
+        with open(os.path.join(folder, "ready")) as ready:
+            ready.read()
+        self.pid = child_of(self.process.pid)
+        cluster.plug(self)
+        if publish:
+            cluster.publish(self)
+        with open(os.path.join(folder, "go"), "w") as go:
+            go.write("\n")
+        return self
+
+    def _write(self, path, text, mode):
+        path = os.path.join(self.folder, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(text)
+        os.chmod(path, mode)
+        if path.startswith(os.path.join(self.folder, "home")) or "/etc/kolo" in path:
+            os.chown(path, self.user, self.user)
+
+    def log(self):
+        with open(self.log_path, errors="replace") as file:
+            return file.read()
+
+    def termination(self):
+        with open(os.path.join(self.folder, "termination-log")) as file:
+            return file.read()
+
+    def wait(self, seconds):
+        """The container's exit code, as the kubelet reports it."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"pod {self.name} has not ended within {seconds} s; its log:\n{self.log()}")
+        return 137 if self.killed else code if code >= 0 else 128 - code
+
+    def runs(self):
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number):
+        if self.runs():
+            self.killed |= number == signal.SIGKILL
+            os.kill(self.pid, number)
+
+    def terminate(self, grace):
+        """As the kubelet does it. Returns the exit code."""
+        self.signal(signal.SIGTERM)
+        try:
+            self.process.wait(grace)
+        except subprocess.TimeoutExpired:
+            self.signal(signal.SIGKILL)
+        return self.wait(10)
+
+    def inside(self, *command):
+        """Runs something in the pod's network, as root of the machine."""
+        return run("nsenter", "--target", str(self.pid), "--net", *command)
+
+    def listens(self, port):
+        """What a tcpSocket probe finds."""
+        return subprocess.run(["nsenter", "--target", str(self.pid), "--net", "bash", "-c",
+                               f"exec 3<>/dev/tcp/{self.address}/{port}"], stdin=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+class Cluster:
+    def __init__(self, place, *, namespace="lab", domain="cluster.local", environment=None):
+        self.place, self.namespace, self.domain = place, namespace, domain
+        self.extra_environment = dict(environment or {})
+        self.folder = tempfile.mkdtemp(prefix="kolo-pods.")
+        os.chmod(self.folder, 0o755)
+        self.started, self.records, self.used = [], {}, 0
+        self.dns = self.dns_pid = None
+        self.switch = self._hold()
+        self._net(self.switch, "ip", "link", "set", "lo", "up")
+        self._net(self.switch, "ip", "link", "add", "node", "type", "bridge")
+        self._net(self.switch, "ip", "address", "add", f"{DNS}/16", "dev", "node")
+        self._net(self.switch, "ip", "link", "set", "node", "up")
+        self.start_dns()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _hold(self):
+        process = subprocess.Popen(["unshare", "--net", "--fork", "--kill-child", "sleep", "infinity"],
+                                   stdin=subprocess.DEVNULL)
+        self.started.append(process)
+        wait_until(lambda: child_of(process.pid), 10, "a network namespace")
+        child = child_of(process.pid)
+        own = os.readlink("/proc/self/ns/net")
+        wait_until(lambda: os.readlink(f"/proc/{child}/ns/net") != own, 10, "a network namespace")
+        return child
+
+    @staticmethod
+    def _net(pid, *command):
+        return run("nsenter", "--target", str(pid), "--net", *command)
+
+    def next_address(self):
+        self.used += 1
+        return str(ipaddress.ip_address("10.244.1.0") + self.used)
+
+    def plug(self, pod):
+        port = f"p{self.used}"
+        self._net(self.switch, "ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(pod.pid))
+        self._net(self.switch, "ip", "link", "set", port, "master", "node", "up")
+        self._net(pod.pid, "ip", "link", "set", "lo", "up")
+        self._net(pod.pid, "ip", "address", "add", f"{pod.address}/16", "dev", "eth0")
+        self._net(pod.pid, "ip", "link", "set", "eth0", "up")
+
+    # ---- names ---------------------------------------------------------------------------------
+
+    def start_dns(self):
+        self._write_records()
+        self.dns = subprocess.Popen(
+            ["nsenter", "--target", str(self.switch), "--net", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
+             "--no-resolv", "--no-hosts", f"--listen-address={DNS}", "--bind-interfaces", f"--local=/{self.domain}/",
+             f"--addn-hosts={self.folder}/records", "--user=root", "--pid-file", "--log-facility=/dev/null"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.started.append(self.dns)
+        wait_until(self._dns_listens, 10, "the DNS server")
+
+    def _dns_listens(self):
+        with open(f"/proc/{self.switch}/net/udp") as file:
+            return ":0035 " in file.read()
+
+    def stop_dns(self):
+        self.dns.kill()
+        self.dns.wait()
+
+    def publish(self, pod, addresses=None):
+        """The pod's record of the headless Service; addresses: instead of its own."""
+        if pod.subdomain:
+            self.records[pod.fqdn] = addresses or [pod.address]
+            self._reload()
+
+    def withdraw(self, pod):
+        self.records.pop(pod.fqdn, None)
+        self._reload()
+
+    def _write_records(self):
+        with open(f"{self.folder}/records", "w") as file:
+            for name, addresses in self.records.items():
+                for address in addresses:
+                    file.write(f"{address} {name}\n")
+
+    def _reload(self):
+        self._write_records()
+        if self.dns.poll() is None:
+            self.dns.send_signal(signal.SIGHUP)
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    def close(self):
+        for process in reversed(self.started):
+            if process.poll() is None:
+                process.kill()
+        for process in self.started:
+            process.wait()
+        for _ in range(100):
+            try:
+                shutil.rmtree(self.folder)
+                break
+            except OSError:
+                time.sleep(0.05)  # the last mounts go with their namespaces
+
+
+def install(build):
+    """kolo as `image`: bin and lib that every user may read."""
+    place = tempfile.mkdtemp(prefix="kolo-image.")
+    os.makedirs(f"{place}/bin")
+    os.makedirs(f"{place}/lib")
+    for name in ("kolo", "hello_allreduce", "train_bytes"):
+        shutil.copy2(f"{build}/bin/{name}", f"{place}/bin")
+    for name in os.listdir(f"{build}/lib"):
+        if name.startswith("libkolo") and ".so" in name:
+            shutil.copy2(f"{build}/lib/{name}", f"{place}/lib", follow_symlinks=False)
+    run("chmod", "-R", "a+rX", place)
+    return place
+
+
+def shuffled(pods, seed):
+    pods = list(pods)
+    random.Random(seed).shuffle(pods)
+    return pods

@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tries jobs as pods. Usage: pods.py BUILD_FOLDER CASE...
+Each case is a function below; those of one kind take it behind a colon ("runs:job").
+"""
+import atexit
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+import traceback
+
+from cluster import Cluster, install, shuffled, wait_until
+from controllers import KINDS, render
+
+STEPS = ["train_bytes", "--layers", "1", "--width", "32", "--heads", "2", "--context", "32", "--batch", "8", "--threads", "1",
+         "--held-out-bytes", "2048", "--steps", "5", "/usr/include/linux"]
+AGENT = 7701
+
+
+def expect(what, condition, pods=()):
+    if not condition:
+        logs = "".join(f"---- {p.name}:\n{p.log()}" for p in pods if p.process)
+        raise AssertionError(f"{what}\n{logs}")
+
+
+class Case:
+    """A cluster with one job of a kind."""
+
+    def __init__(self, build, kind, *arguments, workers=3, command=STEPS, environment=None, **cluster):
+        self.kind, self.kolo = kind, f"{build}/bin/kolo"
+        self.arguments = [kind, "--name", "train", "--workers", str(workers), "--image", "kolo:test", *arguments, "--", *command]
+        self.cluster = Cluster(PLACE, environment={"KOLO_INIT_TIMEOUT": "30", "KOLO_TIMEOUT": "30", **(environment or {})},
+                               **cluster)
+        self.documents = render(self.kolo, *self.arguments)
+        self.pods = self.make()
+
+    def make(self, attempt=0):
+        return KINDS[self.kind](self.cluster, self.documents, attempt)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.cluster.close()
+
+    @property
+    def ranks(self):
+        """The pods that end by themselves; workers of an MPIJob go on."""
+        return self.pods[:1] if self.kind == "mpijob" else self.pods
+
+    def start(self, seed=1):
+        for pod in shuffled(self.pods, seed):
+            pod.start()
+
+    def restart(self, seconds):
+        """As the controllers do: a pod that ended with a code worth another try is made anew."""
+        deadline = time.monotonic() + seconds
+        while any(p.runs() or p.process.poll() not in (None, 0) for p in self.ranks):
+            expect("in time", time.monotonic() < deadline, self.pods)
+            for pod in self.ranks:
+                if not pod.runs() and pod.wait(1) in (75, 76, 137) and pod.restarts < 3:
+                    pod.start()
+            time.sleep(0.1)
+
+    def finish(self, seconds=40):
+        codes = [pod.wait(seconds) for pod in self.ranks]
+        expect(f"codes {codes}", codes == [0] * len(codes), self.pods)
+        logs = "".join(pod.log() for pod in self.ranks)
+        expect("trained to the end", re.search(r"step +5\b", logs) or "bits per byte" in logs, self.pods)
+
+
+# ---- jobs that run -------------------------------------------------------------------------------
+
+
+def runs(build, kind):
+    """Pods in any order, on a cluster with a domain of its own."""
+    with Case(build, kind, domain="mesh.example") as case:
+        case.start()
+        case.finish()
+        for pod in case.pods[1:] if kind == "mpijob" else []:
+            expect("an agent goes on", pod.runs(), case.pods)
+            expect("an agent ends with 143", pod.terminate(10) == 143, case.pods)
+
+
+def direct(build, kind):
+    """The program itself is the container's command, without kolo run."""
+    with Case(build, kind) as case:
+        for pod in case.pods:
+            pod.command = pod.command[pod.command.index("--") + 1:]
+        case.start()
+        case.finish()
+
+
+def late(build, kind):
+    """The first pod comes last, and no name is in the DNS before it."""
+    with Case(build, kind) as case:
+        for pod in case.pods[1:]:
+            pod.start()
+        time.sleep(3)
+        case.pods[0].start(publish=False)
+        time.sleep(2)
+        case.cluster.publish(case.pods[0])
+        case.finish()
+
+
+def last_worker_late(build, kind):
+    with Case(build, kind) as case:
+        for pod in case.pods[:-1]:
+            pod.start()
+        time.sleep(12)
+        first = case.pods[0].log()
+        expect("who is missing is said", re.search(r"waits for", first), case.pods)
+        case.pods[-1].start()
+        case.finish()
+
+
+def comes_back(build, kind):
+    """A pod restarts while the world forms, with another address; the old one is in the DNS too."""
+    with Case(build, kind) as case:
+        for pod in case.pods[:-1]:
+            pod.start()
+        first = case.pods[1]
+        time.sleep(1.5)
+        old = first.address
+        first.signal(signal.SIGKILL)
+        first.wait(10)
+        first.start(publish=False)
+        case.cluster.publish(first, [old, first.address])
+        time.sleep(1)
+        case.pods[-1].start()
+        case.finish()
+
+
+def rank_0_comes_back(build, kind):
+    """The pod that holds the rendezvous is lost while the world forms: all begin anew."""
+    with Case(build, kind) as case:
+        for pod in case.pods[:-1]:
+            pod.start()
+        time.sleep(1.5)
+        case.pods[0].signal(signal.SIGKILL)
+        expect("killed", case.pods[0].wait(10) == 137, case.pods)
+        case.pods[-1].start()
+        case.restart(40)
+        case.finish()
+
+
+def suspended(build, kind):
+    """Suspend: SIGTERM to all, code 143. Resume: new pods, another generation."""
+    with Case(build, kind, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+        case.start()
+        wait_until(lambda: any("step" in p.log() for p in case.pods), 40, "the first step")
+        for pod in case.pods:
+            pod.signal(signal.SIGTERM)
+        codes = [pod.terminate(15) for pod in case.pods]
+        expect(f"codes {codes}", all(code in (143, 76) for code in codes) and 143 in codes, case.pods)
+        case.arguments[-len(STEPS):] = STEPS
+        case.documents = render(case.kolo, *case.arguments)
+        case.pods = case.make(attempt=1)
+        case.start(seed=2)
+        case.finish()
+
+
+def per_pod(build, kind):
+    """Two ranks in each pod, which share memory; pods do not."""
+    with Case(build, kind, "--per-pod", "2", workers=2) as case:
+        case.start()
+        case.finish()
+
+
+def as_worker(build, kind):
+    """runLauncherAsWorker: the launcher has ranks of its own, and stands first in the hostfile."""
+    with Case(build, kind, workers=2) as case:
+        next(d for d in case.documents if d["kind"] == "MPIJob")["spec"]["runLauncherAsWorker"] = True
+        case.pods = case.make()
+        case.start()
+        case.finish()
+
+
+def ready_first(build, kind):
+    """launcherCreationPolicy: WaitForWorkersReady. Ready means that the agent listens."""
+    with Case(build, kind) as case:
+        for pod in case.pods[1:]:
+            pod.start()
+        for pod in case.pods[1:]:
+            wait_until(lambda p=pod: p.listens(AGENT), 10, f"{pod.name} ready")
+        for _ in range(20):  # as the kubelet goes on asking
+            expect("ready", all(pod.listens(AGENT) for pod in case.pods[1:]), case.pods)
+        case.pods[0].start()
+        case.finish()
+        for pod in case.pods[1:]:
+            expect("probes are not worth a word", pod.log().count("\n") == 1, case.pods)
+
+
+# ---- what goes wrong -------------------------------------------------------------------------------
+
+
+def says(pods, words, seconds):
+    wait_until(lambda: any(re.search(words, p.log()) for p in pods if p.process), seconds,
+               f"'{words}' in a log; logs: " + "".join(p.log() for p in pods if p.process))
+
+
+def no_record(build, kind):
+    """Pod 0's name never comes into the DNS."""
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        for pod in case.pods:
+            pod.start(publish=False)
+        codes = [pod.wait(40) for pod in case.ranks]
+        expect(f"codes {codes}", 75 in codes and 0 not in codes, case.pods)
+        says(case.pods, r"cannot be resolved|not known|resolve", 1)
+        says(case.pods, r"train-(0|worker-0|launcher|ranks-0-0|node-0-0)", 1)
+
+
+def wrong_token(build, kind):
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        victim = case.pods[-1]
+        for path in victim.files:
+            if path.endswith(("/token", "/id_rsa")):
+                victim.files[path] = ("another secret, long enough", victim.files[path][1])
+        case.start()
+        codes = [pod.wait(40) for pod in case.ranks]
+        expect(f"codes {codes}", 0 not in codes, case.pods)
+        says(case.pods, r"another token", 1)
+
+
+def one_missing(build, kind):
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        for pod in case.pods[:-1]:
+            pod.start()
+        codes = [pod.wait(40) for pod in case.ranks if pod.process]
+        expect(f"codes {codes}", set(codes) == {75}, case.pods)
+        says(case.pods, re.escape(case.pods[-1].hostname), 1)
+
+
+def two_generations(build, kind):
+    """A pod of the generation before is still there, and its address in the DNS."""
+    with Case(build, kind) as case:
+        old = case.make(attempt=0)
+        case.pods = case.make(attempt=1)
+        old[0].name += "-old"
+        old[-1].name += "-old"
+        old[0].start(publish=False)
+        old[-1].start(publish=False)
+        for pod in case.pods:
+            pod.start(publish=False)
+        for pod in case.pods[1:]:
+            case.cluster.publish(pod)
+        case.cluster.publish(case.pods[0], [old[0].address, case.pods[0].address])
+        case.finish()
+        expect("the old ones wait for their own", old[0].runs() and old[-1].runs(), old)
+
+
+def world_mismatch(build, kind):
+    """A pod of a manifest with another number of ranks."""
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        case.pods[-1].environment["KOLO_WORLD_SIZE"] = "5"
+        case.start()
+        codes = [pod.wait(40) for pod in case.ranks]
+        expect(f"codes {codes}", 65 in codes, case.pods)
+        says(case.pods, r"does not fit the world", 1)
+
+
+def port_blocked(build, kind):
+    """A NetworkPolicy too many: the agents' port is closed to the launcher."""
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        for pod in case.pods[1:]:
+            pod.start()
+            pod.inside("nft", "add table inet netpol")
+            pod.inside("nft", "add chain inet netpol in { type filter hook input priority 0; }")
+            pod.inside("nft", f"add rule inet netpol in tcp dport {AGENT} drop")
+        launcher = case.pods[0].start()
+        expect("code", launcher.wait(40) == 75, case.pods)
+        says([launcher], r"NetworkPolicy", 1)
+
+
+def killed(build, kind):
+    """As the kernel does when a container has more memory than its limit: SIGKILL to a rank."""
+    with Case(build, kind, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+        case.start()
+        wait_until(lambda: any("step" in p.log() for p in case.pods), 40, "the first step")
+        victim = case.pods[-1]
+        pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and
+                _namespace(p) == _namespace(victim.pid) and _name(p) == "train_bytes"]
+        expect("a rank to kill", pids, case.pods)
+        os.kill(pids[0], signal.SIGKILL)
+        codes = [pod.wait(30) for pod in case.ranks]
+        expect(f"codes {codes}", set(codes) == {76}, case.pods)
+        says(case.pods, r"SIGKILL", 1)
+        expect("the termination message", any("SIGKILL" in p.termination() for p in case.pods), case.pods)
+
+
+def _namespace(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None
+
+
+def _name(pid):
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def small_shm(build, kind):
+    """/dev/shm of 64 KiB is none of kolo's business: its memory has no name there."""
+    with Case(build, kind, "--per-pod", "2", workers=2) as case:
+        for pod in case.pods:
+            pod.shm = "64k"
+        case.start()
+        case.finish()
+
+
+# ---- figures ---------------------------------------------------------------------------------------
+
+
+def start_up(build, kind, pods):
+    """Seconds from the moment when the last pod's container runs until the first step is done."""
+    with Case(build, kind, workers=pods, environment={"KOLO_INIT_TIMEOUT": "120"},
+              command=[*STEPS[:-3], "--log-every", "1", *STEPS[-3:]]) as case:
+        case.start()
+        begin = time.monotonic()
+        wait_until(lambda: re.search(r"^(\[0\] )?\s*(step\s+)?1\b.*(loss|bits)", case.ranks[0].log(), re.M) or
+                   any(re.search(r"step +\d", p.log()) for p in case.ranks), 120, "the first step")
+        seconds = time.monotonic() - begin
+        case.finish(120)
+        return seconds
+
+
+def table(build, _):
+    """Start-up times of every kind at 2, 8 and 32 pods: medians of three."""
+    print(f"{'kind':12} {'2 pods':>8} {'8 pods':>8} {'32 pods':>8}   seconds until the first step")
+    for kind in KINDS:
+        row = [sorted(start_up(build, kind, pods) for _ in range(3))[1] for pods in (2, 8, 32)]
+        print(f"{kind:12} " + " ".join(f"{seconds:8.2f}" for seconds in row), flush=True)
+
+
+def tenfold(build, kind):
+    """Ten runs in a row."""
+    for run in range(10):
+        with Case(build, kind) as case:
+            case.start(seed=run)
+            case.finish()
+
+
+# ---- all -------------------------------------------------------------------------------------------
+
+
+def main():
+    global PLACE
+    build, failures = sys.argv[1], 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clusters are closed on the way
+    PLACE = install(build)
+    atexit.register(shutil.rmtree, PLACE)
+    for word in sys.argv[2:]:
+        name, _, kind = word.partition(":")
+        begin = time.monotonic()
+        try:
+            globals()[name](build, kind)
+            print(f"{word}: passed in {time.monotonic() - begin:.1f} s", flush=True)
+        except Exception:  # every case has its say
+            failures += 1
+            print(f"FAILED: {word}\n{traceback.format_exc()}", flush=True)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

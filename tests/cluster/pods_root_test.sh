@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Jobs as `kolo k8s render` prints them, run as pods (pods/cluster.py) with a real DNS server: every kind trains to its
+# end, and what goes wrong is said in the words of docs/KUBERNETES.md.
+# shellcheck source=tests/cluster/pods/environment.sh
+. "$(dirname "${BASH_SOURCE[0]}")/pods/environment.sh"
+
+pods runs:job runs:jobset runs:trainjob runs:statefulset runs:mpijob \
+    per_pod:job per_pod:jobset direct:job as_worker:mpijob ready_first:mpijob small_shm:job \
+    suspended:job suspended:jobset suspended:mpijob two_generations:job two_generations:jobset \
+    killed:job killed:mpijob no_record:job no_record:mpijob wrong_token:job wrong_token:mpijob \
+    one_missing:job one_missing:mpijob world_mismatch:job port_blocked:mpijob
