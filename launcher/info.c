@@ -1,36 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `kolo info`: what was found on this machine, in words that answer "why is it slow here?". */
+/* `kolo info`: what was found on this machine (survey.c), or which algorithm a size gets (plan.c).
+ */
 #include "launcher/command.h"
 
 #include "base/config.h"
-#include "base/interfaces.h"
-#include "base/log.h"
-#include "base/secure.h"
-#include "collectives/offload/mpi_load.h"
-#include "collectives/transport/huge_pages.h"
-#include "launcher/bind.h"
-#include "launcher/limits.h"
 #include "launcher/options.h"
 #include "launcher/plan.h"
+#include "launcher/survey.h"
 #include "kernels/kernels.h"
 #include "runtime/comm.h"
-#include "runtime/cpus.h"
 
 #include <argp.h>
-#include <hwloc.h>
 #include <limits.h>
-#include <netdb.h>
-#include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/utsname.h>
+#include <unistd.h>
 
-enum { KEY_CONFIG_DOCUMENT = 256, KEY_PLAN, KEY_HOSTS, KEY_DTYPE, RANKS_MAX = 4096 };
+enum { KEY_CONFIG_DOCUMENT = 256, KEY_PLAN, KEY_HOSTS, KEY_DTYPE, KEY_JSON, RANKS_MAX = 4096 };
 
 static const struct argp_option OPTIONS[] = {
     {.name = "config-doc",
      .key = KEY_CONFIG_DOCUMENT,
      .doc = "Print the reference of all options instead (docs/CONFIG.md)."},
+    {.name = "json", .key = KEY_JSON, .doc = "Print the same as one line of JSON (docs/INFO.md)."},
     {.name = "plan",
      .key = KEY_PLAN,
      .arg = "BYTES",
@@ -49,7 +41,7 @@ static const struct argp_option OPTIONS[] = {
 };
 
 struct wanted {
-    bool document, plan;
+    bool document, plan, json;
     struct kolo__plan_question question;
 };
 
@@ -59,6 +51,9 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     switch (key) {
     case KEY_CONFIG_DOCUMENT:
         wanted->document = true;
+        return 0;
+    case KEY_JSON:
+        wanted->json = true;
         return 0;
     case KEY_PLAN:
         wanted->plan = true;
@@ -81,6 +76,8 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         argp_error(state, "'%s' is one argument too many", argument);
         return 0;
     case ARGP_KEY_END:
+        if (wanted->json && (wanted->plan || wanted->document))
+            argp_error(state, "--json goes with neither --plan nor --config-doc");
         if (wanted->question.hosts > wanted->question.ranks)
             argp_error(state, "%u hosts are more than %u ranks", wanted->question.hosts,
                        wanted->question.ranks);
@@ -88,170 +85,6 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     default:
         return ARGP_ERR_UNKNOWN;
     }
-}
-
-static double gibibytes(unsigned long long bytes)
-{
-    return (double)bytes / (1 << 30);
-}
-
-/* A line of /proc/meminfo, in bytes; 0: not there. */
-static unsigned long long memory_line(const char *name)
-{
-    char line[128];
-    unsigned long long kilobytes = 0;
-    size_t length = strlen(name);
-    FILE *file = fopen("/proc/meminfo", "re");
-    if (file == NULL)
-        return 0;
-    while (kilobytes == 0 && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, name, length) == 0 && line[length] == ':' &&
-            sscanf(line + length + 1, "%llu", &kilobytes) != 1)
-            break;
-    fclose(file);
-    return kilobytes * 1024;
-}
-
-/* "L1d 32 KiB x 2, L2 1 MiB x 2, L3 32 MiB": of each size, how many there are. */
-static void print_caches(void)
-{
-    static const struct {
-        hwloc_obj_type_t type;
-        const char *name;
-    } LEVELS[] = {{HWLOC_OBJ_L1CACHE, "L1d"}, {HWLOC_OBJ_L2CACHE, "L2"}, {HWLOC_OBJ_L3CACHE, "L3"}};
-    hwloc_topology_t topology;
-    int shown = 0;
-    if (hwloc_topology_init(&topology) != 0)
-        return;
-    hwloc_topology_set_cache_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_ALL);
-    if (hwloc_topology_load(topology) == 0)
-        for (size_t i = 0; i < sizeof LEVELS / sizeof *LEVELS; i++) {
-            int count = hwloc_get_nbobjs_by_type(topology, LEVELS[i].type);
-            hwloc_obj_t first = hwloc_get_obj_by_type(topology, LEVELS[i].type, 0);
-            if (count <= 0 || first == NULL || first->attr == NULL || first->attr->cache.size == 0)
-                continue;
-            printf("%s%s %llu KiB x %d", shown++ == 0 ? "caches     " : ", ", LEVELS[i].name,
-                   (unsigned long long)first->attr->cache.size / 1024, count);
-        }
-    printf("%s\n", shown == 0 ? "caches     unknown: the system does not tell" : "");
-    hwloc_topology_destroy(topology);
-}
-
-static void print_machine(void)
-{
-    struct utsname system;
-    struct kolo__binding *binding;
-    printf("kolo       %s, protocol %d, %s\n", kolo_version(), KOLO__PROTOCOL_VERSION,
-           OpenSSL_version(OPENSSL_VERSION));
-    printf("host       %s", kolo__host_name());
-    if (uname(&system) == 0)
-        printf(", %s %s, %s", system.sysname, system.release, system.machine);
-    printf("\n");
-    if (kolo__binding_open(NULL, &binding) != KOLO_OK) {
-        printf("topology   unknown: %s\n", kolo_error_text());
-        return;
-    }
-    const struct kolo__machine *machine = kolo__binding_machine(binding);
-    printf("topology   packages %d, NUMA nodes %d, cores %d, processing units %d (hwloc %d.%d)\n",
-           machine->packages, machine->numa_nodes, machine->cores, machine->pus,
-           HWLOC_API_VERSION >> 16, HWLOC_API_VERSION >> 8 & 0xff);
-    printf("usable     cores %d: affinity allows %d cores with %d processing units, cgroup quota "
-           "and machine %d\n",
-           machine->usable_cores, machine->allowed_cores, machine->allowed_pus,
-           kolo__usable_cpus());
-    kolo__binding_close(binding);
-}
-
-static const char *limit_text(uint64_t bytes, char text[32])
-{
-    if (bytes == UINT64_MAX)
-        return "none";
-    if (bytes < (uint64_t)1 << 20)
-        snprintf(text, 32, "%.1f KiB", (double)bytes / 1024);
-    else if (bytes < (uint64_t)1 << 30)
-        snprintf(text, 32, "%.1f MiB", (double)bytes / (1 << 20));
-    else
-        snprintf(text, 32, "%.1f GiB", gibibytes(bytes));
-    return text;
-}
-
-static void print_memory(const struct kolo__limits *limits)
-{
-    char text[256];
-    printf("memory     %.1f GiB, %.1f GiB available\n", gibibytes(memory_line("MemTotal")),
-           gibibytes(memory_line("MemAvailable")));
-    printf("huge pages %s\n", kolo__huge_pages_text(text, sizeof text));
-    if (limits->shm_bytes > 0)
-        printf("/dev/shm   %.2f GiB, %.2f GiB free (kolo does not need it: it shares memory by "
-               "memfd)\n",
-               gibibytes(limits->shm_bytes), gibibytes(limits->shm_free_bytes));
-    else
-        printf("/dev/shm   none (kolo does not need it: it shares memory by memfd)\n");
-}
-
-static void print_limits(const struct kolo__limits *limits)
-{
-    char memlock[32], memory[32], files[32] = "none", quota[32] = "none";
-    if (limits->open_files != UINT64_MAX)
-        snprintf(files, sizeof files, "%llu", (unsigned long long)limits->open_files);
-    if (limits->quota_centis > 0)
-        snprintf(quota, sizeof quota, "%.2f processors", limits->quota_centis / 100.0);
-    printf("limits     locked memory %s, open files %s; of the control group: memory %s, CPU %s\n",
-           limit_text(limits->memlock_bytes, memlock), files,
-           limit_text(limits->memory_limit_bytes, memory), quota);
-}
-
-/* As ranks would offer them to each other, best first. */
-static void print_addresses(void)
-{
-    struct kolo__config config;
-    struct kolo__interfaces found;
-    kolo_status status = kolo__config_load(&config, environ);
-    if (status == KOLO_OK)
-        status = kolo__interfaces_find(config.net, &found);
-    if (status != KOLO_OK) {
-        printf("addresses  none: %s\n", kolo_error_text());
-        return;
-    }
-    for (size_t i = 0; i < found.count; i++) {
-        const struct kolo__interface *interface = &found.list[i];
-        char host[NI_MAXHOST] = "?", speed[32] = "";
-        getnameinfo((const struct sockaddr *)&interface->address.storage, interface->address.length,
-                    host, sizeof host, NULL, 0, NI_NUMERICHOST);
-        if (interface->speed_mbps > 0)
-            snprintf(speed, sizeof speed, ", %u Mbit/s", interface->speed_mbps);
-        printf("%s%s %s/%u%s%s\n", i == 0 ? "addresses  " : "           ", interface->name, host,
-               interface->prefix_bits, speed,
-               kolo__address_is_loopback(&interface->address) ? ", this host only" : "");
-    }
-}
-
-static void print_modules(void)
-{
-    const struct kolo__mpi_module *mpi;
-    printf("transports shm, tcp\n");
-    printf("mpi        %s\n", kolo__mpi_load(&mpi) == KOLO_OK ? "found" : kolo_error_text());
-    printf("rdma       not in this version\n"
-           "cuda       not in this version\n"
-           "nccl       not in this version\n");
-}
-
-/* What would stop a program here before it begins. */
-static void print_environment(void)
-{
-    struct kolo__config config;
-    int count = 0;
-    for (char *const *variable = environ; *variable != NULL; variable++) {
-        if (strncmp(*variable, "KOLO_", 5) != 0)
-            continue;
-        bool secret = strncmp(*variable, "KOLO_TOKEN=", 11) == 0;
-        printf("%s%s\n", count++ == 0 ? "options    " : "           ",
-               secret ? "KOLO_TOKEN=(not shown)" : *variable);
-    }
-    if (count == 0)
-        printf("options    none set (kolo info --config-doc lists them)\n");
-    if (kolo__config_load(&config, environ) != KOLO_OK)
-        printf("           wrong: %s\n", kolo_error_text());
 }
 
 static void describe_job(const kolo_context *context, struct kolo__plan_question *question)
@@ -297,8 +130,8 @@ static int print_plan(struct kolo__plan_question *question)
 int kolo__info_main(int argc, char **argv)
 {
     static const char HELP[] = "Show what kolo finds on this machine: its version, the processors "
-                               "it may use, memory, limits, addresses, modules, and "
-                               "options that are set.";
+                               "it may use, memory, limits, addresses, modules, "
+                               "options that are set, and what is known of connections.";
     const struct argp argp = {.options = OPTIONS, .parser = parse_one, .doc = HELP};
     static char name[] = "kolo info";
     struct wanted wanted = {.question = {.ranks = 2, .hosts = 1, .dtype = KOLO_FP32}};
@@ -310,15 +143,11 @@ int kolo__info_main(int argc, char **argv)
     } else if (wanted.plan) {
         return print_plan(&wanted.question);
     } else {
-        struct kolo__limits limits;
-        kolo__limits_find(&limits);
-        print_machine();
-        print_caches();
-        print_memory(&limits);
-        print_limits(&limits);
-        print_addresses();
-        print_modules();
-        print_environment();
+        kolo_status status = kolo__survey_print(stdout, wanted.json);
+        if (status != KOLO_OK) {
+            fprintf(stderr, "kolo info: %s\n", kolo_error_text());
+            return status == KOLO_ERR_CONFIG ? KOLO__EXIT_USAGE : KOLO__EXIT_FAILED;
+        }
     }
     return fflush(stdout) == 0 && !ferror(stdout) ? 0 : KOLO__EXIT_OUTPUT;
 }

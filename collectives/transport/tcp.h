@@ -15,6 +15,11 @@
 
 enum { KOLO__TCP_LANES_MAX = 8 };
 
+/* Connections between two ranks that listen there: one through each interface of whoever has fewer,
+ * and at least as many as streams. The same on both sides. */
+uint32_t kolo__tcp_lanes_between(const struct kolo__endpoint *a, const struct kolo__endpoint *b,
+                                 uint32_t streams);
+
 struct kolo__tcp_options {
     uint32_t rank, size;
     uint32_t epoch, comm;

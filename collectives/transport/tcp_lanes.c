@@ -23,9 +23,8 @@ static uint32_t primaries(const struct kolo__endpoint *endpoint)
     return endpoint->count - endpoint->alternatives;
 }
 
-/* One through each interface of whoever has fewer. The same on both sides. */
-static uint32_t lanes_between(const struct kolo__endpoint *a, const struct kolo__endpoint *b,
-                              uint32_t streams)
+uint32_t kolo__tcp_lanes_between(const struct kolo__endpoint *a, const struct kolo__endpoint *b,
+                                 uint32_t streams)
 {
     uint32_t lanes = primaries(a) < primaries(b) ? primaries(a) : primaries(b);
     lanes = lanes > streams ? lanes : streams;
@@ -39,7 +38,7 @@ kolo_status kolo__tcp_create_lanes(struct kolo__tcp *tcp, uint32_t size, uint32_
     uint32_t total = 0;
     for (uint32_t r = 0; r < size; r++)
         if (r != tcp->own.rank)
-            total += lanes_between(own, &tcp->peers[r].endpoint, streams);
+            total += kolo__tcp_lanes_between(own, &tcp->peers[r].endpoint, streams);
     tcp->lanes = calloc(total + 1, sizeof *tcp->lanes);
     if (tcp->lanes == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for %u connections", total);
@@ -49,7 +48,7 @@ kolo_status kolo__tcp_create_lanes(struct kolo__tcp *tcp, uint32_t size, uint32_
         if (r == tcp->own.rank)
             continue;
         peer->lanes = next;
-        peer->lane_count = lanes_between(own, &peer->endpoint, streams);
+        peer->lane_count = kolo__tcp_lanes_between(own, &peer->endpoint, streams);
         peer->in.left = peer->out.left = KOLO__TCP_STRIPE_BYTES;
         for (uint32_t i = 0; i < peer->lane_count; i++)
             *next++ = (struct kolo__tcp_lane){.peer = r, .number = i, .fd = -1};

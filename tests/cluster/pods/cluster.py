@@ -208,7 +208,8 @@ class Cluster:
         self.dns = self.dns_pid = None
         self.switch = self._hold()
         self._net(self.switch, "ip", "link", "set", "lo", "up")
-        self._net(self.switch, "ip", "link", "add", "node", "type", "bridge")
+        # An address of its own: else it takes another one as ports come, and pods look for it at the old one.
+        self._net(self.switch, "ip", "link", "add", "node", "address", "02:00:00:00:00:01", "type", "bridge")
         self._net(self.switch, "ip", "address", "add", f"{DNS}/16", "dev", "node")
         self._net(self.switch, "ip", "link", "set", "node", "up")
         self.start_dns()

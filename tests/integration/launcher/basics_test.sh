@@ -118,15 +118,15 @@ done
 expect_text "kolo version" "kolo " "$("$kolo" version)"
 "$kolo" nonsense >out 2>err
 expect "kolo nonsense" 64 $?
-"$kolo" info | grep -qE '^huge pages (used|none: .+)' || fail "kolo info says nothing of huge pages"
-(ulimit -l 64 && "$kolo" info | grep -q '^limits     locked memory 64.0 KiB, open files ') ||
+grep -qE '^huge pages (used|none: .+)' <<<"$("$kolo" info)" || fail "kolo info says nothing of huge pages"
+(ulimit -l 64 && grep -q '^limits     locked memory 64.0 KiB, open files ' <<<"$("$kolo" info)") ||
     fail "kolo info does not tell limits"
-KOLO_NET='=lo' "$kolo" info | grep -q '^addresses  lo 127.0.0.1/8, this host only' ||
+grep -q '^addresses  lo 127.0.0.1/8, this host only' <<<"$(KOLO_NET='=lo' "$kolo" info)" ||
     fail "kolo info does not tell addresses, as KOLO_NET chooses them"
 for word in "^caches  " "^mpi  " "^kolo .* protocol [0-9]"; do
-    "$kolo" info | grep -q "$word" || fail "kolo info says nothing of '$word'"
+    grep -q "$word" <<<"$("$kolo" info)" || fail "kolo info says nothing of '$word'"
 done
-"$kolo" info --config-doc | grep -q KOLO_TIMEOUT || fail "kolo info --config-doc has no KOLO_TIMEOUT"
+grep -q KOLO_TIMEOUT <<<"$("$kolo" info --config-doc)" || fail "kolo info --config-doc has no KOLO_TIMEOUT"
 
 plan=$("$kolo" info --plan 1M)
 sed -n 2p <<<"$plan" | grep -q '^ *shm_direct .* us *chosen' || fail "kolo info --plan 1M: $plan"

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launcher/findings.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+
+/* ---- JSON ----------------------------------------------------------------------------------- */
+
+/* Bytes of the character of UTF-8 that text begins with; 0: it begins with none. */
+static size_t character_bytes(const unsigned char *text)
+{
+    static const struct {
+        unsigned char mask, mark;
+        uint32_t least;
+    } KINDS[] = {{0x80, 0, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
+    for (size_t more = 0; more < sizeof KINDS / sizeof *KINDS; more++) {
+        if ((text[0] & KINDS[more].mask) != KINDS[more].mark)
+            continue;
+        uint32_t code = text[0] & (unsigned char)~KINDS[more].mask;
+        for (size_t i = 1; i <= more; i++) {
+            if ((text[i] & 0xc0) != 0x80)
+                return 0;
+            code = code << 6 | (text[i] & 0x3f);
+        }
+        bool surrogate = code >= 0xd800 && code < 0xe000;
+        return code < KINDS[more].least || code > 0x10ffff || surrogate ? 0 : more + 1;
+    }
+    return 0;
+}
+
+/* The environment may hold any bytes; what is no UTF-8 becomes U+FFFD. */
+static void put_quoted(FILE *out, const char *value)
+{
+    const unsigned char *text = (const unsigned char *)value;
+    putc('"', out);
+    while (*text != '\0') {
+        size_t bytes = character_bytes(text);
+        if (bytes == 0)
+            fputs("\\ufffd", out);
+        else if (*text < 0x20)
+            fprintf(out, "\\u%04x", *text);
+        else {
+            if (*text == '"' || *text == '\\')
+                putc('\\', out);
+            fwrite(text, 1, bytes, out);
+        }
+        text += bytes > 0 ? bytes : 1;
+    }
+    putc('"', out);
+}
+
+static void put_key(struct kolo__findings *findings, const char *key)
+{
+    fprintf(findings->out, "%s\"%s\":", findings->follows ? "," : "", key);
+    findings->follows = true;
+}
+
+/* ---- lines and objects ---------------------------------------------------------------------- */
+
+static void end_item(struct kolo__findings *findings)
+{
+    if (findings->in_item && findings->json)
+        putc('}', findings->out);
+    findings->in_item = false;
+}
+
+static void end_section(struct kolo__findings *findings)
+{
+    end_item(findings);
+    if (findings->in_section)
+        putc(!findings->json ? '\n' : findings->in_list ? ']' : '}', findings->out);
+    findings->in_section = findings->in_list = false;
+    findings->follows = true; /* the schema at least */
+}
+
+static void begin_section(struct kolo__findings *findings, const char *label, const char *key,
+                          bool list)
+{
+    end_section(findings);
+    findings->in_section = true;
+    findings->in_list = list;
+    findings->items = 0;
+    if (findings->json) {
+        put_key(findings, key);
+        putc(list ? '[' : '{', findings->out);
+    } else {
+        fprintf(findings->out, "%-10s ", label);
+    }
+    findings->follows = false;
+}
+
+void kolo__findings_open(struct kolo__findings *findings, FILE *out, bool json)
+{
+    *findings = (struct kolo__findings){.out = out, .json = json};
+    if (json)
+        fprintf(out, "{\"schema\":%d", KOLO__FINDINGS_SCHEMA);
+}
+
+void kolo__findings_close(struct kolo__findings *findings)
+{
+    end_section(findings);
+    if (findings->json)
+        fputs("}\n", findings->out);
+}
+
+void kolo__findings_section(struct kolo__findings *findings, const char *label, const char *key)
+{
+    begin_section(findings, label, key, false);
+}
+
+void kolo__findings_list(struct kolo__findings *findings, const char *label, const char *key,
+                         const char *between)
+{
+    begin_section(findings, label, key, true);
+    findings->between = between != NULL ? between : "\n           ";
+}
+
+void kolo__findings_item(struct kolo__findings *findings)
+{
+    end_item(findings);
+    if (findings->items++ > 0)
+        fputs(findings->json ? "," : findings->between, findings->out);
+    if (findings->json)
+        putc('{', findings->out);
+    findings->in_item = true;
+    findings->follows = false;
+}
+
+/* ---- values --------------------------------------------------------------------------------- */
+
+#define PUT_WORDS(findings, words)                                                                 \
+    do {                                                                                           \
+        va_list arguments;                                                                         \
+        va_start(arguments, words);                                                                \
+        vfprintf((findings)->out, words, arguments);                                               \
+        va_end(arguments);                                                                         \
+    } while (0)
+
+void kolo__findings_number(struct kolo__findings *findings, const char *key, uint64_t value,
+                           const char *words, ...)
+{
+    if (findings->json) {
+        put_key(findings, key);
+        fprintf(findings->out, "%llu", (unsigned long long)value);
+    } else {
+        PUT_WORDS(findings, words);
+    }
+}
+
+void kolo__findings_string(struct kolo__findings *findings, const char *key, const char *value,
+                           const char *words, ...)
+{
+    if (findings->json) {
+        put_key(findings, key);
+        put_quoted(findings->out, value);
+    } else {
+        PUT_WORDS(findings, words);
+    }
+}
+
+void kolo__findings_flag(struct kolo__findings *findings, const char *key, bool value,
+                         const char *words, ...)
+{
+    if (findings->json) {
+        put_key(findings, key);
+        fputs(value ? "true" : "false", findings->out);
+    } else {
+        PUT_WORDS(findings, words);
+    }
+}
+
+void kolo__findings_none(struct kolo__findings *findings, const char *key, const char *words, ...)
+{
+    if (findings->json) {
+        put_key(findings, key);
+        fputs("null", findings->out);
+    } else {
+        PUT_WORDS(findings, words);
+    }
+}
+
+void kolo__findings_remark(struct kolo__findings *findings, const char *words, ...)
+{
+    if (!findings->json)
+        PUT_WORDS(findings, words);
+}
