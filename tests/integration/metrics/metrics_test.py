@@ -53,6 +53,7 @@ def scrape(port, host="127.0.0.1"):
 
 class Job:
     """Two ranks; they stop at places, each told by a file."""
+    all = []
 
     def __init__(self, mode, ranks=2, port=None, prefix=(), **variables):
         for file in glob.glob("done.*") + glob.glob("aborted.*"):
@@ -64,6 +65,7 @@ class Job:
         self.process = subprocess.Popen([KOLO, "run", "-n", str(ranks), "--", *prefix, MEMBER, mode],
                                         env=environment, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, text=True)
+        Job.all.append(self.process)
 
     def reached(self, place):
         deadline = time.monotonic() + PATIENCE_S
@@ -264,10 +266,16 @@ def check_without_module():
     assert code == 0, output
 
 
-for algorithm in "ring", "":
-    check_numbers(algorithm)
-check_mapped()
-check_strangers()
-check_places()
-check_without_module()
+try:
+    for algorithm in "ring", "":
+        check_numbers(algorithm)
+    check_mapped()
+    check_strangers()
+    check_places()
+    check_without_module()
+finally:  # nothing outlives a test that fails
+    for process in Job.all:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
 print("ok")
