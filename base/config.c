@@ -114,6 +114,15 @@ const struct kolo__option kolo__options[] = {
      .help = "Write what all ranks did, and when, into this file, which chrome://tracing and "
              "ui.perfetto.dev open (docs/TIMELINE.md). After a failure each rank writes "
              "FILE.rankN. Empty: no file. Set or empty alike on every rank."},
+    {.name = "metrics-port",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(metrics_port),
+     .default_text = "",
+     .help =
+         "Port of the numbers that each rank shows Prometheus (docs/METRICS.md); the rank on its "
+         "host is added to it. On loopback, in a pod on all addresses; or on the one that is "
+         "given: 10.0.0.1:9700, *:9700. 0: none. Empty: 9700 in a pod, else none."},
     {.name = "checksum",
      .type = KOLO__OPTION_INTEGER,
      .use = KOLO__OPTION_USER,

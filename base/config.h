@@ -19,20 +19,21 @@ struct kolo__config {
     const char *token;      /* shared secret; "" : none */
     const char *token_file; /* file that holds it; "" : none */
     /* What a user chooses. */
-    const char *transport; /* auto, shm, tcp */
-    const char *algorithm; /* "" : chosen by cost */
-    const char *net;       /* interfaces: base/interfaces.h; "" : all that serve */
-    long streams;          /* connections between two ranks, at least; 0: found out */
-    const char *log;       /* error, warn, info, debug */
-    long timeout;          /* s, one operation */
-    long init_timeout;     /* s, forming the world */
-    long segment_bytes;    /* 0: chosen */
-    long deterministic;    /* 1: inexact reductions in the order of ranks */
-    const char *bind;      /* core, numa, none, auto */
-    const char *timeline;  /* file; "" : none */
-    long checksum;         /* 1: of all data over TCP */
-    long encrypt;          /* 1: data between hosts too */
-    long insecure;         /* 1: listen beyond loopback without a token */
+    const char *transport;    /* auto, shm, tcp */
+    const char *algorithm;    /* "" : chosen by cost */
+    const char *net;          /* interfaces: base/interfaces.h; "" : all that serve */
+    long streams;             /* connections between two ranks, at least; 0: found out */
+    const char *log;          /* error, warn, info, debug */
+    long timeout;             /* s, one operation */
+    long init_timeout;        /* s, forming the world */
+    long segment_bytes;       /* 0: chosen */
+    long deterministic;       /* 1: inexact reductions in the order of ranks */
+    const char *bind;         /* core, numa, none, auto */
+    const char *metrics_port; /* [ADDRESS:]PORT; "0": nowhere; "" : in pods only */
+    const char *timeline;     /* file; "" : none */
+    long checksum;            /* 1: of all data over TCP */
+    long encrypt;             /* 1: data between hosts too */
+    long insecure;            /* 1: listen beyond loopback without a token */
     char storage[4096];
 };
 

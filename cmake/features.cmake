@@ -40,7 +40,7 @@ function(kolo_feature name)
   endif()
 endfunction()
 
-foreach(name CUDA NCCL RDMA MPI)
+foreach(name CUDA NCCL RDMA MPI METRICS)
   set(KOLO_${name} AUTO CACHE STRING "${name} module: AUTO, ON or OFF")
   set_property(CACHE KOLO_${name} PROPERTY STRINGS AUTO ON OFF)
 endforeach()
@@ -50,9 +50,11 @@ find_path(KOLO_NCCL_INCLUDE nccl.h HINTS ENV NCCL_HOME PATHS /usr/local/cuda PAT
 pkg_check_modules(KOLO_IBVERBS QUIET libibverbs)
 # By its own name, not by mpicc: that may be another MPI's.
 pkg_check_modules(KOLO_OPENMPI QUIET IMPORTED_TARGET ompi-c)
+pkg_check_modules(KOLO_MICROHTTPD QUIET IMPORTED_TARGET libmicrohttpd)
 mark_as_advanced(KOLO_NVCC KOLO_NCCL_INCLUDE)
 
 kolo_feature(CUDA LIBRARY "CUDA toolkit" PACKAGE nvidia-cuda-toolkit FOUND "${KOLO_NVCC}")
 kolo_feature(NCCL LIBRARY "nccl.h" PACKAGE libnccl-dev FOUND "${KOLO_NCCL_INCLUDE}")
 kolo_feature(RDMA LIBRARY "libibverbs" PACKAGE libibverbs-dev FOUND "${KOLO_IBVERBS_FOUND}")
 kolo_feature(MPI BUILT LIBRARY "Open MPI" PACKAGE libopenmpi-dev FOUND "${KOLO_OPENMPI_FOUND}")
+kolo_feature(METRICS BUILT LIBRARY "libmicrohttpd" PACKAGE libmicrohttpd-dev FOUND "${KOLO_MICROHTTPD_FOUND}")

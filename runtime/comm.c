@@ -11,6 +11,7 @@
 #include "collectives/transport/shm.h"
 #include "collectives/transport/tcp.h"
 #include "runtime/cpus.h"
+#include "runtime/metrics.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,6 +113,8 @@ static kolo_status create_transport(kolo_comm *comm, const struct kolo__comm_mem
             children[0]->ops->close(children[0]);
         return status;
     }
+    comm->paths[KOLO__PATH_TCP] = children[0];
+    comm->paths[KOLO__PATH_SHM] = children[1];
     if (children[0] == NULL || children[1] == NULL) {
         comm->transport = children[0] != NULL ? children[0] : children[1];
         return KOLO_OK;
@@ -220,6 +223,11 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
     comm->plan_context.model = kolo__costs_for(&context->costs, comm->mapping != NULL, comm->size);
     comm->plan_context.deterministic = context->config.deterministic != 0;
     kolo__offload_attach(comm);
+    status = kolo__metrics_attach(comm);
+    if (status != KOLO_OK) {
+        kolo__comm_destroy(comm);
+        return status;
+    }
 
     pthread_mutex_lock(&context->lock);
     comm->next = context->comms;
@@ -261,6 +269,7 @@ void kolo__comm_destroy(kolo_comm *comm)
         free(request);
     }
     kolo__plan_cache_clear(&comm->plans);
+    kolo__metrics_detach(comm);
     free(comm->world_ranks);
     free(comm->host_of);
     free(comm->hosts);

@@ -39,6 +39,7 @@ struct kolo_request {
     double scale;
     uint32_t peer; /* point to point */
     struct kolo__post post;
+    uint64_t began_ns; /* for metrics; 0: not timed */
 };
 
 struct kolo_comm {
@@ -81,6 +82,10 @@ struct kolo_comm {
      * kolo_join. last: the rank that joined last. Collective on this communicator. */
     kolo_status (*rejoined)(void *owner, uint32_t last);
     void *owner;
+    /* For metrics. */
+    struct kolo__sheet *sheet;        /* NULL: nobody counts */
+    struct kolo__transport *paths[2]; /* what transport goes by: tcp, shm. NULL: not by that */
+    uint64_t rested_ns;               /* idle_ns of the last kolo__comm_rest */
 };
 
 /* What the ranks of a new communicator know of each other. Arrays are by rank of it, and borrowed.

@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "runtime/comm.h"
 #include "runtime/cpus.h"
+#include "runtime/metrics.h"
 #include "runtime/offload.h"
 #include "runtime/timeline.h"
 
@@ -159,6 +160,7 @@ static void release(kolo_context *context)
     kolo__timeline_close(context);
     while (context->comms != NULL)
         kolo__comm_destroy(context->comms);
+    kolo__metrics_close(context);
     kolo__offload_close(context);
     kolo__heap_close(context->heap);
     kolo__control_close(context->control);
@@ -211,14 +213,18 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK) {
         kolo__log_configure(context->config.log, context->size > 1 ? (int)context->rank : -1);
         context->cpus = kolo__usable_cpus();
-        status = kolo__world_join(context);
+        status = kolo__metrics_prepare(context);
     }
+    if (status == KOLO_OK)
+        status = kolo__world_join(context);
     if (status == KOLO_OK)
         status = kolo__costs_find(context);
     if (status == KOLO_OK)
         status = kolo__offload_open(context);
     if (status == KOLO_OK)
         status = kolo__timeline_open(context);
+    if (status == KOLO_OK)
+        status = kolo__metrics_open(context);
     if (status != KOLO_OK) {
         report_misfit(context, status);
         release(context);

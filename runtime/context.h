@@ -43,6 +43,7 @@ struct kolo_context {
     struct kolo__offload offload;
     struct kolo__trace *trace;                   /* NULL: nobody wants a timeline */
     struct kolo__timeline *timeline;             /* runtime/timeline.h; NULL: the same */
+    struct kolo__metrics *metrics;               /* runtime/metrics.h; NULL: nobody wants them */
     struct kolo__reducer_thread *reducer_thread; /* NULL: none; under lock */
 };
 

@@ -3,6 +3,7 @@
 
 #include "base/status.h"
 #include "collectives/transport/shm.h"
+#include "runtime/metrics.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,7 @@ static size_t bytes_of(const struct kolo__plan *plan)
 
 static void free_plan(struct kolo__plan *plan)
 {
+    kolo__tally_end(&plan->tally);
     if (plan->program != NULL)
         kolo__program_free(plan->program);
     free(plan);
@@ -96,6 +98,24 @@ static void shrink(struct kolo__plan_cache *cache)
         if (plan->users == 0)
             remove_plan(cache, plan);
         plan = newer;
+    }
+}
+
+/* As the schedule has it; runs in which all buffers are mapped may push what others else read. */
+static void find_mapped_bytes(const struct kolo__schedule *s, size_t element,
+                              struct kolo__plan *plan)
+{
+    for (uint32_t i = 0; s->mapped && i < s->step_count; i++) {
+        const struct kolo__step *step = &s->steps[i];
+        if (kolo__step_is_fence(step) || kolo__step_is_message(step) ||
+            (step->flags & KOLO__MAPPED_ONLY) != 0)
+            continue;
+        for (uint32_t k = 0; k < kolo__step_reads(step); k++)
+            if (kolo__step_read(s, step, k)->rank != s->problem.rank)
+                plan->tally.received += step->count * element;
+        for (uint32_t k = 0; k < kolo__step_writes(step); k++)
+            if (kolo__step_written(s, step, k)->rank != s->problem.rank)
+                plan->tally.sent += step->count * element;
     }
 }
 
@@ -145,6 +165,7 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
     if (status != KOLO_OK)
         return kolo__error(status, "no memory for the schedule of %s over %u ranks",
                            plan->algorithm->name, context->size);
+    find_mapped_bytes(&schedule, element, plan);
     struct kolo__program_options options = {
         .dtype = key->dtype,
         .op = key->op,
@@ -180,6 +201,10 @@ kolo_status kolo__plan_get(struct kolo__plan_cache *cache, const struct kolo__pl
         free(plan);
         return status;
     }
+    plan->tally.collective = key->collective;
+    plan->tally.bytes = key->count * kolo_dtype_bytes(key->dtype);
+    if (context->sheet != NULL)
+        kolo__tally_begin(&plan->tally, context->sheet);
     plan->next_in_bucket = cache->buckets[bucket];
     cache->buckets[bucket] = plan;
     make_newest(cache, plan);

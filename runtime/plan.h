@@ -7,6 +7,7 @@
 #ifndef KOLO_RUNTIME_PLAN_H
 #define KOLO_RUNTIME_PLAN_H
 
+#include "base/counter.h"
 #include "collectives/execute.h"
 #include "collectives/select.h"
 
@@ -27,6 +28,18 @@ struct kolo__plan_key {
     const struct kolo__algorithm *forced; /* by this call; NULL: none */
 };
 
+/* What is counted of a plan's runs for metrics (runtime/metrics.h): one number, for the rest
+ * follows from it. */
+struct kolo__tally {
+    struct kolo__counter runs; /* that ended well */
+    bool is_long;              /* each is timed however it goes */
+    size_t bytes;              /* of a run: count times dtype */
+    size_t sent, received;     /* through other ranks' memory: written there, read there */
+    struct kolo__sheet *sheet; /* NULL: nobody asks */
+    struct kolo__tally *next;  /* of that sheet */
+    enum kolo__collective collective;
+};
+
 struct kolo__plan {
     struct kolo__plan_key key;
     const struct kolo__algorithm *algorithm;
@@ -35,6 +48,7 @@ struct kolo__plan {
     uint32_t users;                /* requests that hold it: it cannot go */
     struct kolo__plan *next_in_bucket;
     struct kolo__plan *newer, *older;
+    struct kolo__tally tally;
 };
 
 struct kolo__plan_cache {
@@ -55,6 +69,7 @@ struct kolo__plan_context {
     bool deterministic; /* KOLO_DETERMINISTIC */
     const struct kolo__cost_model *model;
     const struct kolo__offload *offload;
+    struct kolo__sheet *sheet; /* for the tallies of plans made from now on; NULL: none */
 };
 
 /* The plan for the key, made if need be. The caller adds itself to users. */

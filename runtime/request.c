@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "runtime/metrics.h"
 #include "runtime/timeline.h"
 
 #include <poll.h>
@@ -81,8 +82,14 @@ __attribute__((noinline, cold)) static void record(const kolo_request *request)
 
 static void finish(kolo_request *request, kolo_status status)
 {
-    if (request->plan != NULL)
+    if (status == KOLO_OK && request->began_ns != 0)
+        kolo__metrics_count_time(request);
+    if (request->plan != NULL) {
         request->plan->users--;
+        kolo__counter_add(&request->plan->tally.runs, status == KOLO_OK);
+    } else if (status == KOLO_OK && request->comm->sheet != NULL) {
+        kolo__metrics_count_message(request);
+    }
     request->plan = NULL;
     request->done = true;
     request->status = status;
@@ -158,6 +165,8 @@ void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spre
         kolo__call_root_has_joined(comm, &rooted->signature, comm->fault.text,
                                    sizeof comm->fault.text))
         comm->fault.status = KOLO_ERR_INVALID;
+    if (comm->sheet != NULL)
+        kolo__metrics_failed(comm, comm->fault.status);
     if (comm->transport != NULL)
         comm->transport->ops->fail(comm->transport, &comm->fault);
     for (kolo_request *request = comm->first; request != NULL; request = request->next)
@@ -222,6 +231,11 @@ kolo_status kolo__request_add(kolo_comm *comm, const char *operation, enum kolo_
     return KOLO_OK;
 }
 
+static size_t bytes_of(const kolo_request *request)
+{
+    return request->signature.count * kolo_dtype_bytes(request->signature.dtype);
+}
+
 static void begin_message(kolo_request *request)
 {
     struct kolo__transport *transport = request->comm->transport;
@@ -231,7 +245,7 @@ static void begin_message(kolo_request *request)
     request->post.signature = &request->signature;
     request->post.data =
         request->kind == KOLO__REQUEST_SEND ? (void *)(uintptr_t)request->input : request->output;
-    request->post.bytes = request->signature.count * kolo_dtype_bytes(request->signature.dtype);
+    request->post.bytes = bytes_of(request);
     if (request->kind == KOLO__REQUEST_SEND)
         transport->ops->post_send(transport, request->peer, &request->post);
     else
@@ -274,6 +288,8 @@ static bool progress_collective(kolo_request *request)
         request->begun = true;
         if (request->begin_ticks == 0)
             request->begin_ticks = kolo__trace_now(arguments.trace);
+        if (request->plan->tally.is_long)
+            request->began_ns = kolo__now_ns(&kolo__real_clock);
         comm->polls = request->plan->program == NULL;
         if (comm->polls)
             begun = kolo__offload_begin(request, &fault);
@@ -284,8 +300,11 @@ static bool progress_collective(kolo_request *request)
     if (status == KOLO_OK)
         status = comm->polls ? kolo__offload_progress(request, &fault)
                              : kolo__run_progress(request->plan->program, &moved, &fault);
-    if (status == KOLO_AGAIN)
+    if (status == KOLO_AGAIN) {
+        if (comm->sheet != NULL && request->began_ns == 0)
+            request->began_ns = kolo__now_ns(&kolo__real_clock);
         return moved;
+    }
     comm->polls = false;
     if (status != KOLO_OK)
         fail_locally(comm, &fault);
@@ -420,6 +439,28 @@ static uint64_t look_around(kolo_comm *comm)
     return kolo__now_ns(&kolo__real_clock);
 }
 
+/* For metrics: how long nothing has moved, and what for. */
+struct lull {
+    uint64_t until_ns; /* the last moment at which that was so */
+    int peer;
+};
+
+/* Nothing has moved, and the caller has yielded or slept. */
+static void lengthen(struct lull *lull, const kolo_comm *comm)
+{
+    if (comm->sheet == NULL)
+        return;
+    lull->until_ns = kolo__now_ns(&kolo__real_clock);
+    lull->peer = kolo__metrics_peer(comm);
+}
+
+static void end_lull(struct lull *lull, kolo_comm *comm, uint64_t busy)
+{
+    if (comm->sheet != NULL && lull->until_ns > busy)
+        kolo__metrics_waited(comm, lull->until_ns - busy, lull->peer, false);
+    lull->peer = -1;
+}
+
 static kolo_status wait_for(kolo_request *request, int timeout_ms)
 {
     kolo_comm *comm = request->comm;
@@ -434,6 +475,7 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
         return kolo__request_finish(request);
 
     uint64_t start = kolo__now_ns(&kolo__real_clock), now = start, busy = start;
+    struct lull lull = {.until_ns = start, .peer = -1};
     uint64_t deadline = start + (may_stop ? (uint64_t)timeout_ms * MILLISECOND
                                           : (uint64_t)comm->context->config.timeout * SECOND);
     for (unsigned turn = 1; !request->done; turn++, moved = kolo__comm_progress(comm)) {
@@ -443,13 +485,18 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
         if (request->done)
             break;
         if (moved) {
+            end_lull(&lull, comm, busy);
             busy = now;
             if (turn % SPINS_PER_LOOK != 0)
                 continue;
+        } else {
+            lull.until_ns = now;
         }
         if (now >= deadline) {
-            if (may_stop)
+            if (may_stop) {
+                end_lull(&lull, comm, busy);
                 return KOLO_AGAIN;
+            }
             time_out(request);
             break;
         }
@@ -457,10 +504,13 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
             continue;
         if (now - busy < spin_ns(comm) + YIELD_NS) {
             sched_yield();
+            lengthen(&lull, comm);
             continue;
         }
-        if (now - busy < spin_ns(comm) + YIELD_NS + NAPS_NS && nap(comm, deadline - now))
+        if (now - busy < spin_ns(comm) + YIELD_NS + NAPS_NS && nap(comm, deadline - now)) {
+            lengthen(&lull, comm);
             continue;
+        }
         if (!told && now - start > STUCK_AFTER_S * SECOND) {
             kolo__comm_stuck(request, !may_stop);
             told = true;
@@ -468,7 +518,9 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
         uint64_t left_ms = (deadline - now + MILLISECOND - 1) / MILLISECOND;
         uint64_t most_ms = told ? 1000 : 200;
         sleep_until_something(comm, (int)(left_ms < most_ms ? left_ms : most_ms));
+        lengthen(&lull, comm);
     }
+    end_lull(&lull, comm, busy);
     return kolo__request_finish(request);
 }
 
@@ -499,11 +551,9 @@ kolo_status kolo__request_wait(kolo_request *request, int timeout_ms)
                                                  : wait_traced(request, timeout_ms);
 }
 
-void kolo__comm_rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns)
+static void rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns)
 {
     uint64_t spin = spin_ns(comm);
-    if (idle_ns < spin)
-        return;
     take_news(comm);
     if (comm->first == NULL)
         return;
@@ -522,6 +572,23 @@ void kolo__comm_rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns)
         comm->first->told = true;
     }
     sleep_until_something(comm, (int)((most_ns + MILLISECOND - 1) / MILLISECOND));
+}
+
+void kolo__comm_rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns)
+{
+    if (idle_ns < spin_ns(comm))
+        return;
+    if (comm->sheet == NULL) {
+        rest(comm, idle_ns, most_ns);
+        return;
+    }
+    uint64_t began = kolo__now_ns(&kolo__real_clock);
+    int peer = kolo__metrics_peer(comm);
+    rest(comm, idle_ns, most_ns);
+    /* Who rests for longer and longer still waits for the same. */
+    kolo__metrics_waited(comm, kolo__now_ns(&kolo__real_clock) - began, peer,
+                         idle_ns > comm->rested_ns);
+    comm->rested_ns = idle_ns;
 }
 
 kolo_status kolo_test(kolo_request **request)

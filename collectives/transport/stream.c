@@ -282,6 +282,8 @@ static bool push(struct kolo__stream *stream, uint32_t peer)
         if (status != KOLO_OK || moved == 0)
             break;
         any = true;
+        if (stream->transport.traffic != NULL)
+            kolo__counter_add(&stream->transport.traffic->sent_bytes, moved);
         count_sent(stream, pipe, moved);
     }
     return any;
@@ -335,6 +337,8 @@ static bool fill(struct kolo__stream *stream, uint32_t peer, struct kolo__post *
         break_pipe(stream, peer, status);
     if (status != KOLO_OK || moved == 0)
         return false;
+    if (stream->transport.traffic != NULL)
+        kolo__counter_add(&stream->transport.traffic->received_bytes, moved);
     size_t of_payload = moved < payload_left ? moved : payload_left;
     count_payload(stream, pipe, post, of_payload);
     pipe->ahead_end += moved - of_payload;

@@ -25,6 +25,7 @@
 #ifndef KOLO_COLLECTIVES_TRANSPORT_H
 #define KOLO_COLLECTIVES_TRANSPORT_H
 
+#include "base/counter.h"
 #include "collectives/schedule.h"
 
 /* Who says what: compared by the receiver, field by field. Equal on both sides of a message. */
@@ -99,11 +100,17 @@ static inline bool kolo__transport_never_naps(struct kolo__transport *transport,
     return false;
 }
 
+/* What went over a transport, headers included; written by who uses it. */
+struct kolo__traffic {
+    struct kolo__counter sent_bytes, received_bytes;
+};
+
 /* First member of every transport. */
 struct kolo__transport {
     const struct kolo__transport_ops *ops; /* no NULL slots */
     uint32_t rank, size;                   /* in the communicator */
     struct kolo__fault fault;
+    struct kolo__traffic *traffic; /* borrowed; NULL: nobody counts. Of those that move bytes */
 };
 
 /* ---- mapped memory: for algorithms that reach into peers' buffers --------------------------- */

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "runtime/metrics.h"
 
 #include <math.h>
 #include <sched.h>
@@ -483,13 +484,18 @@ kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms)
     if (reducer->accumulates && reducer->status == KOLO_OK && !reducer->ended)
         return KOLO_OK;
     struct kolo__trace *trace = reducer->context->trace;
-    uint64_t began = kolo__trace_now(trace);
+    struct kolo__metrics *metrics = reducer->context->metrics;
+    uint64_t began = kolo__trace_now(trace), began_ns = metrics != NULL ? now_ns() : 0;
     kolo_status status = KOLO_OK;
     /* While the thread drives, the status is the thread's. */
     if (atomic_load(&reducer->driver) != KOLO__DRIVER_CALLER || reducer->status == KOLO_OK)
         status = wait_for_step(reducer, timeout_ms);
+    if (metrics != NULL)
+        kolo__counter_add_shared(&metrics->reducer_wait_ns, now_ns() - began_ns);
     if (status == KOLO_AGAIN)
         return status;
+    if (metrics != NULL && status == KOLO_OK && reducer->status == KOLO_OK)
+        kolo__counter_add_shared(&metrics->reducer_steps, 1);
     kolo__trace_add(trace, KOLO__TRACE_WAIT, "kolo_reducer_wait", KOLO__TRACE_NO_ID, 0, began,
                     kolo__trace_now(trace));
     if (reducer->status != KOLO_OK)

@@ -6,7 +6,7 @@
 #     base <- kernels <- collectives <- runtime <- launcher
 #
 # bench and examples see nothing but <kolo/kolo.h>, but for the micro-benchmark bench/kernels.c, which
-# sees what it measures. CUDA, NCCL, ibverbs and MPI headers appear in at
+# sees what it measures. CUDA, NCCL, ibverbs, MPI and libmicrohttpd headers appear in at
 # most one file each, the one that adapts the library. (bench/peers holds programs of their own, which
 # measure other libraries.)
 set -euo pipefail
@@ -50,6 +50,7 @@ layering() {
             if (header ~ /^nccl/) library = "NCCL"
             if (header ~ /^(infiniband|rdma)\//) library = "ibverbs"
             if (header ~ /^mpi/) library = "MPI"
+            if (header ~ /^microhttpd/) library = "libmicrohttpd"
             # nvcc compiles kernels; the rule is for those who call the library.
             if (library != "" && FILENAME !~ /\.cu$/) {
                 if (adapter[library] == "") adapter[library] = FILENAME

@@ -33,6 +33,14 @@ if output=$(PKG_CONFIG_LIBDIR=/nonexistent configure -DKOLO_MPI=ON -U 'KOLO_OPEN
     echo "KOLO_MPI=ON configured without Open MPI"
     exit 1
 fi
+[[ $(configure -DKOLO_METRICS=AUTO) =~ "kolo: METRICS module: "("built (libmicrohttpd found)"|"not built (libmicrohttpd not found: install libmicrohttpd-dev)") ]] || {
+    echo "KOLO_METRICS=AUTO does not say what it found"
+    exit 1
+}
+if output=$(PKG_CONFIG_LIBDIR=/nonexistent configure -DKOLO_METRICS=ON -U 'KOLO_MICROHTTPD*' -U '__pkg*'); then
+    echo "KOLO_METRICS=ON configured without libmicrohttpd"
+    exit 1
+fi
 for feature in CUDA NCCL RDMA; do
     if output=$(configure "-DKOLO_$feature=ON"); then
         echo "KOLO_$feature=ON configured, though there is no such module"

@@ -6,6 +6,7 @@
 # shellcheck source=common.sh
 source "$SOURCE_DIR/tests/integration/launch/common.sh"
 export KOLO_TOKEN=secret KUBERNETES_SERVICE_HOST=10.96.0.1
+export KOLO_METRICS_PORT=0 # these pods share one address, and so the port that each would take
 place="KOLO_RENDEZVOUS=127.0.0.1:$port"
 variables_job() {
     echo "JOB_COMPLETION_INDEX=$1 KOLO_WORLD_SIZE=$2 $place HOSTNAME=train-$1 KOLO_JOB=6f1c"
