@@ -97,9 +97,12 @@ static bool pause_between(unsigned attempt, struct kolo__random *random, uint64_
 {
     uint64_t pause_ms = attempt < 5 ? FIRST_PAUSE_MS << attempt : LONGEST_PAUSE_MS;
     pause_ms = pause_ms / 2 + kolo__random_below(random, pause_ms / 2 + 1);
-    if (kolo__now_ns(&kolo__real_clock) + (pause_ms + SHORTEST_ROUND_MS) * MILLISECOND >
-        deadline_ns)
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    uint64_t left_ms = deadline_ns > now_ns ? (deadline_ns - now_ns) / MILLISECOND : 0;
+    if (left_ms < FIRST_PAUSE_MS + SHORTEST_ROUND_MS)
         return false;
+    if (pause_ms + SHORTEST_ROUND_MS > left_ms)
+        pause_ms = left_ms - SHORTEST_ROUND_MS;
     nanosleep(&(struct timespec){.tv_sec = (time_t)(pause_ms / 1000),
                                  .tv_nsec = (long)(pause_ms % 1000 * MILLISECOND)},
               NULL);

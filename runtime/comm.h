@@ -106,7 +106,7 @@ void kolo__comm_destroy(kolo_comm *comm);
 /* Collective. A communicator of the same ranks, whose guardian is comm. */
 kolo_status kolo__comm_duplicate(kolo_comm *comm, kolo_comm **result);
 
-/* ---- operations (request.c) ---------------------------------------------------------------- */
+/* ---- operations (request.c, wait.c) ------------------------------------------------------ */
 
 /* A blank request at the end of the queue, or the communicator's fault as an error of `operation`.
  */
@@ -135,5 +135,11 @@ kolo_status kolo__comm_check(kolo_comm *comm, const char *operation);
 void kolo__comm_announce(kolo_comm *comm);
 /* Poisons the communicator. spread: tell the others. */
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread);
+
+/* Shared by the two: a fault that others found, or an abort, ends what is under way; a call's wait,
+ * for the timeline. */
+void kolo__comm_take_news(kolo_comm *comm);
+void kolo__request_record_wait(const kolo_request *request, uint64_t begin_ticks,
+                               uint64_t end_ticks);
 
 #endif

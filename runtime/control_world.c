@@ -173,7 +173,7 @@ static kolo_status connect_patiently(struct kolo__control *control)
         snprintf(report, sizeof report, "%s", kolo_error_text());
         if (now_ns + (uint64_t)jittered_ms * 1000000 >= options->deadline_ns)
             return kolo__error(
-                status,
+                KOLO_ERR_TIMEOUT,
                 "rank %u (host %s) found no rendezvous%s within %d s; the last attempt at each "
                 "address: %.450s. %s",
                 options->rank, kolo__host_name(),

@@ -295,7 +295,8 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
             snprintf(
                 text, sizeof text,
                 gone ? "rank %u joined this world and left it (host %s, pid %u): a world is joined "
-                       "once, so call kolo_init once in the life of a job's process"
+                       "once, so call kolo_init once in the life of a job's process; or two "
+                       "processes have the same rank, as when mpirun is started inside kolo run"
                      : "rank %u joined already (host %s, pid %u): two processes have the same rank "
                        "(KOLO_RANK, RANK, ...), as when mpirun or torchrun is started inside kolo "
                        "run, "

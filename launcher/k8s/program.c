@@ -3,6 +3,7 @@
 #include "launcher/k8s/manifest.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Where the operators mount the job's key pair: a home that the image need not have. */
@@ -35,6 +36,25 @@ static const char *const SSHD[] = {
     "-o",
     "PidFile=none",
 };
+
+/* The kubelet puts a variable's value where $(NAME) stands, and takes $$ for one $. Every other $
+ * is one. */
+static void write_word(struct kolo__yaml *yaml, const char *word)
+{
+    char *escaped = malloc(2 * strlen(word) + 1), *to = escaped;
+    if (escaped == NULL)
+        abort(); /* a command line's worth of memory */
+    for (const char *from = word; *from != '\0'; from++) {
+        bool special =
+            *from == '$' && (from[1] == '$' || from[1] == '(' || (from > word && from[-1] == '$'));
+        if (special)
+            *to++ = '$';
+        *to++ = *from;
+    }
+    *to = '\0';
+    kolo__yaml_item_text(yaml, escaped);
+    free(escaped);
+}
 
 void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
                        enum kolo__k8s_role role)
@@ -77,7 +97,7 @@ void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *man
         break;
     }
     for (char **word = manifest->command; word != NULL && *word != NULL; word++)
-        kolo__yaml_item_text(yaml, *word);
+        write_word(yaml, *word);
 }
 
 void kolo__k8s_variable(struct kolo__yaml *yaml, const char *name, const char *value)

@@ -252,7 +252,7 @@ class Cluster:
         self._write_records()
         self.dns = subprocess.Popen(
             ["nsenter", "--target", str(self.switch), "--net", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
-             "--no-resolv", "--no-hosts", f"--listen-address={DNS}", "--bind-interfaces", f"--local=/{self.domain}/",
+             "--no-resolv", "--no-hosts", f"--listen-address={DNS}", "--bind-interfaces", f"--local=/{self.domain}/", "--address=/#/",
              f"--addn-hosts={self.folder}/records", "--user=root", "--pid-file", "--log-facility=/dev/null"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.started.append(self.dns)

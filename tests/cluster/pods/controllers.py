@@ -74,7 +74,7 @@ def make_pod(cluster, documents, template, *, name, hostname, subdomain, labels=
 
 def indexed(cluster, documents, job, name, subdomain, labels=None):
     """The pods of an Indexed Job."""
-    uid = f"{secrets.randbits(32):08x}-0000-4000-8000-{secrets.randbits(48):012x}"
+    uid = job.setdefault("uid", f"{secrets.randbits(32):08x}-0000-4000-8000-{secrets.randbits(48):012x}")
     return [make_pod(cluster, documents, job["template"], name=f"{name}-{i}", hostname=f"{name}-{i}",
                      subdomain=job["template"]["spec"].get("subdomain", subdomain),
                      labels={"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name,
@@ -89,6 +89,7 @@ def job(cluster, documents, attempt=0):
 
 
 def jobset(cluster, documents, attempt=0, spec=None, name=None):
+    """A restart makes new Jobs."""
     if spec is None:
         document = by_kind(documents, "JobSet")
         spec, name = document["spec"], document["metadata"]["name"]
@@ -101,7 +102,7 @@ def jobset(cluster, documents, attempt=0, spec=None, name=None):
                       prefix + "replicatedjob-replicas": str(replicated.get("replicas", 1)),
                       prefix + "job-index": str(index), prefix + "job-global-index": str(number),
                       prefix + "restart-attempt": str(attempt)}
-            pods += indexed(cluster, documents, replicated["template"]["spec"], f"{name}-{replicated['name']}-{index}",
+            pods += indexed(cluster, documents, dict(replicated["template"]["spec"]), f"{name}-{replicated['name']}-{index}",
                             subdomain, labels)
             number += 1
     return pods
