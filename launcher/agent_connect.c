@@ -118,32 +118,43 @@ static void say_why(const char *address, char last[REPORT_BYTES])
     fprintf(stderr, "kolo agent at %s: %s\n", address, last);
 }
 
-int kolo__agent_connect(const char *address, const char *part, long seconds)
+/* Until the connection is there, or the time is over. Returns the exit code of a failure; 0. */
+static int reach(const char *address, const struct kolo__credentials *credentials, const char *part,
+                 uint64_t deadline_ns, struct kolo__secure **secure)
 {
-    struct kolo__credentials *credentials;
-    struct kolo__secure *secure = NULL;
     char last[REPORT_BYTES] = "";
-    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + (uint64_t)seconds * SECOND;
     struct kolo__random random = {deadline_ns ^ (uint64_t)getpid() << 32};
     bool hopeless = false;
-    kolo_status status = kolo__agent_credentials(&credentials);
-    if (status != KOLO_OK) {
-        say_why(address, last);
-        return KOLO__EXIT_USAGE;
-    }
-    signal(SIGPIPE, SIG_IGN);
-    for (unsigned attempt = 0; secure == NULL; attempt++) {
+    for (unsigned attempt = 0;; attempt++) {
         uint64_t round_ns = kolo__now_ns(&kolo__real_clock) + ROUND_SECONDS * SECOND;
-        status = try_all(address, credentials, part,
-                         round_ns < deadline_ns ? round_ns : deadline_ns, &secure, &hopeless);
+        kolo_status status =
+            try_all(address, credentials, part, round_ns < deadline_ns ? round_ns : deadline_ns,
+                    secure, &hopeless);
         if (status == KOLO_OK)
-            break;
+            return 0;
         say_why(address, last);
         if (status == KOLO_ERR_CONFIG)
             return KOLO__EXIT_USAGE;
         if (!pause_between(attempt, &random, deadline_ns))
             return hopeless ? KOLO__EXIT_USAGE : KOLO__EXIT_NO_WORLD;
     }
-    kolo__relay(secure, STDIN_FILENO, STDOUT_FILENO);
-    return 0;
+}
+
+int kolo__agent_connect(const char *address, const char *part, long seconds)
+{
+    struct kolo__credentials *credentials = NULL;
+    struct kolo__secure *secure = NULL;
+    char last[REPORT_BYTES] = "";
+    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + (uint64_t)seconds * SECOND;
+    if (kolo__agent_credentials(&credentials) != KOLO_OK) {
+        say_why(address, last);
+        return KOLO__EXIT_USAGE;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    int code = reach(address, credentials, part, deadline_ns, &secure);
+    if (code == 0)
+        kolo__relay(secure, STDIN_FILENO, STDOUT_FILENO);
+    kolo__secure_free(secure);
+    kolo__credentials_free(credentials);
+    return code;
 }

@@ -84,12 +84,17 @@ kolo_status kolo__offload_open(kolo_context *context)
     if (mpi == NULL) {
         offload->missing = "MPI is not here: mpirun starts worlds that have it, and keeps it for "
                            "KOLO_ALGORITHM=mpi or where it was measured to be faster";
+    } else if (context->config.encrypt != 0 || context->config.checksum != 0) {
+        offload->missing = "MPI neither encrypts nor checks what it sends, as KOLO_ENCRYPT or "
+                           "KOLO_CHECKSUM demand";
     } else if (!mpi->is_for_threads()) {
         offload->missing = "the program's MPI is for one thread only: begin it with "
                            "MPI_Init_thread and MPI_THREAD_SERIALIZED";
     }
     if (offload->missing != NULL)
         kolo__offload_detach(context->world);
+    if (offload->missing != NULL && forced && context->rank == 0)
+        kolo__log(KOLO__LOG_WARN, "KOLO_ALGORITHM=mpi is left aside: %s", offload->missing);
     if (offload->missing != NULL || forced)
         return KOLO_OK;
     kolo_status status = measure(context);

@@ -20,8 +20,9 @@
 #include <unistd.h>
 
 enum {
-    STRANGERS_MAX = 64,    /* connections that have not proved anything yet */
+    STRANGERS_MAX = 256,   /* connections that have not proved anything yet */
     STRANGER_SECONDS = 10, /* and how long they may take */
+    CROWD_SECONDS = 1,     /* when there are that many */
     ACCEPT_PAUSE_MS = 100, /* when there are too many, or no descriptors are left */
 };
 
@@ -216,13 +217,34 @@ static bool add_stranger(struct kolo__rendezvous *server, int fd,
     return true;
 }
 
+/* The newest stand first. False: all came just now, and may be about to prove themselves. */
+static bool drop_oldest_stranger(struct kolo__rendezvous *server, uint64_t now_ns)
+{
+    struct kolo__connection *oldest = NULL;
+    for (struct kolo__connection *c = server->connections; c != NULL; c = c->next)
+        if (c->phase == WANT_HANDSHAKE && !c->closing)
+            oldest = c;
+    if (oldest == NULL ||
+        now_ns + (STRANGER_SECONDS - CROWD_SECONDS) * 1000 * MILLISECOND < oldest->deadline_ns)
+        return false;
+    kolo__connection_refuse(oldest, KOLO_ERR_NETWORK, "it proved nothing while many others waited");
+    return true;
+}
+
 static void accept_all(struct kolo__rendezvous *server)
 {
     uint32_t strangers = 0, listener = 0;
     for (struct kolo__connection *c = server->connections; c != NULL; c = c->next)
         strangers += c->phase != MEMBER;
-    /* The world itself may come all at once; beyond it, only so many. */
-    while (strangers < STRANGERS_MAX + server->size) {
+    /* The world itself may come all at once; beyond it, only so many: then the one that has proved
+     * nothing for longest makes room, for who knows the token needs milliseconds. */
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    for (;;) {
+        if (strangers >= STRANGERS_MAX + server->size) {
+            if (!drop_oldest_stranger(server, now_ns))
+                break;
+            strangers--;
+        }
         struct kolo__address address = {.length = sizeof address.storage};
         int fd = accept4(server->listen_fds[listener], (struct sockaddr *)&address.storage,
                          &address.length, SOCK_CLOEXEC | SOCK_NONBLOCK);

@@ -29,6 +29,8 @@
 #include <unistd.h>
 
 static const uint64_t stranger_patience_ns = 10000000000;
+/* So much less when no more can be accepted: who knows the token needs milliseconds. */
+static const uint64_t crowd_cut_ns = 9000000000;
 static const uint64_t first_pause_ns = 5000000;
 static const uint64_t longest_pause_ns = 250000000;
 /* Until a host that does not answer at one address is tried at the next; more in each round, for it
@@ -435,14 +437,15 @@ uint64_t kolo__tcp_check_deadlines(struct kolo__tcp *tcp)
         for (uint32_t l = 0; !peer->established && l < peer->lane_count; l++)
             next = earlier(next, check_lane(tcp, &peer->lanes[l], now));
     }
+    uint64_t cut = tcp->stranger_count == KOLO__TCP_STRANGERS ? crowd_cut_ns : 0;
     for (uint32_t i = 0; tcp->stranger_count > 0 && i < KOLO__TCP_STRANGERS; i++) {
         if (tcp->strangers[i].fd < 0)
             continue;
-        if (now >= tcp->strangers[i].deadline_ns) {
+        if (now + cut >= tcp->strangers[i].deadline_ns) {
             kolo__error(KOLO_ERR_TIMEOUT, "it did not say who it is");
             drop_stranger(tcp, i);
         } else {
-            next = earlier(next, tcp->strangers[i].deadline_ns);
+            next = earlier(next, tcp->strangers[i].deadline_ns - cut);
         }
     }
     return next;

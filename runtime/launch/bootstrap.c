@@ -71,6 +71,12 @@ static kolo_status serve(const struct kolo__bootstrap_options *options, struct k
     return KOLO_OK;
 }
 
+/* That is why listening failed. */
+static bool was_taken(void)
+{
+    return strstr(kolo_error_text(), strerror(EADDRINUSE)) != NULL;
+}
+
 /* At the first of these addresses that is this host's, and the first port that is free. failure:
  * errno of the last one that was not. */
 static kolo_status serve_near(const struct kolo__bootstrap_options *options,
@@ -82,8 +88,12 @@ static kolo_status serve_near(const struct kolo__bootstrap_options *options,
         for (unsigned p = 0; p < ports; p++) {
             int port = options->launch->port + (int)p;
             int found = kolo__addresses_try(addresses->text[i], port);
-            if (found == 0)
-                return serve(options, place, addresses->text[i], port);
+            if (found == 0) {
+                kolo_status status = serve(options, place, addresses->text[i], port);
+                if (status == KOLO_OK || !was_taken())
+                    return status;
+                found = EADDRINUSE; /* meanwhile, by another job that looked too */
+            }
             if (found == EADDRNOTAVAIL)
                 break;
             *failure = found;
@@ -150,8 +160,12 @@ static kolo_status listen_in_pod(const struct kolo__bootstrap_options *options,
         int port = options->launch->port + (int)p;
         snprintf(first, sizeof first, "%.*s", (int)strcspn(list, ","), list);
         failure = kolo__addresses_try(first, port);
-        if (failure == 0)
-            return serve(options, place, list, port);
+        if (failure == 0) {
+            status = serve(options, place, list, port);
+            if (status == KOLO_OK || !was_taken())
+                return status;
+            failure = EADDRINUSE;
+        }
     }
     return kolo__error(KOLO_ERR_NETWORK,
                        "rank 0 cannot listen at port %d of this pod (%s): %s; with hostNetwork, "

@@ -74,6 +74,9 @@ by_mpirun 2 "$BIN_DIR/kolo" bench allreduce --dtype bf16 --min 1K --max 1K --sec
 expect "by MPI: bf16" "0 # wrong results: 0" "$code $(grep 'wrong results' out)"
 KOLO_DETERMINISTIC=1 by_mpirun 3 "$BIN_DIR/kolo" bench allreduce --algorithm mpi --min 1K --max 1K --seconds 0.01
 expect_text "by MPI: deterministic" "KOLO_DETERMINISTIC=1 demands" "$err$out"
+KOLO_ENCRYPT=1 by_mpirun 2 "$BIN_DIR/kolo" bench allreduce --min 1K --max 1K --seconds 0.01
+expect "by MPI, encrypted: kolo does it" "0 # wrong results: 0" "$code $(grep 'wrong results' out)"
+expect_text "by MPI, encrypted: said" "KOLO_ALGORITHM=mpi is left aside: MPI neither encrypts nor checks" "$err"
 unset KOLO_ALGORITHM
 timeout 20 "$BIN_DIR/kolo" bench allreduce -n 2 --algorithm mpi --min 1K --max 1K --seconds 0.01 >out 2>&1
 expect_text "no MPI" "MPI is not here: mpirun starts worlds that have it" "$(<out)"

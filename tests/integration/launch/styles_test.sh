@@ -3,6 +3,7 @@
 #
 # Ranks that nobody but a loop starts, with the variables of each launcher: they form a world, and
 # rank 0 holds the rendezvous; what goes wrong is said by name.
+# shellcheck disable=SC2317,SC2034 # functions are called by name; a descriptor is held
 # shellcheck source=common.sh
 source "$SOURCE_DIR/tests/integration/launch/common.sh"
 
@@ -91,22 +92,45 @@ expect "missing: code" 9 $?
 expect_text "missing" "2 of 3 ranks did not join within 1 s; missing: 1-2" "$(<out)"
 
 # ---- who is missing is said while there is time to do something about it, on both sides
-KOLO_INIT_TIMEOUT=40 start torchrun 5 "$member" sum
-kill "${pids[3]}" "${pids[4]}" # before they have linked their libraries
+rm -f rank[0-9]*
+one_of_five() {
+    env RANK="$1" WORLD_SIZE=5 LOCAL_RANK="$1" LOCAL_WORLD_SIZE=5 MASTER_ADDR=$host MASTER_PORT=$port KOLO_INIT_TIMEOUT=40 timeout 60 "$member" sum >"rank$1" 2>&1 &
+    pids[$1]=$!
+}
+pids=()
+for r in 0 1 2; do one_of_five $r; done
 RANK=1 WORLD_SIZE=2 MASTER_ADDR=$host MASTER_PORT=$((port + 30)) KOLO_INIT_TIMEOUT=18 timeout 30 "$member" sum >lonely 2>&1 &
 lonely=$!
 told() { grep -q "warn: the world waits for 2 of 5 ranks: 3-4" rank0; }
 wait_until 25 told || fail "nobody is told who is missing: $(<rank0)"
-for r in 3 4; do
-    env RANK=$r WORLD_SIZE=5 LOCAL_RANK=$r LOCAL_WORLD_SIZE=5 MASTER_ADDR=$host MASTER_PORT=$port timeout 60 "$member" sum >"rank$r" 2>&1 &
-    pids[r]=$!
-done
+for r in 3 4; do one_of_five $r; done
 finish_ranks
 expect "late, but there: codes" "0 0 0 0 0" "$codes"
 wait $lonely
 expect "lonely: code" 9 $?
 expect_text "lonely" "warn: has not reached rank 0 yet: " "$(<lonely)"
 expect_text "lonely" "Connection refused" "$(<lonely)"
+
+# ---- a crowd that says nothing holds nobody up for long
+env RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=2 MASTER_ADDR=$host MASTER_PORT=$port KOLO_LOG=info timeout 60 "$member" sum >rank0 2>&1 &
+pids=($!)
+meeting() { grep -q 'meeting at' rank0; }
+wait_until 10 meeting || fail "no rendezvous"
+place=$(grep -o 'meeting at .*' rank0)
+(
+    for ((i = 0; i < 700; i++)); do
+        exec {fd}<>"/dev/tcp/127.0.0.1/${place##*:}" || break
+    done
+    echo ready >crowd
+    exec sleep 40
+) 2>/dev/null &
+crowd=$!
+wait_until 20 test -e crowd || fail "no crowd"
+RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=$host MASTER_PORT=$port KOLO_INIT_TIMEOUT=25 timeout 60 "$member" sum >rank1 2>&1 &
+pids[1]=$!
+finish_ranks
+expect "a crowd: codes" "0 0" "$codes"
+kill $crowd
 
 # ---- two jobs at one port, without ids
 start torchrun 2 "$member" turn made
