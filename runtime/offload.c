@@ -76,23 +76,27 @@ static bool is_worth_it(const struct kolo__offload *offload)
 
 /* ---- the world ------------------------------------------------------------------------------- */
 
+/* Why MPI does nothing here; NULL: it may. The same on all ranks. */
+static const char *find_obstacle(const kolo_context *context)
+{
+    const struct kolo__mpi_module *mpi = context->place.mpi;
+    if (mpi == NULL)
+        return "MPI is not here: mpirun starts worlds that have it, and keeps it for "
+               "KOLO_ALGORITHM=mpi or where it was measured to be faster";
+    if (context->config.encrypt != 0 || context->config.checksum != 0)
+        return "MPI neither encrypts nor checks what it sends, as KOLO_ENCRYPT or KOLO_CHECKSUM "
+               "demand";
+    if (!mpi->is_for_threads())
+        return "the program's MPI is for one thread only: begin it with MPI_Init_thread and "
+               "MPI_THREAD_SERIALIZED";
+    return NULL;
+}
+
 kolo_status kolo__offload_open(kolo_context *context)
 {
     struct kolo__offload *offload = &context->offload;
-    const struct kolo__mpi_module *mpi = context->place.mpi;
     bool forced = strcmp(context->config.algorithm, kolo__offload_mpi.name) == 0;
-    if (mpi == NULL) {
-        offload->missing = "MPI is not here: mpirun starts worlds that have it, and keeps it for "
-                           "KOLO_ALGORITHM=mpi or where it was measured to be faster";
-    } else if (context->config.encrypt != 0 || context->config.checksum != 0) {
-        offload->missing = "MPI neither encrypts nor checks what it sends, as KOLO_ENCRYPT or "
-                           "KOLO_CHECKSUM demand";
-    } else if (!mpi->is_for_threads()) {
-        offload->missing = "the program's MPI is for one thread only: begin it with "
-                           "MPI_Init_thread and MPI_THREAD_SERIALIZED";
-    }
-    if (offload->missing != NULL)
-        kolo__offload_detach(context->world);
+    offload->missing = find_obstacle(context);
     if (offload->missing != NULL && forced && context->rank == 0)
         kolo__log(KOLO__LOG_WARN, "KOLO_ALGORITHM=mpi is left aside: %s", offload->missing);
     if (offload->missing != NULL || forced)
@@ -127,7 +131,7 @@ void kolo__offload_attach(kolo_comm *comm)
     bool everybody = comm->size == context->size && comm->size > 1;
     for (uint32_t r = 0; everybody && r < comm->size; r++)
         everybody = comm->world_ranks[r] == r;
-    if (context->place.mpi == NULL || context->offload.missing != NULL || !everybody)
+    if (!everybody || context->offload.missing != NULL || find_obstacle(context) != NULL)
         return;
     comm->mpi = context->place.mpi->comm_open(why, sizeof why);
     if (comm->mpi == NULL)

@@ -82,6 +82,14 @@ def child_of(pid):
         return 0
 
 
+def space_of(pid):
+    """The namespace of process ids that a process is in."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None
+
+
 class Pod:
     """What a controller wants to run; start() may be called again, as after a restart."""
 
@@ -138,6 +146,8 @@ class Pod:
         with open(os.path.join(folder, "ready")) as ready:
             ready.read()
         self.pid = child_of(self.process.pid)
+        cluster.first_processes.append(self.pid)
+        cluster.spaces.add(os.readlink(f"/proc/{self.pid}/ns/pid"))
         cluster.plug(self)
         if publish:
             cluster.publish(self)
@@ -205,6 +215,7 @@ class Cluster:
         self.folder = tempfile.mkdtemp(prefix="kolo-pods.")
         os.chmod(self.folder, 0o755)
         self.started, self.records, self.used = [], {}, 0
+        self.first_processes, self.spaces = [], set()
         self.dns = self.dns_pid = None
         self.switch = self._hold()
         self._net(self.switch, "ip", "link", "set", "lo", "up")
@@ -290,11 +301,19 @@ class Cluster:
     # ---- the end -------------------------------------------------------------------------------
 
     def close(self):
+        # A pod's first process takes all others with it. Not by --kill-child: who changes its user forgets that.
+        for pid in self.first_processes:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         for process in reversed(self.started):
             if process.poll() is None:
                 process.kill()
         for process in self.started:
             process.wait()
+        wait_until(lambda: not any(space_of(p) in self.spaces for p in os.listdir("/proc") if p.isdigit()), 5,
+                   "the end of all processes of the pods")
         for _ in range(100):
             try:
                 shutil.rmtree(self.folder)

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 
-from cluster import Cluster, install, shuffled, wait_until
+from cluster import Cluster, install, shuffled, space_of, wait_until
 from controllers import KINDS, render
 
 STEPS = ["train_bytes", "--layers", "1", "--width", "32", "--heads", "2", "--context", "32", "--batch", "8", "--threads", "1",
@@ -282,20 +282,13 @@ def killed(build, kind):
         wait_until(lambda: any("step" in p.log() for p in case.pods), 40, "the first step")
         victim = case.pods[-1]
         pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and
-                _namespace(p) == _namespace(victim.pid) and _name(p) == "train_bytes"]
+                space_of(p) == space_of(victim.pid) and _name(p) == "train_bytes"]
         expect("a rank to kill", pids, case.pods)
         os.kill(pids[0], signal.SIGKILL)
         codes = [pod.wait(30) for pod in case.ranks]
         expect(f"codes {codes}", set(codes) == {76}, case.pods)
         says(case.pods, r"SIGKILL", 1)
         expect("the termination message", any("SIGKILL" in p.termination() for p in case.pods), case.pods)
-
-
-def _namespace(pid):
-    try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
-    except OSError:
-        return None
 
 
 def _name(pid):
