@@ -73,10 +73,14 @@ static void server_gone(struct kolo__control *control, bool silent)
     if (control->options.at_rank_0) {
         char text[200];
         const struct kolo__control_member *first = control->members;
-        snprintf(text, sizeof text,
-                 "rank 0 (host %s, pid %u), which held the rendezvous, is gone: it ended without "
-                 "kolo_finalize, was killed, or its host was lost",
-                 first != NULL ? first->host : "?", first != NULL ? first->pid : 0);
+        char who[120] = "";
+        if (first != NULL)
+            snprintf(who, sizeof who, " (host %s, pid %u)", first->host, first->pid);
+        snprintf(
+            text, sizeof text,
+            "rank 0%s, which held the rendezvous, is gone: it ended without kolo_finalize, was "
+            "killed, or its host was lost",
+            who);
         add_fault(control, 0, KOLO_ERR_PEER_LOST, 0, text);
         return;
     }

@@ -49,7 +49,7 @@ void kolo__k8s_indexed_job(struct kolo__yaml *yaml, const struct kolo__manifest 
     kolo__yaml_number(yaml, "completions", manifest->workers);
     kolo__yaml_text(yaml, "completionMode", "Indexed");
     if (retries > 0)
-        kolo__yaml_comment(yaml, "Each pod of a world that breaks counts: the world, three times.");
+        kolo__yaml_comment(yaml, "Each pod of a world that breaks counts: the world may break three times.");
     kolo__yaml_number(yaml, "backoffLimit", retries);
     kolo__k8s_pod_failure_policy(yaml, manifest, KOLO__K8S_RANKS, "kolo");
 }

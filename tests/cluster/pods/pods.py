@@ -106,6 +106,17 @@ def late(build, kind):
         case.finish()
 
 
+def dns_down(build, kind):
+    """Nobody answers to questions for names at first."""
+    with Case(build, kind) as case:
+        case.cluster.stop_dns()
+        for pod in case.pods:
+            pod.start()
+        time.sleep(3)
+        case.cluster.start_dns()
+        case.finish()
+
+
 def last_worker_late(build, kind):
     with Case(build, kind) as case:
         for pod in case.pods[:-1]:
