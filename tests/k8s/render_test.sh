@@ -34,8 +34,9 @@ longest() {
 good=(--name a --workers 2)
 # What the kubelet makes of the words: "echo $$ $(id) $HOME" again.
 # shellcheck disable=SC2016 # nothing is to be expanded here
-"$kolo" k8s render job "${good[@]}" -- sh -c 'echo $$ $(id) $HOME' | grep -qF '"echo $$$$ $$(id) $HOME"' ||
-    fail "dollars: $("$kolo" k8s render job "${good[@]}" -- sh -c 'echo $$ $(id) $HOME' | grep echo)"
+dollars=$("$kolo" k8s render job "${good[@]}" -- sh -c 'echo $$ $(id) $HOME' | grep echo)
+# shellcheck disable=SC2016
+[[ $dollars == *'"echo $$$$ $$(id) $HOME"' ]] || fail "dollars: $dollars"
 refused "there is no kind 'cronjob'" cronjob "${good[@]}" -- p
 refused "KIND is missing" "${good[@]}"
 refused "KIND is missing" "${good[@]}" -- job
