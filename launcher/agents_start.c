@@ -71,7 +71,7 @@ static const char *last_line(struct kolo__agent *agent)
 /* "host2 (Connection refused), host3": those that have not come, as many as fit into the text. */
 static const char *list_late(const struct kolo__agents *agents, char *text, size_t bytes)
 {
-    size_t used = 0, last = 0;
+    size_t used = 0;
     uint32_t left = 0;
     text[0] = '\0';
     for (uint32_t i = 0; i < agents->count; i++) {
@@ -82,12 +82,10 @@ static const char *list_late(const struct kolo__agents *agents, char *text, size
         int added =
             snprintf(text + used, bytes - used, "%s%s%s%s%s", used > 0 ? ", " : "",
                      agent->host->name, why[0] != '\0' ? " (" : "", why, why[0] != '\0' ? ")" : "");
-        last = used;
-        used += (size_t)added;
-        if (used + 32 >= bytes) {
-            used = last;
+        if (used + (size_t)added + 32 < bytes)
+            used += (size_t)added;
+        else
             left++;
-        }
         text[used] = '\0';
     }
     if (left > 0)
@@ -125,10 +123,9 @@ static kolo_status serve_while(struct kolo__agents *agents, enum kolo__agent_pha
     uint64_t deadline_ns = now_ns + seconds * SECOND, patience_ns = WARN_SECONDS * SECOND;
     uint64_t warn_ns = now_ns + patience_ns;
     kolo_status status = KOLO_OK;
-    const struct kolo__agent *late;
     if (fds == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for %u hosts", agents->count);
-    while (status == KOLO_OK && (late = find(agents, phase)) != NULL &&
+    while (status == KOLO_OK && find(agents, phase) != NULL &&
            (phase != KOLO__AGENT_CONNECTING || (status = call_again(agents)) == KOLO_OK) &&
            find(agents, KOLO__AGENT_LOST) == NULL && find(agents, KOLO__AGENT_REFUSED) == NULL) {
         int asked = serve_once(agents, signals, fds);

@@ -49,7 +49,8 @@ void kolo__k8s_indexed_job(struct kolo__yaml *yaml, const struct kolo__manifest 
     kolo__yaml_number(yaml, "completions", manifest->workers);
     kolo__yaml_text(yaml, "completionMode", "Indexed");
     if (retries > 0)
-        kolo__yaml_comment(yaml, "Each pod of a world that breaks counts: the world may break three times.");
+        kolo__yaml_comment(
+            yaml, "Each pod of a world that breaks counts: the world may break three times.");
     kolo__yaml_number(yaml, "backoffLimit", retries);
     kolo__k8s_pod_failure_policy(yaml, manifest, KOLO__K8S_RANKS, "kolo");
 }
@@ -66,6 +67,22 @@ void kolo__k8s_write_job(struct kolo__yaml *yaml, const struct kolo__manifest *m
     kolo__yaml_close(yaml);
 }
 
+void kolo__k8s_failure_policy(struct kolo__yaml *yaml, bool deadline)
+{
+    kolo__yaml_open(yaml, "failurePolicy");
+    kolo__yaml_number(yaml, "maxRestarts", KOLO__K8S_RETRIES);
+    kolo__yaml_list(yaml, "rules");
+    kolo__yaml_item(yaml);
+    kolo__yaml_text(yaml, "name", "another-try-does-not-help");
+    kolo__yaml_text(yaml, "action", "FailJobSet");
+    kolo__yaml_list(yaml, "onJobFailureReasons");
+    kolo__yaml_item_text(yaml, "PodFailurePolicy");
+    if (deadline)
+        kolo__yaml_item_text(yaml, "DeadlineExceeded");
+    kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+}
+
 /* A pod that fails fails its Job at once, and all pods begin again together. */
 void kolo__k8s_write_jobset(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
 {
@@ -79,17 +96,7 @@ void kolo__k8s_write_jobset(struct kolo__yaml *yaml, const struct kolo__manifest
     kolo__yaml_open(yaml, "successPolicy");
     kolo__yaml_text(yaml, "operator", "All");
     kolo__yaml_close(yaml);
-    kolo__yaml_open(yaml, "failurePolicy");
-    kolo__yaml_number(yaml, "maxRestarts", KOLO__K8S_RETRIES);
-    kolo__yaml_list(yaml, "rules");
-    kolo__yaml_item(yaml);
-    kolo__yaml_text(yaml, "name", "another-try-does-not-help");
-    kolo__yaml_text(yaml, "action", "FailJobSet");
-    kolo__yaml_list(yaml, "onJobFailureReasons");
-    kolo__yaml_item_text(yaml, "PodFailurePolicy");
-    kolo__yaml_item_text(yaml, "DeadlineExceeded");
-    kolo__yaml_close(yaml);
-    kolo__yaml_close(yaml);
+    kolo__k8s_failure_policy(yaml, true);
     kolo__yaml_number(yaml, "ttlSecondsAfterFinished", TTL_S);
     kolo__yaml_list(yaml, "replicatedJobs");
     kolo__yaml_item(yaml);

@@ -94,6 +94,8 @@ void kolo__k8s_labels(struct kolo__yaml *yaml, const struct kolo__manifest *mani
 void kolo__k8s_pod_template(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
                             enum kolo__k8s_role role, const char *container,
                             const char *restart_policy);
+/* "failurePolicy:" of a JobSet. deadline: its Jobs have one of their own, which is final too. */
+void kolo__k8s_failure_policy(struct kolo__yaml *yaml, bool deadline);
 /* "command:", of a container or a TrainJob. */
 void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
                        enum kolo__k8s_role role);

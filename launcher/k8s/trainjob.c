@@ -36,20 +36,6 @@ static void write_replicated_job(struct kolo__yaml *yaml, const struct kolo__man
     kolo__yaml_close(yaml);
 }
 
-static void write_failure_policy(struct kolo__yaml *yaml)
-{
-    kolo__yaml_open(yaml, "failurePolicy");
-    kolo__yaml_number(yaml, "maxRestarts", KOLO__K8S_RETRIES);
-    kolo__yaml_list(yaml, "rules");
-    kolo__yaml_item(yaml);
-    kolo__yaml_text(yaml, "name", "another-try-does-not-help");
-    kolo__yaml_text(yaml, "action", "FailJobSet");
-    kolo__yaml_list(yaml, "onJobFailureReasons");
-    kolo__yaml_item_text(yaml, "PodFailurePolicy");
-    kolo__yaml_close(yaml);
-    kolo__yaml_close(yaml);
-}
-
 /* Up to the list of replicated jobs. */
 static void open_runtime(struct kolo__yaml *yaml, const struct kolo__manifest *manifest, bool mpi)
 {
@@ -73,7 +59,7 @@ static void open_runtime(struct kolo__yaml *yaml, const struct kolo__manifest *m
     kolo__yaml_open(yaml, "network");
     kolo__yaml_bool(yaml, "publishNotReadyAddresses", true);
     kolo__yaml_close(yaml);
-    write_failure_policy(yaml);
+    kolo__k8s_failure_policy(yaml, false);
 }
 
 static void close_runtime(struct kolo__yaml *yaml)
