@@ -48,12 +48,11 @@ struct kolo__memory_place {
     int ordinal; /* of the GPU; -1: none */
 };
 
-/* For `kolo info`. The texts are the module's, for the life of the process. */
+/* For `kolo info`. */
 enum { KOLO__DEVICE_NAME_BYTES = 128, KOLO__DEVICES_MAX = 64 };
 struct kolo__device_description {
-    char name[KOLO__DEVICE_NAME_BYTES];    /* "NVIDIA H200" */
-    char kernels[KOLO__DEVICE_NAME_BYTES]; /* "sm_90", "compiled by the driver from PTX", ... */
-    char bus_id[32];                       /* "0000:19:00.0" */
+    char name[KOLO__DEVICE_NAME_BYTES]; /* "NVIDIA H200" */
+    char bus_id[32];                    /* "0000:19:00.0" */
     size_t bytes;
     int major, minor; /* compute capability */
     int processors;   /* streaming multiprocessors */
@@ -61,9 +60,10 @@ struct kolo__device_description {
     bool integrated;
 };
 struct kolo__device_survey {
-    int driver_version;  /* 13000: CUDA 13.0; 0: there is no driver */
-    int toolkit_version; /* of the kernels, in the same form */
-    int count;           /* of GPUs that this process sees; the first of them are described */
+    int driver_version;                          /* 13000: CUDA 13.0; 0: there is no driver */
+    int toolkit_version;                         /* of the kernels, in the same form */
+    char architectures[KOLO__DEVICE_NAME_BYTES]; /* that they are compiled for: "75 80 ..." */
+    int count; /* of GPUs that this process sees; the first of them are described */
     struct kolo__device_description devices[KOLO__DEVICES_MAX];
 };
 
@@ -225,8 +225,9 @@ struct kolo__device_module {
                          size_t partial_count, double clip_norm, struct kolo__device_total *total,
                          kolo__device_stream stream);
 
-    /* Queue. As kolo__reduce and kolo__sum_narrow, the same bits, over at most
-     * KOLO__DEVICE_SOURCES_MAX sources in memory that this GPU reaches, aligned to the element. */
+    /* Queue (so far: KOLO_ERR_UNSUPPORTED). As kolo__reduce and kolo__sum_narrow, the same bits,
+     * over at most KOLO__DEVICE_SOURCES_MAX sources in memory that this GPU reaches, aligned to the
+     * element. */
     kolo_status (*reduce)(struct kolo__device *device, const struct kolo__reduction *reduction,
                           void *to, const void *const *sources, uint32_t source_count, size_t count,
                           kolo__device_stream stream);
@@ -250,7 +251,7 @@ struct kolo__device_module {
 enum { KOLO__DEVICE_SOURCES_MAX = 64 };
 
 /* The module's one exported name. */
-extern const struct kolo__device_module kolo__cuda_module;
+__attribute__((visibility("default"))) extern const struct kolo__device_module kolo__cuda_module;
 
 /* ---- on the core's side --------------------------------------------------------------------- */
 

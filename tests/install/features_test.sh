@@ -23,7 +23,15 @@ expect() {
 
 output=$(configure -DKOLO_MPI=OFF -DKOLO_CUDA=AUTO)
 expect "$output" "kolo: MPI module: off"
-expect "$output" "kolo: CUDA module: not in this version (CUDA toolkit "
+[[ $output =~ "kolo: CUDA module: "("built (CUDA toolkit found)"|"not built (CUDA toolkit not found: install nvidia-cuda-toolkit)") ]] || {
+    echo "KOLO_CUDA=AUTO does not say what it found"
+    exit 1
+}
+if output=$(configure -DKOLO_CUDA=ON -DKOLO_NVCC=KOLO_NVCC-NOTFOUND -DCMAKE_FIND_USE_SYSTEM_ENVIRONMENT_PATH=OFF \
+    -DCMAKE_IGNORE_PATH=/usr/local/cuda/bin\;/usr/bin); then
+    echo "KOLO_CUDA=ON configured without nvcc"
+    exit 1
+fi
 [[ $(configure -DKOLO_MPI=AUTO) =~ "kolo: MPI module: "("built (Open MPI found)"|"not built (Open MPI not found: install libopenmpi-dev)") ]] || {
     echo "KOLO_MPI=AUTO does not say what it found"
     exit 1
@@ -41,7 +49,7 @@ if output=$(PKG_CONFIG_LIBDIR=/nonexistent configure -DKOLO_METRICS=ON -U 'KOLO_
     echo "KOLO_METRICS=ON configured without libmicrohttpd"
     exit 1
 fi
-for feature in CUDA NCCL RDMA; do
+for feature in NCCL RDMA; do
     if output=$(configure "-DKOLO_$feature=ON"); then
         echo "KOLO_$feature=ON configured, though there is no such module"
         exit 1
