@@ -54,7 +54,17 @@ pkg_check_modules(KOLO_MICROHTTPD QUIET IMPORTED_TARGET libmicrohttpd)
 mark_as_advanced(KOLO_NVCC KOLO_NCCL_INCLUDE)
 
 kolo_feature(CUDA BUILT LIBRARY "CUDA toolkit" PACKAGE nvidia-cuda-toolkit FOUND "${KOLO_NVCC}")
-kolo_feature(NCCL LIBRARY "nccl.h" PACKAGE libnccl-dev FOUND "${KOLO_NCCL_INCLUDE}")
+# nccl.h includes headers of the CUDA toolkit; the module knows no older one (but runs with NCCL 2.19).
+set(nccl_found OFF)
+if(KOLO_NCCL_INCLUDE AND KOLO_NVCC)
+  file(STRINGS ${KOLO_NCCL_INCLUDE}/nccl.h nccl_version REGEX "^#define NCCL_VERSION_CODE [0-9]+")
+  string(REGEX REPLACE "[^0-9]" "" nccl_version "${nccl_version}")
+  if(nccl_version GREATER_EQUAL 22700)
+    set(nccl_found ON)
+  endif()
+endif()
+kolo_feature(NCCL BUILT LIBRARY "nccl.h from 2.27 on and a CUDA toolkit"
+  PACKAGE "libnccl-dev and nvidia-cuda-toolkit" FOUND "${nccl_found}")
 kolo_feature(RDMA LIBRARY "libibverbs" PACKAGE libibverbs-dev FOUND "${KOLO_IBVERBS_FOUND}")
 kolo_feature(MPI BUILT LIBRARY "Open MPI" PACKAGE libopenmpi-dev FOUND "${KOLO_OPENMPI_FOUND}")
 kolo_feature(METRICS BUILT LIBRARY "libmicrohttpd" PACKAGE libmicrohttpd-dev FOUND "${KOLO_MICROHTTPD_FOUND}")

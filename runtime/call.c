@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
+#include "runtime/nccl.h"
 
 #include <stdio.h>
 
@@ -128,18 +129,19 @@ static kolo_status check_root_has_not_joined(const kolo_comm *comm, const struct
     return kolo__error(KOLO_ERR_INVALID, "%s: %s", call->name, text);
 }
 
-/* Buffers that a processor can read. Asked in every call once the process uses a GPU; before, when
- * a plan is new: what was a processor's once stays so until there is a GPU's. */
-static kolo_status check_memory(const struct kolo__call *call, struct kolo__plan *plan)
+/* Where the buffers are: *ordinal is that of their GPU, -1: the host's memory. Asked in every call
+ * once the process uses a GPU; before, when a plan is new: what was a processor's once stays so
+ * until there is a GPU's. */
+static kolo_status check_memory(const struct kolo__call *call, struct kolo__plan *plan,
+                                int *ordinal)
 {
     bool has_stream = call->options != NULL && call->options->stream != NULL;
+    *ordinal = -1;
     if (plan->memory_checked && !has_stream && !kolo__device_is_loaded())
         return KOLO_OK;
-    kolo_status status = KOLO_OK;
-    if (call->send_slices > 0 && call->count > 0)
-        status = kolo__memory_check_host(call->name, "the send buffer", call->send);
-    if (status == KOLO_OK && call->recv_slices > 0 && call->count > 0)
-        status = kolo__memory_check_host(call->name, "the recv buffer", call->recv);
+    kolo_status status = kolo__nccl_find_buffers(call, ordinal);
+    if (*ordinal >= 0)
+        return status;
     if (status == KOLO_OK && has_stream)
         status = kolo__error(KOLO_ERR_INVALID,
                              "%s: options->stream goes with buffers in a GPU's memory, and these "
@@ -157,6 +159,7 @@ static void remember(kolo_comm *comm, const struct kolo__signature *signature)
 kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kolo_request **result)
 {
     bool in_place;
+    int ordinal = -1;
     struct kolo__plan_key key = {
         .collective = call->collective, .dtype = call->dtype, .op = call->op, .count = call->count};
     struct kolo__plan *plan;
@@ -181,7 +184,9 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
     key.root = (uint32_t)call->root;
     status = kolo__plan_get(&comm->plans, &comm->plan_context, &key, &plan);
     if (status == KOLO_OK)
-        status = check_memory(call, plan);
+        status = check_memory(call, plan, &ordinal);
+    if (status == KOLO_OK && ordinal >= 0)
+        status = kolo__nccl_plan(comm, call, ordinal, &key, &plan);
     if (status == KOLO_OK)
         status = kolo__request_add(comm, call->name, KOLO__REQUEST_COLLECTIVE, &request);
     if (status != KOLO_OK)
@@ -194,6 +199,7 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
     request->pieces = call->pieces;
     request->piece_count = call->piece_count;
     request->scale = call->options != NULL ? call->options->scale : 0;
+    request->stream = call->options != NULL ? call->options->stream : NULL;
     request->signature = (struct kolo__signature){
         .comm = comm->id,
         .sequence = ++comm->sequence,

@@ -37,6 +37,7 @@ struct kolo_request {
     const struct kolo__piece *pieces; /* instead of input and output; borrowed */
     uint32_t piece_count;
     double scale;
+    void *stream;  /* of a GPU's buffers */
     uint32_t peer; /* point to point */
     struct kolo__post post;
     uint64_t began_ns; /* for metrics; 0: not timed */
@@ -55,6 +56,7 @@ struct kolo_comm {
         *host_mapping;          /* with those that do: the same, or those of this host, or NULL
                                  */
     struct kolo__mpi_comm *mpi; /* NULL: none */
+    struct kolo__nccl *nccl;    /* runtime/nccl.h; NULL: nobody has asked for it */
     bool polls;                 /* what is under way wakes nobody */
     bool crowded;               /* ranks of this host share processors, as far as is known */
     struct kolo__plan_context plan_context;

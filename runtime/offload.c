@@ -7,6 +7,7 @@
 #include "collectives/offload/mpi_load.h"
 #include "kernels/kernels.h"
 #include "runtime/call.h"
+#include "runtime/nccl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,6 +141,7 @@ void kolo__offload_attach(kolo_comm *comm)
 
 void kolo__offload_detach(kolo_comm *comm)
 {
+    kolo__nccl_close(comm);
     if (comm->mpi != NULL && comm->context->place.mpi != NULL)
         comm->context->place.mpi->comm_close(comm->mpi);
     comm->mpi = NULL;
@@ -162,6 +164,8 @@ kolo_status kolo__offload_begin(kolo_request *request, struct kolo__fault *fault
     const struct kolo__signature *signature = &request->signature;
     kolo_comm *comm = request->comm;
     char why[200] = "this communicator has none of MPI's: only those of all ranks have";
+    if (request->plan->algorithm == &kolo__offload_nccl)
+        return kolo__nccl_begin(request, fault);
     if (comm->mpi != NULL &&
         comm->context->place.mpi->allreduce_begin(
             comm->mpi, request->plan->key.in_place ? request->output : request->input,
@@ -177,6 +181,8 @@ kolo_status kolo__offload_progress(kolo_request *request, struct kolo__fault *fa
     kolo_comm *comm = request->comm;
     char why[200] = "", text[160];
     bool done = false, alike = true;
+    if (request->plan->algorithm == &kolo__offload_nccl)
+        return kolo__nccl_progress(request, fault);
     if (!comm->context->place.mpi->allreduce_test(comm->mpi, &done, &alike, why, sizeof why))
         return mpi_failed(request, why, fault);
     if (!alike) {

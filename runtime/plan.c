@@ -150,6 +150,11 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         .offload = context->offload,
     };
     struct kolo__schedule schedule;
+    if (key->forced == &kolo__offload_nccl) {
+        plan->algorithm = key->forced;
+        plan->algorithm_index = KOLO__OFFLOAD_NCCL_INDEX;
+        return KOLO_OK;
+    }
     kolo_status status =
         kolo__select(&input, key->forced != NULL ? key->forced->name : context->preferred,
                      key->forced == NULL, &plan->algorithm);

@@ -44,7 +44,7 @@ struct kolo__plan {
     struct kolo__plan_key key;
     const struct kolo__algorithm *algorithm;
     uint8_t algorithm_index;
-    struct kolo__program *program; /* NULL: MPI does it */
+    struct kolo__program *program; /* NULL: MPI or NCCL does it */
     uint32_t users;                /* requests that hold it: it cannot go */
     bool memory_checked;           /* of a call with it: a processor can read the buffers */
     struct kolo__plan *next_in_bucket;

@@ -74,7 +74,8 @@ static bool nap(kolo_comm *comm, uint64_t most_ns)
 static void describe_wait(const kolo_request *request, char *text, size_t bytes)
 {
     if (request->kind == KOLO__REQUEST_COLLECTIVE && request->plan->program == NULL)
-        snprintf(text, bytes, "MPI");
+        snprintf(text, bytes, "%s",
+                 request->plan->algorithm == &kolo__offload_nccl ? "NCCL to take it" : "MPI");
     else if (request->kind == KOLO__REQUEST_COLLECTIVE && request->begun)
         kolo__run_state(request->plan->program, text, bytes);
     else if (request->kind == KOLO__REQUEST_COLLECTIVE)

@@ -49,7 +49,19 @@ if output=$(PKG_CONFIG_LIBDIR=/nonexistent configure -DKOLO_METRICS=ON -U 'KOLO_
     echo "KOLO_METRICS=ON configured without libmicrohttpd"
     exit 1
 fi
-for feature in NCCL RDMA; do
+[[ $(configure -DKOLO_NCCL=AUTO) =~ "kolo: NCCL module: "("built (nccl.h from 2.27 on and a CUDA toolkit found)"|"not built (nccl.h from 2.27 on and a CUDA toolkit not found: install ") ]] || {
+    echo "KOLO_NCCL=AUTO does not say what it found"
+    exit 1
+}
+# A header that is too old counts as none.
+mkdir "$scratch/old"
+echo '#define NCCL_VERSION_CODE 21903' >"$scratch/old/nccl.h"
+if output=$(configure -DKOLO_NCCL=ON "-DKOLO_NCCL_INCLUDE=$scratch/old"); then
+    echo "KOLO_NCCL=ON configured with a header of NCCL 2.19"
+    exit 1
+fi
+expect "$output" "KOLO_NCCL=ON, but nccl.h from 2.27 on and a CUDA toolkit was not found: install libnccl-dev"
+for feature in RDMA; do
     if output=$(configure "-DKOLO_$feature=ON"); then
         echo "KOLO_$feature=ON configured, though there is no such module"
         exit 1
