@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/secure.h"
 #include "collectives/offload/mpi_load.h"
+#include "collectives/offload/nccl_module.h"
 #include "kernels/device.h"
 #include "collectives/transport/huge_pages.h"
 #include "collectives/transport/tcp.h"
@@ -251,9 +252,32 @@ static void tell_gpus(struct kolo__findings *findings)
         kolo__findings_remark(findings, "none");
 }
 
-static void tell_modules(struct kolo__findings *findings)
+/* path: KOLO_NCCL. */
+static void tell_nccl(struct kolo__findings *findings, const char *path)
 {
-    static const char *const MISSING[] = {"rdma", "nccl"};
+    const struct kolo__nccl_module *module;
+    struct kolo__nccl_library library;
+    bool off = strcmp(path, "off") == 0;
+    bool found = !off && kolo__nccl_load(path, &module, &library) == KOLO_OK;
+    kolo__findings_section(findings, "nccl", "nccl");
+    kolo__findings_flag(findings, "found", found, "%s", found ? "found" : "");
+    if (!found) {
+        const char *why = off ? "KOLO_NCCL=off" : kolo_error_text();
+        kolo__findings_string(findings, "error", why, "%s", why);
+        return;
+    }
+    char version[32];
+    snprintf(version, sizeof version, "%d.%d.%d", library.version / 10000,
+             library.version % 10000 / 100, library.version % 100);
+    kolo__findings_string(findings, "version", version, " %s", version);
+    kolo__findings_string(findings, "path", library.path, " (%s)", library.path);
+    kolo__findings_flag(findings, "symmetric_memory", library.has_windows, "%s",
+                        library.has_windows ? "" : "; too old for symmetric memory: 2.27 has it");
+}
+
+static void tell_modules(struct kolo__findings *findings, const struct kolo__config *config)
+{
+    static const char *const MISSING[] = {"rdma"};
     static const char *const TRANSPORTS[] = {"shm", "tcp"};
     const struct kolo__mpi_module *mpi;
     kolo__findings_list(findings, "transports", "transports", ", ");
@@ -267,6 +291,7 @@ static void tell_modules(struct kolo__findings *findings)
     if (!found)
         kolo__findings_string(findings, "error", kolo_error_text(), "%s", kolo_error_text());
     tell_gpus(findings);
+    tell_nccl(findings, config != NULL ? config->nccl : "");
     for (size_t i = 0; i < sizeof MISSING / sizeof *MISSING; i++) {
         kolo__findings_section(findings, MISSING[i], MISSING[i]);
         kolo__findings_flag(findings, "found", false, "not in this version");
@@ -395,7 +420,7 @@ kolo_status kolo__survey_print(FILE *out, bool json)
     if (!configured || kolo__interfaces_find(config.net, &found) != KOLO_OK)
         found.count = 0;
     tell_addresses(&findings, &found);
-    tell_modules(&findings);
+    tell_modules(&findings, configured ? &config : NULL);
     tell_environment(&findings, wrong);
     status = KOLO_OK;
     if (configured) {
