@@ -16,6 +16,7 @@
 #endif
 #include "kernels/cpu/float8.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
