@@ -6,7 +6,8 @@
  *
  *   options.c    the command line, checked        pod.c        the part that all pods share
  *   names.c      what Kubernetes accepts          objects.c    Service, Secret, NetworkPolicy, ...
- *   kinds.c      the table of kinds               program.c    what runs there
+ *   image.c      the same of images               program.c    what runs there
+ *   kinds.c      the table of kinds
  *   yaml.h       how it is written                jobs.c, mpijob.c, trainjob.c   the workloads
  */
 #ifndef KOLO_LAUNCHER_K8S_MANIFEST_H
@@ -28,6 +29,8 @@ enum {
     KOLO__K8S_NAME_BYTES = 64   /* a label of DNS, and its end */
 };
 
+#define KOLO__K8S_GPU "nvidia.com/gpu"
+
 /* Texts are borrowed from argv. */
 struct kolo__manifest {
     const struct kolo__k8s_kind *kind;
@@ -43,7 +46,8 @@ struct kolo__manifest {
     const char *token_secret;       /* NULL: a Secret with a fresh token is part of the manifest */
     const char *queue;              /* Kueue's; NULL: none */
     long deadline_s;
-    char **command; /* the program and its arguments, up to a NULL */
+    char **command;         /* the program and its arguments, up to a NULL */
+    bool command_announced; /* by --command */
 };
 
 struct kolo__k8s_kind {
@@ -52,6 +56,7 @@ struct kolo__k8s_kind {
     /* What controllers append to the job's name, at most: # is the number of the last pod, x any
      * character. 63 are allowed altogether. */
     const char *suffix;
+    bool ends;          /* a job; a StatefulSet stays */
     bool needs_command; /* without one pods wait for `kolo run` */
     bool has_service;   /* ours; operators make their own */
     bool has_token; /* always from a Secret; else derived from the job's ssh key unless one is named
@@ -74,8 +79,12 @@ const char *kolo__k8s_subdomain_fault(const char *name); /* Secrets, queues: wit
 const char *kolo__k8s_cpu_fault(const char *quantity);
 const char *kolo__k8s_bytes_fault(const char *quantity);
 const char *kolo__k8s_resource_fault(const char *name); /* domain/name */
-const char *kolo__k8s_image_fault(const char *image);   /* pinned by tag or digest */
 const char *kolo__k8s_text_fault(const char *text);     /* UTF-8 */
+/* What a quantity without fault means. */
+double kolo__k8s_bytes(const char *quantity);
+
+/* ---- image.c -------------------------------------------------------------------------------- */
+const char *kolo__k8s_image_fault(const char *image); /* pinned by tag or digest */
 
 /* ---- pod.c, program.c: parts of pods
  * ------------------------------------------------------------------- */

@@ -16,6 +16,8 @@ enum {
     PER_POD_MAX = 1024,
     DEADLINE_DEFAULT_S = 7 * 24 * 3600,
     DEADLINE_MAX_S = 100000000,
+    MEMORY_MIN_MIB = 64, /* what a rank of a small program takes, a few times */
+    SHM_DEFAULT_MIB = 1024,
     HELP_BYTES = 2048
 };
 
@@ -31,6 +33,7 @@ enum {
     KEY_TOKEN_SECRET,
     KEY_QUEUE,
     KEY_DEADLINE,
+    KEY_COMMAND,
     KEY_NAMESPACE = 'n',
     KEY_WORKERS = 'w'
 };
@@ -63,7 +66,7 @@ static const struct argp_option OPTIONS[] = {
     {.name = "shm",
      .key = KEY_SHM,
      .arg = "BYTES",
-     .doc = "Size of /dev/shm, which is part of that memory. Default: 1Gi."},
+     .doc = "Size of /dev/shm, which is part of that memory. Default: 1Gi, or half of it."},
     {.name = "token-secret",
      .key = KEY_TOKEN_SECRET,
      .arg = "SECRET",
@@ -74,7 +77,10 @@ static const struct argp_option OPTIONS[] = {
     {.name = "deadline",
      .key = KEY_DEADLINE,
      .arg = "SECONDS",
-     .doc = "End the whole job after so long. Default: 604800 (a week)."},
+     .doc = "End the whole job after so long. Default: 604800 (a week). A StatefulSet has none."},
+    {.name = "command",
+     .key = KEY_COMMAND,
+     .doc = "What follows is the program: the same as --, or before it, as kubectl run has it."},
     {0},
 };
 
@@ -160,16 +166,35 @@ static void check_command(struct argp_state *state, const struct kolo__manifest 
                        manifest->kind->name);
         return;
     }
-    if (strcmp(command[0], "kolo") == 0 && command[1] != NULL && strcmp(command[1], "run") == 0)
+    const char *slash = strrchr(command[0], '/');
+    const char *program = slash != NULL ? slash + 1 : command[0];
+    if (manifest->command_announced && command[1] == NULL && strpbrk(program, " \t\n") != NULL)
+        argp_error(state,
+                   "--command '%s': give the program and each argument as a word of its "
+                   "own, without quotes around them all; a shell's line is sh -c '...'",
+                   command[0]);
+    if (strcmp(program, "kolo") == 0 && command[1] != NULL && strcmp(command[1], "run") == 0)
         argp_error(state, "give the program alone: kolo run is written before it");
     for (; *command != NULL; command++)
         checked(state, "argument", *command, kolo__k8s_text_fault);
 }
 
+/* Amounts that no pod could live with. */
+static void check_memory(struct argp_state *state, const struct kolo__manifest *manifest)
+{
+    double memory = kolo__k8s_bytes(manifest->memory);
+    if (memory < MEMORY_MIN_MIB * 0x1p20)
+        argp_error(state, "--memory %s: a pod takes at least %dMi", manifest->memory,
+                   MEMORY_MIN_MIB);
+    if (kolo__k8s_bytes(manifest->shm) >= memory)
+        argp_error(state, "--shm %s is part of --memory %s, and leaves the program nothing of it",
+                   manifest->shm, manifest->memory);
+}
+
 /* Defaults that depend on others; texts live as long as the process. */
 static void complete(struct argp_state *state, struct kolo__manifest *manifest)
 {
-    static char cpu[32], memory[32], image[96];
+    static char cpu[32], memory[32], shm[32], image[96];
     const char *missing = manifest->kind == NULL   ? "KIND"
                           : manifest->name == NULL ? "--name"
                           : manifest->workers == 0 ? "--workers"
@@ -185,6 +210,10 @@ static void complete(struct argp_state *state, struct kolo__manifest *manifest)
                    manifest->per_pod, RANKS_MAX);
     if (manifest->token_secret != NULL && strcmp(manifest->kind->name, "mpijob-ssh") == 0)
         argp_error(state, "--token-secret: ranks under mpirun tell each other a fresh token");
+    if (manifest->deadline_s == 0)
+        manifest->deadline_s = DEADLINE_DEFAULT_S;
+    else if (!manifest->kind->ends)
+        argp_error(state, "--deadline: a StatefulSet has none, and stays until it is deleted");
     check_length(state, manifest);
     check_command(state, manifest);
     snprintf(cpu, sizeof cpu, "%ld", manifest->per_pod);
@@ -197,6 +226,14 @@ static void complete(struct argp_state *state, struct kolo__manifest *manifest)
         manifest->memory = memory;
     if (manifest->image == NULL)
         manifest->image = image;
+    double half_mib = kolo__k8s_bytes(manifest->memory) / 0x1p21;
+    if (half_mib < SHM_DEFAULT_MIB)
+        snprintf(shm, sizeof shm, "%dMi", (int)half_mib);
+    else
+        snprintf(shm, sizeof shm, "%dGi", SHM_DEFAULT_MIB / 1024);
+    if (manifest->shm == NULL)
+        manifest->shm = shm;
+    check_memory(state, manifest);
 }
 
 static error_t parse_one(int key, char *argument, struct argp_state *state)
@@ -246,6 +283,9 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         manifest->deadline_s =
             kolo__number_argument(state, "--deadline", argument, false, 1, DEADLINE_MAX_S);
         return 0;
+    case KEY_COMMAND:
+        manifest->command_announced = true;
+        return 0;
     case ARGP_KEY_ARG:
         take_word(state, manifest, argument);
         return 0;
@@ -281,7 +321,7 @@ void kolo__manifest_parse(int argc, char **argv, struct kolo__manifest *manifest
                               .parser = parse_one,
                               .args_doc = "KIND [--] PROGRAM [ARGUMENT...]",
                               .doc = help_text()};
-    *manifest = (struct kolo__manifest){.shm = "1Gi", .deadline_s = DEADLINE_DEFAULT_S};
+    *manifest = (struct kolo__manifest){0};
     argp_err_exit_status = KOLO__EXIT_USAGE;
     argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, manifest);
 }

@@ -124,7 +124,7 @@ static void write_amounts(struct kolo__yaml *yaml, const struct kolo__manifest *
     kolo__yaml_text(yaml, "memory", ranks ? manifest->memory : "512Mi");
     if (ranks && manifest->gpus > 0) {
         snprintf(number, sizeof number, "%ld", manifest->gpus);
-        kolo__yaml_text(yaml, "nvidia.com/gpu", number);
+        kolo__yaml_text(yaml, KOLO__K8S_GPU, number);
     }
     if (ranks && manifest->rdma != NULL) {
         snprintf(number, sizeof number, "%ld", manifest->rdma_count);
