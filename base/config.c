@@ -211,6 +211,12 @@ const struct kolo__option kolo__options[] = {
      .offset = IN(token),
      .default_text = "",
      .help = "The job's token itself. A file is safer: see KOLO_TOKEN_FILE."},
+    {.name = "last-words",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_LAUNCHER,
+     .offset = IN(last_words),
+     .default_text = "",
+     .help = "Where a rank leaves why it fails, for kolo run in a pod to say as the pod's end."},
 };
 
 const size_t kolo__option_count = sizeof kolo__options / sizeof *kolo__options;

@@ -3,6 +3,7 @@
 #include "runtime/context.h"
 
 #include "base/clock.h"
+#include "base/last_words.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "runtime/comm.h"
@@ -226,6 +227,8 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK)
         status = kolo__metrics_open(context);
     if (status != KOLO_OK) {
+        kolo__last_words_write(context->config.last_words, context->config.local_rank,
+                               kolo_error_text());
         report_misfit(context, status);
         release(context);
         return status;

@@ -232,8 +232,14 @@ def wrong_token(build, kind):
                 victim.files[path] = ("another secret, long enough", victim.files[path][1])
         case.start()
         codes = [pod.wait(40) for pod in case.ranks]
-        expect(f"codes {codes}", 0 not in codes, case.pods)
-        says(case.pods, r"another token", 1)
+        if kind == "mpijob":
+            expect(f"codes {codes}", codes == [64], case.pods)
+            return says(case.pods, r"another token", 1)
+        expect(f"codes {codes}", codes == [75] * len(codes), case.pods)
+        last = victim.termination()
+        expect("its last word names the token first", re.search(r"another token.*Mount one Secret", last) and "NetworkPolicy" not in last, case.pods)
+        for pod in case.pods[:-1]:
+            expect("the others' too", re.search(r"missing: 2 .*refused was: .*another token", pod.termination()), case.pods)
 
 
 def one_missing(build, kind):
@@ -242,7 +248,8 @@ def one_missing(build, kind):
             pod.start()
         codes = [pod.wait(40) for pod in case.ranks if pod.process]
         expect(f"codes {codes}", set(codes) == {75}, case.pods)
-        says(case.pods, re.escape(case.pods[-1].hostname), 1)
+        for pod in case.pods[:-1] if kind != "mpijob" else case.pods[:1]:
+            expect("the termination message says who", case.pods[-1].hostname in pod.termination(), case.pods)
 
 
 def two_generations(build, kind):
@@ -270,7 +277,8 @@ def world_mismatch(build, kind):
         case.start()
         codes = [pod.wait(40) for pod in case.ranks]
         expect(f"codes {codes}", 65 in codes, case.pods)
-        says(case.pods, r"does not fit the world", 1)
+        for pod in case.pods:
+            expect("the termination message", "does not fit the world" in pod.termination(), case.pods)
 
 
 def port_blocked(build, kind):
@@ -300,6 +308,9 @@ def killed(build, kind):
         expect(f"codes {codes}", set(codes) == {76}, case.pods)
         says(case.pods, r"SIGKILL", 1)
         expect("the termination message", any("SIGKILL" in p.termination() for p in case.pods), case.pods)
+        for pod in case.pods[:-1] if kind != "mpijob" else []:
+            expect("which peer was lost", f"rank 2 (host {victim.hostname}" in pod.termination() and
+                   pod.termination().count("rank 2") == 1, case.pods)
 
 
 def _name(pid):
