@@ -50,11 +50,13 @@ void kolo__k8s_indexed_job(struct kolo__yaml *yaml, const struct kolo__manifest 
     kolo__yaml_text(yaml, "completionMode", "Indexed");
     if (retries > 0)
         kolo__yaml_comment(
-            yaml, "Each pod of a world that breaks counts: the world may break three times.");
+            yaml, "A Job fails when more pods have failed: the world begins again three times.");
     kolo__yaml_number(yaml, "backoffLimit", retries);
     kolo__k8s_pod_failure_policy(yaml, manifest, KOLO__K8S_RANKS, "kolo");
 }
 
+/* All pods of a world that breaks fail, and each counts; the first pod of the fourth is one too
+ * many. */
 void kolo__k8s_write_job(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
 {
     kolo__k8s_head(yaml, manifest, "batch/v1", "Job", manifest->name, true);
@@ -91,7 +93,6 @@ void kolo__k8s_write_jobset(struct kolo__yaml *yaml, const struct kolo__manifest
     kolo__yaml_open(yaml, "network");
     kolo__yaml_bool(yaml, "enableDNSHostnames", true);
     kolo__yaml_bool(yaml, "publishNotReadyAddresses", true);
-    kolo__yaml_text(yaml, "subdomain", manifest->name);
     kolo__yaml_close(yaml);
     kolo__yaml_open(yaml, "successPolicy");
     kolo__yaml_text(yaml, "operator", "All");

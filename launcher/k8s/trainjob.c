@@ -101,7 +101,9 @@ void kolo__k8s_write_trainjob(struct kolo__yaml *yaml, const struct kolo__manife
     open_job(yaml, manifest);
     kolo__k8s_command(yaml, manifest, KOLO__K8S_RANKS);
     kolo__yaml_list(yaml, "env");
-    snprintf(address, sizeof address, "%s-node-0-0.%s:%d", manifest->name, manifest->name,
+    kolo__k8s_field_variable(yaml, "JOBSET_NAME",
+                             "metadata.labels['jobset.sigs.k8s.io/jobset-name']");
+    snprintf(address, sizeof address, "$(JOBSET_NAME)-node-0-0.$(JOBSET_NAME):%d",
              KOLO__K8S_RENDEZVOUS_PORT);
     kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
     kolo__yaml_open(yaml, "resourcesPerNode");

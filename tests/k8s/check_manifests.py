@@ -30,6 +30,8 @@ def all_manifests():
     for kind in manifests.KINDS:
         for form in manifests.FORMS:
             yield f"k8s/{kind}/{form}", manifests.build(f"{manifests.SOURCE}/k8s/{kind}/{form}")
+    for kind in manifests.KINDS:
+        yield f"k8s/{kind}/cpu by another name", manifests.build_renamed(kind, os.getcwd())
     for component, kinds in manifests.COMPONENTS.items():
         for kind in kinds:
             yield f"k8s/{kind}/cpu with {component}", manifests.build_with(kind, "cpu", component, os.getcwd())

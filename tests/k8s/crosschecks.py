@@ -9,6 +9,7 @@ import re
 from pods import find, words
 
 EXTERNAL_SECRETS = ("kolo-token",)  # which docs/KUBERNETES.md has the user make
+RETRIES = 3  # of the whole world
 RETRIED = (1, 75, 76, 137, 143)  # another try may help
 
 
@@ -69,6 +70,18 @@ def value_after(command, option):
     return command[command.index(option) + 1] if option in command[:-1] else None
 
 
+def expanded(one, text):
+    """With the names that controllers write on pods, which are those of the object that owns them."""
+    names = {"JOB_NAME": "batch.kubernetes.io/job-name", "JOBSET_NAME": "jobset.sigs.k8s.io/jobset-name"}
+
+    def value(reference):
+        field = one.variables().get(reference.group(1), {}).get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+        known = field == f"metadata.labels['{names.get(reference.group(1))}']"
+        return one.owner["metadata"]["name"] if known else reference.group()
+
+    return re.sub(r"\$\((\w+)\)", value, text)
+
+
 def check_world(objects, pods, known):
     for thing in find(objects, "Job") + [p.owner for p in pods if p.owner["kind"] == "JobSet"]:
         spec = thing["spec"] if thing["kind"] == "Job" else thing["spec"]["replicatedJobs"][0]["template"]["spec"]
@@ -89,7 +102,7 @@ def check_world(objects, pods, known):
             yield "JOBSET_PODS_PER_JOB is not the number of pods"
         ports = {port["name"]: port["containerPort"] for port in one.main().get("ports", [])}
         expected = f"{one.first_host}.{one.service}:{ports.get('rendezvous')}"
-        if variables.get("KOLO_RENDEZVOUS", {}).get("value") != expected:
+        if expanded(one, variables.get("KOLO_RENDEZVOUS", {}).get("value", "")) != expected:
             yield f"KOLO_RENDEZVOUS is not {expected}"
         if "KOLO_JOB" not in variables or "KOLO_TOKEN_FILE" not in variables:
             yield "KOLO_JOB or KOLO_TOKEN_FILE is missing"
@@ -284,9 +297,17 @@ def check_ends(objects, pods, known):
     for thing in find(objects, "Job"):
         if not {"ttlSecondsAfterFinished", "activeDeadlineSeconds", "backoffLimit"} <= set(thing["spec"]):
             yield "Job: ttl, deadline or backoffLimit is missing"
+        # All pods of a world fail, and a Job does when more have failed than this. Worlds, then, until it fails:
+        elif thing["spec"]["backoffLimit"] // thing["spec"]["completions"] + 1 != 1 + RETRIES:
+            yield f"Job: backoffLimit {thing['spec']['backoffLimit']} does not let the world begin again {RETRIES} times"
     for thing in find(objects, "MPIJob"):
         if not {"ttlSecondsAfterFinished", "activeDeadlineSeconds", "backoffLimit"} <= set(thing["spec"]["runPolicy"]):
             yield "MPIJob: ttl, deadline or backoffLimit is missing"
+        elif thing["spec"]["runPolicy"]["backoffLimit"] != RETRIES:
+            yield f"MPIJob: backoffLimit is not {RETRIES}"
+    for thing in find(objects, "JobSet"):
+        if thing["spec"].get("failurePolicy", {}).get("maxRestarts") != RETRIES:
+            yield f"JobSet: maxRestarts is not {RETRIES}"
     for thing in find(objects, "TrainJob"):
         if "activeDeadlineSeconds" not in thing["spec"]:
             yield "TrainJob: deadline is missing"

@@ -78,6 +78,18 @@ def build_with(kind, form, component, scratch):
     return build(folder)
 
 
+def build_renamed(kind, scratch):
+    """Whatever refers to a name follows it."""
+    folder = os.path.join(scratch, f"{kind}-renamed")
+    os.makedirs(folder, exist_ok=True)
+    root = os.path.relpath(f"{SOURCE}/k8s", os.path.realpath(folder))
+    with open(os.path.join(folder, "kustomization.yaml"), "w", encoding="utf-8") as file:
+        file.write(f"resources: [{root}/{kind}/cpu]\nnamePrefix: team-\nnameSuffix: -b\nsortOptions: {{order: fifo}}\n")
+    built = build(folder)
+    assert all(thing["metadata"]["name"] == "team-kolo-b" for thing in built), built
+    return built
+
+
 def documented_variables():
     text = subprocess.run([KOLO, "info", "--config-doc"], check=True, capture_output=True, text=True).stdout
     return set(re.findall(r"`(KOLO_[A-Z_]+)`", text))
