@@ -121,7 +121,8 @@ const struct kolo__option kolo__options[] = {
      .default_text = "",
      .help =
          "Port of the numbers that each rank shows Prometheus (docs/METRICS.md); the rank on its "
-         "host is added to it. On loopback, in a pod on all addresses; or on the one that is "
+         "host is added to it, and kolo run and kolo agent are at the one below. On loopback, in a "
+         "pod on all addresses; or on the one that is "
          "given: 10.0.0.1:9700, *:9700. 0: none. Empty: 9700 in a pod, else none."},
     {.name = "checksum",
      .type = KOLO__OPTION_INTEGER,

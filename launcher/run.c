@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "launcher/command.h"
+#include "launcher/counts.h"
 #include "launcher/termination.h"
 
 #include <errno.h>
@@ -189,7 +190,13 @@ int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops
                                                 .last_words = &run->last_words,
                                                 .input = &run->input,
                                                 .output = run->output};
-    return kolo__supervise(&supervised);
+    kolo__counts_started(started);
+    kolo__counts_connections(run->binding == NULL ? run->hosts.count : 0);
+    struct kolo__counts_server *counts =
+        kolo__counts_serve("run", run->options.config.metrics_port);
+    int code = kolo__supervise(&supervised);
+    kolo__counts_close(counts);
+    return code;
 }
 
 kolo_status kolo__run_open_output(struct kolo__run *run)

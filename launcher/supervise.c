@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "launcher/command.h"
+#include "launcher/counts.h"
 #include "launcher/termination.h"
 
 #include <errno.h>
@@ -163,6 +164,10 @@ static void note_ending(void *self, uint32_t rank, int wait_status, const char *
     ending->lost = lost;
     ending->at_ns = now_ns;
     s->running--;
+    if (lost == NULL)
+        kolo__counts_ended(wait_status);
+    else
+        kolo__counts_lost();
     if (s->job->rendezvous != NULL)
         kolo__rendezvous_rank_ended(s->job->rendezvous, rank, !kolo__ending_is_failure(ending),
                                     kolo__ending_text(ending, why, sizeof why));

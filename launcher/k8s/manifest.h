@@ -23,10 +23,11 @@ struct kolo__k8s_kind;
 
 enum {
     KOLO__K8S_RENDEZVOUS_PORT = 7700,
-    KOLO__K8S_METRICS_PORT = 9700,
-    KOLO__K8S_SSHD_PORT = 2222, /* a port that needs no privilege */
-    KOLO__K8S_RETRIES = 3,      /* of the whole world */
-    KOLO__K8S_NAME_BYTES = 64   /* a label of DNS, and its end */
+    KOLO__K8S_METRICS_PORT = 9700, /* of the first rank of a pod; kolo run's and agent's: below */
+    KOLO__K8S_METRICS_NAMED = 32,  /* ranks of a pod whose ports have names */
+    KOLO__K8S_SSHD_PORT = 2222,    /* a port that needs no privilege */
+    KOLO__K8S_RETRIES = 3,         /* of the whole world */
+    KOLO__K8S_NAME_BYTES = 64      /* a label of DNS, and its end */
 };
 
 #define KOLO__K8S_GPU "nvidia.com/gpu"

@@ -148,7 +148,24 @@ static void write_port(struct kolo__yaml *yaml, const char *name, long port)
     kolo__yaml_close(yaml);
 }
 
-static void write_ports(struct kolo__yaml *yaml, enum kolo__k8s_role role)
+/* One for each rank, and one of what starts them: all that the PodMonitor reads. */
+static void write_metrics_ports(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                                enum kolo__k8s_role role)
+{
+    if (role != KOLO__K8S_SSHD)
+        write_port(yaml, "metrics-kolo", KOLO__K8S_METRICS_PORT - 1);
+    if (!has_ranks(role))
+        return;
+    write_port(yaml, "metrics", KOLO__K8S_METRICS_PORT);
+    for (long rank = 1; rank < manifest->per_pod && rank < KOLO__K8S_METRICS_NAMED; rank++) {
+        char name[16];
+        snprintf(name, sizeof name, "metrics-%d", (int)rank);
+        write_port(yaml, name, KOLO__K8S_METRICS_PORT + rank);
+    }
+}
+
+static void write_ports(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                        enum kolo__k8s_role role)
 {
     if (role == KOLO__K8S_MPIRUN)
         return;
@@ -159,7 +176,7 @@ static void write_ports(struct kolo__yaml *yaml, enum kolo__k8s_role role)
         write_port(yaml, "agent", KOLO__AGENT_PORT);
     if (role == KOLO__K8S_SSHD)
         write_port(yaml, "ssh", KOLO__K8S_SSHD_PORT);
-    write_port(yaml, "metrics", KOLO__K8S_METRICS_PORT);
+    write_metrics_ports(yaml, manifest, role);
 }
 
 /* Ready is who listens. That the world has formed must not be waited for: the launcher may be
@@ -240,7 +257,7 @@ static void write_container(struct kolo__yaml *yaml, const struct kolo__manifest
     if (!is_trainers(manifest, role))
         kolo__k8s_command(yaml, manifest, role);
     write_environment(yaml, manifest, role);
-    write_ports(yaml, role);
+    write_ports(yaml, manifest, role);
     write_readiness(yaml, role);
     if (!is_trainers(manifest, role) || role != KOLO__K8S_RANKS) {
         kolo__yaml_open(yaml, "resources");

@@ -187,13 +187,44 @@ def check_ports(objects, pods, known):
                 yield f"Service: there is no port {port.get('targetPort')}"
     for thing in find(objects, "PodMonitor"):
         for endpoint in thing["spec"]["podMetricsEndpoints"]:
-            if endpoint.get("port") not in names:
-                yield f"PodMonitor: there is no port {endpoint.get('port')}"
+            kept = [r["regex"] for r in endpoint.get("relabelings", []) if r.get("action") == "keep"]
+            if "port" in endpoint and endpoint["port"] not in names:
+                yield f"PodMonitor: there is no port {endpoint['port']}"
+            elif {name for name in names if kept and re.fullmatch(kept[0], name)} != {name for name in names if name.startswith("metrics")}:
+                yield f"PodMonitor: {kept} are not the ports of metrics"
     for thing in find(objects, "NetworkPolicy"):
         for rule in thing["spec"].get("ingress", []):
             for port in rule.get("ports", []):
                 if isinstance(port["port"], str) and port["port"] not in names:
                     yield f"NetworkPolicy: there is no port {port['port']}"
+
+
+def check_metrics(objects, pods, known):
+    """Each rank has a port with a name, from 9700 on, and kolo run or kolo agent the one below; a policy that lets one in lets all."""
+    for one in pods:
+        ports = {p["name"]: p["containerPort"] for p in one.main().get("ports", []) if p["name"].startswith("metrics")}
+        if words(one)[:1] == ["kolo"] and ports.pop("metrics-kolo", None) != 9699:
+            yield f"metrics: kolo's own port is not there: {ports}"
+        ranks = 0 if one.role == "launcher" else slots_of(one)
+        if ports != {f"metrics-{i}" if i else "metrics": 9700 + i for i in range(min(ranks, 32))}:
+            yield f"metrics: {ports} are not the ports of {ranks} ranks"
+        for policy in find(objects, "NetworkPolicy"):
+            for rule in policy["spec"].get("ingress", []):
+                for port in rule.get("ports", []):
+                    if port["port"] == 9699 and port.get("endPort") != 9699 + 32:
+                        yield "metrics: the policy does not let all ports"
+
+
+def slots_of(one):
+    """Ranks in each pod."""
+    spec = one.owner["spec"]
+    if "slotsPerWorker" in spec:
+        return spec["slotsPerWorker"]
+    if "trainer" in spec:
+        return spec["trainer"]["numProcPerNode"]
+    if one.role == "ranks":
+        return int(value_after(words(one), "--per-pod"))
+    return sum(port["name"].startswith("metrics") for port in one.main().get("ports", [])) - 1  # agents that wait for whatever comes
 
 
 def check_images(objects, pods, known):

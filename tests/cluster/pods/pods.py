@@ -205,6 +205,29 @@ def ready_first(build, kind):
             expect("probes are not worth a word", pod.log().count("\n") == 1, case.pods)
 
 
+def launchers_metrics(build, kind):
+    """The launcher and the agents answer Prometheus beside the ranks, also when there are none."""
+    def value(pod, name):
+        text = pod.inside("python3", "-c", "import urllib.request as u;"
+                          f"print(u.urlopen('http://{pod.address}:9699/metrics', timeout=5).read().decode())")
+        return int(re.search(rf'^kolo_launcher_{name}{{role="[a-z]+"}} (\d+)$', text, re.M).group(1))
+    with Case(build, kind, workers=2, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+        launcher, *workers = case.pods
+        for pod in workers:
+            pod.start()
+            wait_until(lambda p=pod: p.listens(AGENT), 10, f"{pod.name} ready")
+            expect("nothing yet", (value(pod, "connections"), value(pod, "ranks")) == (0, 0), case.pods)
+        launcher.start()
+        says([launcher], "step", 40)
+        expect("the launcher's", (value(launcher, "connections"), value(launcher, "ranks")) == (2, 2), case.pods)
+        for pod in workers:
+            expect("an agent's", (value(pod, "connections"), value(pod, "ranks")) == (1, 1), case.pods)
+        launcher.terminate(20)
+        for pod in workers:
+            wait_until(lambda p=pod: value(p, "connections") == 0, 20, "the end of the job")
+            expect("it has ended", (value(pod, "ranks"), value(pod, "ranks_started_total")) == (0, 1), case.pods)
+
+
 # ---- what goes wrong -------------------------------------------------------------------------------
 
 
