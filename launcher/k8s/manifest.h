@@ -47,6 +47,9 @@ struct kolo__manifest {
     const char *token_secret;       /* NULL: a Secret with a fresh token is part of the manifest */
     const char *queue;              /* Kueue's; NULL: none */
     long deadline_s;
+    bool launcher_has_ranks; /* as many as a worker, which it is besides */
+    bool host_network;
+    long rendezvous_port, agent_port, metrics_port;
     char **command;         /* the program and its arguments, up to a NULL */
     bool command_announced; /* by --command */
 };

@@ -18,6 +18,9 @@ enum {
     DEADLINE_MAX_S = 100000000,
     MEMORY_MIN_MIB = 64, /* what a rank of a small program takes, a few times */
     SHM_DEFAULT_MIB = 1024,
+    HOST_PORTS_FIRST = 20000, /* below those that nodes give out by themselves, and NodePorts */
+    HOST_PORTS_BLOCKS = 150,
+    HOST_PORTS_BLOCK = 64,
     HELP_BYTES = 2048
 };
 
@@ -34,6 +37,8 @@ enum {
     KEY_QUEUE,
     KEY_DEADLINE,
     KEY_COMMAND,
+    KEY_LAUNCHER_AS_WORKER,
+    KEY_HOST_NETWORK,
     KEY_NAMESPACE = 'n',
     KEY_WORKERS = 'w'
 };
@@ -78,6 +83,13 @@ static const struct argp_option OPTIONS[] = {
      .key = KEY_DEADLINE,
      .arg = "SECONDS",
      .doc = "End the whole job after so long. Default: 604800 (a week). A StatefulSet has none."},
+    {.name = "run-launcher-as-worker",
+     .key = KEY_LAUNCHER_AS_WORKER,
+     .doc = "mpijob: the launcher has ranks too, as many as each of the N workers."},
+    {.name = "host-network",
+     .key = KEY_HOST_NETWORK,
+     .doc = "Pods have the network of their nodes, one pod of the job on each; ports follow from "
+            "namespace and name."},
     {.name = "command",
      .key = KEY_COMMAND,
      .doc = "What follows is the program: the same as --, or before it, as kubectl run has it."},
@@ -179,6 +191,37 @@ static void check_command(struct argp_state *state, const struct kolo__manifest 
         checked(state, "argument", *command, kolo__k8s_text_fault);
 }
 
+/* On a node's network the ports of two jobs must not be the same: each job has a block of its own,
+ * as far as there are. Where two have one, the scheduler keeps their pods apart. */
+static void choose_ports(struct kolo__manifest *manifest)
+{
+    const char *texts[] = {manifest->namespace_name != NULL ? manifest->namespace_name : "", "/",
+                           manifest->name};
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    manifest->rendezvous_port = KOLO__K8S_RENDEZVOUS_PORT;
+    manifest->agent_port = KOLO__AGENT_PORT;
+    manifest->metrics_port = KOLO__K8S_METRICS_PORT;
+    if (!manifest->host_network)
+        return;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        for (const char *c = texts[i]; *c != '\0'; c++)
+            hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+    long first = HOST_PORTS_FIRST + (long)(hash % HOST_PORTS_BLOCKS) * HOST_PORTS_BLOCK;
+    manifest->rendezvous_port = first;
+    manifest->agent_port = first + 1;
+    manifest->metrics_port = first + 3; /* behind kolo run's and kolo agent's */
+}
+
+static void check_network(struct argp_state *state, const struct kolo__manifest *manifest)
+{
+    bool by_ssh = strcmp(manifest->kind->name, "mpijob-ssh") == 0;
+    if (manifest->launcher_has_ranks && strcmp(manifest->kind->name, "mpijob") != 0)
+        argp_error(state, "--run-launcher-as-worker is for mpijob");
+    if (manifest->host_network && by_ssh)
+        argp_error(state,
+                   "--host-network: mpijob-ssh would open an sshd on each node; take mpijob");
+}
+
 /* Amounts that no pod could live with. */
 static void check_memory(struct argp_state *state, const struct kolo__manifest *manifest)
 {
@@ -205,7 +248,9 @@ static void complete(struct argp_state *state, struct kolo__manifest *manifest)
     }
     if (manifest->per_pod == 0)
         manifest->per_pod = manifest->gpus > 0 ? manifest->gpus : 1;
-    if (manifest->workers * manifest->per_pod > RANKS_MAX)
+    check_network(state, manifest);
+    choose_ports(manifest);
+    if ((manifest->workers + manifest->launcher_has_ranks) * manifest->per_pod > RANKS_MAX)
         argp_error(state, "%ld pods of %ld ranks are more than %d ranks", manifest->workers,
                    manifest->per_pod, RANKS_MAX);
     if (manifest->token_secret != NULL && strcmp(manifest->kind->name, "mpijob-ssh") == 0)
@@ -282,6 +327,12 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     case KEY_DEADLINE:
         manifest->deadline_s =
             kolo__number_argument(state, "--deadline", argument, false, 1, DEADLINE_MAX_S);
+        return 0;
+    case KEY_LAUNCHER_AS_WORKER:
+        manifest->launcher_has_ranks = true;
+        return 0;
+    case KEY_HOST_NETWORK:
+        manifest->host_network = true;
         return 0;
     case KEY_COMMAND:
         manifest->command_announced = true;

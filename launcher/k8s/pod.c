@@ -11,14 +11,14 @@
 
 enum { USER = 65532, GRACE_S = 60 };
 
-static bool has_ranks(enum kolo__k8s_role role)
+static bool has_ranks(const struct kolo__manifest *manifest, enum kolo__k8s_role role)
 {
-    return role != KOLO__K8S_LAUNCHER && role != KOLO__K8S_MPIRUN;
+    return (role != KOLO__K8S_LAUNCHER || manifest->launcher_has_ranks) && role != KOLO__K8S_MPIRUN;
 }
 
 bool kolo__k8s_has_doctor(const struct kolo__manifest *manifest, enum kolo__k8s_role role)
 {
-    return manifest->rdma != NULL && has_ranks(role);
+    return manifest->rdma != NULL && has_ranks(manifest, role);
 }
 
 static bool mounts_token(const struct kolo__manifest *manifest, enum kolo__k8s_role role)
@@ -71,7 +71,8 @@ static void write_environment(struct kolo__yaml *yaml, const struct kolo__manife
                               enum kolo__k8s_role role)
 {
     bool token = mounts_token(manifest, role);
-    if (!token && role != KOLO__K8S_RANKS && role != KOLO__K8S_MPIRUN)
+    char number[32];
+    if (!token && role != KOLO__K8S_RANKS && role != KOLO__K8S_MPIRUN && !manifest->host_network)
         return;
     kolo__yaml_list(yaml, "env");
     if (role == KOLO__K8S_RANKS)
@@ -80,6 +81,12 @@ static void write_environment(struct kolo__yaml *yaml, const struct kolo__manife
         kolo__k8s_mpirun_variables(yaml);
     if (token)
         kolo__k8s_variable(yaml, "KOLO_TOKEN_FILE", "/etc/kolo/token");
+    if (!manifest->host_network)
+        return;
+    /* The host's name is the node's. */
+    kolo__k8s_field_variable(yaml, "POD_NAME", "metadata.name");
+    snprintf(number, sizeof number, "%ld", manifest->metrics_port);
+    kolo__k8s_variable(yaml, "KOLO_METRICS_PORT", number);
 }
 
 /* ---- what it may do, and gets -----------------------------------------------------------------
@@ -118,7 +125,7 @@ static void write_amounts(struct kolo__yaml *yaml, const struct kolo__manifest *
                           enum kolo__k8s_role role, const char *which)
 {
     char number[32];
-    bool ranks = has_ranks(role);
+    bool ranks = has_ranks(manifest, role);
     kolo__yaml_open(yaml, which);
     kolo__yaml_text(yaml, "cpu", ranks ? manifest->cpu : "500m");
     kolo__yaml_text(yaml, "memory", ranks ? manifest->memory : "512Mi");
@@ -153,14 +160,14 @@ static void write_metrics_ports(struct kolo__yaml *yaml, const struct kolo__mani
                                 enum kolo__k8s_role role)
 {
     if (role != KOLO__K8S_SSHD)
-        write_port(yaml, "metrics-kolo", KOLO__K8S_METRICS_PORT - 1);
-    if (!has_ranks(role))
+        write_port(yaml, "metrics-kolo", manifest->metrics_port - 1);
+    if (!has_ranks(manifest, role))
         return;
-    write_port(yaml, "metrics", KOLO__K8S_METRICS_PORT);
+    write_port(yaml, "metrics", manifest->metrics_port);
     for (long rank = 1; rank < manifest->per_pod && rank < KOLO__K8S_METRICS_NAMED; rank++) {
         char name[16];
         snprintf(name, sizeof name, "metrics-%d", (int)rank);
-        write_port(yaml, name, KOLO__K8S_METRICS_PORT + rank);
+        write_port(yaml, name, manifest->metrics_port + rank);
     }
 }
 
@@ -171,9 +178,9 @@ static void write_ports(struct kolo__yaml *yaml, const struct kolo__manifest *ma
         return;
     kolo__yaml_list(yaml, "ports");
     if (role == KOLO__K8S_RANKS)
-        write_port(yaml, "rendezvous", KOLO__K8S_RENDEZVOUS_PORT);
+        write_port(yaml, "rendezvous", manifest->rendezvous_port);
     if (role == KOLO__K8S_AGENT)
-        write_port(yaml, "agent", KOLO__AGENT_PORT);
+        write_port(yaml, "agent", manifest->agent_port);
     if (role == KOLO__K8S_SSHD)
         write_port(yaml, "ssh", KOLO__K8S_SSHD_PORT);
     write_metrics_ports(yaml, manifest, role);
@@ -313,6 +320,10 @@ void kolo__k8s_pod_template(struct kolo__yaml *yaml, const struct kolo__manifest
         kolo__yaml_text(yaml, "subdomain", manifest->name);
     if (restart_policy != NULL)
         kolo__yaml_text(yaml, "restartPolicy", restart_policy);
+    if (manifest->host_network) {
+        kolo__yaml_bool(yaml, "hostNetwork", true);
+        kolo__yaml_text(yaml, "dnsPolicy", "ClusterFirstWithHostNet");
+    }
     kolo__yaml_number(yaml, "terminationGracePeriodSeconds", GRACE_S);
     kolo__yaml_text(yaml, "serviceAccountName", manifest->name);
     kolo__yaml_bool(yaml, "automountServiceAccountToken", false);

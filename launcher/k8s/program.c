@@ -65,6 +65,10 @@ void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *man
     case KOLO__K8S_AGENT:
         kolo__yaml_item_text(yaml, "kolo");
         kolo__yaml_item_text(yaml, "agent");
+        if (manifest->host_network) {
+            kolo__yaml_item_text(yaml, "--listen");
+            write_number_item(yaml, manifest->agent_port);
+        }
         return;
     case KOLO__K8S_SSHD:
         for (size_t i = 0; i < sizeof SSHD / sizeof *SSHD; i++)
@@ -86,6 +90,10 @@ void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *man
     case KOLO__K8S_LAUNCHER:
         kolo__yaml_item_text(yaml, "kolo");
         kolo__yaml_item_text(yaml, "run");
+        if (manifest->host_network) {
+            kolo__yaml_item_text(yaml, "--agent-port");
+            write_number_item(yaml, manifest->agent_port);
+        }
         kolo__yaml_item_text(yaml, "--");
         break;
     case KOLO__K8S_RANKS:
@@ -138,8 +146,8 @@ void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *ma
     if (strcmp(kind, "jobset") == 0) {
 #define LABEL(name) "metadata.labels['jobset.sigs.k8s.io/" name "']"
         kolo__k8s_field_variable(yaml, "JOBSET_NAME", LABEL("jobset-name"));
-        snprintf(address, sizeof address, "$(JOBSET_NAME)-ranks-0-0.$(JOBSET_NAME):%d",
-                 KOLO__K8S_RENDEZVOUS_PORT);
+        snprintf(address, sizeof address, "$(JOBSET_NAME)-ranks-0-0.$(JOBSET_NAME):%ld",
+                 manifest->rendezvous_port);
         kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
         kolo__k8s_field_variable(yaml, "JOBSET_REPLICATED_JOB", LABEL("replicatedjob-name"));
         kolo__k8s_field_variable(yaml, "JOBSET_JOB_INDEX", LABEL("job-index"));
@@ -152,14 +160,14 @@ void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *ma
         return;
     }
     if (strcmp(kind, "statefulset") == 0) {
-        snprintf(address, sizeof address, "%s-0.%s:%d", manifest->name, manifest->name,
-                 KOLO__K8S_RENDEZVOUS_PORT);
+        snprintf(address, sizeof address, "%s-0.%s:%ld", manifest->name, manifest->name,
+                 manifest->rendezvous_port);
         kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
         kolo__k8s_field_variable(yaml, "KOLO_JOB", "metadata.labels['controller-revision-hash']");
         return;
     }
     kolo__k8s_field_variable(yaml, "JOB_NAME", "metadata.labels['batch.kubernetes.io/job-name']");
-    snprintf(address, sizeof address, "$(JOB_NAME)-0.$(JOB_NAME):%d", KOLO__K8S_RENDEZVOUS_PORT);
+    snprintf(address, sizeof address, "$(JOB_NAME)-0.$(JOB_NAME):%ld", manifest->rendezvous_port);
     kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
     kolo__k8s_field_variable(yaml, "KOLO_JOB",
                              "metadata.labels['batch.kubernetes.io/controller-uid']");

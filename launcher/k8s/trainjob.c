@@ -103,8 +103,8 @@ void kolo__k8s_write_trainjob(struct kolo__yaml *yaml, const struct kolo__manife
     kolo__yaml_list(yaml, "env");
     kolo__k8s_field_variable(yaml, "JOBSET_NAME",
                              "metadata.labels['jobset.sigs.k8s.io/jobset-name']");
-    snprintf(address, sizeof address, "$(JOBSET_NAME)-node-0-0.$(JOBSET_NAME):%d",
-             KOLO__K8S_RENDEZVOUS_PORT);
+    snprintf(address, sizeof address, "$(JOBSET_NAME)-node-0-0.$(JOBSET_NAME):%ld",
+             manifest->rendezvous_port);
     kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
     kolo__yaml_open(yaml, "resourcesPerNode");
     kolo__k8s_resources(yaml, manifest, KOLO__K8S_RANKS);

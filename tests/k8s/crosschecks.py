@@ -119,7 +119,7 @@ def check_launchers(objects, pods, known):
                 yield "mpirun -np is not the number of slots"
             if value_after(command, "--map-by") != f"ppr:{slots}:node":
                 yield "mpirun --map-by is not slotsPerWorker"
-        elif command[:3] != ["kolo", "run", "--"]:
+        elif command[:2] != ["kolo", "run"]:
             yield "the launcher runs neither mpirun nor kolo run"
         if worker.get("restartPolicy") != "OnFailure":
             yield "restartPolicy of workers: the operator makes no new Pod for one that failed"
@@ -203,16 +203,49 @@ def check_metrics(objects, pods, known):
     """Each rank has a port with a name, from 9700 on, and kolo run or kolo agent the one below; a policy that lets one in lets all."""
     for one in pods:
         ports = {p["name"]: p["containerPort"] for p in one.main().get("ports", []) if p["name"].startswith("metrics")}
-        if words(one)[:1] == ["kolo"] and ports.pop("metrics-kolo", None) != 9699:
+        first = int(one.variables().get("KOLO_METRICS_PORT", {}).get("value", 9700))
+        if words(one)[:1] == ["kolo"] and ports.pop("metrics-kolo", None) != first - 1:
             yield f"metrics: kolo's own port is not there: {ports}"
-        ranks = 0 if one.role == "launcher" else slots_of(one)
-        if ports != {f"metrics-{i}" if i else "metrics": 9700 + i for i in range(min(ranks, 32))}:
+        ranks = slots_of(one) if one.role != "launcher" or one.owner["spec"].get("runLauncherAsWorker") else 0
+        if ports != {f"metrics-{i}" if i else "metrics": first + i for i in range(min(ranks, 32))}:
             yield f"metrics: {ports} are not the ports of {ranks} ranks"
         for policy in find(objects, "NetworkPolicy"):
             for rule in policy["spec"].get("ingress", []):
                 for port in rule.get("ports", []):
                     if port["port"] == 9699 and port.get("endPort") != 9699 + 32:
                         yield "metrics: the policy does not let all ports"
+
+
+def check_agents(objects, pods, known):
+    """Agents, or sshd, listen where their port says, and the launcher looks for them there."""
+    listening = {p["containerPort"] for one in pods for p in one.main().get("ports", []) if p["name"] in ("agent", "ssh")}
+    for one in pods:
+        command = words(one)
+        if command[:2] == ["kolo", "agent"]:
+            place = value_after(command, "--listen") or "7701"
+        elif command[:1] == ["/usr/sbin/sshd"]:
+            place = value_after(command, "-p")
+        elif command[:2] == ["kolo", "run"] and one.role == "launcher":
+            place = value_after(command[:command.index("--")], "--agent-port") or "7701"
+        else:
+            continue
+        if {int(place)} != listening:
+            yield f"agents: {one.role} has port {place}, declared are {listening}"
+
+
+def check_host_network(objects, pods, known):
+    """On the nodes' network names and ports are the nodes'."""
+    for one in pods:
+        ports = {p["name"]: p["containerPort"] for p in one.main().get("ports", [])}
+        if not one.spec.get("hostNetwork"):
+            continue
+        if one.spec.get("dnsPolicy") != "ClusterFirstWithHostNet":
+            yield "hostNetwork: names of pods do not resolve without dnsPolicy ClusterFirstWithHostNet"
+        name = one.variables().get("POD_NAME", {}).get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+        if name != "metadata.name":
+            yield "hostNetwork: without POD_NAME a pod has the name of its node"
+        if len(set(ports.values())) != len(ports) or not all(20000 <= port < 30000 for port in ports.values()):
+            yield f"hostNetwork: {ports} are not ports of its own"
 
 
 def slots_of(one):
@@ -319,7 +352,7 @@ def check_resources(objects, pods, known):
                 yield "doctor: with less than a processor it finds fault with that"
             for volume in one.spec.get("volumes", []):
                 memory = volume.get("emptyDir", {}) if volume.get("emptyDir", {}).get("medium") == "Memory" else {}
-                if one.role != "launcher" and container is one.main() and "sizeLimit" in memory:
+                if (one.role != "launcher" or one.owner["spec"].get("runLauncherAsWorker")) and container is one.main() and "sizeLimit" in memory:
                     if amount(memory["sizeLimit"]) > amount(limits["memory"]):
                         yield "/dev/shm may take more than all of the memory"
 

@@ -85,6 +85,14 @@ refused "--shm 1024Mi is part of --memory 1Gi" job "${good[@]}" --memory 1Gi --s
 refused "--shm 1Gi is part of --memory 1G" job "${good[@]}" --memory 1G --shm 1Gi -- p
 "$kolo" k8s render job "${good[@]}" --memory 1Gi -- p | grep -q 'sizeLimit: "512Mi"' || fail "/dev/shm is more than half of a small memory"
 refused "a StatefulSet has none" statefulset "${good[@]}" --deadline 5
+refused "is for mpijob" job "${good[@]}" --run-launcher-as-worker -- p
+refused "take mpijob" mpijob-ssh "${good[@]}" --host-network -- p
+# Two jobs of two names, or namespaces, have two blocks of ports.
+ports() {
+    "$kolo" k8s render job --workers 2 --host-network "$@" -- p | sed -n 's/^ *containerPort: //p' | sort
+}
+[[ -n $(ports --name a) && -z $(comm -12 <(ports --name a) <(ports --name b)) ]] || fail "ports of two jobs: $(ports --name a)"
+[[ -z $(comm -12 <(ports --name a) <(ports --name a -n other)) ]] || fail "ports in two namespaces"
 refused "fresh token" mpijob-ssh "${good[@]}" --token-secret s -- p
 refused "is not printable UTF-8" job "${good[@]}" -- p $'\xff'
 refused "is not printable UTF-8" job "${good[@]}" -- p $'\xc2\x85'

@@ -63,10 +63,12 @@ def make_pod(cluster, documents, template, *, name, hostname, subdomain, labels=
                           if d["kind"] == "Secret" and d["metadata"]["name"] == volume["secret"]["secretName"])
             for key, value in secret["stringData"].items():
                 pod_files[f"{path}/{key}"] = (value, volume["secret"].get("defaultMode", 0o644))
-    return Pod(cluster, name, hostname=hostname, subdomain=subdomain,
-               command=[*container.get("command", []), *container.get("args", [])],
-               environment=environment_of(container, extra, fields), files=pod_files, folders=folders, shm=shm,
-               user=spec.get("securityContext", {}).get("runAsUser", 0), labels=labels)
+    pod = Pod(cluster, name, hostname=hostname, subdomain=subdomain,
+              command=[*container.get("command", []), *container.get("args", [])],
+              environment=environment_of(container, extra, fields), files=pod_files, folders=folders, shm=shm,
+              user=spec.get("securityContext", {}).get("runAsUser", 0), labels=labels)
+    pod.node = f"node-of-{name}" if spec.get("hostNetwork") else None
+    return pod
 
 
 # ---- kinds -----------------------------------------------------------------------------------------

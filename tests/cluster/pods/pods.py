@@ -190,6 +190,16 @@ def as_worker(build, kind):
         case.finish()
 
 
+def host_network(build, kind):
+    """Pods with their nodes' names, at ports that follow from the job's name; the launcher of an MPIJob has ranks too."""
+    more = ["--run-launcher-as-worker"] if kind == "mpijob" else []
+    with Case(build, kind, "--host-network", *more) as case:
+        for pod in case.pods:
+            expect("a node's", pod.node, case.pods)
+        case.start()
+        case.finish()
+
+
 def ready_first(build, kind):
     """launcherCreationPolicy: WaitForWorkersReady. Ready means that the agent listens."""
     with Case(build, kind) as case:
