@@ -99,6 +99,17 @@ const struct kolo__option kolo__options[] = {
      .help = "What kolo run binds each rank to. auto: a core each, spread over NUMA nodes, while "
              "there are enough; as many ranks to each core where that comes out even; otherwise "
              "nothing. core: rank r to the r-th core, and round again."},
+    {.name = "memlock",
+     .type = KOLO__OPTION_BYTES,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(memlock),
+     .default_text = "0",
+     .minimum = 0,
+     .maximum = LONG_MAX,
+     .unit = "bytes",
+     .help = "Memory that each rank must be allowed to lock, for what the program's libraries "
+             "register with RDMA devices; a host that allows less ends the job before it begins. "
+             "0: kolo itself locks none."},
     {.name = "log",
      .type = KOLO__OPTION_CHOICE,
      .use = KOLO__OPTION_USER,

@@ -158,9 +158,10 @@ static int start_ranks(struct session *s)
     if (status == KOLO_OK)
         return 0;
     kolo__crew_signal(&s->crew, SIGKILL);
-    return exec_errno == 0        ? KOLO__EXIT_FAILED
-           : exec_errno == ENOENT ? KOLO__EXIT_NOT_FOUND
-                                  : KOLO__EXIT_CANNOT_EXECUTE;
+    return status == KOLO_ERR_CONFIG ? KOLO__EXIT_USAGE
+           : exec_errno == 0         ? KOLO__EXIT_FAILED
+           : exec_errno == ENOENT    ? KOLO__EXIT_NOT_FOUND
+                                     : KOLO__EXIT_CANNOT_EXECUTE;
 }
 
 static void on_start(struct session *s, struct kolo__frame_reader *payload)

@@ -168,10 +168,10 @@ static kolo_status prepare(struct kolo__run *run)
 
 /* ---- go ------------------------------------------------------------------------------------ */
 
-static int start_failure_code(int exec_errno)
+static int start_failure_code(kolo_status status, int exec_errno)
 {
     if (exec_errno == 0)
-        return KOLO__EXIT_FAILED;
+        return kolo__run_code(status);
     return exec_errno == ENOENT ? KOLO__EXIT_NOT_FOUND : KOLO__EXIT_CANNOT_EXECUTE;
 }
 
@@ -246,7 +246,7 @@ static int start_ranks(struct kolo__run *run)
     if (stdin_fd != STDIN_FILENO)
         close(stdin_fd);
     free(ranks);
-    return status == KOLO_OK ? 0 : kolo__run_complain(start_failure_code(exec_errno));
+    return status == KOLO_OK ? 0 : kolo__run_complain(start_failure_code(status, exec_errno));
 }
 
 static int run_here(struct kolo__run *run)

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/last_words.h"
 #include "base/log.h"
+#include "base/memlock.h"
 #include "base/status.h"
 #include "runtime/comm.h"
 #include "runtime/cpus.h"
@@ -207,6 +208,8 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     kolo_status status = kolo__config_load(&context->config, environ);
     if (status == KOLO_OK)
         status = apply_options(context, options);
+    if (status == KOLO_OK)
+        status = kolo__memlock_check(context->config.memlock);
     if (status == KOLO_OK)
         status = find_identity(context, options);
     if (status == KOLO_OK)

@@ -118,10 +118,7 @@ void kolo__k8s_resources(struct kolo__yaml *yaml, const struct kolo__manifest *m
 /* The part of a Job that all indexed ones share, up to its pod template. */
 void kolo__k8s_indexed_job(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
                            long retries);
-void kolo__k8s_pod_failure_policy(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
-                                  enum kolo__k8s_role role, const char *container);
-/* Whether an init container sees to the memory that RDMA locks. */
-bool kolo__k8s_has_doctor(const struct kolo__manifest *manifest, enum kolo__k8s_role role);
+void kolo__k8s_pod_failure_policy(struct kolo__yaml *yaml, const char *container);
 void kolo__k8s_variable(struct kolo__yaml *yaml, const char *name, const char *value);
 void kolo__k8s_field_variable(struct kolo__yaml *yaml, const char *name, const char *field);
 /* Variables of ranks in pods that are all alike, and of mpirun. */

@@ -56,7 +56,7 @@ static const struct argp_option OPTIONS[] = {
      .key = KEY_RDMA,
      .arg = "RESOURCE[=N]",
      .doc = "RDMA devices of each pod, by the name that their device plugin gives them; the "
-            "capability IPC_LOCK, and a check of the memory that may be locked."},
+            "capability IPC_LOCK, and a look at the memory that may be locked (KOLO_MEMLOCK)."},
     {.name = "image",
      .key = KEY_IMAGE,
      .arg = "IMAGE",

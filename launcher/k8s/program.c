@@ -86,6 +86,10 @@ void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *man
         kolo__yaml_item_text(yaml, mapping);
         kolo__yaml_item_text(yaml, "--hostfile");
         kolo__yaml_item_text(yaml, "/etc/mpi/hostfile");
+        if (manifest->rdma != NULL) {
+            kolo__yaml_item_text(yaml, "-x");
+            kolo__yaml_item_text(yaml, "KOLO_MEMLOCK");
+        }
         break;
     case KOLO__K8S_LAUNCHER:
         kolo__yaml_item_text(yaml, "kolo");

@@ -28,7 +28,7 @@ static void write_replicated_job(struct kolo__yaml *yaml, const struct kolo__man
     if (is_trainer) {
         /* A pod that fails fails its Job, and all begin again together. */
         kolo__yaml_number(yaml, "backoffLimit", 0);
-        kolo__k8s_pod_failure_policy(yaml, manifest, role, "node");
+        kolo__k8s_pod_failure_policy(yaml, "node");
     }
     kolo__k8s_pod_template(yaml, manifest, role, "node", restart_policy);
     kolo__yaml_close(yaml);

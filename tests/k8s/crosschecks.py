@@ -16,10 +16,9 @@ RETRIED = (1, 75, 76, 137, 143)  # another try may help
 class Known:
     """What kolo itself says: its variables and exit codes."""
 
-    def __init__(self, variables, exit_codes, doctor_codes):
+    def __init__(self, variables, exit_codes):
         self.variables = variables
         self.exit_codes = exit_codes
-        self.doctor_codes = doctor_codes
 
 
 def includes(selector, labels):
@@ -301,7 +300,7 @@ def check_failures(objects, pods, known):
             if codes and name not in containers:
                 yield f"podFailurePolicy: there is no container {name}"
             for code in codes.get("values", []):
-                if code not in (known.doctor_codes if name == "doctor" else known.exit_codes) or code in RETRIED:
+                if code not in known.exit_codes or code in RETRIED:
                     yield f"podFailurePolicy: {code} is no exit code to give up for"
                 if rule["action"] == "FailJob":
                     final.add(code)
@@ -340,6 +339,18 @@ def amount(quantity):
     return float(number) * {"": 1, "m": 0.001, "Mi": 2**20, "Gi": 2**30}[unit]
 
 
+def check_memlock(objects, pods, known):
+    """Where pods have RDMA, whoever starts ranks is told to look at the memory that they may lock."""
+    if not any(key.startswith("rdma/") for one in pods for key in one.main().get("resources", {}).get("limits", {})):
+        return
+    starters = [one for one in pods if one.role == "launcher"] or pods
+    for one in starters:
+        if "KOLO_MEMLOCK" not in one.variables():
+            yield "KOLO_MEMLOCK is missing"
+        if words(one)[:1] == ["mpirun"] and value_after(words(one), "-x") != "KOLO_MEMLOCK":
+            yield "KOLO_MEMLOCK is not passed on by mpirun"
+
+
 def check_resources(objects, pods, known):
     for one in pods:
         for container in one.containers():
@@ -348,8 +359,6 @@ def check_resources(objects, pods, known):
             if limits != resources.get("requests") or not {"cpu", "memory"} <= set(limits):
                 yield f"{container['name']}: requests are not limits: {resources}"
                 continue
-            if container["name"] == "doctor" and amount(limits["cpu"]) < 1:
-                yield "doctor: with less than a processor it finds fault with that"
             for volume in one.spec.get("volumes", []):
                 memory = volume.get("emptyDir", {}) if volume.get("emptyDir", {}).get("medium") == "Memory" else {}
                 if (one.role != "launcher" or one.owner["spec"].get("runLauncherAsWorker")) and container is one.main() and "sizeLimit" in memory:

@@ -98,8 +98,3 @@ def documented_variables():
 def exit_codes():
     with open(f"{SOURCE}/launcher/command.h", encoding="utf-8") as file:
         return {int(code) for code in re.findall(r"KOLO__EXIT_\w+ = (\d+)", file.read())}
-
-
-def doctor_codes():
-    with open(f"{SOURCE}/docs/DOCTOR.md", encoding="utf-8") as file:
-        return {int(code) for code in re.findall(r"^\| (\d+) \|", file.read(), re.M)}

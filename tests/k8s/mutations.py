@@ -125,7 +125,7 @@ MUTATIONS = [
     ("requests", pod(f"{CONTAINER}/resources/requests/cpu"), "250m", "requests are not limits"),
     ("no memory limit", [("TrainJob", "spec/trainer/resourcesPerNode/limits/memory")], REMOVE, "requests are not limits"),
     ("deadline", [("Job", "spec/activeDeadlineSeconds"), ("MPIJob", "spec/runPolicy/activeDeadlineSeconds"), ("TrainJob", "spec/activeDeadlineSeconds")], REMOVE, "deadline"),
-    ("doctor", [(k, p.replace("containers/0", "initContainers/0")) for k, p in pod(f"{CONTAINER}/resources")], {"requests": {"cpu": "0.5", "memory": "1Gi"}, "limits": {"cpu": "0.5", "memory": "1Gi"}}, "finds fault"),
+    ("memory to lock", pod(f"{CONTAINER}/env/name=KOLO_MEMLOCK/name"), "MEMLOCK", "KOLO_MEMLOCK"),
     ("fewer worlds", [("Job", "spec/backoffLimit"), ("MPIJob", "spec/runPolicy/backoffLimit"), ("JobSet", "spec/failurePolicy/maxRestarts")], lambda n: n - 1, "3"),
     ("more worlds", [("Job", "spec/backoffLimit")], lambda n: n + 2, "begin again"),
     ("budget", [("PodDisruptionBudget", "spec/minAvailable")], 1, "minAvailable"),

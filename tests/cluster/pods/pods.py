@@ -327,6 +327,25 @@ def port_blocked(build, kind):
         says([launcher], r"NetworkPolicy", 1)
 
 
+def little_memlock(build, kind):
+    """On a node whose container runtime lets pods lock little memory, RDMA is not even begun with."""
+    for with_run in (True, False) if kind == "job" else (True,):
+        with Case(build, kind, "--rdma", "rdma/hca", workers=2, environment={"KOLO_INIT_TIMEOUT": "10"}) as case:
+            victim = case.pods[-1]
+            victim.command = ["prlimit", "--memlock=65536", *victim.command[0 if with_run else victim.command.index("--") + 1:]]
+            case.start()
+            pod = case.pods[0] if kind == "mpijob" else victim
+            code = pod.wait(40)
+            expect(f"code {code}", code == 64 if with_run else code != 0, case.pods)
+            words = rf"{victim.hostname} may lock 64 KiB.*KOLO_MEMLOCK"
+            expect("words", re.search(words, pod.termination() if with_run else pod.log()), case.pods)
+    with Case(build, kind, "--rdma", "rdma/hca", workers=2) as case:
+        for pod in case.pods:
+            pod.command = ["prlimit", "--memlock=8388608", *pod.command]
+        case.start()
+        case.finish()
+
+
 def killed(build, kind):
     """As the kernel does when a container has more memory than its limit: SIGKILL to a rank."""
     with Case(build, kind, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
