@@ -167,15 +167,13 @@ struct kolo__counts_server *kolo__counts_serve(const char *role, const char *opt
         return NULL; /* an option without sense, which ranks complain of */
     server->role = role;
     server->since = time(NULL);
-    bool asked_for = option[0] != '\0';
     status = kolo__metrics_load(&server->module);
-    if (status == KOLO_OK) {
-        asked_for = true;
+    if (status == KOLO_OK)
         status = begin(server, host, port - 1);
-    }
     if (status == KOLO_OK)
         return server;
-    kolo__log(asked_for ? KOLO__LOG_WARN : KOLO__LOG_INFO,
+    /* In a pod with an agent, where somebody runs something besides, nobody asked. */
+    kolo__log(option[0] != '\0' ? KOLO__LOG_WARN : KOLO__LOG_INFO,
               "no metrics of kolo %s: %s (KOLO_METRICS_PORT)", role, kolo_error_text());
     free(server);
     return NULL;

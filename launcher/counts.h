@@ -26,7 +26,8 @@ void kolo__counts_lost(void);
 /* Hosts that kolo run starts ranks on; kolo runs that an agent serves. */
 void kolo__counts_connections(uint32_t connections);
 
-/* role: "run" or "agent". option: KOLO_METRICS_PORT. That it cannot be is a warning, and NULL. */
+/* role: "run" or "agent". option: KOLO_METRICS_PORT. That it cannot be is NULL, and a
+ * warning if it was asked for. */
 struct kolo__counts_server *kolo__counts_serve(const char *role, const char *option);
 void kolo__counts_close(struct kolo__counts_server *server);
 

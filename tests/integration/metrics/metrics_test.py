@@ -225,6 +225,8 @@ def check_strangers():
 
 def check_launcher():
     """What kolo run shows of its ranks, one port below the first: who runs, how the others ended."""
+    if os.path.exists("over.go"):
+        os.remove("over.go")
     script = 'test $KOLO_RANK = 0 || exit 7; trap "" TERM; while [ ! -e over.go ]; do sleep 0.05; done'
     process = subprocess.Popen([KOLO, "run", "-n", "3", "--", "sh", "-c", script],
                                env=dict(os.environ, KOLO_METRICS_PORT=str(PORT)))
@@ -250,6 +252,18 @@ def check_launcher():
     assert 0 <= time.time() - prometheus.value(families, "kolo_launcher_start_time_seconds") < 3600
     open("over.go", "w").close()
     process.wait(timeout=PATIENCE_S)
+    # A port in use is a word only to who asked for metrics: a pod's agent has it when something is run beside it.
+    for port, variables, said in (9699, {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, ""), \
+            (PORT - 1, {"KOLO_METRICS_PORT": str(PORT)}, "no metrics of kolo run"):
+        with socket.socket() as taken:
+            try:
+                taken.bind(("0.0.0.0", port))
+                taken.listen()
+            except OSError:
+                pass  # then somebody else has it
+            done = subprocess.run([KOLO, "run", "-n", "1", "--", "true"], env=dict(os.environ, **variables),
+                                  capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+        assert said in done.stderr and bool(said) == bool(done.stderr), done.stderr
 
 
 def check_places():
