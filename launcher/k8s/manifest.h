@@ -8,7 +8,8 @@
  *   names.c      what Kubernetes accepts          objects.c    Service, Secret, NetworkPolicy, ...
  *   image.c      the same of images               program.c    what runs there
  *   kinds.c      the table of kinds
- *   yaml.h       how it is written                jobs.c, mpijob.c, trainjob.c   the workloads
+ *   yaml.h       how it is written                jobs.c, mpijob.c, trainjob.c, volcano.c   the
+ * workloads
  */
 #ifndef KOLO_LAUNCHER_K8S_MANIFEST_H
 #define KOLO_LAUNCHER_K8S_MANIFEST_H
@@ -60,7 +61,7 @@ struct kolo__k8s_kind {
     /* What controllers append to the job's name, at most: # is the number of the last pod, x any
      * character. 63 are allowed altogether. */
     const char *suffix;
-    bool ends;          /* a job; a StatefulSet stays */
+    bool has_deadline;  /* for the whole job */
     bool needs_command; /* without one pods wait for `kolo run` */
     bool has_service;   /* ours; operators make their own */
     bool has_token; /* always from a Secret; else derived from the job's ssh key unless one is named
@@ -137,6 +138,7 @@ void kolo__k8s_secret_name(const struct kolo__manifest *manifest, char name[256]
 
 /* ---- workloads ------------------------------------------------------------------------------ */
 void kolo__k8s_write_job(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
+void kolo__k8s_write_volcano(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
 void kolo__k8s_write_jobset(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
 void kolo__k8s_write_statefulset(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
 void kolo__k8s_write_mpijob(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);

@@ -78,11 +78,15 @@ static const struct argp_option OPTIONS[] = {
      .doc =
          "Take the job's token from this Secret (key: token). Default: a Secret with a fresh one "
          "is part of the manifest; an MPIJob derives it from its ssh key."},
-    {.name = "queue", .key = KEY_QUEUE, .arg = "QUEUE", .doc = "Kueue's local queue."},
+    {.name = "queue",
+     .key = KEY_QUEUE,
+     .arg = "QUEUE",
+     .doc = "Kueue's local queue; volcano: Volcano's queue."},
     {.name = "deadline",
      .key = KEY_DEADLINE,
      .arg = "SECONDS",
-     .doc = "End the whole job after so long. Default: 604800 (a week). A StatefulSet has none."},
+     .doc = "End the whole job after so long. Default: 604800 (a week). StatefulSets and Volcano "
+            "Jobs have none."},
     {.name = "run-launcher-as-worker",
      .key = KEY_LAUNCHER_AS_WORKER,
      .doc = "mpijob: the launcher has ranks too, as many as each of the N workers."},
@@ -257,8 +261,9 @@ static void complete(struct argp_state *state, struct kolo__manifest *manifest)
         argp_error(state, "--token-secret: ranks under mpirun tell each other a fresh token");
     if (manifest->deadline_s == 0)
         manifest->deadline_s = DEADLINE_DEFAULT_S;
-    else if (!manifest->kind->ends)
-        argp_error(state, "--deadline: a StatefulSet has none, and stays until it is deleted");
+    else if (!manifest->kind->has_deadline)
+        argp_error(state, "--deadline: a %s has none: delete it when it has gone on for too long",
+                   strcmp(manifest->kind->name, "volcano") == 0 ? "Volcano Job" : "StatefulSet");
     check_length(state, manifest);
     check_command(state, manifest);
     snprintf(cpu, sizeof cpu, "%ld", manifest->per_pod);

@@ -163,6 +163,16 @@ void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *ma
         kolo__k8s_variable(yaml, "KOLO_JOB", "$(JOBSET_NAME).$(JOBSET_RESTART_ATTEMPT)");
         return;
     }
+    if (strcmp(kind, "volcano") == 0) {
+        kolo__k8s_field_variable(yaml, "JOB_NAME", "metadata.labels['volcano.sh/job-name']");
+        kolo__k8s_field_variable(yaml, "JOB_VERSION",
+                                 "metadata.annotations['volcano.sh/job-version']");
+        snprintf(address, sizeof address, "$(JOB_NAME)-ranks-0.$(JOB_NAME):%ld",
+                 manifest->rendezvous_port);
+        kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
+        kolo__k8s_variable(yaml, "KOLO_JOB", "$(JOB_NAME).$(JOB_VERSION)");
+        return;
+    }
     if (strcmp(kind, "statefulset") == 0) {
         snprintf(address, sizeof address, "%s-0.%s:%ld", manifest->name, manifest->name,
                  manifest->rendezvous_port);

@@ -6,7 +6,7 @@ complaints; what they are called with: the objects, their pods (pods.py), and wh
 
 import re
 
-from pods import find, words
+from pods import find, kind_of, words
 
 EXTERNAL_SECRETS = ("kolo-token",)  # which docs/KUBERNETES.md has the user make
 RETRIES = 3  # of the whole world
@@ -52,7 +52,7 @@ def check_selectors(objects, pods, known):
 def check_services(objects, pods, known):
     services = {thing["metadata"]["name"]: thing for thing in find(objects, "Service")}
     for one in pods:
-        if one.owner["kind"] not in ("Job", "StatefulSet"):
+        if kind_of(one.owner) not in ("Job", "StatefulSet"):
             continue
         service = services.get(one.service)
         if service is None:
@@ -73,6 +73,9 @@ def expanded(one, text):
     """With the names that controllers write on pods, which are those of the object that owns them."""
     names = {"JOB_NAME": "batch.kubernetes.io/job-name", "JOBSET_NAME": "jobset.sigs.k8s.io/jobset-name"}
 
+    if kind_of(one.owner) == "VolcanoJob":
+        names["JOB_NAME"] = "volcano.sh/job-name"
+
     def value(reference):
         field = one.variables().get(reference.group(1), {}).get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
         known = field == f"metadata.labels['{names.get(reference.group(1))}']"
@@ -82,7 +85,7 @@ def expanded(one, text):
 
 
 def check_world(objects, pods, known):
-    for thing in find(objects, "Job") + [p.owner for p in pods if p.owner["kind"] == "JobSet"]:
+    for thing in find(objects, "Job") + [p.owner for p in pods if kind_of(p.owner) == "JobSet"]:
         spec = thing["spec"] if thing["kind"] == "Job" else thing["spec"]["replicatedJobs"][0]["template"]["spec"]
         if spec.get("parallelism") != spec.get("completions") or spec.get("completionMode") != "Indexed":
             yield "parallelism, completions, completionMode: all pods must run at the same time, with an index"
@@ -143,6 +146,21 @@ def check_launchers(objects, pods, known):
                 yield "numProcPerNode is not that of the runtime"
         if not any(p.owner is thing for p in pods):
             yield "runtimeRef: there is no such runtime"
+
+
+def check_volcano(objects, pods, known):
+    for thing in find(objects, "VolcanoJob"):
+        spec = thing["spec"]
+        if spec["minAvailable"] != sum(one.count for one in pods) or spec["schedulerName"] != "volcano":
+            yield "minAvailable: not all pods are placed together"
+        if "env" not in spec["plugins"] or not {"--publish-not-ready-addresses=true", "--disable-network-policy=true"} <= set(spec["plugins"].get("svc", [])):
+            yield "plugins: pods have no number, or no names before they are ready, or no DNS"
+        final = {rule["exitCode"] for rule in spec["policies"] if rule["action"] == "TerminateJob"}
+        again = {rule["event"] for rule in spec["policies"] if rule["action"] == "RestartJob"}
+        if final != {64, 65} or again != {"PodFailed", "PodEvicted"} or spec["maxRetry"] != RETRIES:
+            yield "policies: it does not begin again when it should"
+        if ["exitCode" in rule for rule in spec["policies"]] != [True, True, False, False]:
+            yield "policies: the first that fits counts, and exit codes fit first"
 
 
 def check_volumes(objects, pods, known):

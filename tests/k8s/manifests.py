@@ -13,7 +13,8 @@ import yaml
 
 SOURCE = os.environ["SOURCE_DIR"]
 KOLO = os.path.join(os.environ["BIN_DIR"], "kolo")
-KINDS = ("job", "jobset", "mpijob", "mpijob-ssh", "statefulset", "trainjob", "trainjob-mpi")
+KINDS = ("job", "jobset", "mpijob", "mpijob-ssh", "statefulset", "trainjob", "trainjob-mpi", "volcano")
+OTHERS_SCHEDULE = KINDS[:-1]  # Volcano places its own Jobs by itself
 FORMS = {
     "cpu": [],
     "gpu": ["--gpus", "8"],
@@ -22,8 +23,8 @@ FORMS = {
 }
 # Which components are for which kinds.
 COMPONENTS = {
-    "kueue": KINDS,
-    "volcano": KINDS,
+    "kueue": OTHERS_SCHEDULE,
+    "volcano": OTHERS_SCHEDULE,
     "coscheduling": ("job", "jobset", "statefulset"),
     "coscheduling-operator": ("mpijob", "mpijob-ssh", "trainjob", "trainjob-mpi"),
     "podmonitor": KINDS,

@@ -4,6 +4,8 @@ Mistakes, one at a time, that each must be found: a manifest's path, what become
 has no such path the mistake is not made; each must be made in at least one.
 """
 
+from pods import kind_of
+
 REMOVE = object()
 ORDER = object()  # the object comes first
 
@@ -15,6 +17,7 @@ def pod(rest):
         ("StatefulSet", f"spec/template/{rest}"),
         ("JobSet", f"spec/replicatedJobs/0/template/spec/template/{rest}"),
         ("TrainingRuntime", f"spec/template/spec/replicatedJobs/0/template/spec/template/{rest}"),
+        ("VolcanoJob", f"spec/tasks/0/template/{rest}"),
         ("MPIJob", f"spec/mpiReplicaSpecs/Worker/template/{rest}"),
         ("MPIJob", f"spec/mpiReplicaSpecs/Launcher/template/{rest}"),
     ]
@@ -129,6 +132,11 @@ MUTATIONS = [
     ("fewer worlds", [("Job", "spec/backoffLimit"), ("MPIJob", "spec/runPolicy/backoffLimit"), ("JobSet", "spec/failurePolicy/maxRestarts")], lambda n: n - 1, "3"),
     ("more worlds", [("Job", "spec/backoffLimit")], lambda n: n + 2, "begin again"),
     ("budget", [("PodDisruptionBudget", "spec/minAvailable")], 1, "minAvailable"),
+    ("gang of Volcano", [("VolcanoJob", "spec/minAvailable")], 1, "minAvailable"),
+    ("typo in a Volcano Job", [("VolcanoJob", "spec/tasks/0/replica")], 2, "replica"),
+    ("plugins of Volcano", [("VolcanoJob", "spec/plugins/svc")], [], "plugins"),
+    ("order of Volcano's policies", [("VolcanoJob", "spec/policies")], lambda rules: rules[::-1], "first that fits"),
+    ("policies of Volcano", [("VolcanoJob", "spec/policies/0")], REMOVE, "policies"),
     ("gang", [("PodGroup", "spec/minMember")], 3, "minMember"),
 ]
 
@@ -146,7 +154,7 @@ def apply(objects, places, value):
     """Makes the mistake in the objects, at the first place that they have. False: they have none."""
     for kind, path in places:
         for thing in objects:
-            if thing["kind"] != kind:
+            if kind_of(thing) != kind:
                 continue
             *way, last = path.split("/")
             try:

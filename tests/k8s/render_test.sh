@@ -85,6 +85,7 @@ refused "--shm 1024Mi is part of --memory 1Gi" job "${good[@]}" --memory 1Gi --s
 refused "--shm 1Gi is part of --memory 1G" job "${good[@]}" --memory 1G --shm 1Gi -- p
 "$kolo" k8s render job "${good[@]}" --memory 1Gi -- p | grep -q 'sizeLimit: "512Mi"' || fail "/dev/shm is more than half of a small memory"
 refused "a StatefulSet has none" statefulset "${good[@]}" --deadline 5
+refused "a Volcano Job has none" volcano "${good[@]}" --deadline 5 -- p
 refused "is for mpijob" job "${good[@]}" --run-launcher-as-worker -- p
 refused "take mpijob" mpijob-ssh "${good[@]}" --host-network -- p
 # Two jobs of two names, or namespaces, have two blocks of ports.
@@ -104,6 +105,7 @@ longest $((63 - 10)) mpijob-ssh
 longest $((63 - 17)) jobset                             # -ranks-0-99-xxxxx
 longest $((63 - 16)) trainjob                           # -node-0-99-xxxxx
 longest $((63 - 20)) trainjob-mpi                       # -launcher-0-99-xxxxx
+longest $((63 - 9)) volcano                             # -ranks-99
 longest $((63 - 11)) statefulset                        # -xxxxxxxxxx
 
 # A fresh token each time, and only where nothing else gives one.
