@@ -100,7 +100,7 @@ class Pod:
         self.command, self.environment = list(command), dict(environment or {})
         self.files = dict(files or {})  # path below /etc or /home -> (bytes, mode)
         self.folders, self.user, self.shm, self.labels = list(folders), user, shm, dict(labels or {})
-        self.process = self.address = None
+        self.process = self.address = self.node = None  # node: its host name, with hostNetwork
         self.restarts = -1
 
     @property
@@ -119,16 +119,19 @@ class Pod:
         # The kubelet's.
         hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n"
         hosts += f"{self.address}\t" + (f"{self.fqdn}\t" if self.subdomain else "") + self.hostname + "\n"
+        hostname = self.node or self.hostname
+        if self.node:  # the node's own file
+            hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{self.node}\n"
         resolv = (f"search {cluster.namespace}.svc.{cluster.domain} svc.{cluster.domain} {cluster.domain}\n"
                   f"nameserver {DNS}\noptions ndots:5 timeout:1 attempts:1\n")
         files = {"/etc/hosts": (hosts, 0o644), "/etc/resolv.conf": (resolv, 0o644), **self.files}
         for path, (text, mode) in files.items():
             self._write(path.lstrip("/"), text, mode)
         # The image's (without its ldconfig), the kubelet's, the manifest's.
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "HOME": "/", "HOSTNAME": self.hostname,
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "HOME": "/", "HOSTNAME": hostname,
                        "KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443",
                        **self.environment, **cluster.extra_environment}
-        self._write("hostname", self.hostname, 0o644)
+        self._write("hostname", hostname, 0o644)
         self._write("shm", str(self.shm), 0o644)
         self._write("user", str(self.user), 0o644)
         self._write("folders", "".join(f"{f}\n" for f in self.folders if f != "/tmp"), 0o644)
