@@ -84,7 +84,7 @@ static bool derive(const unsigned char *secret, size_t bytes, unsigned char *der
 
 static kolo_status derive_from(int fd, const char *path, char token[KOLO__TOKEN_BYTES])
 {
-    unsigned char secret[KEY_FILE_BYTES], derived[DERIVED_BYTES];
+    unsigned char secret[KEY_FILE_BYTES], derived[DERIVED_BYTES] = {0};
     size_t bytes = 0;
     ssize_t got = 1;
     while (bytes < sizeof secret && got > 0) {

@@ -47,11 +47,12 @@ static void write_messages(void)
     kolo__message_encode(&message, false, second);
     write_seed("message", "two", wire, sizeof wire);
     write_seed("message", "torn", wire, KOLO__MESSAGE_HEADER_BYTES + 5);
+    static const unsigned char in_block[] = {0x80, 0x30, 1}, in_header[] = {0, 5, 1};
     unsigned char more[sizeof wire + 3];
     memcpy(more, wire, sizeof wire);
-    memcpy(more + sizeof wire, "\x80\x30\1", 3); /* changed in the second block */
+    memcpy(more + sizeof wire, in_block, sizeof in_block); /* what is changed: the second one */
     write_seed("message", "changed_payload", more, sizeof more);
-    memcpy(more + sizeof wire, "\0\5\1", 3);
+    memcpy(more + sizeof wire, in_header, sizeof in_header);
     write_seed("message", "changed_header", more, sizeof more);
     message.signature.count = 11;
     kolo__message_encode(&message, false, second);
