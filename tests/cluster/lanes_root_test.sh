@@ -94,6 +94,24 @@ exchange 10.77.0.1:5004 KOLO_NET=eth1
 expect_text "an interface by name" "1 connection, 10.78.0.1:" "$lanes"
 expect_through "an interface by name" none all
 
+# ---- a cable comes out under way: the network is named, for the host is not down
+flowing() { (($(sent host2 eth1) > $1 + (20 << 20))); }
+before=$(sent host2 eth1) ranks=()
+for rank in 0 1; do
+    on host$((rank + 1)) env KOLO_RANK=$rank KOLO_WORLD_SIZE=2 KOLO_RENDEZVOUS=10.77.0.1:5020 KOLO_TOKEN=t KOLO_TIMEOUT=50 \
+        KOLO_STREAMS=1 timeout -k 5 60 "$kolo" bench allreduce --min 4M --max 4M --seconds 50 >"out$rank" 2>"err$rank" &
+    ranks+=($!)
+done
+wait_until 20 flowing "$before" || fail "nothing goes through eth1: $(<err0) $(<err1)"
+link_down host2 eth1
+for rank in "${ranks[@]}"; do
+    wait "$rank"
+    expect "a cable comes out under way: code" 1 "$?"
+done
+grep -q "the network to it is cut (.*from 10.78.0.[12]:" err0 err1 ||
+    fail "a cable comes out under way: $(<err0) $(<err1)"
+link_up host2 eth1
+
 # ---- a cable is out; then it is in, and leads nowhere; then it leads to another network
 link_down host2 eth1
 exchange 10.77.0.1:5005
