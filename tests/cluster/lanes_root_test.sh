@@ -127,6 +127,14 @@ on host2 ip address add 10.79.0.2/24 dev eth1
 exchange 10.77.0.1:5007
 expect_through "another network" all none
 
+# ---- IPv4 is there and leads nowhere
+on host1 ip route add blackhole 10.77.0.2/32
+on host2 ip route add blackhole 10.77.0.1/32
+exchange '[fd77::1]:5009' KOLO_NET=eth0
+expect_text "IPv4 leads nowhere" "1 connection, [fd77::1]:" "$lanes"
+on host1 ip route del blackhole 10.77.0.2/32
+on host2 ip route del blackhole 10.77.0.1/32
+
 # ---- no IPv4
 for host in host1 host2; do
     on $host ip link set eth1 down
