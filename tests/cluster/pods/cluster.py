@@ -35,6 +35,7 @@ for top in etc home; do
 done
 mount --bind "$place/bin" /usr/local/bin
 mount --bind "$place/lib" /usr/local/lib
+cp "$place/ld.so.cache" /etc/ld.so.cache
 mkdir "$pod/dev"
 mount -t tmpfs -o mode=755 dev "$pod/dev"
 for device in null zero full random urandom tty; do
@@ -94,12 +95,13 @@ class Pod:
     """What a controller wants to run; start() may be called again, as after a restart."""
 
     def __init__(self, cluster, name, *, hostname=None, subdomain=None, command=(), environment=None,
-                 files=None, folders=(), user=65532, shm="64m", labels=None):
+                 files=None, folders=(), user=65532, shm="64m", labels=None, ports=None, ready_port=None):
         self.cluster, self.name = cluster, name
         self.hostname, self.subdomain = hostname or name, subdomain
         self.command, self.environment = list(command), dict(environment or {})
         self.files = dict(files or {})  # path below /etc or /home -> (bytes, mode)
         self.folders, self.user, self.shm, self.labels = list(folders), user, shm, dict(labels or {})
+        self.ports, self.ready_port = dict(ports or {}), ready_port  # of the readiness probe
         self.process = self.address = None
         self.restarts = -1
 
@@ -124,8 +126,8 @@ class Pod:
         files = {"/etc/hosts": (hosts, 0o644), "/etc/resolv.conf": (resolv, 0o644), **self.files}
         for path, (text, mode) in files.items():
             self._write(path.lstrip("/"), text, mode)
-        # The image's (without its ldconfig), the kubelet's, the manifest's.
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "HOME": "/", "HOSTNAME": self.hostname,
+        # The image's, the kubelet's, the manifest's.
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "HOSTNAME": self.hostname,
                        "KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443",
                        **self.environment, **cluster.extra_environment}
         self._write("hostname", self.hostname, 0o644)
@@ -162,7 +164,8 @@ class Pod:
             file.write(text)
         os.chmod(path, mode)
         if path.startswith(os.path.join(self.folder, "home")) or "/etc/kolo" in path:
-            os.chown(path, self.user, self.user)
+            os.chown(path, 0, self.user)  # fsGroup, whose members may read all volumes
+            os.chmod(path, mode | 0o440)
 
     def log(self):
         with open(self.log_path, errors="replace") as file:
@@ -332,6 +335,8 @@ def install(build):
     for name in os.listdir(f"{build}/lib"):
         if name.startswith("libkolo") and ".so" in name:
             shutil.copy2(f"{build}/lib/{name}", f"{place}/lib", follow_symlinks=False)
+    # The image's ldconfig; what it keeps elsewhere is none of the machine's.
+    run("unshare", "--mount", "sh", "-ec", f"mount -t tmpfs cache /var/cache; mount --bind {place}/lib /usr/local/lib; ldconfig -X -C {place}/ld.so.cache")
     run("chmod", "-R", "a+rX", place)
     return place
 

@@ -63,7 +63,9 @@ def make_pod(cluster, documents, template, *, name, hostname, subdomain, labels=
                           if d["kind"] == "Secret" and d["metadata"]["name"] == volume["secret"]["secretName"])
             for key, value in secret["stringData"].items():
                 pod_files[f"{path}/{key}"] = (value, volume["secret"].get("defaultMode", 0o644))
-    return Pod(cluster, name, hostname=hostname, subdomain=subdomain,
+    ports = {p["name"]: p["containerPort"] for p in container.get("ports", [])}
+    probe = container.get("readinessProbe", {}).get("tcpSocket", {}).get("port")
+    return Pod(cluster, name, hostname=hostname, subdomain=subdomain, ports=ports, ready_port=ports.get(probe, probe),
                command=[*container.get("command", []), *container.get("args", [])],
                environment=environment_of(container, extra, fields), files=pod_files, folders=folders, shm=shm,
                user=spec.get("securityContext", {}).get("runAsUser", 0), labels=labels)
@@ -113,7 +115,7 @@ def trainjob(cluster, documents, attempt=0):
     train, runtime = by_kind(documents, "TrainJob"), by_kind(documents, "TrainingRuntime")
     name, trainer = train["metadata"]["name"], train["spec"]["trainer"]
     spec = copy.deepcopy(runtime["spec"]["template"]["spec"])
-    port = "29400"
+    port = "29500"
     for replicated in spec["replicatedJobs"]:
         job_spec = replicated["template"]["spec"]
         job_spec["parallelism"] = job_spec["completions"] = trainer["numNodes"]

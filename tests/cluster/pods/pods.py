@@ -14,6 +14,7 @@ import traceback
 
 from cluster import Cluster, install, shuffled, space_of, wait_until
 from controllers import KINDS, render
+from mpi import LAUNCHED
 
 STEPS = ["train_bytes", "--layers", "1", "--width", "32", "--heads", "2", "--context", "32", "--batch", "8", "--threads", "1",
          "--held-out-bytes", "2048", "--steps", "5", "/usr/include/linux"]
@@ -49,11 +50,21 @@ class Case:
     @property
     def ranks(self):
         """The pods that end by themselves; workers of an MPIJob go on."""
-        return self.pods[:1] if self.kind == "mpijob" else self.pods
+        return self.pods[:1] if self.kind in LAUNCHED else self.pods
 
     def start(self, seed=1):
-        for pod in shuffled(self.pods, seed):
+        """In any order; but mpirun waits for nobody, so its pod comes when the others are ready, as the manifest wants it."""
+        last = self.pods[:1] if self.kind == "mpijob-ssh" else []
+        for pod in shuffled([p for p in self.pods if p not in last], seed):
             pod.start()
+        if last:
+            self.wait_ready()
+            last[0].start()
+
+    def wait_ready(self):
+        """launcherCreationPolicy: WaitForWorkersReady, by the workers' own probe."""
+        for pod in self.pods[1:]:
+            wait_until(lambda p=pod: p.listens(p.ready_port), 20, f"{pod.name} ready")
 
     def restart(self, seconds):
         """As the controllers do: a pod that ended with a code worth another try is made anew."""
@@ -80,9 +91,9 @@ def runs(build, kind):
     with Case(build, kind, domain="mesh.example") as case:
         case.start()
         case.finish()
-        for pod in case.pods[1:] if kind == "mpijob" else []:
-            expect("an agent goes on", pod.runs(), case.pods)
-            expect("an agent ends with 143", pod.terminate(10) == 143, case.pods)
+        for pod in case.pods[1:] if kind in LAUNCHED else []:
+            expect("a worker goes on", pod.runs(), case.pods)
+            expect("an agent ends with 143", pod.terminate(10) == 143 or kind == "mpijob-ssh", case.pods)
 
 
 def direct(build, kind):
