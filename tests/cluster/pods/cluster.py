@@ -16,10 +16,12 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
 DNS = "10.244.0.2"
+BAD_DNS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bad_dns.py")
 
 # Runs as root in the pod's new namespaces, and becomes its command. $1: the pod's folder.
 ENTER = r"""
@@ -188,8 +190,11 @@ class Pod:
 
     def signal(self, number):
         if self.runs():
-            self.killed |= number == signal.SIGKILL
-            os.kill(self.pid, number)
+            try:
+                os.kill(self.pid, number)
+                self.killed |= number == signal.SIGKILL
+            except ProcessLookupError:
+                pass  # it has just ended
 
     def terminate(self, grace):
         """As the kubelet does it. Returns the exit code."""
@@ -262,15 +267,32 @@ class Cluster:
 
     # ---- names ---------------------------------------------------------------------------------
 
-    def start_dns(self):
+    def start_dns(self, *options):
+        """All that has no record does not exist (NXDOMAIN), unless options say otherwise."""
         self._write_records()
+        names = options or (f"--local=/{self.domain}/", "--address=/#/", f"--addn-hosts={self.folder}/records")
         self.dns = subprocess.Popen(
             ["nsenter", "--target", str(self.switch), "--net", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
-             "--no-resolv", "--no-hosts", f"--listen-address={DNS}", "--bind-interfaces", f"--local=/{self.domain}/", "--address=/#/",
-             f"--addn-hosts={self.folder}/records", "--user=root", "--pid-file", "--log-facility=/dev/null"],
+             "--no-resolv", "--no-hosts", f"--listen-address={DNS}", "--bind-interfaces", *names,
+             "--user=root", "--pid-file", "--log-facility=/dev/null"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.started.append(self.dns)
         wait_until(self._dns_listens, 10, "the DNS server")
+
+    def fail_names(self, code):
+        """The DNS server answers everything with this code, because its upstream does; None: no longer."""
+        self.stop_dns()
+        if code is None:
+            return self.start_dns()
+        upstream = subprocess.Popen(["nsenter", "--target", str(self.switch), "--net", sys.executable, BAD_DNS, DNS, "5353", str(code)],
+                                    stdin=subprocess.DEVNULL)
+        self.started.append(upstream)
+        self.start_dns(f"--server={DNS}#5353", "--no-negcache")
+        wait_until(lambda: self.ask("anybody") == str(code), 10, f"answers of code {code}")
+
+    def ask(self, name):
+        """The code of the DNS server's answer to that name."""
+        return self._net(self.switch, sys.executable, BAD_DNS, DNS, "53", "ask", name).strip()
 
     def _dns_listens(self):
         with open(f"/proc/{self.switch}/net/udp") as file:
