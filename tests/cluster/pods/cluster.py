@@ -104,7 +104,8 @@ class Pod:
         self.files = dict(files or {})  # path below /etc or /home -> (bytes, mode)
         self.folders, self.user, self.shm, self.labels = list(folders), user, shm, dict(labels or {})
         self.ports, self.ready_port = dict(ports or {}), ready_port  # of the readiness probe
-        self.process = self.address = None
+        self.process = self.address = self.node = None  # node: its host name, with hostNetwork
+        self.beside = None  # with hostNetwork: a pod that runs on the same node
         self.restarts = -1
 
     @property
@@ -117,22 +118,27 @@ class Pod:
         self.restarts += 1
         self.killed = False
         self.address = cluster.next_address()
+        if self.beside:
+            self.address = self.beside.address
         folder = self.folder = os.path.join(cluster.folder, f"{self.name}.{cluster.used}")
         os.makedirs(folder)
         self.log_path = os.path.join(folder, "log")
         # The kubelet's.
+        hostname = self.node or self.hostname
         hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n"
         hosts += f"{self.address}\t" + (f"{self.fqdn}\t" if self.subdomain else "") + self.hostname + "\n"
+        if self.node:  # the node's own file
+            hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{self.node}\n"
         resolv = (f"search {cluster.namespace}.svc.{cluster.domain} svc.{cluster.domain} {cluster.domain}\n"
                   f"nameserver {DNS}\noptions ndots:5 timeout:1 attempts:1\n")
         files = {"/etc/hosts": (hosts, 0o644), "/etc/resolv.conf": (resolv, 0o644), **self.files}
         for path, (text, mode) in files.items():
             self._write(path.lstrip("/"), text, mode)
         # The image's, the kubelet's, the manifest's.
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "HOSTNAME": self.hostname,
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "HOSTNAME": hostname,
                        "KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443",
                        **self.environment, **cluster.extra_environment}
-        self._write("hostname", self.hostname, 0o644)
+        self._write("hostname", hostname, 0o644)
         self._write("shm", str(self.shm), 0o644)
         self._write("user", str(self.user), 0o644)
         self._write("folders", "".join(f"{f}\n" for f in self.folders if f != "/tmp"), 0o644)
@@ -143,7 +149,7 @@ class Pod:
             os.mkfifo(os.path.join(folder, fifo))
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                ["unshare", "--net", "--uts", "--mount", "--pid", "--ipc", "--fork", "--kill-child",
+                [*(["nsenter", "--target", str(self.beside.pid), "--net", "unshare"] if self.beside else ["unshare", "--net"]), "--uts", "--mount", "--pid", "--ipc", "--fork", "--kill-child",
                  "--mount-proc", "bash", "-c", ENTER, "pod", folder, cluster.place],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         cluster.started.append(self.process)
@@ -152,7 +158,8 @@ class Pod:
         self.pid = child_of(self.process.pid)
         cluster.first_processes.append(self.pid)
         cluster.spaces.add(os.readlink(f"/proc/{self.pid}/ns/pid"))
-        cluster.plug(self)
+        if not self.beside:
+            cluster.plug(self)
         if publish:
             cluster.publish(self)
         with open(os.path.join(folder, "go"), "w") as go:

