@@ -158,6 +158,8 @@ class Pod:
         self.pid = child_of(self.process.pid)
         cluster.first_processes.append(self.pid)
         cluster.spaces.add(os.readlink(f"/proc/{self.pid}/ns/pid"))
+        # Open, so that the machine gives its number to no other namespace while close() goes by it.
+        cluster.held.append(os.open(f"/proc/{self.pid}/ns/pid", os.O_RDONLY))
         if not self.beside:
             cluster.plug(self)
         if publish:
@@ -230,7 +232,7 @@ class Cluster:
         self.folder = tempfile.mkdtemp(prefix="kolo-pods.")
         os.chmod(self.folder, 0o755)
         self.started, self.records, self.used = [], {}, 0
-        self.first_processes, self.spaces = [], set()
+        self.first_processes, self.spaces, self.held = [], set(), []
         self.dns = self.dns_pid = None
         self.switch = self._hold()
         self._net(self.switch, "ip", "link", "set", "lo", "up")
@@ -346,6 +348,8 @@ class Cluster:
             process.wait()
         wait_until(lambda: not any(space_of(p) in self.spaces for p in os.listdir("/proc") if p.isdigit()), 5,
                    "the end of all processes of the pods")
+        for space in self.held:
+            os.close(space)
         for _ in range(100):
             try:
                 shutil.rmtree(self.folder)
