@@ -15,7 +15,7 @@ import mpi
 
 # Read in the sources of these.
 VERSIONS = {
-    "job": "Kubernetes 1.32 and 1.36", "statefulset": "Kubernetes 1.32 and 1.36", "jobset": "JobSet 0.12",
+    "job": "Kubernetes 1.32 and 1.36", "statefulset": "Kubernetes 1.32 and 1.36", "jobset": "JobSet 0.12", "volcano": "Volcano (VC_TASK_INDEX and VC_<TASK>_HOSTS of its plugins env and svc)",
     "trainjob": "Kubeflow Trainer 2.3, policy torch", "trainjob-mpi": "Kubeflow Trainer 2.3, policy mpi",
     "mpijob": "mpi-operator 0.8.2 (v2beta1)", "mpijob-ssh": "mpi-operator 0.8.2 (v2beta1)",
 }
