@@ -8,6 +8,7 @@ import json
 import re
 import secrets
 import subprocess
+import tempfile
 
 import yaml
 
@@ -175,7 +176,21 @@ def mpijob(cluster, documents, attempt=0):
     return pods
 
 
-KINDS = {"job": job, "jobset": jobset, "trainjob": trainjob, "statefulset": statefulset, "mpijob": mpijob}
+def mpijob_ssh(cluster, documents, attempt=0):
+    """Keys by which sshd lets people in."""
+    pods = mpijob(cluster, documents, attempt)
+    folder = by_kind(documents, "MPIJob")["spec"]["sshAuthMountPath"]
+    with tempfile.TemporaryDirectory() as place:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", "521", "-m", "PEM", "-N", "", "-f", f"{place}/key"], check=True)
+        with open(f"{place}/key", encoding="ascii") as key, open(f"{place}/key.pub", encoding="ascii") as public:
+            private, public = key.read(), public.read()
+    for pod in pods:
+        pod.files.update({f"{folder}/id_rsa": (private, 0o600), f"{folder}/id_rsa.pub": (public, 0o644),
+                          f"{folder}/authorized_keys": (public, 0o644)})
+    return pods
+
+
+KINDS = {"job": job, "jobset": jobset, "trainjob": trainjob, "statefulset": statefulset, "mpijob": mpijob, "mpijob-ssh": mpijob_ssh}
 
 
 def describe(pods):
