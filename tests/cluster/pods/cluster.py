@@ -161,10 +161,13 @@ class Pod:
     def _remember(self, pid):
         """The container's process 1, by which close() ends it."""
         self.pid = pid
-        space = space_of(pid)
-        if space:  # else it has ended already
-            self.cluster.first_processes.append(pid)
-            self.cluster.spaces.add(space)
+        try:
+            # Held open until close(): the number of a namespace that is gone may be another one's at once.
+            space = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY)
+        except FileNotFoundError:
+            return  # it has ended already
+        self.cluster.first_processes.append(pid)
+        self.cluster.spaces[os.readlink(f"/proc/self/fd/{space}")] = space
 
     def _start_image(self, environment, files):
         images.write_bundle(self.folder, self.cluster.image, hostname=self.hostname, command=self.command, environment=environment,
@@ -252,7 +255,7 @@ class Cluster:
         self.folder = tempfile.mkdtemp(prefix="kolo-pods.")
         os.chmod(self.folder, 0o755)
         self.started, self.records, self.used = [], {}, 0
-        self.first_processes, self.spaces = [], set()
+        self.first_processes, self.spaces = [], {}  # name of a namespace of process ids -> descriptor
         self.dns = self.dns_pid = None
         self.switch = self._hold()
         self._net(self.switch, "ip", "link", "set", "lo", "up")
@@ -351,6 +354,8 @@ class Cluster:
             process.wait()
         wait_until(lambda: not any(space_of(p) in self.spaces for p in os.listdir("/proc") if p.isdigit()), 5,
                    "the end of all processes of the pods")
+        for descriptor in self.spaces.values():
+            os.close(descriptor)
         for _ in range(100):
             try:
                 shutil.rmtree(self.folder)
