@@ -88,7 +88,11 @@ fi
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-0} # read by mmdebstrap
 
 # buildah leaves mounts behind; in a namespace of its own they go with it.
-[[ $inside == 1 ]] || exec unshare --mount --propagation private "$0" --inside "${arguments[@]}"
+if [[ $inside == 0 ]]; then
+    propagation=private
+    unshare --mount true 2>/dev/null || propagation=unchanged # in a chroot, whose root is no mount
+    exec unshare --mount --propagation $propagation "$0" --inside "${arguments[@]}"
+fi
 
 scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/kolo-image.XXXXXX")
 umask 022
@@ -173,8 +177,9 @@ END
         echo "build.sh: builds $target"
         build "$folder" --file "$root/k8s/image/Dockerfile" --target "$target" --tag "localhost/$target:$tag" \
             --build-arg BASE=localhost/kolo-base --build-arg BUILD_BASE=localhost/kolo-base --build-arg VERSION="$version" --build-arg REVISION="$revision" "$root"
+        # The whole name, as nodes complete that of a manifest: containerd takes it as it is.
         b "$folder" push --quiet --signature-policy "$scratch/policy.json" --digestfile "$folder/$target.digest" \
-            "localhost/$target:$tag" "oci-archive:$folder/$target.tar:$target:$tag"
+            "localhost/$target:$tag" "oci-archive:$folder/$target.tar:docker.io/library/$target:$tag"
         b "$folder" images --format '{{.Size}}' "localhost/$target:$tag" >"$folder/$target.size"
     done
 }

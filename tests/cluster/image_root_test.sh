@@ -18,5 +18,5 @@ cat build.err
 [[ $code == 0 ]] || exit 1
 trap 'rm -rf images' EXIT
 
-pods --image images/kolo.tar entrypoint trains:job confined:job metrics:job runs:job runs:jobset runs:mpijob suspended:job
-pods --image images/kolo-ssh.tar entrypoint ssh:mpijob-ssh
+pods --image images/kolo.tar entrypoint:job trains confined:job metrics:job runs:job runs:jobset runs:mpijob suspended:job
+pods --image images/kolo-ssh.tar entrypoint:mpijob-ssh ssh:mpijob-ssh

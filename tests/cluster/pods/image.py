@@ -44,6 +44,7 @@ class Image:
 
         with open(f"{folder}/index.json", encoding="utf-8") as file:
             index = json.load(file)
+        self.name = index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"]
         with open(blob(index["manifests"][0]["digest"]), encoding="utf-8") as file:
             manifest = json.load(file)
         with open(blob(manifest["config"]["digest"]), encoding="utf-8") as file:

@@ -220,8 +220,11 @@ def ssh(build, kind):
         case.finish()
 
 
-def entrypoint(build, _):
-    """The image by itself, with no word of a manifest about user or command."""
+def entrypoint(build, kind):
+    """The image by itself, with no word of a manifest about user or command; it has the name that manifests give it."""
+    manifest = str(render(f"{build}/bin/kolo", kind, "--name", "train", "--workers", "1", "--", "true"))
+    wanted = "docker.io/library/" + re.search(r"'image': '([^']+)'", manifest).group(1)
+    expect(f"name {IMAGE.name}", IMAGE.name == wanted)
     expect(f"user {IMAGE.user}", IMAGE.user == 65532)
     for arguments, words in (((), "kolo run"), (("info",), "transports shm, tcp"), (("run", "-n", "2", "--", "hello_allreduce"), "rank 1 of 2")):
         with Cluster(PLACE, image=IMAGE) as cluster:
