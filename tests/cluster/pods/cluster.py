@@ -102,7 +102,7 @@ class Pod:
         self.command, self.environment = list(command), dict(environment or {})
         self.files = dict(files or {})  # path below /etc or /home -> (bytes, mode)
         self.folders, self.user, self.shm, self.labels = list(folders), user, shm, dict(labels or {})
-        self.process = self.address = None
+        self.process = self.address = self.node = None  # node: its host name, with hostNetwork
         self.restarts = -1
 
     @property
@@ -121,6 +121,9 @@ class Pod:
         # The kubelet's.
         hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n"
         hosts += f"{self.address}\t" + (f"{self.fqdn}\t" if self.subdomain else "") + self.hostname + "\n"
+        hostname = self.node or self.hostname
+        if self.node:  # the node's own file
+            hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{self.node}\n"
         resolv = (f"search {cluster.namespace}.svc.{cluster.domain} svc.{cluster.domain} {cluster.domain}\n"
                   f"nameserver {DNS}\noptions ndots:5 timeout:1 attempts:1\n")
         files = {"/etc/hosts": (hosts, 0o644), "/etc/resolv.conf": (resolv, 0o644), **self.files}
@@ -129,16 +132,16 @@ class Pod:
         # The image's (the machine's has no ldconfig for kolo), the kubelet's, the manifest's.
         environment = cluster.image.environment if cluster.image else {
             "PATH": "/usr/local/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "HOME": "/"}
-        environment = {**environment, "HOSTNAME": self.hostname,
+        environment = {**environment, "HOSTNAME": hostname,
                        "KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443",
                        **self.environment, **cluster.extra_environment}
         self._write("termination-log", "", 0o666)
         for fifo in ("ready", "go"):
             os.mkfifo(os.path.join(folder, fifo))
         if cluster.image:
-            self._start_image(environment, files)
+            self._start_image(hostname, environment, files)
         else:
-            self._start_machine(environment)
+            self._start_machine(hostname, environment)
         cluster.started.append(self.process)
         with open(os.path.join(folder, "ready")) as ready:
             ready.read()
@@ -169,13 +172,13 @@ class Pod:
         self.cluster.first_processes.append(pid)
         self.cluster.spaces[os.readlink(f"/proc/self/fd/{space}")] = space
 
-    def _start_image(self, environment, files):
-        images.write_bundle(self.folder, self.cluster.image, hostname=self.hostname, command=self.command, environment=environment,
+    def _start_image(self, hostname, environment, files):
+        images.write_bundle(self.folder, self.cluster.image, hostname=hostname, command=self.command, environment=environment,
                             user=self.user, files=files, folders=self.folders, shm=self.shm)
         self._enter("unshare", "--net", "--mount", "bash", "-c", images.ENTER, "pod", self.folder, self.cluster.image.root)
 
-    def _start_machine(self, environment):
-        self._write("hostname", self.hostname, 0o644)
+    def _start_machine(self, hostname, environment):
+        self._write("hostname", hostname, 0o644)
         self._write("shm", str(self.shm), 0o644)
         self._write("user", str(self.user), 0o644)
         self._write("folders", "".join(f"{f}\n" for f in self.folders if f != "/tmp"), 0o644)

@@ -64,10 +64,12 @@ def make_pod(cluster, documents, template, *, name, hostname, subdomain, labels=
                           if d["kind"] == "Secret" and d["metadata"]["name"] == volume["secret"]["secretName"])
             for key, value in secret["stringData"].items():
                 pod_files[f"{path}/{key}"] = (value, volume["secret"].get("defaultMode", 0o644))
-    return Pod(cluster, name, hostname=hostname, subdomain=subdomain,
-               command=[*container.get("command", []), *container.get("args", [])],
-               environment=environment_of(container, extra, fields), files=pod_files, folders=folders, shm=shm,
-               user=spec.get("securityContext", {}).get("runAsUser", 0), labels=labels)
+    pod = Pod(cluster, name, hostname=hostname, subdomain=subdomain,
+              command=[*container.get("command", []), *container.get("args", [])],
+              environment=environment_of(container, extra, fields), files=pod_files, folders=folders, shm=shm,
+              user=spec.get("securityContext", {}).get("runAsUser", 0), labels=labels)
+    pod.node = f"node-of-{name}" if spec.get("hostNetwork") else None
+    return pod
 
 
 # ---- kinds -----------------------------------------------------------------------------------------
@@ -130,6 +132,23 @@ def trainjob(cluster, documents, attempt=0):
     return jobset(cluster, documents, attempt, spec, name)
 
 
+def volcano(cluster, documents, attempt=0):
+    """With its plugins env and svc."""
+    document = by_kind(documents, "Job")
+    name, pods = document["metadata"]["name"], []
+    hosts = {f"VC_{task['name'].upper()}": [f"{name}-{task['name']}-{i}.{name}" for i in range(task["replicas"])]
+             for task in document["spec"]["tasks"]}
+    lists = [{"name": f"{key}_HOSTS", "value": ",".join(value)} for key, value in hosts.items()] + \
+        [{"name": f"{key}_NUM", "value": str(len(value))} for key, value in hosts.items()]
+    for task in document["spec"]["tasks"]:
+        for i in range(task["replicas"]):
+            host = f"{name}-{task['name']}-{i}"
+            pods.append(make_pod(cluster, documents, task["template"], name=host, hostname=host, subdomain=name,
+                                 labels={"volcano.sh/job-name": name, "volcano.sh/job-version": str(attempt), "volcano.sh/task-spec": task["name"]},
+                                 extra=[{"name": "VK_TASK_INDEX", "value": str(i)}, {"name": "VC_TASK_INDEX", "value": str(i)}, *lists]))
+    return pods
+
+
 def statefulset(cluster, documents, attempt=0):
     document = by_kind(documents, "StatefulSet")
     name, spec = document["metadata"]["name"], document["spec"]
@@ -190,7 +209,8 @@ def mpijob_ssh(cluster, documents, attempt=0):
     return pods
 
 
-KINDS = {"job": job, "jobset": jobset, "trainjob": trainjob, "statefulset": statefulset, "mpijob": mpijob, "mpijob-ssh": mpijob_ssh}
+KINDS = {"job": job, "jobset": jobset, "trainjob": trainjob, "statefulset": statefulset, "volcano": volcano,
+         "mpijob": mpijob, "mpijob-ssh": mpijob_ssh}
 
 
 def describe(pods):

@@ -192,6 +192,16 @@ def as_worker(build, kind):
         case.finish()
 
 
+def host_network(build, kind):
+    """Pods with their nodes' names, at ports that follow from the job's name; the launcher of an MPIJob has ranks too."""
+    more = ["--run-launcher-as-worker"] if kind == "mpijob" else []
+    with Case(build, kind, "--host-network", *more) as case:
+        for pod in case.pods:
+            expect("a node's", pod.node, case.pods)
+        case.start()
+        case.finish()
+
+
 def ready_first(build, kind):
     """launcherCreationPolicy: WaitForWorkersReady. Ready means that the agent listens."""
     with Case(build, kind) as case:
@@ -205,6 +215,29 @@ def ready_first(build, kind):
         case.finish()
         for pod in case.pods[1:]:
             expect("probes are not worth a word", pod.log().count("\n") == 1, case.pods)
+
+
+def launchers_metrics(build, kind):
+    """The launcher and the agents answer Prometheus beside the ranks, also when there are none."""
+    def value(pod, name):
+        text = pod.inside("python3", "-c", "import urllib.request as u;"
+                          f"print(u.urlopen('http://{pod.address}:9699/metrics', timeout=5).read().decode())")
+        return int(re.search(rf'^kolo_launcher_{name}{{role="[a-z]+"}} (\d+)$', text, re.M).group(1))
+    with Case(build, kind, workers=2, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+        launcher, *workers = case.pods
+        for pod in workers:
+            pod.start()
+            wait_until(lambda p=pod: p.listens(AGENT), 10, f"{pod.name} ready")
+            expect("nothing yet", (value(pod, "connections"), value(pod, "ranks")) == (0, 0), case.pods)
+        launcher.start()
+        says([launcher], "step", 40)
+        expect("the launcher's", (value(launcher, "connections"), value(launcher, "ranks")) == (2, 2), case.pods)
+        for pod in workers:
+            expect("an agent's", (value(pod, "connections"), value(pod, "ranks")) == (1, 1), case.pods)
+        launcher.terminate(20)
+        for pod in workers:
+            wait_until(lambda p=pod: value(p, "connections") == 0, 20, "the end of the job")
+            expect("it has ended", (value(pod, "ranks"), value(pod, "ranks_started_total")) == (0, 1), case.pods)
 
 
 # ---- an image --------------------------------------------------------------------------------------
@@ -290,8 +323,14 @@ def wrong_token(build, kind):
                 victim.files[path] = ("another secret, long enough", victim.files[path][1])
         case.start()
         codes = [pod.wait(40) for pod in case.ranks]
-        expect(f"codes {codes}", 0 not in codes, case.pods)
-        says(case.pods, r"another token", 1)
+        if kind == "mpijob":
+            expect(f"codes {codes}", codes == [64], case.pods)
+            return says(case.pods, r"another token", 1)
+        expect(f"codes {codes}", codes == [75] * len(codes), case.pods)
+        last = victim.termination()
+        expect("its last word names the token first", re.search(r"another token.*Mount one Secret", last) and "NetworkPolicy" not in last, case.pods)
+        for pod in case.pods[:-1]:
+            expect("the others' too", re.search(r"missing: 2 .*refused was: .*another token", pod.termination()), case.pods)
 
 
 def one_missing(build, kind):
@@ -300,7 +339,8 @@ def one_missing(build, kind):
             pod.start()
         codes = [pod.wait(40) for pod in case.ranks if pod.process]
         expect(f"codes {codes}", set(codes) == {75}, case.pods)
-        says(case.pods, re.escape(case.pods[-1].hostname), 1)
+        for pod in case.pods[:-1] if kind != "mpijob" else case.pods[:1]:
+            expect("the termination message says who", case.pods[-1].hostname in pod.termination(), case.pods)
 
 
 def two_generations(build, kind):
@@ -328,7 +368,8 @@ def world_mismatch(build, kind):
         case.start()
         codes = [pod.wait(40) for pod in case.ranks]
         expect(f"codes {codes}", 65 in codes, case.pods)
-        says(case.pods, r"does not fit the world", 1)
+        for pod in case.pods:
+            expect("the termination message", "does not fit the world" in pod.termination(), case.pods)
 
 
 def port_blocked(build, kind):
@@ -342,6 +383,25 @@ def port_blocked(build, kind):
         launcher = case.pods[0].start()
         expect("code", launcher.wait(40) == 75, case.pods)
         says([launcher], r"NetworkPolicy", 1)
+
+
+def little_memlock(build, kind):
+    """On a node whose container runtime lets pods lock little memory, RDMA is not even begun with."""
+    for with_run in (True, False) if kind == "job" else (True,):
+        with Case(build, kind, "--rdma", "rdma/hca", workers=2, environment={"KOLO_INIT_TIMEOUT": "10"}) as case:
+            victim = case.pods[-1]
+            victim.command = ["prlimit", "--memlock=65536", *victim.command[0 if with_run else victim.command.index("--") + 1:]]
+            case.start()
+            pod = case.pods[0] if kind == "mpijob" else victim
+            code = pod.wait(40)
+            expect(f"code {code}", code == 64 if with_run else code != 0, case.pods)
+            words = rf"{victim.hostname} may lock 64 KiB.*KOLO_MEMLOCK"
+            expect("words", re.search(words, pod.termination() if with_run else pod.log()), case.pods)
+    with Case(build, kind, "--rdma", "rdma/hca", workers=2) as case:
+        for pod in case.pods:
+            pod.command = ["prlimit", "--memlock=8388608", *pod.command]
+        case.start()
+        case.finish()
 
 
 def killed(build, kind):
@@ -358,6 +418,9 @@ def killed(build, kind):
         expect(f"codes {codes}", set(codes) == {76}, case.pods)
         says(case.pods, r"SIGKILL", 1)
         expect("the termination message", any("SIGKILL" in p.termination() for p in case.pods), case.pods)
+        for pod in case.pods[:-1] if kind != "mpijob" else []:
+            expect("which peer was lost", f"rank 2 (host {victim.hostname}" in pod.termination() and
+                   pod.termination().count("rank 2") == 1, case.pods)
 
 
 def _name(pid):
