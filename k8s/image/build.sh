@@ -89,9 +89,9 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-0} # read by mmdebstrap
 
 # buildah leaves mounts behind; in a namespace of its own they go with it.
 if [[ $inside == 0 ]]; then
-    propagation=private
-    unshare --mount true 2>/dev/null || propagation=unchanged # in a chroot, whose root is no mount
-    exec unshare --mount --propagation $propagation "$0" --inside "${arguments[@]}"
+    unshare --mount true 2>/dev/null ||
+        fail 69 "may not mount here: run it on a machine, not in a chroot or a container without privileges"
+    exec unshare --mount --propagation private "$0" --inside "${arguments[@]}"
 fi
 
 scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/kolo-image.XXXXXX")
