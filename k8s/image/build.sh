@@ -122,7 +122,7 @@ make_base() {
     # shellcheck disable=SC2016 # mmdebstrap's shell expands it
     options+=(--customize-hook='rm -f "$1/etc/resolv.conf" "$1/etc/hostname"')
     # dpkg writes to a disk that nobody needs after a crash.
-    mmdebstrap --quiet --variant=apt --dpkgopt=force-unsafe-io "${options[@]}" \
+    mmdebstrap --variant=apt --dpkgopt=force-unsafe-io "${options[@]}" \
         --include=usr-is-merged --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
         "$suite" "$1" "deb $mirror $suite main" "deb $mirror $suite-updates main" "deb $security $suite-security main" \
         2>"$scratch/base.log" </dev/null && return
