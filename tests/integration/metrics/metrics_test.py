@@ -256,6 +256,7 @@ def check_launcher():
     for port, variables, said in (9699, {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, ""), \
             (PORT - 1, {"KOLO_METRICS_PORT": str(PORT)}, "no metrics of kolo run"):
         with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of before may linger
             try:
                 taken.bind(("0.0.0.0", port))
                 taken.listen()
