@@ -4,11 +4,11 @@ A cluster without Kubernetes: pods as processes in namespaces of their own, and 
 
 A pod has its own network (address, interface), host name, process ids (its command is process 1),
 mounts (/etc/hosts, /etc/resolv.conf, /dev/shm, /tmp, secrets, a read-only root), user and
-environment, as the kubelet would give them. All of them share the machine's files otherwise, so an
-image is this machine with kolo in /usr/local. Nothing leaves the namespaces, and nothing outlives
-close().
+environment, as the kubelet would give them. Its other files are those of an image (image.py), or,
+which needs none, the machine's with kolo in /usr/local. Nothing leaves the namespaces, and nothing
+outlives close().
 
-What is not here: a scheduler, a network plug-in, NetworkPolicies, seccomp, cgroup limits.
+What is not here: a scheduler, a network plug-in, NetworkPolicies, cgroup limits.
 """
 import ipaddress
 import os
@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import image as images
 
 DNS = "10.244.0.2"
 BAD_DNS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bad_dns.py")
@@ -135,38 +137,73 @@ class Pod:
         for path, (text, mode) in files.items():
             self._write(path.lstrip("/"), text, mode)
         # The image's, the kubelet's, the manifest's.
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "HOSTNAME": hostname,
+        environment = cluster.image.environment if cluster.image else {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/"}
+        environment = {**environment, "HOSTNAME": hostname,
                        "KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443",
                        **self.environment, **cluster.extra_environment}
+        self._write("termination-log", "", 0o666)
+        for fifo in ("ready", "go"):
+            os.mkfifo(os.path.join(folder, fifo))
+        if cluster.image:
+            self._start_image(hostname, environment, files)
+        else:
+            self._start_machine(hostname, environment)
+        cluster.started.append(self.process)
+        with open(os.path.join(folder, "ready")) as ready:
+            ready.read()
+        if not cluster.image:
+            self._remember(child_of(self.process.pid))
+        if not self.beside:
+            cluster.plug(self, self.process.pid if cluster.image else self.pid)
+        if publish:
+            cluster.publish(self)
+        with open(os.path.join(folder, "go"), "w") as go:
+            go.write("\n")
+        if cluster.image:
+            wait_until(lambda: self._read("pid") or not self.runs(), 20, f"a container of {self.name}")
+            if not self._read("pid"):
+                raise RuntimeError(f"no container of {self.name}: {self.log()}")
+            self._remember(int(self._read("pid")))
+        return self
+
+    def _remember(self, pid):
+        """The container's process 1, by which close() ends it."""
+        self.pid = pid
+        try:
+            # Held open until close(): the number of a namespace that is gone may be another one's at once.
+            space = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY)
+        except FileNotFoundError:
+            return  # it has ended already
+        self.cluster.first_processes.append(pid)
+        self.cluster.spaces[os.readlink(f"/proc/self/fd/{space}")] = space
+
+    def _start_image(self, hostname, environment, files):
+        images.write_bundle(self.folder, self.cluster.image, hostname=hostname, command=self.command, environment=environment,
+                            user=self.user, files=files, folders=self.folders, shm=self.shm)
+        self._enter("--mount", "bash", "-c", images.ENTER, "pod", self.folder, self.cluster.image.root)
+
+    def _start_machine(self, hostname, environment):
         self._write("hostname", hostname, 0o644)
         self._write("shm", str(self.shm), 0o644)
         self._write("user", str(self.user), 0o644)
         self._write("folders", "".join(f"{f}\n" for f in self.folders if f != "/tmp"), 0o644)
         self._write("command", "".join(f"{word}\0" for word in self.command), 0o644)
         self._write("environment", "".join(f"{k}={v}\0" for k, v in environment.items()), 0o644)
-        self._write("termination-log", "", 0o666)
-        for fifo in ("ready", "go"):
-            os.mkfifo(os.path.join(folder, fifo))
+        self._enter("--uts", "--mount", "--pid", "--ipc", "--fork", "--kill-child",
+                    "--mount-proc", "bash", "-c", ENTER, "pod", self.folder, self.cluster.place)
+
+    def _enter(self, *command):
+        """In the namespaces that the command's first words name, beside a network: its own, or with hostNetwork the node's."""
+        network = ["nsenter", "--target", str(self.beside.pid), "--net", "unshare"] if self.beside else ["unshare", "--net"]
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(
-                [*(["nsenter", "--target", str(self.beside.pid), "--net", "unshare"] if self.beside else ["unshare", "--net"]), "--uts", "--mount", "--pid", "--ipc", "--fork", "--kill-child",
-                 "--mount-proc", "bash", "-c", ENTER, "pod", folder, cluster.place],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        cluster.started.append(self.process)
-        with open(os.path.join(folder, "ready")) as ready:
-            ready.read()
-        self.pid = child_of(self.process.pid)
-        cluster.first_processes.append(self.pid)
-        cluster.spaces.add(os.readlink(f"/proc/{self.pid}/ns/pid"))
-        # Open, so that the machine gives its number to no other namespace while close() goes by it.
-        cluster.held.append(os.open(f"/proc/{self.pid}/ns/pid", os.O_RDONLY))
-        if not self.beside:
-            cluster.plug(self)
-        if publish:
-            cluster.publish(self)
-        with open(os.path.join(folder, "go"), "w") as go:
-            go.write("\n")
-        return self
+            self.process = subprocess.Popen([*network, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+    def _read(self, name):
+        try:
+            with open(os.path.join(self.folder, name)) as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
 
     def _write(self, path, text, mode):
         path = os.path.join(self.folder, path)
@@ -183,8 +220,7 @@ class Pod:
             return file.read()
 
     def termination(self):
-        with open(os.path.join(self.folder, "termination-log")) as file:
-            return file.read()
+        return self._read("termination-log")
 
     def wait(self, seconds):
         """The container's exit code, as the kubelet reports it."""
@@ -226,13 +262,14 @@ class Pod:
 
 
 class Cluster:
-    def __init__(self, place, *, namespace="lab", domain="cluster.local", environment=None):
+    def __init__(self, place, *, namespace="lab", domain="cluster.local", environment=None, image=None):
+        self.image = image  # or, if None, `place`: kolo for the machine's own files
         self.place, self.namespace, self.domain = place, namespace, domain
         self.extra_environment = dict(environment or {})
         self.folder = tempfile.mkdtemp(prefix="kolo-pods.")
         os.chmod(self.folder, 0o755)
         self.started, self.records, self.used = [], {}, 0
-        self.first_processes, self.spaces, self.held = [], set(), []
+        self.first_processes, self.spaces = [], {}  # name of a namespace of process ids -> descriptor
         self.dns = self.dns_pid = None
         self.switch = self._hold()
         self._net(self.switch, "ip", "link", "set", "lo", "up")
@@ -266,13 +303,13 @@ class Cluster:
         self.used += 1
         return str(ipaddress.ip_address("10.244.1.0") + self.used)
 
-    def plug(self, pod):
+    def plug(self, pod, pid):
         port = f"p{self.used}"
-        self._net(self.switch, "ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(pod.pid))
+        self._net(self.switch, "ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
         self._net(self.switch, "ip", "link", "set", port, "master", "node", "up")
-        self._net(pod.pid, "ip", "link", "set", "lo", "up")
-        self._net(pod.pid, "ip", "address", "add", f"{pod.address}/16", "dev", "eth0")
-        self._net(pod.pid, "ip", "link", "set", "eth0", "up")
+        self._net(pid, "ip", "link", "set", "lo", "up")
+        self._net(pid, "ip", "address", "add", f"{pod.address}/16", "dev", "eth0")
+        self._net(pid, "ip", "link", "set", "eth0", "up")
 
     # ---- names ---------------------------------------------------------------------------------
 
@@ -348,8 +385,8 @@ class Cluster:
             process.wait()
         wait_until(lambda: not any(space_of(p) in self.spaces for p in os.listdir("/proc") if p.isdigit()), 5,
                    "the end of all processes of the pods")
-        for space in self.held:
-            os.close(space)
+        for descriptor in self.spaces.values():
+            os.close(descriptor)
         for _ in range(100):
             try:
                 shutil.rmtree(self.folder)

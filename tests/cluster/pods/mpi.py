@@ -33,7 +33,7 @@ def mpijob_ssh(cluster, documents, attempt=0):
     keys = key_pair(controllers.by_kind(documents, "MPIJob")["spec"]["sshAuthMountPath"], 0o640)
     for pod in pods:
         pod.files.update(keys)
-        if getattr(cluster, "image", None) is None:
+        if cluster.image is None:
             with open("/etc/passwd", encoding="utf-8") as passwd:
                 pod.files["/etc/passwd"] = (passwd.read() + USER, 0o644)
             pod.environment.setdefault("HOME", "/home/mpiuser")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Tries jobs as pods. Usage: pods.py BUILD_FOLDER CASE...
+Tries jobs as pods. Usage: pods.py BUILD_FOLDER [--image ARCHIVE] CASE...
 Each case is a function below; those of one kind take it behind a colon ("runs:job").
 """
 import atexit
@@ -9,16 +9,18 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 
-from cluster import Cluster, install, shuffled, space_of, wait_until
+from cluster import Cluster, Pod, install, shuffled, space_of, wait_until
 from controllers import KINDS, render
+from image import Image
 from mpi import LAUNCHED
 
 STEPS = ["train_bytes", "--layers", "1", "--width", "32", "--heads", "2", "--context", "32", "--batch", "8", "--threads", "1",
-         "--held-out-bytes", "2048", "--steps", "5", "/usr/include/linux"]
-AGENT = 7701
+         "--held-out-bytes", "2048", "--steps", "5", "/usr/share/common-licenses"]
+AGENT, METRICS = 7701, 9700
 
 
 def expect(what, condition, pods=()):
@@ -34,7 +36,7 @@ class Case:
         self.kind, self.kolo = kind, f"{build}/bin/kolo"
         self.arguments = [kind, "--name", "train", "--workers", str(workers), "--image", "kolo:test", *arguments, "--", *command]
         self.cluster = Cluster(PLACE, environment={"KOLO_INIT_TIMEOUT": "30", "KOLO_TIMEOUT": "30", **(environment or {})},
-                               **cluster)
+                               image=IMAGE, **cluster)
         self.documents = render(self.kolo, *self.arguments)
         self.pods = self.make()
 
@@ -262,6 +264,52 @@ def launchers_metrics(build, kind):
             expect("it has ended", (value(pod, "ranks"), value(pod, "ranks_started_total")) == (0, 1), case.pods)
 
 
+# ---- an image --------------------------------------------------------------------------------------
+
+
+def entrypoint(build, kind):
+    """The image by itself, with no word of a manifest about user or command; it has the name that manifests give it."""
+    manifest = str(render(f"{build}/bin/kolo", kind, "--name", "train", "--workers", "1", "--", "true"))
+    wanted = "docker.io/library/" + re.search(r"'image': '([^']+)'", manifest).group(1)
+    expect(f"name {IMAGE.name}", IMAGE.name == wanted)
+    expect(f"user {IMAGE.user}", IMAGE.user == 65532)
+    for arguments, words in (((), "kolo run"), (("info",), "transports shm, tcp"), (("run", "-n", "2", "--", "hello_allreduce"), "rank 1 of 2")):
+        with Cluster(PLACE, image=IMAGE) as cluster:
+            pod = Pod(cluster, "alone", command=IMAGE.command(*arguments), user=IMAGE.user).start()
+            expect(f"code of {pod.command}", pod.wait(30) == 0, [pod])
+            expect(f"'{words}' of {pod.command}", words in pod.log(), [pod])
+
+
+def trains(build, _):
+    """train_bytes without a path: on the text in the image, as the manifests of k8s/ have it."""
+    with Cluster(PLACE, image=IMAGE) as cluster:
+        command = IMAGE.command("run", "-n", "2", "--", *STEPS[:-1])
+        pod = Pod(cluster, "alone", command=command, user=IMAGE.user, folders=["/tmp"]).start()
+        expect("code", pod.wait(60) == 0, [pod])
+        expect("trained to the end", "bits per byte" in pod.log(), [pod])
+
+
+def confined(build, kind):
+    """What a pod of a manifest may not: the restricted level, looked at from inside."""
+    look = "grep -E '^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; touch /root-is-writable /usr/x /etc/x; touch /tmp/x && echo tmp; cat /proc/1/comm"
+    with Case(build, kind, workers=1, command=["sh", "-c", look]) as case:
+        pod = case.pods[0].start()
+        pod.wait(20)
+        for words in (r"Uid:\s+65532\s+65532", r"Gid:\s+65532\s+65532", r"CapEff:\s+0+\n", r"CapBnd:\s+0+\n", r"NoNewPrivs:\s+1", r"Seccomp:\s+2",
+                      r"/root-is-writable': Read-only file system", r"/usr/x': Read-only", r"/etc/x': Read-only", r"tmp\n", r"kolo\n"):
+            expect(words, re.search(words, pod.log()), case.pods)
+
+
+def metrics(build, kind):
+    """The image has what shows the numbers of a rank to Prometheus."""
+    with Case(build, kind, workers=2, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+        case.start()
+        pod = case.pods[0]
+        wait_until(lambda: pod.listens(METRICS) or not pod.runs(), 20, "port of metrics")
+        page = pod.inside("bash", "-c", f"exec 3<>/dev/tcp/{pod.address}/{METRICS} && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3")
+        expect(f"a page of metrics, not {page}", "# TYPE kolo_" in page, case.pods)
+
+
 # ---- what goes wrong -------------------------------------------------------------------------------
 
 
@@ -447,12 +495,18 @@ def tenfold(build, kind):
 
 
 def main():
-    global PLACE
-    build, failures = sys.argv[1], 0
+    global PLACE, IMAGE
+    build, words, failures = sys.argv[1], sys.argv[2:], 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clusters are closed on the way
     PLACE = install(build)
     atexit.register(shutil.rmtree, PLACE)
-    for word in sys.argv[2:]:
+    IMAGE = None
+    if words[:1] == ["--image"]:
+        folder = tempfile.mkdtemp(prefix="kolo-image.")
+        atexit.register(shutil.rmtree, folder)
+        os.chmod(folder, 0o755)
+        IMAGE, words = Image(words[1], folder), words[2:]
+    for word in words:
         name, _, kind = word.partition(":")
         begin = time.monotonic()
         try:
