@@ -50,6 +50,8 @@ static void fill(struct kolo__random *random, kolo_dtype dtype, unsigned char *t
                        kolo__random_below(random, 256);
         float f = ((float)kolo__random_below(random, 1u << 24) - 0x1p23f) *
                   ldexpf(1, (int)kolo__random_below(random, 40) - 40);
+        if (kolo__random_below(random, 8) == 0)
+            f = copysignf(0, f); /* zeros of both signs */
         double d = f;
         uint16_t half = dtype == KOLO_FP16 ? kolo__fp16_from_fp32(f) : kolo__bf16_from_fp32(f);
         const void *from = dtype == KOLO_FP64   ? (void *)&d
