@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <kolo/kolo.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -75,10 +76,21 @@ static void fill_standard_streams(void)
                  fd == STDERR_FILENO ? O_WRONLY : O_RDONLY); /* the lowest free number */
 }
 
+/* Also for those who end inside argp. Without this, what was lost would look like success. */
+static void check_output(int code, void *unused)
+{
+    (void)unused;
+    if (code != 0 || (fflush(stdout) == 0 && !ferror(stdout)))
+        return;
+    fputs("kolo: stdout cannot be written\n", stderr);
+    _exit(KOLO__EXIT_OUTPUT);
+}
+
 int main(int argc, char **argv)
 {
     static char version[64];
     fill_standard_streams();
+    on_exit(check_output, NULL);
     snprintf(version, sizeof version, "kolo %s", kolo_version());
     argp_program_version = version;
 
