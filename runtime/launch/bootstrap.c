@@ -278,8 +278,10 @@ static kolo_status share_by_pmi(const struct kolo__bootstrap_options *options,
     if (options->launch->rank == 0 && note[0] == '\0')
         snprintf(note, NOTE_BYTES, "none"); /* a value is not empty */
     place->pmi_fd = (int)fd;
-    kolo_status status = kolo__pmi_share((int)fd, options->launch->rank == 0, note, NOTE_BYTES,
-                                         options->deadline_ns);
+    kolo_status status = kolo__pmi_share((int)fd, options->launch->rank, options->launch->size,
+                                         note, NOTE_BYTES, options->deadline_ns);
+    if (status == KOLO_ERR_TIMEOUT)
+        return status; /* others are missing: that is not its fault */
     if (status != KOLO_OK)
         return kolo__error(status,
                            "the process manager of mpiexec (PMI_FD): %s. Ranks can do without it: "
