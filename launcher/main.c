@@ -76,24 +76,31 @@ static void fill_standard_streams(void)
                  fd == STDERR_FILENO ? O_WRONLY : O_RDONLY); /* the lowest free number */
 }
 
-/* Also for those who end inside argp. Without this, what was lost would look like success. */
-static void check_output(int code, void *unused)
+static void end_help(void)
 {
-    (void)unused;
-    if (code != 0 || (fflush(stdout) == 0 && !ferror(stdout)))
-        return;
-    fputs("kolo: stdout cannot be written\n", stderr);
-    _exit(KOLO__EXIT_OUTPUT);
+    if (kolo__end_stdout("kolo") != 0)
+        _exit(KOLO__EXIT_OUTPUT);
+}
+
+/* argp ends the process after help, with 0. */
+static void expect_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (is_one_of(argv[i], "--help", "-?", "--usage") ||
+            is_one_of(argv[i], "--version", "-V", "help") || strcmp(argv[i], "version") == 0) {
+            atexit(end_help);
+            return;
+        }
 }
 
 int main(int argc, char **argv)
 {
     static char version[64];
     fill_standard_streams();
-    on_exit(check_output, NULL);
     snprintf(version, sizeof version, "kolo %s", kolo_version());
     argp_program_version = version;
 
+    expect_help(argc, argv);
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *name = slash != NULL ? slash + 1 : argc > 0 ? argv[0] : "kolo";
     if (strcmp(name, "kolorun") == 0)

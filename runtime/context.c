@@ -3,7 +3,9 @@
 #include "runtime/context.h"
 
 #include "base/clock.h"
+#include "base/last_words.h"
 #include "base/log.h"
+#include "base/memlock.h"
 #include "base/status.h"
 #include "runtime/comm.h"
 #include "runtime/cpus.h"
@@ -207,6 +209,8 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK)
         status = apply_options(context, options);
     if (status == KOLO_OK)
+        status = kolo__memlock_check(context->config.memlock);
+    if (status == KOLO_OK)
         status = find_identity(context, options);
     if (status == KOLO_OK)
         status = read_token(context);
@@ -226,6 +230,8 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK)
         status = kolo__metrics_open(context);
     if (status != KOLO_OK) {
+        kolo__last_words_write(context->config.last_words, context->config.local_rank,
+                               kolo_error_text());
         report_misfit(context, status);
         release(context);
         return status;

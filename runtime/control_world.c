@@ -144,6 +144,9 @@ static const char *get_advice(const struct kolo__control_options *options, const
         return "See whether pod 0 is there, whether the name is <pod 0>.<service> of a headless "
                "Service whose selector matches its labels (kubectl get endpointslices), with "
                "publishNotReadyAddresses: true, and whether a NetworkPolicy lets DNS (port 53) out";
+    if (strstr(report, "another token") != NULL)
+        return "Mount one Secret in all pods of the job, and delete pods that are left of an "
+               "earlier one";
     if (strstr(report, "refused") != NULL)
         return "Pod 0 is there, but rank 0 does not listen: see its log (kubectl logs)";
     return "See whether pod 0 still runs, and whether a NetworkPolicy lets its pods reach this "
@@ -235,7 +238,7 @@ static kolo_status join_timed_out(struct kolo__control *control)
     struct kolo__frame_reader payload;
     struct kolo__fault fault = {.status = KOLO_ERR_TIMEOUT, .peer = -1};
     size_t length;
-    char text[320];
+    char text[360];
     kolo__frame_begin(&frame, KOLO__FRAME_ABSENT);
     kolo__control_send_frame(control, &frame);
     kolo_status status = kolo__control_await_frame(control, KOLO__FRAME_ABSENT,

@@ -160,7 +160,7 @@ for wrong in '--plan 0' '--plan 1X' '--plan 4 --ranks 2 --hosts 3' '--plan 4 --d
     [[ $code == 64 ]] || fail "kolo info $wrong ends with $code"
 done
 
-# ---- flags that contradict each other; what has no token; output that is lost
+# ---- flags that contradict each other; what has no token
 refused() { # what, text, arguments...
     local what=$1 text=$2 code=0
     shift 2
@@ -173,12 +173,6 @@ timeout 20 "$kolo" run -n 2 -np 2 -- true || fail "-n 2 -np 2 is no contradictio
 refused "ssh's port for an agent" "--ssh-port is of sshd" run --agent-port 7701 --ssh-port 22 -H far:1 -- true
 refused "doctor: ssh's port for an agent" "--ssh-port is of sshd" doctor --ssh-port 22 --agent-port 7701 -H far:1
 refused "doctor: no token" "there is no token, and whoever reaches an agent" doctor --agent-port 7701 -H far.invalid:1
-for arguments in version --version help "help run" "run --help" "agent --help"; do
-    read -ra words <<<"$arguments"
-    code=0 && timeout 20 "$kolo" "${words[@]}" >/dev/full 2>full || code=$?
-    expect "kolo $arguments, on a full disk: code" 74 "$code"
-    expect_text "kolo $arguments, on a full disk" "stdout cannot be written" "$(<full)"
-done
 
 # ---- binding
 run -n 2 --bind core --report-bindings --no-prefix -- grep Cpus_allowed_list /proc/self/status
