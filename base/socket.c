@@ -229,25 +229,30 @@ static kolo_status listen_at(const char *host, const char *shown, int port, int 
     struct addrinfo *list;
     kolo_status status =
         resolve(host, port_text, AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE, &list);
-    if (status != KOLO_OK)
+    if (status != KOLO_OK) {
+        errno = EADDRNOTAVAIL;
         return status;
+    }
 
-    int on = 1, off = 0;
+    int on = 1, off = 0, failure = 0;
     int s = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s < 0) {
-        status = kolo__error_errno(errno, "cannot make a socket for %s", shown);
+        failure = errno;
+        status = kolo__error_errno(failure, "cannot make a socket for %s", shown);
         goto free_list;
     }
     setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     setsockopt(s, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off); /* "::" is IPv4 as well */
     if (bind(s, list->ai_addr, list->ai_addrlen) != 0 || listen(s, SOMAXCONN) != 0) {
-        status = kolo__error_errno(errno, "cannot listen on %s port %d", shown, port);
+        failure = errno;
+        status = kolo__error_errno(failure, "cannot listen on %s port %d", shown, port);
         goto close_socket;
     }
     memset(bound, 0, sizeof *bound);
     bound->length = sizeof bound->storage;
     if (getsockname(s, (struct sockaddr *)&bound->storage, &bound->length) != 0) {
-        status = kolo__error_errno(errno, "cannot read the address of a listening socket");
+        failure = errno;
+        status = kolo__error_errno(failure, "cannot read the address of a listening socket");
         goto close_socket;
     }
     avoid_pacing(s);
@@ -259,6 +264,7 @@ close_socket:
     close(s);
 free_list:
     freeaddrinfo(list);
+    errno = failure;
     return status;
 }
 

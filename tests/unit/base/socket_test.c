@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -129,9 +130,15 @@ static void test_taken(void **state)
     assert_int_equal(kolo__listen("*", 0, &first, &bound), KOLO_OK);
     int port = kolo__address_port(&bound);
     assert_int_equal(kolo__listen("*", port, &second, &bound), KOLO_ERR_SYSTEM);
+    assert_int_equal(errno, EADDRINUSE);
     assert_non_null(strstr(kolo_error_text(), "cannot listen on all addresses (*) port "));
     assert_int_equal(kolo__listen("127.0.0.1", port, &second, &bound), KOLO_ERR_SYSTEM);
     assert_non_null(strstr(kolo_error_text(), "cannot listen on 127.0.0.1 port "));
+    assert_int_equal(errno, EADDRINUSE);
+    assert_int_equal(kolo__listen("192.0.2.1", port, &second, &bound), KOLO_ERR_SYSTEM);
+    assert_int_equal(errno, EADDRNOTAVAIL);
+    assert_int_not_equal(kolo__listen("here", port, &second, &bound), KOLO_OK);
+    assert_int_equal(errno, EADDRNOTAVAIL);
     close(first);
 }
 
