@@ -7,7 +7,7 @@
 #include "kernels/cuda/tables.h"
 #include "kernels/cuda/walk.h"
 
-#include <assert.h>
+#include <stdlib.h>
 
 _Static_assert(sizeof(struct walk_segment) == sizeof(struct kolo__segment), "one table");
 _Static_assert(sizeof(struct walk_partial) == sizeof(struct kolo__device_partial), "one partial");
@@ -64,8 +64,8 @@ static void run_row(const struct kolo__device_layout *layout, const struct kolo_
                     enum walk_kind kind)
 {
     struct kolo__row row;
-    bool made = kolo__row_create(layout, kind == WALK_UNPACK, &row);
-    assert(made);
+    if (!kolo__row_create(layout, kind == WALK_UNPACK, &row))
+        abort(); /* no memory */
     const struct walk walk = {.segments = (uintptr_t)row.segments,
                               .tile_first = (uintptr_t)row.tile_first,
                               .vector_count = row.vector_count,
