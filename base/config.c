@@ -29,7 +29,8 @@ const struct kolo__option kolo__options[] = {
      .offset = IN(algorithm),
      .default_text = "",
      .help = "Use this algorithm for every collective that it can do (ring, pairwise, ...; "
-             "docs/ARCHITECTURE.md). Empty: the cheapest by the cost model."},
+             "docs/ARCHITECTURE.md). Empty: the cheapest by the cost model. The same on every "
+             "rank."},
     {.name = "net",
      .type = KOLO__OPTION_TEXT,
      .use = KOLO__OPTION_USER,
@@ -107,6 +108,17 @@ const struct kolo__option kolo__options[] = {
      .help = "What kolo run binds each rank to. auto: a core each, spread over NUMA nodes, while "
              "there are enough; as many ranks to each core where that comes out even; otherwise "
              "nothing. core: rank r to the r-th core, and round again."},
+    {.name = "memlock",
+     .type = KOLO__OPTION_BYTES,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(memlock),
+     .default_text = "0",
+     .minimum = 0,
+     .maximum = LONG_MAX,
+     .unit = "bytes",
+     .help = "Memory that each rank must be allowed to lock, for what the program's libraries "
+             "register with RDMA devices; a host that allows less ends the job before it begins. "
+             "0: kolo itself locks none."},
     {.name = "log",
      .type = KOLO__OPTION_CHOICE,
      .use = KOLO__OPTION_USER,
@@ -129,7 +141,8 @@ const struct kolo__option kolo__options[] = {
      .default_text = "",
      .help =
          "Port of the numbers that each rank shows Prometheus (docs/METRICS.md); the rank on its "
-         "host is added to it. On loopback, in a pod on all addresses; or on the one that is "
+         "host is added to it, and kolo run and kolo agent are at the one below. On loopback, in a "
+         "pod on all addresses; or on the one that is "
          "given: 10.0.0.1:9700, *:9700. 0: none. Empty: 9700 in a pod, else none."},
     {.name = "checksum",
      .type = KOLO__OPTION_INTEGER,
@@ -219,6 +232,12 @@ const struct kolo__option kolo__options[] = {
      .offset = IN(token),
      .default_text = "",
      .help = "The job's token itself. A file is safer: see KOLO_TOKEN_FILE."},
+    {.name = "last-words",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_LAUNCHER,
+     .offset = IN(last_words),
+     .default_text = "",
+     .help = "Where a rank leaves why it fails, for kolo run in a pod to say as the pod's end."},
 };
 
 const size_t kolo__option_count = sizeof kolo__options / sizeof *kolo__options;

@@ -18,6 +18,7 @@ struct kolo__config {
     const char *job;        /* job id; "" : none */
     const char *token;      /* shared secret; "" : none */
     const char *token_file; /* file that holds it; "" : none */
+    const char *last_words; /* path of base/last_words.h; "" : none */
     /* What a user chooses. */
     const char *transport;    /* auto, shm, tcp */
     const char *algorithm;    /* "" : chosen by cost */
@@ -29,6 +30,7 @@ struct kolo__config {
     long init_timeout;        /* s, forming the world */
     long segment_bytes;       /* 0: chosen */
     long deterministic;       /* 1: inexact reductions in the order of ranks */
+    long memlock;             /* bytes that ranks must be allowed to lock */
     const char *bind;         /* core, numa, none, auto */
     const char *metrics_port; /* [ADDRESS:]PORT; "0": nowhere; "" : in pods only */
     const char *timeline;     /* file; "" : none */

@@ -28,8 +28,11 @@ static void warn_once(const char *path)
                   path);
 }
 
-/* One byte more than fits tells a token that is too long. */
-static kolo_status read_file(const char *path, char text[KOLO__TOKEN_BYTES + 1])
+/* A token with white space around it; a file that has more is none, for part of a token would be
+ * believed. */
+enum { TOKEN_FILE_BYTES = 4 * KOLO__TOKEN_BYTES };
+
+static kolo_status read_file(const char *path, char text[TOKEN_FILE_BYTES + 1])
 {
     struct stat about;
     size_t bytes = 0;
@@ -39,8 +42,8 @@ static kolo_status read_file(const char *path, char text[KOLO__TOKEN_BYTES + 1])
         return kolo__error_errno(errno, "cannot read KOLO_TOKEN_FILE=%s", path);
     if (fstat(fd, &about) == 0 && S_ISREG(about.st_mode) && (about.st_mode & S_IROTH) != 0)
         warn_once(path);
-    while (bytes < KOLO__TOKEN_BYTES && got > 0) {
-        got = read(fd, text + bytes, KOLO__TOKEN_BYTES - bytes);
+    while (bytes < TOKEN_FILE_BYTES && got > 0) {
+        got = read(fd, text + bytes, TOKEN_FILE_BYTES - bytes);
         bytes += got > 0 ? (size_t)got : 0;
     }
     int reason = errno;
@@ -48,6 +51,11 @@ static kolo_status read_file(const char *path, char text[KOLO__TOKEN_BYTES + 1])
     text[bytes] = '\0';
     if (got < 0)
         return kolo__error_errno(reason, "cannot read KOLO_TOKEN_FILE=%s", path);
+    if (bytes == TOKEN_FILE_BYTES)
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "KOLO_TOKEN_FILE=%s is longer than a token of %d "
+                           "characters with white space around it",
+                           path, KOLO__TOKEN_BYTES - 1);
     if (strlen(text) != bytes)
         return kolo__error(KOLO_ERR_CONFIG, "KOLO_TOKEN_FILE=%s has a zero byte: give a text",
                            path);
@@ -76,7 +84,7 @@ static bool derive(const unsigned char *secret, size_t bytes, unsigned char *der
 
 static kolo_status derive_from(int fd, const char *path, char token[KOLO__TOKEN_BYTES])
 {
-    unsigned char secret[KEY_FILE_BYTES], derived[DERIVED_BYTES];
+    unsigned char secret[KEY_FILE_BYTES], derived[DERIVED_BYTES] = {0};
     size_t bytes = 0;
     ssize_t got = 1;
     while (bytes < sizeof secret && got > 0) {
@@ -137,7 +145,7 @@ static bool is_in_pod(void)
 
 kolo_status kolo__token_read(const struct kolo__config *config, char token[KOLO__TOKEN_BYTES])
 {
-    char text[KOLO__TOKEN_BYTES + 1] = "";
+    char text[TOKEN_FILE_BYTES + 1] = "";
     bool given = config->token[0] != '\0', file = !given && config->token_file[0] != '\0';
     kolo_status status = KOLO_OK;
     token[0] = '\0';

@@ -117,12 +117,14 @@ END
 
 # ---- contenders: each prints "bytes microseconds" ---------------------------------------------
 
-# One rank of a job by hand, on the CPU on which the peers' ranks of that number run.
+# One rank of a job by hand. With more ranks than CPUs it runs where the system wants, as the peers' do:
+# bound by number, the two ranks that talk across hosts would share a CPU.
 run_rank() { # <rank> <argument of kolo bench>...
-    local r=$1
+    local r=$1 bound=()
     shift
+    ((ranks > $(nproc))) || bound=(taskset -c "$r")
     KOLO_RANK=$r KOLO_WORLD_SIZE=$ranks KOLO_RENDEZVOUS=10.77.0.1:$port KOLO_TOKEN=$token timeout "$run_limit" \
-        "$ENTER" "host$((1 + r * 2 / ranks))" taskset -c $((r % $(nproc))) "$kolo" bench "$@"
+        "$ENTER" "host$((1 + r * 2 / ranks))" "${bound[@]}" "$kolo" bench "$@"
 }
 
 run_kolo() {

@@ -8,7 +8,7 @@ include_guard(GLOBAL)
 get_filename_component(kolo_nccl_cuda_root ${KOLO_NVCC} DIRECTORY)
 get_filename_component(kolo_nccl_cuda_root ${kolo_nccl_cuda_root} DIRECTORY)
 add_library(kolo_nccl_module SHARED collectives/offload/nccl/nccl_module.c
-  collectives/offload/nccl/library_module.c kernels/dtype.c)
+  collectives/offload/nccl/library_module.c collectives/offload/nccl/abort_module.c kernels/dtype.c)
 target_link_libraries(kolo_nccl_module PRIVATE kolo_flags ${CMAKE_DL_LIBS} Threads::Threads)
 target_include_directories(kolo_nccl_module SYSTEM PRIVATE ${KOLO_NCCL_INCLUDE} ${kolo_nccl_cuda_root}/include)
 target_link_options(kolo_nccl_module PRIVATE

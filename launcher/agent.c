@@ -15,6 +15,7 @@
 #include "launcher/agent_tcp.h"
 #include "launcher/carrier.h"
 #include "launcher/command.h"
+#include "launcher/counts.h"
 #include "launcher/crew.h"
 #include "launcher/signals.h"
 
@@ -100,6 +101,7 @@ static void say_started(struct session *s)
 static void say_ended(void *self, uint32_t local_rank, int wait_status)
 {
     struct session *s = self;
+    kolo__counts_ended(wait_status);
     kolo__agent_begin(&s->carrier.out, KOLO__AGENT_ENDED);
     kolo__put_u32(&s->carrier.out, local_rank);
     kolo__put_u32(&s->carrier.out, (uint32_t)wait_status);
@@ -147,6 +149,7 @@ static int start_ranks(struct session *s)
                                 .open_files = s->open_files};
     if (status == KOLO_OK)
         status = kolo__crew_start(&s->crew, &spawn, start->ranks, start->count, &exec_errno);
+    kolo__counts_started(s->crew.started);
     if (stdin_fd >= 0)
         close(stdin_fd);
     for (uint32_t i = 0; i < s->crew.started; i++)
@@ -155,9 +158,10 @@ static int start_ranks(struct session *s)
     if (status == KOLO_OK)
         return 0;
     kolo__crew_signal(&s->crew, SIGKILL);
-    return exec_errno == 0        ? KOLO__EXIT_FAILED
-           : exec_errno == ENOENT ? KOLO__EXIT_NOT_FOUND
-                                  : KOLO__EXIT_CANNOT_EXECUTE;
+    return status == KOLO_ERR_CONFIG ? KOLO__EXIT_USAGE
+           : exec_errno == 0         ? KOLO__EXIT_FAILED
+           : exec_errno == ENOENT    ? KOLO__EXIT_NOT_FOUND
+                                     : KOLO__EXIT_CANNOT_EXECUTE;
 }
 
 static void on_start(struct session *s, struct kolo__frame_reader *payload)
@@ -401,7 +405,9 @@ int kolo__agent_main(int argc, char **argv)
         return kolo__agent_listen(NULL);
     if (argc == 3 && strcmp(argv[1], "--listen") == 0)
         return kolo__agent_listen(argv[2]);
-    if (argc == 2 && strcmp(argv[1], "--stdio") == 0)
+    if (argc == 3 && strcmp(argv[1], "--stdio") == 0) /* of one that listens */
+        kolo__counts_join(argv[2]);
+    if ((argc == 2 || argc == 3) && strcmp(argv[1], "--stdio") == 0)
         return serve_standard_streams();
     if (argc == 5 && strcmp(argv[1], "--connect") == 0 &&
         kolo__parse_number(argv[4], false, &seconds) && seconds >= 0)

@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "launcher/agent_tcp.h"
 #include "launcher/command.h"
+#include "launcher/counts.h"
 #include "launcher/relay.h"
 #include "launcher/termination.h"
 
@@ -41,6 +42,7 @@ struct child {
 
 struct listener {
     const struct kolo__credentials *credentials;
+    const char *counts; /* path of what all parts count in */
     int fd, signals;
     int reports[2]; /* of children; a pipe, to which a report is written at once */
     sigset_t old_mask;
@@ -86,7 +88,7 @@ static kolo_status read_part(struct kolo__secure *secure, uint64_t deadline_ns, 
 }
 
 /* A process of its own, which knows of no network. Returns our end of its standard streams. */
-static int start_part(const char *first, const char *second)
+static int start_part(const struct listener *listener, const char *first, const char *second)
 {
     int ends[2];
     pid_t parent = getpid();
@@ -100,7 +102,8 @@ static int start_part(const char *first, const char *second)
         if (getppid() != parent || dup2(ends[1], STDIN_FILENO) < 0 ||
             dup2(ends[1], STDOUT_FILENO) < 0)
             _exit(KOLO__EXIT_FAILED);
-        execl("/proc/self/exe", "kolo", first, second, (char *)NULL);
+        const char *third = strcmp(first, "agent") == 0 ? listener->counts : NULL;
+        execl("/proc/self/exe", "kolo", first, second, third, (char *)NULL);
         fprintf(stderr, "kolo agent: cannot start kolo %s: %s\n", first, strerror(errno));
         _exit(KOLO__EXIT_CANNOT_EXECUTE);
     }
@@ -131,7 +134,7 @@ _Noreturn static void serve_connection(const struct listener *listener, int fd)
     say(listener, true, "");
     signal(SIGTERM, SIG_IGN); /* it is for the part, whose last words are to get through */
     signal(SIGINT, SIG_IGN);
-    int part = start_part(first, second);
+    int part = start_part(listener, first, second);
     if (part < 0)
         _exit(KOLO__EXIT_FAILED);
     kolo__relay(secure, part, part);
@@ -232,6 +235,14 @@ static void reap(struct listener *listener)
 /* ---- the listener -----------------------------------------------------------------------------
  */
 
+static void count_connections(const struct listener *listener)
+{
+    uint32_t proved = 0;
+    for (int i = 0; i < CHILDREN_MAX; i++)
+        proved += listener->children[i].pid != 0 && listener->children[i].proved;
+    kolo__counts_connections(proved);
+}
+
 static bool is_serving(const struct listener *listener)
 {
     for (int i = 0; i < CHILDREN_MAX; i++)
@@ -273,6 +284,7 @@ static void serve(struct listener *listener)
             return;
         hear_reports(listener); /* before the end of whoever wrote them */
         reap(listener);
+        count_connections(listener);
         if (fds[0].revents != 0)
             accept_one(listener);
         hear_signals(listener);
@@ -341,7 +353,11 @@ int kolo__agent_listen(const char *where)
     }
     unsetenv("KOLO_TOKEN"); /* ranks get their job's */
     unsetenv("KOLO_TOKEN_FILE");
+    const char *counts = kolo__counts_share();
+    listener.counts = counts[0] != '\0' ? counts : NULL;
+    struct kolo__counts_server *server = kolo__counts_serve("agent", config.metrics_port);
     serve(&listener);
+    kolo__counts_close(server);
     kolo__credentials_free(credentials);
     return KOLO__EXIT_SIGNAL + listener.ending;
 }

@@ -2,13 +2,16 @@
 #include "launcher/crew.h"
 
 #include "base/clock.h"
+#include "base/config.h"
 #include "base/log.h"
+#include "base/memlock.h"
 #include "base/status.h"
 #include "launcher/processes.h"
 #include "launcher/supervise.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,10 +32,27 @@ kolo_status kolo__crew_open(struct kolo__crew *crew, const char *job)
     return status;
 }
 
+/* What ranks are told: as agents are asked to tell them, or else what we were. */
+static kolo_status check_memlock(const struct kolo__spawn *spawn)
+{
+    static const char NAME[] = "KOLO_MEMLOCK=";
+    const char *wanted = getenv("KOLO_MEMLOCK");
+    long bytes;
+    for (char **entry = spawn->environment; entry != NULL && *entry != NULL; entry++)
+        if (strncmp(*entry, NAME, sizeof NAME - 1) == 0)
+            wanted = *entry + sizeof NAME - 1;
+    if (wanted == NULL || !kolo__parse_number(wanted, true, &bytes))
+        return KOLO_OK; /* ranks complain of it */
+    return kolo__memlock_check(bytes);
+}
+
 kolo_status kolo__crew_start(struct kolo__crew *crew, const struct kolo__spawn *spawn,
                              const uint32_t *ranks, uint32_t count, int *exec_errno)
 {
     *exec_errno = 0;
+    kolo_status allowed = check_memlock(spawn);
+    if (allowed != KOLO_OK)
+        return allowed;
     crew->children = calloc(count, sizeof *crew->children);
     crew->ended = calloc(count, sizeof *crew->ended);
     if (crew->children == NULL || crew->ended == NULL)

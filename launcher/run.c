@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "launcher/command.h"
+#include "launcher/counts.h"
 #include "launcher/termination.h"
 
 #include <errno.h>
@@ -47,7 +48,8 @@ static void fill_standard_streams(void)
 /* How the user named the hosts. */
 static const char *source_of_hosts(const struct kolo__run_options *options)
 {
-    return options->hosts != NULL ? options->hosts : options->hostfile;
+    const char *said = options->hosts != NULL ? options->hosts : options->hostfile;
+    return said != NULL ? said : "this host";
 }
 
 kolo_status kolo__run_decide_ranks(struct kolo__run *run)
@@ -72,11 +74,16 @@ static kolo_status read_hosts(struct kolo__run *run)
     const struct kolo__run_options *options = &run->options;
     if (options->hosts != NULL && options->hostfile != NULL)
         return kolo__error(KOLO_ERR_CONFIG, "--hosts and --hostfile both say where: give one");
+    kolo_status status = KOLO_OK;
     if (options->hosts != NULL)
-        return kolo__hosts_read_list(&run->hosts, options->hosts);
-    if (options->hostfile != NULL)
-        return kolo__hosts_read_file(&run->hosts, options->hostfile);
-    return KOLO_OK;
+        status = kolo__hosts_read_list(&run->hosts, options->hosts);
+    else if (options->hostfile != NULL)
+        status = kolo__hosts_read_file(&run->hosts, options->hostfile);
+    else if (options->each > 0)
+        status = kolo__hosts_read_list(&run->hosts, "localhost");
+    for (uint32_t i = 0; options->each > 0 && i < run->hosts.count; i++)
+        run->hosts.list[i].slots = options->each;
+    return status;
 }
 
 /* True where an agent is needed: some host is not this machine. */
@@ -167,10 +174,10 @@ static kolo_status prepare(struct kolo__run *run)
 
 /* ---- go ------------------------------------------------------------------------------------ */
 
-static int start_failure_code(int exec_errno)
+static int start_failure_code(kolo_status status, int exec_errno)
 {
     if (exec_errno == 0)
-        return KOLO__EXIT_FAILED;
+        return kolo__run_code(status);
     return exec_errno == ENOENT ? KOLO__EXIT_NOT_FOUND : KOLO__EXIT_CANNOT_EXECUTE;
 }
 
@@ -186,9 +193,16 @@ int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops
                                                 .timeout_s = run->options.timeout_s,
                                                 .signals = &run->signals,
                                                 .rendezvous = run->rendezvous,
+                                                .last_words = &run->last_words,
                                                 .input = &run->input,
                                                 .output = run->output};
-    return kolo__supervise(&supervised);
+    kolo__counts_started(started);
+    kolo__counts_connections(run->binding == NULL ? run->hosts.count : 0);
+    struct kolo__counts_server *counts =
+        kolo__counts_serve("run", run->options.config.metrics_port);
+    int code = kolo__supervise(&supervised);
+    kolo__counts_close(counts);
+    return code;
 }
 
 kolo_status kolo__run_open_output(struct kolo__run *run)
@@ -224,6 +238,7 @@ static int start_ranks(struct kolo__run *run)
             run->in_pod ? run->rendezvous_name : kolo__rendezvous_address(run->rendezvous),
         .job = run->in_pod ? run->pod_job : run->job,
         .token = run->in_pod ? run->pod_token : run->token,
+        .last_words = run->last_words.path,
         .pipes = run->output != NULL,
         .stdin_fd = stdin_fd,
         .signal_mask = run->signals.old_mask,
@@ -237,7 +252,7 @@ static int start_ranks(struct kolo__run *run)
     if (stdin_fd != STDIN_FILENO)
         close(stdin_fd);
     free(ranks);
-    return status == KOLO_OK ? 0 : kolo__run_complain(start_failure_code(exec_errno));
+    return status == KOLO_OK ? 0 : kolo__run_complain(start_failure_code(status, exec_errno));
 }
 
 static int run_here(struct kolo__run *run)
@@ -245,7 +260,9 @@ static int run_here(struct kolo__run *run)
     const struct kolo__rendezvous_options rendezvous = {
         .host = "127.0.0.1", .job = run->job, .token = run->token, .world_size = run->ranks};
     kolo_status status = KOLO_OK;
-    if (!run->in_pod)
+    if (run->in_pod)
+        kolo__last_words_open(&run->last_words);
+    else
         status = kolo__rendezvous_create(&rendezvous, &run->rendezvous);
     /* A single rank has nobody to share a line with, and keeps its terminal. */
     if (status == KOLO_OK && (run->ranks > 1 || run->options.output_folder != NULL))
@@ -271,7 +288,7 @@ int kolo__run_main(int argc, char **argv)
     int code;
     if (run == NULL)
         return KOLO__EXIT_FAILED;
-    run->signals.fd = run->input.terminal = run->input.pipe_fd = -1;
+    run->signals.fd = run->input.terminal = run->input.pipe_fd = run->last_words.fd = -1;
     fill_standard_streams();
     argv[0] = name;
     kolo__run_options_parse(argc, argv, &run->options);
@@ -291,6 +308,7 @@ int kolo__run_main(int argc, char **argv)
     kolo__agents_close(&run->agents);
     kolo__output_free(run->output);
     kolo__rendezvous_free(run->rendezvous);
+    kolo__last_words_close(&run->last_words);
     kolo__signals_close(&run->signals);
     kolo__crew_close(&run->crew);
     kolo__binding_close(run->binding);

@@ -6,6 +6,7 @@
 #include "launcher/agents.h"
 #include "launcher/options.h"
 #include "launcher/supervise.h"
+#include "base/last_words.h"
 #include "base/token.h"
 
 struct kolo__run {
@@ -25,6 +26,7 @@ struct kolo__run {
     struct kolo__agents agents;
     struct kolo__signals signals;
     struct kolo__rendezvous *rendezvous; /* NULL in a pod */
+    struct kolo__last_words last_words;  /* where there is none: what ranks know of the world */
     struct kolo__input input;
     struct kolo__output *output;
     struct rlimit open_files;

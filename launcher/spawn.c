@@ -61,6 +61,10 @@ static void set_environment(const struct kolo__spawn *spawn, uint32_t rank, uint
     setenv("KOLO_JOB", spawn->job, 1);
     setenv("KOLO_TOKEN", spawn->token, 1);
     unsetenv("KOLO_TOKEN_FILE");
+    if (spawn->last_words != NULL && spawn->last_words[0] != '\0')
+        setenv("KOLO_LAST_WORDS", spawn->last_words, 1);
+    else
+        unsetenv("KOLO_LAST_WORDS");
 }
 
 static bool set_streams(const struct kolo__spawn *spawn, uint32_t rank, const struct pipes *pipes)

@@ -16,6 +16,7 @@ struct kolo__spawn {
     const struct kolo__binding *binding;
     uint32_t world_size, local_size;
     const char *rendezvous, *job, *token;
+    const char *last_words; /* path; NULL or "": none */
     bool pipes;   /* stdout and stderr go through pipes; otherwise they are the launcher's */
     int stdin_fd; /* what rank 0 reads */
     sigset_t signal_mask; /* the mask and the disposition that the launcher was started with */

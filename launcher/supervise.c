@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "launcher/command.h"
+#include "launcher/counts.h"
 #include "launcher/termination.h"
 
 #include <errno.h>
@@ -163,6 +164,10 @@ static void note_ending(void *self, uint32_t rank, int wait_status, const char *
     ending->lost = lost;
     ending->at_ns = now_ns;
     s->running--;
+    if (lost == NULL)
+        kolo__counts_ended(wait_status);
+    else
+        kolo__counts_lost();
     if (s->job->rendezvous != NULL)
         kolo__rendezvous_rank_ended(s->job->rendezvous, rank, !kolo__ending_is_failure(ending),
                                     kolo__ending_text(ending, why, sizeof why));
@@ -241,10 +246,24 @@ static const char *describe_omission(const struct supervision *s, int first)
                : " and never joined the world (kolo_init), while others waited for it";
 }
 
+/* ": why", by the rank itself. What it said of a failure that it then lived through is not why it
+ * was killed. */
+static void describe_words(const struct supervision *s, int first, char *text)
+{
+    char words[KOLO__LAST_WORDS_BYTES];
+    const struct kolo__ending *ending = &s->endings[first];
+    text[0] = '\0';
+    if (!kolo__ending_is_failure(ending) || ending->lost != NULL ||
+        WIFSIGNALED(ending->wait_status))
+        return;
+    if (kolo__last_words_read(s->job->last_words, (uint32_t)first, words)[0] != '\0')
+        snprintf(text, KOLO__LAST_WORDS_BYTES + 2, ": %s", words);
+}
+
 /* Names the first failure, once: what kept the world from forming, or else the rank. */
 static void report(struct supervision *s)
 {
-    char why[480], where[160], others[96], line[1024];
+    char why[480], where[160], others[96], said[KOLO__LAST_WORDS_BYTES + 2], line[2048];
     const char *obstacle;
     s->reported = true;
     if (s->timed_out) {
@@ -257,15 +276,16 @@ static void report(struct supervision *s)
     if (first < 0 || is_broken_pipe(s, first))
         return;
     describe_others(s, others, sizeof others);
+    describe_words(s, first, said);
     kolo_status status = get_obstacle(s, &obstacle);
     if (kolo__obstacle_exit_code(status) != 0)
         snprintf(line, sizeof line, "kolo run: the world did not form: %s", obstacle);
     else
-        snprintf(line, sizeof line, "kolo run: rank %u (%s) %s%s%s",
+        snprintf(line, sizeof line, "kolo run: rank %u (%s) %s%s%s%s",
                  s->job->first_rank + (uint32_t)first,
                  s->job->ops->where(s->job->self, (uint32_t)first, where, sizeof where),
                  kolo__ending_text(&s->endings[first], why, sizeof why),
-                 describe_omission(s, first), others);
+                 describe_omission(s, first), said, others);
     say(s, line);
 }
 

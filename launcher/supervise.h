@@ -17,6 +17,7 @@
 #include "launcher/outcome.h"
 #include "launcher/output.h"
 #include "launcher/signals.h"
+#include "base/last_words.h"
 #include "runtime/rendezvous.h"
 
 /* Tells the supervision that a rank has ended. lost: as in struct kolo__ending. */
@@ -53,6 +54,7 @@ struct kolo__supervised {
     long timeout_s; /* of the whole job, from now on; 0: none */
     struct kolo__signals *signals;
     struct kolo__rendezvous *rendezvous; /* NULL: rank 0's process holds it, wherever that is */
+    const struct kolo__last_words *last_words; /* of the ranks, by their place here */
     struct kolo__input *input;
     struct kolo__output *output; /* NULL: the rank writes for itself */
 };

@@ -3,7 +3,9 @@
 #include "runtime/context.h"
 
 #include "base/clock.h"
+#include "base/last_words.h"
 #include "base/log.h"
+#include "base/memlock.h"
 #include "base/status.h"
 #include "runtime/comm.h"
 #include "runtime/cpus.h"
@@ -155,13 +157,14 @@ void kolo_free(kolo_context *context, void *memory)
 
 /* ---- begin and end ---------------------------------------------------------------------- */
 
-static void release(kolo_context *context)
+/* sound: kolo_finalize found no fault. */
+static void release(kolo_context *context, bool sound)
 {
     kolo__timeline_close(context);
     while (context->comms != NULL)
         kolo__comm_destroy(context->comms);
     kolo__metrics_close(context);
-    kolo__offload_close(context);
+    kolo__offload_close(context, sound);
     kolo__heap_close(context->heap);
     kolo__control_close(context->control);
     kolo__bootstrap_end(&context->place,
@@ -207,6 +210,8 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK)
         status = apply_options(context, options);
     if (status == KOLO_OK)
+        status = kolo__memlock_check(context->config.memlock);
+    if (status == KOLO_OK)
         status = find_identity(context, options);
     if (status == KOLO_OK)
         status = read_token(context);
@@ -226,8 +231,10 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK)
         status = kolo__metrics_open(context);
     if (status != KOLO_OK) {
+        kolo__last_words_write(context->config.last_words, context->config.local_rank,
+                               kolo_error_text());
         report_misfit(context, status);
-        release(context);
+        release(context, false);
         return status;
     }
     *result = context;
@@ -240,10 +247,9 @@ kolo_status kolo_finalize(kolo_context *context)
         return KOLO_OK;
     kolo_status gathered = kolo__timeline_gather(context);
     kolo_status status = kolo__comm_close_ranks(context->world, "kolo_finalize");
-    context->world_is_sound = status == KOLO_OK;
     if (status == KOLO_OK && context->control != NULL)
         kolo__control_bye(context->control);
-    release(context);
+    release(context, status == KOLO_OK);
     return status != KOLO_OK ? status : gathered;
 }
 

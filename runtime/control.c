@@ -151,7 +151,7 @@ static kolo_status take_refusal(struct kolo__frame_reader *payload, char *text, 
     uint8_t status = kolo__get_u8(payload);
     kolo__get_text(payload, text, bytes);
     return status > KOLO_AGAIN && status <= KOLO_ERR_DEVICE ? (kolo_status)status
-                                                             : KOLO_ERR_NETWORK;
+                                                            : KOLO_ERR_NETWORK;
 }
 
 static void take_join(struct kolo__control *control, enum kolo__frame_type type,

@@ -201,7 +201,7 @@ void kolo__metrics_failed(const kolo_comm *comm, kolo_status status)
 
 /* ---- begin and end -------------------------------------------------------------------------- */
 
-static kolo_status load(struct kolo__metrics *metrics)
+kolo_status kolo__metrics_load(const struct kolo__metrics_module **module)
 {
     static const struct kolo__module description = {
         .name = "metrics",
@@ -211,7 +211,7 @@ static kolo_status load(struct kolo__metrics *metrics)
     };
     const void *table = NULL;
     kolo_status status = kolo__module_load(&description, &table);
-    metrics->module = table;
+    *module = table;
     return status;
 }
 
@@ -224,7 +224,7 @@ kolo_status kolo__metrics_prepare(kolo_context *context)
         kolo__metrics_place(option, in_pod, place.host, sizeof place.host, &place.port);
     if (status != KOLO_OK || place.port == 0)
         return status;
-    status = load(&place);
+    status = kolo__metrics_load(&place.module);
     if (status != KOLO_OK && option[0] == '\0') {
         kolo__log(KOLO__LOG_INFO, "no metrics: %s", kolo_error_text());
         return KOLO_OK;

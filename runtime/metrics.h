@@ -80,6 +80,9 @@ struct kolo__metrics {
 kolo_status kolo__metrics_place(const char *option, bool in_pod, char *host, size_t bytes,
                                 int *port);
 
+/* The module that serves, once and for all. KOLO_ERR_UNSUPPORTED: it is not there. */
+kolo_status kolo__metrics_load(const struct kolo__metrics_module **module);
+
 /* Before the world is made: is the option right, is the module there? Sets context->metrics where
  * somebody wants metrics. KOLO_ERR_CONFIG, KOLO_ERR_UNSUPPORTED (names the package). */
 kolo_status kolo__metrics_prepare(kolo_context *context);

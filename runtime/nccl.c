@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See nccl.h. */
-#include "runtime/nccl.h"
-
-#include "base/assert.h"
+/* See nccl.h: how ranks agree on NCCL, its memory, and its end. Calls are nccl_call.c. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
-#include "kernels/device.h"
+#include "runtime/nccl_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,18 +19,6 @@ enum {
     /* Registering is a matter of milliseconds; who has not got through after this waits for a rank
      * that was refused. */
     WINDOW_MS = 3000,
-    NEWS_MS = 5, /* between two looks at what other ranks say, by calls that wait for nobody */
-};
-
-struct kolo__nccl {
-    const struct kolo__nccl_module *module;
-    struct kolo__nccl_library library;
-    struct kolo__nccl_comm *comm; /* NULL: none, see status */
-    int ordinal;
-    kolo_status status; /* of opening; the text goes with it */
-    char text[512];
-    uint64_t news_ns; /* when others were listened to last */
-    bool no_windows;  /* some rank was refused one */
 };
 
 /* ---- agreeing ------------------------------------------------------------------------------- */
@@ -370,131 +355,4 @@ void kolo__nccl_buffer_close(kolo_comm *comm, struct kolo__nccl_buffer *buffer)
         nccl->module->window_close(nccl->comm, buffer->window);
     nccl->module->free(nccl->ordinal, buffer->memory);
     *buffer = (struct kolo__nccl_buffer){0};
-}
-
-/* ---- one collective ------------------------------------------------------------------------- */
-
-static bool find_buffer(const struct kolo__call *call, size_t slices, const void *memory,
-                        int *ordinal)
-{
-    struct kolo__memory_place place;
-    *ordinal = -1;
-    if (slices == 0 || call->count == 0)
-        return false;
-    kolo__memory_find(memory, &place);
-    if (place.kind == KOLO_MEMORY_DEVICE)
-        *ordinal = place.ordinal;
-    return true;
-}
-
-kolo_status kolo__nccl_find_buffers(const struct kolo__call *call, int *ordinal)
-{
-    int send, recv;
-    bool sends = find_buffer(call, call->send_slices, call->send, &send);
-    bool receives = find_buffer(call, call->recv_slices, call->recv, &recv);
-    *ordinal = sends ? send : recv;
-    if (!sends || !receives || send == recv)
-        return KOLO_OK;
-    *ordinal = -1;
-    if (send >= 0 && recv >= 0)
-        return kolo__error(KOLO_ERR_UNSUPPORTED,
-                           "%s: the send buffer is in memory of GPU %d, the recv buffer in that of "
-                           "GPU %d: give buffers on one GPU",
-                           call->name, send, recv);
-    return kolo__error(
-        KOLO_ERR_UNSUPPORTED,
-        "%s: the %s buffer is in memory of GPU %d, the other one in the host's: give "
-        "both on one GPU, or both on the host",
-        call->name, send >= 0 ? "send" : "recv", send >= 0 ? send : recv);
-}
-
-static const char *find_lack(const struct kolo__call *call, bool in_place)
-{
-    bool reduces = kolo__collective_reduces(call->collective);
-    if (call->options != NULL && call->options->algorithm != NULL &&
-        call->options->algorithm[0] != '\0')
-        return "no choice of algorithms";
-    if (reduces && (call->op == KOLO_AVERAGE || call->op == KOLO_PREMUL_SUM))
-        return "no scaling, which kolo does not do for it yet";
-    return kolo__nccl_lacks(call->collective, call->dtype, call->op, in_place);
-}
-
-/* Who waits listens to the control plane; but these calls hardly wait, and a program that uses a
- * GPU may make no others. */
-static void listen_to_others(kolo_comm *comm)
-{
-    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-    if (comm->context->control == NULL ||
-        now_ns - comm->nccl->news_ns < NEWS_MS * (SECOND_NS / 1000))
-        return;
-    comm->nccl->news_ns = now_ns;
-    kolo__control_poll(comm->context->control);
-}
-
-kolo_status kolo__nccl_plan(kolo_comm *comm, const struct kolo__call *call, int ordinal,
-                            struct kolo__plan_key *key, struct kolo__plan **plan)
-{
-    static const char CANNOT_JOIN[] = "NCCL carries its GPU buffers, and needs every rank";
-    const char *buffer = call->send_slices > 0 ? "send" : "recv";
-    const char *lack = find_lack(call, key->in_place);
-    if (lack != NULL)
-        return kolo__error(KOLO_ERR_UNSUPPORTED,
-                           "%s: the %s buffer is in memory of GPU %d, and NCCL has %s: copy it to "
-                           "memory of the host first",
-                           call->name, buffer, ordinal, lack);
-    kolo_status status = kolo__nccl_open(comm, call->name, ordinal);
-    if (status == KOLO_ERR_UNSUPPORTED)
-        return kolo__error(status,
-                           "%s: the %s buffer is in memory of GPU %d, and %s: copy it to memory of "
-                           "the host first",
-                           call->name, buffer, ordinal, comm->nccl->text);
-    if (status != KOLO_OK)
-        return status;
-    comm->cannot_join = CANNOT_JOIN;
-    listen_to_others(comm);
-    key->forced = &kolo__offload_nccl;
-    return kolo__plan_get(&comm->plans, &comm->plan_context, key, plan);
-}
-
-static kolo_status nccl_failed(const kolo_request *request, kolo_status status, const char *why,
-                               struct kolo__fault *fault)
-{
-    fault->status = status == KOLO_ERR_INVALID ? KOLO_ERR_DEVICE : status;
-    fault->peer = -1;
-    snprintf(fault->text, sizeof fault->text, "NCCL failed on rank %u (host %s): %s",
-             request->comm->rank, kolo__host_name(), why);
-    return fault->status;
-}
-
-kolo_status kolo__nccl_begin(kolo_request *request, struct kolo__fault *fault)
-{
-    const struct kolo__signature *signature = &request->signature;
-    struct kolo__nccl *nccl = request->comm->nccl;
-    char why[KOLO__NCCL_WHY_BYTES] = "";
-    const struct kolo__nccl_call call = {
-        .collective = (enum kolo__collective)signature->collective,
-        .dtype = (kolo_dtype)signature->dtype,
-        .op = (kolo_op)signature->op,
-        .send = request->input,
-        .recv = request->output,
-        .count = signature->count,
-        .root = (int)signature->root,
-        .stream = request->stream,
-    };
-    /* An error of what was queued before is told here at the latest. */
-    kolo_status status = nccl->module->comm_poll(nccl->comm, why);
-    KOLO__ASSERT(status != KOLO_AGAIN); /* requests run one at a time */
-    if (status == KOLO_OK)
-        status = nccl->module->queue(nccl->comm, &call, why);
-    return status == KOLO_OK ? KOLO_OK : nccl_failed(request, status, why, fault);
-}
-
-kolo_status kolo__nccl_progress(kolo_request *request, struct kolo__fault *fault)
-{
-    struct kolo__nccl *nccl = request->comm->nccl;
-    char why[KOLO__NCCL_WHY_BYTES] = "";
-    kolo_status status = nccl->module->comm_poll(nccl->comm, why);
-    if (status == KOLO_OK || status == KOLO_AGAIN)
-        return status;
-    return nccl_failed(request, status, why, fault);
 }

@@ -116,15 +116,28 @@ void kolo__connection_refuse(struct kolo__connection *connection, kolo_status st
 
 /* ---- connections --------------------------------------------------------------------------- */
 
+/* For the word about who is missing. Others than kolo may come and go: not worth one. */
+static void note_stranger(struct kolo__connection *connection)
+{
+    char host[80];
+    if (strstr(kolo_error_text(), "token") == NULL)
+        return;
+    kolo__address_text(&connection->address, host, sizeof host);
+    snprintf(connection->server->refused, sizeof connection->server->refused, "%.*s: %.100s",
+             (int)(strrchr(host, ':') - host), host, kolo_error_text());
+}
+
 static void shake_hands(struct kolo__connection *connection)
 {
     kolo_status status = kolo__secure_handshake(connection->secure);
     if (status == KOLO_OK)
         connection->phase = WANT_JOIN;
-    if (status > KOLO_AGAIN)
+    if (status > KOLO_AGAIN) {
+        note_stranger(connection);
         kolo__connection_refuse(connection, status, kolo_error_text());
-    else
+    } else {
         watch(connection, kolo__secure_wants_write(connection->secure));
+    }
 }
 
 static void consume(struct kolo__connection *connection)
@@ -378,6 +391,8 @@ static kolo_status listen_at(struct kolo__rendezvous *server,
     kolo_status status = kolo__listen(host, *port, fd, &bound);
     if (status != KOLO_OK && chosen)
         status = kolo__listen(host, 0, fd, &bound);
+    if (status != KOLO_OK && options->failure != NULL)
+        *options->failure = errno;
     if (status != KOLO_OK)
         return status;
     status = kolo__token_permits(options->token, options->insecure, &bound);

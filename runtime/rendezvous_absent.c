@@ -49,10 +49,25 @@ static uint32_t list_absent(const struct kolo__rendezvous *server, char *text, s
     return missing;
 }
 
+/* Who came and was not let in is perhaps who is missing. */
+static void list_refused(const struct kolo__rendezvous *server, char *text, size_t bytes)
+{
+    bool known = server->obstacle.status != KOLO_OK;
+    const char *reason = known ? server->obstacle.text : server->refused;
+    int room = (int)bytes - 20;
+    text[0] = '\0';
+    if (reason[0] != '\0')
+        snprintf(text, bytes, "; refused was: %.*s%s", room, reason,
+                 strlen(reason) > (size_t)room ? "..." : "");
+}
+
 void kolo__world_absent(struct kolo__connection *connection)
 {
-    char text[400];
-    uint32_t missing = list_absent(connection->server, text, sizeof text);
+    struct kolo__rendezvous *server = connection->server;
+    char text[360], refused[180]; /* as much as the asking rank takes */
+    list_refused(server, refused, sizeof refused);
+    uint32_t missing = list_absent(server, text, sizeof text - strlen(refused));
+    strcat(text, refused);
     kolo__frame_begin(&connection->out, KOLO__FRAME_ABSENT);
     kolo__put_u32(&connection->out, missing);
     kolo__put_text(&connection->out, text);
@@ -75,9 +90,10 @@ void kolo__world_tell_absent(struct kolo__rendezvous *server, uint64_t now_ns)
     if (now_ns < server->word_due_ns)
         return;
     uint32_t missing = list_absent(server, text, sizeof text);
-    bool refused = server->obstacle.status != KOLO_OK;
-    kolo__log(KOLO__LOG_WARN, "the world waits for %u of %u ranks: %s%s%s", missing, server->size,
-              text, refused ? "; refused so far: " : "", refused ? server->obstacle.text : "");
+    char refused[700];
+    list_refused(server, refused, sizeof refused);
+    kolo__log(KOLO__LOG_WARN, "the world waits for %u of %u ranks: %s%s", missing, server->size,
+              text, refused);
     server->word_pause_ns *= 2;
     server->word_due_ns = now_ns + server->word_pause_ns;
 }

@@ -82,7 +82,12 @@ static void declare_lost(struct kolo__rendezvous *server, uint32_t rank, const c
 {
     struct kolo__member *member = &server->members[rank];
     char text[640];
-    if (member->joined)
+    /* A transport's words begin with the rank too. */
+    const char *name = strncmp(why, "rank ", 5) == 0 ? strstr(why, "): ") : NULL;
+    if (name != NULL && member->joined)
+        snprintf(text, sizeof text, "rank %u (host %s, pid %u): %s", rank, member->host,
+                 member->pid, name + 3);
+    else if (member->joined)
         snprintf(text, sizeof text, "rank %u (host %s, pid %u) %s", rank, member->host, member->pid,
                  why);
     else

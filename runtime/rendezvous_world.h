@@ -98,7 +98,8 @@ struct kolo__rendezvous {
     struct {
         kolo_status status; /* KOLO_OK: none */
         char text[640];
-    } obstacle; /* the first refusal or fault while the world was not complete */
+    } obstacle;        /* the first refusal or fault while the world was not complete */
+    char refused[192]; /* the last one who did not prove the token, and why; "": nobody */
 };
 
 /* ---- connections (rendezvous.c) ------------------------------------------------------------- */

@@ -7,12 +7,14 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/last_words.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "runtime/metrics.h"
 #include "runtime/timeline.h"
 
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,6 +140,15 @@ static const kolo_request *find_rooted(const kolo_comm *comm, kolo_status status
     return rooted && status == KOLO_ERR_MISMATCH ? request : NULL;
 }
 
+/* The first is the cause: other communicators break of it. */
+static void note_first_fault(const kolo_comm *comm)
+{
+    static atomic_flag noted = ATOMIC_FLAG_INIT;
+    const struct kolo__config *config = &comm->context->config;
+    if (!atomic_flag_test_and_set(&noted))
+        kolo__last_words_write(config->last_words, config->local_rank, comm->fault.text);
+}
+
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread)
 {
     if (comm->fault.status != KOLO_OK)
@@ -157,6 +168,7 @@ void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spre
         kolo__call_root_has_joined(comm, &rooted->signature, comm->fault.text,
                                    sizeof comm->fault.text))
         comm->fault.status = KOLO_ERR_INVALID;
+    note_first_fault(comm);
     if (comm->sheet != NULL)
         kolo__metrics_failed(comm, comm->fault.status);
     if (comm->transport != NULL)

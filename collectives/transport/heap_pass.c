@@ -341,6 +341,24 @@ static kolo_status send_grant(int fd, const struct grant *grant, int heap_fd)
     return KOLO_OK;
 }
 
+/* How many came; more than one are closed here. (The room for one has room for two, by
+ * alignment.) */
+static int take_descriptors(const struct msghdr *message, int *heap_fd)
+{
+    const struct cmsghdr *rights = CMSG_FIRSTHDR(message);
+    if (rights == NULL || rights->cmsg_level != SOL_SOCKET || rights->cmsg_type != SCM_RIGHTS)
+        return 0;
+    int count = (int)((rights->cmsg_len - CMSG_LEN(0)) / sizeof *heap_fd);
+    for (int i = 0; i < count; i++) {
+        memcpy(heap_fd, CMSG_DATA(rights) + (size_t)i * sizeof *heap_fd, sizeof *heap_fd);
+        if (count > 1)
+            close(*heap_fd);
+    }
+    if (count != 1)
+        *heap_fd = -1;
+    return count;
+}
+
 static kolo_status receive_grant(int fd, uint64_t deadline_ns, struct grant *grant, int *heap_fd)
 {
     union {
@@ -362,16 +380,17 @@ static kolo_status receive_grant(int fd, uint64_t deadline_ns, struct grant *gra
         struct pollfd ready = {.fd = fd, .events = POLLIN};
         poll(&ready, 1, 100);
     }
+    int count = take_descriptors(&message, heap_fd);
+    kolo_status status = KOLO_OK;
     if (received != (ssize_t)sizeof *grant)
-        return kolo__error(KOLO_ERR_PEER_LOST, "the first rank of this host went away");
-    if (!grant->accepted)
-        return KOLO_OK;
-    const struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
-    if (rights == NULL || rights->cmsg_type != SCM_RIGHTS ||
-        rights->cmsg_len != CMSG_LEN(sizeof(int)))
-        return kolo__error(KOLO_ERR_NETWORK, "the shared heap came without a descriptor");
-    memcpy(heap_fd, CMSG_DATA(rights), sizeof *heap_fd);
-    return KOLO_OK;
+        status = kolo__error(KOLO_ERR_PEER_LOST, "the first rank of this host went away");
+    else if (grant->accepted && count != 1)
+        status = kolo__error(KOLO_ERR_NETWORK, "the shared heap came with %d descriptors", count);
+    if (count == 1 && (status != KOLO_OK || !grant->accepted)) {
+        close(*heap_fd);
+        *heap_fd = -1;
+    }
+    return status;
 }
 
 static kolo_status missing_members(const struct kolo__heap_options *options, const int *connections)

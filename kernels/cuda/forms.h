@@ -16,6 +16,17 @@
 
 enum { KOLO__FORM_COUNT = 8 };
 
+/* What is reduced: X(name, format), in the order of enum format. */
+#define KOLO__FORMATS(X)                                                                           \
+    X(fp16, FORMAT_FP16)                                                                           \
+    X(bf16, FORMAT_BF16)                                                                           \
+    X(e4m3, FORMAT_E4M3)                                                                           \
+    X(e5m2, FORMAT_E5M2)                                                                           \
+    X(fp32, FORMAT_FP32)                                                                           \
+    X(fp64, FORMAT_FP64)
+
+enum { KOLO__FORMAT_COUNT = 6 };
+
 /* dtype: a kolo_dtype; wire: a kolo__narrow_float. */
 static inline int kolo__form_index(int dtype, int narrows, int wire)
 {

@@ -19,6 +19,8 @@ kolo_status kolo__kernels_load(struct kolo__device *device)
     static const char *const kinds[KOLO__KERNEL_KINDS] = {"pack", "unpack", "measure"};
 #define NAME_OF_FORM(name, tensor, wire) #name,
     static const char *const forms[] = {KOLO__FORMS(NAME_OF_FORM)};
+#define NAME_OF_REDUCTION(name, format) "kolo_reduce_" #name,
+    static const char *const reductions[] = {KOLO__FORMATS(NAME_OF_REDUCTION)};
     const struct kolo__driver *driver = device->driver;
     CUmodule module;
     CUresult result = driver->cuModuleLoadData(&module, kolo_fatbin);
@@ -38,5 +40,7 @@ kolo_status kolo__kernels_load(struct kolo__device *device)
             snprintf(name, sizeof name, "kolo_%s_%s", kinds[kind], forms[form]);
             result = driver->cuModuleGetFunction(&device->walks[kind][form], module, name);
         }
+    for (int format = 0; format < KOLO__KERNEL_FORMATS && result == CUDA_SUCCESS; format++)
+        result = driver->cuModuleGetFunction(&device->reduce[format], module, reductions[format]);
     return kolo__driver_check(result, "loading kernels onto GPU %d", device->ordinal);
 }

@@ -5,10 +5,10 @@
  * fatbin that libkolo-cuda.so carries.
  */
 #define CONVERSION static __device__ __forceinline__
-#include "kernels/cuda/walk.h"
+#include "kernels/cuda/combine.h"
 #include "kernels/cuda/forms.h"
 
-static_assert(sizeof(walk) <= 4096, "parameters of a kernel on every GPU");
+static_assert(sizeof(walk) <= 4096 && sizeof(combination) <= 4096, "parameters of a kernel on every GPU");
 
 static __device__ __forceinline__ walk_partial partial_of_lane(walk_partial a, int offset)
 {
@@ -59,6 +59,14 @@ static __device__ __forceinline__ void write_partial(const walk &walk, walk_part
         write_partial(walk, partial);                                                              \
     }
 KOLO__FORMS(KERNELS)
+
+#define REDUCE(name, format)                                                                       \
+    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                  \
+        kolo_reduce_##name(const __grid_constant__ combination c)                                  \
+    {                                                                                              \
+        combine_thread(format, &c, blockIdx.x, threadIdx.x);                                       \
+    }
+KOLO__FORMATS(REDUCE)
 
 /* struct kolo__device_total, by one block: thread t takes partials t, t + 256, ... */
 struct totals {

@@ -16,6 +16,7 @@
 #endif
 #include "kernels/cpu/float8.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -59,6 +60,8 @@ CONVERSION struct words load_aligned(uint64_t address, int bytes)
         a.w[0] = *(const uint8_t *)address;
     }
 #else
+    if (address % (uint64_t)bytes != 0)
+        __builtin_trap(); /* as on a GPU */
     memcpy(a.w, (const void *)(uintptr_t)address, (size_t)bytes);
 #endif
     return a;
@@ -78,6 +81,8 @@ CONVERSION void store_aligned(uint64_t address, struct words a, int bytes)
     else
         *(uint8_t *)address = (uint8_t)a.w[0];
 #else
+    if (address % (uint64_t)bytes != 0)
+        __builtin_trap();
     memcpy((void *)(uintptr_t)address, a.w, (size_t)bytes);
 #endif
 }

@@ -126,7 +126,8 @@ static kolo_status ping(int fd, struct kolo__link *link)
         uint64_t round_ns = kolo__now_ns(&kolo__real_clock) - start_ns;
         if (status == KOLO_OK && round_ns < link->round_trip_ns) {
             link->round_trip_ns = round_ns;
-            link->clock_ahead_ns = theirs - (before + (int64_t)(round_ns / 2));
+            /* Wraps around, whatever a clock says. */
+            link->clock_ahead_ns = (int64_t)((uint64_t)theirs - ((uint64_t)before + round_ns / 2));
         }
     }
     if (status != KOLO_OK)

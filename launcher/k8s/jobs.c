@@ -5,7 +5,7 @@
 
 #include "launcher/command.h"
 
-enum { TTL_S = 24 * 3600, DOCTOR_MEMLOCK = 19 /* docs/DOCTOR.md: little lockable memory */ };
+enum { TTL_S = 24 * 3600 };
 
 static void write_exit_rule(struct kolo__yaml *yaml, const char *container, long a, long b)
 {
@@ -16,21 +16,17 @@ static void write_exit_rule(struct kolo__yaml *yaml, const char *container, long
     kolo__yaml_text(yaml, "operator", "In");
     kolo__yaml_list(yaml, "values");
     kolo__yaml_item_number(yaml, a);
-    if (b != 0)
-        kolo__yaml_item_number(yaml, b);
+    kolo__yaml_item_number(yaml, b);
     kolo__yaml_close(yaml);
     kolo__yaml_close(yaml);
 }
 
 /* What another try does not help ends the job; what the cluster did to a pod does not count. */
-void kolo__k8s_pod_failure_policy(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
-                                  enum kolo__k8s_role role, const char *container)
+void kolo__k8s_pod_failure_policy(struct kolo__yaml *yaml, const char *container)
 {
     kolo__yaml_open(yaml, "podFailurePolicy");
     kolo__yaml_list(yaml, "rules");
     write_exit_rule(yaml, container, KOLO__EXIT_USAGE, KOLO__EXIT_WORLD);
-    if (kolo__k8s_has_doctor(manifest, role))
-        write_exit_rule(yaml, "doctor", DOCTOR_MEMLOCK, 0);
     kolo__yaml_item(yaml);
     kolo__yaml_text(yaml, "action", "Ignore");
     kolo__yaml_list(yaml, "onPodConditions");
@@ -50,11 +46,13 @@ void kolo__k8s_indexed_job(struct kolo__yaml *yaml, const struct kolo__manifest 
     kolo__yaml_text(yaml, "completionMode", "Indexed");
     if (retries > 0)
         kolo__yaml_comment(
-            yaml, "Each pod of a world that breaks counts: the world may break three times.");
+            yaml, "A Job fails when more pods have failed: the world begins again three times.");
     kolo__yaml_number(yaml, "backoffLimit", retries);
-    kolo__k8s_pod_failure_policy(yaml, manifest, KOLO__K8S_RANKS, "kolo");
+    kolo__k8s_pod_failure_policy(yaml, "kolo");
 }
 
+/* All pods of a world that breaks fail, and each counts; the first pod of the fourth is one too
+ * many. */
 void kolo__k8s_write_job(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
 {
     kolo__k8s_head(yaml, manifest, "batch/v1", "Job", manifest->name, true);
@@ -91,7 +89,6 @@ void kolo__k8s_write_jobset(struct kolo__yaml *yaml, const struct kolo__manifest
     kolo__yaml_open(yaml, "network");
     kolo__yaml_bool(yaml, "enableDNSHostnames", true);
     kolo__yaml_bool(yaml, "publishNotReadyAddresses", true);
-    kolo__yaml_text(yaml, "subdomain", manifest->name);
     kolo__yaml_close(yaml);
     kolo__yaml_open(yaml, "successPolicy");
     kolo__yaml_text(yaml, "operator", "All");

@@ -6,8 +6,10 @@
  *
  *   options.c    the command line, checked        pod.c        the part that all pods share
  *   names.c      what Kubernetes accepts          objects.c    Service, Secret, NetworkPolicy, ...
- *   kinds.c      the table of kinds               program.c    what runs there
- *   yaml.h       how it is written                jobs.c, mpijob.c, trainjob.c   the workloads
+ *   image.c      the same of images               program.c    what runs there
+ *   kinds.c      the table of kinds
+ *   yaml.h       how it is written                jobs.c, mpijob.c, trainjob.c, volcano.c   the
+ * workloads
  */
 #ifndef KOLO_LAUNCHER_K8S_MANIFEST_H
 #define KOLO_LAUNCHER_K8S_MANIFEST_H
@@ -22,11 +24,14 @@ struct kolo__k8s_kind;
 
 enum {
     KOLO__K8S_RENDEZVOUS_PORT = 7700,
-    KOLO__K8S_METRICS_PORT = 9700,
-    KOLO__K8S_SSHD_PORT = 2222, /* a port that needs no privilege */
-    KOLO__K8S_RETRIES = 3,      /* of the whole world */
-    KOLO__K8S_NAME_BYTES = 64   /* a label of DNS, and its end */
+    KOLO__K8S_METRICS_PORT = 9700, /* of the first rank of a pod; kolo run's and agent's: below */
+    KOLO__K8S_METRICS_NAMED = 32,  /* ranks of a pod whose ports have names */
+    KOLO__K8S_SSHD_PORT = 2222,    /* a port that needs no privilege */
+    KOLO__K8S_RETRIES = 3,         /* of the whole world */
+    KOLO__K8S_NAME_BYTES = 64      /* a label of DNS, and its end */
 };
+
+#define KOLO__K8S_GPU "nvidia.com/gpu"
 
 /* Texts are borrowed from argv. */
 struct kolo__manifest {
@@ -43,7 +48,11 @@ struct kolo__manifest {
     const char *token_secret;       /* NULL: a Secret with a fresh token is part of the manifest */
     const char *queue;              /* Kueue's; NULL: none */
     long deadline_s;
-    char **command; /* the program and its arguments, up to a NULL */
+    bool launcher_has_ranks; /* as many as a worker, which it is besides */
+    bool host_network;
+    long rendezvous_port, agent_port, metrics_port;
+    char **command;         /* the program and its arguments, up to a NULL */
+    bool command_announced; /* by --command */
 };
 
 struct kolo__k8s_kind {
@@ -52,6 +61,7 @@ struct kolo__k8s_kind {
     /* What controllers append to the job's name, at most: # is the number of the last pod, x any
      * character. 63 are allowed altogether. */
     const char *suffix;
+    bool has_deadline;  /* for the whole job */
     bool needs_command; /* without one pods wait for `kolo run` */
     bool has_service;   /* ours; operators make their own */
     bool has_token; /* always from a Secret; else derived from the job's ssh key unless one is named
@@ -74,8 +84,12 @@ const char *kolo__k8s_subdomain_fault(const char *name); /* Secrets, queues: wit
 const char *kolo__k8s_cpu_fault(const char *quantity);
 const char *kolo__k8s_bytes_fault(const char *quantity);
 const char *kolo__k8s_resource_fault(const char *name); /* domain/name */
-const char *kolo__k8s_image_fault(const char *image);   /* pinned by tag or digest */
 const char *kolo__k8s_text_fault(const char *text);     /* UTF-8 */
+/* What a quantity without fault means. */
+double kolo__k8s_bytes(const char *quantity);
+
+/* ---- image.c -------------------------------------------------------------------------------- */
+const char *kolo__k8s_image_fault(const char *image); /* pinned by tag or digest */
 
 /* ---- pod.c, program.c: parts of pods
  * ------------------------------------------------------------------- */
@@ -105,10 +119,7 @@ void kolo__k8s_resources(struct kolo__yaml *yaml, const struct kolo__manifest *m
 /* The part of a Job that all indexed ones share, up to its pod template. */
 void kolo__k8s_indexed_job(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
                            long retries);
-void kolo__k8s_pod_failure_policy(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
-                                  enum kolo__k8s_role role, const char *container);
-/* Whether an init container sees to the memory that RDMA locks. */
-bool kolo__k8s_has_doctor(const struct kolo__manifest *manifest, enum kolo__k8s_role role);
+void kolo__k8s_pod_failure_policy(struct kolo__yaml *yaml, const char *container);
 void kolo__k8s_variable(struct kolo__yaml *yaml, const char *name, const char *value);
 void kolo__k8s_field_variable(struct kolo__yaml *yaml, const char *name, const char *field);
 /* Variables of ranks in pods that are all alike, and of mpirun. */
@@ -127,6 +138,7 @@ void kolo__k8s_secret_name(const struct kolo__manifest *manifest, char name[256]
 
 /* ---- workloads ------------------------------------------------------------------------------ */
 void kolo__k8s_write_job(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
+void kolo__k8s_write_volcano(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
 void kolo__k8s_write_jobset(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
 void kolo__k8s_write_statefulset(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
 void kolo__k8s_write_mpijob(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);

@@ -23,6 +23,8 @@ static void write_job(struct kolo__yaml *yaml, const struct kolo__manifest *mani
     kolo__yaml_open(yaml, "spec");
     kolo__yaml_number(yaml, "slotsPerWorker", manifest->per_pod);
     kolo__yaml_text(yaml, "mpiImplementation", "OpenMPI");
+    if (manifest->launcher_has_ranks)
+        kolo__yaml_bool(yaml, "runLauncherAsWorker", true);
     kolo__yaml_text(yaml, "sshAuthMountPath", "/home/mpiuser/.ssh");
     kolo__yaml_comment(yaml,
                        "So that images which are still being pulled cost the launcher no time.");

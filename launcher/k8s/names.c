@@ -4,6 +4,7 @@
 #include "launcher/k8s/manifest.h"
 
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { LABEL_MAX = 63, SUBDOMAIN_MAX = 253 };
@@ -68,35 +69,45 @@ static const char *skip_number(const char *text)
     return any ? c : NULL;
 }
 
-static bool is_one_of(const char *text, const char *const *words)
-{
-    for (; *words != NULL; words++)
-        if (strcmp(text, *words) == 0)
-            return true;
-    return false;
-}
-
 const char *kolo__k8s_cpu_fault(const char *quantity)
 {
-    static const char *const UNITS[] = {"", "m", NULL};
     const char *unit = skip_number(quantity);
-    return unit != NULL && is_one_of(unit, UNITS)
+    return unit != NULL && (strcmp(unit, "") == 0 || strcmp(unit, "m") == 0)
                ? NULL
                : "give processors, as 4, 0.5 or 500m (thousandths)";
 }
 
+static const struct {
+    const char *name;
+    double bytes;
+} UNITS_OF_BYTES[] = {
+    {"", 1},    {"Ki", 0x1p10}, {"Mi", 0x1p20}, {"Gi", 0x1p30}, {"Ti", 0x1p40}, {"Pi", 0x1p50},
+    {"k", 1e3}, {"M", 1e6},     {"G", 1e9},     {"T", 1e12},    {"P", 1e15},
+};
+
+double kolo__k8s_bytes(const char *quantity)
+{
+    const char *unit = skip_number(quantity);
+    for (size_t i = 0; unit != NULL && i < sizeof UNITS_OF_BYTES / sizeof *UNITS_OF_BYTES; i++)
+        if (strcmp(unit, UNITS_OF_BYTES[i].name) == 0)
+            return strtod(quantity, NULL) * UNITS_OF_BYTES[i].bytes;
+    return 0;
+}
+
 const char *kolo__k8s_bytes_fault(const char *quantity)
 {
-    static const char *const UNITS[] = {"",  "Ki", "Mi", "Gi", "Ti", "Pi",
-                                        "k", "M",  "G",  "T",  "P",  NULL};
-    const char *unit = skip_number(quantity);
-    return unit != NULL && is_one_of(unit, UNITS) ? NULL : "give bytes, as 512Mi or 16Gi";
+    return kolo__k8s_bytes(quantity) > 0 ? NULL : "give bytes, as 512Mi or 16Gi";
 }
 
 const char *kolo__k8s_resource_fault(const char *name)
 {
     static const char FAULT[] = "give the name that the device plugin has in `kubectl describe "
                                 "node`, as rdma/hca_shared_devices_a";
+    if (strcmp(name, KOLO__K8S_GPU) == 0)
+        return "that is a GPU, which --gpus gives";
+    if (strstr(name, "kubernetes.io/") != NULL || strncmp(name, "requests.", 9) == 0)
+        return "Kubernetes keeps names in kubernetes.io and those that begin with requests. for "
+               "itself";
     const char *slash = strchr(name, '/');
     char domain[SUBDOMAIN_MAX + 1];
     if (slash == NULL || (size_t)(slash - name) >= sizeof domain)
@@ -110,26 +121,6 @@ const char *kolo__k8s_resource_fault(const char *name)
     for (const char *c = slash + 1; *c != '\0'; c++)
         if (!isalnum((unsigned char)*c) && strchr("-_.", *c) == NULL)
             return FAULT;
-    return NULL;
-}
-
-const char *kolo__k8s_image_fault(const char *image)
-{
-    for (const char *c = image; *c != '\0'; c++)
-        if (!isalnum((unsigned char)*c) && strchr("._-/:@", *c) == NULL)
-            return "that is no name of an image";
-    if (!isalnum((unsigned char)image[0]))
-        return "that is no name of an image";
-    const char *digest = strstr(image, "@sha256:");
-    if (digest != NULL)
-        return strlen(digest) == strlen("@sha256:") + 64 ? NULL
-                                                         : "a digest has 64 digits after @sha256:";
-    /* A colon before the last slash is a registry's port. */
-    const char *last = strrchr(image, '/');
-    const char *tag = strchr(last != NULL ? last : image, ':');
-    if (tag == NULL || tag[1] == '\0' || strcmp(tag, ":latest") == 0)
-        return "pin it by a tag (other than latest) or a digest: pods that start later, or again, "
-               "must run the same kolo";
     return NULL;
 }
 

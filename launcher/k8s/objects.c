@@ -64,10 +64,10 @@ void kolo__k8s_write_service(struct kolo__yaml *yaml, const struct kolo__manifes
     kolo__yaml_close(yaml);
     kolo__yaml_list(yaml, "ports");
     if (manifest->command == NULL)
-        write_service_port(yaml, "agent", KOLO__AGENT_PORT);
+        write_service_port(yaml, "agent", manifest->agent_port);
     else
-        write_service_port(yaml, "rendezvous", KOLO__K8S_RENDEZVOUS_PORT);
-    write_service_port(yaml, "metrics", KOLO__K8S_METRICS_PORT);
+        write_service_port(yaml, "rendezvous", manifest->rendezvous_port);
+    write_service_port(yaml, "metrics", manifest->metrics_port);
     kolo__yaml_close(yaml);
 }
 

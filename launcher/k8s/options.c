@@ -16,6 +16,11 @@ enum {
     PER_POD_MAX = 1024,
     DEADLINE_DEFAULT_S = 7 * 24 * 3600,
     DEADLINE_MAX_S = 100000000,
+    MEMORY_MIN_MIB = 64, /* what a rank of a small program takes, a few times */
+    SHM_DEFAULT_MIB = 1024,
+    HOST_PORTS_FIRST = 20000, /* below those that nodes give out by themselves, and NodePorts */
+    HOST_PORTS_BLOCKS = 150,
+    HOST_PORTS_BLOCK = 64,
     HELP_BYTES = 2048
 };
 
@@ -31,6 +36,9 @@ enum {
     KEY_TOKEN_SECRET,
     KEY_QUEUE,
     KEY_DEADLINE,
+    KEY_COMMAND,
+    KEY_LAUNCHER_AS_WORKER,
+    KEY_HOST_NETWORK,
     KEY_NAMESPACE = 'n',
     KEY_WORKERS = 'w'
 };
@@ -48,7 +56,7 @@ static const struct argp_option OPTIONS[] = {
      .key = KEY_RDMA,
      .arg = "RESOURCE[=N]",
      .doc = "RDMA devices of each pod, by the name that their device plugin gives them; the "
-            "capability IPC_LOCK, and a check of the memory that may be locked."},
+            "capability IPC_LOCK, and a look at the memory that may be locked (KOLO_MEMLOCK)."},
     {.name = "image",
      .key = KEY_IMAGE,
      .arg = "IMAGE",
@@ -63,18 +71,32 @@ static const struct argp_option OPTIONS[] = {
     {.name = "shm",
      .key = KEY_SHM,
      .arg = "BYTES",
-     .doc = "Size of /dev/shm, which is part of that memory. Default: 1Gi."},
+     .doc = "Size of /dev/shm, which is part of that memory. Default: 1Gi, or half of it."},
     {.name = "token-secret",
      .key = KEY_TOKEN_SECRET,
      .arg = "SECRET",
      .doc =
          "Take the job's token from this Secret (key: token). Default: a Secret with a fresh one "
          "is part of the manifest; an MPIJob derives it from its ssh key."},
-    {.name = "queue", .key = KEY_QUEUE, .arg = "QUEUE", .doc = "Kueue's local queue."},
+    {.name = "queue",
+     .key = KEY_QUEUE,
+     .arg = "QUEUE",
+     .doc = "Kueue's local queue; volcano: Volcano's queue."},
     {.name = "deadline",
      .key = KEY_DEADLINE,
      .arg = "SECONDS",
-     .doc = "End the whole job after so long. Default: 604800 (a week)."},
+     .doc = "End the whole job after so long. Default: 604800 (a week). StatefulSets and Volcano "
+            "Jobs have none."},
+    {.name = "run-launcher-as-worker",
+     .key = KEY_LAUNCHER_AS_WORKER,
+     .doc = "mpijob: the launcher has ranks too, as many as each of the N workers."},
+    {.name = "host-network",
+     .key = KEY_HOST_NETWORK,
+     .doc = "Pods have the network of their nodes, one pod of the job on each; ports follow from "
+            "namespace and name."},
+    {.name = "command",
+     .key = KEY_COMMAND,
+     .doc = "What follows is the program: the same as --, or before it, as kubectl run has it."},
     {0},
 };
 
@@ -160,16 +182,66 @@ static void check_command(struct argp_state *state, const struct kolo__manifest 
                        manifest->kind->name);
         return;
     }
-    if (strcmp(command[0], "kolo") == 0 && command[1] != NULL && strcmp(command[1], "run") == 0)
+    const char *slash = strrchr(command[0], '/');
+    const char *program = slash != NULL ? slash + 1 : command[0];
+    if (manifest->command_announced && command[1] == NULL && strpbrk(program, " \t\n") != NULL)
+        argp_error(state,
+                   "--command '%s': give the program and each argument as a word of its "
+                   "own, without quotes around them all; a shell's line is sh -c '...'",
+                   command[0]);
+    if (strcmp(program, "kolo") == 0 && command[1] != NULL && strcmp(command[1], "run") == 0)
         argp_error(state, "give the program alone: kolo run is written before it");
     for (; *command != NULL; command++)
         checked(state, "argument", *command, kolo__k8s_text_fault);
 }
 
+/* On a node's network the ports of two jobs must not be the same: each job has a block of its own,
+ * as far as there are. Where two have one, the scheduler keeps their pods apart. */
+static void choose_ports(struct kolo__manifest *manifest)
+{
+    const char *texts[] = {manifest->namespace_name != NULL ? manifest->namespace_name : "", "/",
+                           manifest->name};
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    manifest->rendezvous_port = KOLO__K8S_RENDEZVOUS_PORT;
+    manifest->agent_port = KOLO__AGENT_PORT;
+    manifest->metrics_port = KOLO__K8S_METRICS_PORT;
+    if (!manifest->host_network)
+        return;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        for (const char *c = texts[i]; *c != '\0'; c++)
+            hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+    long first = HOST_PORTS_FIRST + (long)(hash % HOST_PORTS_BLOCKS) * HOST_PORTS_BLOCK;
+    manifest->rendezvous_port = first;
+    manifest->agent_port = first + 1;
+    manifest->metrics_port = first + 3; /* behind kolo run's and kolo agent's */
+}
+
+static void check_network(struct argp_state *state, const struct kolo__manifest *manifest)
+{
+    bool by_ssh = strcmp(manifest->kind->name, "mpijob-ssh") == 0;
+    if (manifest->launcher_has_ranks && strcmp(manifest->kind->name, "mpijob") != 0)
+        argp_error(state, "--run-launcher-as-worker is for mpijob");
+    if (manifest->host_network && by_ssh)
+        argp_error(state,
+                   "--host-network: mpijob-ssh would open an sshd on each node; take mpijob");
+}
+
+/* Amounts that no pod could live with. */
+static void check_memory(struct argp_state *state, const struct kolo__manifest *manifest)
+{
+    double memory = kolo__k8s_bytes(manifest->memory);
+    if (memory < MEMORY_MIN_MIB * 0x1p20)
+        argp_error(state, "--memory %s: a pod takes at least %dMi", manifest->memory,
+                   MEMORY_MIN_MIB);
+    if (kolo__k8s_bytes(manifest->shm) >= memory)
+        argp_error(state, "--shm %s is part of --memory %s, and leaves the program nothing of it",
+                   manifest->shm, manifest->memory);
+}
+
 /* Defaults that depend on others; texts live as long as the process. */
 static void complete(struct argp_state *state, struct kolo__manifest *manifest)
 {
-    static char cpu[32], memory[32], image[96];
+    static char cpu[32], memory[32], shm[32], image[96];
     const char *missing = manifest->kind == NULL   ? "KIND"
                           : manifest->name == NULL ? "--name"
                           : manifest->workers == 0 ? "--workers"
@@ -180,11 +252,18 @@ static void complete(struct argp_state *state, struct kolo__manifest *manifest)
     }
     if (manifest->per_pod == 0)
         manifest->per_pod = manifest->gpus > 0 ? manifest->gpus : 1;
-    if (manifest->workers * manifest->per_pod > RANKS_MAX)
+    check_network(state, manifest);
+    choose_ports(manifest);
+    if ((manifest->workers + manifest->launcher_has_ranks) * manifest->per_pod > RANKS_MAX)
         argp_error(state, "%ld pods of %ld ranks are more than %d ranks", manifest->workers,
                    manifest->per_pod, RANKS_MAX);
     if (manifest->token_secret != NULL && strcmp(manifest->kind->name, "mpijob-ssh") == 0)
         argp_error(state, "--token-secret: ranks under mpirun tell each other a fresh token");
+    if (manifest->deadline_s == 0)
+        manifest->deadline_s = DEADLINE_DEFAULT_S;
+    else if (!manifest->kind->has_deadline)
+        argp_error(state, "--deadline: a %s has none: delete it when it has gone on for too long",
+                   strcmp(manifest->kind->name, "volcano") == 0 ? "Volcano Job" : "StatefulSet");
     check_length(state, manifest);
     check_command(state, manifest);
     snprintf(cpu, sizeof cpu, "%ld", manifest->per_pod);
@@ -197,6 +276,14 @@ static void complete(struct argp_state *state, struct kolo__manifest *manifest)
         manifest->memory = memory;
     if (manifest->image == NULL)
         manifest->image = image;
+    double half_mib = kolo__k8s_bytes(manifest->memory) / 0x1p21;
+    if (half_mib < SHM_DEFAULT_MIB)
+        snprintf(shm, sizeof shm, "%dMi", (int)half_mib);
+    else
+        snprintf(shm, sizeof shm, "%dGi", SHM_DEFAULT_MIB / 1024);
+    if (manifest->shm == NULL)
+        manifest->shm = shm;
+    check_memory(state, manifest);
 }
 
 static error_t parse_one(int key, char *argument, struct argp_state *state)
@@ -246,6 +333,15 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         manifest->deadline_s =
             kolo__number_argument(state, "--deadline", argument, false, 1, DEADLINE_MAX_S);
         return 0;
+    case KEY_LAUNCHER_AS_WORKER:
+        manifest->launcher_has_ranks = true;
+        return 0;
+    case KEY_HOST_NETWORK:
+        manifest->host_network = true;
+        return 0;
+    case KEY_COMMAND:
+        manifest->command_announced = true;
+        return 0;
     case ARGP_KEY_ARG:
         take_word(state, manifest, argument);
         return 0;
@@ -281,7 +377,7 @@ void kolo__manifest_parse(int argc, char **argv, struct kolo__manifest *manifest
                               .parser = parse_one,
                               .args_doc = "KIND [--] PROGRAM [ARGUMENT...]",
                               .doc = help_text()};
-    *manifest = (struct kolo__manifest){.shm = "1Gi", .deadline_s = DEADLINE_DEFAULT_S};
+    *manifest = (struct kolo__manifest){0};
     argp_err_exit_status = KOLO__EXIT_USAGE;
     argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, manifest);
 }

@@ -11,14 +11,14 @@
 
 enum { USER = 65532, GRACE_S = 60 };
 
-static bool has_ranks(enum kolo__k8s_role role)
+static bool has_ranks(const struct kolo__manifest *manifest, enum kolo__k8s_role role)
 {
-    return role != KOLO__K8S_LAUNCHER && role != KOLO__K8S_MPIRUN;
+    return (role != KOLO__K8S_LAUNCHER || manifest->launcher_has_ranks) && role != KOLO__K8S_MPIRUN;
 }
 
-bool kolo__k8s_has_doctor(const struct kolo__manifest *manifest, enum kolo__k8s_role role)
+static bool locks_memory(const struct kolo__manifest *manifest, enum kolo__k8s_role role)
 {
-    return manifest->rdma != NULL && has_ranks(role);
+    return manifest->rdma != NULL && has_ranks(manifest, role);
 }
 
 static bool mounts_token(const struct kolo__manifest *manifest, enum kolo__k8s_role role)
@@ -67,11 +67,21 @@ void kolo__k8s_head(struct kolo__yaml *yaml, const struct kolo__manifest *manife
 
 /* ---- which variables it has ------------------------------------------------------------ */
 
+/* The limit of locked memory is the container runtime's to give, and nothing in a manifest tells
+ * it: whoever starts ranks looks. The launcher's variables reach all of them. */
+static bool asks_for_memlock(const struct kolo__manifest *manifest, enum kolo__k8s_role role)
+{
+    bool idle = role == KOLO__K8S_SSHD || (role == KOLO__K8S_AGENT && manifest->kind->has_launcher);
+    return manifest->rdma != NULL && !idle;
+}
+
 static void write_environment(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
                               enum kolo__k8s_role role)
 {
     bool token = mounts_token(manifest, role);
-    if (!token && role != KOLO__K8S_RANKS && role != KOLO__K8S_MPIRUN)
+    char number[32];
+    if (!token && role != KOLO__K8S_RANKS && role != KOLO__K8S_MPIRUN && !manifest->host_network &&
+        !asks_for_memlock(manifest, role))
         return;
     kolo__yaml_list(yaml, "env");
     if (role == KOLO__K8S_RANKS)
@@ -80,6 +90,14 @@ static void write_environment(struct kolo__yaml *yaml, const struct kolo__manife
         kolo__k8s_mpirun_variables(yaml);
     if (token)
         kolo__k8s_variable(yaml, "KOLO_TOKEN_FILE", "/etc/kolo/token");
+    if (manifest->host_network) {
+        /* The host's name is the node's. */
+        kolo__k8s_field_variable(yaml, "POD_NAME", "metadata.name");
+        snprintf(number, sizeof number, "%ld", manifest->metrics_port);
+        kolo__k8s_variable(yaml, "KOLO_METRICS_PORT", number);
+    }
+    if (asks_for_memlock(manifest, role))
+        kolo__k8s_variable(yaml, "KOLO_MEMLOCK", "8M"); /* more than the kernel's default */
 }
 
 /* ---- what it may do, and gets -----------------------------------------------------------------
@@ -98,7 +116,7 @@ static void write_pod_security(struct kolo__yaml *yaml)
     kolo__yaml_close(yaml);
 }
 
-static void write_container_security(struct kolo__yaml *yaml, bool locks_memory)
+static void write_container_security(struct kolo__yaml *yaml, bool locks)
 {
     kolo__yaml_open(yaml, "securityContext");
     kolo__yaml_bool(yaml, "allowPrivilegeEscalation", false);
@@ -106,7 +124,7 @@ static void write_container_security(struct kolo__yaml *yaml, bool locks_memory)
     kolo__yaml_open(yaml, "capabilities");
     kolo__yaml_list(yaml, "drop");
     kolo__yaml_item_text(yaml, "ALL");
-    if (locks_memory) {
+    if (locks) {
         kolo__yaml_list(yaml, "add");
         kolo__yaml_item_text(yaml, "IPC_LOCK");
     }
@@ -118,13 +136,13 @@ static void write_amounts(struct kolo__yaml *yaml, const struct kolo__manifest *
                           enum kolo__k8s_role role, const char *which)
 {
     char number[32];
-    bool ranks = has_ranks(role);
+    bool ranks = has_ranks(manifest, role);
     kolo__yaml_open(yaml, which);
     kolo__yaml_text(yaml, "cpu", ranks ? manifest->cpu : "500m");
     kolo__yaml_text(yaml, "memory", ranks ? manifest->memory : "512Mi");
     if (ranks && manifest->gpus > 0) {
         snprintf(number, sizeof number, "%ld", manifest->gpus);
-        kolo__yaml_text(yaml, "nvidia.com/gpu", number);
+        kolo__yaml_text(yaml, KOLO__K8S_GPU, number);
     }
     if (ranks && manifest->rdma != NULL) {
         snprintf(number, sizeof number, "%ld", manifest->rdma_count);
@@ -148,18 +166,35 @@ static void write_port(struct kolo__yaml *yaml, const char *name, long port)
     kolo__yaml_close(yaml);
 }
 
-static void write_ports(struct kolo__yaml *yaml, enum kolo__k8s_role role)
+/* One for each rank, and one of what starts them: all that the PodMonitor reads. */
+static void write_metrics_ports(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                                enum kolo__k8s_role role)
+{
+    if (role != KOLO__K8S_SSHD)
+        write_port(yaml, "metrics-kolo", manifest->metrics_port - 1);
+    if (!has_ranks(manifest, role))
+        return;
+    write_port(yaml, "metrics", manifest->metrics_port);
+    for (long rank = 1; rank < manifest->per_pod && rank < KOLO__K8S_METRICS_NAMED; rank++) {
+        char name[16];
+        snprintf(name, sizeof name, "metrics-%d", (int)rank);
+        write_port(yaml, name, manifest->metrics_port + rank);
+    }
+}
+
+static void write_ports(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                        enum kolo__k8s_role role)
 {
     if (role == KOLO__K8S_MPIRUN)
         return;
     kolo__yaml_list(yaml, "ports");
     if (role == KOLO__K8S_RANKS)
-        write_port(yaml, "rendezvous", KOLO__K8S_RENDEZVOUS_PORT);
+        write_port(yaml, "rendezvous", manifest->rendezvous_port);
     if (role == KOLO__K8S_AGENT)
-        write_port(yaml, "agent", KOLO__AGENT_PORT);
+        write_port(yaml, "agent", manifest->agent_port);
     if (role == KOLO__K8S_SSHD)
         write_port(yaml, "ssh", KOLO__K8S_SSHD_PORT);
-    write_port(yaml, "metrics", KOLO__K8S_METRICS_PORT);
+    write_metrics_ports(yaml, manifest, role);
 }
 
 /* Ready is who listens. That the world has formed must not be waited for: the launcher may be
@@ -240,46 +275,15 @@ static void write_container(struct kolo__yaml *yaml, const struct kolo__manifest
     if (!is_trainers(manifest, role))
         kolo__k8s_command(yaml, manifest, role);
     write_environment(yaml, manifest, role);
-    write_ports(yaml, role);
+    write_ports(yaml, manifest, role);
     write_readiness(yaml, role);
     if (!is_trainers(manifest, role) || role != KOLO__K8S_RANKS) {
         kolo__yaml_open(yaml, "resources");
         kolo__k8s_resources(yaml, manifest, role);
         kolo__yaml_close(yaml);
     }
-    write_container_security(yaml, kolo__k8s_has_doctor(manifest, role));
+    write_container_security(yaml, locks_memory(manifest, role));
     write_mounts(yaml, manifest, role);
-    kolo__yaml_close(yaml);
-}
-
-/* With less than a processor doctor would find fault with that. */
-static void write_doctor_amounts(struct kolo__yaml *yaml, const char *which)
-{
-    kolo__yaml_open(yaml, which);
-    kolo__yaml_text(yaml, "cpu", "1");
-    kolo__yaml_text(yaml, "memory", "512Mi");
-    kolo__yaml_close(yaml);
-}
-
-/* The limit of locked memory is the container runtime's to give, and nothing in a manifest tells
- * it: so the pod fails (code 19), with kolo's words, before a job trains slowly or a registration
- * fails later. */
-static void write_doctor(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
-{
-    kolo__yaml_list(yaml, "initContainers");
-    kolo__yaml_item(yaml);
-    kolo__yaml_text(yaml, "name", "doctor");
-    kolo__yaml_text(yaml, "image", manifest->image);
-    kolo__yaml_list(yaml, "command");
-    kolo__yaml_item_text(yaml, "kolo");
-    kolo__yaml_item_text(yaml, "doctor");
-    kolo__yaml_open(yaml, "resources");
-    write_doctor_amounts(yaml, "requests");
-    write_doctor_amounts(yaml, "limits");
-    kolo__yaml_close(yaml);
-    write_container_security(yaml, true);
-    kolo__yaml_list(yaml, "volumeMounts");
-    write_mount(yaml, "shm", "/dev/shm", false);
     kolo__yaml_close(yaml);
 }
 
@@ -296,6 +300,10 @@ void kolo__k8s_pod_template(struct kolo__yaml *yaml, const struct kolo__manifest
         kolo__yaml_text(yaml, "subdomain", manifest->name);
     if (restart_policy != NULL)
         kolo__yaml_text(yaml, "restartPolicy", restart_policy);
+    if (manifest->host_network) {
+        kolo__yaml_bool(yaml, "hostNetwork", true);
+        kolo__yaml_text(yaml, "dnsPolicy", "ClusterFirstWithHostNet");
+    }
     kolo__yaml_number(yaml, "terminationGracePeriodSeconds", GRACE_S);
     kolo__yaml_text(yaml, "serviceAccountName", manifest->name);
     kolo__yaml_bool(yaml, "automountServiceAccountToken", false);
@@ -303,8 +311,6 @@ void kolo__k8s_pod_template(struct kolo__yaml *yaml, const struct kolo__manifest
                        "A Service called kolo-... would make KOLO_ variables, which kolo refuses.");
     kolo__yaml_bool(yaml, "enableServiceLinks", false);
     write_pod_security(yaml);
-    if (kolo__k8s_has_doctor(manifest, role))
-        write_doctor(yaml, manifest);
     kolo__yaml_list(yaml, "containers");
     write_container(yaml, manifest, role, container);
     write_volumes(yaml, manifest, role);

@@ -65,6 +65,10 @@ void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *man
     case KOLO__K8S_AGENT:
         kolo__yaml_item_text(yaml, "kolo");
         kolo__yaml_item_text(yaml, "agent");
+        if (manifest->host_network) {
+            kolo__yaml_item_text(yaml, "--listen");
+            write_number_item(yaml, manifest->agent_port);
+        }
         return;
     case KOLO__K8S_SSHD:
         for (size_t i = 0; i < sizeof SSHD / sizeof *SSHD; i++)
@@ -82,10 +86,18 @@ void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *man
         kolo__yaml_item_text(yaml, mapping);
         kolo__yaml_item_text(yaml, "--hostfile");
         kolo__yaml_item_text(yaml, "/etc/mpi/hostfile");
+        if (manifest->rdma != NULL) {
+            kolo__yaml_item_text(yaml, "-x");
+            kolo__yaml_item_text(yaml, "KOLO_MEMLOCK");
+        }
         break;
     case KOLO__K8S_LAUNCHER:
         kolo__yaml_item_text(yaml, "kolo");
         kolo__yaml_item_text(yaml, "run");
+        if (manifest->host_network) {
+            kolo__yaml_item_text(yaml, "--agent-port");
+            write_number_item(yaml, manifest->agent_port);
+        }
         kolo__yaml_item_text(yaml, "--");
         break;
     case KOLO__K8S_RANKS:
@@ -120,8 +132,9 @@ void kolo__k8s_field_variable(struct kolo__yaml *yaml, const char *name, const c
     kolo__yaml_close(yaml);
 }
 
-/* What ranks cannot know from their pod: which job, how many, where they meet. TrainJob has its own
- * way (trainjob.c). */
+/* What ranks cannot know from their pod: which job, how many, where they meet. Names are the
+ * controllers' own, for kustomize may have changed that of the job (namePrefix). TrainJob has its
+ * own way (trainjob.c). */
 void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
 {
     char number[32], address[128];
@@ -135,11 +148,11 @@ void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *ma
     snprintf(number, sizeof number, "%ld", manifest->workers * manifest->per_pod);
     kolo__k8s_variable(yaml, "KOLO_WORLD_SIZE", number);
     if (strcmp(kind, "jobset") == 0) {
-        snprintf(address, sizeof address, "%s-ranks-0-0.%s:%d", manifest->name, manifest->name,
-                 KOLO__K8S_RENDEZVOUS_PORT);
-        kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
 #define LABEL(name) "metadata.labels['jobset.sigs.k8s.io/" name "']"
         kolo__k8s_field_variable(yaml, "JOBSET_NAME", LABEL("jobset-name"));
+        snprintf(address, sizeof address, "$(JOBSET_NAME)-ranks-0-0.$(JOBSET_NAME):%ld",
+                 manifest->rendezvous_port);
+        kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
         kolo__k8s_field_variable(yaml, "JOBSET_REPLICATED_JOB", LABEL("replicatedjob-name"));
         kolo__k8s_field_variable(yaml, "JOBSET_JOB_INDEX", LABEL("job-index"));
         kolo__k8s_field_variable(yaml, "JOBSET_JOB_GLOBAL_INDEX", LABEL("job-global-index"));
@@ -150,13 +163,28 @@ void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *ma
         kolo__k8s_variable(yaml, "KOLO_JOB", "$(JOBSET_NAME).$(JOBSET_RESTART_ATTEMPT)");
         return;
     }
-    snprintf(address, sizeof address, "%s-0.%s:%d", manifest->name, manifest->name,
-             KOLO__K8S_RENDEZVOUS_PORT);
+    if (strcmp(kind, "volcano") == 0) {
+        kolo__k8s_field_variable(yaml, "JOB_NAME", "metadata.labels['volcano.sh/job-name']");
+        kolo__k8s_field_variable(yaml, "JOB_VERSION",
+                                 "metadata.annotations['volcano.sh/job-version']");
+        snprintf(address, sizeof address, "$(JOB_NAME)-ranks-0.$(JOB_NAME):%ld",
+                 manifest->rendezvous_port);
+        kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
+        kolo__k8s_variable(yaml, "KOLO_JOB", "$(JOB_NAME).$(JOB_VERSION)");
+        return;
+    }
+    if (strcmp(kind, "statefulset") == 0) {
+        snprintf(address, sizeof address, "%s-0.%s:%ld", manifest->name, manifest->name,
+                 manifest->rendezvous_port);
+        kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
+        kolo__k8s_field_variable(yaml, "KOLO_JOB", "metadata.labels['controller-revision-hash']");
+        return;
+    }
+    kolo__k8s_field_variable(yaml, "JOB_NAME", "metadata.labels['batch.kubernetes.io/job-name']");
+    snprintf(address, sizeof address, "$(JOB_NAME)-0.$(JOB_NAME):%ld", manifest->rendezvous_port);
     kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
     kolo__k8s_field_variable(yaml, "KOLO_JOB",
-                             strcmp(kind, "statefulset") == 0
-                                 ? "metadata.labels['controller-revision-hash']"
-                                 : "metadata.labels['batch.kubernetes.io/controller-uid']");
+                             "metadata.labels['batch.kubernetes.io/controller-uid']");
 }
 
 /* The operator's own variables are Open MPI 4's; it overwrites OMPI_MCA_plm_rsh_args, but not the

@@ -28,7 +28,7 @@ static void write_replicated_job(struct kolo__yaml *yaml, const struct kolo__man
     if (is_trainer) {
         /* A pod that fails fails its Job, and all begin again together. */
         kolo__yaml_number(yaml, "backoffLimit", 0);
-        kolo__k8s_pod_failure_policy(yaml, manifest, role, "node");
+        kolo__k8s_pod_failure_policy(yaml, "node");
     }
     kolo__k8s_pod_template(yaml, manifest, role, "node", restart_policy);
     kolo__yaml_close(yaml);
@@ -101,8 +101,10 @@ void kolo__k8s_write_trainjob(struct kolo__yaml *yaml, const struct kolo__manife
     open_job(yaml, manifest);
     kolo__k8s_command(yaml, manifest, KOLO__K8S_RANKS);
     kolo__yaml_list(yaml, "env");
-    snprintf(address, sizeof address, "%s-node-0-0.%s:%d", manifest->name, manifest->name,
-             KOLO__K8S_RENDEZVOUS_PORT);
+    kolo__k8s_field_variable(yaml, "JOBSET_NAME",
+                             "metadata.labels['jobset.sigs.k8s.io/jobset-name']");
+    snprintf(address, sizeof address, "$(JOBSET_NAME)-node-0-0.$(JOBSET_NAME):%ld",
+             manifest->rendezvous_port);
     kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
     kolo__yaml_open(yaml, "resourcesPerNode");
     kolo__k8s_resources(yaml, manifest, KOLO__K8S_RANKS);

@@ -122,6 +122,12 @@ void kolo__yaml_empty(struct kolo__yaml *yaml, const char *key)
     fprintf(yaml->out, "%s: {}\n", key);
 }
 
+void kolo__yaml_empty_list(struct kolo__yaml *yaml, const char *key)
+{
+    begin_line(yaml);
+    fprintf(yaml->out, "%s: []\n", key);
+}
+
 void kolo__yaml_comment(struct kolo__yaml *yaml, const char *text)
 {
     KOLO__ASSERT(!yaml->dash);

@@ -30,6 +30,8 @@ void kolo__yaml_number(struct kolo__yaml *yaml, const char *key, long value);
 void kolo__yaml_bool(struct kolo__yaml *yaml, const char *key, bool value);
 /* A mapping without members. */
 void kolo__yaml_empty(struct kolo__yaml *yaml, const char *key);
+/* A list without items. */
+void kolo__yaml_empty_list(struct kolo__yaml *yaml, const char *key);
 /* One line of comment. */
 void kolo__yaml_comment(struct kolo__yaml *yaml, const char *text);
 /* Between two objects. */

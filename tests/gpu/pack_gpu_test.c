@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The packing kernels on a GPU, with fresh random numbers every time (the seed is printed; an
- * argument repeats it): every format, 1 to 5,000 tensors, every alignment, outputs poisoned. Packed
- * and unpacked bits are those of kernels/pack.c; norms are near float64's. Exit code 77: no GPU.
+ * The packing and reduction kernels on a GPU, with fresh random numbers every time (the seed is
+ * printed; an argument repeats it): every format, 1 to 5,000 tensors, every alignment, outputs
+ * poisoned. Packed and unpacked bits are those of kernels/pack.c; norms are near float64's. Exit
+ * code 77: no GPU.
  */
 #include "base/random.h"
 #include "kernels/device.h"
@@ -219,6 +220,62 @@ static void measures(int p, bool finite)
     discard(&w);
 }
 
+/* Of several sources at alignments of their own; format f < 4 a dtype, else a wire. */
+static void reduces(int f, size_t count)
+{
+    static const kolo_op ops[] = {KOLO_SUM, KOLO_PRODUCT, KOLO_MIN, KOLO_MAX, KOLO_PREMUL_SUM};
+    const bool narrow = f >= 4;
+    const enum kolo__narrow_float wire = (enum kolo__narrow_float)(f & 3);
+    const struct kolo__packing as = {KOLO_FP32, true, wire, 1};
+    const kolo_dtype dtype = narrow ? KOLO_FP32 : (kolo_dtype)(KOLO_FP16 + f);
+    size_t element = narrow ? kolo__device_wire_bytes(&as) : kolo_dtype_bytes(dtype);
+    uint32_t n = 1 + (uint32_t)kolo__random_below(&fresh, 8);
+    unsigned char *on_host[9];
+    void *memory[9], *at[9];
+    const void *sources[9], *host_sources[9];
+    double factors[9];
+    now_packing = f;
+    now_tensors = n;
+    for (uint32_t i = 0; i <= n; i++) {
+        size_t skew = kolo__random_below(&fresh, 16) / element * element;
+        on_host[i] = malloc(count * element + 1);
+        memset(on_host[i], POISON, count * element);
+        if (!narrow && i < n)
+            fill(dtype, on_host[i], count, false);
+        for (size_t k = 0; narrow && k < count * element; k++)
+            on_host[i][k] = (unsigned char)kolo__random_u64(&fresh);
+        memory[i] = on_gpu(skew + count * element);
+        at[i] = (unsigned char *)memory[i] + skew;
+        sources[i] = at[i];
+        host_sources[i] = on_host[i];
+        factors[i] = 0.3 * (double)i - 1;
+        copy(at[i], on_host[i], count * element);
+    }
+    struct kolo__reduction reduction = {.dtype = dtype,
+                                        .op = ops[kolo__random_below(&fresh, 5)],
+                                        .divisor = 1 + (uint32_t)kolo__random_below(&fresh, 4)};
+    reduction.scales = reduction.op == KOLO_PREMUL_SUM ? factors : NULL;
+    void *to = at[kolo__random_below(&fresh, n + 1)];
+    unsigned char *expected = malloc(count * element + 1), *came = malloc(count * element + 1);
+    if (narrow) {
+        kolo__sum_narrow(wire, expected, host_sources, n, reduction.divisor, count);
+        CHECK(gpu->sum_narrow(device, wire, to, sources, n, reduction.divisor, count, NULL) ==
+              KOLO_OK);
+    } else {
+        kolo__reduce(&reduction, expected, host_sources, n, count);
+        CHECK(gpu->reduce(device, &reduction, to, sources, n, count, NULL) == KOLO_OK);
+    }
+    synchronize();
+    copy(came, to, count * element);
+    CHECK(memcmp(came, expected, count * element) == 0);
+    for (uint32_t i = 0; i <= n; i++) {
+        gpu->free(device, memory[i]);
+        free(on_host[i]);
+    }
+    free(expected);
+    free(came);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -245,6 +302,9 @@ int main(int argc, char **argv)
         measures(p, true);
         measures(p, false);
     }
+    for (int f = 0; f < 8; f++)
+        for (int again = 0; again < 20; again++)
+            reduces(f, again < 10 ? 1 + kolo__random_below(&fresh, 40) : 100003);
     gpu->event_destroy(device, event);
     printf("all formats: the bits of the host\n");
     return 0;

@@ -33,24 +33,7 @@ nvidia-smi --query-gpu=name,driver_version,compute_cap --format=csv,noheader || 
     exit 1
 }
 capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d .)
-# The packing test needs the two lowest layers only, so it is compiled without CMake's checks.
-kernels() {
-    local nvcc
-    nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
-    "$nvcc" -std=c++17 -O3 -fmad=false -I"$root" -gencode "arch=compute_$capability,code=sm_$capability" \
-        --fatbin -o "$build/pack.fatbin" "$root/kernels/cuda/pack.cu" || return 1
-    local flags=(-std=c17 -O2 -g -D_GNU_SOURCE -ffp-contract=off -fPIC -I"$root" -I"$root/include")
-    local cuda
-    cuda=$(dirname "$(dirname "$nvcc")")
-    mkdir -p "$build/lib" "$build/tests"
-    gcc "${flags[@]}" -isystem "$cuda/include" "-DKOLO_FATBIN=\"$build/pack.fatbin\"" \
-        "-DKOLO_CUDA_ARCHITECTURES=\"$capability\"" -shared -fvisibility=hidden \
-        "-Wl,--version-script=$root/kernels/cuda/module.map" -o "$build/lib/libkolo-cuda.so.0" \
-        "$root"/kernels/cuda/*_module.c "$root"/kernels/cuda/tables.c "$root"/kernels/dtype.c -ldl -lpthread || return 1
-    gcc "${flags[@]}" -o "$build/tests/pack_gpu_test" "$root/tests/gpu/pack_gpu_test.c" "$root"/kernels/*.c \
-        "$root"/kernels/cpu/*.c "$root"/base/status.c "$root"/base/module.c -lm -ldl -lpthread
-}
-if step build 200 kernels; then
+if step build 200 "$root/tests/gpu/build.sh" "$build" "$capability"; then
     step pack 120 "$build/tests/pack_gpu_test"
     if command -v compute-sanitizer >/dev/null; then
         step memcheck 150 compute-sanitizer --tool memcheck --error-exitcode 9 \

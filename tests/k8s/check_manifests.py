@@ -25,11 +25,19 @@ def all_manifests():
         "--namespace", "n", "--cpu", "500m", "--memory", "64Gi", "--shm", "8Gi", "--queue", "q", "--deadline", "60", "--", "p", "--x")
     yield "render statefulset, a program", manifests.render("statefulset", "--name", "a", "--workers", "3", "--", "p")
     yield "render mpijob, a Secret", manifests.render("mpijob", "--name", "a", "--workers", "3", "--token-secret", "kolo-token", "p")
+    yield "render mpijob, the launcher as a worker", manifests.render("mpijob", "--name", "a", "--workers", "3", "--per-pod", "4", "--rdma", "rdma/ib",
+                                                                      "--run-launcher-as-worker", "--", "p")
+    for kind in manifests.KINDS:
+        if kind != "mpijob-ssh":
+            yield f"render {kind}, host-network", manifests.render(kind, "--name", "a", "--workers", "3", "--per-pod", "40", "--host-network", "--", "p")
+    yield "render statefulset, agents, host-network", manifests.render("statefulset", "--name", "a", "--workers", "3", "--host-network")
     if not manifests.can_build():
         return  # overlays_test says so
     for kind in manifests.KINDS:
         for form in manifests.FORMS:
             yield f"k8s/{kind}/{form}", manifests.build(f"{manifests.SOURCE}/k8s/{kind}/{form}")
+    for kind in manifests.KINDS:
+        yield f"k8s/{kind}/cpu by another name", manifests.build_renamed(kind, os.getcwd())
     for component, kinds in manifests.COMPONENTS.items():
         for kind in kinds:
             yield f"k8s/{kind}/cpu with {component}", manifests.build_with(kind, "cpu", component, os.getcwd())
@@ -55,7 +63,7 @@ def complaints(objects, versions, known):
 
 def main():
     versions = schemas.load(sys.argv[1])
-    known = crosschecks.Known(manifests.documented_variables(), manifests.exit_codes(), manifests.doctor_codes())
+    known = crosschecks.Known(manifests.documented_variables(), manifests.exit_codes())
     wrong, made, kept = 0, {}, []
     for name, objects in all_manifests():
         found = complaints(objects, versions, known)
@@ -66,7 +74,7 @@ def main():
 
     # One version is enough to find mistakes by. They are made in the bases, and those which need a component in it.
     bases = [(where, objects) for where, objects in kept if where.endswith(", cpu")]
-    others = [(where, objects) for where, objects in kept if " with " in where or where.endswith(", rdma")]
+    others = [(where, objects) for where, objects in kept if " with " in where or where.endswith((", rdma", ", host-network"))]
     for name, places, value, word in mutations.MUTATIONS:
         for where, objects in bases + others:
             broken = copy.deepcopy(objects)

@@ -6,19 +6,19 @@ complaints; what they are called with: the objects, their pods (pods.py), and wh
 
 import re
 
-from pods import find, words
+from pods import find, kind_of, words
 
 EXTERNAL_SECRETS = ("kolo-token",)  # which docs/KUBERNETES.md has the user make
+RETRIES = 3  # of the whole world
 RETRIED = (1, 75, 76, 137, 143)  # another try may help
 
 
 class Known:
     """What kolo itself says: its variables and exit codes."""
 
-    def __init__(self, variables, exit_codes, doctor_codes):
+    def __init__(self, variables, exit_codes):
         self.variables = variables
         self.exit_codes = exit_codes
-        self.doctor_codes = doctor_codes
 
 
 def includes(selector, labels):
@@ -52,7 +52,7 @@ def check_selectors(objects, pods, known):
 def check_services(objects, pods, known):
     services = {thing["metadata"]["name"]: thing for thing in find(objects, "Service")}
     for one in pods:
-        if one.owner["kind"] not in ("Job", "StatefulSet"):
+        if kind_of(one.owner) not in ("Job", "StatefulSet"):
             continue
         service = services.get(one.service)
         if service is None:
@@ -69,8 +69,23 @@ def value_after(command, option):
     return command[command.index(option) + 1] if option in command[:-1] else None
 
 
+def expanded(one, text):
+    """With the names that controllers write on pods, which are those of the object that owns them."""
+    names = {"JOB_NAME": "batch.kubernetes.io/job-name", "JOBSET_NAME": "jobset.sigs.k8s.io/jobset-name"}
+
+    if kind_of(one.owner) == "VolcanoJob":
+        names["JOB_NAME"] = "volcano.sh/job-name"
+
+    def value(reference):
+        field = one.variables().get(reference.group(1), {}).get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+        known = field == f"metadata.labels['{names.get(reference.group(1))}']"
+        return one.owner["metadata"]["name"] if known else reference.group()
+
+    return re.sub(r"\$\((\w+)\)", value, text)
+
+
 def check_world(objects, pods, known):
-    for thing in find(objects, "Job") + [p.owner for p in pods if p.owner["kind"] == "JobSet"]:
+    for thing in find(objects, "Job") + [p.owner for p in pods if kind_of(p.owner) == "JobSet"]:
         spec = thing["spec"] if thing["kind"] == "Job" else thing["spec"]["replicatedJobs"][0]["template"]["spec"]
         if spec.get("parallelism") != spec.get("completions") or spec.get("completionMode") != "Indexed":
             yield "parallelism, completions, completionMode: all pods must run at the same time, with an index"
@@ -89,7 +104,7 @@ def check_world(objects, pods, known):
             yield "JOBSET_PODS_PER_JOB is not the number of pods"
         ports = {port["name"]: port["containerPort"] for port in one.main().get("ports", [])}
         expected = f"{one.first_host}.{one.service}:{ports.get('rendezvous')}"
-        if variables.get("KOLO_RENDEZVOUS", {}).get("value") != expected:
+        if expanded(one, variables.get("KOLO_RENDEZVOUS", {}).get("value", "")) != expected:
             yield f"KOLO_RENDEZVOUS is not {expected}"
         if "KOLO_JOB" not in variables or "KOLO_TOKEN_FILE" not in variables:
             yield "KOLO_JOB or KOLO_TOKEN_FILE is missing"
@@ -106,7 +121,7 @@ def check_launchers(objects, pods, known):
                 yield "mpirun -np is not the number of slots"
             if value_after(command, "--map-by") != f"ppr:{slots}:node":
                 yield "mpirun --map-by is not slotsPerWorker"
-        elif command[:3] != ["kolo", "run", "--"]:
+        elif command[:2] != ["kolo", "run"]:
             yield "the launcher runs neither mpirun nor kolo run"
         if worker.get("restartPolicy") != "OnFailure":
             yield "restartPolicy of workers: the operator makes no new Pod for one that failed"
@@ -131,6 +146,21 @@ def check_launchers(objects, pods, known):
                 yield "numProcPerNode is not that of the runtime"
         if not any(p.owner is thing for p in pods):
             yield "runtimeRef: there is no such runtime"
+
+
+def check_volcano(objects, pods, known):
+    for thing in find(objects, "VolcanoJob"):
+        spec = thing["spec"]
+        if spec["minAvailable"] != sum(one.count for one in pods) or spec["schedulerName"] != "volcano":
+            yield "minAvailable: not all pods are placed together"
+        if "env" not in spec["plugins"] or not {"--publish-not-ready-addresses=true", "--disable-network-policy=true"} <= set(spec["plugins"].get("svc", [])):
+            yield "plugins: pods have no number, or no names before they are ready, or no DNS"
+        final = {rule["exitCode"] for rule in spec["policies"] if rule["action"] == "TerminateJob"}
+        again = {rule["event"] for rule in spec["policies"] if rule["action"] == "RestartJob"}
+        if final != {64, 65} or again != {"PodFailed", "PodEvicted"} or spec["maxRetry"] != RETRIES:
+            yield "policies: it does not begin again when it should"
+        if ["exitCode" in rule for rule in spec["policies"]] != [True, True, False, False]:
+            yield "policies: the first that fits counts, and exit codes fit first"
 
 
 def check_volumes(objects, pods, known):
@@ -174,13 +204,77 @@ def check_ports(objects, pods, known):
                 yield f"Service: there is no port {port.get('targetPort')}"
     for thing in find(objects, "PodMonitor"):
         for endpoint in thing["spec"]["podMetricsEndpoints"]:
-            if endpoint.get("port") not in names:
-                yield f"PodMonitor: there is no port {endpoint.get('port')}"
+            kept = [r["regex"] for r in endpoint.get("relabelings", []) if r.get("action") == "keep"]
+            if "port" in endpoint and endpoint["port"] not in names:
+                yield f"PodMonitor: there is no port {endpoint['port']}"
+            elif {name for name in names if kept and re.fullmatch(kept[0], name)} != {name for name in names if name.startswith("metrics")}:
+                yield f"PodMonitor: {kept} are not the ports of metrics"
     for thing in find(objects, "NetworkPolicy"):
         for rule in thing["spec"].get("ingress", []):
             for port in rule.get("ports", []):
                 if isinstance(port["port"], str) and port["port"] not in names:
                     yield f"NetworkPolicy: there is no port {port['port']}"
+
+
+def check_metrics(objects, pods, known):
+    """Each rank has a port with a name, from 9700 on, and kolo run or kolo agent the one below; a policy that lets one in lets all."""
+    for one in pods:
+        ports = {p["name"]: p["containerPort"] for p in one.main().get("ports", []) if p["name"].startswith("metrics")}
+        first = int(one.variables().get("KOLO_METRICS_PORT", {}).get("value", 9700))
+        if words(one)[:1] == ["kolo"] and ports.pop("metrics-kolo", None) != first - 1:
+            yield f"metrics: kolo's own port is not there: {ports}"
+        ranks = slots_of(one) if one.role != "launcher" or one.owner["spec"].get("runLauncherAsWorker") else 0
+        if ports != {f"metrics-{i}" if i else "metrics": first + i for i in range(min(ranks, 32))}:
+            yield f"metrics: {ports} are not the ports of {ranks} ranks"
+        for policy in find(objects, "NetworkPolicy"):
+            for rule in policy["spec"].get("ingress", []):
+                for port in rule.get("ports", []):
+                    if port["port"] == 9699 and port.get("endPort") != 9699 + 32:
+                        yield "metrics: the policy does not let all ports"
+
+
+def check_agents(objects, pods, known):
+    """Agents, or sshd, listen where their port says, and the launcher looks for them there."""
+    listening = {p["containerPort"] for one in pods for p in one.main().get("ports", []) if p["name"] in ("agent", "ssh")}
+    for one in pods:
+        command = words(one)
+        if command[:2] == ["kolo", "agent"]:
+            place = value_after(command, "--listen") or "7701"
+        elif command[:1] == ["/usr/sbin/sshd"]:
+            place = value_after(command, "-p")
+        elif command[:2] == ["kolo", "run"] and one.role == "launcher":
+            place = value_after(command[:command.index("--")], "--agent-port") or "7701"
+        else:
+            continue
+        if {int(place)} != listening:
+            yield f"agents: {one.role} has port {place}, declared are {listening}"
+
+
+def check_host_network(objects, pods, known):
+    """On the nodes' network names and ports are the nodes'."""
+    for one in pods:
+        ports = {p["name"]: p["containerPort"] for p in one.main().get("ports", [])}
+        if not one.spec.get("hostNetwork"):
+            continue
+        if one.spec.get("dnsPolicy") != "ClusterFirstWithHostNet":
+            yield "hostNetwork: names of pods do not resolve without dnsPolicy ClusterFirstWithHostNet"
+        name = one.variables().get("POD_NAME", {}).get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+        if name != "metadata.name":
+            yield "hostNetwork: without POD_NAME a pod has the name of its node"
+        if len(set(ports.values())) != len(ports) or not all(20000 <= port < 30000 for port in ports.values()):
+            yield f"hostNetwork: {ports} are not ports of its own"
+
+
+def slots_of(one):
+    """Ranks in each pod."""
+    spec = one.owner["spec"]
+    if "slotsPerWorker" in spec:
+        return spec["slotsPerWorker"]
+    if "trainer" in spec:
+        return spec["trainer"]["numProcPerNode"]
+    if one.role == "ranks":
+        return int(value_after(words(one), "--per-pod"))
+    return sum(port["name"].startswith("metrics") for port in one.main().get("ports", [])) - 1  # agents that wait for whatever comes
 
 
 def check_images(objects, pods, known):
@@ -224,7 +318,7 @@ def check_failures(objects, pods, known):
             if codes and name not in containers:
                 yield f"podFailurePolicy: there is no container {name}"
             for code in codes.get("values", []):
-                if code not in (known.doctor_codes if name == "doctor" else known.exit_codes) or code in RETRIED:
+                if code not in known.exit_codes or code in RETRIED:
                     yield f"podFailurePolicy: {code} is no exit code to give up for"
                 if rule["action"] == "FailJob":
                     final.add(code)
@@ -263,6 +357,18 @@ def amount(quantity):
     return float(number) * {"": 1, "m": 0.001, "Mi": 2**20, "Gi": 2**30}[unit]
 
 
+def check_memlock(objects, pods, known):
+    """Where pods have RDMA, whoever starts ranks is told to look at the memory that they may lock."""
+    if not any(key.startswith("rdma/") for one in pods for key in one.main().get("resources", {}).get("limits", {})):
+        return
+    starters = [one for one in pods if one.role == "launcher"] or pods
+    for one in starters:
+        if "KOLO_MEMLOCK" not in one.variables():
+            yield "KOLO_MEMLOCK is missing"
+        if words(one)[:1] == ["mpirun"] and value_after(words(one), "-x") != "KOLO_MEMLOCK":
+            yield "KOLO_MEMLOCK is not passed on by mpirun"
+
+
 def check_resources(objects, pods, known):
     for one in pods:
         for container in one.containers():
@@ -271,11 +377,9 @@ def check_resources(objects, pods, known):
             if limits != resources.get("requests") or not {"cpu", "memory"} <= set(limits):
                 yield f"{container['name']}: requests are not limits: {resources}"
                 continue
-            if container["name"] == "doctor" and amount(limits["cpu"]) < 1:
-                yield "doctor: with less than a processor it finds fault with that"
             for volume in one.spec.get("volumes", []):
                 memory = volume.get("emptyDir", {}) if volume.get("emptyDir", {}).get("medium") == "Memory" else {}
-                if one.role != "launcher" and container is one.main() and "sizeLimit" in memory:
+                if (one.role != "launcher" or one.owner["spec"].get("runLauncherAsWorker")) and container is one.main() and "sizeLimit" in memory:
                     if amount(memory["sizeLimit"]) > amount(limits["memory"]):
                         yield "/dev/shm may take more than all of the memory"
 
@@ -284,9 +388,17 @@ def check_ends(objects, pods, known):
     for thing in find(objects, "Job"):
         if not {"ttlSecondsAfterFinished", "activeDeadlineSeconds", "backoffLimit"} <= set(thing["spec"]):
             yield "Job: ttl, deadline or backoffLimit is missing"
+        # All pods of a world fail, and a Job does when more have failed than this. Worlds, then, until it fails:
+        elif thing["spec"]["backoffLimit"] // thing["spec"]["completions"] + 1 != 1 + RETRIES:
+            yield f"Job: backoffLimit {thing['spec']['backoffLimit']} does not let the world begin again {RETRIES} times"
     for thing in find(objects, "MPIJob"):
         if not {"ttlSecondsAfterFinished", "activeDeadlineSeconds", "backoffLimit"} <= set(thing["spec"]["runPolicy"]):
             yield "MPIJob: ttl, deadline or backoffLimit is missing"
+        elif thing["spec"]["runPolicy"]["backoffLimit"] != RETRIES:
+            yield f"MPIJob: backoffLimit is not {RETRIES}"
+    for thing in find(objects, "JobSet"):
+        if thing["spec"].get("failurePolicy", {}).get("maxRestarts") != RETRIES:
+            yield f"JobSet: maxRestarts is not {RETRIES}"
     for thing in find(objects, "TrainJob"):
         if "activeDeadlineSeconds" not in thing["spec"]:
             yield "TrainJob: deadline is missing"

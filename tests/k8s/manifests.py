@@ -13,7 +13,8 @@ import yaml
 
 SOURCE = os.environ["SOURCE_DIR"]
 KOLO = os.path.join(os.environ["BIN_DIR"], "kolo")
-KINDS = ("job", "jobset", "mpijob", "mpijob-ssh", "statefulset", "trainjob", "trainjob-mpi")
+KINDS = ("job", "jobset", "mpijob", "mpijob-ssh", "statefulset", "trainjob", "trainjob-mpi", "volcano")
+OTHERS_SCHEDULE = KINDS[:-1]  # Volcano places its own Jobs by itself
 FORMS = {
     "cpu": [],
     "gpu": ["--gpus", "8"],
@@ -22,8 +23,8 @@ FORMS = {
 }
 # Which components are for which kinds.
 COMPONENTS = {
-    "kueue": KINDS,
-    "volcano": KINDS,
+    "kueue": OTHERS_SCHEDULE,
+    "volcano": OTHERS_SCHEDULE,
     "coscheduling": ("job", "jobset", "statefulset"),
     "coscheduling-operator": ("mpijob", "mpijob-ssh", "trainjob", "trainjob-mpi"),
     "podmonitor": KINDS,
@@ -78,6 +79,18 @@ def build_with(kind, form, component, scratch):
     return build(folder)
 
 
+def build_renamed(kind, scratch):
+    """Whatever refers to a name follows it."""
+    folder = os.path.join(scratch, f"{kind}-renamed")
+    os.makedirs(folder, exist_ok=True)
+    root = os.path.relpath(f"{SOURCE}/k8s", os.path.realpath(folder))
+    with open(os.path.join(folder, "kustomization.yaml"), "w", encoding="utf-8") as file:
+        file.write(f"resources: [{root}/{kind}/cpu]\nnamePrefix: team-\nnameSuffix: -b\nsortOptions: {{order: fifo}}\n")
+    built = build(folder)
+    assert all(thing["metadata"]["name"] == "team-kolo-b" for thing in built), built
+    return built
+
+
 def documented_variables():
     text = subprocess.run([KOLO, "info", "--config-doc"], check=True, capture_output=True, text=True).stdout
     return set(re.findall(r"`(KOLO_[A-Z_]+)`", text))
@@ -86,8 +99,3 @@ def documented_variables():
 def exit_codes():
     with open(f"{SOURCE}/launcher/command.h", encoding="utf-8") as file:
         return {int(code) for code in re.findall(r"KOLO__EXIT_\w+ = (\d+)", file.read())}
-
-
-def doctor_codes():
-    with open(f"{SOURCE}/docs/DOCTOR.md", encoding="utf-8") as file:
-        return {int(code) for code in re.findall(r"^\| (\d+) \|", file.read(), re.M)}

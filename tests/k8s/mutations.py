@@ -4,6 +4,8 @@ Mistakes, one at a time, that each must be found: a manifest's path, what become
 has no such path the mistake is not made; each must be made in at least one.
 """
 
+from pods import kind_of
+
 REMOVE = object()
 ORDER = object()  # the object comes first
 
@@ -15,6 +17,7 @@ def pod(rest):
         ("StatefulSet", f"spec/template/{rest}"),
         ("JobSet", f"spec/replicatedJobs/0/template/spec/template/{rest}"),
         ("TrainingRuntime", f"spec/template/spec/replicatedJobs/0/template/spec/template/{rest}"),
+        ("VolcanoJob", f"spec/tasks/0/template/{rest}"),
         ("MPIJob", f"spec/mpiReplicaSpecs/Worker/template/{rest}"),
         ("MPIJob", f"spec/mpiReplicaSpecs/Launcher/template/{rest}"),
     ]
@@ -55,6 +58,7 @@ MUTATIONS = [
     ("subdomain", [("Job", "spec/template/spec/subdomain")], "kolo-ranks", "subdomain"),
     ("serviceName", [("StatefulSet", "spec/serviceName")], "other", "there is no Service other"),
     ("subdomain of a JobSet", [("JobSet", "spec/network/subdomain")], "other", "KOLO_RENDEZVOUS"),
+    ("name of the job", pod(f"{CONTAINER}/env/name=JOB_NAME/valueFrom/fieldRef/fieldPath"), "metadata.name", "KOLO_RENDEZVOUS"),
     ("not headless", [("Service", "spec/clusterIP")], REMOVE, "headless"),
     ("not published", [("Service", "spec/publishNotReadyAddresses")], False, "headless"),
     ("names when ready", [("JobSet", "spec/network/publishNotReadyAddresses")], REMOVE, "before they are ready"),
@@ -72,7 +76,7 @@ MUTATIONS = [
     ("ranks of a pod", [(k, p) for k, p in pod(f"{CONTAINER}/command/3") if k in ("Job", "JobSet")], "5", "KOLO_WORLD_SIZE"),
     ("pods of a job", pod(f"{CONTAINER}/env/name=JOBSET_PODS_PER_JOB/value"), "7", "JOBSET_PODS_PER_JOB"),
     ("rendezvous", pod(f"{CONTAINER}/env/name=KOLO_RENDEZVOUS/value"), "kolo-1.kolo:7700", "KOLO_RENDEZVOUS"),
-    ("rendezvous of Trainer", [("TrainJob", "spec/trainer/env/0/value")], "kolo-node-0.kolo:7700", "KOLO_RENDEZVOUS"),
+    ("rendezvous of Trainer", [("TrainJob", "spec/trainer/env/1/value")], "kolo-node-0.kolo:7700", "KOLO_RENDEZVOUS"),
     ("port of the rendezvous", [("Job", f"spec/template/{CONTAINER}/ports/0/containerPort")], 7007, "KOLO_RENDEZVOUS"),
     ("no job", pod(f"{CONTAINER}/env/name=KOLO_JOB/name"), "JOB", "KOLO_JOB"),
     ("slots", [("MPIJob", "spec/slotsPerWorker")], lambda n: n + 1, "mpirun"),
@@ -86,6 +90,12 @@ MUTATIONS = [
     ("readiness", [("MPIJob", f"spec/mpiReplicaSpecs/Worker/template/{CONTAINER}/readinessProbe")], REMOVE, "readinessProbe"),
     ("port of a probe", [("StatefulSet", f"spec/template/{CONTAINER}/ports/0/name")], "agents", "there is no port agent"),
     ("port of the monitor", [("PodMonitor", "spec/podMetricsEndpoints/0/port")], "metric", "there is no port metric"),
+    ("ports of metrics", [("PodMonitor", "spec/podMetricsEndpoints/0/relabelings/0/regex")], "metrics", "ports of metrics"),
+    ("port of a rank", [(k, p) for k, p in pod(f"{CONTAINER}/ports/-1") if k != "TrainingRuntime"], REMOVE, "metrics"),
+    ("ports of a policy", [("NetworkPolicy", "spec/ingress/0/ports/0/endPort")], 9700, "all ports"),
+    ("names on the host", pod("spec/dnsPolicy"), lambda _: "ClusterFirst", "ClusterFirstWithHostNet"),
+    ("name of the node", pod(f"{CONTAINER}/env/name=POD_NAME/valueFrom/fieldRef/fieldPath"), "spec.nodeName", "name of its node"),
+    ("port of the agents", [("MPIJob", f"spec/mpiReplicaSpecs/Worker/template/{CONTAINER}/ports/0/containerPort")], lambda port: port + 1, "agents"),
     ("port of a policy", [("NetworkPolicy", "spec/ingress/0/ports/0/port")], "metric", "there is no port metric"),
     ("port of the Service", [("Service", "spec/ports/0/targetPort")], "other", "there is no port other"),
     ("ports of one name", [(k, p) for k, p in pod(f"{CONTAINER}/ports/0/name") if k != "TrainingRuntime"], "metrics", "ports"),
@@ -118,8 +128,15 @@ MUTATIONS = [
     ("requests", pod(f"{CONTAINER}/resources/requests/cpu"), "250m", "requests are not limits"),
     ("no memory limit", [("TrainJob", "spec/trainer/resourcesPerNode/limits/memory")], REMOVE, "requests are not limits"),
     ("deadline", [("Job", "spec/activeDeadlineSeconds"), ("MPIJob", "spec/runPolicy/activeDeadlineSeconds"), ("TrainJob", "spec/activeDeadlineSeconds")], REMOVE, "deadline"),
-    ("doctor", [(k, p.replace("containers/0", "initContainers/0")) for k, p in pod(f"{CONTAINER}/resources")], {"requests": {"cpu": "0.5", "memory": "1Gi"}, "limits": {"cpu": "0.5", "memory": "1Gi"}}, "finds fault"),
+    ("memory to lock", pod(f"{CONTAINER}/env/name=KOLO_MEMLOCK/name"), "MEMLOCK", "KOLO_MEMLOCK"),
+    ("fewer worlds", [("Job", "spec/backoffLimit"), ("MPIJob", "spec/runPolicy/backoffLimit"), ("JobSet", "spec/failurePolicy/maxRestarts")], lambda n: n - 1, "3"),
+    ("more worlds", [("Job", "spec/backoffLimit")], lambda n: n + 2, "begin again"),
     ("budget", [("PodDisruptionBudget", "spec/minAvailable")], 1, "minAvailable"),
+    ("gang of Volcano", [("VolcanoJob", "spec/minAvailable")], 1, "minAvailable"),
+    ("typo in a Volcano Job", [("VolcanoJob", "spec/tasks/0/replica")], 2, "replica"),
+    ("plugins of Volcano", [("VolcanoJob", "spec/plugins/svc")], [], "plugins"),
+    ("order of Volcano's policies", [("VolcanoJob", "spec/policies")], lambda rules: rules[::-1], "first that fits"),
+    ("policies of Volcano", [("VolcanoJob", "spec/policies/0")], REMOVE, "policies"),
     ("gang", [("PodGroup", "spec/minMember")], 3, "minMember"),
 ]
 
@@ -137,7 +154,7 @@ def apply(objects, places, value):
     """Makes the mistake in the objects, at the first place that they have. False: they have none."""
     for kind, path in places:
         for thing in objects:
-            if thing["kind"] != kind:
+            if kind_of(thing) != kind:
                 continue
             *way, last = path.split("/")
             try:

@@ -13,6 +13,7 @@ import pods
 
 LABELS = {
     "batch.kubernetes.io/controller-uid": "2f1c7c1e-uid",
+    "batch.kubernetes.io/job-name": "kolo",
     "controller-revision-hash": "kolo-6d5f7c9b8",
     "jobset.sigs.k8s.io/jobset-name": "kolo",
     "jobset.sigs.k8s.io/replicatedjob-name": "ranks",

@@ -29,8 +29,13 @@ class Pods:
         return {variable["name"]: variable for variable in self.main().get("env", [])}
 
 
+def kind_of(thing):
+    """Volcano's Job is another one."""
+    return "VolcanoJob" if thing["apiVersion"].startswith("batch.volcano.sh/") else thing["kind"]
+
+
 def find(objects, kind):
-    return [thing for thing in objects if thing["kind"] == kind]
+    return [thing for thing in objects if kind_of(thing) == kind]
 
 
 def words(pods):
@@ -49,6 +54,13 @@ def of_job(thing):
     pods = Pods(thing, "ranks", spec["completions"], spec["template"], f"{name}-0", spec["template"]["spec"].get("subdomain"))
     pods.job_spec = spec
     return [pods]
+
+
+def of_volcano(thing):
+    name, found = thing["metadata"]["name"], []
+    for task in thing["spec"]["tasks"]:
+        found.append(Pods(thing, role_of(task["template"]), task["replicas"], task["template"], f"{name}-{task['name']}-0", name))
+    return found
 
 
 def of_statefulset(thing):
@@ -104,6 +116,8 @@ def of_manifest(objects):
     found = []
     for thing in find(objects, "Job"):
         found += of_job(thing)
+    for thing in find(objects, "VolcanoJob"):
+        found += of_volcano(thing)
     for thing in find(objects, "StatefulSet"):
         found += of_statefulset(thing)
     for thing in find(objects, "MPIJob"):

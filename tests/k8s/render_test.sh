@@ -44,6 +44,13 @@ refused "--name is missing" job --workers 2 -- p
 refused "--workers is missing" job --name a -- p
 refused "no program given" job "${good[@]}"
 refused "kolo run is written before it" mpijob "${good[@]}" -- kolo run -n 2 p
+refused "kolo run is written before it" mpijob "${good[@]}" -- /usr/bin/kolo run p
+refused "each argument as a word of its own" job "${good[@]}" --command "python train.py"
+"$kolo" k8s render job "${good[@]}" --token-secret s -- python train.py >dashes.yaml
+for command in "--command --" "--command" ""; do
+    # shellcheck disable=SC2086 # several words
+    "$kolo" k8s render job "${good[@]}" --token-secret s $command python train.py | diff dashes.yaml - || fail "'$command' is not --"
+done
 for name in A 1a a_b a.b -a a- "" "$(letters 64)"; do
     refused "--name '$name': give at most 63" job --name "$name" --workers 2 -- p
 done
@@ -51,8 +58,15 @@ refused "--namespace 'A'" job "${good[@]}" --namespace A -- p
 refused "--token-secret 'a..b'" job "${good[@]}" --token-secret a..b -- p
 refused "--workers 0" job --name a --workers 0 -- p
 refused "are more than 16384 ranks" job --name a --workers 16384 --per-pod 2 -- p
-for image in kolo kolo:latest registry:5000/kolo kolo@sha256:12 'kolo:a b'; do
+zeros=$(printf '0%.0s' $(seq 64))
+for image in kolo kolo:latest kolo: registry:5000/kolo kolo@sha256:12 'kolo:a b' Foo:1 foo//bar:1 /foo:1 foo/:1 foo:1:2 foo@1:2 foo:-bad foo:.1 \
+    foo_:1 a___b:1 foo..bar:1 r:p/foo:1 "foo:1@sha256:${zeros/0/z}" "foo@sha256:${zeros/0/A}" "foo@$zeros" "foo:$zeros${zeros}0" "a/Foo:1" "-r/foo:1"; do
     refused "--image '$image'" job "${good[@]}" --image "$image" -- p
+done
+for image in foo:1 foo__bar.baz-x/y--z:V_1.2-3 R.example:5000/a/b:1 Foo/bar:1 localhost/a:1 "[fd00::1]:5000/a:1" "foo@sha256:$zeros" "foo:latest@sha256:$zeros" \
+    "foo@sha512:$zeros$zeros" "foo:$zeros$zeros"; do
+    "$kolo" k8s render job "${good[@]}" --image "$image" -- p >image.yaml || fail "--image $image"
+    grep -qF "$image" image.yaml || fail "--image $image is not in the manifest"
 done
 for quantity in 0 -1 1x 1Gi "" 0m 1. .5; do
     refused "--cpu '$quantity'" job "${good[@]}" --cpu="$quantity" -- p
@@ -61,10 +75,25 @@ for quantity in 0 0Gi 1GB 1gi Gi -5Gi; do
     refused "--memory '$quantity'" job "${good[@]}" --memory="$quantity" -- p
     refused "--shm '$quantity'" job "${good[@]}" --shm="$quantity" -- p
 done
-for resource in rdma /hca rdma/ rdma/-a 'rdma/a b' RDMA/hca; do
+for resource in rdma /hca rdma/ rdma/-a 'rdma/a b' RDMA/hca nvidia.com/gpu kubernetes.io/foo a.kubernetes.io/foo requests.x/y; do
     refused "--rdma '$resource'" job "${good[@]}" --rdma "$resource" -- p
 done
 refused "--rdma RESOURCE= 0" job "${good[@]}" --rdma rdma/hca=0 -- p
+refused "takes at least 64Mi" job "${good[@]}" --memory 1Ki -- p
+refused "--shm 2Gi is part of --memory 1Gi" job "${good[@]}" --memory 1Gi --shm 2Gi -- p
+refused "--shm 1024Mi is part of --memory 1Gi" job "${good[@]}" --memory 1Gi --shm 1024Mi -- p
+refused "--shm 1Gi is part of --memory 1G" job "${good[@]}" --memory 1G --shm 1Gi -- p
+"$kolo" k8s render job "${good[@]}" --memory 1Gi -- p | grep -q 'sizeLimit: "512Mi"' || fail "/dev/shm is more than half of a small memory"
+refused "a StatefulSet has none" statefulset "${good[@]}" --deadline 5
+refused "a Volcano Job has none" volcano "${good[@]}" --deadline 5 -- p
+refused "is for mpijob" job "${good[@]}" --run-launcher-as-worker -- p
+refused "take mpijob" mpijob-ssh "${good[@]}" --host-network -- p
+# Two jobs of two names, or namespaces, have two blocks of ports.
+ports() {
+    "$kolo" k8s render job --workers 2 --host-network "$@" -- p | sed -n 's/^ *containerPort: //p' | sort
+}
+[[ -n $(ports --name a) && -z $(comm -12 <(ports --name a) <(ports --name b)) ]] || fail "ports of two jobs: $(ports --name a)"
+[[ -z $(comm -12 <(ports --name a) <(ports --name a -n other)) ]] || fail "ports in two namespaces"
 refused "fresh token" mpijob-ssh "${good[@]}" --token-secret s -- p
 refused "is not printable UTF-8" job "${good[@]}" -- p $'\xff'
 refused "is not printable UTF-8" job "${good[@]}" -- p $'\xc2\x85'
@@ -76,6 +105,7 @@ longest $((63 - 10)) mpijob-ssh
 longest $((63 - 17)) jobset                             # -ranks-0-99-xxxxx
 longest $((63 - 16)) trainjob                           # -node-0-99-xxxxx
 longest $((63 - 20)) trainjob-mpi                       # -launcher-0-99-xxxxx
+longest $((63 - 9)) volcano                             # -ranks-99
 longest $((63 - 11)) statefulset                        # -xxxxxxxxxx
 
 # A fresh token each time, and only where nothing else gives one.
@@ -103,7 +133,7 @@ done < <(grep -h '^kolo k8s render' "$document")
 ((count >= 8)) || fail "docs/KUBERNETES.md has only $count commands"
 while read -r folder; do
     [[ -e $SOURCE_DIR/$folder/kustomization.yaml ]] || fail "docs/KUBERNETES.md names $folder"
-done < <(grep -oE 'k8s/[a-z-]+/[a-z0-9-]+' "$document" | sort -u)
+done < <(grep -oE 'k8s/[a-z-]+/[a-z0-9-]+' "$document" | grep -v '^k8s/image/' | sort -u)
 
 need_python yaml
 "$python" "$SOURCE_DIR/tests/k8s/check_document.py" || fail "docs/KUBERNETES.md"

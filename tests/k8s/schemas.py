@@ -12,6 +12,8 @@ import os
 import jsonschema
 import yaml
 
+from pods import kind_of
+
 # Coscheduling's PodGroup, of which a few lines are used.
 POD_GROUP = {
     "type": "object",
@@ -25,6 +27,40 @@ POD_GROUP = {
                 "minMember": {"type": "integer", "minimum": 1},
                 "scheduleTimeoutSeconds": {"type": "integer", "minimum": 1},
                 "minResources": {"type": "object", "additionalProperties": {"type": "string"}},
+            },
+        },
+    },
+    "required": ["apiVersion", "kind", "metadata", "spec"],
+}
+
+
+# Volcano's Job, whose schema is not at hand: what is used of it, by its documentation.
+VOLCANO_JOB = {
+    "type": "object",
+    "properties": {
+        "apiVersion": {"const": "batch.volcano.sh/v1alpha1"},
+        "kind": {"const": "Job"},
+        "metadata": {"type": "object"},
+        "spec": {
+            "type": "object",
+            "properties": {
+                "schedulerName": {"type": "string"},
+                "queue": {"type": "string"},
+                "minAvailable": {"type": "integer", "minimum": 1},
+                "plugins": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}},
+                "maxRetry": {"type": "integer"},
+                "ttlSecondsAfterFinished": {"type": "integer"},
+                "policies": {
+                    "type": "array",
+                    "items": {"type": "object", "properties": {"event": {"type": "string"}, "exitCode": {"type": "integer"}, "action": {"type": "string"}}},
+                },
+                "tasks": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {"name": {"type": "string"}, "replicas": {"type": "integer"}, "template": {"type": "object"}},
+                    },
+                },
             },
         },
     },
@@ -81,13 +117,19 @@ class Schemas:
         group["properties"]["metadata"] = meta
         group["definitions"] = definitions
         self._add("PodGroup", group)
+        volcano = close(VOLCANO_JOB, meta)
+        volcano["properties"]["metadata"] = meta
+        template = {"$ref": "#/definitions/io.k8s.api.core.v1.PodTemplateSpec"}
+        volcano["properties"]["spec"]["properties"]["tasks"]["items"]["properties"]["template"] = template
+        volcano["definitions"] = definitions
+        self._add("VolcanoJob", volcano)
 
     def _add(self, kind, schema):
         self.validators[kind] = jsonschema.Draft7Validator(schema)
 
     def complaints(self, thing):
         """What is wrong with an object, one text each."""
-        validator = self.validators.get(thing.get("kind"))
+        validator = self.validators.get(kind_of(thing) if "apiVersion" in thing else None)
         if validator is None:
             return [f"no schema for the kind {thing.get('kind')}"]
         return [

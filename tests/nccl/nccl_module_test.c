@@ -8,6 +8,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,8 +179,8 @@ static void init_and_abort_hang(void)
     CHECK(module->comm_abort(comm, 20, why) == KOLO_ERR_TIMEOUT);
     CHECK(says("ncclCommAbort did not come back within 20 ms"));
     /* The thread that was left behind ends in order when NCCL does come back. */
-    unsetenv("STANDIN_NCCL");
-    while (*(volatile int *)of_standin("whole", "standin_count_abort") == 0)
+    atomic_store((atomic_int *)of_standin("whole", "standin_let_go"), 1);
+    while (atomic_load((atomic_int *)of_standin("whole", "standin_count_abort")) == 0)
         usleep(1000);
 }
 

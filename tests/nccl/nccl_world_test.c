@@ -40,7 +40,7 @@ static void set_rank(int rank, int port, const char *script)
     snprintf(text, sizeof text, "127.0.0.1:%d", port);
     setenv("KOLO_RENDEZVOUS", text, 1);
     setenv("STANDIN_NCCL", script, 1);
-    setenv("STANDIN_CUDA", "", 1);
+    setenv("STANDIN_CUDA", "launch=700", 1); /* which hits nobody who launches no kernel */
     setenv("KOLO_LOG", "error", 1);
     if (getenv("KOLO_NCCL") == NULL) {
         snprintf(text, sizeof text, "%s/whole/libnccl.so.2", STANDIN);
@@ -241,6 +241,63 @@ static void reduces(kolo_comm *world)
     still_works(world);
 }
 
+/* The driver's stand-in runs no kernel, but tells that one was launched. */
+static bool launched(void)
+{
+    const struct kolo__device_module *module;
+    struct kolo__device *device;
+    kolo__device_event event;
+    CHECK(kolo__device_load(&module) == KOLO_OK && module->open(1, &device) == KOLO_OK);
+    CHECK(module->event_create(device, &event) == KOLO_OK);
+    CHECK(module->event_record(device, event, NULL) == KOLO_OK);
+    bool one = module->event_query(device, event) == KOLO_ERR_DEVICE;
+    module->event_destroy(device, event);
+    return one;
+}
+
+static void scales(kolo_comm *world, bool first, kolo_op op, bool reduce_scatter)
+{
+    float *from = device_memory(RANKS * COUNT), *to = device_memory(RANKS * COUNT);
+    const kolo_call_options options = {.size = sizeof options, .scale = 0.5};
+    CHECK(!launched());
+    CHECK(kolo_allreduce(world, from, to, COUNT, KOLO_FP32, KOLO_SUM, NULL) == KOLO_OK);
+    CHECK(!launched() && *(void **)of_standin("whole", "standin_send") == from);
+    if (reduce_scatter)
+        CHECK(kolo_reduce_scatter(world, from, to, COUNT, KOLO_FP32, op, &options) == KOLO_OK);
+    else
+        CHECK(kolo_allreduce(world, from, to, COUNT, KOLO_FP32, op, &options) == KOLO_OK);
+    CHECK(launched() && strstr(of_standin("whole", "standin_last"), " op=0 ") != NULL);
+    CHECK(*(void **)of_standin("whole", "standin_send") == (first ? to : from));
+    CHECK(from[1] == 2);
+}
+
+static void averages(kolo_comm *world)
+{
+    scales(world, true, KOLO_AVERAGE, false);
+}
+
+static void averages_slices(kolo_comm *world)
+{
+    scales(world, false, KOLO_AVERAGE, true);
+}
+
+static void scales_first(kolo_comm *world)
+{
+    scales(world, true, KOLO_PREMUL_SUM, false);
+}
+
+static void does_not_scale(kolo_comm *world)
+{
+    float *data = device_memory(RANKS * COUNT);
+    const kolo_call_options options = {.size = sizeof options, .scale = 0.5};
+    CHECK(kolo_allreduce(world, data, data, COUNT, KOLO_INT32, KOLO_AVERAGE, NULL) ==
+          KOLO_ERR_UNSUPPORTED);
+    CHECK(said("NCCL has no average of integers"));
+    CHECK(kolo_reduce_scatter(world, data, data + COUNT * world->rank, COUNT, KOLO_FP32,
+                              KOLO_PREMUL_SUM, &options) == KOLO_ERR_UNSUPPORTED);
+    CHECK(said("NCCL has no premul_sum but in an allreduce"));
+}
+
 /* The error comes from one rank's communicator; both are told, and end theirs. */
 static void fails_later(kolo_comm *world)
 {
@@ -295,6 +352,10 @@ WORLD_CASE(init_fails_later, "init_later=1", "")
 WORLD_CASE(registers, "", "")
 WORLD_CASE(no_memory, "", "memory=1")
 WORLD_CASE(reduces, "queue_slow", "")
+WORLD_CASE(averages, "queue_slow", "")
+WORLD_CASE(averages_slices, "queue_slow", "")
+WORLD_CASE(scales_first, "", "")
+WORLD_CASE(does_not_scale, "", "")
 WORLD_CASE(fails_later, "", "async=6")
 WORLD_CASE(peer_dies, "", "")
 
@@ -339,6 +400,8 @@ int main(void)
         cmocka_unit_test(test_init_hangs),      cmocka_unit_test(test_is_off),
         cmocka_unit_test(test_registers),       cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_no_memory),       cmocka_unit_test(test_reduces),
+        cmocka_unit_test(test_averages),        cmocka_unit_test(test_averages_slices),
+        cmocka_unit_test(test_scales_first),    cmocka_unit_test(test_does_not_scale),
         cmocka_unit_test(test_fails_later),     cmocka_unit_test(test_hangs),
         cmocka_unit_test(test_peer_dies),
     };

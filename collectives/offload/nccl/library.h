@@ -55,6 +55,16 @@ kolo_status kolo__nccl_open_library(const char *path, struct kolo__nccl_library 
 /* ncclInProgress is none. doing: "ncclAllReduce". */
 kolo_status kolo__nccl_check(ncclResult_t result, ncclComm_t comm, const char *doing, char *why);
 
+struct kolo__nccl_comm {
+    ncclComm_t comm; /* of a part: NULL until NCCL has made it */
+    /* Of a part that is being made: NCCL's state of that stands with the parent. Then NULL. */
+    struct kolo__nccl_comm *parent;
+    int rank, size, ordinal;
+};
+
+kolo_status kolo__nccl_abort(struct kolo__nccl_comm *comm, unsigned limit_ms, char *why);
+kolo_status kolo__nccl_no_memory(char *why);
+
 /* NCCL takes the GPU that is current. enter makes `ordinal` so, in its primary context, and leave
  * brings back what was. Where there is no driver they do nothing, and NCCL says so itself. */
 void *kolo__nccl_enter(int ordinal);

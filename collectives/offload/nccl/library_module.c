@@ -159,51 +159,59 @@ kolo_status kolo__nccl_check(ncclResult_t result, ncclComm_t comm, const char *d
     return status;
 }
 
+kolo_status kolo__nccl_no_memory(char *why)
+{
+    snprintf(why, KOLO__NCCL_WHY_BYTES, "no memory");
+    return KOLO_ERR_MEMORY;
+}
+
 /* ---- the current GPU ------------------------------------------------------------------------ */
 
 /* Of the driver, whose header belongs to the CUDA module; results are 0 for success. */
 static struct {
     int (*device_get)(int *device, int ordinal);
     int (*primary_retain)(void **context, int device);
-    int (*primary_release)(int device);
     int (*push)(void *context);
     int (*pop)(void **context);
 } driver;
 
+/* Primary contexts, by ordinal. Never given back: communicators' kernels are in them. */
+enum { DEVICES_MAX = 64 };
+static void *contexts[DEVICES_MAX];
+
+/* Under the lock. */
 static bool find_driver(void)
 {
     static const char *const NAMES[] = {"cuDeviceGet", "cuDevicePrimaryCtxRetain",
-                                        "cuDevicePrimaryCtxRelease_v2", "cuCtxPushCurrent_v2",
-                                        "cuCtxPopCurrent_v2"};
+                                        "cuCtxPushCurrent_v2", "cuCtxPopCurrent_v2"};
     void *functions[sizeof NAMES / sizeof *NAMES];
-    bool complete = true;
-    pthread_mutex_lock(&lock);
-    if (driver.pop == NULL) {
-        void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-        for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
-            functions[i] = library != NULL ? dlsym(library, NAMES[i]) : NULL;
-            complete = complete && functions[i] != NULL;
-        }
-        if (complete)
-            memcpy(&driver, functions, sizeof driver);
+    if (driver.pop != NULL)
+        return true;
+    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL)
+        return false;
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        functions[i] = dlsym(library, NAMES[i]);
+        if (functions[i] == NULL)
+            return false;
     }
-    pthread_mutex_unlock(&lock);
-    return complete;
+    _Static_assert(sizeof driver == sizeof functions, "one member for each name");
+    memcpy(&driver, functions, sizeof driver);
+    return true;
 }
 
-/* NCCL and CUDA's runtime hold the primary context as well; this one is never given back, since a
- * communicator's kernels are in it. Retaining it again and again only counts. */
 void *kolo__nccl_enter(int ordinal)
 {
-    void *context = NULL;
     int device;
-    if (ordinal < 0 || !find_driver() || driver.device_get(&device, ordinal) != 0 ||
-        driver.primary_retain(&context, device) != 0)
+    if (ordinal < 0 || ordinal >= DEVICES_MAX)
         return NULL;
-    if (driver.push(context) == 0)
-        return context;
-    driver.primary_release(device);
-    return NULL;
+    pthread_mutex_lock(&lock);
+    if (contexts[ordinal] == NULL && find_driver() && driver.device_get(&device, ordinal) == 0 &&
+        driver.primary_retain(&contexts[ordinal], device) != 0)
+        contexts[ordinal] = NULL;
+    void *context = contexts[ordinal];
+    pthread_mutex_unlock(&lock);
+    return context != NULL && driver.push(context) == 0 ? context : NULL;
 }
 
 void kolo__nccl_leave(void *entered)

@@ -4,7 +4,6 @@ From manifests to pods, as the controllers of Kubernetes, JobSet, Kubeflow Train
 operator do it: names, host names, labels, variables and files. Sources: docs/KUBERNETES.md.
 """
 import copy
-import json
 import re
 import secrets
 import subprocess
@@ -63,10 +62,14 @@ def make_pod(cluster, documents, template, *, name, hostname, subdomain, labels=
                           if d["kind"] == "Secret" and d["metadata"]["name"] == volume["secret"]["secretName"])
             for key, value in secret["stringData"].items():
                 pod_files[f"{path}/{key}"] = (value, volume["secret"].get("defaultMode", 0o644))
-    return Pod(cluster, name, hostname=hostname, subdomain=subdomain,
-               command=[*container.get("command", []), *container.get("args", [])],
-               environment=environment_of(container, extra, fields), files=pod_files, folders=folders, shm=shm,
-               user=spec.get("securityContext", {}).get("runAsUser", 0), labels=labels)
+    ports = {p["name"]: p["containerPort"] for p in container.get("ports", [])}
+    probe = container.get("readinessProbe", {}).get("tcpSocket", {}).get("port")
+    pod = Pod(cluster, name, hostname=hostname, subdomain=subdomain, ports=ports, ready_port=ports.get(probe, probe),
+              command=[*container.get("command", []), *container.get("args", [])],
+              environment=environment_of(container, extra, fields), files=pod_files, folders=folders, shm=shm,
+              user=spec.get("securityContext", {}).get("runAsUser", 0), labels=labels)
+    pod.node = f"node-of-{name}" if spec.get("hostNetwork") else None
+    return pod
 
 
 # ---- kinds -----------------------------------------------------------------------------------------
@@ -113,7 +116,7 @@ def trainjob(cluster, documents, attempt=0):
     train, runtime = by_kind(documents, "TrainJob"), by_kind(documents, "TrainingRuntime")
     name, trainer = train["metadata"]["name"], train["spec"]["trainer"]
     spec = copy.deepcopy(runtime["spec"]["template"]["spec"])
-    port = "29400"
+    port = "29500"
     for replicated in spec["replicatedJobs"]:
         job_spec = replicated["template"]["spec"]
         job_spec["parallelism"] = job_spec["completions"] = trainer["numNodes"]
@@ -127,6 +130,23 @@ def trainjob(cluster, documents, attempt=0):
                             {"name": "PET_MASTER_ADDR", "value": f"{name}-node-0-0.{name}"},
                             {"name": "PET_MASTER_PORT", "value": port}]
     return jobset(cluster, documents, attempt, spec, name)
+
+
+def volcano(cluster, documents, attempt=0):
+    """With its plugins env and svc."""
+    document = by_kind(documents, "Job")
+    name, pods = document["metadata"]["name"], []
+    hosts = {f"VC_{task['name'].upper()}": [f"{name}-{task['name']}-{i}.{name}" for i in range(task["replicas"])]
+             for task in document["spec"]["tasks"]}
+    lists = [{"name": f"{key}_HOSTS", "value": ",".join(value)} for key, value in hosts.items()] + \
+        [{"name": f"{key}_NUM", "value": str(len(value))} for key, value in hosts.items()]
+    for task in document["spec"]["tasks"]:
+        for i in range(task["replicas"]):
+            host = f"{name}-{task['name']}-{i}"
+            pods.append(make_pod(cluster, documents, task["template"], name=host, hostname=host, subdomain=name,
+                                 labels={"volcano.sh/job-name": name, "volcano.sh/job-version": str(attempt), "volcano.sh/task-spec": task["name"]},
+                                 extra=[{"name": "VK_TASK_INDEX", "value": str(i)}, {"name": "VC_TASK_INDEX", "value": str(i)}, *lists]))
+    return pods
 
 
 def statefulset(cluster, documents, attempt=0):
@@ -175,10 +195,4 @@ def mpijob(cluster, documents, attempt=0):
     return pods
 
 
-KINDS = {"job": job, "jobset": jobset, "trainjob": trainjob, "statefulset": statefulset, "mpijob": mpijob}
-
-
-def describe(pods):
-    """For comparisons with what is known of a kind: environment and files of each pod."""
-    return json.dumps([{"name": p.name, "host": p.hostname, "subdomain": p.subdomain, "environment": p.environment,
-                        "files": sorted(p.files)} for p in pods], indent=1)
+KINDS = {"job": job, "jobset": jobset, "trainjob": trainjob, "statefulset": statefulset, "volcano": volcano, "mpijob": mpijob}

@@ -392,6 +392,9 @@ static void option_seeds(void)
     write_text("options", "suffix", "KOLO_SEGMENT_BYTES=1G");
     write_text("options", "unknown", "KOLO_TRANSPRT=shm");
     write_text("options", "choices", "KOLO_TRANSPORT=auto|shm");
+    write_text("options", "net", "KOLO_NET=^docker,lo\nKOLO_STREAMS=2");
+    write_text("options", "net_exact", "KOLO_NET==eth0,^eth01,ib");
+    write_text("options", "net_no_name", "KOLO_NET=eth0,,ib0");
     write_text("options", "no_value", "KOLO_LOG\nKOLO_=\nKOLO_RANK=");
 }
 
@@ -405,6 +408,38 @@ static void address_seeds(void)
     write_text("address", "bare_v6", "fe80::1:80");
     write_text("address", "no_host", "[]:80");
     write_text("address", "port_too_large", "10.0.0.1:65536");
+    write_text("address", "endpoint", "10.0.0.1:5000,10.1.0.1:5000;[fd00::1]:5000,[fd00::2]:1");
+    write_text("address", "endpoint_twice", "10.0.0.1:5000;10.1.0.1:5000;10.2.0.1:1");
+    write_text("address", "endpoint_too_many",
+               "1.1.1.1:1,1.1.1.1:2,1.1.1.1:3,1.1.1.1:4,1.1.1.1:5,"
+               "1.1.1.1:6,1.1.1.1:7,1.1.1.1:8,1.1.1.1:9");
+    write_text("address", "list_of_names", "node7:5000,10.0.0.1:5000,[fd00::1]:5000");
+    write_text("address", "list_with_a_hole", "node7:5000,,node8:5000");
+}
+
+static void introduction_seeds(void)
+{
+    static const char good[] = "machine\00010.0.0.1:5000\0auto\0000\0empty\0000\0000\0000";
+    static const char other[] = "machine\0\0tcp\0001\0set\0001\0001\0008";
+    write_seed("introduction", "good", good, sizeof good);
+    write_seed("introduction", "other_options", other, sizeof other);
+    write_seed("introduction", "torn", good, sizeof good - 1);
+    write_seed("introduction", "one_text_less", good, sizeof good - 2);
+    write_seed("introduction", "none", "", 0);
+}
+
+static void token_seeds(void)
+{
+    char long_one[300];
+    memset(long_one, 'a', sizeof long_one);
+    write_text("token", "line", "0123456789abcdef\n");
+    write_text("token", "white_space", " \t secret of two words \r\n\n");
+    write_text("token", "blank", " \n");
+    write_seed("token", "empty", "", 0);
+    write_seed("token", "zero_byte", "secret\0tail", 11);
+    write_seed("token", "too_long", long_one, sizeof long_one);
+    write_seed("token", "just_fits", long_one, 255);
+    write_seed("token", "just_too_long", long_one, 256);
 }
 
 /* As examples/train_bytes writes it on this machine's byte order; little endian here. */
@@ -442,6 +477,8 @@ int main(int argc, char **argv)
     client_seeds();
     option_seeds();
     address_seeds();
+    introduction_seeds();
+    token_seeds();
     checkpoint_seeds();
     return 0;
 }

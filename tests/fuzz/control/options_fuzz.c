@@ -2,6 +2,7 @@
 /* The table of options against any environment: one NAME=VALUE a line. */
 #include "base/assert.h"
 #include "base/config.h"
+#include "base/interfaces.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,17 @@ static void check(const struct kolo__config *config)
     }
 }
 
+/* KOLO_NET is read again for each interface. */
+static void check_filter(const char *filter)
+{
+    static const char *const names[] = {"eth0", "lo", "docker0", "ib0", "a"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        bool named, allowed = kolo__interface_filter_allows(filter, names[i], &named);
+        KOLO__ASSERT(filter[0] != '\0' || (allowed && !named));
+        KOLO__ASSERT(!named || strpbrk(filter, names[i]) != NULL);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     struct kolo__config config;
@@ -61,10 +73,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     environment[lines] = NULL;
     kolo_status status = kolo__config_load(&config, environment);
     KOLO__ASSERT(status == KOLO_OK || status == KOLO_ERR_CONFIG);
-    if (status == KOLO_OK)
+    if (status == KOLO_OK) {
         check(&config);
-    else
+        check_filter(config.net);
+    } else {
         KOLO__ASSERT(kolo_error_text()[0] != '\0');
+    }
     free(text);
     return 0;
 }

@@ -192,6 +192,7 @@ static void connect_client(struct client *client)
 {
     client->in_bytes = 0;
     KOLO__ASSERT(kolo__connect(kolo__rendezvous_address(server), soon(), &client->fd) == KOLO_OK);
+    kolo__tune_stream(client->fd); /* or what follows the proof is held back, and nobody hears it */
     serve();
 }
 

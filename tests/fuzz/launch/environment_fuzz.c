@@ -39,7 +39,7 @@ static void check(char *const *environment)
     KOLO__ASSERT(launch.local_size <= launch.size);
     KOLO__ASSERT(launch.local_size == 0 || launch.local_rank < launch.local_size);
     KOLO__ASSERT(launch.size > 1 || launch.meeting == KOLO__MEET_NOBODY ||
-                 launch.meeting == KOLO__MEET_AT);
+                 launch.meeting == KOLO__MEET_AT || launch.meeting == KOLO__MEET_HELD);
     KOLO__ASSERT(launch.size == 1 || launch.meeting != KOLO__MEET_NOBODY);
     check_place(&launch);
     kolo__launch_text(&launch, text, sizeof text);

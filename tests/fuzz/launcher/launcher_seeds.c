@@ -24,11 +24,16 @@ static void write_seed(const char *target, const char *name, const void *data, s
 }
 
 /* As written so far; the writer begins anew. */
-static void write_frames(const char *name, struct kolo__frame_writer *frames)
+static void write_to(const char *target, const char *name, struct kolo__frame_writer *frames)
 {
     KOLO__ASSERT(!frames->failed);
-    write_seed("agent", name, frames->data, frames->bytes);
+    write_seed(target, name, frames->data, frames->bytes);
     kolo__frame_writer_free(frames);
+}
+
+static void write_frames(const char *name, struct kolo__frame_writer *frames)
+{
+    write_to("agent", name, frames);
 }
 
 static void put_text_frame(struct kolo__frame_writer *frames, enum kolo__agent_frame type,
@@ -95,6 +100,131 @@ static void write_agent_seeds(void)
     write_frames("unknown", &frames);
 }
 
+static void put_started(struct kolo__frame_writer *frames, uint32_t count)
+{
+    kolo__agent_begin(frames, KOLO__AGENT_STARTED);
+    kolo__put_u32(frames, count);
+    for (uint32_t i = 0; i < count; i++) {
+        kolo__put_u32(frames, 100 + i);
+        kolo__put_text(frames, "bound to core 1");
+    }
+    kolo__frame_end(frames);
+}
+
+static void put_output(struct kolo__frame_writer *frames, uint32_t local, uint8_t stream)
+{
+    kolo__agent_begin(frames, KOLO__AGENT_OUTPUT);
+    kolo__put_u32(frames, local);
+    kolo__put_u8(frames, stream);
+    kolo__put_blob(frames, "step 1\nstep", 11);
+    kolo__frame_end(frames);
+}
+
+static void put_ended(struct kolo__frame_writer *frames, uint32_t local, uint32_t status)
+{
+    kolo__agent_begin(frames, KOLO__AGENT_ENDED);
+    kolo__put_u32(frames, local);
+    kolo__put_u32(frames, status);
+    kolo__frame_end(frames);
+}
+
+static void put_gone(struct kolo__frame_writer *frames)
+{
+    kolo__agent_begin(frames, KOLO__AGENT_GONE);
+    kolo__frame_end(frames);
+}
+
+/* What agents_fuzz.c hears: ranks 0 and 1 were asked for. */
+static void write_agents_seeds(void)
+{
+    struct kolo__frame_writer frames = {0};
+    put_started(&frames, 2);
+    put_output(&frames, 0, 0);
+    put_output(&frames, 1, 1);
+    put_text_frame(&frames, KOLO__AGENT_TAKEN, 600, NULL);
+    put_text_frame(&frames, KOLO__AGENT_TAKEN, 0, NULL);
+    put_ended(&frames, 0, 0);
+    put_ended(&frames, 1, 9);
+    put_gone(&frames);
+    write_to("agents", "life", &frames);
+    put_started(&frames, 2);
+    put_ended(&frames, 1, 3 << 8);
+    put_gone(&frames);
+    write_to("agents", "gone_too_early", &frames);
+    put_started(&frames, 2);
+    put_ended(&frames, 1, 0);
+    put_ended(&frames, 1, 0);
+    write_to("agents", "ended_twice", &frames);
+    put_started(&frames, 1);
+    write_to("agents", "started_less", &frames);
+    put_output(&frames, 2, 0);
+    write_to("agents", "output_of_nobody", &frames);
+    kolo__agent_begin(&frames, KOLO__AGENT_FAILED);
+    kolo__put_u8(&frames, 127);
+    kolo__put_text(&frames, "./train: No such file or directory");
+    kolo__frame_end(&frames);
+    put_gone(&frames);
+    write_to("agents", "refused", &frames);
+    put_text_frame(&frames, KOLO__AGENT_TAKEN, 1001, NULL);
+    write_to("agents", "taken_too_much", &frames);
+}
+
+/* ---- `kolo doctor`'s connections ----------------------------------------------------------- */
+
+static void put_command(struct kolo__frame_writer *talk, uint32_t command, uint64_t bytes)
+{
+    kolo__put_u32(talk, command);
+    kolo__put_u32(talk, 0);
+    kolo__put_u64(talk, bytes);
+}
+
+static void write_link_seeds(void)
+{
+    enum { PING = 1, SINK, SOURCE, END };
+    struct kolo__frame_writer talk = {0};
+    kolo__put_u8(&talk, 0); /* to who was asked */
+    put_command(&talk, PING, 0);
+    put_command(&talk, SINK, 10);
+    kolo__put_raw(&talk, "0123456789", 10);
+    put_command(&talk, SOURCE, 70000);
+    put_command(&talk, END, 0);
+    write_to("link", "asked", &talk);
+    kolo__put_u8(&talk, 0);
+    put_command(&talk, SINK, UINT64_MAX);
+    write_to("link", "asked_too_much", &talk);
+    kolo__put_u8(&talk, 0);
+    put_command(&talk, SOURCE, 1 << 24);
+    write_to("link", "asked_for_all", &talk);
+    for (int large = 0; large < 2; large++) { /* to who tries: clocks */
+        kolo__put_u8(&talk, large ? 3 : 1);
+        for (int i = 0; i < 20; i++)
+            kolo__put_u64(&talk, 1700000000000000000u + (uint64_t)i * 1000);
+        write_to("link", large ? "answered" : "answered_pings", &talk);
+    }
+    kolo__put_u8(&talk, 1);
+    for (int i = 0; i < 20; i++)
+        kolo__put_u64(&talk, (uint64_t)1 << 63);
+    write_to("link", "clock_before_all_time", &talk);
+}
+
+static void write_hostfile_seeds(void)
+{
+    static const struct {
+        const char *name, *text;
+    } FILES[] = {
+        {"open_mpi", "# hosts\nnode1 slots=2\n  node2 slots=4 max_slots=8\n\nnode1 slots=1\n"},
+        {"mpich", "node1:2\n[fd00::1]:3\r\nme@node2:1 # mine\n"},
+        {"operator", "job-worker-0.job.ns.svc slots=1\njob-worker-1.job.ns.svc slots=1\n"},
+        {"no_slots", "node1\nnode2"},
+        {"none", "# nothing\n"},
+        {"other_word", "node1 cores=2\n"},
+        {"option", "-oProxyCommand=touch slots=1\n"},
+        {"too_many", "node1 slots=1048576\nnode2 slots=1\n"},
+    };
+    for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++)
+        write_seed("hostfile", FILES[i].name, FILES[i].text, strlen(FILES[i].text));
+}
+
 static void write_doctor(const char *name, struct kolo__frame_writer *frames)
 {
     KOLO__ASSERT(!frames->failed);
@@ -142,7 +272,10 @@ int main(int argc, char **argv)
         return 64;
     folder = argv[1];
     write_agent_seeds();
+    write_agents_seeds();
     write_doctor_seeds();
+    write_link_seeds();
+    write_hostfile_seeds();
     for (size_t i = 0; i < sizeof LISTS / sizeof *LISTS; i++) {
         char name[16];
         snprintf(name, sizeof name, "list%zu", i);

@@ -82,6 +82,7 @@ static void come(struct stranger *stranger)
     KOLO__ASSERT(kolo__connect_start(&addresses[0], NULL, &stranger->fd) == KOLO_OK);
     struct pollfd ready = {.fd = stranger->fd, .events = POLLOUT};
     KOLO__ASSERT(poll(&ready, 1, 5000) == 1);
+    kolo__tune_stream(stranger->fd); /* or what follows the proof is held back, and not heard */
     drive_rank_0();
     if (stranger != &strangers[INITIATED])
         return;

@@ -47,6 +47,13 @@ static void write_messages(void)
     kolo__message_encode(&message, false, second);
     write_seed("message", "two", wire, sizeof wire);
     write_seed("message", "torn", wire, KOLO__MESSAGE_HEADER_BYTES + 5);
+    static const unsigned char in_block[] = {0x80, 0x30, 1}, in_header[] = {0, 5, 1};
+    unsigned char more[sizeof wire + 3];
+    memcpy(more, wire, sizeof wire);
+    memcpy(more + sizeof wire, in_block, sizeof in_block); /* what is changed: the second one */
+    write_seed("message", "changed_payload", more, sizeof more);
+    memcpy(more + sizeof wire, in_header, sizeof in_header);
+    write_seed("message", "changed_header", more, sizeof more);
     message.signature.count = 11;
     kolo__message_encode(&message, false, second);
     write_seed("message", "mismatch", wire, sizeof wire);
@@ -142,6 +149,40 @@ static void write_ports(void)
     write_seed("port", "encrypted", play.data, play.bytes);
 }
 
+/* What heap_fuzz.c adds to a grant (40 bytes), a header (40) and a word, or a request (8). */
+static void write_heap(void)
+{
+    enum { GRANT = 40, HEADER = 40, REQUEST = 8 };
+    static const unsigned char one = 1 << 1, two = 2 << 1, sized = 1 << 1 | 8, from_member = 1;
+    unsigned char seed[1 + GRANT + HEADER + 1] = {one};
+    write_seed("heap", "right", seed, 1);
+    write_seed("heap", "no_descriptor", "\0", 1);
+    seed[0] = two;
+    write_seed("heap", "two_descriptors", seed, 1);
+    seed[0] = one;
+    seed[1] = 1; /* accepted: 0 */
+    write_seed("heap", "refused", seed, 2);
+    seed[1] = 0;
+    seed[1 + GRANT] = 1;
+    write_seed("heap", "other_magic", seed, 2 + GRANT);
+    seed[1 + GRANT] = 0;
+    seed[1 + GRANT + HEADER] = 1;
+    write_seed("heap", "other_word", seed, sizeof seed);
+    seed[1 + GRANT + HEADER] = 0;
+    seed[0] = sized;
+    kolo__store_u64(seed + 9, (2 << 20) ^ (uint64_t)(4 << 20)); /* share_bytes */
+    write_seed("heap", "other_header", seed, 1 + GRANT);
+    kolo__store_u64(seed + 1 + GRANT + 8, (2 << 20) ^ (uint64_t)(4 << 20));
+    write_seed("heap", "larger", seed, sizeof seed);
+    seed[0] = from_member;
+    memset(seed + 1, 0, sizeof seed - 1);
+    write_seed("heap", "right_member", seed, 1);
+    seed[1 + REQUEST] = 1;
+    write_seed("heap", "member_with_other_word", seed, 2 + REQUEST);
+    seed[1] = 2;
+    write_seed("heap", "member_too_large", seed, 1 + REQUEST);
+}
+
 int main(int argc, char **argv)
 {
     KOLO__ASSERT(argc == 2);
@@ -150,5 +191,6 @@ int main(int argc, char **argv)
     write_joins();
     write_handshakes();
     write_ports();
+    write_heap();
     return 0;
 }

@@ -56,6 +56,13 @@ by_mpiexec 2 "$member" sum
 expect "mpiexec: said once" 1 "$(grep -c 'info: 2 ranks, by MPICH (PMI_RANK, PMI_SIZE), meeting at' err)"
 unset KOLO_LOG
 
+# ---- mpiexec: who does not come is named
+# shellcheck disable=SC2016 # for the ranks' shells
+late='case $PMI_RANK in 1 | 3) exec sleep 6 ;; esac; exec "$0" sum'
+KOLO_INIT_TIMEOUT=2 by_mpiexec 5 bash -c "$late" "$member"
+[[ $code != 0 && $code != 124 ]] || fail "mpiexec: ranks are missing, and the code is $code"
+expect_text "mpiexec: who is missing" "KOLO_ERR_TIMEOUT: 2 of 5 ranks did not call kolo_init in time; missing: 1, 3. See" "$err$out"
+
 # ---- allreduces by MPI itself
 export KOLO_ALGORITHM=mpi
 for dtype in int8 uint16 int32 int64 fp32 fp64; do
@@ -68,6 +75,8 @@ by_mpirun 2 "$member" differ 0
 [[ $code != 0 ]] || fail "by MPI: ranks differ, and nobody knows"
 expect_text "by MPI: ranks differ" "KOLO_ERR_MISMATCH" "$err$out"
 expect_text "by MPI: it was MPI" "(1 x fp32, max, mpi)" "$err$out"
+by_mpirun 3 "$member" unused 20
+expect "by MPI: communicators that end before they did anything: code" 0 "$code"
 by_mpirun 2 "${train[@]}" --csv "$PWD/by_mpi.csv" "$text"
 expect "by MPI: train_bytes: steps" 20 "$(grep -c '^[0-9]' by_mpi.csv)"
 by_mpirun 2 "$BIN_DIR/kolo" bench allreduce --dtype bf16 --min 1K --max 1K --seconds 0.01 # MPI has none: kolo does it

@@ -34,6 +34,8 @@ expect "the program's options" "-n --help x" "$(run -n 1 -- printf '%s %s %s' -n
 expect "kolorun" "yes" "$("$BIN_DIR/kolorun" -n 1 echo yes)"
 
 # ---- flags of mpirun and horovodrun
+run -N 3 --map-by core --no-prefix -- sh -c 'echo $KOLO_RANK $KOLO_WORLD_SIZE'
+expect "so many on each host" $'0 3\n1 3\n2 3' "$(sort <<<"$out")"
 run -np 2 -x 'A=1 2' -x B=3 --bind-to none --map-by slot --wdir / --no-prefix -- sh -c 'echo "$A $B $PWD"'
 expect "mpirun's flags" $'1 2 3 /\n1 2 3 /' "$out"
 run --np 3 -H localhost:4 --no-prefix -- true
@@ -97,7 +99,10 @@ wrong "-n 2x: give a number" -n 2x -- true
 wrong "--transport=pigeon: give one of auto|shm|tcp" --transport pigeon -- true
 wrong "--operation-timeout=soon: give a number from" --operation-timeout soon -- true
 wrong "--timeout soon: give a number from" --timeout soon -- true
-wrong "--map-by numa: ranks go by slot or by node; what they are bound to is --bind-to" --map-by numa -- true
+wrong "--map-by ppr:2:socket: give slot (or core, numa, ...: host after host), node (round the hosts) or ppr:N:node" --map-by ppr:2:socket -- true
+wrong "--map-by ppr:2:nodes: give slot" --map-by ppr:2:nodes -- true
+wrong "-n 3 is more than the 2 slots of this host" -n 3 -N 2 -- true
+wrong "--output-filename: give a folder" --output-filename "" -- true
 wrong "--bind-to l3cache: give core, numa, socket, none or auto" --bind-to l3cache -- true
 wrong "-x KOLO_RANK: kolo run gives each rank its own" -x KOLO_RANK=1 -- true
 wrong "-x NOWHERE: it is not set here" -x NOWHERE -- true
@@ -159,6 +164,20 @@ for wrong in '--plan 0' '--plan 1X' '--plan 4 --ranks 2 --hosts 3' '--plan 4 --d
     code=0 && "$kolo" info $wrong >/dev/null 2>&1 || code=$?
     [[ $code == 64 ]] || fail "kolo info $wrong ends with $code"
 done
+
+# ---- flags that contradict each other; what has no token
+refused() { # what, text, arguments...
+    local what=$1 text=$2 code=0
+    shift 2
+    timeout 20 "$kolo" "$@" >refused 2>&1 || code=$?
+    expect "$what: code" 64 "$code"
+    expect_text "$what" "$text" "$(<refused)"
+}
+refused "two numbers of ranks" "-n (or -np) says 2, and then 3" run -np 2 -n 3 -- true
+timeout 20 "$kolo" run -n 2 -np 2 -- true || fail "-n 2 -np 2 is no contradiction"
+refused "ssh's port for an agent" "--ssh-port is of sshd" run --agent-port 7701 --ssh-port 22 -H far:1 -- true
+refused "doctor: ssh's port for an agent" "--ssh-port is of sshd" doctor --ssh-port 22 --agent-port 7701 -H far:1
+refused "doctor: no token" "there is no token, and whoever reaches an agent" doctor --agent-port 7701 -H far.invalid:1
 
 # ---- binding
 run -n 2 --bind core --report-bindings --no-prefix -- grep Cpus_allowed_list /proc/self/status

@@ -20,10 +20,10 @@ SMALL, LARGE, LARGE_BYTES, STEPS = 100, 3, 4 << 18, 4  # as in metrics_member.c
 
 
 def free_ports():
-    """The first of two neighbours that nobody has."""
-    for port in range(23000 + os.getpid() % 4000, 32000, 2):
+    """The second of three neighbours that nobody has: kolo run's, and two ranks'."""
+    for port in range(23001 + os.getpid() % 4000, 32000, 3):
         try:
-            for p in (port, port + 1):
+            for p in (port - 1, port, port + 1):
                 with socket.socket() as s:
                     s.bind(("0.0.0.0", p))
             return port
@@ -44,11 +44,11 @@ def get(port, path, host="127.0.0.1", method="GET", body=None):
     return answer, text
 
 
-def scrape(port, host="127.0.0.1"):
+def scrape(port, host="127.0.0.1", launcher=False):
     answer, text = get(port, "/metrics", host)
     assert answer.status == 200, answer.status
     assert answer.getheader("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
-    return prometheus.read(text)
+    return prometheus.read(text, launcher)
 
 
 class Job:
@@ -223,6 +223,50 @@ def check_strangers():
     assert job.end("done")[0] == 0
 
 
+def check_launcher():
+    """What kolo run shows of its ranks, one port below the first: who runs, how the others ended."""
+    if os.path.exists("over.go"):
+        os.remove("over.go")
+    script = 'test $KOLO_RANK = 0 || exit 7; trap "" TERM; while [ ! -e over.go ]; do sleep 0.05; done'
+    process = subprocess.Popen([KOLO, "run", "-n", "3", "--", "sh", "-c", script],
+                               env=dict(os.environ, KOLO_METRICS_PORT=str(PORT)))
+    Job.all.append(process)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            families = scrape(PORT - 1, launcher=True)
+            if prometheus.value(families, "kolo_launcher_ranks_ended_total", code="7") == 2:
+                break
+        except OSError:
+            pass  # not yet
+        except AssertionError as error:
+            assert "ended_total" in str(error)
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    expected = prometheus.documented(os.environ["SOURCE_DIR"] + "/docs/METRICS.md", launchers=True)
+    assert {n: f[0] for n, f in families.items()} == expected, "docs/METRICS.md has others"
+    assert prometheus.value(families, "kolo_launcher_info", role="run") == 1
+    assert prometheus.value(families, "kolo_launcher_ranks") == 1
+    assert prometheus.value(families, "kolo_launcher_ranks_started_total") == 3
+    assert prometheus.value(families, "kolo_launcher_ranks_ended_total", code="0") == 0
+    assert 0 <= time.time() - prometheus.value(families, "kolo_launcher_start_time_seconds") < 3600
+    open("over.go", "w").close()
+    process.wait(timeout=PATIENCE_S)
+    # A port in use is a word only to who asked for metrics: a pod's agent has it when something is run beside it.
+    for port, variables, said in (9699, {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, ""), \
+            (PORT - 1, {"KOLO_METRICS_PORT": str(PORT)}, "no metrics of kolo run"):
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of before may linger
+            try:
+                taken.bind(("0.0.0.0", port))
+                taken.listen()
+            except OSError:
+                pass  # then somebody else has it
+            done = subprocess.run([KOLO, "run", "-n", "1", "--", "true"], env=dict(os.environ, **variables),
+                                  capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+        assert said in done.stderr and bool(said) == bool(done.stderr), done.stderr
+
+
 def check_places():
     """Where it listens, and what is said where it does not."""
     def answers(host):
@@ -271,6 +315,7 @@ try:
         check_numbers(algorithm)
     check_mapped()
     check_strangers()
+    check_launcher()
     check_places()
     check_without_module()
 finally:  # nothing outlives a test that fails

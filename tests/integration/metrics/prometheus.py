@@ -38,7 +38,7 @@ def check_histogram(name, samples):
         assert name + "_sum" in parts
 
 
-def read(text):
+def read(text, launcher=False):
     """Families by name: (type, help, [(sample, labels, value)])."""
     assert text.endswith("\n") and "\n\n" not in text
     families, name = {}, None
@@ -58,7 +58,7 @@ def read(text):
         sample, labels, value = match[1], labels_of(match[2]), float(match[3])
         base = re.sub("_(bucket|sum|count)$", "", sample)
         assert name in (sample, base), f"{sample} stands under {name}"
-        assert "rank" in labels, line
+        assert ("rank" in labels) != launcher, line
         families[name][2].append((sample, labels, value))
     seen = set()
     for name, (kind, _, samples) in families.items():
@@ -90,8 +90,9 @@ def check_grows(before, after):
             assert now is not None and now >= v, f"{sample}{labels}: {v}, then {now}"
 
 
-def documented(path):
-    """Names and types of the table in docs/METRICS.md."""
-    rows = re.findall(rf"^\| `({NAME})` \| (counter|gauge|histogram) \|", open(path).read(), re.M)
+def documented(path, launchers=False):
+    """Names and types of the tables in docs/METRICS.md: of ranks, or of who starts them."""
+    text = open(path).read().split("## Launchers")[launchers]
+    rows = re.findall(rf"^\| `({NAME})` \| (counter|gauge|histogram) \|", text, re.M)
     assert len(rows) == len(dict(rows)) > 0
     return dict(rows)

@@ -2,11 +2,12 @@
 /* See twin.h. */
 #include "twin.h"
 
+#include "kernels/cuda/combine.h"
 #include "kernels/cuda/forms.h"
 #include "kernels/cuda/tables.h"
 #include "kernels/cuda/walk.h"
 
-#include <assert.h>
+#include <stdlib.h>
 
 _Static_assert(sizeof(struct walk_segment) == sizeof(struct kolo__segment), "one table");
 _Static_assert(sizeof(struct walk_partial) == sizeof(struct kolo__device_partial), "one partial");
@@ -63,8 +64,8 @@ static void run_row(const struct kolo__device_layout *layout, const struct kolo_
                     enum walk_kind kind)
 {
     struct kolo__row row;
-    bool made = kolo__row_create(layout, kind == WALK_UNPACK, &row);
-    assert(made);
+    if (!kolo__row_create(layout, kind == WALK_UNPACK, &row))
+        abort(); /* no memory */
     const struct walk walk = {.segments = (uintptr_t)row.segments,
                               .tile_first = (uintptr_t)row.tile_first,
                               .vector_count = row.vector_count,
@@ -98,4 +99,53 @@ void twin_measure(const struct kolo__packing *packing, const void *fused, size_t
                               .count = count,
                               .scale = packing->scale};
     run_blocks(packing, WALK_MEASURE, &walk);
+}
+
+/* ---- reductions ------------------------------------------------------------------------------ */
+
+#define REDUCTION(name, format)                                                                    \
+    static void reduce_##name(const struct combination *c)                                         \
+    {                                                                                              \
+        uint64_t blocks = (combine_vector_count(format, c) + WALK_THREADS - 1) / WALK_THREADS;     \
+        for (uint32_t block = 0; block < blocks; block++)                                          \
+            for (uint32_t thread = 0; thread < WALK_THREADS; thread++)                             \
+                combine_thread(format, c, block, thread);                                          \
+    }
+KOLO__FORMATS(REDUCTION)
+
+#define OF_FORMAT(name, format) reduce_##name,
+static void (*const reductions[KOLO__FORMAT_COUNT])(const struct combination *) = {
+    KOLO__FORMATS(OF_FORMAT)};
+
+void twin_reduce(const struct kolo__reduction *reduction, void *to, const void *const *sources,
+                 uint32_t source_count, size_t count)
+{
+    static const int formats[] = {FORMAT_FP16, FORMAT_BF16, FORMAT_FP32, FORMAT_FP64};
+    struct combination c = {.to = (uintptr_t)to,
+                            .count = count,
+                            .source_count = source_count,
+                            .divisor = reduction->divisor};
+    c.op = reduction->op == KOLO_PRODUCT ? COMBINE_PRODUCT
+           : reduction->op == KOLO_MIN   ? COMBINE_MIN
+           : reduction->op == KOLO_MAX   ? COMBINE_MAX
+                                         : COMBINE_SUM;
+    c.scaled = reduction->scales != NULL;
+    for (uint32_t i = 0; i < source_count; i++) {
+        c.sources[i] = (uintptr_t)sources[i];
+        c.scales[i] = c.scaled ? reduction->scales[i] : 1;
+    }
+    reductions[formats[reduction->dtype - KOLO_FP16]](&c);
+}
+
+void twin_sum_narrow(enum kolo__narrow_float wire, void *to, const void *const *sources,
+                     uint32_t source_count, uint32_t divisor, size_t count)
+{
+    struct combination c = {.to = (uintptr_t)to,
+                            .count = count,
+                            .source_count = source_count,
+                            .divisor = divisor,
+                            .casts = 1};
+    for (uint32_t i = 0; i < source_count; i++)
+        c.sources[i] = (uintptr_t)sources[i];
+    reductions[wire](&c);
 }

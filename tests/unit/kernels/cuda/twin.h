@@ -13,4 +13,9 @@ void twin_unpack(const struct kolo__device_layout *layout, const struct kolo__de
 void twin_measure(const struct kolo__packing *packing, const void *fused, size_t count,
                   struct kolo__device_partial *partials);
 
+void twin_reduce(const struct kolo__reduction *reduction, void *to, const void *const *sources,
+                 uint32_t source_count, size_t count);
+void twin_sum_narrow(enum kolo__narrow_float wire, void *to, const void *const *sources,
+                     uint32_t source_count, uint32_t divisor, size_t count);
+
 #endif

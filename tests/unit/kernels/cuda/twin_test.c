@@ -50,6 +50,8 @@ static void fill(struct kolo__random *random, kolo_dtype dtype, unsigned char *t
                        kolo__random_below(random, 256);
         float f = ((float)kolo__random_below(random, 1u << 24) - 0x1p23f) *
                   ldexpf(1, (int)kolo__random_below(random, 40) - 40);
+        if (kolo__random_below(random, 8) == 0)
+            f = copysignf(0, f); /* zeros of both signs */
         double d = f;
         uint16_t half = dtype == KOLO_FP16 ? kolo__fp16_from_fp32(f) : kolo__bf16_from_fp32(f);
         const void *from = dtype == KOLO_FP64   ? (void *)&d
@@ -336,6 +338,61 @@ static void test_layouts_that_are_wrong(void **state)
     assert_non_null(kolo__layout_problem(&layout, &wrong));
 }
 
+/* Of some sources, each at an alignment of its own, and the result in one of them or elsewhere. */
+static void reduces_like_the_host(int f, struct kolo__random *random)
+{
+    static const kolo_op ops[] = {KOLO_SUM, KOLO_PRODUCT, KOLO_MIN, KOLO_MAX, KOLO_PREMUL_SUM};
+    const bool narrow = f >= 4; /* the sum of what travels */
+    const kolo_dtype dtype = narrow ? KOLO_FP32 : (kolo_dtype)(KOLO_FP16 + f);
+    const enum kolo__narrow_float wire = (enum kolo__narrow_float)(f & 3);
+    const struct kolo__packing as = {KOLO_FP32, true, wire, 1};
+    size_t element = narrow ? kolo__device_wire_bytes(&as) : kolo_dtype_bytes(dtype);
+    size_t count = kolo__random_below(random, 3) == 0 ? kolo__random_below(random, 20)
+                                                      : kolo__random_below(random, 3000);
+    uint32_t n = 1 + (uint32_t)kolo__random_below(random, 9);
+    unsigned char *memory[10], *at[10];
+    const void *sources[10];
+    double multipliers[10];
+    for (uint32_t i = 0; i <= n; i++) {
+        size_t skew = kolo__random_below(random, 16) / element * element;
+        memory[i] = malloc(skew + count * element + 1);
+        at[i] = memory[i] + skew;
+        sources[i] = at[i];
+        multipliers[i] = 0.3 * (double)i - 1;
+        memset(at[i], POISON, count * element);
+        if (i < n && narrow)
+            for (size_t k = 0; k < count * element; k++)
+                at[i][k] = (unsigned char)kolo__random_below(random, 256);
+        else if (i < n)
+            fill(random, dtype, at[i], count, false);
+    }
+    struct kolo__reduction reduction = {.dtype = dtype,
+                                        .op = ops[kolo__random_below(random, 5)],
+                                        .divisor = 1 + (uint32_t)kolo__random_below(random, 4)};
+    reduction.scales = reduction.op == KOLO_PREMUL_SUM ? multipliers : NULL;
+    unsigned char *expected = malloc(count * element + 1);
+    unsigned char *to = at[kolo__random_below(random, n + 1)];
+    if (narrow) {
+        kolo__sum_narrow(wire, expected, sources, n, reduction.divisor, count);
+        twin_sum_narrow(wire, to, sources, n, reduction.divisor, count);
+    } else {
+        kolo__reduce(&reduction, expected, sources, n, count);
+        twin_reduce(&reduction, to, sources, n, count);
+    }
+    assert_memory_equal(to, expected, count * element);
+    for (uint32_t i = 0; i <= n; i++)
+        free(memory[i]);
+    free(expected);
+}
+
+static void test_reduce(void **state)
+{
+    struct kolo__random random = *(struct kolo__random *)*state;
+    for (int f = 0; f < 8; f++)
+        for (int again = 0; again < 150; again++)
+            reduces_like_the_host(f, &random);
+}
+
 int main(void)
 {
     struct kolo__random random = {7};
@@ -344,6 +401,7 @@ int main(void)
         cmocka_unit_test_prestate(test_error, &random),
         cmocka_unit_test_prestate(test_unpack, &random),
         cmocka_unit_test_prestate(test_statistics, &random),
+        cmocka_unit_test_prestate(test_reduce, &random),
         cmocka_unit_test(test_layouts_that_are_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
