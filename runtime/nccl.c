@@ -252,19 +252,24 @@ void kolo__nccl_fail(kolo_comm *comm)
     snprintf(comm->nccl->text, sizeof comm->nccl->text, "%s", comm->fault.text);
 }
 
-static bool finalize(struct kolo__nccl *nccl)
+/* Until what this rank has begun is done; KOLO_AGAIN: not within the limit. */
+static kolo_status await(struct kolo__nccl *nccl, unsigned limit_ms, char *why)
 {
-    char why[KOLO__NCCL_WHY_BYTES];
-    if (nccl->module->comm_finalize(nccl->comm, why) != KOLO_OK)
-        return false;
-    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + FINALIZE_MS * (SECOND_NS / 1000);
+    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + limit_ms * (SECOND_NS / 1000);
     kolo_status status = KOLO_AGAIN;
     while (status == KOLO_AGAIN && kolo__now_ns(&kolo__real_clock) < deadline_ns) {
         status = nccl->module->comm_poll(nccl->comm, why);
         if (status == KOLO_AGAIN)
             pause_ms(1);
     }
-    return status == KOLO_OK;
+    return status;
+}
+
+static bool finalize(struct kolo__nccl *nccl)
+{
+    char why[KOLO__NCCL_WHY_BYTES];
+    return nccl->module->comm_finalize(nccl->comm, why) == KOLO_OK &&
+           await(nccl, FINALIZE_MS, why) == KOLO_OK;
 }
 
 void kolo__nccl_close(kolo_comm *comm)
@@ -311,7 +316,7 @@ static kolo_status register_all(kolo_comm *comm, const char *operation, struct w
                   "NCCL's memory is registered on no rank: rank %d (host %s) was refused (%.*s)",
                   failed, comm->hosts[failed], KOLO__NCCL_WHY_BYTES - 1, all[failed].why);
     status = open_again(comm, operation, all);
-    nccl->module->window_close(NULL, buffer->window);
+    nccl->module->window_close(NULL, buffer->window, mine.why);
     buffer->window = NULL;
     return status;
 }
@@ -346,13 +351,33 @@ kolo_status kolo__nccl_buffer_open(kolo_comm *comm, const char *operation, size_
     return status;
 }
 
+/* The memory is NCCL's until that is done, and the communicator takes nothing else before. */
+static void close_window(kolo_comm *comm, struct kolo__nccl_window *window)
+{
+    struct kolo__nccl *nccl = comm->nccl;
+    struct kolo__fault fault = {.status = KOLO_OK, .peer = -1};
+    char why[KOLO__NCCL_WHY_BYTES] = "";
+    fault.status = nccl->module->window_close(nccl->comm, window, why);
+    if (fault.status == KOLO_OK)
+        fault.status = await(nccl, WINDOW_MS, why);
+    if (fault.status == KOLO_OK)
+        return;
+    if (fault.status == KOLO_AGAIN) {
+        fault.status = KOLO_ERR_TIMEOUT;
+        snprintf(why, sizeof why, "memory was not given back within %d ms", WINDOW_MS);
+    }
+    snprintf(fault.text, sizeof fault.text, "NCCL failed on rank %u (host %s): %s", comm->rank,
+             kolo__host_name(), why);
+    kolo__comm_fail(comm, &fault, true);
+}
+
 void kolo__nccl_buffer_close(kolo_comm *comm, struct kolo__nccl_buffer *buffer)
 {
     struct kolo__nccl *nccl = comm->nccl;
     if (nccl == NULL || nccl->module == NULL)
         return;
     if (buffer->window != NULL && nccl->comm != NULL)
-        nccl->module->window_close(nccl->comm, buffer->window);
+        close_window(comm, buffer->window);
     nccl->module->free(nccl->ordinal, buffer->memory);
     *buffer = (struct kolo__nccl_buffer){0};
 }

@@ -43,7 +43,7 @@ kolo_status kolo__nccl_buffer_open(kolo_comm *comm, const char *operation, size_
 void kolo__nccl_buffer_close(kolo_comm *comm, struct kolo__nccl_buffer *buffer);
 
 /* Where the used buffers of a call are: *ordinal of their GPU, -1: all in the host's memory.
- * KOLO_ERR_UNSUPPORTED: some here, some there. */
+ * KOLO_ERR_INVALID: some here, some there. */
 kolo_status kolo__nccl_find_buffers(const struct kolo__call *call, int *ordinal);
 /* The plan of a call with a GPU's buffers, instead of the one for the host's: opens NCCL where that
  * is to be done. KOLO_ERR_UNSUPPORTED: NCCL is not here, or has no such collective; nothing was

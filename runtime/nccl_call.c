@@ -37,15 +37,16 @@ kolo_status kolo__nccl_find_buffers(const struct kolo__call *call, int *ordinal)
         return KOLO_OK;
     *ordinal = -1;
     if (send >= 0 && recv >= 0)
-        return kolo__error(KOLO_ERR_UNSUPPORTED,
+        return kolo__error(KOLO_ERR_INVALID,
                            "%s: the send buffer is in memory of GPU %d, the recv buffer in that of "
                            "GPU %d: give buffers on one GPU",
                            call->name, send, recv);
     return kolo__error(
-        KOLO_ERR_UNSUPPORTED,
-        "%s: the %s buffer is in memory of GPU %d, the other one in the host's: give "
-        "both on one GPU, or both on the host",
-        call->name, send >= 0 ? "send" : "recv", send >= 0 ? send : recv);
+        KOLO_ERR_INVALID,
+        "%s: the %s buffer is in memory of GPU %d, the %s buffer in the host's: give "
+        "both on one GPU, or both on the host (cudaMemcpyAsync moves one of them)",
+        call->name, send >= 0 ? "send" : "recv", send >= 0 ? send : recv,
+        send >= 0 ? "recv" : "send");
 }
 
 /* ---- scaling -------------------------------------------------------------------------------- */

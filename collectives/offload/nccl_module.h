@@ -103,11 +103,13 @@ struct kolo__nccl_module {
     void (*free)(int ordinal, void *memory); /* NULL is allowed */
     /* Collective, with as many bytes on each rank; begins, comm_poll tells. Afterwards calls whose
      * buffers lie in it may take the symmetric kernels. All ranks must have succeeded, or all close
-     * theirs again: that is the callers' to agree on. window_close with comm NULL: the communicator
-     * is gone, and the window with it. */
+     * theirs again: that is the callers' to agree on. window_close begins as well, and comm_poll
+     * tells when the memory may be freed; but window is gone at once. With comm NULL the
+     * communicator is gone, and NCCL's window with it. */
     kolo_status (*window_begin)(struct kolo__nccl_comm *comm, void *memory, size_t bytes,
                                 struct kolo__nccl_window **window, char *why);
-    void (*window_close)(struct kolo__nccl_comm *comm, struct kolo__nccl_window *window);
+    kolo_status (*window_close)(struct kolo__nccl_comm *comm, struct kolo__nccl_window *window,
+                                char *why);
 };
 
 /* The module's one exported name. */

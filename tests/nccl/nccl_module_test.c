@@ -328,9 +328,10 @@ static void registers_memory(void)
     CHECK(strcmp(last(), "WindowRegister bytes=100 flags=1") == 0);
     CHECK(module->comm_poll(comm, why) == KOLO_AGAIN);
     CHECK(poll_until_done(module, comm) == KOLO_OK && counted("standin_count_window") == 1);
-    module->window_close(comm, window);
-    CHECK(counted("standin_count_window") == 0);
-    module->window_close(comm, NULL);
+    CHECK(module->window_close(comm, window, why) == KOLO_OK);
+    CHECK(module->comm_poll(comm, why) == KOLO_AGAIN && counted("standin_count_window") == 1);
+    CHECK(poll_until_done(module, comm) == KOLO_OK && counted("standin_count_window") == 0);
+    CHECK(module->window_close(comm, NULL, why) == KOLO_OK);
     module->free(0, memory);
     module->free(0, NULL);
     CHECK(counted("standin_count_memory") == 0);

@@ -160,6 +160,16 @@ static void registers(kolo_comm *world)
     CHECK(buffer.memory == NULL && counted("standin_count_memory") == 0);
 }
 
+static void does_not_return(kolo_comm *world)
+{
+    struct kolo__nccl_buffer buffer;
+    CHECK(kolo__nccl_open(world, "test", 0) == KOLO_OK);
+    CHECK(kolo__nccl_buffer_open(world, "test", 4096, &buffer) == KOLO_OK);
+    kolo__nccl_buffer_close(world, &buffer);
+    CHECK(counted("standin_count_abort") == 1 && counted("standin_count_memory") == 0);
+    CHECK(kolo_barrier(world) == KOLO_ERR_TIMEOUT && said("was not given back within"));
+}
+
 /* On one rank: then on none, the buffers serve, and NCCL goes on. */
 static void refuses(kolo_comm *world)
 {
@@ -234,9 +244,10 @@ static void reduces(kolo_comm *world)
     CHECK(kolo_allreduce(world, from, from, COUNT, KOLO_FP32, KOLO_SUM, &ring) ==
           KOLO_ERR_UNSUPPORTED);
     CHECK(said("NCCL has no choice of algorithms"));
-    CHECK(kolo_allreduce(world, host, from, COUNT, KOLO_FP32, KOLO_SUM, NULL) ==
-          KOLO_ERR_UNSUPPORTED);
-    CHECK(said("the recv buffer is in memory of GPU 1, the other one in the host's"));
+    CHECK(kolo_allreduce(world, host, from, COUNT, KOLO_FP32, KOLO_SUM, NULL) == KOLO_ERR_INVALID);
+    CHECK(said("the recv buffer is in memory of GPU 1, the send buffer in the host's: give both"));
+    CHECK(kolo_send(world, from, 1, KOLO_FP32, 1 - (int)world->rank) == KOLO_ERR_UNSUPPORTED);
+    CHECK(said("the buffer is in memory of GPU 1") && said("kolo_broadcast"));
     CHECK(kolo_join(world, NULL) == KOLO_ERR_UNSUPPORTED && said("NCCL carries its GPU buffers"));
     still_works(world);
 }
@@ -321,6 +332,16 @@ static void hangs(kolo_comm *world)
     CHECK(counted("standin_count_abort") == 1);
 }
 
+/* NCCL sees no difference, and waits: what the ranks say of their waits shows it. */
+static void calls_differ(kolo_comm *world)
+{
+    float *data = device_memory(COUNT);
+    size_t count = world->rank == 0 ? COUNT : COUNT - 1;
+    CHECK(kolo_allreduce(world, data, data, count, KOLO_FP32, KOLO_SUM, NULL) == KOLO_ERR_MISMATCH);
+    CHECK(said("(6 x fp32, sum, nccl)") && said("(5 x fp32, sum, nccl)") &&
+          counted("standin_count_abort") == 1);
+}
+
 static void peer_dies(kolo_comm *world)
 {
     float *data = device_memory(COUNT);
@@ -356,7 +377,9 @@ WORLD_CASE(averages, "queue_slow", "")
 WORLD_CASE(averages_slices, "queue_slow", "")
 WORLD_CASE(scales_first, "", "")
 WORLD_CASE(does_not_scale, "", "")
+WORLD_CASE(does_not_return, "return_hangs", "return_hangs")
 WORLD_CASE(fails_later, "", "async=6")
+WORLD_CASE(calls_differ, "queue_hangs", "queue_hangs")
 WORLD_CASE(peer_dies, "", "")
 
 static void test_init_hangs(void **state)
@@ -403,7 +426,8 @@ int main(void)
         cmocka_unit_test(test_averages),        cmocka_unit_test(test_averages_slices),
         cmocka_unit_test(test_scales_first),    cmocka_unit_test(test_does_not_scale),
         cmocka_unit_test(test_fails_later),     cmocka_unit_test(test_hangs),
-        cmocka_unit_test(test_peer_dies),
+        cmocka_unit_test(test_peer_dies),       cmocka_unit_test(test_calls_differ),
+        cmocka_unit_test(test_does_not_return),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -333,16 +333,20 @@ static kolo_status window_begin(struct kolo__nccl_comm *comm, void *memory, size
     return KOLO_OK;
 }
 
-static void window_close(struct kolo__nccl_comm *comm, struct kolo__nccl_window *window)
+static kolo_status window_close(struct kolo__nccl_comm *comm, struct kolo__nccl_window *window,
+                                char *why)
 {
+    ncclResult_t result = ncclSuccess;
     if (window == NULL)
-        return;
+        return KOLO_OK;
     if (comm != NULL && window->window != NULL) {
         void *entered = kolo__nccl_enter(comm->ordinal);
-        kolo__nccl.ncclCommWindowDeregister(comm->comm, window->window);
+        result = kolo__nccl.ncclCommWindowDeregister(comm->comm, window->window);
         kolo__nccl_leave(entered);
     }
     free(window);
+    return kolo__nccl_check(result, comm != NULL ? comm->comm : NULL, "ncclCommWindowDeregister",
+                            why);
 }
 
 __attribute__((visibility("default"))) const struct kolo__nccl_module kolo__nccl_module = {

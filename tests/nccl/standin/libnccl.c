@@ -8,10 +8,10 @@
  *     version=N       the library's           id=N            no unique id: error N
  *     init=N          init fails at once      init_later=N    when it is asked for the third time
  *     init_hangs      init is never ready     abort_hangs     ncclCommAbort does not come back
- *     queue=N         collectives fail        queue_slow      are on the stream at the third
- * question queue_hangs     are never there         async=N         and then the communicator has
- * error N window=N        registration fails      window_hangs    is never done memory=N        no
- * allocation succeeds: error N
+ *     queue=N         collectives fail        queue_slow      they take until the third question
+ *     queue_hangs     they are never there    async=N         then the communicator has error N
+ *     window=N        registration fails      window_hangs    it is never done
+ *     memory=N        no allocation: error N  return_hangs    a window is never given back
  *
  * What it was asked for last stands in standin_last; standin_count_* count. Compiled with
  * STANDIN_LACKING it has no ncclCommSplit and no ncclMemAlloc; with STANDIN_OLDER none of what came
@@ -33,12 +33,14 @@ struct ncclComm {
     ncclComm_t *part; /* to be given out when this is asked */
     ncclComm_t made;
     ncclWindow_t *window;
+    bool returning; /* a window, at the third question */
 };
 
 char standin_last[256];
 const void *standin_send;
 atomic_int standin_let_go; /* not 0: an abort that hung comes back */
 atomic_int standin_count_abort;
+static bool holds_memory; /* until the window is given back */
 int standin_count_destroy, standin_count_group, standin_count_window, standin_count_memory;
 
 /* The number behind `word=`, 0 without one, -1 without the word. */
@@ -133,6 +135,8 @@ ncclResult_t ncclMemAlloc(void **memory, size_t bytes)
 
 ncclResult_t ncclMemFree(void *memory)
 {
+    if (holds_memory)
+        abort(); /* no error that a caller who frees would look at */
     free(memory);
     standin_count_memory--;
     return ncclSuccess;
@@ -148,6 +152,12 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state)
             *comm->window = (ncclWindow_t)comm;
             comm->window = NULL;
             standin_count_window++;
+            *state = ncclSuccess;
+        }
+    } else if (comm->returning) {
+        if (third && scripted("return_hangs") < 0) {
+            comm->returning = holds_memory = false;
+            standin_count_window--;
             *state = ncclSuccess;
         }
     } else if (comm->queued) {
@@ -185,6 +195,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm)
     bool hangs = scripted("abort_hangs") >= 0;
     while (hangs && atomic_load(&standin_let_go) == 0)
         usleep(1000);
+    holds_memory = false;
     free(comm);
     atomic_fetch_add(&standin_count_abort, 1);
     return ncclSuccess;
@@ -302,7 +313,10 @@ ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void *memory, size_t bytes,
 
 ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t window)
 {
-    standin_count_window -= window == (ncclWindow_t)comm;
-    return ncclSuccess;
+    if (window != (ncclWindow_t)comm)
+        return ncclInvalidArgument;
+    comm->questions = 0;
+    comm->returning = holds_memory = true;
+    return ncclInProgress;
 }
 #endif
