@@ -133,6 +133,9 @@ void kolo__comm_stuck(const kolo_request *request, bool without_limit);
 /* Listens to what others say of the communicator: its fault, if there is one, as an error of
  * `operation`. */
 kolo_status kolo__comm_check(kolo_comm *comm, const char *operation);
+/* The fault that others spread for it, as its ranks are to read it; false: none so far. Any thread.
+ */
+bool kolo__comm_heard(const kolo_comm *comm, struct kolo__fault *fault);
 /* Tells those who have joined (kolo_join) what this rank has begun after them (join.c). */
 void kolo__comm_announce(kolo_comm *comm);
 /* Poisons the communicator. spread: tell the others. */

@@ -8,110 +8,44 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const uint64_t SECOND_NS = 1000000000;
 
 enum {
     ABORT_MS = 5000,    /* as long as a fault may take until all ranks have ended */
     FINALIZE_MS = 5000, /* what is on the streams of a sound communicator ends sooner */
-    ROUND_MS_MOST = 20, /* between two rounds of asking whether all are ready */
     /* Registering is a matter of milliseconds; who has not got through after this waits for a rank
      * that was refused. */
     WINDOW_MS = 3000,
 };
 
-/* ---- agreeing ------------------------------------------------------------------------------- */
-
-/* What each rank tells all others, by host memory. */
-struct word {
-    int32_t status; /* kolo_status; KOLO_AGAIN: not yet */
-    int32_t version;
-    int32_t has_windows;
-    uint64_t bytes;
-    unsigned char id[KOLO__NCCL_ID_BYTES];
-    char why[KOLO__NCCL_WHY_BYTES];
-};
-
-/* Fills all with the words of the ranks. */
-static kolo_status tell(kolo_comm *comm, const char *operation, const struct word *mine,
-                        struct word *all)
-{
-    if (comm->size == 1) {
-        *all = *mine;
-        return KOLO_OK;
-    }
-    const struct kolo__call call = {.name = operation,
-                                    .collective = KOLO__ALLGATHER,
-                                    .send = mine,
-                                    .recv = all,
-                                    .count = sizeof *mine,
-                                    .send_slices = 1,
-                                    .recv_slices = comm->size,
-                                    .dtype = KOLO_UINT8};
-    return kolo__call_run(comm, &call);
-}
-
-/* The first rank whose word is an error; -1: none. *pending: somebody is not ready yet. */
-static int find_failed(const kolo_comm *comm, const struct word *all, bool *pending)
-{
-    *pending = false;
-    for (uint32_t r = 0; r < comm->size; r++) {
-        if (all[r].status != KOLO_OK && all[r].status != KOLO_AGAIN)
-            return (int)r;
-        *pending |= all[r].status == KOLO_AGAIN;
-    }
-    return -1;
-}
-
-static void pause_ms(unsigned milliseconds)
-{
-    const struct timespec time = {.tv_sec = milliseconds / 1000,
-                                  .tv_nsec = (long)(milliseconds % 1000) * 1000000};
-    nanosleep(&time, NULL);
-}
-
-/* Rounds until what each rank has begun on its NCCL communicator is done on all, or has failed on
- * one: *failed is then its number. mine->status is how beginning went. The result is how agreeing
- * went. */
-static kolo_status settle(kolo_comm *comm, const char *operation, uint64_t limit_ns,
-                          const char *doing, struct word *mine, struct word *all, int *failed)
-{
-    struct kolo__nccl *nccl = comm->nccl;
-    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + limit_ns;
-    unsigned round_ms = 1;
-    for (bool pending = true; pending;) {
-        if (mine->status == KOLO_OK || mine->status == KOLO_AGAIN)
-            mine->status = (int32_t)nccl->module->comm_poll(nccl->comm, mine->why);
-        if (mine->status == KOLO_AGAIN && kolo__now_ns(&kolo__real_clock) > deadline_ns) {
-            mine->status = KOLO_ERR_TIMEOUT;
-            snprintf(mine->why, sizeof mine->why, "%s did not finish within %llu s", doing,
-                     (unsigned long long)(limit_ns / SECOND_NS));
-        }
-        kolo_status status = tell(comm, operation, mine, all);
-        if (status != KOLO_OK)
-            return status;
-        *failed = find_failed(comm, all, &pending);
-        if (*failed >= 0)
-            break;
-        if (pending)
-            pause_ms(round_ms);
-        round_ms = 2 * round_ms < ROUND_MS_MOST ? 2 * round_ms : ROUND_MS_MOST;
-    }
-    return KOLO_OK;
-}
-
 /* ---- opening -------------------------------------------------------------------------------- */
 
+static void set_watched(struct kolo__nccl *nccl, bool watched)
+{
+    pthread_mutex_lock(&nccl->lock);
+    nccl->watched = watched && nccl->comm != NULL;
+    pthread_mutex_unlock(&nccl->lock);
+}
+
+/* With the lock. */
 static void abort_comm(kolo_comm *comm)
 {
     struct kolo__nccl *nccl = comm->nccl;
+    struct kolo__nccl_comm *ending = nccl->comm;
     char why[KOLO__NCCL_WHY_BYTES] = "";
-    if (nccl->comm == NULL)
-        return;
-    if (nccl->module->comm_abort(nccl->comm, ABORT_MS, why) != KOLO_OK)
+    nccl->comm = NULL; /* first: nobody else is to end it as well */
+    nccl->watched = false;
+    kolo__nccl_watch_forget(nccl);
+    if (ending != NULL && nccl->module->comm_abort(ending, ABORT_MS, why) != KOLO_OK)
         kolo__log(KOLO__LOG_WARN, "rank %u (host %s): %s", comm->rank, kolo__host_name(), why);
-    nccl->comm = NULL;
+}
+
+static void abort_own(kolo_comm *comm)
+{
+    pthread_mutex_lock(&comm->nccl->lock);
+    abort_comm(comm);
+    pthread_mutex_unlock(&comm->nccl->lock);
 }
 
 /* What all ranks have to say to one that failed; remembered for later calls. */
@@ -119,14 +53,15 @@ static kolo_status refuse(kolo_comm *comm, const char *operation, kolo_status st
                           const char *text)
 {
     struct kolo__nccl *nccl = comm->nccl;
-    abort_comm(comm);
+    abort_own(comm);
+    kolo__nccl_watch_stop(nccl);
     nccl->status = status;
     snprintf(nccl->text, sizeof nccl->text, "%s", text);
     return kolo__error(status, "%s: %s", operation, nccl->text);
 }
 
-static kolo_status refuse_for(kolo_comm *comm, const char *operation, const struct word *all,
-                              int failed)
+static kolo_status refuse_for(kolo_comm *comm, const char *operation,
+                              const struct kolo__nccl_word *all, int failed)
 {
     char text[sizeof comm->nccl->text];
     snprintf(text, sizeof text, "NCCL cannot be used: on rank %d (host %s): %.*s", failed,
@@ -134,7 +69,18 @@ static kolo_status refuse_for(kolo_comm *comm, const char *operation, const stru
     return refuse(comm, operation, KOLO_ERR_UNSUPPORTED, text);
 }
 
-static void introduce(kolo_comm *comm, struct word *mine)
+/* Averages need it, and the watch. NCCL goes without. */
+static void open_device(struct kolo__nccl *nccl)
+{
+    kolo_status status = kolo__device_load(&nccl->gpus);
+    if (status == KOLO_OK)
+        status = nccl->gpus->open(nccl->ordinal, &nccl->device);
+    if (status != KOLO_OK)
+        kolo__log(KOLO__LOG_INFO, "NCCL's work on GPU %d is not watched: %s", nccl->ordinal,
+                  kolo_error_text());
+}
+
+static void introduce(kolo_comm *comm, const char *operation, struct kolo__nccl_word *mine)
 {
     struct kolo__nccl *nccl = comm->nccl;
     const char *path = comm->context->config.nccl;
@@ -144,18 +90,24 @@ static void introduce(kolo_comm *comm, struct word *mine)
         return;
     }
     mine->status = (int32_t)kolo__nccl_load(path, &nccl->module, &nccl->library);
+    if (mine->status == KOLO_OK && nccl->watch == NULL) {
+        open_device(nccl);
+        mine->status = (int32_t)kolo__nccl_watch_start(comm, operation);
+    }
     if (mine->status != KOLO_OK) {
         snprintf(mine->why, sizeof mine->why, "%.*s", KOLO__NCCL_WHY_BYTES - 1, kolo_error_text());
         return;
     }
     mine->version = nccl->library.version;
     mine->has_windows = nccl->library.has_windows;
+    mine->scales = nccl->device != NULL;
     if (comm->rank == 0)
         mine->status = (int32_t)nccl->module->unique_id(mine->id, mine->why);
 }
 
 /* NCCL's own protocols differ from version to version. */
-static kolo_status check_versions(kolo_comm *comm, const char *operation, const struct word *all)
+static kolo_status check_versions(kolo_comm *comm, const char *operation,
+                                  const struct kolo__nccl_word *all)
 {
     char text[400];
     for (uint32_t r = 1; r < comm->size; r++)
@@ -178,33 +130,38 @@ static uint64_t limit_ns(const kolo_comm *comm)
 
 /* all: room for the words of all ranks. An error that is not UNSUPPORTED is the host's
  * communicator's, which is poisoned then. */
-static kolo_status open_all(kolo_comm *comm, const char *operation, struct word *all)
+static kolo_status open_all(kolo_comm *comm, const char *operation, struct kolo__nccl_word *all)
 {
     struct kolo__nccl *nccl = comm->nccl;
-    struct word mine = {.status = KOLO_OK};
+    struct kolo__nccl_word mine = {.status = KOLO_OK};
     bool pending;
-    introduce(comm, &mine);
-    kolo_status status = tell(comm, operation, &mine, all);
+    introduce(comm, operation, &mine);
+    kolo_status status = kolo__nccl_tell(comm, operation, &mine, all);
     if (status != KOLO_OK)
         return refuse(comm, operation, status, kolo_error_text());
-    int failed = find_failed(comm, all, &pending);
+    int failed = kolo__nccl_find_failed(comm, all, &pending);
     if (failed >= 0)
         return refuse_for(comm, operation, all, failed);
     status = check_versions(comm, operation, all);
     if (status != KOLO_OK)
         return status;
-    for (uint32_t r = 0; r < comm->size; r++)
+    for (uint32_t r = 0; r < comm->size; r++) {
         nccl->no_windows |= all[r].has_windows == 0;
+        nccl->no_scaling |= all[r].scales == 0;
+    }
     mine.status = (int32_t)nccl->module->comm_begin(all[0].id, (int)comm->rank, (int)comm->size,
                                                     nccl->ordinal, &nccl->comm, mine.why);
-    status = settle(comm, operation, limit_ns(comm), "making its communicator (KOLO_TIMEOUT)",
-                    &mine, all, &failed);
+    status = kolo__nccl_settle(comm, operation, limit_ns(comm),
+                               "making its communicator (KOLO_TIMEOUT)", &mine, all, &failed);
     if (status != KOLO_OK)
         return refuse(comm, operation, status, kolo_error_text());
-    return failed >= 0 ? refuse_for(comm, operation, all, failed) : KOLO_OK;
+    if (failed >= 0)
+        return refuse_for(comm, operation, all, failed);
+    set_watched(nccl, true);
+    return KOLO_OK;
 }
 
-static kolo_status with_words(kolo_comm *comm, const char *operation, struct word **all)
+static kolo_status with_words(kolo_comm *comm, const char *operation, struct kolo__nccl_word **all)
 {
     *all = calloc(comm->size, sizeof **all);
     if (*all != NULL)
@@ -215,11 +172,14 @@ static kolo_status with_words(kolo_comm *comm, const char *operation, struct wor
 
 kolo_status kolo__nccl_open(kolo_comm *comm, const char *operation, int ordinal)
 {
-    struct word *all;
+    struct kolo__nccl_word *all;
     if (comm->nccl != NULL) {
         struct kolo__nccl *nccl = comm->nccl;
-        if (nccl->status != KOLO_OK)
-            return kolo__error(nccl->status, "%s: %s", operation, nccl->text);
+        pthread_mutex_lock(&nccl->lock);
+        kolo_status ended = nccl->status;
+        pthread_mutex_unlock(&nccl->lock);
+        if (ended != KOLO_OK)
+            return kolo__error(ended, "%s: %s", operation, nccl->text);
         if (nccl->ordinal != ordinal)
             return kolo__error(KOLO_ERR_INVALID,
                                "%s: the buffers are on GPU %d, and this communicator began on GPU "
@@ -236,6 +196,7 @@ kolo_status kolo__nccl_open(kolo_comm *comm, const char *operation, int ordinal)
         return kolo__error(KOLO_ERR_MEMORY, "%s: no memory for NCCL's communicator", operation);
     }
     comm->nccl->ordinal = ordinal;
+    pthread_mutex_init(&comm->nccl->lock, NULL);
     status = open_all(comm, operation, all);
     free(all);
     return status;
@@ -243,33 +204,30 @@ kolo_status kolo__nccl_open(kolo_comm *comm, const char *operation, int ordinal)
 
 /* ---- the end -------------------------------------------------------------------------------- */
 
-void kolo__nccl_fail(kolo_comm *comm)
+void kolo__nccl_end(kolo_comm *comm, const struct kolo__fault *fault)
 {
-    if (comm->nccl == NULL || comm->nccl->comm == NULL)
+    struct kolo__nccl *nccl = comm->nccl;
+    if (nccl->comm == NULL)
         return;
+    nccl->status = fault->status;
+    snprintf(nccl->text, sizeof nccl->text, "%s", fault->text);
     abort_comm(comm);
-    comm->nccl->status = comm->fault.status != KOLO_OK ? comm->fault.status : KOLO_ERR_DEVICE;
-    snprintf(comm->nccl->text, sizeof comm->nccl->text, "%s", comm->fault.text);
 }
 
-/* Until what this rank has begun is done; KOLO_AGAIN: not within the limit. */
-static kolo_status await(struct kolo__nccl *nccl, unsigned limit_ms, char *why)
+void kolo__nccl_fail(kolo_comm *comm)
 {
-    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + limit_ms * (SECOND_NS / 1000);
-    kolo_status status = KOLO_AGAIN;
-    while (status == KOLO_AGAIN && kolo__now_ns(&kolo__real_clock) < deadline_ns) {
-        status = nccl->module->comm_poll(nccl->comm, why);
-        if (status == KOLO_AGAIN)
-            pause_ms(1);
-    }
-    return status;
+    if (comm->nccl == NULL)
+        return;
+    pthread_mutex_lock(&comm->nccl->lock);
+    kolo__nccl_end(comm, &comm->fault);
+    pthread_mutex_unlock(&comm->nccl->lock);
 }
 
 static bool finalize(struct kolo__nccl *nccl)
 {
     char why[KOLO__NCCL_WHY_BYTES];
     return nccl->module->comm_finalize(nccl->comm, why) == KOLO_OK &&
-           await(nccl, FINALIZE_MS, why) == KOLO_OK;
+           kolo__nccl_await(nccl, FINALIZE_MS, why) == KOLO_OK;
 }
 
 void kolo__nccl_close(kolo_comm *comm)
@@ -277,12 +235,14 @@ void kolo__nccl_close(kolo_comm *comm)
     struct kolo__nccl *nccl = comm->nccl;
     if (nccl == NULL)
         return;
+    kolo__nccl_watch_stop(nccl);
     if (nccl->comm != NULL && comm->fault.status == KOLO_OK && finalize(nccl)) {
         nccl->module->comm_destroy(nccl->comm);
         nccl->comm = NULL;
     }
-    abort_comm(comm);
+    abort_own(comm);
     comm->nccl = NULL;
+    pthread_mutex_destroy(&nccl->lock);
     free(nccl);
 }
 
@@ -290,25 +250,38 @@ void kolo__nccl_close(kolo_comm *comm)
 
 /* Whoever was refused has a communicator with an error, and whoever was not may wait in his for
  * that rank: both are good for nothing. Another one, whose memory is not registered. */
-static kolo_status open_again(kolo_comm *comm, const char *operation, struct word *all)
+static kolo_status open_again(kolo_comm *comm, const char *operation, struct kolo__nccl_word *all)
 {
-    abort_comm(comm);
+    abort_own(comm);
     kolo_status status = open_all(comm, operation, all);
     comm->nccl->no_windows = true;
     return status;
 }
 
+/* Takes the communicator for oneself; an error: it was ended. */
+static kolo_status take(kolo_comm *comm, const char *operation)
+{
+    struct kolo__nccl *nccl = comm->nccl;
+    set_watched(nccl, false);
+    return nccl->comm != NULL ? KOLO_OK
+                              : kolo__error(nccl->status, "%s: %s", operation, nccl->text);
+}
+
 /* Registers on all ranks, or says so once and registers on none. */
-static kolo_status register_all(kolo_comm *comm, const char *operation, struct word *all,
+static kolo_status register_all(kolo_comm *comm, const char *operation, struct kolo__nccl_word *all,
                                 struct kolo__nccl_buffer *buffer)
 {
     struct kolo__nccl *nccl = comm->nccl;
-    struct word mine = {.status = KOLO_OK};
+    struct kolo__nccl_word mine = {.status = KOLO_OK};
     int failed;
+    kolo_status status = take(comm, operation);
+    if (status != KOLO_OK)
+        return status;
     mine.status = (int32_t)nccl->module->window_begin(nccl->comm, buffer->memory, buffer->bytes,
                                                       &buffer->window, mine.why);
-    kolo_status status = settle(comm, operation, WINDOW_MS * (SECOND_NS / 1000),
-                                "registering memory", &mine, all, &failed);
+    status = kolo__nccl_settle(comm, operation, WINDOW_MS * (SECOND_NS / 1000),
+                               "registering memory", &mine, all, &failed);
+    set_watched(nccl, status == KOLO_OK && failed < 0);
     if (status != KOLO_OK || failed < 0)
         return status;
     if (comm->rank == 0)
@@ -325,15 +298,15 @@ kolo_status kolo__nccl_buffer_open(kolo_comm *comm, const char *operation, size_
                                    struct kolo__nccl_buffer *buffer)
 {
     struct kolo__nccl *nccl = comm->nccl;
-    struct word mine = {.bytes = bytes}, *all;
+    struct kolo__nccl_word mine = {.bytes = bytes}, *all;
     bool pending;
     *buffer = (struct kolo__nccl_buffer){.bytes = bytes};
     kolo_status status = with_words(comm, operation, &all);
     if (status != KOLO_OK)
         return status;
     mine.status = (int32_t)nccl->module->alloc(nccl->ordinal, bytes, &buffer->memory, mine.why);
-    status = tell(comm, operation, &mine, all);
-    int failed = status == KOLO_OK ? find_failed(comm, all, &pending) : -1;
+    status = kolo__nccl_tell(comm, operation, &mine, all);
+    int failed = status == KOLO_OK ? kolo__nccl_find_failed(comm, all, &pending) : -1;
     if (failed >= 0)
         status = kolo__error(KOLO_ERR_MEMORY,
                              "%s: no memory for NCCL, %zu bytes, on rank %d (host %s): %s",
@@ -357,9 +330,11 @@ static void close_window(kolo_comm *comm, struct kolo__nccl_window *window)
     struct kolo__nccl *nccl = comm->nccl;
     struct kolo__fault fault = {.status = KOLO_OK, .peer = -1};
     char why[KOLO__NCCL_WHY_BYTES] = "";
+    set_watched(nccl, false);
     fault.status = nccl->module->window_close(nccl->comm, window, why);
-    if (fault.status == KOLO_OK)
-        fault.status = await(nccl, WINDOW_MS, why);
+    if (fault.status == KOLO_OK && nccl->comm != NULL)
+        fault.status = kolo__nccl_await(nccl, WINDOW_MS, why);
+    set_watched(nccl, fault.status == KOLO_OK);
     if (fault.status == KOLO_OK)
         return;
     if (fault.status == KOLO_AGAIN) {
@@ -376,7 +351,7 @@ void kolo__nccl_buffer_close(kolo_comm *comm, struct kolo__nccl_buffer *buffer)
     struct kolo__nccl *nccl = comm->nccl;
     if (nccl == NULL || nccl->module == NULL)
         return;
-    if (buffer->window != NULL && nccl->comm != NULL)
+    if (buffer->window != NULL)
         close_window(comm, buffer->window);
     nccl->module->free(nccl->ordinal, buffer->memory);
     *buffer = (struct kolo__nccl_buffer){0};

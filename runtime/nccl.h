@@ -10,6 +10,7 @@
  *       kolo__nccl_begin, _progress          there: no message of kolo's, nobody waits for the GPU
  *     a fault of the communicator          aborted, in ABORT_MS at most
  *       kolo__nccl_fail
+ *     the caller waits for his stream      a thread watches, and aborts (nccl_watch.c)
  *
  * All ranks have it or none: whatever one of them lacks, all learn with its name, and the call is
  * KOLO_ERR_UNSUPPORTED everywhere, as later ones are. Every wait has KOLO_TIMEOUT.

@@ -3,14 +3,10 @@
 #include "runtime/nccl_state.h"
 
 #include "base/assert.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
 
 #include <stdio.h>
-
-/* Between two looks at what other ranks say, by calls that wait for nobody. */
-static const uint64_t NEWS_NS = 5000000;
 
 /* ---- one collective ------------------------------------------------------------------------- */
 
@@ -60,15 +56,7 @@ static bool is_scaled(enum kolo__collective collective, kolo_op op)
     return kolo__collective_reduces(collective) && (op == KOLO_AVERAGE || op == KOLO_PREMUL_SUM);
 }
 
-static kolo_status open_device(struct kolo__nccl *nccl)
-{
-    if (nccl->device != NULL)
-        return KOLO_OK;
-    kolo_status status = kolo__device_load(&nccl->gpus);
-    return status == KOLO_OK ? nccl->gpus->open(nccl->ordinal, &nccl->device) : status;
-}
-
-static kolo_status scale(const kolo_request *request, const void *from, struct kolo__fault *fault)
+static kolo_status scale(const kolo_request *request, const void *from, char *why)
 {
     const struct kolo__nccl *nccl = request->comm->nccl;
     bool average = request->signature.op == KOLO_AVERAGE;
@@ -80,11 +68,8 @@ static kolo_status scale(const kolo_request *request, const void *from, struct k
     };
     kolo_status status = nccl->gpus->reduce(nccl->device, &reduction, request->output, &from, 1,
                                             request->signature.count, request->stream);
-    if (status == KOLO_OK)
-        return KOLO_OK;
-    *fault = (struct kolo__fault){.status = status, .peer = -1};
-    snprintf(fault->text, sizeof fault->text, "scaling on rank %u (host %s) failed: %.200s",
-             request->comm->rank, kolo__host_name(), kolo_error_text());
+    if (status != KOLO_OK)
+        snprintf(why, KOLO__NCCL_WHY_BYTES, "scaling: %.200s", kolo_error_text());
     return status;
 }
 
@@ -103,17 +88,6 @@ static const char *find_lack(const struct kolo__call *call, bool in_place)
     return kolo__nccl_lacks(call->collective, call->dtype, call->op, in_place);
 }
 
-/* Who waits listens to the control plane; but these calls hardly wait, and a program that uses a
- * GPU may make no others. */
-static void listen_to_others(kolo_comm *comm)
-{
-    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-    if (comm->context->control == NULL || now_ns - comm->nccl->news_ns < NEWS_NS)
-        return;
-    comm->nccl->news_ns = now_ns;
-    kolo__control_poll(comm->context->control);
-}
-
 kolo_status kolo__nccl_plan(kolo_comm *comm, const struct kolo__call *call, int ordinal,
                             struct kolo__plan_key *key, struct kolo__plan **plan)
 {
@@ -125,18 +99,21 @@ kolo_status kolo__nccl_plan(kolo_comm *comm, const struct kolo__call *call, int 
                            "%s: the %s buffer is in memory of GPU %d, and NCCL has %s: copy it to "
                            "memory of the host first",
                            call->name, buffer, ordinal, lack);
-    kolo_status status = kolo__nccl_open(comm, call->name, ordinal);
-    if (status == KOLO_ERR_UNSUPPORTED)
-        return kolo__error(status,
+    kolo_status status = kolo__comm_check(comm, call->name);
+    if (status == KOLO_OK)
+        status = kolo__nccl_open(comm, call->name, ordinal);
+    bool scales = is_scaled(call->collective, call->op);
+    if (status == KOLO_ERR_UNSUPPORTED || (status == KOLO_OK && scales && comm->nccl->no_scaling))
+        return kolo__error(KOLO_ERR_UNSUPPORTED,
                            "%s: the %s buffer is in memory of GPU %d, and %s: copy it to memory of "
                            "the host first",
-                           call->name, buffer, ordinal, comm->nccl->text);
-    if (status == KOLO_OK && is_scaled(call->collective, call->op))
-        status = open_device(comm->nccl);
+                           call->name, buffer, ordinal,
+                           status == KOLO_OK ? "libkolo-cuda.so, which scales what NCCL sums, runs "
+                                               "on no GPU of some rank (kolo info says why)"
+                                             : comm->nccl->text);
     if (status != KOLO_OK)
         return status;
     comm->cannot_join = CANNOT_JOIN;
-    listen_to_others(comm);
     key->forced = &kolo__offload_nccl;
     return kolo__plan_get(&comm->plans, &comm->plan_context, key, plan);
 }
@@ -149,6 +126,13 @@ static kolo_status nccl_failed(const kolo_request *request, kolo_status status, 
     snprintf(fault->text, sizeof fault->text, "NCCL failed on rank %u (host %s): %s",
              request->comm->rank, kolo__host_name(), why);
     return fault->status;
+}
+
+/* comm_poll, with the lock. Once the watch has ended NCCL it is for ever KOLO_AGAIN: what it found
+ * is the communicator's fault, and reaches whoever waits as any other news does. */
+static kolo_status ask(const struct kolo__nccl *nccl, char *why)
+{
+    return nccl->comm != NULL ? nccl->module->comm_poll(nccl->comm, why) : KOLO_AGAIN;
 }
 
 kolo_status kolo__nccl_begin(kolo_request *request, struct kolo__fault *fault)
@@ -166,32 +150,39 @@ kolo_status kolo__nccl_begin(kolo_request *request, struct kolo__fault *fault)
         .root = (int)signature->root,
         .stream = request->stream,
     };
+    pthread_mutex_lock(&nccl->lock);
     /* An error of what was queued before is told here at the latest. */
-    kolo_status status = nccl->module->comm_poll(nccl->comm, why);
-    KOLO__ASSERT(status != KOLO_AGAIN); /* requests run one at a time */
-    if (status == KOLO_OK && call.collective == KOLO__ALLREDUCE &&
-        is_scaled(call.collective, call.op)) {
-        if (scale(request, request->input, fault) != KOLO_OK)
-            return fault->status;
+    kolo_status status = ask(nccl, why);
+    KOLO__ASSERT(status != KOLO_AGAIN || nccl->comm == NULL); /* requests run one at a time */
+    bool scales = call.collective == KOLO__ALLREDUCE && is_scaled(call.collective, call.op);
+    if (status == KOLO_OK && scales) {
         call.send = request->output;
+        status = scale(request, request->input, why);
     }
     if (status == KOLO_OK)
         status = nccl->module->queue(nccl->comm, &call, why);
-    return status == KOLO_OK ? KOLO_OK : nccl_failed(request, status, why, fault);
+    pthread_mutex_unlock(&nccl->lock);
+    if (status == KOLO_OK || status == KOLO_AGAIN)
+        return KOLO_OK;
+    return nccl_failed(request, status, why, fault);
 }
 
 kolo_status kolo__nccl_progress(kolo_request *request, struct kolo__fault *fault)
 {
     struct kolo__nccl *nccl = request->comm->nccl;
     char why[KOLO__NCCL_WHY_BYTES] = "";
-    kolo_status status = nccl->module->comm_poll(nccl->comm, why);
     const struct kolo__signature *signature = &request->signature;
     bool divides =
         signature->op == KOLO_AVERAGE &&
         (signature->collective == KOLO__REDUCE_SCATTER ||
          (signature->collective == KOLO__REDUCE_TO_ROOT && signature->root == request->comm->rank));
+    pthread_mutex_lock(&nccl->lock);
+    kolo_status status = ask(nccl, why);
     if (status == KOLO_OK && divides)
-        return scale(request, request->output, fault);
+        status = scale(request, request->output, why);
+    if (status == KOLO_OK)
+        kolo__nccl_watch_note(request);
+    pthread_mutex_unlock(&nccl->lock);
     if (status == KOLO_OK || status == KOLO_AGAIN)
         return status;
     return nccl_failed(request, status, why, fault);

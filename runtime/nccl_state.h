@@ -1,24 +1,73 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What runtime/nccl.c and runtime/nccl_call.c keep of a communicator's NCCL; nobody else looks in.
- */
+/* What runtime/nccl.c, nccl_agree.c, nccl_call.c and nccl_watch.c keep of a communicator's NCCL;
+ * nobody else looks in. */
 #ifndef KOLO_RUNTIME_NCCL_STATE_H
 #define KOLO_RUNTIME_NCCL_STATE_H
 
 #include "kernels/device.h"
 #include "runtime/nccl.h"
 
+#include <pthread.h>
+
+struct kolo__nccl_watch;
+
 struct kolo__nccl {
     const struct kolo__nccl_module *module;
     struct kolo__nccl_library library;
-    struct kolo__nccl_comm *comm; /* NULL: none, see status */
     int ordinal;
-    /* Of the GPU, for scaling; NULL: not opened, nobody has asked for an average. */
+    bool no_windows; /* some rank was refused one */
+    bool no_scaling; /* on some rank kolo's own kernels do not run */
+    /* Of the GPU; NULL: it cannot be used but by NCCL. */
     const struct kolo__device_module *gpus;
     struct kolo__device *device;
-    kolo_status status; /* of opening; the text goes with it */
+    struct kolo__nccl_watch *watch; /* NULL: none */
+    /* The watch may end NCCL whenever somebody else has not taken this and `watched` is set. So
+     * callers hold it while they use comm, or take `watched` away for so long. */
+    pthread_mutex_t lock;
+    bool watched;
+    struct kolo__nccl_comm *comm; /* NULL: none, see status */
+    kolo_status status;           /* of opening, or why it ended; the text goes with it */
     char text[512];
-    uint64_t news_ns; /* when others were listened to last */
-    bool no_windows;  /* some rank was refused one */
 };
+
+/* ---- agreeing (nccl_agree.c) ---------------------------------------------------------------- */
+
+/* What each rank tells all others, by host memory. */
+struct kolo__nccl_word {
+    int32_t status; /* kolo_status; KOLO_AGAIN: not yet */
+    int32_t version;
+    int32_t has_windows, scales;
+    uint64_t bytes;
+    unsigned char id[KOLO__NCCL_ID_BYTES];
+    char why[KOLO__NCCL_WHY_BYTES];
+};
+
+/* Fills all with the words of the ranks. */
+kolo_status kolo__nccl_tell(kolo_comm *comm, const char *operation,
+                            const struct kolo__nccl_word *mine, struct kolo__nccl_word *all);
+/* The first rank whose word is an error; -1: none. *pending: somebody is not ready yet. */
+int kolo__nccl_find_failed(const kolo_comm *comm, const struct kolo__nccl_word *all, bool *pending);
+/* Rounds until what each rank has begun on its NCCL communicator is done on all, or has failed on
+ * one: *failed is then its number. mine->status is how beginning went. The result is how agreeing
+ * went. */
+kolo_status kolo__nccl_settle(kolo_comm *comm, const char *operation, uint64_t limit_ns,
+                              const char *doing, struct kolo__nccl_word *mine,
+                              struct kolo__nccl_word *all, int *failed);
+/* Until what this rank has begun is done; KOLO_AGAIN: not within the limit. */
+kolo_status kolo__nccl_await(struct kolo__nccl *nccl, unsigned limit_ms, char *why);
+
+/* ---- the end, and who watches (nccl_watch.c) ------------------------------------------------- */
+
+/* NCCL's communicator ends now, because of this. With the lock. */
+void kolo__nccl_end(kolo_comm *comm, const struct kolo__fault *fault);
+
+/* Before the first call; nothing is looked at before `watched` is set. */
+kolo_status kolo__nccl_watch_start(kolo_comm *comm, const char *operation);
+/* Waits for it, at most as long as ending NCCL takes. NULL is allowed. */
+void kolo__nccl_watch_stop(struct kolo__nccl *nccl);
+/* The request's work is on its stream. With the lock. */
+void kolo__nccl_watch_note(const kolo_request *request);
+/* What was noted belongs to a communicator that is no more. */
+void kolo__nccl_watch_forget(struct kolo__nccl *nccl);
 
 #endif

@@ -94,7 +94,7 @@ static void finish(kolo_request *request, kolo_status status)
 /* The fault that the rendezvous spread for this communicator, if there is one. What another rank
  * says of its own call ("allreduce #7 did not finish") must not read as if it were about this
  * one's. Other texts name the ranks they are about. */
-static bool heard(kolo_comm *comm, struct kolo__fault *fault)
+bool kolo__comm_heard(const kolo_comm *comm, struct kolo__fault *fault)
 {
     /* The guardian's first: what befell the world stands there behind what befell it before. */
     bool guardians = comm->guardian != NULL &&
@@ -118,7 +118,7 @@ static bool hear_verdict(kolo_comm *comm, struct kolo__fault *fault)
 {
     struct kolo__control *control = comm->context->control;
     uint64_t deadline = kolo__now_ns(&kolo__real_clock) + VERDICT_MS * MILLISECOND;
-    while (!heard(comm, fault)) {
+    while (!kolo__comm_heard(comm, fault)) {
         if (kolo__now_ns(&kolo__real_clock) > deadline)
             return false;
         struct pollfd ready = {.fd = kolo__control_fd(control), .events = POLLIN};
@@ -196,7 +196,7 @@ void kolo__comm_take_news(kolo_comm *comm)
     kolo_comm *guardian = comm->guardian != NULL ? comm->guardian : comm;
     if (comm->fault.status != KOLO_OK)
         return;
-    if (comm->context->control != NULL && heard(comm, &fault))
+    if (comm->context->control != NULL && kolo__comm_heard(comm, &fault))
         kolo__comm_fail(comm, &fault, false);
     else if (atomic_load(&guardian->aborted))
         kolo__comm_fail(comm, &guardian->abort_fault, false);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See cases.h. */
 #include "cases.h"
+#include "kernels/device.h"
 
 #include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <cmocka.h>
 
@@ -34,4 +37,92 @@ void *of_standin(const char *kind, const char *name)
     void *found = dlsym(handle, name);
     CHECK(found != NULL);
     return found;
+}
+
+void *of_driver(const char *name)
+{
+    void *handle = dlopen(STANDIN_CUDA "/libcuda.so.1", RTLD_NOW);
+    CHECK(handle != NULL);
+    void *found = dlsym(handle, name);
+    CHECK(found != NULL);
+    return found;
+}
+
+/* ---- worlds --------------------------------------------------------------------------------- */
+
+bool said(const char *words)
+{
+    return strstr(kolo_error_text(), words) != NULL;
+}
+
+int counted(const char *what)
+{
+    return atomic_load((atomic_int *)of_standin("whole", what));
+}
+
+static void set_rank(int rank, int port, const char *script)
+{
+    char text[512];
+    snprintf(text, sizeof text, "%d", rank);
+    setenv("KOLO_RANK", text, 1);
+    snprintf(text, sizeof text, "%d", RANKS);
+    setenv("KOLO_WORLD_SIZE", text, 1);
+    snprintf(text, sizeof text, "127.0.0.1:%d", port);
+    setenv("KOLO_RENDEZVOUS", text, 1);
+    const char *of_cuda = strchr(script, '/');
+    snprintf(text, sizeof text, "%.*s", (int)strcspn(script, "/"), script);
+    setenv("STANDIN_NCCL", text, 1);
+    setenv("STANDIN_CUDA", of_cuda != NULL ? of_cuda + 1 : "", 1);
+    setenv("KOLO_LOG", "error", 1);
+    if (getenv("KOLO_NCCL") == NULL) {
+        snprintf(text, sizeof text, "%s/whole/libnccl.so.2", STANDIN);
+        setenv("KOLO_NCCL", text, 1);
+    }
+}
+
+void in_world(const char *first, const char *second, void (*body)(kolo_comm *world))
+{
+    static int port = 0;
+    pid_t children[RANKS];
+    if (port == 0)
+        port = 20000 + getpid() % 20000;
+    port++;
+    for (int rank = 0; rank < RANKS; rank++) {
+        children[rank] = fork();
+        assert_true(children[rank] >= 0);
+        if (children[rank] == 0) {
+            kolo_context *context;
+            alarm(60);
+            set_rank(rank, port, rank == 0 ? first : second);
+            CHECK(kolo_init(NULL, &context) == KOLO_OK);
+            body(kolo_world(context));
+            kolo_finalize(context);
+            _exit(0);
+        }
+    }
+    for (int rank = 0; rank < RANKS; rank++) {
+        int status = -1;
+        assert_int_equal(waitpid(children[rank], &status, 0), children[rank]);
+        assert_int_equal(status, 0);
+    }
+}
+
+void still_works(kolo_comm *world)
+{
+    int one = 1, sum = 0;
+    CHECK(kolo_allreduce(world, &one, &sum, 1, KOLO_INT32, KOLO_SUM, NULL) == KOLO_OK);
+    CHECK(sum == RANKS);
+}
+
+float *device_memory(size_t count)
+{
+    const struct kolo__device_module *module;
+    struct kolo__device *device;
+    void *memory;
+    CHECK(dlopen(STANDIN_CUDA "/libcuda.so.1", RTLD_NOW) != NULL);
+    CHECK(kolo__device_load(&module) == KOLO_OK && module->open(1, &device) == KOLO_OK);
+    CHECK(module->alloc(device, count * sizeof(float), &memory) == KOLO_OK);
+    for (size_t i = 0; i < count; i++)
+        ((float *)memory)[i] = (float)(i + 1);
+    return memory;
 }

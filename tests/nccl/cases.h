@@ -21,12 +21,32 @@
 void in_process(const char *script, void (*body)(void));
 /* A name of the stand-in in the folder `kind`, which the module has opened. */
 void *of_standin(const char *kind, const char *name);
+/* A name of the driver's stand-in. */
+void *of_driver(const char *name);
+/* One of standin_count_* of the whole library. */
+int counted(const char *what);
+bool said(const char *words);
+
+/* Two processes that run body, each with its script: what NCCL does, and behind a slash what the
+ * driver does. */
+enum { RANKS = 2 };
+void in_world(const char *first, const char *second, void (*body)(kolo_comm *world));
+void still_works(kolo_comm *world);
+/* "Device memory" of GPU 1 by the driver's stand-in: 1, 2, 3... */
+float *device_memory(size_t count);
 
 #define CASE(name, script)                                                                         \
     static void test_##name(void **state)                                                          \
     {                                                                                              \
         (void)state;                                                                               \
         in_process(script, name);                                                                  \
+    }
+
+#define WORLD_CASE(name, first, second)                                                            \
+    static void test_##name(void **state)                                                          \
+    {                                                                                              \
+        (void)state;                                                                               \
+        in_world(first, second, name);                                                             \
     }
 
 #endif

@@ -24,11 +24,6 @@ static bool says(const char *words)
     return strstr(why, words) != NULL;
 }
 
-static bool said(const char *words)
-{
-    return strstr(kolo_error_text(), words) != NULL;
-}
-
 static kolo_status load(const char *kind, const struct kolo__nccl_module **module)
 {
     char path[512];
@@ -66,11 +61,6 @@ static struct kolo__nccl_comm *ready(const struct kolo__nccl_module *module, int
 static const char *last(void)
 {
     return of_standin("whole", "standin_last");
-}
-
-static int counted(const char *what)
-{
-    return *(int *)of_standin("whole", what);
 }
 
 /* ---- the library ---------------------------------------------------------------------------- */

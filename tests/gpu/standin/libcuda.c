@@ -7,17 +7,22 @@
  *     init=N      cuInit gives error N        version=N   the driver is for CUDA N
  *     memory      no allocation succeeds      image=N     the kernels cannot be loaded: error N
  *     launch=N    launches succeed, and the next event tells error N
- *     pending     events are never reached
+ *     pending     events are never reached    capturing   every stream is being captured
+ *     late=N      an event tells error N, though no kernel was launched
+ *
+ * standin_count_launches and standin_count_records count; events are not reached while
+ * standin_pending is not 0.
  */
 #include <cuda.h>
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static bool begun;
-static int launched;
+atomic_int standin_pending, standin_count_launches, standin_count_records;
 static struct {
     char *begin;
     size_t bytes;
@@ -149,7 +154,8 @@ CUresult cuStreamDestroy(CUstream stream)
 CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status)
 {
     (void)stream;
-    *status = CU_STREAM_CAPTURE_STATUS_NONE;
+    *status = scripted("capturing") >= 0 ? CU_STREAM_CAPTURE_STATUS_ACTIVE
+                                         : CU_STREAM_CAPTURE_STATUS_NONE;
     return CUDA_SUCCESS;
 }
 
@@ -175,6 +181,16 @@ CUresult cuEventDestroy(CUevent event)
 CUresult cuEventRecord(CUevent event, CUstream stream)
 {
     (void)event, (void)stream;
+    standin_count_records++;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
+{
+    static _Thread_local CUstreamCaptureMode current_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+    CUstreamCaptureMode before = current_mode;
+    current_mode = *mode;
+    *mode = before;
     return CUDA_SUCCESS;
 }
 
@@ -182,9 +198,12 @@ CUresult cuEventRecord(CUevent event, CUstream stream)
 CUresult cuEventQuery(CUevent event)
 {
     (void)event;
-    if (scripted("pending") >= 0)
+    if (scripted("pending") >= 0 || standin_pending != 0)
         return CUDA_ERROR_NOT_READY;
-    return launched > 0 && scripted("launch") > 0 ? (CUresult)scripted("launch") : CUDA_SUCCESS;
+    if (scripted("late") > 0)
+        return (CUresult)scripted("late");
+    return standin_count_launches > 0 && scripted("launch") > 0 ? (CUresult)scripted("launch")
+                                                                : CUDA_SUCCESS;
 }
 #endif
 
@@ -341,6 +360,6 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
     (void)f, (void)y, (void)z, (void)b, (void)c, (void)shared, (void)stream, (void)extra;
     if (x == 0 || a == 0 || a > 1024 || parameters == NULL)
         return CUDA_ERROR_INVALID_VALUE;
-    launched++;
+    standin_count_launches++;
     return CUDA_SUCCESS;
 }

@@ -40,6 +40,7 @@ char standin_last[256];
 const void *standin_send;
 atomic_int standin_let_go; /* not 0: an abort that hung comes back */
 atomic_int standin_count_abort;
+atomic_int standin_error; /* not 0: what every communicator says from now on */
 static bool holds_memory; /* until the window is given back */
 int standin_count_destroy, standin_count_group, standin_count_window, standin_count_memory;
 
@@ -169,6 +170,8 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state)
         *state = !comm->ready && later > 0 ? (ncclResult_t)later : ncclSuccess;
         comm->ready = *state == ncclSuccess;
     }
+    if (atomic_load(&standin_error) != 0)
+        *state = (ncclResult_t)atomic_load(&standin_error);
     if (*state == ncclSuccess && comm->part != NULL) {
         *comm->part = comm->made;
         comm->part = NULL;
