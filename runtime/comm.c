@@ -2,6 +2,7 @@
 /* Making and releasing communicators. */
 #include "runtime/comm.h"
 #include "runtime/offload.h"
+#include "runtime/staging.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -258,6 +259,7 @@ void kolo__comm_destroy(kolo_comm *comm)
     kolo__offload_detach(comm);
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
+    kolo__staging_close(comm); /* what the transport may have written to until now */
     for (kolo_request *request = comm->first, *next; request != NULL; request = next) {
         next = request->next;
         if (request->plan != NULL)

@@ -12,8 +12,8 @@
  *       kolo__nccl_fail
  *     the caller waits for his stream      a thread watches, and aborts (nccl_watch.c)
  *
- * All ranks have it or none: whatever one of them lacks, all learn with its name, and the call is
- * KOLO_ERR_UNSUPPORTED everywhere, as later ones are. Every wait has KOLO_TIMEOUT.
+ * All ranks have it or none: whatever one of them lacks, all learn with its name, and the call goes
+ * through the host's memory everywhere (staging.h), as later ones do. Every wait has KOLO_TIMEOUT.
  */
 #ifndef KOLO_RUNTIME_NCCL_H
 #define KOLO_RUNTIME_NCCL_H
@@ -47,8 +47,7 @@ void kolo__nccl_buffer_close(kolo_comm *comm, struct kolo__nccl_buffer *buffer);
  * KOLO_ERR_INVALID: some here, some there. */
 kolo_status kolo__nccl_find_buffers(const struct kolo__call *call, int *ordinal);
 /* The plan of a call with a GPU's buffers, instead of the one for the host's: opens NCCL where that
- * is to be done. KOLO_ERR_UNSUPPORTED: NCCL is not here, or has no such collective; nothing was
- * started. */
+ * is to be done. Where NCCL is not here, or has no such collective, it is staging.h's. */
 kolo_status kolo__nccl_plan(kolo_comm *comm, const struct kolo__call *call, int ordinal,
                             struct kolo__plan_key *key, struct kolo__plan **plan);
 /* A request whose plan is NCCL's: as kolo__run_begin and kolo__run_progress. Done: it is on the

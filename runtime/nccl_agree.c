@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How ranks agree on what each has begun with NCCL: in words that they tell each other by the
  * host's memory, in rounds, until all are ready or one has failed. */
+#include "runtime/nccl_agree.h"
+
 #include "base/clock.h"
 #include "runtime/nccl_state.h"
 

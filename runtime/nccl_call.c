@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See nccl.h: calls with buffers in a GPU's memory, from where they are to NCCL's queue. */
 #include "runtime/nccl_state.h"
+#include "runtime/staging.h"
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -92,25 +93,22 @@ kolo_status kolo__nccl_plan(kolo_comm *comm, const struct kolo__call *call, int 
                             struct kolo__plan_key *key, struct kolo__plan **plan)
 {
     static const char CANNOT_JOIN[] = "NCCL carries its GPU buffers, and needs every rank";
-    const char *buffer = call->send_slices > 0 ? "send" : "recv";
     const char *lack = find_lack(call, key->in_place);
-    if (lack != NULL)
-        return kolo__error(KOLO_ERR_UNSUPPORTED,
-                           "%s: the %s buffer is in memory of GPU %d, and NCCL has %s: copy it to "
-                           "memory of the host first",
-                           call->name, buffer, ordinal, lack);
+    char why[512];
+    if (lack != NULL) {
+        snprintf(why, sizeof why, "NCCL has %s", lack);
+        return kolo__staging_plan(comm, call, ordinal, why, key, plan);
+    }
     kolo_status status = kolo__comm_check(comm, call->name);
     if (status == KOLO_OK)
         status = kolo__nccl_open(comm, call->name, ordinal);
-    bool scales = is_scaled(call->collective, call->op);
-    if (status == KOLO_ERR_UNSUPPORTED || (status == KOLO_OK && scales && comm->nccl->no_scaling))
-        return kolo__error(KOLO_ERR_UNSUPPORTED,
-                           "%s: the %s buffer is in memory of GPU %d, and %s: copy it to memory of "
-                           "the host first",
-                           call->name, buffer, ordinal,
-                           status == KOLO_OK ? "libkolo-cuda.so, which scales what NCCL sums, runs "
-                                               "on no GPU of some rank (kolo info says why)"
-                                             : comm->nccl->text);
+    if (status == KOLO_ERR_UNSUPPORTED)
+        return kolo__staging_plan(comm, call, ordinal, comm->nccl->text, key, plan);
+    if (status == KOLO_OK && comm->nccl->no_scaling && is_scaled(call->collective, call->op))
+        return kolo__staging_plan(comm, call, ordinal,
+                                  "kolo's kernels, which scale what NCCL sums, do not run on every "
+                                  "rank's GPU",
+                                  key, plan);
     if (status != KOLO_OK)
         return status;
     comm->cannot_join = CANNOT_JOIN;

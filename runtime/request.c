@@ -276,7 +276,7 @@ static bool progress_collective(kolo_request *request)
 {
     kolo_comm *comm = request->comm;
     struct kolo__fault fault = {.peer = -1};
-    bool moved = false;
+    bool moved = false, offloaded = request->plan->program == NULL;
     kolo_status begun = KOLO_OK;
     if (!request->begun) {
         struct kolo__run_arguments arguments = {
@@ -295,16 +295,16 @@ static bool progress_collective(kolo_request *request)
             request->begin_ticks = kolo__trace_now(arguments.trace);
         if (request->plan->tally.is_long)
             request->began_ns = kolo__now_ns(&kolo__real_clock);
-        comm->polls = request->plan->program == NULL;
-        if (comm->polls)
+        comm->polls = offloaded;
+        if (offloaded)
             begun = kolo__offload_begin(request, &fault);
         else
             kolo__run_begin(request->plan->program, &arguments);
     }
     kolo_status status = begun;
     if (status == KOLO_OK)
-        status = comm->polls ? kolo__offload_progress(request, &fault)
-                             : kolo__run_progress(request->plan->program, &moved, &fault);
+        status = offloaded ? kolo__offload_progress(request, &moved, &fault)
+                           : kolo__run_progress(request->plan->program, &moved, &fault);
     if (status == KOLO_AGAIN) {
         if (comm->sheet != NULL && request->began_ns == 0)
             request->began_ns = kolo__now_ns(&kolo__real_clock);

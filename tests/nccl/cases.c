@@ -10,7 +10,9 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
+#include <netinet/in.h>
 #include <cmocka.h>
 
 void in_process(const char *script, void (*body)(void))
@@ -80,13 +82,27 @@ static void set_rank(int rank, int port, const char *script)
     }
 }
 
-void in_world(const char *first, const char *second, void (*body)(kolo_comm *world))
+/* Below those that the system gives to connections; others who test may have taken it. */
+static int free_port(void)
 {
     static int port = 0;
-    pid_t children[RANKS];
     if (port == 0)
-        port = 20000 + getpid() % 20000;
-    port++;
+        port = 20000 + getpid() % 12000;
+    for (bool is_free = false; !is_free;) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        const struct sockaddr_in address = {.sin_family = AF_INET,
+                                            .sin_port = htons((uint16_t)++port),
+                                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        is_free = bind(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+        close(fd);
+    }
+    return port;
+}
+
+void in_world(const char *first, const char *second, void (*body)(kolo_comm *world))
+{
+    int port = free_port();
+    pid_t children[RANKS];
     for (int rank = 0; rank < RANKS; rank++) {
         children[rank] = fork();
         assert_true(children[rank] >= 0);
@@ -125,4 +141,12 @@ float *device_memory(size_t count)
     for (size_t i = 0; i < count; i++)
         ((float *)memory)[i] = (float)(i + 1);
     return memory;
+}
+
+void release(void *memory)
+{
+    const struct kolo__device_module *module;
+    struct kolo__device *device;
+    CHECK(kolo__device_load(&module) == KOLO_OK && module->open(1, &device) == KOLO_OK);
+    module->free(device, memory);
 }

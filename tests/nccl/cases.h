@@ -34,6 +34,7 @@ void in_world(const char *first, const char *second, void (*body)(kolo_comm *wor
 void still_works(kolo_comm *world);
 /* "Device memory" of GPU 1 by the driver's stand-in: 1, 2, 3... */
 float *device_memory(size_t count);
+void release(void *memory);
 
 #define CASE(name, script)                                                                         \
     static void test_##name(void **state)                                                          \

@@ -8,10 +8,9 @@
  *     memory      no allocation succeeds      image=N     the kernels cannot be loaded: error N
  *     launch=N    launches succeed, and the next event tells error N
  *     pending     events are never reached    capturing   every stream is being captured
- *     late=N      an event tells error N, though no kernel was launched
  *
- * standin_count_launches and standin_count_records count; events are not reached while
- * standin_pending is not 0.
+ * standin_count_launches and standin_count_records count. Events are not reached while
+ * standin_pending is not 0, and tell the error standin_late when that is not 0.
  */
 #include <cuda.h>
 
@@ -22,7 +21,7 @@
 #include <string.h>
 
 static bool begun;
-atomic_int standin_pending, standin_count_launches, standin_count_records;
+atomic_int standin_pending, standin_late, standin_count_launches, standin_count_records;
 static struct {
     char *begin;
     size_t bytes;
@@ -198,10 +197,10 @@ CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
 CUresult cuEventQuery(CUevent event)
 {
     (void)event;
+    if (standin_late != 0)
+        return (CUresult)standin_late;
     if (scripted("pending") >= 0 || standin_pending != 0)
         return CUDA_ERROR_NOT_READY;
-    if (scripted("late") > 0)
-        return (CUresult)scripted("late");
     return standin_count_launches > 0 && scripted("launch") > 0 ? (CUresult)scripted("launch")
                                                                 : CUDA_SUCCESS;
 }
