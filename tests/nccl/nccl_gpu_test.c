@@ -2,7 +2,8 @@
 /*
  * NCCL on GPUs, by the public calls: alone with one rank, or one rank a GPU under `kolo run -n N`.
  * Every collective that goes to NCCL against what it has to be, on a stream; as a CUDA graph; in
- * registered memory; and the end by kolo_comm_abort. Skipped where there is no GPU or no NCCL.
+ * registered memory; one type that goes through the host; and the end by kolo_comm_abort. Skipped
+ * where there is no GPU or no NCCL.
  */
 #include "cases.h"
 #include "kernels/device.h"
@@ -170,6 +171,28 @@ static void takes_registered_memory(kolo_comm *world, const kolo_call_options *o
     kolo__nccl_buffer_close(world, &buffer);
 }
 
+/* ---- through the host ----------------------------------------------------------------------- */
+
+/* A type that NCCL lacks, in two chunks and a short one. */
+static void goes_by_the_host(kolo_comm *world, const kolo_call_options *options)
+{
+    enum { WORDS = 5000001 };
+    void *memory;
+    int16_t *words = malloc(WORDS * sizeof *words);
+    CHECK(words != NULL && gpus->alloc(device, WORDS * sizeof *words, &memory) == KOLO_OK);
+    for (size_t i = 0; i < WORDS; i++)
+        words[i] = (int16_t)element(rank, i);
+    CHECK(gpus->copy(device, memory, words, WORDS * sizeof *words, stream) == KOLO_OK);
+    CHECK(kolo_allreduce(world, memory, memory, WORDS, KOLO_INT16, KOLO_SUM, options) == KOLO_OK);
+    memset(words, 0xff, WORDS * sizeof *words);
+    CHECK(gpus->copy(device, words, memory, WORDS * sizeof *words, stream) == KOLO_OK);
+    wait_for_stream();
+    for (size_t i = 0; i < WORDS; i++)
+        CHECK(words[i] == (int16_t)sum_at(i));
+    gpus->free(device, memory);
+    free(words);
+}
+
 static int skip(const char *why)
 {
     printf("skipped: %s\n", why);
@@ -206,6 +229,7 @@ int main(void)
     moves(world, &options);
     replays(world, &options);
     takes_registered_memory(world, &options);
+    goes_by_the_host(world, &options);
     CHECK(kolo_comm_abort(world, "the test is over") == KOLO_OK);
     CHECK(kolo_allreduce(world, from, to, COUNT, KOLO_FP32, KOLO_SUM, &options) ==
           KOLO_ERR_ABORTED);
