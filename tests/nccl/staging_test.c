@@ -229,10 +229,36 @@ static void peer_dies(kolo_comm *world)
 static void is_captured(kolo_comm *world)
 {
     float *data = device_memory(SHORT);
+    atomic_store((atomic_int *)of_driver("standin_capturing"), 1);
     CHECK(kolo_allreduce(world, data, data, SHORT, KOLO_FP32, KOLO_SUM, NULL) ==
           KOLO_ERR_UNSUPPORTED);
     CHECK(said("KOLO_NCCL=off") && said("cannot be captured"));
+    atomic_store((atomic_int *)of_driver("standin_capturing"), 0);
+    CHECK(kolo_allreduce(world, data, data, SHORT, KOLO_FP32, KOLO_SUM, NULL) == KOLO_OK);
     still_works(world);
+}
+
+/* a: the caller's stream; b, c: from the GPU and to it. 1: what the caller had; 2 and 4: a slot is
+ * drained; 3 and 5: it is filled. */
+static void is_in_order(kolo_comm *world)
+{
+    double *data = (double *)(void *)device_memory(2 * LONG);
+    char *trace = of_driver("standin_trace");
+    static char stream;
+    const kolo_call_options options = {.size = sizeof options, .stream = &stream};
+    for (int i = 0; i < 2; i++) { /* the same when the slots have been used */
+        trace[0] = '\0';
+        CHECK(kolo_allreduce(world, data, data, SHORT, KOLO_FP64, KOLO_MAX, &options) == KOLO_OK);
+        CHECK(strcmp(trace, "Ra1 Wb1 Wc1 Wb2 Cb Rb3 Cc Rc2 Wa2") == 0);
+        trace[0] = '\0';
+        CHECK(kolo_allreduce(world, data, data, LONG, KOLO_FP64, KOLO_MAX, &options) == KOLO_OK);
+        CHECK(strcmp(trace, "Ra1 Wb1 Wc1 Wb2 Cb Rb3 Wb4 Cb Rb5 Cc Rc2 Wb2 Cb Rb3 Cc Rc4 Cc Rc2 "
+                            "Wa2") == 0);
+    }
+    trace[0] = '\0';
+    CHECK(kolo_broadcast(world, data, SHORT, KOLO_FP64, 1, &options) == KOLO_OK);
+    CHECK(strcmp(trace, world->rank == 1 ? "Ra1 Wb1 Wc1 Wb2 Cb Rb3 Rc2 Wa2"
+                                         : "Ra1 Wb1 Wc1 Wb2 Rb3 Cc Rc2 Wa2") == 0);
 }
 
 /* A communicator's plans are more than it keeps, and chunks' are among them. */
@@ -243,7 +269,7 @@ static void has_many_plans(kolo_comm *world)
         CHECK(kolo_allreduce(world, data, data, count, KOLO_FP32, KOLO_MAX, NULL) == KOLO_OK);
     for (size_t count = 600; count > 0; count--)
         CHECK(kolo_allreduce(world, data, data, count, KOLO_FP32, KOLO_MAX, NULL) == KOLO_OK);
-    CHECK(data[599] == 600);
+    CHECK(data[599] == 600 && world->plans.count <= KOLO__PLANS_MAX);
 }
 
 static void without_nccl(const char *first, const char *second, void (*body)(kolo_comm *world))
@@ -266,7 +292,8 @@ HOST_CASE(gpu_fails, "", "")
 HOST_CASE(no_memory, "", "")
 HOST_CASE(calls_differ, "", "")
 HOST_CASE(peer_dies, "", "")
-HOST_CASE(is_captured, "/capturing", "/capturing")
+HOST_CASE(is_captured, "", "")
+HOST_CASE(is_in_order, "", "")
 HOST_CASE(has_many_plans, "", "")
 WORLD_CASE(what_nccl_lacks, "", "")
 
@@ -296,7 +323,7 @@ int main(void)
         cmocka_unit_test(test_gpu_never_ends), cmocka_unit_test(test_gpu_fails),
         cmocka_unit_test(test_no_memory),      cmocka_unit_test(test_calls_differ),
         cmocka_unit_test(test_peer_dies),      cmocka_unit_test(test_is_captured),
-        cmocka_unit_test(test_has_many_plans),
+        cmocka_unit_test(test_has_many_plans), cmocka_unit_test(test_is_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,10 +7,15 @@
  *     init=N      cuInit gives error N        version=N   the driver is for CUDA N
  *     memory      no allocation succeeds      image=N     the kernels cannot be loaded: error N
  *     launch=N    launches succeed, and the next event tells error N
- *     pending     events are never reached    capturing   every stream is being captured
+ *     pending     events are never reached
  *
  * standin_count_launches and standin_count_records count. Events are not reached while
- * standin_pending is not 0, and tell the error standin_late when that is not 0.
+ * standin_pending is not 0, and tell the error standin_late when that is not 0. While
+ * standin_capturing is not 0 all streams are being captured, which questions about events spoil.
+ *
+ * standin_trace, emptied by whoever wants it, has what was asked of streams, in order: "Ra1 Wb1
+ * Cb", event 1 recorded on stream a, stream b waits for it, then copies. Names are given as they
+ * appear.
  */
 #include <cuda.h>
 
@@ -21,7 +26,8 @@
 #include <string.h>
 
 static bool begun;
-atomic_int standin_pending, standin_late, standin_count_launches, standin_count_records;
+atomic_int standin_pending, standin_late, standin_capturing, standin_count_launches,
+    standin_count_records;
 static struct {
     char *begin;
     size_t bytes;
@@ -104,6 +110,35 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
 }
 
 static CUdevice current = -1;
+static _Thread_local CUstreamCaptureMode current_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+
+char standin_trace[512] = "off";
+static const void *names[16];
+
+/* Where that thing stands, or is put: there are at most 8 of a kind, and NULL is none. */
+static int name_of(const void *thing, int kind)
+{
+    int at = kind * 8;
+    while (at < kind * 8 + 7 && names[at] != NULL && names[at] != thing)
+        at++;
+    names[at] = thing;
+    return at - kind * 8;
+}
+
+static void trace(char what, const void *stream, const void *event)
+{
+    size_t length = strlen(standin_trace);
+    if (strcmp(standin_trace, "off") == 0)
+        return;
+    if (length == 0)
+        memset(names, 0, sizeof names);
+    snprintf(standin_trace + length, sizeof standin_trace - length, "%s%c%c", length > 0 ? " " : "",
+             what, 'a' + name_of(stream, 0));
+    length = strlen(standin_trace);
+    if (event != NULL)
+        snprintf(standin_trace + length, sizeof standin_trace - length, "%d",
+                 1 + name_of(event, 1));
+}
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
@@ -153,14 +188,15 @@ CUresult cuStreamDestroy(CUstream stream)
 CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status)
 {
     (void)stream;
-    *status = scripted("capturing") >= 0 ? CU_STREAM_CAPTURE_STATUS_ACTIVE
-                                         : CU_STREAM_CAPTURE_STATUS_NONE;
+    *status =
+        standin_capturing != 0 ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
     return CUDA_SUCCESS;
 }
 
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
 {
-    (void)stream, (void)event, (void)flags;
+    (void)flags;
+    trace('W', stream, event);
     return CUDA_SUCCESS;
 }
 
@@ -179,14 +215,13 @@ CUresult cuEventDestroy(CUevent event)
 
 CUresult cuEventRecord(CUevent event, CUstream stream)
 {
-    (void)event, (void)stream;
+    trace('R', stream, event);
     standin_count_records++;
     return CUDA_SUCCESS;
 }
 
 CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
 {
-    static _Thread_local CUstreamCaptureMode current_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
     CUstreamCaptureMode before = current_mode;
     current_mode = *mode;
     *mode = before;
@@ -197,6 +232,8 @@ CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
 CUresult cuEventQuery(CUevent event)
 {
     (void)event;
+    if (standin_capturing != 0 && current_mode != CU_STREAM_CAPTURE_MODE_RELAXED)
+        return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     if (standin_late != 0)
         return (CUresult)standin_late;
     if (scripted("pending") >= 0 || standin_pending != 0)
@@ -265,7 +302,7 @@ CUresult cuMemHostUnregister(void *memory)
 
 CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
-    (void)stream;
+    trace('C', stream, NULL);
     memcpy((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes);
     return CUDA_SUCCESS;
 }
