@@ -248,6 +248,23 @@ static void on_signal(struct session *s, struct kolo__frame_reader *payload)
     kolo__crew_signal(&s->crew, (int)number);
 }
 
+static void on_record(struct session *s)
+{
+    struct kolo__recorders recorders = {0};
+    if (s->crew.job == NULL || kolo__crew_recorders(&s->crew, &recorders) != KOLO_OK)
+        return;
+    for (uint32_t i = 0; i < recorders.count; i++) {
+        kolo__agent_begin(&s->carrier.out, KOLO__AGENT_RECORD);
+        kolo__put_u32(&s->carrier.out, recorders.ranks[i].flight->rank);
+        kolo__put_u8(&s->carrier.out, (uint8_t)recorders.ranks[i].state);
+        kolo__put_u64(&s->carrier.out, kolo__now_ns(&kolo__real_clock));
+        kolo__put_blob(&s->carrier.out, recorders.ranks[i].flight,
+                       sizeof *recorders.ranks[i].flight);
+        kolo__frame_end(&s->carrier.out);
+    }
+    kolo__recorders_free(&recorders);
+}
+
 static void on_frame(struct session *s, enum kolo__agent_frame type,
                      struct kolo__frame_reader *payload)
 {
@@ -271,6 +288,9 @@ static void on_frame(struct session *s, enum kolo__agent_frame type,
     case KOLO__AGENT_END:
         s->leave = true;
         kolo__crew_signal(&s->crew, SIGKILL);
+        break;
+    case KOLO__AGENT_RECORD:
+        on_record(s);
         break;
     case KOLO__AGENT_ALIVE:
         break;

@@ -165,6 +165,7 @@ static void release(kolo_context *context, bool sound)
         kolo__comm_destroy(context->comms);
     kolo__metrics_close(context);
     kolo__offload_close(context, sound);
+    kolo__flight_close(&context->recorder);
     kolo__heap_close(context->heap);
     kolo__control_close(context->control);
     kolo__bootstrap_end(&context->place,
@@ -218,8 +219,12 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK) {
         kolo__log_configure(context->config.log, context->size > 1 ? (int)context->rank : -1);
         context->cpus = kolo__usable_cpus();
-        status = kolo__metrics_prepare(context);
+        status = kolo__flight_open(&context->recorder, context->config.flight,
+                                   context->config.local_rank, context->rank, context->size,
+                                   context->job);
     }
+    if (status == KOLO_OK)
+        status = kolo__metrics_prepare(context);
     if (status == KOLO_OK)
         status = kolo__world_join(context);
     if (status == KOLO_OK)
