@@ -239,7 +239,6 @@ static void describe_others(const struct supervision *s, char *text, size_t byte
 
 static void say(const struct supervision *s, const char *line)
 {
-    kolo__termination_note(line);
     if (s->job->output != NULL)
         kolo__output_say(s->job->output, line);
     else
@@ -279,6 +278,7 @@ static void describe_words(const struct supervision *s, int first, char *text)
         snprintf(text, KOLO__LAST_WORDS_BYTES + 2, ": %s", words);
 }
 
+/* Above the last line, which names the first failure. */
 static void say_verdict(struct supervision *s)
 {
     char line[1100];
@@ -286,6 +286,13 @@ static void say_verdict(struct supervision *s)
     if (s->verdict[0] == '\0')
         return;
     snprintf(line, sizeof line, "kolo run: %s", s->verdict);
+    say(s, line);
+}
+
+static void say_last(struct supervision *s, const char *line)
+{
+    kolo__termination_note(line);
+    say_verdict(s);
     say(s, line);
 }
 
@@ -298,8 +305,7 @@ static void report(struct supervision *s)
     if (s->timed_out) {
         snprintf(line, sizeof line, "kolo run: the job did not end within the %ld s of --timeout",
                  s->job->timeout_s);
-        say(s, line);
-        say_verdict(s);
+        say_last(s, line);
         return;
     }
     int first = kolo__first_failure(s->endings, s->job->started, lost_rank(s));
@@ -316,8 +322,7 @@ static void report(struct supervision *s)
                  s->job->ops->where(s->job->self, (uint32_t)first, where, sizeof where),
                  kolo__ending_text(&s->endings[first], why, sizeof why),
                  describe_omission(s, first), said, others);
-    say(s, line);
-    say_verdict(s);
+    say_last(s, line);
 }
 
 static int failure_code(const struct supervision *s, int first)
