@@ -11,6 +11,7 @@
 #include "launcher/bind.h"
 #include "launcher/findings.h"
 #include "launcher/limits.h"
+#include "launcher/survey_rdma.h"
 #include "kernels/kernels.h"
 #include "runtime/comm.h"
 #include "runtime/cpus.h"
@@ -209,9 +210,9 @@ static void tell_addresses(struct kolo__findings *findings, const struct kolo__i
     }
 }
 
-static void tell_modules(struct kolo__findings *findings)
+static void tell_modules(struct kolo__findings *findings, const struct kolo__interfaces *own)
 {
-    static const char *const MISSING[] = {"rdma", "cuda", "nccl"};
+    static const char *const MISSING[] = {"cuda", "nccl"};
     static const char *const TRANSPORTS[] = {"shm", "tcp"};
     const struct kolo__mpi_module *mpi;
     kolo__findings_list(findings, "transports", "transports", ", ");
@@ -224,6 +225,7 @@ static void tell_modules(struct kolo__findings *findings)
     kolo__findings_flag(findings, "found", found, "%s", found ? "found" : "");
     if (!found)
         kolo__findings_string(findings, "error", kolo_error_text(), "%s", kolo_error_text());
+    kolo__tell_rdma(findings, own);
     for (size_t i = 0; i < sizeof MISSING / sizeof *MISSING; i++) {
         kolo__findings_section(findings, MISSING[i], MISSING[i]);
         kolo__findings_flag(findings, "found", false, "not in this version");
@@ -352,7 +354,7 @@ kolo_status kolo__survey_print(FILE *out, bool json)
     if (!configured || kolo__interfaces_find(config.net, &found) != KOLO_OK)
         found.count = 0;
     tell_addresses(&findings, &found);
-    tell_modules(&findings);
+    tell_modules(&findings, &found);
     tell_environment(&findings, wrong);
     status = KOLO_OK;
     if (configured) {
