@@ -20,9 +20,10 @@ const struct kolo__option kolo__options[] = {
      .use = KOLO__OPTION_USER,
      .offset = IN(transport),
      .default_text = "auto",
-     .choices = "auto|shm|tcp",
+     .choices = "auto|shm|tcp|rdma|shm+rdma",
      .help = "How bytes travel: shared memory between ranks of one host and TCP between hosts "
-             "(auto), or one of them for everything."},
+             "(auto), or RDMA between hosts (shm+rdma; docs/RDMA.md), or one of these for "
+             "everything. The same on every rank."},
     {.name = "algorithm",
      .type = KOLO__OPTION_TEXT,
      .use = KOLO__OPTION_USER,
@@ -232,6 +233,16 @@ const struct kolo__option kolo__options[] = {
 };
 
 const size_t kolo__option_count = sizeof kolo__options / sizeof *kolo__options;
+
+bool kolo__config_wants_shm(const struct kolo__config *config)
+{
+    return strcmp(config->transport, "tcp") != 0 && strcmp(config->transport, "rdma") != 0;
+}
+
+bool kolo__config_wants_rdma(const struct kolo__config *config)
+{
+    return strcmp(config->transport, "rdma") == 0 || strcmp(config->transport, "shm+rdma") == 0;
+}
 
 const char *kolo__option_variable(const struct kolo__option *option, char *text, size_t bytes)
 {

@@ -213,7 +213,7 @@ static void tell_addresses(struct kolo__findings *findings, const struct kolo__i
 static void tell_modules(struct kolo__findings *findings, const struct kolo__interfaces *own)
 {
     static const char *const MISSING[] = {"cuda", "nccl"};
-    static const char *const TRANSPORTS[] = {"shm", "tcp"};
+    static const char *const TRANSPORTS[] = {"shm", "tcp", "rdma"};
     const struct kolo__mpi_module *mpi;
     kolo__findings_list(findings, "transports", "transports", ", ");
     for (size_t i = 0; i < sizeof TRANSPORTS / sizeof *TRANSPORTS; i++) {
@@ -261,7 +261,7 @@ static void tell_environment(struct kolo__findings *findings, const char *wrong)
 /* Of all pairs that do not share memory, the fewest and the most. */
 static void tell_lanes_of_job(struct kolo__findings *findings, const kolo_context *context)
 {
-    bool all = strcmp(context->config.transport, "tcp") == 0;
+    bool all = !kolo__config_wants_shm(&context->config);
     uint32_t fewest = UINT32_MAX, most = 0;
     for (uint32_t a = 0; context->world->plan_context.remote && a < context->size; a++)
         for (uint32_t b = 0; b < a; b++) {

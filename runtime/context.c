@@ -11,6 +11,7 @@
 #include "runtime/cpus.h"
 #include "runtime/metrics.h"
 #include "runtime/offload.h"
+#include "runtime/rdma.h"
 #include "runtime/timeline.h"
 
 #include <errno.h>
@@ -164,6 +165,7 @@ static void release(kolo_context *context)
         kolo__comm_destroy(context->comms);
     kolo__metrics_close(context);
     kolo__offload_close(context);
+    kolo__context_close_rdma(context);
     kolo__heap_close(context->heap);
     kolo__control_close(context->control);
     kolo__bootstrap_end(&context->place,

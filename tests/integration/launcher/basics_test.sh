@@ -94,7 +94,7 @@ wrong "no program given" -n 2
 wrong "no program given" -n 2 --
 wrong "-n 0: give a number from 1 to" -n 0 -- true
 wrong "-n 2x: give a number" -n 2x -- true
-wrong "--transport=pigeon: give one of auto|shm|tcp" --transport pigeon -- true
+wrong "--transport=pigeon: give one of auto|shm|tcp|rdma|shm+rdma" --transport pigeon -- true
 wrong "--operation-timeout=soon: give a number from" --operation-timeout soon -- true
 wrong "--timeout soon: give a number from" --timeout soon -- true
 wrong "--map-by numa: ranks go by slot or by node; what they are bound to is --bind-to" --map-by numa -- true
