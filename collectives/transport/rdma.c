@@ -140,7 +140,7 @@ static void check_port(struct kolo__rdma *rdma)
                                kolo__rdma_own_text(rdma, own), (double)rdma->patience_ns / 1e9);
 }
 
-static void take_trouble(struct kolo__rdma *rdma)
+void kolo__rdma_take_trouble(struct kolo__rdma *rdma)
 {
     bool fatal, down, up;
     const char *text;
@@ -175,7 +175,7 @@ static bool progress(struct kolo__transport *transport)
         moved |= kolo__rdma_advance(rdma);
     moved |= kolo__rdma_take_completions(rdma);
     if (++rdma->calls % CALLS_PER_LOOK == 0)
-        take_trouble(rdma);
+        kolo__rdma_take_trouble(rdma);
     return kolo__stream_progress(&rdma->stream) || moved;
 }
 
@@ -190,7 +190,7 @@ static bool has_work(const struct kolo__rdma *rdma)
 static bool arm(struct kolo__transport *transport)
 {
     struct kolo__rdma *rdma = (struct kolo__rdma *)(void *)transport;
-    take_trouble(rdma);
+    kolo__rdma_take_trouble(rdma);
     if (!rdma->tcp->ops->arm(rdma->tcp))
         return false;
     /* What completes from here on makes an event; what has completed is taken now. */

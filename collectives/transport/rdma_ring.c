@@ -106,17 +106,32 @@ static int cut(struct cursor *cursor, size_t bytes, struct iovec pieces[KOLO__PI
     return count;
 }
 
-/* How many bytes one write may have now. A place in the stage is free again when the receiver has
- * read it: then it came, and if the card sends its packets again because their confirmation was
- * lost, the receiver's card drops them, whatever they hold by then. */
-static size_t room(const struct kolo__rdma_peer *peer)
+/* How many of these bytes one write takes now: a whole piece or nothing, so that what is written
+ * follows from what is sent, not from when the receiver reads. A place in the stage is free again
+ * when the receiver has read it: then it came, and if the card sends its packets again because
+ * their confirmation was lost, the receiver's card drops them, whatever they hold by then. */
+static size_t next_piece(const struct kolo__rdma_peer *peer, size_t left)
 {
     size_t to_end = KOLO__RDMA_RING_BYTES - peer->out_tail % KOLO__RDMA_RING_BYTES;
     size_t unread = peer->out_tail - peer->out_head;
     if (peer->writes_under_way >= KOLO__RDMA_WRITES_MAX ||
         sends_under_way(peer) >= KOLO__RDMA_SENDS - KOLO__RDMA_SENDS_KEPT)
         return 0;
-    return least(least(KOLO__RDMA_RING_BYTES - unread, to_end), KOLO__RDMA_PIECE_BYTES);
+    size_t bytes = least(least(left, to_end), KOLO__RDMA_PIECE_BYTES);
+    return bytes <= KOLO__RDMA_RING_BYTES - unread ? bytes : 0;
+}
+
+uint64_t kolo__rdma_writes_of(uint64_t position, uint64_t bytes)
+{
+    uint64_t writes = 0;
+    while (bytes > 0) {
+        size_t piece = least(least(bytes, KOLO__RDMA_RING_BYTES - position % KOLO__RDMA_RING_BYTES),
+                             KOLO__RDMA_PIECE_BYTES);
+        position += piece;
+        bytes -= piece;
+        writes++;
+    }
+    return writes;
 }
 
 static kolo_status write_piece(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer,
@@ -172,10 +187,11 @@ static kolo_status write_ring(struct kolo__stream *stream, uint32_t index,
     for (int i = 0; i < part_count; i++)
         left += parts[i].iov_len;
     while (left > 0 && status == KOLO_OK) {
-        size_t bytes = least(left, room(peer));
+        size_t bytes = next_piece(peer, left);
         if (bytes == 0 && kolo__rdma_take_completions(rdma))
-            bytes = least(left, room(peer));
-        if (bytes == 0)
+            bytes = next_piece(peer, left);
+        peer->blocked = bytes == 0;
+        if (peer->blocked)
             break;
         status = write_piece(rdma, peer, &cursor, bytes);
         *moved += bytes;
@@ -236,6 +252,7 @@ static void take_immediate(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer
             return;
         }
         peer->writes_under_way -= writes;
+        peer->blocked = false;
         peer->out_head += bytes;
         return;
     }
@@ -248,17 +265,20 @@ static void take_immediate(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer
     return_credit(rdma, peer);
 }
 
-static void take_failure(const struct kolo__rdma *rdma, struct kolo__rdma_peer *peer,
+static void take_failure(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer,
                          const struct kolo__rdma_completion *completion)
 {
     char own[KOLO__RDMA_CHOICE_TEXT_BYTES], theirs[KOLO__RDMA_GID_TEXT_BYTES], text[300];
     if (peer->failure != KOLO_OK)
         return;
-    snprintf(text, sizeof text, "%s from %s to GID %s: %s (vendor error 0x%x)",
+    kolo__rdma_take_trouble(rdma);
+    bool down = rdma->down_since_ns != 0, lost = completion->unreachable && !down;
+    snprintf(text, sizeof text, "%s from %s to GID %s: %s (vendor error 0x%x)%s",
              completion->unreachable ? "it does not answer" : "the connection broke",
              kolo__rdma_own_text(rdma, own), kolo__rdma_gid_text(peer->their_gid, theirs),
-             completion->text, completion->vendor_error);
-    break_link(peer, completion->unreachable ? KOLO_ERR_PEER_LOST : KOLO_ERR_NETWORK, text);
+             completion->text, completion->vendor_error,
+             down ? "; the own port has no link: look at its cable and at the switch" : "");
+    break_link(peer, lost ? KOLO_ERR_PEER_LOST : KOLO_ERR_NETWORK, text);
 }
 
 bool kolo__rdma_take_completions(struct kolo__rdma *rdma)
@@ -276,6 +296,7 @@ bool kolo__rdma_take_completions(struct kolo__rdma *rdma)
                 take_immediate(rdma, peer, list[i].immediate);
             } else {
                 peer->confirmed++;
+                peer->blocked = false;
                 return_credit(rdma, peer);
             }
         }
@@ -299,7 +320,7 @@ bool kolo__rdma_rings_ready(const struct kolo__rdma *rdma)
             continue;
         if (kolo__tcp_hangup(rdma->tcp, index) ||
             (pending->recvs.first != NULL && peer->in_head != peer->in_tail) ||
-            (pending->sends.first != NULL && room(peer) > 0))
+            (pending->sends.first != NULL && !peer->blocked))
             return true;
     }
     return false;

@@ -25,12 +25,14 @@
  *      immediate   0 | bytes that came: 31
  *                  1 | writes taken: 7 | bytes read: 24
  *
- * Credit is returned for a quarter of the ring or of the writes, so a sender that has filled either
- * gets some as soon as that was read; and there are never more than 2 * 4 credits which the sender
- * has not seen. Neither end ever sends what the other has no receive request for.
+ * Credit is returned for a quarter of the ring or of the writes, so a sender that lacks either gets
+ * some as soon as what it wrote was read: a piece is less than what is left then. And there are
+ * never more than 2 * 4 credits which the sender has not seen. Neither end ever sends what the
+ * other has no receive request for.
  *
- * n bytes of messages in a row cost ceil(n / KOLO__RDMA_PIECE_BYTES) writes, and one more each time
- * that the ring ends within a piece; a message of its own that fits inline costs one.
+ * A message of n bytes, header included, costs ceil(n / KOLO__RDMA_PIECE_BYTES) writes, more only
+ * where the ring ends within it: it is cut there (kolo__rdma_writes_of). Credits come on top, one
+ * at most for each quarter of the ring and each quarter of the writes.
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_RDMA_TRANSPORT_H
 #define KOLO_COLLECTIVES_TRANSPORT_RDMA_TRANSPORT_H
@@ -76,6 +78,7 @@ struct kolo__rdma_peer {
     uint64_t their_ring;
     uint32_t their_key;
     uint64_t out_head, out_tail;
+    bool blocked;                  /* the next piece has no room before more credit comes */
     uint32_t writes_under_way;     /* that the peer has not taken, as far as is known here */
     uint64_t posted;               /* work requests */
     uint64_t signalled, confirmed; /* of them, that tell; that have told */
@@ -114,6 +117,12 @@ bool kolo__rdma_advance(struct kolo__rdma *rdma);
 /* Gives back what a peer's connection has taken. */
 void kolo__rdma_disconnect(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer);
 
+/* The writes that a message of so many bytes, header included, is cut into when the ring has got to
+ * position. */
+uint64_t kolo__rdma_writes_of(uint64_t position, uint64_t bytes);
+
+/* Takes what the device tells of itself. */
+void kolo__rdma_take_trouble(struct kolo__rdma *rdma);
 /* Takes what the card has done. True: something. */
 bool kolo__rdma_take_completions(struct kolo__rdma *rdma);
 /* A pending post can go on. */
