@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -17,7 +18,7 @@
 
 const char *kolo__address_text(const struct kolo__address *address, char *text, size_t bytes)
 {
-    char host[INET6_ADDRSTRLEN] = "?";
+    char host[INET6_ADDRSTRLEN] = "?", scope[IF_NAMESIZE + 1] = "";
     if (address->storage.ss_family == AF_INET) {
         const struct sockaddr_in *in = (const struct sockaddr_in *)&address->storage;
         inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
@@ -29,7 +30,10 @@ const char *kolo__address_text(const struct kolo__address *address, char *text, 
             inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], host, sizeof host);
         else
             inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
-        snprintf(text, bytes, mapped ? "%s:%d" : "[%s]:%d", host, ntohs(in6->sin6_port));
+        /* A link-local address is none without its interface. */
+        if (in6->sin6_scope_id != 0 && if_indextoname(in6->sin6_scope_id, scope + 1) != NULL)
+            scope[0] = '%';
+        snprintf(text, bytes, mapped ? "%s%s:%d" : "[%s%s]:%d", host, scope, ntohs(in6->sin6_port));
     } else {
         snprintf(text, bytes, "no address");
     }

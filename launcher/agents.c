@@ -69,7 +69,8 @@ static void lose_carrier(struct kolo__agent *agent)
     snprintf(words, sizeof words, "%s", agent->words + (length > 290 ? length - 290 : 0));
     if (words[0] != '\0')
         words[strcspn(words, "\n")] = '\0';
-    snprintf(why, sizeof why, "%s%s%s", agent->carrier.why, words[0] != '\0' ? "; " : "", words);
+    snprintf(why, sizeof why, "its agent has gone: %s%s%s", agent->carrier.why,
+             words[0] != '\0' ? "; " : "", words);
     lose(agent, why);
 }
 
@@ -235,7 +236,7 @@ static void serve_agent(struct kolo__agents *agents, struct kolo__agent *agent,
         lose_carrier(agent);
     else if (agent->phase != KOLO__AGENT_CONNECTING &&
              now_ns >= agent->carrier.heard_ns + KOLO__AGENT_LOST_MS * MILLISECOND)
-        lose(agent, "nothing was heard from it for 10 s");
+        lose(agent, "nothing was heard from its host for 10 s");
 }
 
 static void read_input(struct kolo__agents *agents)

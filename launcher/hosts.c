@@ -88,7 +88,8 @@ static bool is_name(const char *name)
     snprintf(bare, sizeof bare, "%.*s", (int)strcspn(name, "%"), name); /* fe80::1%eth0 */
     if (strchr(name, ':') != NULL && inet_pton(AF_INET6, bare, &address) != 1)
         return false;
-    return name[0] != '\0' && name[0] != '-' &&
+    const char *at = strrchr(name, '@');
+    return name[0] != '\0' && name[0] != '-' && name[0] != '@' && (at == NULL || at[1] != '\0') &&
            strcspn(name, " \t'\"\\$`;&|<>()*?#!,/[]") == strlen(name);
 }
 

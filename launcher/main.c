@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <kolo/kolo.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -75,6 +76,23 @@ static void fill_standard_streams(void)
                  fd == STDERR_FILENO ? O_WRONLY : O_RDONLY); /* the lowest free number */
 }
 
+static void end_help(void)
+{
+    if (kolo__end_stdout("kolo") != 0)
+        _exit(KOLO__EXIT_OUTPUT);
+}
+
+/* argp ends the process after help, with 0. */
+static void expect_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (is_one_of(argv[i], "--help", "-?", "--usage") ||
+            is_one_of(argv[i], "--version", "-V", "help") || strcmp(argv[i], "version") == 0) {
+            atexit(end_help);
+            return;
+        }
+}
+
 int main(int argc, char **argv)
 {
     static char version[64];
@@ -82,6 +100,7 @@ int main(int argc, char **argv)
     snprintf(version, sizeof version, "kolo %s", kolo_version());
     argp_program_version = version;
 
+    expect_help(argc, argv);
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *name = slash != NULL ? slash + 1 : argc > 0 ? argv[0] : "kolo";
     if (strcmp(name, "kolorun") == 0)

@@ -23,6 +23,7 @@ enum {
 enum {
     KEY_HOSTS = 'H',
     KEY_RANKS = 'n',
+    KEY_EACH = 'N',
     KEY_GRACE = 256,
     KEY_NO_PREFIX,
     KEY_REPORT,
@@ -54,6 +55,10 @@ static const struct argp_option OWN_OPTIONS[] = {
      .arg = "HOST:SLOTS,...",
      .doc = "Where to start them, and how many at most on each; without SLOTS as many as it has "
             "usable cores. Over ssh. Default: here, as many as -n says."},
+    {.name = "npernode",
+     .key = KEY_EACH,
+     .arg = "N",
+     .doc = "So many ranks on each host, whatever its slots."},
     {.name = "hostfile",
      .key = KEY_HOSTFILE,
      .arg = "FILE",
@@ -218,14 +223,31 @@ static void take_flag(struct argp_state *state, struct kolo__run_options *option
 
 /* ---- words of mpirun ----------------------------------------------------------------------- */
 
+/* What places ranks within a host fills host after host, as slots do; the rest is --bind-to's. */
 static void take_map_by(struct argp_state *state, struct kolo__run_options *options,
                         const char *word)
 {
-    if (strcmp(word, "slot") != 0 && strcmp(word, "node") != 0)
-        argp_error(state,
-                   "--map-by %s: ranks go by slot or by node; what they are bound to is --bind-to",
-                   word);
+    static const char *const WITHIN[] = {"slot",    "core", "hwthread", "socket",
+                                         "package", "numa", "l3cache"};
+    static const char PREFIX[] = "ppr:", SUFFIX[] = ":node";
+    size_t length = strlen(word), around = strlen(PREFIX) + strlen(SUFFIX);
+    if (length > around && strncmp(word, PREFIX, strlen(PREFIX)) == 0 &&
+        strcmp(word + length - strlen(SUFFIX), SUFFIX) == 0) {
+        char each[16];
+        snprintf(each, sizeof each, "%.*s", (int)(length - around), word + strlen(PREFIX));
+        options->each =
+            kolo__number_argument(state, "--map-by ppr:N:node", each, false, 1, RANKS_MAX);
+        return;
+    }
     options->by_node = strcmp(word, "node") == 0;
+    bool known = options->by_node;
+    for (size_t i = 0; i < sizeof WITHIN / sizeof *WITHIN; i++)
+        known |= strcmp(word, WITHIN[i]) == 0;
+    if (!known)
+        argp_error(state,
+                   "--map-by %s: give slot (or core, numa, ...: host after host), node (round the "
+                   "hosts) or ppr:N:node; what ranks are bound to is --bind-to",
+                   word);
 }
 
 static void take_bind_to(struct argp_state *state, struct kolo__run_options *options,
@@ -262,6 +284,9 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     case KEY_HOSTFILE:
         options->hostfile = argument;
         return 0;
+    case KEY_EACH:
+        options->each = kolo__number_argument(state, "--npernode", argument, false, 1, RANKS_MAX);
+        return 0;
     case KEY_MAP_BY:
         take_map_by(state, options, argument);
         return 0;
@@ -273,6 +298,8 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
             kolo__number_argument(state, "--timeout", argument, false, 1, TIMEOUT_MAX_S);
         return 0;
     case KEY_OUTPUT:
+        if (argument[0] == '\0')
+            argp_error(state, "--output-filename: give a folder");
         options->output_folder = argument;
         return 0;
     case KEY_TAG:

@@ -14,6 +14,7 @@ struct kolo__run_options {
     long per_pod;         /* 0: not said */
     const char *hosts;    /* NULL: not said; borrowed from argv, as all texts */
     const char *hostfile; /* NULL: not said */
+    long each;            /* ranks on each host; 0: as many as it has slots */
     bool by_node;         /* ranks go round over the hosts */
     struct kolo__remote_shell shell;
     const char *folder; /* working directory of ranks; NULL: ours */

@@ -20,7 +20,7 @@ bool kolo__ending_is_failure(const struct kolo__ending *ending)
 const char *kolo__ending_text(const struct kolo__ending *ending, char *text, size_t bytes)
 {
     if (ending->lost != NULL) {
-        snprintf(text, bytes, "was lost with its host: %s", ending->lost);
+        snprintf(text, bytes, "was lost: %s", ending->lost);
     } else if (WIFSIGNALED(ending->wait_status)) {
         int number = WTERMSIG(ending->wait_status);
         const char *name = sigabbrev_np(number);

@@ -11,8 +11,9 @@
 /* How a rank's process ended. */
 struct kolo__ending {
     bool ended;
-    bool asked;       /* the launcher had sent it a signal to end before */
-    const char *lost; /* NULL, or how its host was lost: then there is no wait status; borrowed */
+    bool asked; /* the launcher had sent it a signal to end before */
+    const char
+        *lost; /* NULL, or how its host or agent was lost: then there is no wait status; borrowed */
     int wait_status;
     uint64_t at_ns; /* when the launcher saw it */
 };

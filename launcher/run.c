@@ -48,7 +48,8 @@ static void fill_standard_streams(void)
 /* How the user named the hosts. */
 static const char *source_of_hosts(const struct kolo__run_options *options)
 {
-    return options->hosts != NULL ? options->hosts : options->hostfile;
+    const char *said = options->hosts != NULL ? options->hosts : options->hostfile;
+    return said != NULL ? said : "this host";
 }
 
 kolo_status kolo__run_decide_ranks(struct kolo__run *run)
@@ -73,11 +74,16 @@ static kolo_status read_hosts(struct kolo__run *run)
     const struct kolo__run_options *options = &run->options;
     if (options->hosts != NULL && options->hostfile != NULL)
         return kolo__error(KOLO_ERR_CONFIG, "--hosts and --hostfile both say where: give one");
+    kolo_status status = KOLO_OK;
     if (options->hosts != NULL)
-        return kolo__hosts_read_list(&run->hosts, options->hosts);
-    if (options->hostfile != NULL)
-        return kolo__hosts_read_file(&run->hosts, options->hostfile);
-    return KOLO_OK;
+        status = kolo__hosts_read_list(&run->hosts, options->hosts);
+    else if (options->hostfile != NULL)
+        status = kolo__hosts_read_file(&run->hosts, options->hostfile);
+    else if (options->each > 0)
+        status = kolo__hosts_read_list(&run->hosts, "localhost");
+    for (uint32_t i = 0; options->each > 0 && i < run->hosts.count; i++)
+        run->hosts.list[i].slots = options->each;
+    return status;
 }
 
 /* True where an agent is needed: some host is not this machine. */

@@ -8,6 +8,7 @@
 #include "collectives/transport/tcp.h"
 #include "runtime/context.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -192,17 +193,29 @@ static kolo_status exchange_rates(struct probe *probe, uint64_t deadline_ns)
                                   probe->leads ? sizeof blob : 0, deadline_ns, read_rates, probe);
 }
 
+uint32_t kolo__streams_choose(uint64_t few_rate, uint64_t many_rate)
+{
+    /* 1.5 times: what a limit costs is more, noise less. */
+    bool faster = few_rate > 0 && many_rate / 3 >= few_rate / 2;
+    return streams_of[faster ? 1 : 0];
+}
+
+static const char *rate_text(uint64_t rate, char text[32])
+{
+    if (rate == 0)
+        return "not measured in time";
+    snprintf(text, 32, "%.1f MB/s", (double)rate / 1e6);
+    return text;
+}
+
 static void choose(struct probe *probe)
 {
-    uint64_t few = probe->slowest[0], many = probe->slowest[1];
-    bool faster =
-        few > 0 && many / 3 >= few / 2; /* 1.5 times: what a limit costs is more, noise less */
-    probe->context->streams = streams_of[faster ? 1 : 0];
+    char few[32], many[32];
+    probe->context->streams = kolo__streams_choose(probe->slowest[0], probe->slowest[1]);
     if (probe->context->rank == 0)
-        kolo__log(KOLO__LOG_INFO,
-                  "streams: %u (the slowest link carries %.1f MB/s with %u, %.1f MB/s with %u)",
-                  probe->context->streams, (double)few / 1e6, streams_of[0], (double)many / 1e6,
-                  streams_of[1]);
+        kolo__log(KOLO__LOG_INFO, "streams: %u (the slowest link: %s with %u, %s with %u)",
+                  probe->context->streams, rate_text(probe->slowest[0], few), streams_of[0],
+                  rate_text(probe->slowest[1], many), streams_of[1]);
 }
 
 kolo_status kolo__streams_find(kolo_context *context, uint64_t deadline_ns)

@@ -16,4 +16,8 @@
  * measured within some 100 ms is not: then it is 1. Fails as the control plane does. */
 kolo_status kolo__streams_find(kolo_context *context, uint64_t deadline_ns);
 
+/* How many, by what the slowest link carried with few and with many of them, in bytes per second;
+ * 0: not measured. */
+uint32_t kolo__streams_choose(uint64_t few_rate, uint64_t many_rate);
+
 #endif

@@ -11,8 +11,11 @@
 #include <limits.h>
 #include <mpi.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+enum { MAKE_S = 10 };
 
 static MPI_Comm world = MPI_COMM_NULL; /* a copy: its messages meet no others */
 static MPI_Request broadcast = MPI_REQUEST_NULL;
@@ -140,6 +143,25 @@ static bool is_for_threads(void)
     return MPI_Query_thread(&level) == MPI_SUCCESS && level >= MPI_THREAD_SERIALIZED;
 }
 
+/* All ranks make it now, so it takes no time; but one may die on the way, and then it is left as it
+ * is. Two that are under way at once Open MPI 4.1 mixes up, and one that is when MPI_Finalize is
+ * called crashes it. */
+static bool wait_until_made(struct kolo__mpi_comm *comm, char *why, size_t bytes)
+{
+    double end = MPI_Wtime() + MAKE_S;
+    int made = 0;
+    bool good = true;
+    while (good && !made && MPI_Wtime() < end) {
+        pthread_mutex_lock(&lock); /* each time anew: reducers' threads go on */
+        good =
+            succeeded(MPI_Test(&comm->made, &made, MPI_STATUS_IGNORE), "MPI_Comm_idup", why, bytes);
+        pthread_mutex_unlock(&lock);
+        if (!made)
+            sched_yield();
+    }
+    return good;
+}
+
 static struct kolo__mpi_comm *comm_open(char *why, size_t bytes)
 {
     struct kolo__mpi_comm *comm = calloc(1, sizeof *comm);
@@ -153,7 +175,7 @@ static struct kolo__mpi_comm *comm_open(char *why, size_t bytes)
     bool good =
         succeeded(MPI_Comm_idup(world, &comm->comm, &comm->made), "MPI_Comm_idup", why, bytes);
     pthread_mutex_unlock(&lock);
-    if (good)
+    if (good && wait_until_made(comm, why, bytes))
         return comm;
     free(comm);
     return NULL;

@@ -32,8 +32,8 @@ struct kolo__mpi_module {
     /* Allreduces, from any thread, one at a time on each communicator. The program lets them: MPI
      * was begun with MPI_THREAD_SERIALIZED at least. */
     bool (*is_for_threads)(void);
-    /* Begins to make one; collective, in the same order on all ranks. It is ready when the first
-     * allreduce on it is. NULL: why. */
+    /* Makes one; collective, in the same order on all ranks. Returns after 10 s even if a rank has
+     * not come; it is ready when the first allreduce on it is. NULL: why. */
     struct kolo__mpi_comm *(*comm_open)(char *why, size_t bytes);
     void (*comm_close)(struct kolo__mpi_comm *comm);
     /* send == recv: in place. AVERAGE is a sum here. */

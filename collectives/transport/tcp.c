@@ -159,18 +159,30 @@ static int limit_parts(const struct iovec *parts, int part_count, size_t left,
     return count;
 }
 
-static kolo_status broken(int failure)
+/* Which of several networks it was, by this host's address there: a broken connection still knows
+ * that one. */
+static const char *own_end(const struct kolo__tcp_lane *lane, char text[80])
 {
+    struct kolo__address own = {.length = sizeof own.storage};
+    getsockname(lane->fd, (struct sockaddr *)&own.storage, &own.length);
+    return kolo__address_text(&own, text, 80);
+}
+
+static kolo_status broken(const struct kolo__tcp_lane *lane, int failure)
+{
+    char own[80];
     if (kolo__silence_is_errno(failure))
-        return kolo__error(KOLO_ERR_PEER_LOST, "its host " KOLO__SILENCE_TEXT " (%s)",
-                           strerror(failure));
+        return kolo__error(KOLO_ERR_PEER_LOST, "its host " KOLO__SILENCE_TEXT " (%s, from %s)",
+                           strerror(failure), own_end(lane, own));
     return kolo__error(KOLO_ERR_PEER_LOST, "the connection broke: %s", strerror(failure));
 }
 
 /* What an event told before the call that finds a connection at its end. */
 static kolo_status ended(const struct kolo__tcp_peer *peer, const char *how)
 {
-    return peer->failure != 0 ? broken(peer->failure) : kolo__error(KOLO_ERR_PEER_LOST, "%s", how);
+    if (peer->failure != 0)
+        return broken(&peer->lanes[peer->failed_lane], peer->failure);
+    return kolo__error(KOLO_ERR_PEER_LOST, "%s", how);
 }
 
 static bool few_peers(const struct kolo__stream *stream)
@@ -223,7 +235,7 @@ static kolo_status write_socket(struct kolo__stream *stream, uint32_t index,
         sent = sendmsg(lane->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (sent < 0 && errno == EINTR);
     if (sent < 0 && errno != EAGAIN)
-        return broken(errno);
+        return broken(lane, errno);
     lane->writable = sent >= 0;
     *moved = sent > 0 ? (size_t)sent : 0;
     pass_turn(peer, &peer->out, *moved);
@@ -262,7 +274,7 @@ static kolo_status read_socket(struct kolo__stream *stream, uint32_t index,
     if (received == 0)
         return ended(peer, "it closed the connection");
     if (received < 0 && errno != EAGAIN)
-        return broken(errno);
+        return broken(lane, errno);
     lane->readable = received > 0;
     *moved = received > 0 ? (size_t)received : 0;
     pass_turn(peer, &peer->in, *moved);
@@ -316,8 +328,10 @@ static void take_lane_event(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane, 
     int failure = 0;
     socklen_t bytes = sizeof failure;
     peer->broken = true;
-    if (getsockopt(lane->fd, SOL_SOCKET, SO_ERROR, &failure, &bytes) == 0 && failure != 0)
+    if (getsockopt(lane->fd, SOL_SOCKET, SO_ERROR, &failure, &bytes) == 0 && failure != 0) {
         peer->failure = failure;
+        peer->failed_lane = lane->number;
+    }
 }
 
 bool kolo__tcp_hangup(const struct kolo__transport *transport, uint32_t peer)
@@ -386,6 +400,16 @@ static bool sockets_ready(const struct kolo__tcp *tcp)
     return false;
 }
 
+static void set_silent(struct kolo__tcp *tcp, uint32_t index, const struct kolo__tcp_lane *lane)
+{
+    char name[100], own[80];
+    kolo__stream_set_fault(&tcp->stream, KOLO_ERR_PEER_LOST, (int)index,
+                           "%s: nothing was heard from its host for %ld s; it " KOLO__SILENCE_TEXT
+                           " (from %s)",
+                           kolo__stream_peer_name(&tcp->stream, index, name, sizeof name),
+                           tcp->silence_s, own_end(lane, own));
+}
+
 /* Of peers with posts; for the others somebody else waits, or nobody. */
 static void check_silence(struct kolo__tcp *tcp)
 {
@@ -397,16 +421,13 @@ static void check_silence(struct kolo__tcp *tcp)
     for (uint32_t i = 0; i < tcp->stream.active_count; i++) {
         uint32_t index = tcp->stream.active[i];
         struct kolo__tcp_peer *peer = &tcp->peers[index];
-        bool silent = false;
-        char name[100];
+        const struct kolo__tcp_lane *silent = NULL;
         for (uint32_t l = 0; peer->established && l < peer->lane_count; l++)
-            silent |= kolo__silence_check(&peer->lanes[l].silence, peer->lanes[l].fd,
-                                          tcp->silence_s, now_ns);
-        if (silent)
-            kolo__stream_set_fault(
-                &tcp->stream, KOLO_ERR_PEER_LOST, (int)index,
-                "%s: nothing was heard from its host for %ld s; it " KOLO__SILENCE_TEXT,
-                kolo__stream_peer_name(&tcp->stream, index, name, sizeof name), tcp->silence_s);
+            if (kolo__silence_check(&peer->lanes[l].silence, peer->lanes[l].fd, tcp->silence_s,
+                                    now_ns))
+                silent = &peer->lanes[l];
+        if (silent != NULL)
+            set_silent(tcp, index, silent);
     }
 }
 

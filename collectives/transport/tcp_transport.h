@@ -69,6 +69,7 @@ struct kolo__tcp_peer {
     bool hangup;          /* the peer has closed its end of a lane */
     bool broken;          /* a lane has failed, perhaps another than those whose turn it is */
     int failure;          /* errno of the lane that failed, where an event took it; or 0 */
+    uint32_t failed_lane; /* that one */
     uint64_t deadline_ns; /* to be established */
     struct kolo__tcp_turn out, in;
 };

@@ -308,6 +308,25 @@ static void judge_speed(const struct kolo__doctor_case *patient, struct kolo__fi
     }
 }
 
+/* The address of a host that others use, or get something through; NULL: nobody does, as when only
+ * its loopback is up. */
+static const struct kolo__doctor_address *used_address(const struct kolo__doctor_case *patient,
+                                                       uint32_t to)
+{
+    const struct kolo__doctor_address *addresses = patient->hosts[to].facts.addresses;
+    const struct kolo__doctor_address *used = NULL, *half = NULL;
+    for (uint32_t from = 0; from < patient->host_count; from++) {
+        const struct kolo__doctor_trial *trial = trial_of(patient, from, to);
+        const struct kolo__link *best = best_link(patient, from, to);
+        if (best != NULL)
+            used = &addresses[best - trial->links];
+        for (uint32_t i = 0; is_known(patient, from, to) && half == NULL && i < trial->count; i++)
+            if (trial->links[i].stage == KOLO__LINK_LARGE)
+                half = &addresses[i];
+    }
+    return used != NULL ? used : half;
+}
+
 static void judge_mtu(const struct kolo__doctor_case *patient, struct kolo__findings *findings)
 {
     char text[700] = "";
@@ -315,16 +334,8 @@ static void judge_mtu(const struct kolo__doctor_case *patient, struct kolo__find
     uint32_t least = UINT32_MAX, most = 0;
     for (uint32_t to = 0; to < patient->host_count; to++) {
         const struct kolo__doctor_host *host = &patient->hosts[to];
-        uint32_t index = 0;
-        if (!host->answers || host->facts.address_count == 0)
-            continue;
-        /* The address that others use. */
-        for (uint32_t from = 0; from < patient->host_count; from++)
-            if (best_link(patient, from, to) != NULL)
-                index =
-                    (uint32_t)(best_link(patient, from, to) - trial_of(patient, from, to)->links);
-        const struct kolo__doctor_address *address = &host->facts.addresses[index];
-        if (address->mtu == 0)
+        const struct kolo__doctor_address *address = used_address(patient, to);
+        if (!host->answers || address == NULL || address->mtu == 0)
             continue;
         least = address->mtu < least ? address->mtu : least;
         most = address->mtu > most ? address->mtu : most;

@@ -48,8 +48,13 @@ for ((i = 0; i < 30; i++)); do
 done
 on host1 bash -c "for ((i = 0; i < 100; i++)); do exec {fd}<>/dev/tcp/10.77.0.2/$port; done; sleep 30" &
 disown
+# Ends when the agent closes, which is not yet; 124 where it never does.
+on host1 bash -c "exec 3<>/dev/tcp/10.77.0.3/$port; timeout 25 cat <&3" &
+silent=$!
 run --hosts host2:1 --no-prefix -- echo here
 expect "among strangers" "0 here" "$code $out"
+crowded() { grep -q "from 10.77.0.1.*: it proved nothing while many others waited" "$place/host2.err"; }
+wait_until 10 crowded || fail "no stranger makes room: $(<"$place/host2.err")"
 refused=$(grep -c "refused a connection from 10.77.0.1" "$place/host2.err")
 ((refused >= 1 && refused <= 8)) || fail "strangers fill the log: $(<"$place/host2.err")"
 KOLO_TOKEN_FILE=$place/wrong KOLO_INIT_TIMEOUT=2 run --hosts host2:1 -- true
@@ -95,6 +100,9 @@ kill -KILL "$(command_of $killed)"
 wait_until 20 no_sleep host2 76 || fail "ranks outlive kolo run"
 run --hosts host2:1,host3:1 --no-prefix -- echo again
 expect "after a killed kolo run" $'0 again\nagain' "$code $out"
+
+wait $silent
+expect "a stranger that says nothing is cut off" 0 "$?"
 
 # ---- an agent is told to go while its ranks run: they end first, kolo run hears how
 (cd "$place" && on host1 timeout 60 "$kolo" run --agent-port $port --hosts host2:1,host3:1 -- sleep 77) >out 2>err &

@@ -79,7 +79,7 @@ fi
 on host1 tc qdisc del dev eth0 root 2>/dev/null
 on host2 tc qdisc del dev eth0 root 2>/dev/null
 exchange 10.77.0.1:5015 KOLO_STREAMS=0
-expect_text "without a limit" "MB/s with 4)" "$(grep -o 'streams: .*' err0)"
+expect_text "without a limit" " with 4)" "$(grep -o 'streams: .*' err0)"
 
 # ---- two networks
 hosts_plug host1 eth1 10.78.0.1/24
@@ -93,6 +93,24 @@ expect_through "two interfaces, encrypted" half half
 exchange 10.77.0.1:5004 KOLO_NET=eth1
 expect_text "an interface by name" "1 connection, 10.78.0.1:" "$lanes"
 expect_through "an interface by name" none all
+
+# ---- a cable comes out under way: the network is named, for the host is not down
+flowing() { (($(sent host2 eth1) > $1 + (20 << 20))); }
+before=$(sent host2 eth1) ranks=()
+for rank in 0 1; do
+    on host$((rank + 1)) env KOLO_RANK=$rank KOLO_WORLD_SIZE=2 KOLO_RENDEZVOUS=10.77.0.1:5020 KOLO_TOKEN=t KOLO_TIMEOUT=50 \
+        KOLO_STREAMS=1 timeout -k 5 60 "$kolo" bench allreduce --min 4M --max 4M --seconds 50 >"out$rank" 2>"err$rank" &
+    ranks+=($!)
+done
+wait_until 20 flowing "$before" || fail "nothing goes through eth1: $(<err0) $(<err1)"
+link_down host2 eth1
+for rank in "${ranks[@]}"; do
+    wait "$rank"
+    expect "a cable comes out under way: code" 1 "$?"
+done
+grep -q "the network to it is cut (.*from 10.78.0.[12]:" err0 err1 ||
+    fail "a cable comes out under way: $(<err0) $(<err1)"
+link_up host2 eth1
 
 # ---- a cable is out; then it is in, and leads nowhere; then it leads to another network
 link_down host2 eth1
@@ -108,6 +126,14 @@ on host2 ip address flush dev eth1
 on host2 ip address add 10.79.0.2/24 dev eth1
 exchange 10.77.0.1:5007
 expect_through "another network" all none
+
+# ---- IPv4 is there and leads nowhere
+on host1 ip route add blackhole 10.77.0.2/32
+on host2 ip route add blackhole 10.77.0.1/32
+exchange '[fd77::1]:5009' KOLO_NET=eth0
+expect_text "IPv4 leads nowhere" "1 connection, [fd77::1]:" "$lanes"
+on host1 ip route del blackhole 10.77.0.2/32
+on host2 ip route del blackhole 10.77.0.1/32
 
 # ---- no IPv4
 for host in host1 host2; do

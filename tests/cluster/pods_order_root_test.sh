@@ -5,5 +5,5 @@
 # shellcheck source=tests/cluster/pods/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/pods/environment.sh"
 
-pods dns_down:job dns_down:mpijob late:job late:jobset late:mpijob last_worker_late:mpijob last_worker_late:job \
+pods dns_restarts:job dns_down:mpijob nxdomain:job servfail:job stale:job late:job late:jobset late:mpijob last_worker_late:mpijob last_worker_late:job \
     comes_back:job comes_back:mpijob rank_0_comes_back:job rank_0_comes_back:trainjob

@@ -94,7 +94,7 @@ on host2 bash -c 'for p in /proc/[0-9]*; do
 wait_code 20
 expect "kill -9 of an agent: code" 76 "$code"
 expect_text "kill -9 of an agent" "kolo run: rank 1 (host host2, pid " "$err"
-expect_text "kill -9 of an agent" "was lost with its host: the connection was closed" "$err"
+expect_text "kill -9 of an agent" "was lost: its agent has gone: the connection was closed" "$err"
 expect_none_left "kill -9 of an agent" 20 host1 host2 host3
 
 # ---- the cable of a host is cut: its ranks are lost, and the others end; it clears up by itself
@@ -104,7 +104,7 @@ link_down host3
 wait_code 40
 expect "a cut cable: code" 76 "$code"
 expect_text "a cut cable" "kolo run: rank 3 (host host3, pid " "$err"
-expect_text "a cut cable" "was lost with its host: nothing was heard from it for 10 s" "$err"
+expect_text "a cut cable" "was lost: nothing was heard from its host for 10 s" "$err"
 expect_none_left "a cut cable" 20 host1 host2
 expect_none_left "the host behind it" 60 host3
 link_up host3

@@ -29,6 +29,11 @@ run --hosts host2:2,host3:1 --map-by node --no-prefix -- sh -c "$show"
 expect "places by node" "0 3 0 2 host2 4711 $place
 1 3 0 1 host3 4711 $place
 2 3 1 2 host2 4711 $place" "$(sort <<<"$out")"
+run --hosts host2:1,host3:4 --map-by ppr:2:node --no-prefix -- sh -c "$show"
+expect "two places each" "0 4 0 2 host2 4711 $place
+1 4 1 2 host2 4711 $place
+2 4 0 2 host3 4711 $place
+3 4 1 2 host3 4711 $place" "$(sort <<<"$out")"
 printf '# two\nhost2 slots=1\n[fd77::3]:1\n' >hostfile
 run --hostfile "$PWD/hostfile" --wdir / --no-prefix -- sh -c "$show"
 expect "a hostfile, a folder" $'0 2 0 1 host2 4711 /\n1 2 0 1 host3 4711 /' "$(sort <<<"$out")"

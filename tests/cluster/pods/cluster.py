@@ -4,11 +4,11 @@ A cluster without Kubernetes: pods as processes in namespaces of their own, and 
 
 A pod has its own network (address, interface), host name, process ids (its command is process 1),
 mounts (/etc/hosts, /etc/resolv.conf, /dev/shm, /tmp, secrets, a read-only root), user and
-environment, as the kubelet would give them. All of them share the machine's files otherwise, so an
-image is this machine with kolo in /usr/local. Nothing leaves the namespaces, and nothing outlives
-close().
+environment, as the kubelet would give them. Its other files are those of an image (image.py), or,
+which needs none, the machine's with kolo in /usr/local. Nothing leaves the namespaces, and nothing
+outlives close().
 
-What is not here: a scheduler, a network plug-in, NetworkPolicies, seccomp, cgroup limits.
+What is not here: a scheduler, a network plug-in, NetworkPolicies, cgroup limits.
 """
 import ipaddress
 import os
@@ -16,10 +16,14 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
+import image as images
+
 DNS = "10.244.0.2"
+BAD_DNS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bad_dns.py")
 
 # Runs as root in the pod's new namespaces, and becomes its command. $1: the pod's folder.
 ENTER = r"""
@@ -35,6 +39,7 @@ for top in etc home; do
 done
 mount --bind "$place/bin" /usr/local/bin
 mount --bind "$place/lib" /usr/local/lib
+cp "$place/ld.so.cache" /etc/ld.so.cache
 mkdir "$pod/dev"
 mount -t tmpfs -o mode=755 dev "$pod/dev"
 for device in null zero full random urandom tty; do
@@ -94,13 +99,15 @@ class Pod:
     """What a controller wants to run; start() may be called again, as after a restart."""
 
     def __init__(self, cluster, name, *, hostname=None, subdomain=None, command=(), environment=None,
-                 files=None, folders=(), user=65532, shm="64m", labels=None):
+                 files=None, folders=(), user=65532, shm="64m", labels=None, ports=None, ready_port=None):
         self.cluster, self.name = cluster, name
         self.hostname, self.subdomain = hostname or name, subdomain
         self.command, self.environment = list(command), dict(environment or {})
         self.files = dict(files or {})  # path below /etc or /home -> (bytes, mode)
         self.folders, self.user, self.shm, self.labels = list(folders), user, shm, dict(labels or {})
+        self.ports, self.ready_port = dict(ports or {}), ready_port  # of the readiness probe
         self.process = self.address = self.node = None  # node: its host name, with hostNetwork
+        self.beside = None  # with hostNetwork: a pod that runs on the same node
         self.restarts = -1
 
     @property
@@ -113,13 +120,15 @@ class Pod:
         self.restarts += 1
         self.killed = False
         self.address = cluster.next_address()
+        if self.beside:
+            self.address = self.beside.address
         folder = self.folder = os.path.join(cluster.folder, f"{self.name}.{cluster.used}")
         os.makedirs(folder)
         self.log_path = os.path.join(folder, "log")
         # The kubelet's.
+        hostname = self.node or self.hostname
         hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n"
         hosts += f"{self.address}\t" + (f"{self.fqdn}\t" if self.subdomain else "") + self.hostname + "\n"
-        hostname = self.node or self.hostname
         if self.node:  # the node's own file
             hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{self.node}\n"
         resolv = (f"search {cluster.namespace}.svc.{cluster.domain} svc.{cluster.domain} {cluster.domain}\n"
@@ -127,36 +136,74 @@ class Pod:
         files = {"/etc/hosts": (hosts, 0o644), "/etc/resolv.conf": (resolv, 0o644), **self.files}
         for path, (text, mode) in files.items():
             self._write(path.lstrip("/"), text, mode)
-        # The image's (without its ldconfig), the kubelet's, the manifest's.
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "HOME": "/", "HOSTNAME": hostname,
+        # The image's, the kubelet's, the manifest's.
+        environment = cluster.image.environment if cluster.image else {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/"}
+        environment = {**environment, "HOSTNAME": hostname,
                        "KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443",
                        **self.environment, **cluster.extra_environment}
+        self._write("termination-log", "", 0o666)
+        for fifo in ("ready", "go"):
+            os.mkfifo(os.path.join(folder, fifo))
+        if cluster.image:
+            self._start_image(hostname, environment, files)
+        else:
+            self._start_machine(hostname, environment)
+        cluster.started.append(self.process)
+        with open(os.path.join(folder, "ready")) as ready:
+            ready.read()
+        if not cluster.image:
+            self._remember(child_of(self.process.pid))
+        if not self.beside:
+            cluster.plug(self, self.process.pid if cluster.image else self.pid)
+        if publish:
+            cluster.publish(self)
+        with open(os.path.join(folder, "go"), "w") as go:
+            go.write("\n")
+        if cluster.image:
+            wait_until(lambda: self._read("pid") or not self.runs(), 20, f"a container of {self.name}")
+            if not self._read("pid"):
+                raise RuntimeError(f"no container of {self.name}: {self.log()}")
+            self._remember(int(self._read("pid")))
+        return self
+
+    def _remember(self, pid):
+        """The container's process 1, by which close() ends it."""
+        self.pid = pid
+        try:
+            # Held open until close(): the number of a namespace that is gone may be another one's at once.
+            space = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY)
+        except FileNotFoundError:
+            return  # it has ended already
+        self.cluster.first_processes.append(pid)
+        self.cluster.spaces[os.readlink(f"/proc/self/fd/{space}")] = space
+
+    def _start_image(self, hostname, environment, files):
+        images.write_bundle(self.folder, self.cluster.image, hostname=hostname, command=self.command, environment=environment,
+                            user=self.user, files=files, folders=self.folders, shm=self.shm)
+        self._enter("--mount", "bash", "-c", images.ENTER, "pod", self.folder, self.cluster.image.root)
+
+    def _start_machine(self, hostname, environment):
         self._write("hostname", hostname, 0o644)
         self._write("shm", str(self.shm), 0o644)
         self._write("user", str(self.user), 0o644)
         self._write("folders", "".join(f"{f}\n" for f in self.folders if f != "/tmp"), 0o644)
         self._write("command", "".join(f"{word}\0" for word in self.command), 0o644)
         self._write("environment", "".join(f"{k}={v}\0" for k, v in environment.items()), 0o644)
-        self._write("termination-log", "", 0o666)
-        for fifo in ("ready", "go"):
-            os.mkfifo(os.path.join(folder, fifo))
+        self._enter("--uts", "--mount", "--pid", "--ipc", "--fork", "--kill-child",
+                    "--mount-proc", "bash", "-c", ENTER, "pod", self.folder, self.cluster.place)
+
+    def _enter(self, *command):
+        """In the namespaces that the command's first words name, beside a network: its own, or with hostNetwork the node's."""
+        network = ["nsenter", "--target", str(self.beside.pid), "--net", "unshare"] if self.beside else ["unshare", "--net"]
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(
-                ["unshare", "--net", "--uts", "--mount", "--pid", "--ipc", "--fork", "--kill-child",
-                 "--mount-proc", "bash", "-c", ENTER, "pod", folder, cluster.place],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        cluster.started.append(self.process)
-        with open(os.path.join(folder, "ready")) as ready:
-            ready.read()
-        self.pid = child_of(self.process.pid)
-        cluster.first_processes.append(self.pid)
-        cluster.spaces.add(os.readlink(f"/proc/{self.pid}/ns/pid"))
-        cluster.plug(self)
-        if publish:
-            cluster.publish(self)
-        with open(os.path.join(folder, "go"), "w") as go:
-            go.write("\n")
-        return self
+            self.process = subprocess.Popen([*network, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+    def _read(self, name):
+        try:
+            with open(os.path.join(self.folder, name)) as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
 
     def _write(self, path, text, mode):
         path = os.path.join(self.folder, path)
@@ -165,15 +212,15 @@ class Pod:
             file.write(text)
         os.chmod(path, mode)
         if path.startswith(os.path.join(self.folder, "home")) or "/etc/kolo" in path:
-            os.chown(path, self.user, self.user)
+            os.chown(path, 0, self.user)  # fsGroup, whose members may read all volumes
+            os.chmod(path, mode | 0o440)
 
     def log(self):
         with open(self.log_path, errors="replace") as file:
             return file.read()
 
     def termination(self):
-        with open(os.path.join(self.folder, "termination-log")) as file:
-            return file.read()
+        return self._read("termination-log")
 
     def wait(self, seconds):
         """The container's exit code, as the kubelet reports it."""
@@ -188,8 +235,11 @@ class Pod:
 
     def signal(self, number):
         if self.runs():
-            self.killed |= number == signal.SIGKILL
-            os.kill(self.pid, number)
+            try:
+                os.kill(self.pid, number)
+                self.killed |= number == signal.SIGKILL
+            except ProcessLookupError:
+                pass  # it has just ended
 
     def terminate(self, grace):
         """As the kubelet does it. Returns the exit code."""
@@ -212,13 +262,14 @@ class Pod:
 
 
 class Cluster:
-    def __init__(self, place, *, namespace="lab", domain="cluster.local", environment=None):
+    def __init__(self, place, *, namespace="lab", domain="cluster.local", environment=None, image=None):
+        self.image = image  # or, if None, `place`: kolo for the machine's own files
         self.place, self.namespace, self.domain = place, namespace, domain
         self.extra_environment = dict(environment or {})
         self.folder = tempfile.mkdtemp(prefix="kolo-pods.")
         os.chmod(self.folder, 0o755)
         self.started, self.records, self.used = [], {}, 0
-        self.first_processes, self.spaces = [], set()
+        self.first_processes, self.spaces = [], {}  # name of a namespace of process ids -> descriptor
         self.dns = self.dns_pid = None
         self.switch = self._hold()
         self._net(self.switch, "ip", "link", "set", "lo", "up")
@@ -252,25 +303,42 @@ class Cluster:
         self.used += 1
         return str(ipaddress.ip_address("10.244.1.0") + self.used)
 
-    def plug(self, pod):
+    def plug(self, pod, pid):
         port = f"p{self.used}"
-        self._net(self.switch, "ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(pod.pid))
+        self._net(self.switch, "ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
         self._net(self.switch, "ip", "link", "set", port, "master", "node", "up")
-        self._net(pod.pid, "ip", "link", "set", "lo", "up")
-        self._net(pod.pid, "ip", "address", "add", f"{pod.address}/16", "dev", "eth0")
-        self._net(pod.pid, "ip", "link", "set", "eth0", "up")
+        self._net(pid, "ip", "link", "set", "lo", "up")
+        self._net(pid, "ip", "address", "add", f"{pod.address}/16", "dev", "eth0")
+        self._net(pid, "ip", "link", "set", "eth0", "up")
 
     # ---- names ---------------------------------------------------------------------------------
 
-    def start_dns(self):
+    def start_dns(self, *options):
+        """All that has no record does not exist (NXDOMAIN), unless options say otherwise."""
         self._write_records()
+        names = options or (f"--local=/{self.domain}/", "--address=/#/", f"--addn-hosts={self.folder}/records")
         self.dns = subprocess.Popen(
             ["nsenter", "--target", str(self.switch), "--net", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
-             "--no-resolv", "--no-hosts", f"--listen-address={DNS}", "--bind-interfaces", f"--local=/{self.domain}/", "--address=/#/",
-             f"--addn-hosts={self.folder}/records", "--user=root", "--pid-file", "--log-facility=/dev/null"],
+             "--no-resolv", "--no-hosts", f"--listen-address={DNS}", "--bind-interfaces", *names,
+             "--user=root", "--pid-file", "--log-facility=/dev/null"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.started.append(self.dns)
         wait_until(self._dns_listens, 10, "the DNS server")
+
+    def fail_names(self, code):
+        """The DNS server answers everything with this code, because its upstream does; None: no longer."""
+        self.stop_dns()
+        if code is None:
+            return self.start_dns()
+        upstream = subprocess.Popen(["nsenter", "--target", str(self.switch), "--net", sys.executable, BAD_DNS, DNS, "5353", str(code)],
+                                    stdin=subprocess.DEVNULL)
+        self.started.append(upstream)
+        self.start_dns(f"--server={DNS}#5353", "--no-negcache")
+        wait_until(lambda: self.ask("anybody") == str(code), 10, f"answers of code {code}")
+
+    def ask(self, name):
+        """The code of the DNS server's answer to that name."""
+        return self._net(self.switch, sys.executable, BAD_DNS, DNS, "53", "ask", name).strip()
 
     def _dns_listens(self):
         with open(f"/proc/{self.switch}/net/udp") as file:
@@ -317,6 +385,8 @@ class Cluster:
             process.wait()
         wait_until(lambda: not any(space_of(p) in self.spaces for p in os.listdir("/proc") if p.isdigit()), 5,
                    "the end of all processes of the pods")
+        for descriptor in self.spaces.values():
+            os.close(descriptor)
         for _ in range(100):
             try:
                 shutil.rmtree(self.folder)
@@ -335,6 +405,8 @@ def install(build):
     for name in os.listdir(f"{build}/lib"):
         if name.startswith("libkolo") and ".so" in name:
             shutil.copy2(f"{build}/lib/{name}", f"{place}/lib", follow_symlinks=False)
+    # The image's ldconfig; what it keeps elsewhere is none of the machine's.
+    run("unshare", "--mount", "sh", "-ec", f"mount -t tmpfs cache /var/cache; mount --bind {place}/lib /usr/local/lib; ldconfig -X -C {place}/ld.so.cache")
     run("chmod", "-R", "a+rX", place)
     return place
 

@@ -4,7 +4,6 @@ From manifests to pods, as the controllers of Kubernetes, JobSet, Kubeflow Train
 operator do it: names, host names, labels, variables and files. Sources: docs/KUBERNETES.md.
 """
 import copy
-import json
 import re
 import secrets
 import subprocess
@@ -63,7 +62,9 @@ def make_pod(cluster, documents, template, *, name, hostname, subdomain, labels=
                           if d["kind"] == "Secret" and d["metadata"]["name"] == volume["secret"]["secretName"])
             for key, value in secret["stringData"].items():
                 pod_files[f"{path}/{key}"] = (value, volume["secret"].get("defaultMode", 0o644))
-    pod = Pod(cluster, name, hostname=hostname, subdomain=subdomain,
+    ports = {p["name"]: p["containerPort"] for p in container.get("ports", [])}
+    probe = container.get("readinessProbe", {}).get("tcpSocket", {}).get("port")
+    pod = Pod(cluster, name, hostname=hostname, subdomain=subdomain, ports=ports, ready_port=ports.get(probe, probe),
               command=[*container.get("command", []), *container.get("args", [])],
               environment=environment_of(container, extra, fields), files=pod_files, folders=folders, shm=shm,
               user=spec.get("securityContext", {}).get("runAsUser", 0), labels=labels)
@@ -115,7 +116,7 @@ def trainjob(cluster, documents, attempt=0):
     train, runtime = by_kind(documents, "TrainJob"), by_kind(documents, "TrainingRuntime")
     name, trainer = train["metadata"]["name"], train["spec"]["trainer"]
     spec = copy.deepcopy(runtime["spec"]["template"]["spec"])
-    port = "29400"
+    port = "29500"
     for replicated in spec["replicatedJobs"]:
         job_spec = replicated["template"]["spec"]
         job_spec["parallelism"] = job_spec["completions"] = trainer["numNodes"]
@@ -195,9 +196,3 @@ def mpijob(cluster, documents, attempt=0):
 
 
 KINDS = {"job": job, "jobset": jobset, "trainjob": trainjob, "statefulset": statefulset, "volcano": volcano, "mpijob": mpijob}
-
-
-def describe(pods):
-    """For comparisons with what is known of a kind: environment and files of each pod."""
-    return json.dumps([{"name": p.name, "host": p.hostname, "subdomain": p.subdomain, "environment": p.environment,
-                        "files": sorted(p.files)} for p in pods], indent=1)

@@ -9,6 +9,16 @@ unshare --net --uts --mount --pid --ipc --fork true 2>/dev/null || skip "namespa
 command -v dnsmasq >/dev/null || skip "no DNS server (apt-get install dnsmasq-base)"
 need_python yaml
 
+# For an MPIJob of mpirun and sshd.
+need_ssh() {
+    local command
+    for command in ssh ssh-keygen /usr/sbin/sshd; do
+        command -v "$command" >/dev/null || skip "needs $command (apt-get install openssh-server)"
+    done
+    [[ $(mpirun --version 2>/dev/null) == *"Open MPI"* ]] || skip "needs Open MPI's mpirun (apt-get install openmpi-bin)"
+    compgen -G "$BUILD_DIR/lib/libkolo-mpi.so*" >/dev/null || skip "kolo was built without Open MPI"
+}
+
 pods() {
     "$python" "$SOURCE_DIR/tests/cluster/pods/pods.py" "$BUILD_DIR" "$@"
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Tries jobs as pods. Usage: pods.py BUILD_FOLDER CASE...
+Tries jobs as pods. Usage: pods.py BUILD_FOLDER [--image ARCHIVE] CASE...
 Each case is a function below; those of one kind take it behind a colon ("runs:job").
 """
 import atexit
@@ -9,15 +9,18 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 
-from cluster import Cluster, install, shuffled, space_of, wait_until
+from cluster import Cluster, Pod, install, shuffled, space_of, wait_until
 from controllers import KINDS, render
+from image import Image
+from mpi import LAUNCHED
 
 STEPS = ["train_bytes", "--layers", "1", "--width", "32", "--heads", "2", "--context", "32", "--batch", "8", "--threads", "1",
-         "--held-out-bytes", "2048", "--steps", "5", "/usr/include/linux"]
-AGENT = 7701
+         "--held-out-bytes", "2048", "--steps", "5", "/usr/share/common-licenses"]
+AGENT, METRICS = 7701, 9700
 
 
 def expect(what, condition, pods=()):
@@ -33,7 +36,7 @@ class Case:
         self.kind, self.kolo = kind, f"{build}/bin/kolo"
         self.arguments = [kind, "--name", "train", "--workers", str(workers), "--image", "kolo:test", *arguments, "--", *command]
         self.cluster = Cluster(PLACE, environment={"KOLO_INIT_TIMEOUT": "30", "KOLO_TIMEOUT": "30", **(environment or {})},
-                               **cluster)
+                               image=IMAGE, **cluster)
         self.documents = render(self.kolo, *self.arguments)
         self.pods = self.make()
 
@@ -49,11 +52,21 @@ class Case:
     @property
     def ranks(self):
         """The pods that end by themselves; workers of an MPIJob go on."""
-        return self.pods[:1] if self.kind == "mpijob" else self.pods
+        return self.pods[:1] if self.kind in LAUNCHED else self.pods
 
     def start(self, seed=1):
-        for pod in shuffled(self.pods, seed):
+        """In any order; but mpirun waits for nobody, so its pod comes when the others are ready, as the manifest wants it."""
+        last = self.pods[:1] if self.kind == "mpijob-ssh" else []
+        for pod in shuffled([p for p in self.pods if p not in last], seed):
             pod.start()
+        if last:
+            self.wait_ready()
+            last[0].start()
+
+    def wait_ready(self):
+        """launcherCreationPolicy: WaitForWorkersReady, by the workers' own probe."""
+        for pod in self.pods[1:]:
+            wait_until(lambda p=pod: p.listens(p.ready_port), 20, f"{pod.name} ready")
 
     def restart(self, seconds):
         """As the controllers do: a pod that ended with a code worth another try is made anew."""
@@ -80,9 +93,9 @@ def runs(build, kind):
     with Case(build, kind, domain="mesh.example") as case:
         case.start()
         case.finish()
-        for pod in case.pods[1:] if kind == "mpijob" else []:
-            expect("an agent goes on", pod.runs(), case.pods)
-            expect("an agent ends with 143", pod.terminate(10) == 143, case.pods)
+        for pod in case.pods[1:] if kind in LAUNCHED else []:
+            expect("a worker goes on", pod.runs(), case.pods)
+            expect("an agent ends with 143", pod.terminate(10) == 143 or kind == "mpijob-ssh", case.pods)
 
 
 def direct(build, kind):
@@ -131,7 +144,8 @@ def last_worker_late(build, kind):
 def comes_back(build, kind):
     """A pod restarts while the world forms, with another address; the old one is in the DNS too."""
     with Case(build, kind) as case:
-        for pod in case.pods[:-1]:
+        early = case.pods[1:-1] if kind == "mpijob-ssh" else case.pods[:-1]
+        for pod in early:
             pod.start()
         first = case.pods[1]
         time.sleep(1.5)
@@ -142,6 +156,9 @@ def comes_back(build, kind):
         case.cluster.publish(first, [old, first.address])
         time.sleep(1)
         case.pods[-1].start()
+        if case.pods[0] not in early:
+            case.wait_ready()
+            case.pods[0].start()
         case.finish()
 
 
@@ -166,7 +183,10 @@ def suspended(build, kind):
         for pod in case.pods:
             pod.signal(signal.SIGTERM)
         codes = [pod.terminate(15) for pod in case.pods]
-        expect(f"codes {codes}", all(code in (143, 76) for code in codes) and 143 in codes, case.pods)
+        if kind == "mpijob-ssh":  # sshd ends with 0, which a controller that deletes its pod does not look at
+            expect(f"mpirun's code {codes[0]}", codes[0] != 0, case.pods)
+        else:
+            expect(f"codes {codes}", all(code in (143, 76) for code in codes) and 143 in codes, case.pods)
         case.arguments[-len(STEPS):] = STEPS
         case.documents = render(case.kolo, *case.arguments)
         case.pods = case.make(attempt=1)
@@ -203,15 +223,21 @@ def host_network(build, kind):
 def ready_first(build, kind):
     """launcherCreationPolicy: WaitForWorkersReady. Ready means that the agent listens."""
     with Case(build, kind) as case:
+        right, case.pods[1].command = case.pods[1].command, ["sleep", "60"]
         for pod in case.pods[1:]:
             pod.start()
-        for pod in case.pods[1:]:
-            wait_until(lambda p=pod: p.listens(AGENT), 10, f"{pod.name} ready")
+        wait_until(lambda: case.pods[2].listens(case.pods[2].ready_port), 10, f"{case.pods[2].name} ready")
+        expect("nobody listens, so it is not ready", not case.pods[1].listens(case.pods[1].ready_port), case.pods)
+        case.pods[1].signal(signal.SIGKILL)
+        case.pods[1].wait(10)
+        case.pods[1].command = right
+        case.pods[1].start()
+        case.wait_ready()
         for _ in range(20):  # as the kubelet goes on asking
-            expect("ready", all(pod.listens(AGENT) for pod in case.pods[1:]), case.pods)
+            expect("ready", all(pod.listens(pod.ready_port) for pod in case.pods[1:]), case.pods)
         case.pods[0].start()
         case.finish()
-        for pod in case.pods[1:]:
+        for pod in case.pods[1:] if kind != "mpijob-ssh" else []:
             expect("probes are not worth a word", pod.log().count("\n") == 1, case.pods)
 
 
@@ -236,6 +262,52 @@ def launchers_metrics(build, kind):
         for pod in workers:
             wait_until(lambda p=pod: value(p, "connections") == 0, 20, "the end of the job")
             expect("it has ended", (value(pod, "ranks"), value(pod, "ranks_started_total")) == (0, 1), case.pods)
+
+
+# ---- an image --------------------------------------------------------------------------------------
+
+
+def entrypoint(build, kind):
+    """The image by itself, with no word of a manifest about user or command; it has the name that manifests give it."""
+    manifest = str(render(f"{build}/bin/kolo", kind, "--name", "train", "--workers", "1", "--", "true"))
+    wanted = "docker.io/library/" + re.search(r"'image': '([^']+)'", manifest).group(1)
+    expect(f"name {IMAGE.name}", IMAGE.name == wanted)
+    expect(f"user {IMAGE.user}", IMAGE.user == 65532)
+    for arguments, words in (((), "kolo run"), (("info",), "transports shm, tcp"), (("run", "-n", "2", "--", "hello_allreduce"), "rank 1 of 2")):
+        with Cluster(PLACE, image=IMAGE) as cluster:
+            pod = Pod(cluster, "alone", command=IMAGE.command(*arguments), user=IMAGE.user).start()
+            expect(f"code of {pod.command}", pod.wait(30) == 0, [pod])
+            expect(f"'{words}' of {pod.command}", words in pod.log(), [pod])
+
+
+def trains(build, _):
+    """train_bytes without a path: on the text in the image, as the manifests of k8s/ have it."""
+    with Cluster(PLACE, image=IMAGE) as cluster:
+        command = IMAGE.command("run", "-n", "2", "--", *STEPS[:-1])
+        pod = Pod(cluster, "alone", command=command, user=IMAGE.user, folders=["/tmp"]).start()
+        expect("code", pod.wait(60) == 0, [pod])
+        expect("trained to the end", "bits per byte" in pod.log(), [pod])
+
+
+def confined(build, kind):
+    """What a pod of a manifest may not: the restricted level, looked at from inside."""
+    look = "grep -E '^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; touch /root-is-writable /usr/x /etc/x; touch /tmp/x && echo tmp; cat /proc/1/comm"
+    with Case(build, kind, workers=1, command=["sh", "-c", look]) as case:
+        pod = case.pods[0].start()
+        pod.wait(20)
+        for words in (r"Uid:\s+65532\s+65532", r"Gid:\s+65532\s+65532", r"CapEff:\s+0+\n", r"CapBnd:\s+0+\n", r"NoNewPrivs:\s+1", r"Seccomp:\s+2",
+                      r"/root-is-writable': Read-only file system", r"/usr/x': Read-only", r"/etc/x': Read-only", r"tmp\n", r"kolo\n"):
+            expect(words, re.search(words, pod.log()), case.pods)
+
+
+def metrics(build, kind):
+    """The image has what shows the numbers of a rank to Prometheus."""
+    with Case(build, kind, workers=2, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+        case.start()
+        pod = case.pods[0]
+        wait_until(lambda: pod.listens(METRICS) or not pod.runs(), 20, "port of metrics")
+        page = pod.inside("bash", "-c", f"exec 3<>/dev/tcp/{pod.address}/{METRICS} && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3")
+        expect(f"a page of metrics, not {page}", "# TYPE kolo_" in page, case.pods)
 
 
 # ---- what goes wrong -------------------------------------------------------------------------------
@@ -265,7 +337,7 @@ def wrong_token(build, kind):
                 victim.files[path] = ("another secret, long enough", victim.files[path][1])
         case.start()
         codes = [pod.wait(40) for pod in case.ranks]
-        if kind == "mpijob":
+        if kind in LAUNCHED:
             expect(f"codes {codes}", codes == [64], case.pods)
             return says(case.pods, r"another token", 1)
         expect(f"codes {codes}", codes == [75] * len(codes), case.pods)
@@ -280,8 +352,10 @@ def one_missing(build, kind):
         for pod in case.pods[:-1]:
             pod.start()
         codes = [pod.wait(40) for pod in case.ranks if pod.process]
-        expect(f"codes {codes}", set(codes) == {75}, case.pods)
-        for pod in case.pods[:-1] if kind != "mpijob" else case.pods[:1]:
+        expect(f"codes {codes}", set(codes) == {255 if kind == "mpijob-ssh" else 75}, case.pods)
+        if kind == "mpijob-ssh":
+            return says(case.pods, re.escape(case.pods[-1].hostname), 1)
+        for pod in case.pods[:1] if kind in LAUNCHED else case.pods[:-1]:
             expect("the termination message says who", case.pods[-1].hostname in pod.termination(), case.pods)
 
 
@@ -334,7 +408,7 @@ def little_memlock(build, kind):
             victim = case.pods[-1]
             victim.command = ["prlimit", "--memlock=65536", *victim.command[0 if with_run else victim.command.index("--") + 1:]]
             case.start()
-            pod = case.pods[0] if kind == "mpijob" else victim
+            pod = case.pods[0] if kind in LAUNCHED else victim
             code = pod.wait(40)
             expect(f"code {code}", code == 64 if with_run else code != 0, case.pods)
             words = rf"{victim.hostname} may lock 64 KiB.*KOLO_MEMLOCK"
@@ -357,10 +431,13 @@ def killed(build, kind):
         expect("a rank to kill", pids, case.pods)
         os.kill(pids[0], signal.SIGKILL)
         codes = [pod.wait(30) for pod in case.ranks]
+        if kind == "mpijob-ssh":
+            expect(f"codes {codes}", codes == [137], case.pods)
+            return says(case.ranks, r"exited on signal 9 \(Killed\)", 1)
         expect(f"codes {codes}", set(codes) == {76}, case.pods)
         says(case.pods, r"SIGKILL", 1)
         expect("the termination message", any("SIGKILL" in p.termination() for p in case.pods), case.pods)
-        for pod in case.pods[:-1] if kind != "mpijob" else []:
+        for pod in case.pods[:-1] if kind not in LAUNCHED else []:
             expect("which peer was lost", f"rank 2 (host {victim.hostname}" in pod.termination() and
                    pod.termination().count("rank 2") == 1, case.pods)
 
@@ -398,10 +475,10 @@ def start_up(build, kind, pods):
         return seconds
 
 
-def table(build, _):
-    """Start-up times of every kind at 2, 8 and 32 pods: medians of three."""
+def table(build, kind):
+    """Start-up times of a kind, or of every kind, at 2, 8 and 32 pods: medians of three."""
     print(f"{'kind':12} {'2 pods':>8} {'8 pods':>8} {'32 pods':>8}   seconds until the first step")
-    for kind in KINDS:
+    for kind in [kind] if kind else KINDS:
         row = [sorted(start_up(build, kind, pods) for _ in range(3))[1] for pods in (2, 8, 32)]
         print(f"{kind:12} " + " ".join(f"{seconds:8.2f}" for seconds in row), flush=True)
 
@@ -418,16 +495,22 @@ def tenfold(build, kind):
 
 
 def main():
-    global PLACE
-    build, failures = sys.argv[1], 0
+    global PLACE, IMAGE
+    build, words, failures = sys.argv[1], sys.argv[2:], 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clusters are closed on the way
     PLACE = install(build)
     atexit.register(shutil.rmtree, PLACE)
-    for word in sys.argv[2:]:
+    IMAGE = None
+    if words[:1] == ["--image"]:
+        folder = tempfile.mkdtemp(prefix="kolo-image.")
+        atexit.register(shutil.rmtree, folder)
+        os.chmod(folder, 0o755)
+        IMAGE, words = Image(words[1], folder), words[2:]
+    for word in words:
         name, _, kind = word.partition(":")
         begin = time.monotonic()
         try:
-            globals()[name](build, kind)
+            (globals().get(name) or getattr(faults, name))(build, kind)
             print(f"{word}: passed in {time.monotonic() - begin:.1f} s", flush=True)
         except Exception:  # every case has its say
             failures += 1
@@ -436,4 +519,6 @@ def main():
 
 
 if __name__ == "__main__":
+    sys.modules["pods"] = sys.modules["__main__"]  # this one, not another copy
+    import faults
     sys.exit(main())

@@ -68,6 +68,8 @@ by_mpirun 2 "$member" differ 0
 [[ $code != 0 ]] || fail "by MPI: ranks differ, and nobody knows"
 expect_text "by MPI: ranks differ" "KOLO_ERR_MISMATCH" "$err$out"
 expect_text "by MPI: it was MPI" "(1 x fp32, max, mpi)" "$err$out"
+by_mpirun 3 "$member" unused 20
+expect "by MPI: communicators that end before they did anything: code" 0 "$code"
 by_mpirun 2 "${train[@]}" --csv "$PWD/by_mpi.csv" "$text"
 expect "by MPI: train_bytes: steps" 20 "$(grep -c '^[0-9]' by_mpi.csv)"
 by_mpirun 2 "$BIN_DIR/kolo" bench allreduce --dtype bf16 --min 1K --max 1K --seconds 0.01 # MPI has none: kolo does it

@@ -34,6 +34,8 @@ expect "the program's options" "-n --help x" "$(run -n 1 -- printf '%s %s %s' -n
 expect "kolorun" "yes" "$("$BIN_DIR/kolorun" -n 1 echo yes)"
 
 # ---- flags of mpirun and horovodrun
+run -N 3 --map-by core --no-prefix -- sh -c 'echo $KOLO_RANK $KOLO_WORLD_SIZE'
+expect "so many on each host" $'0 3\n1 3\n2 3' "$(sort <<<"$out")"
 run -np 2 -x 'A=1 2' -x B=3 --bind-to none --map-by slot --wdir / --no-prefix -- sh -c 'echo "$A $B $PWD"'
 expect "mpirun's flags" $'1 2 3 /\n1 2 3 /' "$out"
 run --np 3 -H localhost:4 --no-prefix -- true
@@ -97,7 +99,10 @@ wrong "-n 2x: give a number" -n 2x -- true
 wrong "--transport=pigeon: give one of auto|shm|tcp|rdma|shm+rdma" --transport pigeon -- true
 wrong "--operation-timeout=soon: give a number from" --operation-timeout soon -- true
 wrong "--timeout soon: give a number from" --timeout soon -- true
-wrong "--map-by numa: ranks go by slot or by node; what they are bound to is --bind-to" --map-by numa -- true
+wrong "--map-by ppr:2:socket: give slot (or core, numa, ...: host after host), node (round the hosts) or ppr:N:node" --map-by ppr:2:socket -- true
+wrong "--map-by ppr:2:nodes: give slot" --map-by ppr:2:nodes -- true
+wrong "-n 3 is more than the 2 slots of this host" -n 3 -N 2 -- true
+wrong "--output-filename: give a folder" --output-filename "" -- true
 wrong "--bind-to l3cache: give core, numa, socket, none or auto" --bind-to l3cache -- true
 wrong "-x KOLO_RANK: kolo run gives each rank its own" -x KOLO_RANK=1 -- true
 wrong "-x NOWHERE: it is not set here" -x NOWHERE -- true

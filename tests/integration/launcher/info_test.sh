@@ -55,6 +55,11 @@ for wrong in --plan\ 4 --config-doc; do
 done
 code=0 && "$kolo" info --json >/dev/full 2>/dev/null || code=$?
 expect "a full disk" 74 "$code"
+for help in --help version "run --help" "help bench" "doctor --usage" "agent --help"; do
+    # shellcheck disable=SC2086
+    code=0 && "$kolo" $help >/dev/full 2>/dev/null || code=$?
+    expect "a full disk under kolo $help" 74 "$code"
+done
 
 # ---- in a job
 run -n 2 --no-prefix -- "$kolo" info

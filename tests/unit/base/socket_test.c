@@ -22,7 +22,8 @@ static uint64_t soon(void)
 static void test_address_text(void **state)
 {
     (void)state;
-    static const char *const good[] = {"127.0.0.1:80", "[::1]:65535", "10.1.2.3:0"};
+    static const char *const good[] = {"127.0.0.1:80", "[::1]:65535", "10.1.2.3:0",
+                                       "[fe80::1%lo]:80"}; /* nothing without its interface */
     static const char *const bad[] = {"127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "::1:80", ":80",
                                       "host:80",   "",           "1.2.3.4:8x",      "[::1]80"};
     struct kolo__address address;

@@ -68,11 +68,12 @@ static void make_silent(struct rank *silent, int fillers[2])
         assert_int_equal(kolo__connect_start(&silent->address, NULL, &fillers[i]), KOLO_OK);
 }
 
-static void the_address_that_works_is_found(void **state)
+/* The last `alternatives` of them are for when those before do not answer. */
+static void find_the_address_that_works(uint32_t alternatives)
 {
-    (void)state;
     struct rank ranks[3], silent, closed;
-    struct kolo__endpoint endpoints[2] = {{.count = 4}, {.count = 1}}, others[2];
+    struct kolo__endpoint endpoints[2] = {{.count = 4, .alternatives = alternatives}, {.count = 1}};
+    struct kolo__endpoint others[2];
     int fillers[2];
     for (int r = 0; r < 3; r++)
         listen_on(&ranks[r], "127.0.0.1");
@@ -105,6 +106,19 @@ static void the_address_that_works_is_found(void **state)
     close(fillers[1]);
 }
 
+static void the_address_that_works_is_found(void **state)
+{
+    (void)state;
+    find_the_address_that_works(0);
+}
+
+static void an_alternative_that_works_is_found(void **state)
+{
+    (void)state;
+    find_the_address_that_works(1);
+    find_the_address_that_works(3);
+}
+
 /* Rank 0 listens on everything, but only 127.0.0.2 is meant for data. */
 static void an_address_that_is_not_meant_is_refused(void **state)
 {
@@ -133,6 +147,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_address_that_works_is_found),
+        cmocka_unit_test(an_alternative_that_works_is_found),
         cmocka_unit_test(an_address_that_is_not_meant_is_refused),
     };
     kolo__log_configure("error", -1);

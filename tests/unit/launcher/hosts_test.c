@@ -125,6 +125,8 @@ static void refuses_what_is_no_list(void **state)
     refuse_list("a b:1", "is no name or address");
     refuse_list("a;b", "is no name or address");
     refuse_list("$(x)", "is no name or address");
+    refuse_list("user@:1", "is no name or address");
+    refuse_list("@host:1", "is no name or address");
 }
 
 static void refuses_what_is_no_file(void **state)

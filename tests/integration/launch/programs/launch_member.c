@@ -8,6 +8,7 @@
  *   late RANK     joins; that rank comes to kolo_finalize a second after the others
  *   differ RANK   joins; that rank calls another operation than the others
  *   again         joins, leaves, joins
+ *   unused COUNT  joins, makes communicators and frees them at once, leaves
  */
 #include <kolo/kolo.h>
 
@@ -82,6 +83,18 @@ static int differ(int other)
     return check(kolo_allreduce(world, &one, &one, 1, KOLO_FP32, KOLO_SUM, NULL));
 }
 
+static int unused(int count)
+{
+    int failed = 0;
+    for (int i = 0; i < count && failed == 0; i++) {
+        kolo_comm *comm;
+        failed = check(kolo_comm_split(world, 0, kolo_comm_rank(world), &comm));
+        if (failed == 0)
+            failed = check(kolo_comm_free(comm));
+    }
+    return failed;
+}
+
 int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "sum", *argument = argc > 2 ? argv[2] : "0";
@@ -93,6 +106,8 @@ int main(int argc, char **argv)
         return leave(turn(argument));
     if (strcmp(mode, "differ") == 0)
         return leave(differ(atoi(argument)));
+    if (strcmp(mode, "unused") == 0)
+        return leave(unused(atoi(argument)));
     if (strcmp(mode, "leave") == 0 && named)
         _exit(3);
     if (strcmp(mode, "leave") == 0)

@@ -184,6 +184,16 @@ static void mixed_mtu(void **state)
     EXPECT(&ward, KOLO__AILMENT_MIXED_MTU, 0);
     ward.hosts[2].facts.addresses[0].mtu = 0; /* unknown */
     EXPECT(&ward, 0);
+    /* Nobody gets there, for only its loopback is up: that one's MTU means nothing. */
+    make_healthy(&ward, 2);
+    for (uint32_t i = 0; i < 2; i++)
+        for (uint32_t a = 0; a < 2; a++)
+            trial(&ward, i, 1 - i)->links[a].stage = KOLO__LINK_CONNECT;
+    ward.hosts[1].facts.addresses[0].mtu = ward.hosts[1].facts.addresses[1].mtu = 65536;
+    EXPECT(&ward, KOLO__AILMENT_UNREACHABLE, KOLO__AILMENT_UNREACHABLE, 0);
+    /* But where small packets pass it tells why large ones do not. */
+    trial(&ward, 0, 1)->links[0].stage = trial(&ward, 1, 0)->links[0].stage = KOLO__LINK_LARGE;
+    EXPECT(&ward, KOLO__AILMENT_BLACK_HOLE, KOLO__AILMENT_BLACK_HOLE, KOLO__AILMENT_MIXED_MTU, 0);
     (void)state;
 }
 

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Cases of pods.py that plant faults in what is around a pod: names, its node's network, its memory.
+"""
+import re
+import signal
+import time
+
+from cluster import DNS, wait_until
+from mpi import LAUNCHED
+from pods import STEPS, Case, expect, says
+
+LONG = [*STEPS[:-3], "--steps", "100000", STEPS[-1]]
+SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
+
+
+# ---- names -----------------------------------------------------------------------------------------
+
+
+def names_fail(build, kind, code):
+    """Every name is answered with a failure for some seconds; then the records are there."""
+    with Case(build, kind) as case:
+        case.cluster.fail_names(code)
+        pods = [pod.start() for pod in case.pods]
+        answer = int(case.cluster.ask(pods[0].fqdn))
+        expect(f"the DNS server says {code}, not {answer}", answer == code, pods)
+        time.sleep(3)
+        expect("all wait", all(pod.runs() for pod in pods), pods)
+        case.cluster.fail_names(None)
+        case.finish()
+
+
+def servfail(build, kind):
+    names_fail(build, kind, SERVFAIL)
+
+
+def nxdomain(build, kind):
+    names_fail(build, kind, NXDOMAIN)
+
+
+def refused(build, kind):
+    names_fail(build, kind, REFUSED)
+
+
+def dns_restarts(build, kind):
+    """The DNS server dies while the world forms, and comes back."""
+    with Case(build, kind) as case:
+        case.pods[1].start()
+        time.sleep(1)
+        case.cluster.stop_dns()
+        for pod in case.pods:
+            if pod is not case.pods[1]:
+                pod.start()
+        time.sleep(2)
+        case.cluster.start_dns()
+        case.finish()
+
+
+def stale(build, kind):
+    """The name that is looked for means an address where nobody is, and later also the right one; then a record goes and comes."""
+    with Case(build, kind) as case:
+        nobody = case.cluster.next_address()
+        # Whom others look for: the workers, where a launcher does it.
+        wanted = case.pods[1] if kind in LAUNCHED else case.pods[0]
+        for pod in case.pods:
+            pod.start(publish=pod is not wanted)
+        case.cluster.publish(wanted, [nobody])
+        time.sleep(2)
+        case.cluster.withdraw(wanted)
+        time.sleep(1)
+        expect("all wait", all(pod.runs() for pod in case.pods), case.pods)
+        case.cluster.publish(wanted, [nobody, wanted.address])
+        case.finish()
+
+
+def other_job(build, kind):
+    """The name means, at first, a pod of another job, which answers."""
+    with Case(build, kind) as case:
+        others = case.make()
+        wanted = 1 if kind in LAUNCHED else 0
+        other = others[wanted]
+        other.name += "-other"
+        for path in other.files:
+            if path.endswith(("/token", "/id_rsa")):
+                other.files[path] = ("the secret of another job", other.files[path][1])
+        other.environment["KOLO_JOB"] = "another"
+        other.start(publish=False)
+        for i, pod in enumerate(case.pods):
+            pod.start(publish=i != wanted)
+        case.cluster.publish(case.pods[wanted], [other.address])
+        time.sleep(3)
+        expect("all wait", all(pod.runs() for pod in case.pods if pod.restarts == 0), [*case.pods, other])
+        case.cluster.publish(case.pods[wanted], [other.address, case.pods[wanted].address])
+        case.finish()
+
+
+# ---- hostNetwork -----------------------------------------------------------------------------------
+
+
+def on_one_node(pods):
+    """The pods have the network and the name of one node."""
+    for pod in pods:
+        pod.node = "node-of-all"
+        pod.environment["POD_NAME"] = pod.hostname
+        pod.beside = pods[0] if pod is not pods[0] else None
+
+
+def same_node(build, kind):
+    """All pods of a job on one node. Two agents there want one port: the second says so, and the job does not come up."""
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6" if kind in LAUNCHED else "30"}) as case:
+        on_one_node(case.pods)
+        for pod in case.pods:
+            pod.start()
+            if pod.ready_port and pod is not case.pods[2]:
+                wait_until(lambda p=pod: p.listens(p.ready_port), 10, f"{pod.name} ready")
+        if kind not in LAUNCHED:
+            return case.finish()
+        second = case.pods[2]
+        expect("the second agent ends", second.wait(10) not in (0, None), case.pods)
+        says([second], r"port 7701.*in use", 1)
+
+
+def two_jobs(build, kind):
+    """Two jobs with hostNetwork on one node: the second finds the port taken and says by what it may be."""
+    with Case(build, kind, command=LONG, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        others = case.make()
+        for other in others:
+            other.name += "-other"
+        on_one_node([*case.pods, *others])
+        case.pods[0].start()
+        if kind in LAUNCHED:
+            case.pods[1].start()
+        time.sleep(1)
+        other = others[1 if kind in LAUNCHED else 0].start(publish=False)
+        code = other.wait(30)
+        expect(f"code {code}", code not in (0, None), [*case.pods, other])
+        says([other], r"port 770[01].*in use", 1)
+
+
+# ---- late ------------------------------------------------------------------------------------------
+
+
+def a_minute_late(build, kind):
+    """The last pod comes after 60 s."""
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "120"}) as case:
+        for pod in case.pods[:-1]:
+            pod.start()
+        time.sleep(60)
+        expect("all wait", all(pod.runs() for pod in case.pods[:-1]), case.pods)
+        expect("who is missing is said", re.search(r"waits for", case.pods[0].log()), case.pods)
+        case.pods[-1].start()
+        case.finish()
+
+
+def mpirun_again(build, kind):
+    """mpirun waits for nobody: without a worker it ends with a code other than 0, and a new launcher finds it."""
+    with Case(build, kind) as case:
+        for pod in case.pods[1:-1]:
+            pod.start()
+        case.pods[0].start()
+        expect("a code other than 0", case.pods[0].wait(40) != 0, case.pods)
+        says(case.pods[:1], r"resolve hostname " + re.escape(case.pods[-1].hostname), 1)
+        case.pods[-1].start()
+        case.wait_ready()
+        case.pods[0].start()
+        case.finish()
+
+
+def fewer_hosts(build, kind):
+    """The operator's hostfile has one worker of two: mpirun makes no smaller world."""
+    with Case(build, kind, workers=2) as case:
+        hosts, mode = case.pods[0].files["/etc/mpi/hostfile"]
+        case.pods[0].files["/etc/mpi/hostfile"] = (hosts.splitlines()[0].replace("slots=1", "slots=2") + "\n", mode)
+        case.start()
+        expect("a code other than 0", case.pods[0].wait(40) != 0, case.pods)
+        says(case.pods[:1], "ppr", 1)
+
+
+# ---- memory ----------------------------------------------------------------------------------------
+
+
+def oom(build, kind):
+    """
+    A container that takes more memory than its limit. With cgroup v2 kubelet sets memory.oom.group (since 1.28): the
+    kernel kills all processes of the container at once. So does here, without a control group, SIGKILL to its process 1.
+    """
+    with Case(build, kind, command=LONG) as case:
+        case.start()
+        wait_until(lambda: any("step" in p.log() for p in case.pods), 40, "the first step")
+        victim = case.pods[-1]
+        victim.signal(signal.SIGKILL)
+        expect("137", victim.wait(10) == 137, case.pods)
+        rest = [pod for pod in case.ranks if pod is not victim]
+        codes = [pod.wait(30) for pod in rest]
+        expect(f"codes {codes}", set(codes) == {76}, case.pods)
+        expect("no last word of the victim", victim.termination() == "", case.pods)
+        for pod in rest:
+            words = "was lost: its agent has gone" if kind in LAUNCHED else "(the connection broke|closed its connection)"
+            expect("the last word names the rank and its pod", re.search(rf"rank 2 .*{victim.hostname}.*{words}", pod.termination()), case.pods)
+            expect("its host is not called lost", "with its host" not in pod.log(), case.pods)
