@@ -30,7 +30,8 @@ const struct kolo__option kolo__options[] = {
      .offset = IN(algorithm),
      .default_text = "",
      .help = "Use this algorithm for every collective that it can do (ring, pairwise, ...; "
-             "docs/ARCHITECTURE.md). Empty: the cheapest by the cost model."},
+             "docs/ARCHITECTURE.md). Empty: the cheapest by the cost model. The same on every "
+             "rank."},
     {.name = "net",
      .type = KOLO__OPTION_TEXT,
      .use = KOLO__OPTION_USER,

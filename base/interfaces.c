@@ -244,8 +244,13 @@ kolo_status kolo__interfaces_find(const char *filter, struct kolo__interfaces *f
         status = list_usable(&all, &count);
     if (status != KOLO_OK || all == NULL)
         return status;
-    for (size_t i = 0; i < count; i++)
-        snprintf(names + strlen(names), sizeof names - strlen(names), " %s", all[i].name);
+    for (size_t i = 0; i < count; i++) { /* all: one for each address */
+        size_t first = 0;
+        while (strcmp(all[first].name, all[i].name) != 0)
+            first++;
+        if (first == i)
+            snprintf(names + strlen(names), sizeof names - strlen(names), " %s", all[i].name);
+    }
     count = kolo__interfaces_choose(filter, all, count);
     found->count = count < KOLO__INTERFACES_MAX ? count : KOLO__INTERFACES_MAX;
     memcpy(found->list, all, found->count * sizeof *all);

@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { OF_A_KIND = 4 };
-
 /* FNV-1a, of the text up to the end character. */
 static uint64_t hash(uint64_t value, const char *text, char end)
 {
@@ -17,27 +15,18 @@ static uint64_t hash(uint64_t value, const char *text, char end)
     return value;
 }
 
-static uint64_t hash_refusal(const char *host, const char *reason, char end)
-{
-    return hash(hash(0xcbf29ce484222325u, host, '\0'), reason, end);
-}
-
 static bool is_news(struct kolo__refusals *refusals, const char *address, const char *reason)
 {
     char host[80];
     const char *port = strrchr(address, ':'); /* another one each time */
     snprintf(host, sizeof host, "%.*s", port != NULL ? (int)(port - address) : 79, address);
-    uint64_t refusal = hash_refusal(host, reason, '\0'), kind = hash_refusal(host, reason, ':');
-    unsigned same_kind = 0;
+    uint64_t kind = hash(hash(0xcbf29ce484222325u, host, '\0'), reason, ':');
     if (refusals->count == KOLO__REFUSALS_MAX)
         return false;
-    for (unsigned i = 0; i < refusals->count; i++) {
-        same_kind += refusals->kinds[i] == kind;
-        if (refusals->seen[i] == refusal || same_kind == OF_A_KIND)
+    for (unsigned i = 0; i < refusals->count; i++)
+        if (refusals->kinds[i] == kind)
             return false;
-    }
-    refusals->kinds[refusals->count] = kind;
-    refusals->seen[refusals->count++] = refusal;
+    refusals->kinds[refusals->count++] = kind;
     return true;
 }
 

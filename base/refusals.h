@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Strangers that a listening socket refused, in the log: each host and reason once, as a warning,
- * however often it comes; and no more than some, whoever comes. What stands behind a reason's colon
- * may be what the stranger said: who says something else each time must not use up what may be said
- * of others.
+ * Strangers that a listening socket refused, in the log: each host and kind of reason once, as a
+ * warning, however often it comes; and no more than some, whoever comes. What stands behind a
+ * reason's colon may be what the stranger said, and belongs to no kind: who says something else
+ * each time is one stranger.
  */
 #ifndef KOLO_BASE_REFUSALS_H
 #define KOLO_BASE_REFUSALS_H
@@ -13,7 +13,6 @@
 enum { KOLO__REFUSALS_MAX = 16 };
 
 struct kolo__refusals {
-    uint64_t seen[KOLO__REFUSALS_MAX];  /* hashes of host and reason */
     uint64_t kinds[KOLO__REFUSALS_MAX]; /* of host, and reason up to its colon */
     unsigned count;
 };

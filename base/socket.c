@@ -224,36 +224,39 @@ static void pace_as_usual(int fd)
         setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, usual, (socklen_t)strlen(usual));
 }
 
-kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound)
+/* shown: what messages call the address. */
+static kolo_status listen_at(const char *host, const char *shown, int port, int *fd,
+                             struct kolo__address *bound)
 {
-    if (strcmp(host, "*") == 0) /* a kernel without IPv6 has the other */
-        return kolo__listen("::", port, fd, bound) == KOLO_OK
-                   ? KOLO_OK
-                   : kolo__listen("0.0.0.0", port, fd, bound);
     char port_text[16];
     snprintf(port_text, sizeof port_text, "%d", port);
     struct addrinfo *list;
     kolo_status status =
         resolve(host, port_text, AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE, &list);
-    if (status != KOLO_OK)
+    if (status != KOLO_OK) {
+        errno = EADDRNOTAVAIL;
         return status;
+    }
 
-    int on = 1, off = 0;
+    int on = 1, off = 0, failure = 0;
     int s = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s < 0) {
-        status = kolo__error_errno(errno, "cannot make a socket for %s", host);
+        failure = errno;
+        status = kolo__error_errno(failure, "cannot make a socket for %s", shown);
         goto free_list;
     }
     setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     setsockopt(s, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off); /* "::" is IPv4 as well */
     if (bind(s, list->ai_addr, list->ai_addrlen) != 0 || listen(s, SOMAXCONN) != 0) {
-        status = kolo__error_errno(errno, "cannot listen on %s port %d", host, port);
+        failure = errno;
+        status = kolo__error_errno(failure, "cannot listen on %s port %d", shown, port);
         goto close_socket;
     }
     memset(bound, 0, sizeof *bound);
     bound->length = sizeof bound->storage;
     if (getsockname(s, (struct sockaddr *)&bound->storage, &bound->length) != 0) {
-        status = kolo__error_errno(errno, "cannot read the address of a listening socket");
+        failure = errno;
+        status = kolo__error_errno(failure, "cannot read the address of a listening socket");
         goto close_socket;
     }
     avoid_pacing(s);
@@ -265,7 +268,18 @@ close_socket:
     close(s);
 free_list:
     freeaddrinfo(list);
+    errno = failure;
     return status;
+}
+
+kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound)
+{
+    static const char ALL[] = "all addresses (*)";
+    if (strcmp(host, "*") != 0)
+        return listen_at(host, host, port, fd, bound);
+    if (listen_at("::", ALL, port, fd, bound) == KOLO_OK)
+        return KOLO_OK;
+    return listen_at("0.0.0.0", ALL, port, fd, bound); /* a kernel without IPv6 */
 }
 
 kolo_status kolo__connect_start(const struct kolo__address *address,

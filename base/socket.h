@@ -49,7 +49,8 @@ kolo_status kolo__split_host_port(const char *text, char *host, size_t host_byte
                                   size_t port_bytes);
 
 /* Listens on a numeric host ("127.0.0.1") and port (0: any); the bound address comes back. "*": on
- * all of this host's addresses, IPv6 and IPv4. */
+ * all of this host's addresses, IPv6 and IPv4. After a failure errno says why: EADDRINUSE,
+ * EADDRNOTAVAIL (not this host's), ... */
 kolo_status kolo__listen(const char *host, int port, int *fd, struct kolo__address *bound);
 /* Begins a connection; *fd is connecting or connected. source: the own address to come from, which
  * is only a wish; NULL: the system chooses. */

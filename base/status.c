@@ -73,6 +73,8 @@ const char *kolo_status_name(kolo_status status)
         return "KOLO_ERR_UNSUPPORTED";
     case KOLO_ERR_ABORTED:
         return "KOLO_ERR_ABORTED";
+    case KOLO_ERR_DEVICE:
+        return "KOLO_ERR_DEVICE";
     }
     return "unknown status";
 }

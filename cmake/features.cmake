@@ -53,7 +53,7 @@ pkg_check_modules(KOLO_OPENMPI QUIET IMPORTED_TARGET ompi-c)
 pkg_check_modules(KOLO_MICROHTTPD QUIET IMPORTED_TARGET libmicrohttpd)
 mark_as_advanced(KOLO_NVCC KOLO_NCCL_INCLUDE)
 
-kolo_feature(CUDA LIBRARY "CUDA toolkit" PACKAGE nvidia-cuda-toolkit FOUND "${KOLO_NVCC}")
+kolo_feature(CUDA BUILT LIBRARY "CUDA toolkit" PACKAGE nvidia-cuda-toolkit FOUND "${KOLO_NVCC}")
 kolo_feature(NCCL LIBRARY "nccl.h" PACKAGE libnccl-dev FOUND "${KOLO_NCCL_INCLUDE}")
 kolo_feature(RDMA BUILT LIBRARY "libibverbs" PACKAGE libibverbs-dev FOUND "${KOLO_IBVERBS_FOUND}")
 kolo_feature(MPI BUILT LIBRARY "Open MPI" PACKAGE libopenmpi-dev FOUND "${KOLO_OPENMPI_FOUND}")

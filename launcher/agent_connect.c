@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The way of `kolo run` to an agent that listens. Either may be started first. */
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/config.h"
 #include "base/dial.h"
-#include "base/random.h"
 #include "base/socket.h"
 #include "base/status.h"
 #include "base/token.h"
@@ -14,18 +14,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
+static const uint64_t SECOND = 1000000000;
 
-enum {
-    FIRST_PAUSE_MS = 200,
-    LONGEST_PAUSE_MS = 5000,
-    SHORTEST_ROUND_MS = 500,
-    ROUND_SECONDS = 15,
-    REPORT_BYTES = 700
-};
+enum { FIRST_PAUSE_MS = 200, ROUND_SECONDS = 15, REPORT_BYTES = 700 };
 
 kolo_status kolo__agent_credentials(struct kolo__credentials **credentials)
 {
@@ -91,24 +84,6 @@ static kolo_status try_all(const char *address, const struct kolo__credentials *
     return status;
 }
 
-/* 0.2 s at first, 5 s in the end, and never two of us in step. False when there is no time for
- * another round: what the last one found is the answer. */
-static bool pause_between(unsigned attempt, struct kolo__random *random, uint64_t deadline_ns)
-{
-    uint64_t pause_ms = attempt < 5 ? FIRST_PAUSE_MS << attempt : LONGEST_PAUSE_MS;
-    pause_ms = pause_ms / 2 + kolo__random_below(random, pause_ms / 2 + 1);
-    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-    uint64_t left_ms = deadline_ns > now_ns ? (deadline_ns - now_ns) / MILLISECOND : 0;
-    if (left_ms < FIRST_PAUSE_MS + SHORTEST_ROUND_MS)
-        return false;
-    if (pause_ms + SHORTEST_ROUND_MS > left_ms)
-        pause_ms = left_ms - SHORTEST_ROUND_MS;
-    nanosleep(&(struct timespec){.tv_sec = (time_t)(pause_ms / 1000),
-                                 .tv_nsec = (long)(pause_ms % 1000 * MILLISECOND)},
-              NULL);
-    return true;
-}
-
 /* What is in the way is said when it changes: `kolo run` keeps the last line. */
 static void say_why(const char *address, char last[REPORT_BYTES])
 {
@@ -123,9 +98,10 @@ static int reach(const char *address, const struct kolo__credentials *credential
                  uint64_t deadline_ns, struct kolo__secure **secure)
 {
     char last[REPORT_BYTES] = "";
-    struct kolo__random random = {deadline_ns ^ (uint64_t)getpid() << 32};
+    struct kolo__backoff backoff = {.pause_ms = FIRST_PAUSE_MS,
+                                    .random = {deadline_ns ^ (uint64_t)getpid() << 32}};
     bool hopeless = false;
-    for (unsigned attempt = 0;; attempt++) {
+    for (;;) {
         uint64_t round_ns = kolo__now_ns(&kolo__real_clock) + ROUND_SECONDS * SECOND;
         kolo_status status =
             try_all(address, credentials, part, round_ns < deadline_ns ? round_ns : deadline_ns,
@@ -135,7 +111,7 @@ static int reach(const char *address, const struct kolo__credentials *credential
         say_why(address, last);
         if (status == KOLO_ERR_CONFIG)
             return KOLO__EXIT_USAGE;
-        if (!pause_between(attempt, &random, deadline_ns))
+        if (!kolo__backoff_pause(&backoff, deadline_ns))
             return hopeless ? KOLO__EXIT_USAGE : KOLO__EXIT_NO_WORLD;
     }
 }

@@ -266,6 +266,16 @@ static void take_bind_to(struct argp_state *state, struct kolo__run_options *opt
     argp_error(state, "--bind-to %s: give core, numa, socket, none or auto", word);
 }
 
+static void take_ranks(struct argp_state *state, struct kolo__run_options *options,
+                       const char *text)
+{
+    long ranks = kolo__number_argument(state, "-n", text, false, 1, RANKS_MAX);
+    if (options->ranks != 0 && options->ranks != ranks)
+        argp_error(state, "-n (or -np) says %ld, and then %ld: give one number of ranks",
+                   options->ranks, ranks);
+    options->ranks = ranks;
+}
+
 /* ---- parsing ------------------------------------------------------------------------------- */
 
 static error_t parse_one(int key, char *argument, struct argp_state *state)
@@ -276,7 +286,7 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         /* "-np 4" is -n with "p", and a word that follows. */
         if (strcmp(argument, "p") == 0 && state->next < state->argc)
             argument = state->argv[state->next++];
-        options->ranks = kolo__number_argument(state, "-n", argument, false, 1, RANKS_MAX);
+        take_ranks(state, options, argument);
         return 0;
     case KEY_HOSTS:
         options->hosts = argument;
@@ -350,6 +360,10 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         return 0;
     case ARGP_KEY_NO_ARGS:
         argp_error(state, "no program given");
+        return 0;
+    case ARGP_KEY_END:
+        if (kolo__remote_contradiction(&options->shell) != NULL)
+            argp_error(state, "%s", kolo__remote_contradiction(&options->shell));
         return 0;
     default:
         if (key < KEY_TABLE || key >= KEY_TABLE + (int)kolo__option_count)

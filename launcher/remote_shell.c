@@ -104,6 +104,13 @@ static const char *agent_address(const struct kolo__remote_shell *shell,
     return address;
 }
 
+const char *kolo__remote_contradiction(const struct kolo__remote_shell *shell)
+{
+    if (shell->agent_port == 0 || shell->port == 0)
+        return NULL;
+    return "--ssh-port is of sshd, and --agent-port does without ssh: give one";
+}
+
 const char *kolo__remote_text(const struct kolo__remote_shell *shell, const struct kolo__host *host,
                               char *text, size_t bytes)
 {

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/secure.h"
 #include "collectives/offload/mpi_load.h"
+#include "kernels/device.h"
 #include "collectives/transport/huge_pages.h"
 #include "collectives/transport/tcp.h"
 #include "launcher/bind.h"
@@ -210,9 +211,50 @@ static void tell_addresses(struct kolo__findings *findings, const struct kolo__i
     }
 }
 
+static void tell_gpus(struct kolo__findings *findings)
+{
+    const struct kolo__device_module *module;
+    static struct kolo__device_survey survey; /* too large for a stack */
+    bool loaded = kolo__device_load(&module) == KOLO_OK;
+    bool found = loaded && module->survey(&survey) == KOLO_OK;
+    kolo__findings_section(findings, "cuda", "cuda");
+    kolo__findings_flag(findings, "found", found, "%s", found ? "found" : "");
+    if (!found)
+        kolo__findings_string(findings, "error", kolo_error_text(), "%s", kolo_error_text());
+    if (loaded) {
+        char version[32];
+        snprintf(version, sizeof version, "%d.%d", survey.toolkit_version / 1000,
+                 survey.toolkit_version % 1000 / 10);
+        kolo__findings_string(findings, "toolkit", version, "; kernels made with CUDA %s", version);
+        kolo__findings_string(findings, "kernels", survey.architectures, " for sm_ %s",
+                              survey.architectures);
+        snprintf(version, sizeof version, "%d.%d", survey.driver_version / 1000,
+                 survey.driver_version % 1000 / 10);
+        if (survey.driver_version > 0)
+            kolo__findings_string(findings, "driver", version, "; the driver is for CUDA %s",
+                                  version);
+    }
+    kolo__findings_list(findings, "gpus", "gpus", NULL);
+    for (int i = 0; i < survey.count && i < KOLO__DEVICES_MAX; i++) {
+        const struct kolo__device_description *gpu = &survey.devices[i];
+        kolo__findings_item(findings);
+        kolo__findings_string(findings, "name", gpu->name, "%s", gpu->name);
+        kolo__findings_string(findings, "bus_id", gpu->bus_id, " at %s", gpu->bus_id);
+        kolo__findings_number(findings, "capability", (uint64_t)(10 * gpu->major + gpu->minor),
+                              ", sm_%d", 10 * gpu->major + gpu->minor);
+        kolo__findings_number(findings, "bytes", gpu->bytes, ", %zu MiB", gpu->bytes >> 20);
+        kolo__findings_number(findings, "processors", (uint64_t)gpu->processors,
+                              ", %d multiprocessors", gpu->processors);
+        kolo__findings_flag(findings, "dma_buf", gpu->dma_buf, "%s",
+                            gpu->dma_buf ? ", dma-buf" : ", no dma-buf");
+    }
+    if (survey.count == 0)
+        kolo__findings_remark(findings, "none");
+}
+
 static void tell_modules(struct kolo__findings *findings, const struct kolo__interfaces *own)
 {
-    static const char *const MISSING[] = {"cuda", "nccl"};
+    static const char *const MISSING[] = {"nccl"};
     static const char *const TRANSPORTS[] = {"shm", "tcp", "rdma"};
     const struct kolo__mpi_module *mpi;
     kolo__findings_list(findings, "transports", "transports", ", ");
@@ -226,6 +268,7 @@ static void tell_modules(struct kolo__findings *findings, const struct kolo__int
     if (!found)
         kolo__findings_string(findings, "error", kolo_error_text(), "%s", kolo_error_text());
     kolo__tell_rdma(findings, own);
+    tell_gpus(findings);
     for (size_t i = 0; i < sizeof MISSING / sizeof *MISSING; i++) {
         kolo__findings_section(findings, MISSING[i], MISSING[i]);
         kolo__findings_flag(findings, "found", false, "not in this version");

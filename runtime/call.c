@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/status.h"
+#include "kernels/device.h"
 #include "kernels/kernels.h"
 
 #include <stdio.h>
@@ -127,6 +128,27 @@ static kolo_status check_root_has_not_joined(const kolo_comm *comm, const struct
     return kolo__error(KOLO_ERR_INVALID, "%s: %s", call->name, text);
 }
 
+/* Buffers that a processor can read. Asked in every call once the process uses a GPU; before, when
+ * a plan is new: what was a processor's once stays so until there is a GPU's. */
+static kolo_status check_memory(const struct kolo__call *call, struct kolo__plan *plan)
+{
+    bool has_stream = call->options != NULL && call->options->stream != NULL;
+    if (plan->memory_checked && !has_stream && !kolo__device_is_loaded())
+        return KOLO_OK;
+    kolo_status status = KOLO_OK;
+    if (call->send_slices > 0 && call->count > 0)
+        status = kolo__memory_check_host(call->name, "the send buffer", call->send);
+    if (status == KOLO_OK && call->recv_slices > 0 && call->count > 0)
+        status = kolo__memory_check_host(call->name, "the recv buffer", call->recv);
+    if (status == KOLO_OK && has_stream)
+        status = kolo__error(KOLO_ERR_INVALID,
+                             "%s: options->stream goes with buffers in a GPU's memory, and these "
+                             "are the host's: set it to NULL",
+                             call->name);
+    plan->memory_checked = status == KOLO_OK;
+    return status;
+}
+
 static void remember(kolo_comm *comm, const struct kolo__signature *signature)
 {
     comm->recent[comm->recent_count++ % KOLO__VERDICT_RECENT] = *signature;
@@ -158,6 +180,8 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
     key.in_place = in_place;
     key.root = (uint32_t)call->root;
     status = kolo__plan_get(&comm->plans, &comm->plan_context, &key, &plan);
+    if (status == KOLO_OK)
+        status = check_memory(call, plan);
     if (status == KOLO_OK)
         status = kolo__request_add(comm, call->name, KOLO__REQUEST_COLLECTIVE, &request);
     if (status != KOLO_OK)

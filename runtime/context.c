@@ -158,13 +158,14 @@ void kolo_free(kolo_context *context, void *memory)
 
 /* ---- begin and end ---------------------------------------------------------------------- */
 
-static void release(kolo_context *context)
+/* sound: kolo_finalize found no fault. */
+static void release(kolo_context *context, bool sound)
 {
     kolo__timeline_close(context);
     while (context->comms != NULL)
         kolo__comm_destroy(context->comms);
     kolo__metrics_close(context);
-    kolo__offload_close(context);
+    kolo__offload_close(context, sound);
     kolo__context_close_rdma(context);
     kolo__heap_close(context->heap);
     kolo__control_close(context->control);
@@ -235,7 +236,7 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
         kolo__last_words_write(context->config.last_words, context->config.local_rank,
                                kolo_error_text());
         report_misfit(context, status);
-        release(context);
+        release(context, false);
         return status;
     }
     *result = context;
@@ -248,10 +249,9 @@ kolo_status kolo_finalize(kolo_context *context)
         return KOLO_OK;
     kolo_status gathered = kolo__timeline_gather(context);
     kolo_status status = kolo__comm_close_ranks(context->world, "kolo_finalize");
-    context->world_is_sound = status == KOLO_OK;
     if (status == KOLO_OK && context->control != NULL)
         kolo__control_bye(context->control);
-    release(context);
+    release(context, status == KOLO_OK);
     return status != KOLO_OK ? status : gathered;
 }
 

@@ -30,7 +30,6 @@ struct kolo_context {
     struct kolo__endpoint *endpoints; /* by world rank; ports are those of the world communicator */
     uint32_t *host_of;    /* by world rank; ranks that may share memory have the same number */
     bool *shares_kernel;  /* by world rank: on this machine, be it as another host (a container) */
-    bool world_is_sound;  /* kolo_finalize found no fault */
     bool joined;          /* the rendezvous has let this rank in */
     bool shared_memory;   /* this host's ranks share the heap */
     bool all_hosts_share; /* so do those of every other host, where there are several */

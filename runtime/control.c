@@ -140,7 +140,7 @@ static void take_fault(struct kolo__control *control, struct kolo__frame_reader 
     uint8_t status = kolo__get_u8(payload);
     uint32_t rank = kolo__get_u32(payload);
     kolo__get_text(payload, text, sizeof text);
-    if (kolo__frame_done(payload) && status > KOLO_AGAIN && status <= KOLO_ERR_ABORTED)
+    if (kolo__frame_done(payload) && status > KOLO_AGAIN && status <= KOLO_ERR_DEVICE)
         add_fault(control, comm, (kolo_status)status, rank < control->options.size ? (int)rank : -1,
                   text);
 }
@@ -150,8 +150,8 @@ static kolo_status take_refusal(struct kolo__frame_reader *payload, char *text, 
 {
     uint8_t status = kolo__get_u8(payload);
     kolo__get_text(payload, text, bytes);
-    return status > KOLO_AGAIN && status <= KOLO_ERR_ABORTED ? (kolo_status)status
-                                                             : KOLO_ERR_NETWORK;
+    return status > KOLO_AGAIN && status <= KOLO_ERR_DEVICE ? (kolo_status)status
+                                                            : KOLO_ERR_NETWORK;
 }
 
 static void take_join(struct kolo__control *control, enum kolo__frame_type type,

@@ -5,17 +5,16 @@
  */
 #include "runtime/control_frames.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/dial.h"
 #include "base/log.h"
-#include "base/random.h"
 #include "base/socket.h"
 #include "base/status.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static const uint64_t SECOND_NS = 1000000000;
@@ -44,13 +43,6 @@ static void hang_up(struct kolo__control *control)
     if (control->fd >= 0)
         close(control->fd);
     control->fd = -1;
-}
-
-static void sleep_ms(long milliseconds)
-{
-    struct timespec pause = {.tv_sec = milliseconds / 1000,
-                             .tv_nsec = milliseconds % 1000 * 1000000};
-    nanosleep(&pause, NULL);
 }
 
 /* "host:5000,host:5001,...": a rendezvous at one of several ports is one of several addresses. */
@@ -155,26 +147,26 @@ static const char *get_advice(const struct kolo__control_options *options, const
 }
 
 /* The server may start later than we do: every failure but a wrong address, token or job is tried
- * again, these too behind a name. Pauses differ, so that a thousand ranks do not ask in step. */
+ * again, these too behind a name. */
 static kolo_status connect_patiently(struct kolo__control *control)
 {
     const struct kolo__control_options *options = &control->options;
     uint64_t word_ns = WORD_SECONDS * SECOND_NS;
     uint64_t due_ns = kolo__now_ns(&kolo__real_clock) + word_ns;
-    struct kolo__random random = {due_ns ^ (uint64_t)options->rank << 40};
     bool named = is_name(options->rendezvous);
-    for (long pause_ms = named ? 200 : 50;; pause_ms = pause_ms < 2500 ? pause_ms * 2 : 5000) {
+    struct kolo__backoff backoff = {.pause_ms = named ? 200 : 50,
+                                    .random = {due_ns ^ (uint64_t)options->rank << 40}};
+    for (;;) {
         kolo_status status = connect_once(control);
         if (status == KOLO_OK || status == KOLO_ERR_CONFIG || status == KOLO_ERR_MEMORY)
             return status;
         if (status != KOLO_ERR_TIMEOUT && !named)
             return kolo__error(status, "rendezvous at %s", kolo_error_text());
         uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-        long jittered_ms = pause_ms / 2 + (long)kolo__random_below(&random, (uint64_t)pause_ms / 2);
         say_why(control, now_ns, &due_ns, &word_ns);
         char report[700];
         snprintf(report, sizeof report, "%s", kolo_error_text());
-        if (now_ns + (uint64_t)jittered_ms * 1000000 >= options->deadline_ns)
+        if (!kolo__backoff_pause(&backoff, options->deadline_ns))
             return kolo__error(
                 KOLO_ERR_TIMEOUT,
                 "rank %u (host %s) found no rendezvous%s within %d s; the last attempt at each "
@@ -182,7 +174,6 @@ static kolo_status connect_patiently(struct kolo__control *control)
                 options->rank, kolo__host_name(),
                 options->ports > 1 ? " of its job id and token at any of its ports" : "",
                 options->timeout_s, report, get_advice(options, report));
-        sleep_ms(jittered_ms);
     }
 }
 

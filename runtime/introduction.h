@@ -20,6 +20,8 @@ enum kolo__introduction_text {
     KOLO__ALIKE_ENCRYPT,
     KOLO__ALIKE_CHECKSUM,
     KOLO__ALIKE_STREAMS,
+    KOLO__ALIKE_ALGORITHM, /* the first bytes of its name, or "empty" */
+    KOLO__ALIKE_SEGMENT_BYTES,
     KOLO__INTRODUCTION_TEXTS
 };
 

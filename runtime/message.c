@@ -3,6 +3,7 @@
 #include "runtime/call.h"
 
 #include "base/status.h"
+#include "kernels/device.h"
 
 static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, const void *input,
                                  void *output, size_t count, kolo_dtype dtype, int peer,
@@ -28,7 +29,10 @@ static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, 
                                  &joined_after))
         return kolo__error(KOLO_ERR_INVALID,
                            "%s: rank %d has joined (kolo_join) and receives nothing", name, peer);
-    status = kolo__request_add(comm, name, kind, &request);
+    if (count > 0)
+        status = kolo__memory_check_host(name, "the buffer", input != NULL ? input : output);
+    if (status == KOLO_OK)
+        status = kolo__request_add(comm, name, kind, &request);
     if (status != KOLO_OK)
         return status;
     uint64_t *sequence = kind == KOLO__REQUEST_SEND ? comm->send_sequence : comm->recv_sequence;

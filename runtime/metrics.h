@@ -26,7 +26,7 @@ enum {
     KOLO__METRICS_PORT = 9700,      /* in pods, if nothing else is said */
     KOLO__METRICS_PEERS = 64,       /* that have a number of their own */
     KOLO__METRICS_BUCKETS = 7,      /* from 10 us to 10 s, by tens; then those above */
-    KOLO__METRICS_STATUSES = 13,    /* of kolo_status */
+    KOLO__METRICS_STATUSES = 14,    /* of kolo_status */
     KOLO__METRICS_HOST_BYTES = 256, /* of the address it listens on */
 };
 

@@ -107,17 +107,15 @@ kolo_status kolo__offload_open(kolo_context *context)
         offload->missing =
             "MPI was measured to be slower, and has left: KOLO_ALGORITHM=mpi keeps it";
         kolo__plan_cache_clear(&context->world->plans);
-        context->world_is_sound = true;
-        kolo__offload_close(context);
+        kolo__offload_close(context, true);
     }
     return status;
 }
 
 /* After a fault others may never come to MPI_Finalize, which has no deadline. */
-void kolo__offload_close(kolo_context *context)
+void kolo__offload_close(kolo_context *context, bool sound)
 {
     const struct kolo__mpi_module *mpi = context->place.mpi;
-    bool sound = context->world_is_sound;
     context->place.mpi = NULL;
     if (mpi != NULL && sound)
         mpi->close();

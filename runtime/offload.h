@@ -16,8 +16,8 @@
 
 /* Collective over the world, once it is joined. */
 kolo_status kolo__offload_open(kolo_context *context);
-/* After all communicators. */
-void kolo__offload_close(kolo_context *context);
+/* After all communicators. sound: nothing has failed, so that all ranks come to the end of MPI. */
+void kolo__offload_close(kolo_context *context, bool sound);
 
 /* A communicator of all ranks gets one of MPI's, if there is one to have. */
 void kolo__offload_attach(kolo_comm *comm);

@@ -46,6 +46,7 @@ struct kolo__plan {
     uint8_t algorithm_index;
     struct kolo__program *program; /* NULL: MPI does it */
     uint32_t users;                /* requests that hold it: it cannot go */
+    bool memory_checked;           /* of a call with it: a processor can read the buffers */
     struct kolo__plan *next_in_bucket;
     struct kolo__plan *newer, *older;
     struct kolo__tally tally;

@@ -391,6 +391,8 @@ static kolo_status listen_at(struct kolo__rendezvous *server,
     kolo_status status = kolo__listen(host, *port, fd, &bound);
     if (status != KOLO_OK && chosen)
         status = kolo__listen(host, 0, fd, &bound);
+    if (status != KOLO_OK && options->failure != NULL)
+        *options->failure = errno;
     if (status != KOLO_OK)
         return status;
     status = kolo__token_permits(options->token, options->insecure, &bound);

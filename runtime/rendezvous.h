@@ -30,6 +30,7 @@ struct kolo__rendezvous_options {
     void *where_self;
     bool members_restart; /* pods: who goes before the world has formed may come again */
     long silence_s;       /* base/silence.h: of a rank's host; 0: by the kernel's limits */
+    int *failure;         /* out: errno, if listening is what failed; NULL: not asked for */
 };
 
 kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *options,

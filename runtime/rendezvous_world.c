@@ -392,7 +392,7 @@ static void on_fault(struct kolo__connection *connection, struct kolo__frame_rea
     uint8_t status = kolo__get_u8(payload);
     uint32_t peer = kolo__get_u32(payload);
     kolo__get_text(payload, text, sizeof text);
-    if (!kolo__frame_done(payload) || status <= KOLO_AGAIN || status > KOLO_ERR_ABORTED) {
+    if (!kolo__frame_done(payload) || status <= KOLO_AGAIN || status > KOLO_ERR_DEVICE) {
         kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a FAULT message is broken");
         return;
     }

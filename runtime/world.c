@@ -112,7 +112,8 @@ static kolo_status find_listen_host(kolo_context *context, const struct kolo__en
 static kolo_status introduce(kolo_context *context, int *listen_fd)
 {
     char machine[MACHINE_TEXT_BYTES], text[KOLO__ENDPOINT_TEXT_BYTES] = "";
-    char deterministic[24], encrypt[24], streams[24], checksum[24];
+    char deterministic[24], encrypt[24], streams[24], checksum[24], segment_bytes[24];
+    char algorithm[40];
     unsigned char blob[KOLO__INTRODUCTION_BYTES_MAX];
     struct kolo__endpoint endpoint = {.count = 0};
     uint16_t port = 0;
@@ -121,6 +122,9 @@ static kolo_status introduce(kolo_context *context, int *listen_fd)
     snprintf(encrypt, sizeof encrypt, "%ld", context->config.encrypt);
     snprintf(checksum, sizeof checksum, "%ld", context->config.checksum);
     snprintf(streams, sizeof streams, "%ld", context->config.streams);
+    snprintf(segment_bytes, sizeof segment_bytes, "%ld", context->config.segment_bytes);
+    snprintf(algorithm, sizeof algorithm, "%s",
+             context->config.algorithm[0] != '\0' ? context->config.algorithm : "empty");
     kolo_status status = find_addresses(context, &endpoint);
     if (status == KOLO_OK)
         status = kolo__context_open_rdma(context);
@@ -143,6 +147,8 @@ static kolo_status introduce(kolo_context *context, int *listen_fd)
         [KOLO__ALIKE_ENCRYPT] = encrypt,
         [KOLO__ALIKE_CHECKSUM] = checksum,
         [KOLO__ALIKE_STREAMS] = streams,
+        [KOLO__ALIKE_ALGORITHM] = algorithm,
+        [KOLO__ALIKE_SEGMENT_BYTES] = segment_bytes,
     }};
     status = kolo__control_join(context->control, blob, kolo__introduction_encode(&own, blob));
     context->joined = status == KOLO_OK;

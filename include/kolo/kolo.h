@@ -54,6 +54,7 @@ typedef enum kolo_status {
     KOLO_ERR_WORLD = 10,       /* rank, size or job id do not fit together */
     KOLO_ERR_UNSUPPORTED = 11, /* this build or machine cannot do it */
     KOLO_ERR_ABORTED = 12,     /* somebody called kolo_comm_abort */
+    KOLO_ERR_DEVICE = 13, /* a GPU or its driver failed; the text has the driver's name of it */
 } kolo_status;
 
 /* A short constant name such as "KOLO_ERR_PEER_LOST". */
@@ -175,6 +176,22 @@ KOLO_API kolo_status kolo_comm_abort(kolo_comm *comm, const char *reason);
 KOLO_API kolo_status kolo_alloc(kolo_context *context, size_t bytes, void **memory);
 KOLO_API void kolo_free(kolo_context *context, void *memory);
 
+/* Where a pointer points. Memory of GPUs is known to the CUDA driver; while a process has not begun
+ * to use it, all of its memory is the host's. */
+typedef enum kolo_memory_kind {
+    KOLO_MEMORY_HOST = 0,    /* what the driver does not know of */
+    KOLO_MEMORY_PINNED = 1,  /* the host's, locked for GPUs (cudaMallocHost, cudaHostRegister) */
+    KOLO_MEMORY_DEVICE = 2,  /* a GPU's */
+    KOLO_MEMORY_MANAGED = 3, /* moves between both (cudaMallocManaged) */
+    KOLO_MEMORY_KIND_COUNT = 4
+} kolo_memory_kind;
+
+/* "host", "pinned", ...; NULL for a value that is none. */
+KOLO_API const char *kolo_memory_kind_name(kolo_memory_kind kind);
+/* Never fails and begins no driver. device (may be NULL): the GPU's ordinal in CUDA, for pinned
+ * memory that of the context which it was made in; -1: no GPU. */
+KOLO_API kolo_memory_kind kolo_memory_find(const void *memory, int *device);
+
 /* ---- collectives -------------------------------------------------------------------------- */
 
 /* What a single call may choose; NULL means all defaults. Set size to
@@ -183,7 +200,16 @@ typedef struct kolo_call_options {
     size_t size;
     double scale;          /* KOLO_PREMUL_SUM: this rank's factor (must be given) */
     const char *algorithm; /* "ring", ...; the same on every rank; NULL: chosen by cost */
+    void *stream;          /* with a GPU's buffers: a cudaStream_t of that GPU; see below */
 } kolo_call_options;
+
+/* Buffers in a GPU's memory. They are read once everything that the stream (NULL: CUDA's default
+ * stream) had at the call is done; and what is put on the stream after kolo_wait, kolo_test or the
+ * blocking form returned KOLO_OK sees the results. That may be before the GPU has them: whoever
+ * reads them from the host synchronizes with the stream. All buffers of a call are on one GPU, or
+ * all on the host; pinned and managed memory counts as the host's, whose calls take no stream.
+ * KOLO_ERR_UNSUPPORTED: this version does not do it with a GPU's memory; the text says what does.
+ */
 
 /* For all collectives: the blocking form waits at most KOLO_TIMEOUT seconds. The _start form
  * returns at once with a request and borrows the buffers until the request completes; it is

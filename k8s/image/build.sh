@@ -87,6 +87,12 @@ if "${git[@]}" rev-parse --verify -q HEAD >/dev/null 2>&1; then
 fi
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-0} # read by mmdebstrap
 
+# mmdebstrap has a shell write to a file by its number, of one digit: none may be taken by what our caller left open.
+for file in /proc/self/fd/*; do
+    number=${file##*/}
+    ((number <= 2 || number == 255)) || eval "exec $number>&-" # 255: this script
+done
+
 # buildah leaves mounts behind; in a namespace of its own they go with it.
 if [[ $inside == 0 ]]; then
     unshare --mount true 2>/dev/null ||

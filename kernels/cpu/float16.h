@@ -15,14 +15,19 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline uint32_t fp32_bits(float value)
+/* GPUs compile these too (kernels/cuda/pack.cu), and say then what a function is there. */
+#ifndef CONVERSION
+#define CONVERSION static inline
+#endif
+
+CONVERSION uint32_t fp32_bits(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof(bits));
     return bits;
 }
 
-static inline float fp32_from_bits(uint32_t bits)
+CONVERSION float fp32_from_bits(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof(value));
@@ -31,13 +36,13 @@ static inline float fp32_from_bits(uint32_t bits)
 
 /* condition ? yes : no, by a mask. A compiler may turn ?: into a branch around the float steps that
  * make `yes`, since they could raise a flag; then the loop is no vector loop any more. */
-static inline uint32_t choose(int condition, uint32_t yes, uint32_t no)
+CONVERSION uint32_t choose(int condition, uint32_t yes, uint32_t no)
 {
     uint32_t mask = 0u - (uint32_t)condition;
     return (yes & mask) | (no & ~mask);
 }
 
-static inline float fp16_to_fp32(uint16_t half)
+CONVERSION float fp16_to_fp32(uint16_t half)
 {
     uint32_t sign = (half & 0x8000u) << 16;
     uint32_t magnitude = half & 0x7fffu;
@@ -49,7 +54,7 @@ static inline float fp16_to_fp32(uint16_t half)
     return fp32_from_bits(sign | choose(magnitude < 0x0400u, denormal, bits));
 }
 
-static inline uint16_t fp16_from_fp32(float value)
+CONVERSION uint16_t fp16_from_fp32(float value)
 {
     const uint32_t smallest_normal = (127u - 14u) << 23;
     uint32_t bits = fp32_bits(value);
@@ -75,14 +80,14 @@ static inline uint16_t fp16_from_fp32(float value)
     return (uint16_t)(sign | choose(magnitude < smallest_normal, (uint32_t)(whole + up), half));
 }
 
-static inline float bf16_to_fp32(uint16_t half)
+CONVERSION float bf16_to_fp32(uint16_t half)
 {
     uint32_t bits = (uint32_t)half << 16;
     bits |= (half & 0x7fffu) > 0x7f80u ? 0x00400000u : 0u;
     return fp32_from_bits(bits);
 }
 
-static inline uint16_t bf16_from_fp32(float value)
+CONVERSION uint16_t bf16_from_fp32(float value)
 {
     uint32_t bits = fp32_bits(value);
     uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;

@@ -15,12 +15,12 @@
 
 #include "kernels/cpu/float16.h"
 
-static inline float e5m2_to_fp32(uint8_t byte)
+CONVERSION float e5m2_to_fp32(uint8_t byte)
 {
     return fp16_to_fp32((uint16_t)(byte << 8));
 }
 
-static inline float e4m3_to_fp32(uint8_t byte)
+CONVERSION float e4m3_to_fp32(uint8_t byte)
 {
     uint32_t sign = (byte & 0x80u) << 24;
     uint32_t magnitude = byte & 0x7fu;
@@ -32,8 +32,8 @@ static inline float e4m3_to_fp32(uint8_t byte)
 
 /* The finite magnitudes of a format with that bias, bits of mantissa and largest code. Fits the
  * same description as fp16_from_fp32, where the steps are explained. */
-static inline uint32_t fp8_magnitude(uint32_t magnitude, uint32_t bias, uint32_t mantissa_bits,
-                                     float denormals, uint32_t largest)
+CONVERSION uint32_t fp8_magnitude(uint32_t magnitude, uint32_t bias, uint32_t mantissa_bits,
+                                  float denormals, uint32_t largest)
 {
     const uint32_t smallest_normal = (127u - bias + 1u) << 23;
     const uint32_t shift = 23u - mantissa_bits;
@@ -49,7 +49,7 @@ static inline uint32_t fp8_magnitude(uint32_t magnitude, uint32_t bias, uint32_t
     return choose(magnitude < smallest_normal, (uint32_t)(whole + up), code);
 }
 
-static inline uint8_t e4m3_from_fp32(float value)
+CONVERSION uint8_t e4m3_from_fp32(float value)
 {
     uint32_t bits = fp32_bits(value);
     uint32_t magnitude = bits & 0x7fffffffu;
@@ -58,7 +58,7 @@ static inline uint8_t e4m3_from_fp32(float value)
     return (uint8_t)(((bits >> 24) & 0x80u) | code);
 }
 
-static inline uint8_t e5m2_from_fp32(float value)
+CONVERSION uint8_t e5m2_from_fp32(float value)
 {
     uint32_t bits = fp32_bits(value);
     uint32_t magnitude = bits & 0x7fffffffu;

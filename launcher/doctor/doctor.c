@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "base/token.h"
+#include "launcher/agent_tcp.h"
 #include "launcher/command.h"
 #include "launcher/doctor/clinic.h"
 
@@ -103,6 +104,8 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     case ARGP_KEY_END:
         if (wanted->hosts != NULL && wanted->hostfile != NULL)
             argp_error(state, "--hosts and --hostfile both say where: give one");
+        if (kolo__remote_contradiction(&wanted->shell) != NULL)
+            argp_error(state, "%s", kolo__remote_contradiction(&wanted->shell));
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -146,6 +149,17 @@ static kolo_status prepare(const struct kolo__config *config, struct kolo__docto
     patient->token_file = setup->token_file;
     kolo__facts_prove_token(setup->token_file, setup->nonce, patient->token_proof, error);
     return error[0] == '\0' ? KOLO_OK : kolo__error(KOLO_ERR_CONFIG, "%s", error);
+}
+
+/* Agents that listen let nobody in without a token: that is no ailment of a host. */
+static kolo_status check_agent_token(const struct wanted *wanted)
+{
+    struct kolo__credentials *credentials = NULL;
+    if (wanted->shell.agent_port == 0)
+        return KOLO_OK;
+    kolo_status status = kolo__agent_credentials(&credentials);
+    kolo__credentials_free(credentials);
+    return status;
 }
 
 static kolo_status examine(const struct wanted *wanted, const struct kolo__hosts *hosts,
@@ -192,6 +206,8 @@ int kolo__doctor_main(int argc, char **argv)
 
     signal(SIGPIPE, SIG_IGN);
     kolo_status status = kolo__config_load(&config, environ);
+    if (status == KOLO_OK)
+        status = check_agent_token(&wanted);
     if (status == KOLO_OK && (wanted.hosts != NULL || wanted.hostfile != NULL))
         status = read_hosts(&wanted, &hosts);
     setup.addresses = hosts.count > 1;

@@ -6,11 +6,9 @@
 #include "base/socket.h"
 #include "base/status.h"
 
-#include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 kolo_status kolo__addresses_of(const char *host, uint64_t deadline_ns,
                                struct kolo__addresses *addresses)
@@ -66,22 +64,4 @@ kolo_status kolo__addresses_own(const char *net, char text[KOLO__ADDRESS_TEXT_BY
         return kolo__error(KOLO_ERR_SYSTEM, "cannot find this host's address: %s",
                            gai_strerror(failure));
     return KOLO_OK;
-}
-
-int kolo__addresses_try(const char *numeric, int port)
-{
-    struct kolo__address address;
-    char text[KOLO__ADDRESS_TEXT_BYTES + 10];
-    int failure = 0, on = 1;
-    snprintf(text, sizeof text, strchr(numeric, ':') != NULL ? "[%s]:%d" : "%s:%d", numeric, port);
-    if (kolo__address_parse(text, &address) != KOLO_OK)
-        return EADDRNOTAVAIL;
-    int fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return errno;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, (struct sockaddr *)&address.storage, address.length) != 0 || listen(fd, 1) != 0)
-        failure = errno;
-    close(fd);
-    return failure;
 }

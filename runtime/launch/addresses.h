@@ -25,7 +25,5 @@ kolo_status kolo__addresses_of(const char *host, uint64_t deadline_ns,
 kolo_status kolo__addresses_listen(char *text, size_t bytes);
 /* An address of this host that others may reach: the best by KOLO_NET (base/interfaces.h). */
 kolo_status kolo__addresses_own(const char *net, char text[KOLO__ADDRESS_TEXT_BYTES]);
-/* 0 when a socket could listen there; EADDRINUSE, EADDRNOTAVAIL (not this host's), ... */
-int kolo__addresses_try(const char *numeric, int port);
 
 #endif

@@ -46,8 +46,9 @@ static void name_pod(void *self, uint32_t rank, char *text, size_t bytes)
     snprintf(text, bytes, "%s%s", name[0] != '\0' ? "pod " : "", name);
 }
 
+/* *failure: errno, if listening is what failed; else as it was. */
 static kolo_status serve(const struct kolo__bootstrap_options *options, struct kolo__meeting *place,
-                         const char *host, int port)
+                         const char *host, int port, int *failure)
 {
     struct kolo__rendezvous *rendezvous;
     const struct kolo__rendezvous_options server = {.host = host,
@@ -59,7 +60,8 @@ static kolo_status serve(const struct kolo__bootstrap_options *options, struct k
                                                     .where = place->in_pods ? name_pod : NULL,
                                                     .where_self = place,
                                                     .members_restart = place->in_pods,
-                                                    .silence_s = options->silence_s};
+                                                    .silence_s = options->silence_s,
+                                                    .failure = failure};
     kolo_status status = kolo__rendezvous_create(&server, &rendezvous);
     if (status == KOLO_OK)
         status = kolo__server_start(rendezvous, &place->server);
@@ -69,12 +71,6 @@ static kolo_status serve(const struct kolo__bootstrap_options *options, struct k
              kolo__server_address(place->server));
     place->ports = 1;
     return KOLO_OK;
-}
-
-/* That is why listening failed. */
-static bool was_taken(void)
-{
-    return strstr(kolo_error_text(), strerror(EADDRINUSE)) != NULL;
 }
 
 /* At the first of these addresses that is this host's, and the first port that is free. failure:
@@ -87,13 +83,10 @@ static kolo_status serve_near(const struct kolo__bootstrap_options *options,
     for (int i = 0; i < addresses->count; i++)
         for (unsigned p = 0; p < ports; p++) {
             int port = options->launch->port + (int)p;
-            int found = kolo__addresses_try(addresses->text[i], port);
-            if (found == 0) {
-                kolo_status status = serve(options, place, addresses->text[i], port);
-                if (status == KOLO_OK || !was_taken())
-                    return status;
-                found = EADDRINUSE; /* meanwhile, by another job that looked too */
-            }
+            int found = 0;
+            kolo_status status = serve(options, place, addresses->text[i], port, &found);
+            if (status == KOLO_OK || found == 0)
+                return status;
             if (found == EADDRNOTAVAIL)
                 break;
             *failure = found;
@@ -156,16 +149,10 @@ static kolo_status listen_in_pod(const struct kolo__bootstrap_options *options,
     if (status != KOLO_OK)
         return status;
     for (unsigned p = 0; p < place->ports; p++) {
-        char first[KOLO__ADDRESS_TEXT_BYTES];
-        int port = options->launch->port + (int)p;
-        snprintf(first, sizeof first, "%.*s", (int)strcspn(list, ","), list);
-        failure = kolo__addresses_try(first, port);
-        if (failure == 0) {
-            status = serve(options, place, list, port);
-            if (status == KOLO_OK || !was_taken())
-                return status;
-            failure = EADDRINUSE;
-        }
+        failure = 0;
+        status = serve(options, place, list, options->launch->port + (int)p, &failure);
+        if (status == KOLO_OK || failure == 0)
+            return status;
     }
     return kolo__error(KOLO_ERR_NETWORK,
                        "rank 0 cannot listen at port %d of this pod (%s): %s; with hostNetwork, "
@@ -260,7 +247,7 @@ static kolo_status write_note(const struct kolo__bootstrap_options *options,
     if (status != KOLO_OK)
         return status;
     snprintf(place->secret, sizeof place->secret, "%s", options->token);
-    status = serve(options, place, host, 0);
+    status = serve(options, place, host, 0, NULL);
     if (status == KOLO_OK)
         snprintf(note, NOTE_BYTES, "%c%.300s|%s|%s",
                  options->keep_mpi || !options->launch->one_host ? KEEP : '-', place->rendezvous,
@@ -278,8 +265,10 @@ static kolo_status share_by_pmi(const struct kolo__bootstrap_options *options,
     if (options->launch->rank == 0 && note[0] == '\0')
         snprintf(note, NOTE_BYTES, "none"); /* a value is not empty */
     place->pmi_fd = (int)fd;
-    kolo_status status = kolo__pmi_share((int)fd, options->launch->rank == 0, note, NOTE_BYTES,
-                                         options->deadline_ns);
+    kolo_status status = kolo__pmi_share((int)fd, options->launch->rank, options->launch->size,
+                                         note, NOTE_BYTES, options->deadline_ns);
+    if (status == KOLO_ERR_TIMEOUT)
+        return status; /* others are missing: that is not its fault */
     if (status != KOLO_OK)
         return kolo__error(status,
                            "the process manager of mpiexec (PMI_FD): %s. Ranks can do without it: "

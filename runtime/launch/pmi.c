@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LINE_MAX_BYTES = 2048 };
+enum { LINE_MAX_BYTES = 2048, NAMED_MAX = 8, LOOK_SECONDS = 2 };
 
 static kolo_status read_line(int fd, char *line, uint64_t deadline_ns)
 {
@@ -20,8 +20,7 @@ static kolo_status read_line(int fd, char *line, uint64_t deadline_ns)
     for (;;) {
         uint64_t now = kolo__now_ns(&kolo__real_clock);
         if (now >= deadline_ns)
-            return kolo__error(KOLO_ERR_TIMEOUT, "no answer within KOLO_INIT_TIMEOUT: not all "
-                                                 "processes of the job called kolo_init");
+            return kolo__error(KOLO_ERR_TIMEOUT, "no answer within KOLO_INIT_TIMEOUT");
         uint64_t left_ms = (deadline_ns - now) / 1000000 + 1;
         struct pollfd ready = {.fd = fd, .events = POLLIN};
         if (poll(&ready, 1, left_ms > 1000 ? 1000 : (int)left_ms) <= 0)
@@ -83,7 +82,60 @@ static kolo_status ask(int fd, const char *command, const char *expected, char *
     return KOLO_OK;
 }
 
-kolo_status kolo__pmi_share(int fd, bool first, char *value, size_t bytes, uint64_t deadline_ns)
+/* Whoever comes says so, for nobody but mpiexec knows it while a barrier lasts. False: this process
+ * manager keeps no such names. */
+static bool announce(int fd, const char *space, long rank, uint64_t deadline_ns)
+{
+    char command[LINE_MAX_BYTES], answer[LINE_MAX_BYTES];
+    snprintf(command, sizeof command, "cmd=publish_name service=kolo-%s-%ld port=here\n", space,
+             rank);
+    return ask(fd, command, "publish_result", answer, deadline_ns) == KOLO_OK;
+}
+
+/* "1, 5, 6, ...", and how many they are. False: it cannot be found out. */
+static bool list_missing(int fd, const char *space, long size, char *text, size_t bytes,
+                         long *missing)
+{
+    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + LOOK_SECONDS * 1000000000ull;
+    char command[LINE_MAX_BYTES], answer[LINE_MAX_BYTES], code[16];
+    *missing = 0;
+    text[0] = '\0';
+    for (long r = 0; r < size; r++) {
+        snprintf(command, sizeof command, "cmd=lookup_name service=kolo-%s-%ld\n", space, r);
+        if (ask(fd, command, "lookup_result", answer, deadline_ns) == KOLO_OK)
+            continue;
+        if (strncmp(answer, "cmd=lookup_result ", 18) != 0 ||
+            !find_value(answer, "rc", code, sizeof code))
+            return false; /* too late, or the barrier's end */
+        size_t used = strlen(text);
+        if (*missing < NAMED_MAX)
+            snprintf(text + used, bytes - used, "%s%ld", used > 0 ? ", " : "", r);
+        else if (*missing == NAMED_MAX)
+            snprintf(text + used, bytes - used, ", ...");
+        ++*missing;
+    }
+    return *missing > 0;
+}
+
+static kolo_status await_all(int fd, const char *space, long rank, long size, uint64_t deadline_ns)
+{
+    char answer[LINE_MAX_BYTES], text[200];
+    long missing = 0;
+    bool announced = announce(fd, space, rank, deadline_ns);
+    kolo_status status = ask(fd, "cmd=barrier_in\n", "barrier_out", answer, deadline_ns);
+    if (status != KOLO_ERR_TIMEOUT)
+        return status;
+    if (announced && list_missing(fd, space, size, text, sizeof text, &missing))
+        return kolo__error(status,
+                           "%ld of %ld ranks did not call kolo_init in time; missing: %s. See "
+                           "whether these processes started; KOLO_INIT_TIMEOUT sets the wait",
+                           missing, size, text);
+    return kolo__error(status, "not all processes of the job called kolo_init in time; "
+                               "KOLO_INIT_TIMEOUT sets the wait");
+}
+
+kolo_status kolo__pmi_share(int fd, long rank, long size, char *value, size_t bytes,
+                            uint64_t deadline_ns)
 {
     char space[300], command[LINE_MAX_BYTES], answer[LINE_MAX_BYTES];
     kolo_status status = ask(fd, "cmd=init pmi_version=1 pmi_subversion=1\n", "response_to_init",
@@ -92,13 +144,13 @@ kolo_status kolo__pmi_share(int fd, bool first, char *value, size_t bytes, uint6
         status = ask(fd, "cmd=get_my_kvsname\n", "my_kvsname", answer, deadline_ns);
     if (status == KOLO_OK && !find_value(answer, "kvsname", space, sizeof space))
         status = kolo__error(KOLO_ERR_NETWORK, "it told no name of the key-value space");
-    if (status == KOLO_OK && first) {
+    if (status == KOLO_OK && rank == 0) {
         snprintf(command, sizeof command, "cmd=put kvsname=%s key=kolo value=%s\n", space, value);
         status = ask(fd, command, "put_result", answer, deadline_ns);
     }
-    if (status == KOLO_OK)
-        status = ask(fd, "cmd=barrier_in\n", "barrier_out", answer, deadline_ns);
-    if (status == KOLO_OK && !first) {
+    if (status == KOLO_OK) /* what was put is seen by others only after a barrier */
+        status = await_all(fd, space, rank, size, deadline_ns);
+    if (status == KOLO_OK && rank != 0) {
         snprintf(command, sizeof command, "cmd=get kvsname=%s key=kolo\n", space);
         status = ask(fd, command, "get_result", answer, deadline_ns);
         if (status == KOLO_OK && !find_value(answer, "value", value, bytes))

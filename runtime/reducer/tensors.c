@@ -2,6 +2,7 @@
 #include "runtime/reducer/tensors.h"
 
 #include "base/status.h"
+#include "kernels/device.h"
 #include "runtime/call.h"
 #include "runtime/frame.h"
 
@@ -63,6 +64,10 @@ kolo_status kolo__tensors_check(const char *operation, const kolo_tensor *tensor
                                "%s: tensor %zu '%.80s' with %zu elements: more than memory has",
                                operation, i, name_of(tensor), tensor->count);
         kolo_status status = check_shape(operation, tensor, i);
+        char what[120];
+        snprintf(what, sizeof what, "tensor %zu '%.80s'", i, name_of(tensor));
+        if (status == KOLO_OK && tensor->data != NULL && tensor->count > 0)
+            status = kolo__memory_check_host(operation, what, tensor->data);
         if (status != KOLO_OK)
             return status;
     }
@@ -204,7 +209,7 @@ static kolo_status find_refusal(const kolo_comm *comm, struct remark *remarks)
         struct remark *remark = &remarks[rank];
         if (remark->refused == KOLO_OK)
             continue;
-        bool known = remark->refused > KOLO_AGAIN && remark->refused <= KOLO_ERR_ABORTED;
+        bool known = remark->refused > KOLO_AGAIN && remark->refused <= KOLO_ERR_DEVICE;
         remark->text[sizeof remark->text - 1] = '\0';
         kolo__clean_text(remark->text);
         return kolo__error(known ? (kolo_status)remark->refused : KOLO_ERR_NETWORK,

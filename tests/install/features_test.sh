@@ -23,7 +23,10 @@ expect() {
 
 output=$(configure -DKOLO_MPI=OFF -DKOLO_CUDA=AUTO)
 expect "$output" "kolo: MPI module: off"
-expect "$output" "kolo: CUDA module: not in this version (CUDA toolkit "
+[[ $output =~ "kolo: CUDA module: "("built (CUDA toolkit found)"|"not built (CUDA toolkit not found: install nvidia-cuda-toolkit)") ]] || {
+    echo "KOLO_CUDA=AUTO does not say what it found"
+    exit 1
+}
 [[ $(configure -DKOLO_MPI=AUTO) =~ "kolo: MPI module: "("built (Open MPI found)"|"not built (Open MPI not found: install libopenmpi-dev)") ]] || {
     echo "KOLO_MPI=AUTO does not say what it found"
     exit 1
@@ -49,7 +52,7 @@ if output=$(PKG_CONFIG_LIBDIR=/nonexistent configure -DKOLO_RDMA=ON -U 'KOLO_IBV
     echo "KOLO_RDMA=ON configured without libibverbs"
     exit 1
 fi
-for feature in CUDA NCCL; do
+for feature in NCCL; do
     if output=$(configure "-DKOLO_$feature=ON"); then
         echo "KOLO_$feature=ON configured, though there is no such module"
         exit 1
@@ -63,3 +66,9 @@ for feature in CUDA NCCL; do
     expect "$output" "must be AUTO, ON or OFF"
     configure "-DKOLO_$feature=AUTO" >/dev/null
 done
+# Last, since it leaves a build that cannot be configured.
+if output=$(configure -DKOLO_CUDA=ON -DKOLO_NVCC=); then
+    echo "KOLO_CUDA=ON configured without nvcc"
+    exit 1
+fi
+expect "$output" "install nvidia-cuda-toolkit"

@@ -4,6 +4,7 @@ The messages that docs/KUBERNETES.md promises ("what you see") are messages that
 one text of the sources. Those of others are listed here.
 """
 
+import errno
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ import sys
 SOURCE = os.environ["SOURCE_DIR"]
 OTHERS = ("ContainerCreating", "MountVolume.SetUp", "ErrImagePull", "ImagePullBackOff", "FailedScheduling", "OOMKilled", "PodSecurity", "Cannot evict pod",
           "more processes than the ppr", "specified trainingRuntime")
+SYSTEM = [os.strerror(number) for number in errno.errorcode]
 NAMES = ("kolo doctor", "kolo run", "enableServiceLinks: false")  # code that is no message
 
 
@@ -52,7 +54,9 @@ def main():
     for message in promised():
         # Names of hosts and the like end in digits, or stand in quotes or brackets.
         bare = re.sub(r"'[^']*'|\([^)]*\)", " ", message)
-        for part in bare.split("..."):
+        for part in re.split(r"\.\.\.|: ", bare):  # what follows a colon is often another's text
+            if part in SYSTEM:
+                continue
             wanted = words(part)
             if len(wanted) < 2:
                 continue

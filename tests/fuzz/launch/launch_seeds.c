@@ -10,7 +10,7 @@
 
 #define BEGIN                                                                                      \
     "cmd=response_to_init rc=0 pmi_version=1 pmi_subversion=1\ncmd=my_kvsname kvsname=kvs_1\n"
-#define MET     "cmd=barrier_out\n"
+#define MET     "cmd=publish_result info=ok rc=0 msg=success\ncmd=barrier_out\n"
 #define GOODBYE "cmd=finalize_ack\n"
 
 int main(int argc, char **argv)
@@ -22,6 +22,7 @@ int main(int argc, char **argv)
         {"first", "0" BEGIN "cmd=put_result rc=0\n" MET GOODBYE},
         {"other", "1" BEGIN MET "cmd=get_result rc=0 value=10.0.0.7:5000\n" GOODBYE},
         {"put_failed", "0" BEGIN "cmd=put_result rc=-1\n"},
+        {"no_names", "1" BEGIN "cmd=publish_result rc=1 msg=unknown\ncmd=barrier_out\n"},
         {"no_value", "1" BEGIN MET "cmd=get_result rc=0 msg=none\n"},
         {"value_too_long", "1" BEGIN MET "cmd=get_result rc=0 value="
                            "0123456789012345678901234567890123456789012345678901234567890123\n"},

@@ -23,7 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     KOLO__ASSERT(bytes == 1 || write(ends[1], data + 1, bytes - 1) == (ssize_t)(bytes - 1));
     shutdown(ends[1], SHUT_WR);
     uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + 5000000000u;
-    kolo_status status = kolo__pmi_share(ends[0], first, value, sizeof value, deadline_ns);
+    kolo_status status =
+        kolo__pmi_share(ends[0], first ? 0 : 1, 2, value, sizeof value, deadline_ns);
     KOLO__ASSERT(status == KOLO_OK || status == KOLO_ERR_NETWORK);
     KOLO__ASSERT(memchr(value, '\0', sizeof value) != NULL && strpbrk(value, " \n") == NULL);
     if (first || status != KOLO_OK)

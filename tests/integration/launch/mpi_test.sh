@@ -56,6 +56,13 @@ by_mpiexec 2 "$member" sum
 expect "mpiexec: said once" 1 "$(grep -c 'info: 2 ranks, by MPICH (PMI_RANK, PMI_SIZE), meeting at' err)"
 unset KOLO_LOG
 
+# ---- mpiexec: who does not come is named
+# shellcheck disable=SC2016 # for the ranks' shells
+late='case $PMI_RANK in 1 | 3) exec sleep 6 ;; esac; exec "$0" sum'
+KOLO_INIT_TIMEOUT=2 by_mpiexec 5 bash -c "$late" "$member"
+[[ $code != 0 && $code != 124 ]] || fail "mpiexec: ranks are missing, and the code is $code"
+expect_text "mpiexec: who is missing" "KOLO_ERR_TIMEOUT: 2 of 5 ranks did not call kolo_init in time; missing: 1, 3. See" "$err$out"
+
 # ---- allreduces by MPI itself
 export KOLO_ALGORITHM=mpi
 for dtype in int8 uint16 int32 int64 fp32 fp64; do

@@ -165,6 +165,20 @@ for wrong in '--plan 0' '--plan 1X' '--plan 4 --ranks 2 --hosts 3' '--plan 4 --d
     [[ $code == 64 ]] || fail "kolo info $wrong ends with $code"
 done
 
+# ---- flags that contradict each other; what has no token
+refused() { # what, text, arguments...
+    local what=$1 text=$2 code=0
+    shift 2
+    timeout 20 "$kolo" "$@" >refused 2>&1 || code=$?
+    expect "$what: code" 64 "$code"
+    expect_text "$what" "$text" "$(<refused)"
+}
+refused "two numbers of ranks" "-n (or -np) says 2, and then 3" run -np 2 -n 3 -- true
+timeout 20 "$kolo" run -n 2 -np 2 -- true || fail "-n 2 -np 2 is no contradiction"
+refused "ssh's port for an agent" "--ssh-port is of sshd" run --agent-port 7701 --ssh-port 22 -H far:1 -- true
+refused "doctor: ssh's port for an agent" "--ssh-port is of sshd" doctor --ssh-port 22 --agent-port 7701 -H far:1
+refused "doctor: no token" "there is no token, and whoever reaches an agent" doctor --agent-port 7701 -H far.invalid:1
+
 # ---- binding
 run -n 2 --bind core --report-bindings --no-prefix -- grep Cpus_allowed_list /proc/self/status
 expect "bindings reported" 2 "$(grep -cE '^\[[01]\] bound to (core|PU) [0-9]+ \(PUs? [0-9,-]+\)$' err)"

@@ -279,26 +279,6 @@ static void two_ranks_have_only_one_order(void **state)
     run_with(2, "KOLO_TRANSPORT=tcp", "KOLO_SEGMENT_BYTES=1000", "KOLO_ALGORITHM=");
 }
 
-/* ---- options that differ --------------------------------------------------------------------- */
-
-static int rank_that_differs(void)
-{
-    if (world_rank() == 1)
-        setenv("KOLO_DETERMINISTIC", "1", 1);
-    kolo_status status = kolo_init(NULL, &context);
-    CHECK(status == KOLO_ERR_CONFIG);
-    CHECK(strstr(kolo_error_text(), "KOLO_DETERMINISTIC is ") != NULL);
-    CHECK(strstr(kolo_error_text(), "set it alike everywhere") != NULL);
-    return 0;
-}
-
-static void ranks_that_differ_are_told(void **state)
-{
-    (void)state;
-    struct world_result result = world_run(3, NULL, rank_that_differs);
-    world_assert_all_passed(&result, 3);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,7 +286,6 @@ int main(void)
         cmocka_unit_test(tcp_has_the_bits_of_the_order_of_ranks),
         cmocka_unit_test(hosts_have_the_bits_of_the_order_of_ranks),
         cmocka_unit_test(two_ranks_have_only_one_order),
-        cmocka_unit_test(ranks_that_differ_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

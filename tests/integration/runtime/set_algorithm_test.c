@@ -55,7 +55,10 @@ static int all_ranks_alike(void)
 static int one_rank_differs(void)
 {
     CHECK(join() == 0);
-    CHECK(sum(NULL) == KOLO_OK && is_sum()); /* a plan that must not be used again */
+    /* A plan that must not be used again. Whoever is late with it hears already what became of the
+     * next. */
+    kolo_status first = sum(NULL);
+    CHECK((first == KOLO_OK && is_sum()) || first == KOLO_ERR_MISMATCH);
     CHECK(kolo_comm_set_algorithm(comm, rank == 1 ? "ring" : "recursive_doubling") == KOLO_OK);
     CHECK(sum(NULL) == KOLO_ERR_MISMATCH);
     CHECK(strstr(kolo_error_text(), "ring") != NULL);

@@ -232,8 +232,9 @@ static const struct stranger {
     {"port scanner", scan, {"the other side closed", "the other side closed"}},
     {"http", speak_http, {"begins with 'GET./'", "begins with 'GET./'"}},
     {"old protocol", speak_the_old_protocol, {"an older kolo", "an older kolo"}},
-    {"garbage", send_garbage, {"(0x5a)", "(0x5a)"}},
-    {"nothing", send_a_million_zeros, {"(0x00)", "(0x00)"}},
+    /* Said already: these are of one kind, whatever their first bytes. */
+    {"garbage", send_garbage, {"what it says begins", "what it says begins"}},
+    {"nothing", send_a_million_zeros, {"what it says begins", "what it says begins"}},
     {"tls", speak_tls, {"no kolo of this job", "no kolo of this job"}},
     {"wrong token", have_another_token, {"another token", "another token"}},
     {"wrong job", be_of_another_job, {"of job 'an older run'", "of job 'an older run'"}},

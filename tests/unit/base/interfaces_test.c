@@ -93,6 +93,17 @@ static void assert_choice(const char *filter, const char *expected)
         fail_msg("'%s' chose '%s', not '%s'", filter, names, expected);
 }
 
+static void test_each_is_named_once(void **state)
+{
+    (void)state;
+    struct kolo__interfaces found;
+    assert_int_equal(kolo__interfaces_find("=none7", &found), KOLO_ERR_CONFIG);
+    const char *first = strstr(kolo_error_text(), " lo");
+    assert_non_null(first);
+    for (const char *next = first + 3; (next = strstr(next, " lo")) != NULL; next += 3)
+        assert_false(next[3] == ' ' || next[3] == '\0'); /* 127.0.0.1 and ::1 */
+}
+
 static void test_choice(void **state)
 {
     (void)state;
@@ -202,10 +213,15 @@ static void test_source(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_filter),   cmocka_unit_test(test_bad_filter),
-        cmocka_unit_test(test_choice),   cmocka_unit_test(test_find),
-        cmocka_unit_test(test_reach),    cmocka_unit_test(test_sort),
-        cmocka_unit_test(test_endpoint), cmocka_unit_test(test_source),
+        cmocka_unit_test(test_each_is_named_once),
+        cmocka_unit_test(test_filter),
+        cmocka_unit_test(test_bad_filter),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_reach),
+        cmocka_unit_test(test_sort),
+        cmocka_unit_test(test_endpoint),
+        cmocka_unit_test(test_source),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -122,6 +123,26 @@ static void test_bytes_go_and_come(void **state)
 }
 
 /* A connection of this host whose system paces by timers is told not to; another is left alone. */
+static void test_taken(void **state)
+{
+    (void)state;
+    struct kolo__address bound;
+    int first, second;
+    assert_int_equal(kolo__listen("*", 0, &first, &bound), KOLO_OK);
+    int port = kolo__address_port(&bound);
+    assert_int_equal(kolo__listen("*", port, &second, &bound), KOLO_ERR_SYSTEM);
+    assert_int_equal(errno, EADDRINUSE);
+    assert_non_null(strstr(kolo_error_text(), "cannot listen on all addresses (*) port "));
+    assert_int_equal(kolo__listen("127.0.0.1", port, &second, &bound), KOLO_ERR_SYSTEM);
+    assert_non_null(strstr(kolo_error_text(), "cannot listen on 127.0.0.1 port "));
+    assert_int_equal(errno, EADDRINUSE);
+    assert_int_equal(kolo__listen("192.0.2.1", port, &second, &bound), KOLO_ERR_SYSTEM);
+    assert_int_equal(errno, EADDRNOTAVAIL);
+    assert_int_not_equal(kolo__listen("here", port, &second, &bound), KOLO_OK);
+    assert_int_equal(errno, EADDRNOTAVAIL);
+    close(first);
+}
+
 static void check_congestion_control(const char *before, const char *after)
 {
     struct kolo__address bound;
@@ -153,8 +174,11 @@ static void test_congestion_control(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_address_text),       cmocka_unit_test(test_endpoint_text),
-        cmocka_unit_test(test_both_families),      cmocka_unit_test(test_bytes_go_and_come),
+        cmocka_unit_test(test_taken),
+        cmocka_unit_test(test_address_text),
+        cmocka_unit_test(test_endpoint_text),
+        cmocka_unit_test(test_both_families),
+        cmocka_unit_test(test_bytes_go_and_come),
         cmocka_unit_test(test_congestion_control),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -141,10 +141,14 @@ static void test_fault_of_a_rank_that_is_none(void **state)
 }
 
 /* What ranks tell each other when they join: machine, endpoint, transport, deterministic, timeline,
- * encrypt. */
+ * encrypt, checksum, streams, algorithm, segment bytes. */
 static const char introduction[] = "machine\0"
                                    "127.0.0.1:9\0"
                                    "tcp\0"
+                                   "0\0"
+                                   "empty\0"
+                                   "0\0"
+                                   "0\0"
                                    "0\0"
                                    "empty\0"
                                    "0";

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# libkolo-cuda.so: C, and a fatbin of kernels that nvcc makes. It is linked to nothing of CUDA's; the
+# driver is opened at run time. Kernels are compiled for every architecture that this toolkit knows out
+# of the list (CUDA 13 has none before sm_75), and as PTX for the oldest and the newest of them, which
+# drivers compile for GPUs in between and after.
+
+include_guard(GLOBAL)
+
+execute_process(COMMAND ${KOLO_NVCC} --list-gpu-code OUTPUT_VARIABLE known ERROR_QUIET)
+set(architectures "")
+foreach(architecture 70 75 80 86 89 90 100 110 120)
+  if(known MATCHES "sm_${architecture}\n")
+    list(APPEND architectures ${architecture})
+  endif()
+endforeach()
+set(KOLO_CUDA_ARCHITECTURES "${architectures}" CACHE STRING
+  "Compute capabilities that kernels are compiled for, without the dot")
+mark_as_advanced(KOLO_CUDA_ARCHITECTURES)
+
+set(kolo_cuda_code "")
+foreach(architecture ${KOLO_CUDA_ARCHITECTURES})
+  list(APPEND kolo_cuda_code -gencode arch=compute_${architecture},code=sm_${architecture})
+endforeach()
+list(GET KOLO_CUDA_ARCHITECTURES 0 oldest)
+list(GET KOLO_CUDA_ARCHITECTURES -1 newest)
+list(APPEND kolo_cuda_code -gencode arch=compute_${oldest},code=compute_${oldest})
+if(NOT newest STREQUAL oldest)
+  list(APPEND kolo_cuda_code -gencode arch=compute_${newest},code=compute_${newest})
+endif()
+
+# Without contraction and with exact divisions, as everything else.
+set(KOLO_CUDA_FLAGS -std=c++17 -O3 -fmad=false -prec-div=true -prec-sqrt=true -ftz=false
+  -ccbin ${CMAKE_C_COMPILER} -I${PROJECT_SOURCE_DIR})
+set(kolo_fatbin ${PROJECT_BINARY_DIR}/kernels/pack.fatbin)
+set(kolo_kernel_headers combine.h forms.h vector.h walk.h)
+list(TRANSFORM kolo_kernel_headers PREPEND ${PROJECT_SOURCE_DIR}/kernels/cuda/)
+file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/kernels)
+# The report of registers and spills is read by tests/gpu/registers_test.sh.
+add_custom_command(OUTPUT ${kolo_fatbin}
+  COMMAND ${KOLO_NVCC} ${KOLO_CUDA_FLAGS} ${kolo_cuda_code} --fatbin -Xfatbin -compress-all -Xptxas -v --threads 2
+    -o ${kolo_fatbin} ${PROJECT_SOURCE_DIR}/kernels/cuda/pack.cu > ${kolo_fatbin}.report 2>&1
+    || (cat ${kolo_fatbin}.report && false)
+  DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/pack.cu ${kolo_kernel_headers}
+    ${PROJECT_SOURCE_DIR}/kernels/cpu/float16.h ${PROJECT_SOURCE_DIR}/kernels/cpu/float8.h
+  COMMENT "Compiling kernels for ${KOLO_CUDA_ARCHITECTURES}")
+
+get_filename_component(kolo_cuda_root ${KOLO_NVCC} DIRECTORY)
+get_filename_component(kolo_cuda_root ${kolo_cuda_root} DIRECTORY)
+set(sources cuda_module.c driver_module.c image_module.c memory_module.c tables.c)
+list(TRANSFORM sources PREPEND kernels/cuda/)
+add_library(kolo_cuda_module SHARED ${sources} kernels/dtype.c)
+target_link_libraries(kolo_cuda_module PRIVATE kolo_flags ${CMAKE_DL_LIBS} Threads::Threads)
+target_include_directories(kolo_cuda_module SYSTEM PRIVATE ${kolo_cuda_root}/include)
+string(REPLACE ";" " " kolo_cuda_list "${KOLO_CUDA_ARCHITECTURES}")
+target_compile_definitions(kolo_cuda_module PRIVATE KOLO_FATBIN="${kolo_fatbin}"
+  KOLO_CUDA_ARCHITECTURES="${kolo_cuda_list}")
+target_link_options(kolo_cuda_module PRIVATE
+  -Wl,--version-script=${PROJECT_SOURCE_DIR}/kernels/cuda/module.map)
+set_target_properties(kolo_cuda_module PROPERTIES OUTPUT_NAME kolo-cuda
+  VERSION ${PROJECT_VERSION} SOVERSION 0 LINK_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/module.map)
+set_source_files_properties(kernels/cuda/image_module.c PROPERTIES OBJECT_DEPENDS ${kolo_fatbin})

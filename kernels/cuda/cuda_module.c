@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libkolo-cuda.so: what kernels/device.h asks for, by the CUDA driver. This file: GPUs, plans and
+ * the launches of kernels; memory_module.c: streams, events and memory; driver_module.c: the
+ * driver.
+ */
+#include "kernels/cuda/combine.h"
+#include "kernels/cuda/forms.h"
+#include "kernels/cuda/memory_module.h"
+#include "kernels/cuda/tables.h"
+#include "kernels/cuda/walk.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(sizeof(struct walk_segment) == sizeof(struct kolo__segment), "one table");
+_Static_assert(sizeof(struct walk_partial) == sizeof(struct kolo__device_partial), "one partial");
+_Static_assert(WALK_THREADS *WALK_TURNS == KOLO__DEVICE_TILE_VECTORS, "one tile");
+_Static_assert((int)FORMAT_E5M2 == (int)KOLO__NARROW_E5M2 && (int)FORMAT_FP16 == 0 &&
+                   (int)COMBINE_SOURCES_MAX == (int)KOLO__DEVICE_SOURCES_MAX,
+               "wires are formats");
+
+struct kolo__device_plan {
+    struct kolo__device *device;
+    struct kolo__packing packing;
+    struct walk rows[2]; /* WALK_PACK, WALK_UNPACK: what does not change from run to run */
+    void *tables;
+};
+
+static void attach(const struct kolo__device_services *services)
+{
+    kolo__services = *services;
+}
+
+/* ---- GPUs ----------------------------------------------------------------------------------- */
+
+static pthread_mutex_t devices_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct kolo__device *devices[KOLO__DEVICES_MAX];
+
+static int attribute_of(const struct kolo__driver *driver, CUdevice device,
+                        CUdevice_attribute which)
+{
+    int value = 0;
+    return driver->cuDeviceGetAttribute(&value, which, device) == CUDA_SUCCESS ? value : 0;
+}
+
+static void describe(const struct kolo__driver *driver, int ordinal,
+                     struct kolo__device_description *description)
+{
+    CUdevice device;
+    if (driver->cuDeviceGet(&device, ordinal) != CUDA_SUCCESS)
+        return;
+    driver->cuDeviceGetName(description->name, sizeof description->name, device);
+    driver->cuDeviceGetPCIBusId(description->bus_id, sizeof description->bus_id, device);
+    driver->cuDeviceTotalMem(&description->bytes, device);
+    description->major = attribute_of(driver, device, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+    description->minor = attribute_of(driver, device, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    description->processors =
+        attribute_of(driver, device, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+    description->integrated = attribute_of(driver, device, CU_DEVICE_ATTRIBUTE_INTEGRATED) != 0;
+    description->dma_buf = driver->cuMemGetHandleForAddressRange != NULL &&
+                           attribute_of(driver, device, CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED) != 0;
+}
+
+static kolo_status survey(struct kolo__device_survey *survey)
+{
+    const struct kolo__driver *driver;
+    memset(survey, 0, sizeof *survey);
+    survey->toolkit_version = CUDA_VERSION;
+    snprintf(survey->architectures, sizeof survey->architectures, "%s", KOLO_CUDA_ARCHITECTURES);
+    kolo_status status = kolo__driver_open(&driver);
+    survey->driver_version = driver->version;
+    if (status == KOLO_OK)
+        status = kolo__driver_check(driver->cuDeviceGetCount(&survey->count), "counting the GPUs");
+    for (int i = 0; status == KOLO_OK && i < survey->count && i < KOLO__DEVICES_MAX; i++)
+        describe(driver, i, &survey->devices[i]);
+    return status;
+}
+
+static kolo_status make_device(const struct kolo__driver *driver, int ordinal,
+                               struct kolo__device **result)
+{
+    struct kolo__device *device = calloc(1, sizeof *device);
+    if (device == NULL)
+        return kolo__services.error(KOLO_ERR_MEMORY, "no memory for what is known of GPU %d",
+                                    ordinal);
+    device->driver = driver;
+    device->ordinal = ordinal;
+    kolo_status status = kolo__driver_check(driver->cuDeviceGet(&device->device, ordinal),
+                                            "finding GPU %d", ordinal);
+    if (status == KOLO_OK)
+        status =
+            kolo__driver_check(driver->cuDevicePrimaryCtxRetain(&device->context, device->device),
+                               "taking the primary context of GPU %d", ordinal);
+    if (status == KOLO_OK)
+        status = kolo__device_enter(device);
+    if (status == KOLO_OK) {
+        status = kolo__kernels_load(device);
+        kolo__device_leave(device);
+    }
+    if (status != KOLO_OK) {
+        free(device); /* the context stays retained: it may be somebody's who goes on */
+        return status;
+    }
+    *result = device;
+    return KOLO_OK;
+}
+
+static kolo_status open_device(int ordinal, struct kolo__device **device)
+{
+    const struct kolo__driver *driver;
+    *device = NULL;
+    if (ordinal < 0 || ordinal >= KOLO__DEVICES_MAX)
+        return kolo__services.error(KOLO_ERR_INVALID, "there is no GPU %d: give 0 to %d", ordinal,
+                                    KOLO__DEVICES_MAX - 1);
+    kolo_status status = kolo__driver_open(&driver);
+    if (status != KOLO_OK)
+        return status;
+    pthread_mutex_lock(&devices_lock);
+    if (devices[ordinal] == NULL)
+        status = make_device(driver, ordinal, &devices[ordinal]);
+    *device = devices[ordinal];
+    pthread_mutex_unlock(&devices_lock);
+    return status;
+}
+
+static kolo_status ordinal_of_stream(kolo__device_stream stream, int *ordinal)
+{
+    const struct kolo__driver *driver;
+    CUcontext context = NULL, before;
+    CUdevice device = 0;
+    *ordinal = -1;
+    kolo_status status = kolo__driver_open(&driver);
+    if (status != KOLO_OK)
+        return status;
+    CUresult result = CUDA_SUCCESS;
+    if (stream == NULL) {
+        result = driver->cuCtxGetDevice(&device);
+    } else {
+        result = driver->cuStreamGetCtx(stream, &context);
+        if (result == CUDA_SUCCESS)
+            result = driver->cuCtxPushCurrent(context);
+        if (result == CUDA_SUCCESS) {
+            result = driver->cuCtxGetDevice(&device);
+            driver->cuCtxPopCurrent(&before);
+        }
+    }
+    if (result == CUDA_SUCCESS)
+        *ordinal = device;
+    return kolo__driver_check(result, "finding the GPU of a stream");
+}
+
+/* ---- plans ---------------------------------------------------------------------------------- */
+
+/* Both rows in one allocation: segments, tiles, segments, tiles, each aligned to 256 bytes. */
+static size_t aligned(size_t bytes)
+{
+    return (bytes + 255) / 256 * 256;
+}
+
+static kolo_status upload(struct kolo__device_plan *plan, const struct kolo__row rows[2])
+{
+    const struct kolo__driver *driver = plan->device->driver;
+    size_t segment_bytes[2], tile_bytes[2], total = 0;
+    for (int r = 0; r < 2; r++) {
+        segment_bytes[r] = rows[r].segment_count * sizeof *rows[r].segments;
+        tile_bytes[r] = (rows[r].tile_count + 1) * sizeof *rows[r].tile_first;
+        total += aligned(segment_bytes[r]) + aligned(tile_bytes[r]);
+    }
+    kolo_status status = kolo__cuda_alloc(plan->device, total, &plan->tables);
+    if (status == KOLO_OK)
+        status = kolo__device_enter(plan->device);
+    if (status != KOLO_OK)
+        return status;
+    CUdeviceptr at = (CUdeviceptr)(uintptr_t)plan->tables;
+    CUresult result = CUDA_SUCCESS;
+    for (int r = 0; r < 2; r++) {
+        plan->rows[r] = (struct walk){.segments = at,
+                                      .tile_first = at + aligned(segment_bytes[r]),
+                                      .vector_count = rows[r].vector_count,
+                                      .segment_count = rows[r].segment_count,
+                                      .scale = 1};
+        if (segment_bytes[r] > 0 && result == CUDA_SUCCESS)
+            result = driver->cuMemcpyHtoD(at, rows[r].segments, segment_bytes[r]);
+        if (result == CUDA_SUCCESS)
+            result =
+                driver->cuMemcpyHtoD(plan->rows[r].tile_first, rows[r].tile_first, tile_bytes[r]);
+        at += aligned(segment_bytes[r]) + aligned(tile_bytes[r]);
+    }
+    kolo__device_leave(plan->device);
+    return kolo__driver_check(result, "copying a plan's tables to GPU %d", plan->device->ordinal);
+}
+
+static void plan_destroy(struct kolo__device_plan *plan)
+{
+    if (plan == NULL)
+        return;
+    kolo__cuda_free(plan->device, plan->tables);
+    free(plan);
+}
+
+static kolo_status plan_create(struct kolo__device *device,
+                               const struct kolo__device_layout *layout,
+                               struct kolo__device_plan **result)
+{
+    struct kolo__row rows[2] = {{0}};
+    size_t tensor;
+    const char *problem = kolo__layout_problem(layout, &tensor);
+    *result = NULL;
+    if (problem != NULL)
+        return kolo__services.error(
+            KOLO_ERR_INVALID, "a plan to pack cannot be made: tensor %zu: %s", tensor, problem);
+    struct kolo__device_plan *plan = calloc(1, sizeof *plan);
+    kolo_status status = KOLO_OK;
+    if (plan == NULL || !kolo__row_create(layout, false, &rows[0]) ||
+        !kolo__row_create(layout, true, &rows[1]))
+        status = kolo__services.error(KOLO_ERR_MEMORY, "no memory for a plan to pack %zu tensors",
+                                      layout->tensor_count);
+    if (status == KOLO_OK) {
+        plan->device = device;
+        plan->packing = layout->packing;
+        status = upload(plan, rows);
+    }
+    kolo__row_free(&rows[0]);
+    kolo__row_free(&rows[1]);
+    if (status == KOLO_OK)
+        *result = plan;
+    else if (plan != NULL && plan->device != NULL)
+        plan_destroy(plan);
+    else
+        free(plan);
+    return status;
+}
+
+/* ---- launches ------------------------------------------------------------------------------- */
+
+static kolo_status launch_walk(struct kolo__device *device, const struct kolo__packing *packing,
+                               enum walk_kind kind, struct walk *walk, kolo__device_stream stream)
+{
+    int form = kolo__form_index((int)packing->dtype, packing->narrows, (int)packing->wire);
+    uint64_t blocks =
+        (walk->vector_count + KOLO__DEVICE_TILE_VECTORS - 1) / KOLO__DEVICE_TILE_VECTORS;
+    void *parameters[] = {walk};
+    if (blocks == 0)
+        return KOLO_OK;
+    if (blocks > INT_MAX)
+        return kolo__services.error(KOLO_ERR_INVALID, "more than a GPU can pack at once");
+    kolo_status status = kolo__device_enter(device);
+    if (status != KOLO_OK)
+        return status;
+    CUresult result =
+        device->driver->cuLaunchKernel(device->walks[kind][form], (unsigned)blocks, 1, 1,
+                                       WALK_THREADS, 1, 1, 0, stream, parameters, NULL);
+    kolo__device_leave(device);
+    return kolo__driver_check(result, "starting a kernel on GPU %d", device->ordinal);
+}
+
+static kolo_status launch_plan(struct kolo__device_plan *plan, enum walk_kind kind,
+                               const struct kolo__device_run *run, kolo__device_stream stream)
+{
+    struct walk walk = plan->rows[kind];
+    if ((uintptr_t)run->fused % KOLO__DEVICE_ALIGNMENT != 0 ||
+        (uintptr_t)run->error % KOLO__DEVICE_ALIGNMENT != 0)
+        return kolo__services.error(KOLO_ERR_INVALID,
+                                    "a fused buffer on a GPU has to be aligned to %d bytes",
+                                    KOLO__DEVICE_ALIGNMENT);
+    walk.fused = (uintptr_t)run->fused;
+    walk.factor = (uintptr_t)run->factor;
+    walk.scale = run->scale;
+    if (kind == WALK_PACK) {
+        walk.error = (uintptr_t)run->error;
+        walk.partials = (uintptr_t)run->partials;
+    }
+    return launch_walk(plan->device, &plan->packing, kind, &walk, stream);
+}
+
+static kolo_status pack(struct kolo__device_plan *plan, const struct kolo__device_run *run,
+                        kolo__device_stream stream)
+{
+    return launch_plan(plan, WALK_PACK, run, stream);
+}
+
+static kolo_status unpack(struct kolo__device_plan *plan, const struct kolo__device_run *run,
+                          kolo__device_stream stream)
+{
+    return launch_plan(plan, WALK_UNPACK, run, stream);
+}
+
+static kolo_status measure(struct kolo__device *device, const struct kolo__packing *packing,
+                           const void *fused, size_t count, struct kolo__device_partial *partials,
+                           kolo__device_stream stream)
+{
+    size_t vector = kolo__device_vector(packing);
+    struct walk walk = {.vector_count = (count + vector - 1) / vector,
+                        .fused = (uintptr_t)fused,
+                        .partials = (uintptr_t)partials,
+                        .count = count,
+                        .scale = packing->scale};
+    return launch_walk(device, packing, WALK_MEASURE, &walk, stream);
+}
+
+static kolo_status total(struct kolo__device *device, const struct kolo__device_partial *partials,
+                         size_t partial_count, double clip_norm, struct kolo__device_total *total,
+                         kolo__device_stream stream)
+{
+    uint64_t count = partial_count;
+    void *parameters[] = {&partials, &count, &clip_norm, &total};
+    kolo_status status = kolo__device_enter(device);
+    if (status != KOLO_OK)
+        return status;
+    CUresult result = device->driver->cuLaunchKernel(device->total, 1, 1, 1, WALK_THREADS, 1, 1, 0,
+                                                     stream, parameters, NULL);
+    kolo__device_leave(device);
+    return kolo__driver_check(result, "starting a kernel on GPU %d", device->ordinal);
+}
+
+static kolo_status launch_reduction(struct kolo__device *device, enum format format,
+                                    struct combination *c, const void *const *sources,
+                                    kolo__device_stream stream)
+{
+    uint64_t element = (uint64_t)format_bytes(format), misplaced = c->to % element;
+    void *parameters[] = {c};
+    if (c->source_count < 1 || c->source_count > COMBINE_SOURCES_MAX)
+        return kolo__services.error(KOLO_ERR_UNSUPPORTED,
+                                    "a GPU reduces 1 to %d buffers at once, not %u",
+                                    COMBINE_SOURCES_MAX, c->source_count);
+    for (uint32_t i = 0; i < c->source_count; i++) {
+        c->sources[i] = (uintptr_t)sources[i];
+        misplaced |= c->sources[i] % element;
+    }
+    if (misplaced != 0)
+        return kolo__services.error(KOLO_ERR_INVALID,
+                                    "buffers that a GPU reduces have to be aligned to elements");
+    uint64_t blocks = (combine_vector_count(format, c) + WALK_THREADS - 1) / WALK_THREADS;
+    if (c->count == 0)
+        return KOLO_OK;
+    if (blocks > INT_MAX)
+        return kolo__services.error(KOLO_ERR_INVALID, "more than a GPU can reduce at once");
+    kolo_status status = kolo__device_enter(device);
+    if (status != KOLO_OK)
+        return status;
+    CUresult result =
+        device->driver->cuLaunchKernel(device->reduce[format], (unsigned)blocks, 1, 1, WALK_THREADS,
+                                       1, 1, 0, stream, parameters, NULL);
+    kolo__device_leave(device);
+    return kolo__driver_check(result, "starting a kernel on GPU %d", device->ordinal);
+}
+
+static kolo_status reduce(struct kolo__device *device, const struct kolo__reduction *reduction,
+                          void *to, const void *const *sources, uint32_t source_count, size_t count,
+                          kolo__device_stream stream)
+{
+    static const enum format formats[] = {FORMAT_FP16, FORMAT_BF16, FORMAT_FP32, FORMAT_FP64};
+    struct combination c = {.to = (uintptr_t)to,
+                            .count = count,
+                            .source_count = source_count,
+                            .divisor = reduction->divisor};
+    if (reduction->dtype < KOLO_FP16)
+        return kolo__services.error(KOLO_ERR_UNSUPPORTED,
+                                    "this version of kolo reduces only floats on GPUs");
+    c.op = reduction->op == KOLO_PRODUCT ? COMBINE_PRODUCT
+           : reduction->op == KOLO_MIN   ? COMBINE_MIN
+           : reduction->op == KOLO_MAX   ? COMBINE_MAX
+                                         : COMBINE_SUM;
+    c.scaled = reduction->op == KOLO_PREMUL_SUM && reduction->scales != NULL;
+    for (uint32_t i = 0; c.scaled && i < source_count && i < COMBINE_SOURCES_MAX; i++)
+        c.scales[i] = reduction->scales[i];
+    return launch_reduction(device, formats[reduction->dtype - KOLO_FP16], &c, sources, stream);
+}
+
+static kolo_status sum_narrow(struct kolo__device *device, enum kolo__narrow_float wire, void *to,
+                              const void *const *sources, uint32_t source_count, uint32_t divisor,
+                              size_t count, kolo__device_stream stream)
+{
+    struct combination c = {.to = (uintptr_t)to,
+                            .count = count,
+                            .source_count = source_count,
+                            .divisor = divisor,
+                            .op = COMBINE_SUM,
+                            .casts = 1};
+    return launch_reduction(device, (enum format)wire, &c, sources, stream);
+}
+
+const struct kolo__device_module kolo__cuda_module = {
+    .version = KOLO__DEVICE_MODULE_VERSION,
+    .attach = attach,
+    .find = kolo__cuda_find,
+    .survey = survey,
+    .open = open_device,
+    .ordinal_of_stream = ordinal_of_stream,
+    .stream_create = kolo__cuda_stream_create,
+    .stream_destroy = kolo__cuda_stream_destroy,
+    .stream_is_capturing = kolo__cuda_stream_is_capturing,
+    .event_create = kolo__cuda_event_create,
+    .event_destroy = kolo__cuda_event_destroy,
+    .event_record = kolo__cuda_event_record,
+    .stream_wait = kolo__cuda_stream_wait,
+    .event_query = kolo__cuda_event_query,
+    .alloc = kolo__cuda_alloc,
+    .free = kolo__cuda_free,
+    .host_alloc = kolo__cuda_host_alloc,
+    .host_free = kolo__cuda_host_free,
+    .host_register = kolo__cuda_host_register,
+    .host_unregister = kolo__cuda_host_unregister,
+    .copy = kolo__cuda_copy,
+    .zero = kolo__cuda_zero,
+    .plan_create = plan_create,
+    .plan_destroy = plan_destroy,
+    .pack = pack,
+    .unpack = unpack,
+    .measure = measure,
+    .total = total,
+    .reduce = reduce,
+    .sum_narrow = sum_narrow,
+    .share = kolo__cuda_share,
+    .map = kolo__cuda_map,
+    .unmap = kolo__cuda_unmap,
+    .dma_buf = kolo__cuda_dma_buf,
+};

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The pairs of formats that tensors have and travel in: X(name, tensor, wire), a kernel of each
+ * kind for each. In the order of kolo__form_index. */
+#ifndef KOLO_KERNELS_CUDA_FORMS_H
+#define KOLO_KERNELS_CUDA_FORMS_H
+
+#define KOLO__FORMS(X)                                                                             \
+    X(fp16, FORMAT_FP16, FORMAT_FP16)                                                              \
+    X(bf16, FORMAT_BF16, FORMAT_BF16)                                                              \
+    X(fp32, FORMAT_FP32, FORMAT_FP32)                                                              \
+    X(fp64, FORMAT_FP64, FORMAT_FP64)                                                              \
+    X(fp32_fp16, FORMAT_FP32, FORMAT_FP16)                                                         \
+    X(fp32_bf16, FORMAT_FP32, FORMAT_BF16)                                                         \
+    X(fp32_e4m3, FORMAT_FP32, FORMAT_E4M3)                                                         \
+    X(fp32_e5m2, FORMAT_FP32, FORMAT_E5M2)
+
+enum { KOLO__FORM_COUNT = 8 };
+
+/* What is reduced: X(name, format), in the order of enum format. */
+#define KOLO__FORMATS(X)                                                                           \
+    X(fp16, FORMAT_FP16)                                                                           \
+    X(bf16, FORMAT_BF16)                                                                           \
+    X(e4m3, FORMAT_E4M3)                                                                           \
+    X(e5m2, FORMAT_E5M2)                                                                           \
+    X(fp32, FORMAT_FP32)                                                                           \
+    X(fp64, FORMAT_FP64)
+
+enum { KOLO__FORMAT_COUNT = 6 };
+
+/* dtype: a kolo_dtype; wire: a kolo__narrow_float. */
+static inline int kolo__form_index(int dtype, int narrows, int wire)
+{
+    return narrows ? 4 + wire : dtype - 8; /* KOLO_FP16 */
+}
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernels, as nvcc made them for all GPUs that it knows, and how they are found in there. */
+#include "kernels/cuda/driver.h"
+#include "kernels/cuda/forms.h"
+
+#include <stdio.h>
+
+/* KOLO_FATBIN: the file, from the build. */
+__asm__(".pushsection .rodata\n"
+        ".balign 64\n"
+        "kolo_fatbin:\n"
+        ".incbin \"" KOLO_FATBIN "\"\n"
+        ".byte 0\n"
+        ".popsection\n");
+extern const unsigned char kolo_fatbin[] __attribute__((visibility("hidden")));
+
+kolo_status kolo__kernels_load(struct kolo__device *device)
+{
+    static const char *const kinds[KOLO__KERNEL_KINDS] = {"pack", "unpack", "measure"};
+#define NAME_OF_FORM(name, tensor, wire) #name,
+    static const char *const forms[] = {KOLO__FORMS(NAME_OF_FORM)};
+#define NAME_OF_REDUCTION(name, format) "kolo_reduce_" #name,
+    static const char *const reductions[] = {KOLO__FORMATS(NAME_OF_REDUCTION)};
+    const struct kolo__driver *driver = device->driver;
+    CUmodule module;
+    CUresult result = driver->cuModuleLoadData(&module, kolo_fatbin);
+    if (result == CUDA_ERROR_NO_BINARY_FOR_GPU || result == CUDA_ERROR_UNSUPPORTED_PTX_VERSION ||
+        result == CUDA_ERROR_INVALID_IMAGE)
+        return kolo__services.error(
+            KOLO_ERR_UNSUPPORTED,
+            "kolo's kernels, made with CUDA %d.%d, do not run on GPU %d with this driver, which is "
+            "for CUDA %d.%d: install a newer driver, or build kolo with an older toolkit",
+            CUDA_VERSION / 1000, CUDA_VERSION % 1000 / 10, device->ordinal, driver->version / 1000,
+            driver->version % 1000 / 10);
+    if (result == CUDA_SUCCESS)
+        result = driver->cuModuleGetFunction(&device->total, module, "kolo_total");
+    for (int kind = 0; kind < KOLO__KERNEL_KINDS; kind++)
+        for (int form = 0; form < KOLO__KERNEL_FORMS && result == CUDA_SUCCESS; form++) {
+            char name[64];
+            snprintf(name, sizeof name, "kolo_%s_%s", kinds[kind], forms[form]);
+            result = driver->cuModuleGetFunction(&device->walks[kind][form], module, name);
+        }
+    for (int format = 0; format < KOLO__KERNEL_FORMATS && result == CUDA_SUCCESS; format++)
+        result = driver->cuModuleGetFunction(&device->reduce[format], module, reductions[format]);
+    return kolo__driver_check(result, "loading kernels onto GPU %d", device->ordinal);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The packing kernels: walk.h on a GPU. One block a tile; what they share is a sum of partials.
+ * Compiled with -fmad=false, as the rest of kolo is without contraction, and by nvcc alone into a
+ * fatbin that libkolo-cuda.so carries.
+ */
+#define CONVERSION static __device__ __forceinline__
+#include "kernels/cuda/combine.h"
+#include "kernels/cuda/forms.h"
+
+static_assert(sizeof(walk) <= 4096 && sizeof(combination) <= 4096, "parameters of a kernel on every GPU");
+
+static __device__ __forceinline__ walk_partial partial_of_lane(walk_partial a, int offset)
+{
+    walk_partial b;
+    b.squares = __shfl_down_sync(~0u, a.squares, offset);
+    b.absolute_max = __shfl_down_sync(~0u, a.absolute_max, offset);
+    b.not_finite = __shfl_down_sync(~0u, a.not_finite, offset);
+    return b;
+}
+
+static __device__ __forceinline__ void write_partial(const walk &walk, walk_partial mine)
+{
+    __shared__ walk_partial of_warps[WALK_THREADS / 32];
+    for (int offset = 16; offset > 0; offset /= 2)
+        add_partial(&mine, partial_of_lane(mine, offset));
+    if (threadIdx.x % 32 == 0)
+        of_warps[threadIdx.x / 32] = mine;
+    __syncthreads();
+    if (threadIdx.x > 0)
+        return;
+    for (int warp = 1; warp < WALK_THREADS / 32; warp++)
+        add_partial(&mine, of_warps[warp]);
+    ((walk_partial *)walk.partials)[blockIdx.x] = mine;
+}
+
+#define KERNELS(name, tensor, wire)                                                                \
+    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                    \
+        kolo_pack_##name(const __grid_constant__ walk walk)                                        \
+    {                                                                                              \
+        walk_partial partial;                                                                      \
+        walk_thread(walk_form{WALK_PACK, tensor, wire}, &walk, blockIdx.x, threadIdx.x, &partial); \
+        if (walk.partials != 0)                                                                    \
+            write_partial(walk, partial);                                                          \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                    \
+        kolo_unpack_##name(const __grid_constant__ walk walk)                                      \
+    {                                                                                              \
+        walk_partial partial;                                                                      \
+        walk_thread(walk_form{WALK_UNPACK, tensor, wire}, &walk, blockIdx.x, threadIdx.x,          \
+                    &partial);                                                                     \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                    \
+        kolo_measure_##name(const __grid_constant__ walk walk)                                     \
+    {                                                                                              \
+        walk_partial partial;                                                                      \
+        walk_thread(walk_form{WALK_MEASURE, tensor, wire}, &walk, blockIdx.x, threadIdx.x,         \
+                    &partial);                                                                     \
+        write_partial(walk, partial);                                                              \
+    }
+KOLO__FORMS(KERNELS)
+
+#define REDUCE(name, format)                                                                       \
+    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                  \
+        kolo_reduce_##name(const __grid_constant__ combination c)                                  \
+    {                                                                                              \
+        combine_thread(format, &c, blockIdx.x, threadIdx.x);                                       \
+    }
+KOLO__FORMATS(REDUCE)
+
+/* struct kolo__device_total, by one block: thread t takes partials t, t + 256, ... */
+struct totals {
+    double squares, norm, factor;
+    uint32_t absolute_max, not_finite;
+};
+
+extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)
+    kolo_total(const walk_partial *partials, uint64_t count, double clip_norm, totals *total)
+{
+    __shared__ walk_partial of_threads[WALK_THREADS];
+    walk_partial mine = {0, 0, 0};
+    for (uint64_t i = threadIdx.x; i < count; i += WALK_THREADS)
+        add_partial(&mine, partials[i]);
+    of_threads[threadIdx.x] = mine;
+    __syncthreads();
+    if (threadIdx.x > 0)
+        return;
+    for (int t = 1; t < WALK_THREADS; t++)
+        add_partial(&mine, of_threads[t]);
+    totals result = {mine.squares, sqrt(mine.squares), 1, mine.absolute_max, mine.not_finite};
+    bool finite = mine.not_finite == 0 && result.norm <= 1.7976931348623157e308;
+    if (clip_norm > 0 && finite && result.norm > clip_norm)
+        result.factor = clip_norm / result.norm;
+    *total = result;
+}

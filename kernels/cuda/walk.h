@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What one thread of the packing kernels does, as C for GPUs and for the host twin (vector.h). A
+ * block takes a tile of the row (tables.h), its threads the tile's vectors in turns:
+ *
+ *     tile       | 0 1 2 ... 255 | 0 1 2 ... 255 | 0 1 ... | ...            which thread
+ *
+ * so neighbours read neighbouring vectors. A thread loads all of its vectors before it works on the
+ * first. Reads stay inside the tensor: where a vector, or the aligned neighbours that it is joined
+ * from, would reach over an end, its elements are loaded one by one.
+ */
+#ifndef KOLO_KERNELS_CUDA_WALK_H
+#define KOLO_KERNELS_CUDA_WALK_H
+
+#include "kernels/cuda/vector.h"
+
+enum { WALK_THREADS = 256, WALK_TURNS = 4 };
+
+struct walk_segment { /* struct kolo__segment */
+    uint64_t tensor, begin, count, first_vector;
+};
+
+/* struct kolo__device_partial */
+struct walk_partial {
+    double squares;
+    uint32_t absolute_max, not_finite;
+};
+
+enum walk_kind { WALK_PACK, WALK_UNPACK, WALK_MEASURE };
+
+/* A kernel's one parameter. Addresses; 0: none. */
+struct walk {
+    uint64_t segments, tile_first; /* of the row; measure has none */
+    uint64_t vector_count;
+    uint64_t fused, error, partials, factor;
+    uint64_t count; /* measure: elements */
+    double scale;
+    uint32_t segment_count;
+};
+
+/* What one kernel is compiled for. */
+struct walk_form {
+    enum walk_kind kind;
+    enum format tensor, wire;
+};
+
+CONVERSION int form_vector(struct walk_form form)
+{
+    return 16 / format_bytes(form.tensor);
+}
+
+CONVERSION enum format form_from(struct walk_form form)
+{
+    return form.kind == WALK_PACK ? form.tensor : form.wire;
+}
+
+/* ---- where a vector is ---------------------------------------------------------------------- */
+
+struct walk_place {
+    uint64_t from, to; /* addresses of the vector's element 0; to 0: written nowhere */
+    uint64_t from_end; /* where its segment ends */
+    int64_t first;     /* element of its segment; negative before the beginning */
+    uint64_t count;    /* of its segment */
+};
+
+CONVERSION uint32_t find_segment(const struct walk *walk, uint64_t tile, uint64_t vector)
+{
+    const uint32_t *tile_first = (const uint32_t *)(uintptr_t)walk->tile_first;
+    const struct walk_segment *segments = (const struct walk_segment *)(uintptr_t)walk->segments;
+    uint32_t low = tile_first[tile], high = tile_first[tile + 1];
+    while (low < high) { /* the last that begins at the vector or before */
+        uint32_t middle = low + (high - low + 1) / 2;
+        if (segments[middle].first_vector <= vector)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+CONVERSION struct walk_place find_place(struct walk_form form, const struct walk *walk,
+                                        struct walk_segment segment, uint64_t vector)
+{
+    const uint64_t n = (uint64_t)form_vector(form);
+    const uint64_t tensor_bytes = (uint64_t)format_bytes(form.tensor);
+    const uint64_t wire_bytes = (uint64_t)format_bytes(form.wire);
+    struct walk_place place;
+    place.count = segment.count;
+    place.first = (int64_t)((vector - segment.first_vector) * n);
+    if (form.kind == WALK_PACK) {
+        place.from = segment.tensor + (uint64_t)place.first * tensor_bytes;
+        place.from_end = segment.tensor + segment.count * tensor_bytes;
+        place.to = walk->fused == 0 ? 0 : walk->fused + vector * n * wire_bytes;
+    } else {
+        uint64_t head = segment.tensor / tensor_bytes % n;
+        place.first -= form.kind == WALK_UNPACK ? (int64_t)head : 0;
+        place.from = walk->fused + (segment.begin + (uint64_t)place.first) * wire_bytes;
+        place.from_end = walk->fused + (segment.begin + segment.count) * wire_bytes;
+        place.to =
+            form.kind == WALK_UNPACK ? segment.tensor + (uint64_t)place.first * tensor_bytes : 0;
+    }
+    return place;
+}
+
+/* Bit i: element i of the vector is one of the tensor's; all bits where all are. */
+CONVERSION uint32_t find_valid(struct walk_form form, const struct walk_place *place)
+{
+    const int n = form_vector(form);
+    uint32_t valid = 0;
+    if (place->first >= 0 && (uint64_t)place->first + (uint64_t)n <= place->count)
+        return ~0u;
+    UNROLL for (int i = 0; i < n; i++)
+    {
+        int64_t k = place->first + i;
+        valid |= k >= 0 && (uint64_t)k < place->count ? 1u << i : 0;
+    }
+    return valid;
+}
+
+CONVERSION struct words load_place(struct walk_form form, const struct walk_place *place,
+                                   uint32_t valid)
+{
+    const int n = form_vector(form), element = format_bytes(form_from(form)), bytes = n * element;
+    struct words a = {{0, 0, 0, 0}};
+    uint64_t skew = place->from & (uint64_t)(bytes - 1);
+    uint64_t begin = place->from - (uint64_t)place->first * (uint64_t)element;
+    bool inside = skew == 0 || (place->from - skew >= begin &&
+                                place->from - skew + 2 * (uint64_t)bytes <= place->from_end);
+    if (valid == ~0u && inside)
+        return load_skewed(place->from, bytes);
+    UNROLL for (int i = 0; i < n; i++)
+    {
+        if ((valid >> i & 1) == 0)
+            continue;
+        struct words one = load_aligned(place->from + (uint64_t)i * (uint64_t)element, element);
+        if (element == 8)
+            a.w[2 * (i & 1)] = one.w[0], a.w[2 * (i & 1) + 1] = one.w[1];
+        else
+            put_bits(&a, i, element, one.w[0]);
+    }
+    return a;
+}
+
+CONVERSION void store_place(struct walk_form form, const struct walk_place *place, struct words a,
+                            uint32_t valid)
+{
+    const int n = form_vector(form);
+    const int element = format_bytes(form.kind == WALK_PACK ? form.wire : form.tensor);
+    if (form.kind == WALK_PACK || valid == ~0u) {
+        store_aligned(place->to, a, n * element);
+        return;
+    }
+    UNROLL for (int i = 0; i < n; i++)
+    {
+        if ((valid >> i & 1) == 0)
+            continue;
+        struct words one = {{0, 0, 0, 0}};
+        if (element == 8)
+            one.w[0] = a.w[2 * (i & 1)], one.w[1] = a.w[2 * (i & 1) + 1];
+        else
+            one.w[0] = get_bits(&a, i, element);
+        store_aligned(place->to + (uint64_t)i * (uint64_t)element, one, element);
+    }
+}
+
+/* ---- what is done to it --------------------------------------------------------------------- */
+
+/* Of elements in the tensor's format; what is masked is 0 and adds nothing. */
+CONVERSION void add_statistics(enum format format, struct words a, struct walk_partial *partial)
+{
+    const int bytes = format_bytes(format);
+    UNROLL for (int i = 0; i < 16 / bytes; i++)
+    {
+        double x = format == FORMAT_FP64 ? get_double(&a, i)
+                                         : (double)widen_bits(format, get_bits(&a, i, bytes));
+        uint32_t magnitude = fp32_bits((float)x) & 0x7fffffffu;
+        partial->squares += x * x;
+        partial->absolute_max =
+            magnitude > partial->absolute_max ? magnitude : partial->absolute_max;
+        if (format == FORMAT_FP64)
+            partial->not_finite |= (a.w[2 * (i & 1) + 1] & 0x7ff00000u) == 0x7ff00000u;
+        else
+            partial->not_finite |= magnitude >= 0x7f800000u;
+    }
+}
+
+/* fp32 and its error, which lies like the fused buffer: kolo__pack. Only vectors of 4. */
+CONVERSION struct words add_error(struct words a, uint64_t error, enum format wire)
+{
+    struct words before = load_aligned(error, 16), after = {{0, 0, 0, 0}};
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        float wanted = one_nan(fp32_from_bits(a.w[i]) + fp32_from_bits(before.w[i]));
+        float sent = widen_bits(wire, narrow_bits(wire, wanted));
+        uint32_t rest = fp32_bits(wanted - sent);
+        a.w[i] = fp32_bits(wanted);
+        after.w[i] = (rest & 0x7f800000u) == 0x7f800000u ? 0 : rest;
+    }
+    store_aligned(error, after, 16);
+    return a;
+}
+
+CONVERSION void walk_vector(struct walk_form form, const struct walk *walk, double factor,
+                            const struct walk_place *place, struct words a, uint32_t valid,
+                            uint64_t vector, struct walk_partial *partial)
+{
+    const int n = form_vector(form);
+    if (form.kind != WALK_PACK)
+        a = cast_vector(a, form.wire, form.tensor, n);
+    a = scale_vector(a, form.tensor, walk->scale);
+    a = scale_vector(a, form.tensor, factor);
+    if (form.kind == WALK_PACK && form.tensor == FORMAT_FP32 && form.wire != FORMAT_FP32 &&
+        walk->error != 0)
+        a = add_error(a, walk->error + vector * 16, form.wire);
+    if (form.kind != WALK_UNPACK)
+        a = mask_vector(a, format_bytes(form.tensor), valid);
+    if (form.kind != WALK_UNPACK && walk->partials != 0)
+        add_statistics(form.tensor, a, partial);
+    if (form.kind == WALK_PACK)
+        a = cast_vector(a, form.tensor, form.wire, n);
+    if (place->to != 0)
+        store_place(form, place, a, valid);
+}
+
+/* All that a thread does, but for what threads do together (add_partial, in the order there). */
+CONVERSION void walk_thread(struct walk_form form, const struct walk *walk, uint32_t block,
+                            uint32_t thread, struct walk_partial *partial)
+{
+    const struct walk_segment *segments = (const struct walk_segment *)(uintptr_t)walk->segments;
+    const double factor = walk->factor == 0 ? 1 : *(const double *)(uintptr_t)walk->factor;
+    const uint64_t base = (uint64_t)block * WALK_THREADS * WALK_TURNS + thread;
+    struct words loaded[WALK_TURNS];
+    struct walk_place places[WALK_TURNS];
+    uint32_t valid[WALK_TURNS];
+    *partial = (struct walk_partial){0, 0, 0};
+    UNROLL for (int turn = 0; turn < WALK_TURNS; turn++)
+    {
+        uint64_t vector = base + (uint64_t)turn * WALK_THREADS;
+        struct walk_segment segment = {0, 0, walk->count, 0};
+        valid[turn] = 0;
+        if (vector >= walk->vector_count)
+            continue;
+        if (form.kind != WALK_MEASURE)
+            segment = segments[find_segment(walk, block, vector)];
+        places[turn] = find_place(form, walk, segment, vector);
+        valid[turn] = find_valid(form, &places[turn]);
+        loaded[turn] = load_place(form, &places[turn], valid[turn]);
+    }
+    UNROLL for (int turn = 0; turn < WALK_TURNS; turn++)
+    {
+        uint64_t vector = base + (uint64_t)turn * WALK_THREADS;
+        if (vector < walk->vector_count)
+            walk_vector(form, walk, factor, &places[turn], loaded[turn], valid[turn], vector,
+                        partial);
+    }
+}
+
+/* ---- what threads do together ---------------------------------------------------------------- */
+
+/* a = a + b. Of a warp's 32 partials: lane i takes that of lane i + 16, then 8, 4, 2, 1; then the
+ * warps' in their order. */
+CONVERSION void add_partial(struct walk_partial *a, struct walk_partial b)
+{
+    a->squares = one_nan_double(a->squares + b.squares);
+    a->absolute_max = b.absolute_max > a->absolute_max ? b.absolute_max : a->absolute_max;
+    a->not_finite |= b.not_finite;
+}
+
+#endif

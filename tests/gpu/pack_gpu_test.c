@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The packing and reduction kernels on a GPU, with fresh random numbers every time (the seed is
+ * printed; an argument repeats it): every format, 1 to 5,000 tensors, every alignment, outputs
+ * poisoned. Packed and unpacked bits are those of kernels/pack.c; norms are near float64's. Exit
+ * code 77: no GPU.
+ */
+#include "base/random.h"
+#include "kernels/device.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s (packing %d, %zu tensors); last error: %s\n", __FILE__,     \
+                    __LINE__, #condition, now_packing, now_tensors, kolo_error_text());            \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+static const struct kolo__packing packings[] = {
+    {KOLO_FP16, false, 0, 1},
+    {KOLO_BF16, false, 0, 1},
+    {KOLO_FP32, false, 0, 1},
+    {KOLO_FP64, false, 0, 1},
+    {KOLO_FP32, true, KOLO__NARROW_FP16, 1},
+    {KOLO_FP32, true, KOLO__NARROW_BF16, 1},
+    {KOLO_FP32, true, KOLO__NARROW_E4M3, 1},
+    {KOLO_FP32, true, KOLO__NARROW_E5M2, 1},
+};
+enum { PACKINGS = sizeof packings / sizeof *packings, POISON = 0xa5 };
+
+static const struct kolo__device_module *gpu;
+static struct kolo__device *device;
+static kolo__device_event event;
+static struct kolo__random fresh;
+static int now_packing;
+static size_t now_tensors;
+
+/* Everything so far is done; a kernel that failed says so here. */
+static void synchronize(void)
+{
+    const struct timespec nap = {0, 20000};
+    kolo_status status;
+    CHECK(gpu->event_record(device, event, NULL) == KOLO_OK);
+    for (int naps = 0; (status = gpu->event_query(device, event)) == KOLO_AGAIN; naps++) {
+        CHECK(naps < 500000);
+        nanosleep(&nap, NULL);
+    }
+    CHECK(status == KOLO_OK);
+}
+
+static void *on_gpu(size_t bytes)
+{
+    void *memory;
+    CHECK(gpu->alloc(device, bytes, &memory) == KOLO_OK);
+    return memory;
+}
+
+static void copy(void *to, const void *from, size_t bytes)
+{
+    CHECK(gpu->copy(device, to, from, bytes, NULL) == KOLO_OK);
+    synchronize();
+}
+
+/* Mostly ordinary numbers; any bits at all in one of 32, unless they are to be finite. */
+static void fill(kolo_dtype dtype, unsigned char *to, size_t count, bool finite)
+{
+    size_t bytes = kolo_dtype_bytes(dtype);
+    for (size_t k = 0; k < count; k++) {
+        uint64_t any = kolo__random_u64(&fresh);
+        float f = ((float)(any >> 40) - 0x1p23f) * ldexpf(1, (int)(any % 40) - 40);
+        double d = f;
+        uint16_t half = dtype == KOLO_FP16 ? kolo__fp16_from_fp32(f) : kolo__bf16_from_fp32(f);
+        const void *from = dtype == KOLO_FP64   ? (void *)&d
+                           : dtype == KOLO_FP32 ? (void *)&f
+                                                : (void *)&half;
+        if (!finite && (any >> 3) % 32 == 0) {
+            any = kolo__random_u64(&fresh);
+            from = &any;
+        }
+        memcpy(to + k * bytes, from, bytes);
+    }
+}
+
+/* The host's arena of tensors, which the GPU has a copy of at the same offsets. */
+struct world {
+    struct kolo__device_layout layout;
+    struct kolo__device_tensor *tensors; /* data: on the GPU */
+    size_t *offset;                      /* of each in the arena */
+    size_t arena_bytes, element, wire, fused_bytes;
+    unsigned char *arena, *gpu_arena, *fused, *gpu_fused;
+    struct kolo__device_plan *plan;
+};
+
+static void make(struct world *w, int p, size_t tensors, size_t most, bool finite)
+{
+    *w = (struct world){.element = kolo_dtype_bytes(packings[p].dtype),
+                        .wire = kolo__device_wire_bytes(&packings[p])};
+    now_packing = p;
+    now_tensors = tensors;
+    w->tensors = calloc(tensors, sizeof *w->tensors);
+    w->offset = calloc(tensors, sizeof *w->offset);
+    size_t unit = KOLO__DEVICE_ALIGNMENT / w->wire, at = 0;
+    for (size_t i = 0; i < tensors; i++) {
+        size_t count = tensors == 1 ? most : kolo__random_below(&fresh, most + 1);
+        size_t skew = kolo__random_below(&fresh, 16) / w->element * w->element;
+        w->offset[i] = (w->arena_bytes + 15) / 16 * 16 + skew;
+        w->tensors[i].count = count;
+        w->tensors[i].begin = at;
+        w->arena_bytes = w->offset[i] + count * w->element;
+        at += (count + unit - 1) / unit * unit + unit * (kolo__random_below(&fresh, 5) == 0);
+    }
+    w->fused_bytes = at * w->wire;
+    w->arena = malloc(w->arena_bytes + 1);
+    w->fused = malloc(w->fused_bytes + 1);
+    memset(w->arena, POISON, w->arena_bytes);
+    for (size_t i = 0; i < tensors; i++)
+        fill(packings[p].dtype, w->arena + w->offset[i], w->tensors[i].count, finite);
+    w->gpu_arena = on_gpu(w->arena_bytes);
+    w->gpu_fused = on_gpu(w->fused_bytes);
+    for (size_t i = 0; i < tensors; i++)
+        w->tensors[i].data = w->gpu_arena + w->offset[i];
+    w->layout = (struct kolo__device_layout){packings[p], w->tensors, tensors, at};
+    copy(w->gpu_arena, w->arena, w->arena_bytes);
+    memset(w->fused, POISON, w->fused_bytes);
+    copy(w->gpu_fused, w->fused, w->fused_bytes);
+    CHECK(gpu->plan_create(device, &w->layout, &w->plan) == KOLO_OK);
+}
+
+static void discard(struct world *w)
+{
+    gpu->plan_destroy(w->plan);
+    gpu->free(device, w->gpu_arena);
+    gpu->free(device, w->gpu_fused);
+    free(w->arena);
+    free(w->fused);
+    free(w->offset);
+    free(w->tensors);
+}
+
+/* Through the wire and back, with a scale each way. */
+static void packs_and_unpacks(int p, size_t tensors, size_t most)
+{
+    static const double scales[] = {1, 0.125, -1.7};
+    struct world w;
+    make(&w, p, tensors, most, false);
+    struct kolo__packing packing = packings[p];
+    packing.scale = scales[kolo__random_below(&fresh, 3)];
+    struct kolo__device_run run = {.fused = w.gpu_fused, .scale = packing.scale};
+    unsigned char *expected = calloc(1, w.fused_bytes + 1);
+    for (size_t i = 0; i < tensors; i++)
+        kolo__pack(&packing, expected + w.tensors[i].begin * w.wire, w.arena + w.offset[i], NULL,
+                   w.tensors[i].count);
+    CHECK(gpu->pack(w.plan, &run, NULL) == KOLO_OK);
+    synchronize();
+    copy(w.fused, w.gpu_fused, w.fused_bytes);
+    CHECK(memcmp(w.fused, expected, w.fused_bytes) == 0);
+    free(expected);
+
+    double factor = 0.3, *gpu_factor = on_gpu(sizeof factor);
+    copy(gpu_factor, &factor, sizeof factor);
+    memset(w.arena, POISON, w.arena_bytes);
+    copy(w.gpu_arena, w.arena, w.arena_bytes);
+    run.factor = gpu_factor;
+    CHECK(gpu->unpack(w.plan, &run, NULL) == KOLO_OK);
+    synchronize();
+    for (size_t i = 0; i < tensors; i++) {
+        unsigned char *to = w.arena + w.offset[i];
+        kolo__unpack(&packing, to, w.fused + w.tensors[i].begin * w.wire, NULL, 0,
+                     w.tensors[i].count);
+        kolo__scale(packing.dtype, to, w.tensors[i].count, factor);
+    }
+    unsigned char *came = malloc(w.arena_bytes + 1);
+    copy(came, w.gpu_arena, w.arena_bytes);
+    CHECK(memcmp(came, w.arena, w.arena_bytes) == 0); /* the poison between tensors, too */
+    free(came);
+    gpu->free(device, gpu_factor);
+    discard(&w);
+}
+
+static void measures(int p, bool finite)
+{
+    struct world w;
+    make(&w, p, 300, 5000, finite);
+    size_t count = kolo__device_partials(&packings[p], w.layout.count);
+    struct kolo__device_partial *partials = on_gpu((count + 1) * sizeof *partials);
+    struct kolo__device_total total, again, *gpu_total = on_gpu(sizeof total);
+    const struct kolo__device_run run = {.fused = w.gpu_fused, .scale = 1, .partials = partials};
+    CHECK(gpu->pack(w.plan, &run, NULL) == KOLO_OK);
+    CHECK(gpu->total(device, partials, count, 1e-3, gpu_total, NULL) == KOLO_OK);
+    copy(&total, gpu_total, sizeof total);
+    struct kolo__norm norm = {0};
+    for (size_t i = 0; i < w.layout.tensor_count; i++)
+        kolo__norm_add(&norm, packings[p].dtype, w.arena + w.offset[i], 0, w.tensors[i].count);
+    CHECK(total.not_finite == norm.not_finite);
+    if (finite) {
+        double expected = kolo__norm_total(&norm);
+        CHECK(fabs(total.squares - expected) <= 1e-12 * expected);
+        CHECK(fabs(total.norm - sqrt(expected)) <= 1e-12 * sqrt(expected));
+        CHECK(fabs(total.factor * total.norm - 1e-3) <= 1e-12);
+    } else {
+        CHECK(total.factor == 1);
+    }
+    if (!packings[p].narrows) {
+        CHECK(gpu->measure(device, &packings[p], w.gpu_fused, w.layout.count, partials, NULL) ==
+              KOLO_OK);
+        CHECK(gpu->total(device, partials, count, 1e-3, gpu_total, NULL) == KOLO_OK);
+        copy(&again, gpu_total, sizeof again);
+        CHECK(memcmp(&again, &total, sizeof total) == 0);
+    }
+    gpu->free(device, partials);
+    gpu->free(device, gpu_total);
+    discard(&w);
+}
+
+/* Of several sources at alignments of their own; format f < 4 a dtype, else a wire. */
+static void reduces(int f, size_t count)
+{
+    static const kolo_op ops[] = {KOLO_SUM, KOLO_PRODUCT, KOLO_MIN, KOLO_MAX, KOLO_PREMUL_SUM};
+    const bool narrow = f >= 4;
+    const enum kolo__narrow_float wire = (enum kolo__narrow_float)(f & 3);
+    const struct kolo__packing as = {KOLO_FP32, true, wire, 1};
+    const kolo_dtype dtype = narrow ? KOLO_FP32 : (kolo_dtype)(KOLO_FP16 + f);
+    size_t element = narrow ? kolo__device_wire_bytes(&as) : kolo_dtype_bytes(dtype);
+    uint32_t n = 1 + (uint32_t)kolo__random_below(&fresh, 8);
+    unsigned char *on_host[9];
+    void *memory[9], *at[9];
+    const void *sources[9], *host_sources[9];
+    double factors[9];
+    now_packing = f;
+    now_tensors = n;
+    for (uint32_t i = 0; i <= n; i++) {
+        size_t skew = kolo__random_below(&fresh, 16) / element * element;
+        on_host[i] = malloc(count * element + 1);
+        memset(on_host[i], POISON, count * element);
+        if (!narrow && i < n)
+            fill(dtype, on_host[i], count, false);
+        for (size_t k = 0; narrow && k < count * element; k++)
+            on_host[i][k] = (unsigned char)kolo__random_u64(&fresh);
+        memory[i] = on_gpu(skew + count * element);
+        at[i] = (unsigned char *)memory[i] + skew;
+        sources[i] = at[i];
+        host_sources[i] = on_host[i];
+        factors[i] = 0.3 * (double)i - 1;
+        copy(at[i], on_host[i], count * element);
+    }
+    struct kolo__reduction reduction = {.dtype = dtype,
+                                        .op = ops[kolo__random_below(&fresh, 5)],
+                                        .divisor = 1 + (uint32_t)kolo__random_below(&fresh, 4)};
+    reduction.scales = reduction.op == KOLO_PREMUL_SUM ? factors : NULL;
+    void *to = at[kolo__random_below(&fresh, n + 1)];
+    unsigned char *expected = malloc(count * element + 1), *came = malloc(count * element + 1);
+    if (narrow) {
+        kolo__sum_narrow(wire, expected, host_sources, n, reduction.divisor, count);
+        CHECK(gpu->sum_narrow(device, wire, to, sources, n, reduction.divisor, count, NULL) ==
+              KOLO_OK);
+    } else {
+        kolo__reduce(&reduction, expected, host_sources, n, count);
+        CHECK(gpu->reduce(device, &reduction, to, sources, n, count, NULL) == KOLO_OK);
+    }
+    synchronize();
+    copy(came, to, count * element);
+    CHECK(memcmp(came, expected, count * element) == 0);
+    for (uint32_t i = 0; i <= n; i++) {
+        gpu->free(device, memory[i]);
+        free(on_host[i]);
+    }
+    free(expected);
+    free(came);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        size_t tensors, most;
+    } shapes[] = {{1, 1},     {1, 7},     {1, 4096}, {1, 4097}, {1, 3000001},
+                  {2, 90000}, {50, 9000}, {1000, 9}, {5000, 70}};
+    static struct kolo__device_survey survey;
+    if (kolo__device_load(&gpu) != KOLO_OK || gpu->survey(&survey) != KOLO_OK ||
+        survey.count == 0) {
+        printf("skipped: %s\n", kolo_error_text());
+        return 77;
+    }
+    if (argc > 1)
+        fresh.state = strtoull(argv[1], NULL, 0);
+    else if (getrandom(&fresh.state, sizeof fresh.state, 0) < 0)
+        return 1;
+    printf("%s, seed 0x%llx\n", survey.devices[0].name, (unsigned long long)fresh.state);
+    CHECK(gpu->open(0, &device) == KOLO_OK);
+    CHECK(gpu->event_create(device, &event) == KOLO_OK);
+    for (int p = 0; p < PACKINGS; p++) {
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+            for (int again = 0; again < 3; again++)
+                packs_and_unpacks(p, shapes[s].tensors, shapes[s].most);
+        measures(p, true);
+        measures(p, false);
+    }
+    for (int f = 0; f < 8; f++)
+        for (int again = 0; again < 20; again++)
+            reduces(f, again < 10 ? 1 + kolo__random_below(&fresh, 40) : 100003);
+    gpu->event_destroy(device, event);
+    printf("all formats: the bits of the host\n");
+    return 0;
+}

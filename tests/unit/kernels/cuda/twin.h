@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host twin of the packing kernels: executes what a GPU would, block by block and thread by
+ * thread, from the same text (kernels/cuda/walk.h) over the same tables.
+ */
+#ifndef KOLO_TESTS_TWIN_H
+#define KOLO_TESTS_TWIN_H
+
+#include "kernels/device.h"
+
+void twin_pack(const struct kolo__device_layout *layout, const struct kolo__device_run *run);
+void twin_unpack(const struct kolo__device_layout *layout, const struct kolo__device_run *run);
+void twin_measure(const struct kolo__packing *packing, const void *fused, size_t count,
+                  struct kolo__device_partial *partials);
+
+void twin_reduce(const struct kolo__reduction *reduction, void *to, const void *const *sources,
+                 uint32_t source_count, size_t count);
+void twin_sum_narrow(enum kolo__narrow_float wire, void *to, const void *const *sources,
+                     uint32_t source_count, uint32_t divisor, size_t count);
+
+#endif
