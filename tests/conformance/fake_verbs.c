@@ -364,9 +364,12 @@ static int poll_completions(struct kolo__rdma_device *device,
 {
     pthread_mutex_lock(&lock);
     int count = device->count < (size_t)most ? (int)device->count : most;
-    memcpy(completions, device->completions, (size_t)count * sizeof *completions);
+    for (int i = 0; i < count; i++)
+        completions[i] = device->completions[i];
     device->count -= (size_t)count;
-    memmove(device->completions, device->completions + count, device->count * sizeof *completions);
+    if (count > 0)
+        memmove(device->completions, device->completions + count,
+                device->count * sizeof *completions);
     work(device, 2); /* seen by the next call */
     pthread_mutex_unlock(&lock);
     return count;
