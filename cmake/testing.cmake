@@ -45,7 +45,7 @@ endfunction()
 
 # The label that a file's name asks for: spawn_slow_test.c is slow, netns_root_test.sh is root.
 function(kolo_test_label file result)
-  if(file MATCHES "_(slow|root)_test\\.")
+  if(file MATCHES "_(slow|root|soak)_test\\.")
     set(${result} ${CMAKE_MATCH_1} PARENT_SCOPE)
   else()
     set(${result} fast PARENT_SCOPE)

@@ -109,7 +109,7 @@ static void check_faults(struct kolo__control *control)
         for (uint32_t comm = 0; comm < 3; comm++) {
             if (!kolo__control_fault(control, comm, &fault))
                 continue;
-            KOLO__ASSERT(fault.status > KOLO_AGAIN && fault.status <= KOLO_ERR_ABORTED);
+            KOLO__ASSERT(fault.status > KOLO_AGAIN && fault.status <= KOLO_ERR_DEVICE);
             KOLO__ASSERT(fault.peer >= -1 && fault.peer < RANKS);
             check_text(fault.text, sizeof fault.text);
         }

@@ -108,7 +108,7 @@ static void check_message(enum kolo__frame_type type, struct kolo__frame_reader 
     case KOLO__FRAME_FAULT: {
         kolo__get_u32(payload);
         uint8_t status = kolo__get_u8(payload);
-        KOLO__ASSERT(status > KOLO_AGAIN && status <= KOLO_ERR_ABORTED);
+        KOLO__ASSERT(status > KOLO_AGAIN && status <= KOLO_ERR_DEVICE);
         uint32_t rank = kolo__get_u32(payload);
         KOLO__ASSERT(rank < RANKS || rank == UINT32_MAX);
         check_text(payload);
