@@ -28,6 +28,15 @@ static void warn_once(const char *path)
                   path);
 }
 
+static kolo_status unreadable(const char *path, int failure)
+{
+    return kolo__error(
+        KOLO_ERR_CONFIG,
+        "cannot read KOLO_TOKEN_FILE=%s: %s (in a pod: mount the Secret there, with a "
+        "key of the file's name)",
+        path, strerror(failure));
+}
+
 /* A token with white space around it; a file that has more is none, for part of a token would be
  * believed. */
 enum { TOKEN_FILE_BYTES = 4 * KOLO__TOKEN_BYTES };
@@ -39,7 +48,7 @@ static kolo_status read_file(const char *path, char text[TOKEN_FILE_BYTES + 1])
     ssize_t got = 1;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return kolo__error_errno(errno, "cannot read KOLO_TOKEN_FILE=%s", path);
+        return unreadable(path, errno);
     if (fstat(fd, &about) == 0 && S_ISREG(about.st_mode) && (about.st_mode & S_IROTH) != 0)
         warn_once(path);
     while (bytes < TOKEN_FILE_BYTES && got > 0) {
@@ -50,7 +59,7 @@ static kolo_status read_file(const char *path, char text[TOKEN_FILE_BYTES + 1])
     close(fd);
     text[bytes] = '\0';
     if (got < 0)
-        return kolo__error_errno(reason, "cannot read KOLO_TOKEN_FILE=%s", path);
+        return unreadable(path, reason);
     if (bytes == TOKEN_FILE_BYTES)
         return kolo__error(KOLO_ERR_CONFIG,
                            "KOLO_TOKEN_FILE=%s is longer than a token of %d "

@@ -59,7 +59,7 @@ static int take_loads(struct dl_phdr_info *info, size_t bytes, void *loads)
 }
 
 /* A GPU's memory is that of somebody who has loaded its driver. Looked for again only when the
- * process has loaded something since; otherwise that takes 50 ns or so, and no memory. */
+ * process has loaded something since; otherwise that takes some 10 ns, and no memory. */
 static bool process_has_driver(void)
 {
     static _Atomic unsigned long long loads_seen;

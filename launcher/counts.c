@@ -2,7 +2,6 @@
 #include "launcher/counts.h"
 
 #include "base/log.h"
-#include "base/socket.h"
 #include "base/status.h"
 #include "runtime/metrics.h"
 
@@ -134,24 +133,6 @@ static char *write_text(void *self, size_t *bytes)
 
 /* ---- begin and end -------------------------------------------------------------------------- */
 
-static kolo_status begin(struct kolo__counts_server *server, const char *host, int port)
-{
-    struct kolo__address bound;
-    char text[80];
-    int fd;
-    kolo_status status = kolo__listen(host, port, &fd, &bound);
-    if (status != KOLO_OK)
-        return status;
-    server->server = server->module->start(fd, write_text, server);
-    if (server->server == NULL) {
-        close(fd);
-        return kolo__error(KOLO_ERR_SYSTEM, "the server did not begin");
-    }
-    kolo__log(KOLO__LOG_INFO, "metrics at http://%s/metrics",
-              kolo__address_text(&bound, text, sizeof text));
-    return KOLO_OK;
-}
-
 struct kolo__counts_server *kolo__counts_serve(const char *role, const char *option)
 {
     char host[256];
@@ -169,7 +150,8 @@ struct kolo__counts_server *kolo__counts_serve(const char *role, const char *opt
     server->since = time(NULL);
     status = kolo__metrics_load(&server->module);
     if (status == KOLO_OK)
-        status = begin(server, host, port - 1);
+        status = kolo__metrics_serve(server->module, host, port - 1, write_text, server,
+                                     &server->server);
     if (status == KOLO_OK)
         return server;
     /* In a pod with an agent, where somebody runs something besides, nobody asked. */

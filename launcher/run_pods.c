@@ -148,6 +148,12 @@ kolo_status kolo__run_find_pods(struct kolo__run *run)
                            "agent`, and the launcher `kolo run -- PROGRAM`; -n starts ranks here");
     if (!worker && (role != NULL || kolo__pod_is_around(environ)) && options->per_pod == 0)
         options->hostfile = find_hostfile();
+    if (options->hostfile == NULL && role != NULL && !worker && options->ranks == 0 &&
+        options->per_pod == 0)
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "this is the launcher of an MPIJob (K_MPI_JOB_ROLE), but there is no "
+                           "hostfile of its workers (OMPI_MCA_orte_default_hostfile, "
+                           "/etc/mpi/hostfile); -n starts ranks here");
     if (options->hostfile == NULL)
         return role == NULL ? find_pod(run) : KOLO_OK;
     run->by_operator = true;

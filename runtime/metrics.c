@@ -215,6 +215,26 @@ kolo_status kolo__metrics_load(const struct kolo__metrics_module **module)
     return status;
 }
 
+kolo_status kolo__metrics_serve(const struct kolo__metrics_module *module, const char *host,
+                                int port, char *(*text)(void *self, size_t *bytes), void *self,
+                                struct kolo__metrics_server **server)
+{
+    struct kolo__address bound;
+    char address[80];
+    int fd;
+    kolo_status status = kolo__listen(host, port, &fd, &bound);
+    if (status != KOLO_OK)
+        return status;
+    *server = module->start(fd, text, self);
+    if (*server == NULL) {
+        close(fd);
+        return kolo__error(KOLO_ERR_SYSTEM, "the server did not begin");
+    }
+    kolo__log(KOLO__LOG_INFO, "metrics at http://%s/metrics",
+              kolo__address_text(&bound, address, sizeof address));
+    return KOLO_OK;
+}
+
 kolo_status kolo__metrics_prepare(kolo_context *context)
 {
     struct kolo__metrics place;
@@ -251,23 +271,11 @@ kolo_status kolo__metrics_prepare(kolo_context *context)
 
 static kolo_status serve(struct kolo__metrics *metrics, uint32_t local_rank)
 {
-    struct kolo__address bound;
-    char text[80];
-    int fd;
     if (metrics->port + (long)local_rank > UINT16_MAX)
         return kolo__error(KOLO_ERR_CONFIG, "port %d and local rank %u are more than 65535",
                            metrics->port, local_rank);
-    kolo_status status = kolo__listen(metrics->host, metrics->port + (int)local_rank, &fd, &bound);
-    if (status != KOLO_OK)
-        return status;
-    metrics->server = metrics->module->start(fd, kolo__metrics_text, metrics);
-    if (metrics->server == NULL) {
-        close(fd);
-        return kolo__error(KOLO_ERR_SYSTEM, "the server did not begin");
-    }
-    kolo__log(KOLO__LOG_INFO, "metrics at http://%s/metrics",
-              kolo__address_text(&bound, text, sizeof text));
-    return KOLO_OK;
+    return kolo__metrics_serve(metrics->module, metrics->host, metrics->port + (int)local_rank,
+                               kolo__metrics_text, metrics, &metrics->server);
 }
 
 kolo_status kolo__metrics_open(kolo_context *context)

@@ -83,6 +83,10 @@ kolo_status kolo__metrics_place(const char *option, bool in_pod, char *host, siz
 
 /* The module that serves, once and for all. KOLO_ERR_UNSUPPORTED: it is not there. */
 kolo_status kolo__metrics_load(const struct kolo__metrics_module **module);
+/* Serves there what `text` writes (metrics_module.h), until the module's stop. */
+kolo_status kolo__metrics_serve(const struct kolo__metrics_module *module, const char *host,
+                                int port, char *(*text)(void *self, size_t *bytes), void *self,
+                                struct kolo__metrics_server **server);
 
 /* Before the world is made: is the option right, is the module there? Sets context->metrics where
  * somebody wants metrics. KOLO_ERR_CONFIG, KOLO_ERR_UNSUPPORTED (names the package). */

@@ -8,7 +8,8 @@
 #include "kernels/cuda/combine.h"
 #include "kernels/cuda/forms.h"
 
-static_assert(sizeof(walk) <= 4096 && sizeof(combination) <= 4096, "parameters of a kernel on every GPU");
+static_assert(sizeof(walk) <= 4096 && sizeof(combination) <= 4096,
+              "parameters of a kernel on every GPU");
 
 static __device__ __forceinline__ walk_partial partial_of_lane(walk_partial a, int offset)
 {
@@ -35,7 +36,7 @@ static __device__ __forceinline__ void write_partial(const walk &walk, walk_part
 }
 
 #define KERNELS(name, tensor, wire)                                                                \
-    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                    \
+    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                  \
         kolo_pack_##name(const __grid_constant__ walk walk)                                        \
     {                                                                                              \
         walk_partial partial;                                                                      \
@@ -43,14 +44,14 @@ static __device__ __forceinline__ void write_partial(const walk &walk, walk_part
         if (walk.partials != 0)                                                                    \
             write_partial(walk, partial);                                                          \
     }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                    \
+    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                  \
         kolo_unpack_##name(const __grid_constant__ walk walk)                                      \
     {                                                                                              \
         walk_partial partial;                                                                      \
         walk_thread(walk_form{WALK_UNPACK, tensor, wire}, &walk, blockIdx.x, threadIdx.x,          \
                     &partial);                                                                     \
     }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                    \
+    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                  \
         kolo_measure_##name(const __grid_constant__ walk walk)                                     \
     {                                                                                              \
         walk_partial partial;                                                                      \

@@ -7,6 +7,7 @@
  */
 #include "base/random.h"
 #include "kernels/device.h"
+#include "tests/unit/kernels/cuda/packings.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -23,18 +24,6 @@
             exit(1);                                                                               \
         }                                                                                          \
     } while (0)
-
-static const struct kolo__packing packings[] = {
-    {KOLO_FP16, false, 0, 1},
-    {KOLO_BF16, false, 0, 1},
-    {KOLO_FP32, false, 0, 1},
-    {KOLO_FP64, false, 0, 1},
-    {KOLO_FP32, true, KOLO__NARROW_FP16, 1},
-    {KOLO_FP32, true, KOLO__NARROW_BF16, 1},
-    {KOLO_FP32, true, KOLO__NARROW_E4M3, 1},
-    {KOLO_FP32, true, KOLO__NARROW_E5M2, 1},
-};
-enum { PACKINGS = sizeof packings / sizeof *packings, POISON = 0xa5 };
 
 static const struct kolo__device_module *gpu;
 static struct kolo__device *device;

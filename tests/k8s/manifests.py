@@ -86,7 +86,11 @@ def build_renamed(kind, scratch):
     root = os.path.relpath(f"{SOURCE}/k8s", os.path.realpath(folder))
     with open(os.path.join(folder, "kustomization.yaml"), "w", encoding="utf-8") as file:
         file.write(f"resources: [{root}/{kind}/cpu]\nnamePrefix: team-\nnameSuffix: -b\nsortOptions: {{order: fifo}}\n")
+        if kind in COMPONENTS["coscheduling"]:
+            file.write(f"components: [{root}/components/coscheduling]\n")
     built = build(folder)
+    groups = re.findall(r"'scheduling.x-k8s.io/pod-group': '([^']*)'", str(built))
+    assert groups == ["team-kolo-b"] * (kind in COMPONENTS["coscheduling"]), groups
     assert all(thing["metadata"]["name"] == "team-kolo-b" for thing in built), built
     return built
 

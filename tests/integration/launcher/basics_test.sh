@@ -93,6 +93,9 @@ wrong() {
 }
 wrong "unrecognized option '--frobnicate'" --frobnicate -- true
 wrong "no program given" -n 2
+KUBERNETES_SERVICE_HOST=1 KOLO_TOKEN_FILE=/nope JOB_COMPLETION_INDEX=0 KOLO_WORLD_SIZE=2 KOLO_RENDEZVOUS=kolo-0.kolo:7700 \
+    wrong "cannot read KOLO_TOKEN_FILE=/nope: No such file or directory (in a pod: mount the Secret there" -- true
+[[ -e /etc/mpi/hostfile ]] || KUBERNETES_SERVICE_HOST=1 K_MPI_JOB_ROLE=launcher wrong "there is no hostfile of its workers" -- true
 wrong "no program given" -n 2 --
 wrong "-n 0: give a number from 1 to" -n 0 -- true
 wrong "-n 2x: give a number" -n 2x -- true

@@ -50,7 +50,7 @@ static void test_files_that_are_no_tokens(void **state)
     (void)state;
     char text[KOLO__TOKEN_BYTES];
     memset(text, 't', sizeof text);
-    assert_int_equal(read_from("", "nowhere"), KOLO_ERR_SYSTEM);
+    assert_int_equal(read_from("", "nowhere"), KOLO_ERR_CONFIG);
     assert_non_null(strstr(kolo_error_text(), "KOLO_TOKEN_FILE=nowhere"));
     write_file("empty", " \n", 2);
     assert_int_equal(read_from("", "empty"), KOLO_ERR_CONFIG);

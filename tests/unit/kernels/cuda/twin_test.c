@@ -5,6 +5,7 @@
  * beside tensors is poisoned too, and under AddressSanitizer each tensor is an allocation of its
  * own, so that a read beyond its ends is found.
  */
+#include "packings.h"
 #include "twin.h"
 
 #include "base/random.h"
@@ -17,18 +18,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const struct kolo__packing packings[] = {
-    {KOLO_FP16, false, 0, 1},
-    {KOLO_BF16, false, 0, 1},
-    {KOLO_FP32, false, 0, 1},
-    {KOLO_FP64, false, 0, 1},
-    {KOLO_FP32, true, KOLO__NARROW_FP16, 1},
-    {KOLO_FP32, true, KOLO__NARROW_BF16, 1},
-    {KOLO_FP32, true, KOLO__NARROW_E4M3, 1},
-    {KOLO_FP32, true, KOLO__NARROW_E5M2, 1},
-};
-enum { PACKINGS = sizeof packings / sizeof *packings, POISON = 0xa5 };
 
 struct world {
     struct kolo__device_layout layout;
