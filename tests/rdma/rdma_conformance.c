@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* RDMA keeps the contract, plain and with checksums; ranks take the two devices in turn. Run in the
- * virtual machine by conformance_slow_test.sh. */
+ * virtual machine by conformance_test.sh. */
 #include "conformance.h"
 #include "rdma_world.h"
 

@@ -2,7 +2,7 @@
 /*
  * What becomes of an RDMA connection that breaks: everybody who waits for it learns it in time,
  * with the device, the port, both addresses and what the card says; nothing is left behind. And
- * what is written while nothing breaks. Run in the virtual machine by faults_slow_test.sh.
+ * what is written while nothing breaks. Run in the virtual machine by faults_test.sh.
  */
 #include "rdma_world.h"
 

@@ -14,4 +14,4 @@ fi
 # shellcheck source=tests/rdma/common.sh
 source "$here/common.sh"
 [[ -x $TEST_DIR/rdma_faults ]] || skip "built without libibverbs-dev or libcmocka-dev"
-in_vm "$SOURCE_DIR/tests/rdma/faults_slow_test.sh" inside
+in_vm "$SOURCE_DIR/tests/rdma/faults_test.sh" inside

@@ -30,4 +30,4 @@ fi
 
 # shellcheck source=tests/rdma/common.sh
 source "$here/common.sh"
-in_vm "$SOURCE_DIR/tests/rdma/collectives_slow_test.sh" inside
+in_vm "$SOURCE_DIR/tests/rdma/collectives_test.sh" inside

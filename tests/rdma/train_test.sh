@@ -51,4 +51,4 @@ fi
 
 # shellcheck source=tests/rdma/common.sh
 source "$here/common.sh"
-in_vm "$SOURCE_DIR/tests/rdma/train_slow_test.sh" inside
+in_vm "$SOURCE_DIR/tests/rdma/train_test.sh" inside

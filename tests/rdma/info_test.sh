@@ -16,7 +16,7 @@ fi
 
 # shellcheck source=tests/rdma/common.sh
 source "$here/common.sh"
-in_vm "$SOURCE_DIR/tests/rdma/info_slow_test.sh" inside | tee out
+in_vm "$SOURCE_DIR/tests/rdma/info_test.sh" inside | tee out
 expect() { grep -q "$1" out || { echo "not said: $1"; exit 1; }; }
 expect '^rdma .*found; a rank uses rxe0 port 1, GID ::ffff:10.99.0.1 (index 1)'
 expect '^rdma ports .*rxe0 port 1, RoCE, active'
