@@ -69,8 +69,12 @@ kolo_status kolo__rdma_create(const struct kolo__rdma_setup *setup,
 
 static kolo_status open_device(struct kolo__rdma *rdma)
 {
-    char why[200];
-    rdma->device = rdma->module->open(rdma->port.device, rdma->port.number, why, sizeof why);
+    char why[300];
+    /* How many peers there will be is not known: as many as a ring has. */
+    const struct kolo__rdma_needs needs = {.links = rdma->stream.transport.size > 2 ? 2 : 1,
+                                           .depths = kolo__rdma_depths};
+    rdma->device =
+        rdma->module->open(rdma->port.device, rdma->port.number, &needs, why, sizeof why);
     if (rdma->device == NULL)
         return kolo__error(KOLO_ERR_UNSUPPORTED, "RDMA device %s: %s", rdma->port.device, why);
     rdma->epoll_fd = epoll_create1(EPOLL_CLOEXEC);

@@ -24,6 +24,9 @@ struct kolo__rdma_setup {
     uint64_t patience_ns;     /* until a port without link, or what nobody confirms, is given up */
 };
 
+/* Of each connection. */
+extern const struct kolo__rdma_depths kolo__rdma_depths;
+
 kolo_status kolo__rdma_create(const struct kolo__rdma_setup *setup,
                               struct kolo__transport **transport);
 

@@ -21,6 +21,10 @@
 enum { HELLO_VERSION = 1, PAGE_BYTES = 4096 };
 static const unsigned char magic[4] = {'k', 'o', 'r', 'd'};
 
+const struct kolo__rdma_depths kolo__rdma_depths = {.sends = KOLO__RDMA_SENDS + 1,
+                                                    .receives = KOLO__RDMA_RECEIVES,
+                                                    .inline_bytes = KOLO__RDMA_INLINE_BYTES};
+
 static kolo_status open_end(struct kolo__rdma *rdma, uint32_t index);
 static void exchange(struct kolo__rdma *rdma, uint32_t index, struct kolo__post *out,
                      struct kolo__post *in);
@@ -98,9 +102,6 @@ static void encode_hello(const struct kolo__rdma *rdma, struct kolo__rdma_peer *
 static kolo_status open_end(struct kolo__rdma *rdma, uint32_t index)
 {
     struct kolo__rdma_peer *peer = &rdma->peers[index];
-    const struct kolo__rdma_depths depths = {.sends = KOLO__RDMA_SENDS + 1,
-                                             .receives = KOLO__RDMA_RECEIVES,
-                                             .inline_bytes = KOLO__RDMA_INLINE_BYTES};
     const size_t bytes = (size_t)2 * KOLO__RDMA_RING_BYTES;
     char why[200];
     peer->memory = aligned_alloc(PAGE_BYTES, bytes);
@@ -110,8 +111,8 @@ static kolo_status open_end(struct kolo__rdma *rdma, uint32_t index)
                                              sizeof why);
     if (peer->region == NULL)
         return cannot(rdma, why);
-    peer->link =
-        rdma->module->link_open(rdma->device, index, &depths, &peer->inline_bytes, why, sizeof why);
+    peer->link = rdma->module->link_open(rdma->device, index, &kolo__rdma_depths,
+                                         &peer->inline_bytes, why, sizeof why);
     if (peer->link == NULL)
         return cannot(rdma, why);
     if (!rdma->module->link_receive(peer->link, KOLO__RDMA_RECEIVES, why, sizeof why))

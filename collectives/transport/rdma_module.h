@@ -2,7 +2,7 @@
 /*
  * What libkolo-rdma.so gives to libkolo.so: verbs, as far as kolo uses them, in a table of
  * functions, so that only the module is linked to libibverbs and a machine without it loses nothing
- * else. rdma_module.c alone includes the verbs' header.
+ * else. rdma_verbs.h alone includes the verbs' header.
  *
  * A *link* is one end of a reliable connection (a queue pair). Everything completes in the one
  * completion queue of its device. Nothing here blocks, but for opening, registering and connecting.
@@ -38,6 +38,7 @@ struct kolo__rdma_port {
     bool active;
     char state[24];      /* "active": for messages */
     bool infiniband;     /* else Ethernet: RoCE */
+    bool software;       /* the system does a card's work (Soft-RoCE, siw): slower than TCP */
     uint32_t lid;        /* InfiniBand: its address in the subnet */
     uint32_t mtu_bytes;  /* in use */
     uint32_t speed_mbps; /* 0: not known */
@@ -57,6 +58,12 @@ struct kolo__rdma_region; /* registered memory */
 struct kolo__rdma_depths {
     uint32_t sends, receives; /* work requests that may be under way */
     uint32_t inline_bytes;    /* wanted; there may be less */
+};
+
+/* What a device must have for a communicator. */
+struct kolo__rdma_needs {
+    uint32_t links; /* as many regions */
+    struct kolo__rdma_depths depths;
 };
 
 /* From one link to another; of both only their own end differs. */
@@ -103,7 +110,10 @@ struct kolo__rdma_module {
     /* The ports of all devices. False: why. None is no failure. */
     bool (*survey)(struct kolo__rdma_survey *survey, char *why, size_t bytes);
 
-    struct kolo__rdma_device *(*open)(const char *name, uint32_t port, char *why, size_t bytes);
+    /* NULL also where the device's limits do not allow what is needed. */
+    struct kolo__rdma_device *(*open)(const char *name, uint32_t port,
+                                      const struct kolo__rdma_needs *needs, char *why,
+                                      size_t bytes);
     void (*close)(struct kolo__rdma_device *device); /* after its links and regions */
     /* Readable after request_event, when something completed since; until take_events. */
     int (*event_fd)(struct kolo__rdma_device *device);

@@ -162,11 +162,12 @@ static bool survey(struct kolo__rdma_survey *found, char *why, size_t bytes)
     return true;
 }
 
-static struct kolo__rdma_device *open_device(const char *name, uint32_t port, char *why,
+static struct kolo__rdma_device *open_device(const char *name, uint32_t port,
+                                             const struct kolo__rdma_needs *needs, char *why,
                                              size_t bytes)
 {
     struct kolo__rdma_device *device = calloc(1, sizeof *device);
-    KOLO__ASSERT(device != NULL && name != NULL && port == 1);
+    KOLO__ASSERT(device != NULL && name != NULL && port == 1 && needs->links > 0);
     device->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     device->trouble_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     snprintf(why, bytes, "fake");
