@@ -212,7 +212,7 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK)
         status = apply_options(context, options);
     if (status == KOLO_OK)
-        status = kolo__memlock_check(context->config.memlock);
+        status = kolo__memlock_check(context->config.memlock, "KOLO_MEMLOCK");
     if (status == KOLO_OK)
         status = find_identity(context, options);
     if (status == KOLO_OK)

@@ -3,7 +3,6 @@
 
 #include "base/log.h"
 #include "base/status.h"
-#include "collectives/transport/rdma.h"
 #include "collectives/transport/rdma_load.h"
 
 #include <stdio.h>
@@ -14,31 +13,38 @@
 /* A peer's card that does not answer is given up before the operation is. */
 enum { PATIENCE_MOST_S = 60 };
 
-struct kolo__rdma_port_in_use {
-    const struct kolo__rdma_module *module;
-    struct kolo__rdma_options options;
-    struct kolo__rdma_survey survey;
-    struct kolo__rdma_choice choice; /* in survey */
-};
-
-static kolo_status choose_port(kolo_context *context, struct kolo__rdma_port_in_use *use)
+static kolo_status choose_port(const kolo_context *context, struct kolo__rdma_port_in_use *use,
+                               bool unasked)
 {
-    char why[200], text[KOLO__RDMA_CHOICE_TEXT_BYTES];
+    char why[200];
     kolo_status status = kolo__rdma_load(&use->module);
     if (status == KOLO_OK && !use->module->survey(&use->survey, why, sizeof why))
         status = kolo__error(KOLO_ERR_SYSTEM, "%s", why);
     if (status == KOLO_OK)
         status = kolo__rdma_options_read(environ, &use->options);
+    use->options.unasked = unasked;
     if (status == KOLO_OK)
         status = kolo__rdma_choose(&use->survey, &use->options, &context->interfaces, &use->choice);
-    if (status == KOLO_OK)
-        kolo__log(KOLO__LOG_INFO, "RDMA: %s", kolo__rdma_choice_text(&use->choice, text));
     return status;
 }
 
-kolo_status kolo__context_open_rdma(kolo_context *context)
+kolo_status kolo__rdma_find_port(const kolo_context *context, bool unasked,
+                                 struct kolo__rdma_port_in_use **use)
 {
-    char why[400];
+    *use = calloc(1, sizeof **use);
+    if (*use == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for the list of RDMA devices");
+    kolo_status status = choose_port(context, *use, unasked);
+    if (status != KOLO_OK) {
+        free(*use);
+        *use = NULL;
+    }
+    return status;
+}
+
+kolo_status kolo__context_demand_rdma(kolo_context *context)
+{
+    char why[400], text[KOLO__RDMA_CHOICE_TEXT_BYTES];
     if (!kolo__config_wants_rdma(&context->config))
         return KOLO_OK;
     if (context->config.encrypt == 1)
@@ -46,16 +52,12 @@ kolo_status kolo__context_open_rdma(kolo_context *context)
                            "KOLO_TRANSPORT=%s does not go with KOLO_ENCRYPT=1: what network cards "
                            "write is plain. Use KOLO_TRANSPORT=auto, or no encryption",
                            context->config.transport);
-    struct kolo__rdma_port_in_use *use = calloc(1, sizeof *use);
-    if (use == NULL)
-        return kolo__error(KOLO_ERR_MEMORY, "no memory for the list of RDMA devices");
-    kolo_status status = choose_port(context, use);
+    kolo_status status = kolo__rdma_find_port(context, false, &context->rdma);
     if (status != KOLO_OK) {
-        free(use);
         snprintf(why, sizeof why, "%s", kolo_error_text());
         return kolo__error(status, "KOLO_TRANSPORT=%s: %s", context->config.transport, why);
     }
-    context->rdma = use;
+    kolo__log(KOLO__LOG_INFO, "RDMA: %s", kolo__rdma_choice_text(&context->rdma->choice, text));
     return KOLO_OK;
 }
 

@@ -127,7 +127,7 @@ static kolo_status introduce(kolo_context *context, int *listen_fd)
              context->config.algorithm[0] != '\0' ? context->config.algorithm : "empty");
     kolo_status status = find_addresses(context, &endpoint);
     if (status == KOLO_OK)
-        status = kolo__context_open_rdma(context);
+        status = kolo__context_demand_rdma(context);
     if (status == KOLO_OK)
         status = find_listen_host(context, &endpoint);
     if (status == KOLO_OK && strcmp(context->config.transport, "shm") != 0) {
@@ -361,6 +361,8 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
             status = introduce(context, &members->listen_fd);
         if (status == KOLO_OK)
             status = read_introductions(context);
+        if (status == KOLO_OK)
+            status = kolo__context_try_rdma(context, deadline_ns);
         if (status == KOLO_OK)
             status = agree_on_sharing(context, deadline_ns, mailboxes);
         if (status == KOLO_OK)

@@ -3,6 +3,19 @@
 
 #include "base/module.h"
 
+#include <dirent.h>
+
+bool kolo__rdma_exists(void)
+{
+    DIR *list = opendir("/sys/class/infiniband");
+    bool any = false;
+    for (struct dirent *entry; !any && list != NULL && (entry = readdir(list)) != NULL;)
+        any = entry->d_name[0] != '.';
+    if (list != NULL)
+        closedir(list);
+    return any;
+}
+
 kolo_status kolo__rdma_load(const struct kolo__rdma_module **module)
 {
     static const struct kolo__module description = {

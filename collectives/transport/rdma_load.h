@@ -6,6 +6,9 @@
 
 #include <kolo/kolo.h>
 
+/* The system knows an RDMA device: else the module need not be loaded to find that there is none.
+ */
+bool kolo__rdma_exists(void);
 /* Loads libkolo-rdma.so (base/module.h). */
 kolo_status kolo__rdma_load(const struct kolo__rdma_module **module);
 

@@ -23,6 +23,7 @@ static const struct number_row NUMBERS[] = {
     {"NCCL_IB_SL", offsetof(struct kolo__rdma_options, service_level), 0, 0, 15},
     {"NCCL_IB_TIMEOUT", offsetof(struct kolo__rdma_options, timeout), 20, 1, 31},
     {"NCCL_IB_RETRY_CNT", offsetof(struct kolo__rdma_options, retry_count), 7, 0, 7},
+    {"NCCL_IB_DISABLE", offsetof(struct kolo__rdma_options, disabled), 0, 0, 1},
 };
 
 static const char *value_of(char *const *environment, const char *name)
@@ -38,6 +39,7 @@ kolo_status kolo__rdma_options_read(char *const *environment, struct kolo__rdma_
 {
     const char *devices = value_of(environment, "NCCL_IB_HCA");
     options->devices = devices != NULL ? devices : "";
+    options->unasked = false;
     for (size_t i = 0; i < sizeof NUMBERS / sizeof *NUMBERS; i++) {
         const struct number_row *row = &NUMBERS[i];
         long *number = (long *)(void *)((char *)options + row->offset);
@@ -133,6 +135,18 @@ static uint64_t worth(const struct kolo__rdma_port *port, const struct kolo__rdm
            (uint64_t)is_ipv4(gid->raw) << 38 | (uint64_t)port->speed_mbps;
 }
 
+/* Why a port is not looked at; NULL: it is. */
+static const char *ruled_out(const struct kolo__rdma_port *port,
+                             const struct kolo__rdma_options *options)
+{
+    bool named = options->devices[0] != '\0' && options->devices[0] != '^';
+    if (!kolo__rdma_device_allowed(options->devices, port->device, port->number))
+        return "left out by NCCL_IB_HCA";
+    if (options->unasked && port->software && !named)
+        return "made of software, and slower than TCP; NCCL_IB_HCA has not named it";
+    return port->active ? NULL : port->state;
+}
+
 static kolo_status nothing_fits(const struct kolo__rdma_survey *survey,
                                 const struct kolo__rdma_options *options)
 {
@@ -140,12 +154,10 @@ static kolo_status nothing_fits(const struct kolo__rdma_survey *survey,
     size_t used = 0;
     for (uint32_t i = 0; i < survey->port_count && used < sizeof list; i++) {
         const struct kolo__rdma_port *port = &survey->ports[i];
-        const char *why = !kolo__rdma_device_allowed(options->devices, port->device, port->number)
-                              ? "left out by NCCL_IB_HCA"
-                          : !port->active ? port->state
-                                          : "no GID that can be used";
+        const char *why = ruled_out(port, options);
         used += (size_t)snprintf(list + used, sizeof list - used, "%s%s port %u: %s",
-                                 i > 0 ? "; " : "", port->device, port->number, why);
+                                 i > 0 ? "; " : "", port->device, port->number,
+                                 why != NULL ? why : "no GID that can be used");
     }
     if (survey->port_count == 0)
         return kolo__error(KOLO_ERR_UNSUPPORTED,
@@ -165,8 +177,7 @@ kolo_status kolo__rdma_choose(const struct kolo__rdma_survey *survey,
     uint64_t best = 0;
     for (uint32_t i = 0; i < survey->port_count; i++) {
         const struct kolo__rdma_port *port = &survey->ports[i];
-        if (!port->active ||
-            !kolo__rdma_device_allowed(options->devices, port->device, port->number))
+        if (ruled_out(port, options) != NULL)
             continue;
         if (port->infiniband && port->gid_count == 0 && choice->port == NULL)
             choice->port = port;

@@ -6,7 +6,8 @@
  * stand. Pure functions.
  *
  * Options have NCCL's names and meanings, so that what people have set for their fabric holds:
- * NCCL_IB_HCA, NCCL_IB_GID_INDEX, NCCL_IB_TC, NCCL_IB_SL, NCCL_IB_TIMEOUT, NCCL_IB_RETRY_CNT.
+ * NCCL_IB_HCA, NCCL_IB_GID_INDEX, NCCL_IB_TC, NCCL_IB_SL, NCCL_IB_TIMEOUT, NCCL_IB_RETRY_CNT,
+ * NCCL_IB_DISABLE.
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_RDMA_SELECT_H
 #define KOLO_COLLECTIVES_TRANSPORT_RDMA_SELECT_H
@@ -22,6 +23,10 @@ struct kolo__rdma_options {
     long traffic_class, service_level;
     long timeout;     /* of a packet without an answer: 4.096 us * 2^timeout */
     long retry_count; /* how often it is sent again */
+    long disabled;    /* 1: never without being asked to */
+    /* Set by the caller: nobody has asked for RDMA, so ports that are made of software are taken
+     * only if devices names them. */
+    bool unasked;
 };
 
 /* How long a packet is sent again and again before its receiver is given up. */
