@@ -21,9 +21,9 @@ const struct kolo__option kolo__options[] = {
      .offset = IN(transport),
      .default_text = "auto",
      .choices = "auto|shm|tcp|rdma|shm+rdma",
-     .help = "How bytes travel: shared memory between ranks of one host and TCP between hosts "
-             "(auto), or RDMA between hosts (shm+rdma; docs/RDMA.md), or one of these for "
-             "everything. The same on every rank."},
+     .help = "How bytes travel: shared memory between ranks of one host, and between hosts RDMA "
+             "where it works, else TCP (auto); with RDMA or not at all (shm+rdma; docs/RDMA.md); "
+             "or one of these for everything. The same on every rank."},
     {.name = "algorithm",
      .type = KOLO__OPTION_TEXT,
      .use = KOLO__OPTION_USER,

@@ -143,6 +143,23 @@ static void check_a_port_without_link_is_left_out(void **state)
     assert_non_null(strstr(chosen(), "mlx5_1"));
 }
 
+/* Only unasked, and unless it is named. */
+static void check_software_is_not_taken_by_itself(void **state)
+{
+    (void)state;
+    add_roce("rxe0", "10.1.0.7", NULL)->software = true;
+    assert_non_null(strstr(chosen(), "rxe0 port 1, GID"));
+    options.unasked = true;
+    assert_non_null(strstr(chosen(), "rxe0 port 1: made of software"));
+    options.devices = "^mlx5_7";
+    assert_non_null(strstr(chosen(), "rxe0 port 1: made of software"));
+    options.devices = "rxe";
+    assert_non_null(strstr(chosen(), "rxe0 port 1, GID"));
+    options.devices = "";
+    add_roce("mlx5_0", "10.2.0.7", NULL);
+    assert_non_null(strstr(chosen(), "mlx5_0 port 1, GID"));
+}
+
 static void check_no_device(void **state)
 {
     (void)state;
@@ -214,6 +231,8 @@ static void check_options(void **state)
     assert_int_equal(options.retry_count, 7);
     assert_int_equal(options.gid_index, -1);
     assert_string_equal(options.devices, "");
+    assert_int_equal(options.disabled, 0);
+    assert_false(options.unasked);
     assert_true(kolo__rdma_patience_ns(&options) / 1000000000 == 34);
     char *good[] = {"PATH=/bin",
                     "NCCL_IB_TC=106",
@@ -243,6 +262,7 @@ int main(void)
         cmocka_unit_test_setup(check_link_local_is_never_taken, begin),
         cmocka_unit_test_setup(check_the_route_decides, begin),
         cmocka_unit_test_setup(check_a_port_without_link_is_left_out, begin),
+        cmocka_unit_test_setup(check_software_is_not_taken_by_itself, begin),
         cmocka_unit_test_setup(check_no_device, begin),
         cmocka_unit_test_setup(check_infiniband, begin),
         cmocka_unit_test_setup(check_a_demanded_index, begin),
