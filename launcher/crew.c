@@ -43,7 +43,7 @@ static kolo_status check_memlock(const struct kolo__spawn *spawn)
             wanted = *entry + sizeof NAME - 1;
     if (wanted == NULL || !kolo__parse_number(wanted, true, &bytes))
         return KOLO_OK; /* ranks complain of it */
-    return kolo__memlock_check(bytes);
+    return kolo__memlock_check(bytes, "KOLO_MEMLOCK");
 }
 
 kolo_status kolo__crew_start(struct kolo__crew *crew, const struct kolo__spawn *spawn,

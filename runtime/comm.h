@@ -85,9 +85,10 @@ struct kolo_comm {
     kolo_status (*rejoined)(void *owner, uint32_t last);
     void *owner;
     /* For metrics. */
-    struct kolo__sheet *sheet;        /* NULL: nobody counts */
-    struct kolo__transport *paths[2]; /* what transport goes by: tcp, shm. NULL: not by that */
-    uint64_t rested_ns;               /* idle_ns of the last kolo__comm_rest */
+    struct kolo__sheet *sheet; /* NULL: nobody counts */
+    struct kolo__transport
+        *paths[3];      /* what transport goes by: tcp, rdma, shm. NULL: not by that */
+    uint64_t rested_ns; /* idle_ns of the last kolo__comm_rest */
 };
 
 /* What the ranks of a new communicator know of each other. Arrays are by rank of it, and borrowed.

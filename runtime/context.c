@@ -11,6 +11,7 @@
 #include "runtime/cpus.h"
 #include "runtime/metrics.h"
 #include "runtime/offload.h"
+#include "runtime/rdma.h"
 #include "runtime/timeline.h"
 
 #include <errno.h>
@@ -166,6 +167,7 @@ static void release(kolo_context *context, bool sound)
     kolo__metrics_close(context);
     kolo__offload_close(context, sound);
     kolo__flight_close(&context->recorder);
+    kolo__context_close_rdma(context);
     kolo__heap_close(context->heap);
     kolo__control_close(context->control);
     kolo__bootstrap_end(&context->place,
@@ -211,7 +213,7 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK)
         status = apply_options(context, options);
     if (status == KOLO_OK)
-        status = kolo__memlock_check(context->config.memlock);
+        status = kolo__memlock_check(context->config.memlock, "KOLO_MEMLOCK");
     if (status == KOLO_OK)
         status = find_identity(context, options);
     if (status == KOLO_OK)

@@ -42,6 +42,7 @@ struct kolo_context {
     struct kolo__costs costs;
     struct kolo__flight_recorder recorder;
     struct kolo__offload offload;
+    struct kolo__rdma_port_in_use *rdma;         /* runtime/rdma.h; NULL: the world wants none */
     struct kolo__trace *trace;                   /* NULL: nobody wants a timeline */
     struct kolo__timeline *timeline;             /* runtime/timeline.h; NULL: the same */
     struct kolo__metrics *metrics;               /* runtime/metrics.h; NULL: nobody wants them */
