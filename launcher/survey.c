@@ -13,6 +13,7 @@
 #include "launcher/bind.h"
 #include "launcher/findings.h"
 #include "launcher/limits.h"
+#include "launcher/survey_rdma.h"
 #include "kernels/kernels.h"
 #include "runtime/comm.h"
 #include "runtime/cpus.h"
@@ -275,10 +276,10 @@ static void tell_nccl(struct kolo__findings *findings, const char *path)
                         library.has_windows ? "" : "; too old for symmetric memory: 2.27 has it");
 }
 
-static void tell_modules(struct kolo__findings *findings, const struct kolo__config *config)
+static void tell_modules(struct kolo__findings *findings, const struct kolo__config *config,
+                         const struct kolo__interfaces *own)
 {
-    static const char *const MISSING[] = {"rdma"};
-    static const char *const TRANSPORTS[] = {"shm", "tcp"};
+    static const char *const TRANSPORTS[] = {"shm", "tcp", "rdma"};
     const struct kolo__mpi_module *mpi;
     kolo__findings_list(findings, "transports", "transports", ", ");
     for (size_t i = 0; i < sizeof TRANSPORTS / sizeof *TRANSPORTS; i++) {
@@ -290,12 +291,9 @@ static void tell_modules(struct kolo__findings *findings, const struct kolo__con
     kolo__findings_flag(findings, "found", found, "%s", found ? "found" : "");
     if (!found)
         kolo__findings_string(findings, "error", kolo_error_text(), "%s", kolo_error_text());
+    kolo__tell_rdma(findings, own);
     tell_gpus(findings);
     tell_nccl(findings, config != NULL ? config->nccl : "");
-    for (size_t i = 0; i < sizeof MISSING / sizeof *MISSING; i++) {
-        kolo__findings_section(findings, MISSING[i], MISSING[i]);
-        kolo__findings_flag(findings, "found", false, "not in this version");
-    }
 }
 
 /* What would stop a program here before it begins. */
@@ -327,7 +325,7 @@ static void tell_environment(struct kolo__findings *findings, const char *wrong)
 /* Of all pairs that do not share memory, the fewest and the most. */
 static void tell_lanes_of_job(struct kolo__findings *findings, const kolo_context *context)
 {
-    bool all = strcmp(context->config.transport, "tcp") == 0;
+    bool all = !kolo__config_wants_shm(&context->config);
     uint32_t fewest = UINT32_MAX, most = 0;
     for (uint32_t a = 0; context->world->plan_context.remote && a < context->size; a++)
         for (uint32_t b = 0; b < a; b++) {
@@ -420,7 +418,7 @@ kolo_status kolo__survey_print(FILE *out, bool json)
     if (!configured || kolo__interfaces_find(config.net, &found) != KOLO_OK)
         found.count = 0;
     tell_addresses(&findings, &found);
-    tell_modules(&findings, configured ? &config : NULL);
+    tell_modules(&findings, configured ? &config : NULL, &found);
     tell_environment(&findings, wrong);
     status = KOLO_OK;
     if (configured) {
