@@ -133,7 +133,8 @@ static kolo_status check_root_has_not_joined(const kolo_comm *comm, const struct
 static kolo_status find_memory(const struct kolo__call *call, int *ordinal)
 {
     kolo_status status = kolo__nccl_find_buffers(call, ordinal);
-    if (status == KOLO_OK && *ordinal < 0 && call->options != NULL && call->options->stream != NULL)
+    if (status == KOLO_OK && *ordinal < 0 && call->count > 0 && call->options != NULL &&
+        call->options->stream != NULL)
         return kolo__error(KOLO_ERR_INVALID,
                            "%s: options->stream goes with buffers in a GPU's memory, and these are "
                            "the host's: set it to NULL",

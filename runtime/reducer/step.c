@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a step: gradients get ready, units move, the caller waits, the end is drawn. */
-#include "runtime/reducer/reducer.h"
+#include "runtime/reducer/gpu.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -100,6 +100,9 @@ kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
                            index, kolo__reducer_label(reducer, index));
     if (atomic_load_explicit(&reducer->first_ready_ns, memory_order_relaxed) == 0)
         atomic_store_explicit(&reducer->first_ready_ns, now_ns(), memory_order_relaxed);
+    kolo_status status = reducer->gpu != NULL ? kolo__gpu_ready(reducer, index) : KOLO_OK;
+    if (status != KOLO_OK)
+        return status;
     if (reducer->context->trace != NULL)
         trace_ready(reducer, index);
     atomic_store_explicit(ready, KOLO__READY, memory_order_release);
@@ -136,6 +139,7 @@ void kolo__reducer_rewind(kolo_reducer *reducer)
     reducer->started = reducer->finished = 0;
     memset(&reducer->norm, 0, sizeof reducer->norm);
     reducer->sequence_before = reducer->comm->sequence;
+    kolo__gpu_begin_step(reducer);
 }
 
 /* ---- driving ----------------------------------------------------------------------------------
@@ -393,7 +397,7 @@ static void end_step(kolo_reducer *reducer)
     wait_for_returns(reducer);
     if (reducer->options.allow_unused)
         keep_used(reducer);
-    if (reducer->options.statistics)
+    if (reducer->options.statistics && reducer->gpu == NULL)
         draw_statistics(reducer);
     report->step++;
     report->collectives = reducer->comm->sequence - reducer->sequence_before;
@@ -463,6 +467,8 @@ static kolo_status finish_step(kolo_reducer *reducer, struct wait *wait)
     }
     if (status == KOLO_OK)
         status = drive_here(reducer, wait);
+    if (status == KOLO_OK && reducer->status == KOLO_OK && reducer->gpu != NULL)
+        status = kolo__gpu_end_step(reducer);
     if (status == KOLO_OK && reducer->status == KOLO_OK)
         end_step(reducer);
     else if (status == KOLO_AGAIN && reducer->threaded)

@@ -41,11 +41,25 @@ void *of_standin(const char *kind, const char *name)
     return found;
 }
 
+static const char *driver = "whole";
+
+void use_driver(const char *kind)
+{
+    driver = kind;
+}
+
+static void *open_driver(void)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s/libcuda.so.1", STANDIN_CUDA, driver);
+    void *handle = dlopen(path, RTLD_NOW);
+    CHECK(handle != NULL);
+    return handle;
+}
+
 void *of_driver(const char *name)
 {
-    void *handle = dlopen(STANDIN_CUDA "/libcuda.so.1", RTLD_NOW);
-    CHECK(handle != NULL);
-    void *found = dlsym(handle, name);
+    void *found = dlsym(open_driver(), name);
     CHECK(found != NULL);
     return found;
 }
@@ -135,7 +149,7 @@ float *device_memory(size_t count)
     const struct kolo__device_module *module;
     struct kolo__device *device;
     void *memory;
-    CHECK(dlopen(STANDIN_CUDA "/libcuda.so.1", RTLD_NOW) != NULL);
+    open_driver();
     CHECK(kolo__device_load(&module) == KOLO_OK && module->open(1, &device) == KOLO_OK);
     CHECK(module->alloc(device, count * sizeof(float), &memory) == KOLO_OK);
     for (size_t i = 0; i < count; i++)

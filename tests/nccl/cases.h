@@ -21,7 +21,9 @@
 void in_process(const char *script, void (*body)(void));
 /* A name of the stand-in in the folder `kind`, which the module has opened. */
 void *of_standin(const char *kind, const char *name);
-/* A name of the driver's stand-in. */
+/* The driver's stand-in from now on: "whole", unless told otherwise, or "running" its kernels. */
+void use_driver(const char *kind);
+/* A name of it. */
 void *of_driver(const char *name);
 /* One of standin_count_* of the whole library. */
 int counted(const char *what);

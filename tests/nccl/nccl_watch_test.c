@@ -124,6 +124,37 @@ static void is_only_slow(kolo_comm *world)
     still_works(world);
 }
 
+/* Each call has its own time, from when the one before it was done. */
+static void moves_on(kolo_comm *world)
+{
+    float *data = device_memory(COUNT);
+    atomic_int *pending = of_driver("standin_pending");
+    atomic_store(pending, 1);
+    CHECK(allreduce(world, data, COUNT) == KOLO_OK && allreduce(world, data, COUNT) == KOLO_OK);
+    usleep(1500000);
+    atomic_store((atomic_int *)of_driver("standin_reached"), 1);
+    usleep(1500000);
+    atomic_store(pending, 0);
+    CHECK(allreduce(world, data, COUNT) == KOLO_OK && counted("standin_count_abort") == 0);
+}
+
+/* Nobody tells a rank that is alone what its own watch has found. */
+static void alone(void)
+{
+    char path[512];
+    kolo_context *context;
+    snprintf(path, sizeof path, "%s/whole/libnccl.so.2", STANDIN);
+    setenv("KOLO_NCCL", path, 1);
+    float *data = device_memory(COUNT);
+    CHECK(kolo_init(NULL, &context) == KOLO_OK);
+    kolo_comm *world = kolo_world(context);
+    CHECK(allreduce(world, data, COUNT) == KOLO_OK);
+    atomic_store((atomic_int *)of_standin("whole", "standin_error"), 1);
+    synchronize();
+    CHECK(allreduce(world, data, COUNT) == KOLO_ERR_DEVICE && said("standin error 1"));
+    kolo_finalize(context);
+}
+
 /* An event in a graph is the graph's. Errors are seen all the same; and the graph is not spoilt by
  * questions about what was queued before. */
 static void is_captured(kolo_comm *world)
@@ -174,6 +205,16 @@ static void test_nobody_moves(void **state)
     unsetenv("KOLO_TIMEOUT");
 }
 
+CASE(alone, "")
+
+static void test_moves_on(void **state)
+{
+    (void)state;
+    setenv("KOLO_TIMEOUT", "2", 1);
+    in_world("", "", moves_on);
+    unsetenv("KOLO_TIMEOUT");
+}
+
 static void test_is_only_slow(void **state)
 {
     (void)state;
@@ -189,7 +230,8 @@ int main(void)
         cmocka_unit_test(test_nccl_fails),    cmocka_unit_test(test_gpu_fails),
         cmocka_unit_test(test_calls_differ),  cmocka_unit_test(test_nobody_moves),
         cmocka_unit_test(test_is_only_slow),  cmocka_unit_test(test_is_captured),
-        cmocka_unit_test(test_ends_in_order),
+        cmocka_unit_test(test_ends_in_order), cmocka_unit_test(test_moves_on),
+        cmocka_unit_test(test_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

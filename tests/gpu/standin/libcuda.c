@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A stand-in for NVIDIA's driver, for error paths on machines without one: as much of libcuda.so.1
- * as the CUDA module asks for. "Device memory" is the host's, streams do nothing, and kernels are
- * not run. STANDIN_CUDA, in the environment, says what goes wrong: words with a blank between.
+ * as the CUDA module asks for. "Device memory" is the host's, and streams do nothing. Kernels are
+ * run when they are launched, if this is compiled with STANDIN_running, else not. STANDIN_CUDA, in
+ * the environment, says what goes wrong: words with a blank between.
  *
  *     init=N      cuInit gives error N        version=N   the driver is for CUDA N
  *     memory      no allocation succeeds      image=N     the kernels cannot be loaded: error N
@@ -10,13 +11,18 @@
  *     pending     events are never reached
  *
  * standin_count_launches and standin_count_records count. Events are not reached while
- * standin_pending is not 0, and tell the error standin_late when that is not 0. While
- * standin_capturing is not 0 all streams are being captured, which questions about events spoil.
+ * standin_pending is not 0, but for the first standin_reached ones that were recorded, and tell the
+ * error standin_late when that is not 0. While standin_capturing is not 0 all streams are being
+ * captured, which questions about events spoil.
  *
  * standin_trace, emptied by whoever wants it, has what was asked of streams, in order: "Ra1 Wb1
- * Cb", event 1 recorded on stream a, stream b waits for it, then copies. Names are given as they
- * appear.
+ * Cb Kb", event 1 recorded on stream a, stream b waits for it, then copies, then has a kernel.
+ * Names are given as they appear.
  */
+#ifdef STANDIN_running
+#include "kernels.h"
+#endif
+
 #include <cuda.h>
 
 #include <stdatomic.h>
@@ -26,8 +32,8 @@
 #include <string.h>
 
 static bool begun;
-atomic_int standin_pending, standin_late, standin_capturing, standin_count_launches,
-    standin_count_records;
+atomic_int standin_pending, standin_late, standin_capturing, standin_reached,
+    standin_count_launches, standin_count_records;
 static struct {
     char *begin;
     size_t bytes;
@@ -203,7 +209,7 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
 CUresult cuEventCreate(CUevent *event, unsigned flags)
 {
     (void)flags;
-    *event = malloc(1);
+    *event = (CUevent)calloc(1, sizeof(int)); /* which record of all it was */
     return CUDA_SUCCESS;
 }
 
@@ -216,7 +222,7 @@ CUresult cuEventDestroy(CUevent event)
 CUresult cuEventRecord(CUevent event, CUstream stream)
 {
     trace('R', stream, event);
-    standin_count_records++;
+    *(int *)(void *)event = ++standin_count_records;
     return CUDA_SUCCESS;
 }
 
@@ -231,12 +237,12 @@ CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
 #if !defined(STANDIN_lacking)
 CUresult cuEventQuery(CUevent event)
 {
-    (void)event;
     if (standin_capturing != 0 && current_mode != CU_STREAM_CAPTURE_MODE_RELAXED)
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     if (standin_late != 0)
         return (CUresult)standin_late;
-    if (scripted("pending") >= 0 || standin_pending != 0)
+    bool recorded = *(int *)(void *)event > standin_reached;
+    if (recorded && (scripted("pending") >= 0 || standin_pending != 0))
         return CUDA_ERROR_NOT_READY;
     return standin_count_launches > 0 && scripted("launch") > 0 ? (CUresult)scripted("launch")
                                                                 : CUDA_SUCCESS;
@@ -385,6 +391,10 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image)
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
 {
     (void)module;
+#ifdef STANDIN_running
+    *function = (CUfunction)(uintptr_t)standin_kernel(name);
+    return *function != NULL ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+#endif
     *function = (CUfunction)(intptr_t)2;
     return strncmp(name, "kolo_", 5) == 0 ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
@@ -393,9 +403,13 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
                         unsigned c, unsigned shared, CUstream stream, void **parameters,
                         void **extra)
 {
-    (void)f, (void)y, (void)z, (void)b, (void)c, (void)shared, (void)stream, (void)extra;
+    (void)f, (void)y, (void)z, (void)b, (void)c, (void)shared, (void)extra;
     if (x == 0 || a == 0 || a > 1024 || parameters == NULL)
         return CUDA_ERROR_INVALID_VALUE;
+    trace('K', stream, NULL);
     standin_count_launches++;
+#ifdef STANDIN_running
+    standin_run((const void *)f, x, parameters);
+#endif
     return CUDA_SUCCESS;
 }
