@@ -43,7 +43,8 @@ if step build 200 "$root/tests/gpu/build.sh" "$build" "$capability"; then
     fi
 fi
 
-# NCCL with one rank on one GPU: calls, a CUDA graph, registered memory, the way through the host, an abort.
+# NCCL with one rank on one GPU: calls, a CUDA graph, registered memory, the way through the host, a reducer,
+# an abort.
 nccl() {
     local test status=0 library
     test=$(timeout 120 "$root/tests/gpu/build_nccl.sh" "$build" 2>"$logs/build_nccl.log") || status=$?

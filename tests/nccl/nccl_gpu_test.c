@@ -2,8 +2,8 @@
 /*
  * NCCL on GPUs, by the public calls: alone with one rank, or one rank a GPU under `kolo run -n N`.
  * Every collective that goes to NCCL against what it has to be, on a stream; as a CUDA graph; in
- * registered memory; one type that goes through the host; and the end by kolo_comm_abort. Skipped
- * where there is no GPU or no NCCL.
+ * registered memory; one type that goes through the host; a reducer; and the end by
+ * kolo_comm_abort. Skipped where there is no GPU or no NCCL.
  */
 #include "cases.h"
 #include "kernels/device.h"
@@ -193,6 +193,44 @@ static void goes_by_the_host(kolo_comm *world, const kolo_call_options *options)
     free(words);
 }
 
+/* ---- a reducer ------------------------------------------------------------------------------ */
+
+/* Sums of three gradients in buckets of two kinds, step after step with nothing in between. */
+static void reduces_gradients(kolo_comm *world)
+{
+    enum { TENSORS = 3, STEPS = 5 };
+    const size_t counts[TENSORS] = {1000, 17, COUNT - 1017};
+    const kolo_reducer_options options = {.size = sizeof options,
+                                          .stream = stream,
+                                          .bucket_bytes = 100000,
+                                          .sum = 1,
+                                          .statistics = 1};
+    kolo_tensor tensors[TENSORS];
+    kolo_reducer *reducer;
+    kolo_reducer_report report = {.size = sizeof report};
+    size_t begin = 0;
+    for (int i = 0; i < TENSORS; i++, begin += counts[i - 1])
+        tensors[i] = (kolo_tensor){.data = to + begin, .count = counts[i], .dtype = KOLO_FP32};
+    CHECK(kolo_reducer_create(world, tensors, TENSORS, &options, &reducer) == KOLO_OK);
+    fill();
+    for (int s = 0; s < STEPS; s++) {
+        CHECK(gpus->copy(device, to, from, COUNT * sizeof(float), stream) == KOLO_OK);
+        for (size_t i = TENSORS; i-- > 0;)
+            CHECK(kolo_reducer_ready(reducer, i) == KOLO_OK);
+        CHECK(kolo_reducer_wait(reducer, -1) == KOLO_OK);
+    }
+    double squares = 0;
+    read_back(to);
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK(host[i] == sum_at(i));
+        squares += (double)sum_at(i) * sum_at(i);
+    }
+    CHECK(kolo_reducer_get_report(reducer, &report) == KOLO_OK && report.finite);
+    CHECK(report.norm * report.norm > squares * 0.999999 &&
+          report.norm * report.norm < squares * 1.000001);
+    CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+}
+
 static int skip(const char *why)
 {
     printf("skipped: %s\n", why);
@@ -230,6 +268,7 @@ int main(void)
     replays(world, &options);
     takes_registered_memory(world, &options);
     goes_by_the_host(world, &options);
+    reduces_gradients(world);
     CHECK(kolo_comm_abort(world, "the test is over") == KOLO_OK);
     CHECK(kolo_allreduce(world, from, to, COUNT, KOLO_FP32, KOLO_SUM, &options) ==
           KOLO_ERR_ABORTED);
