@@ -229,7 +229,7 @@ static kolo_status join_timed_out(struct kolo__control *control)
     struct kolo__frame_reader payload;
     struct kolo__fault fault = {.status = KOLO_ERR_TIMEOUT, .peer = -1};
     size_t length;
-    char text[360];
+    char text[KOLO__ABSENT_TEXT_BYTES];
     kolo__frame_begin(&frame, KOLO__FRAME_ABSENT);
     kolo__control_send_frame(control, &frame);
     kolo_status status = kolo__control_await_frame(control, KOLO__FRAME_ABSENT,
