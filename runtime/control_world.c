@@ -130,8 +130,8 @@ static const char *get_advice(const struct kolo__control_options *options, const
         return options->at_rank_0
                    ? "See whether rank 0 still runs there, and whether a firewall lets this host "
                      "through"
-                   : "See whether kolo run still runs there, and whether a firewall lets this host "
-                     "through";
+                   : "See whether kolo run still runs there, and whether a firewall (in Kubernetes "
+                     "a NetworkPolicy) lets this host through at all TCP ports";
     if (strstr(report, "cannot resolve") != NULL)
         return "See whether pod 0 is there, whether the name is <pod 0>.<service> of a headless "
                "Service whose selector matches its labels (kubectl get endpointslices), with "

@@ -88,6 +88,9 @@ static void declare_lost(struct kolo__rendezvous *server, uint32_t rank, const c
     if (name != NULL && member->joined)
         snprintf(text, sizeof text, "rank %u (host %s, pid %u): %s", rank, member->host,
                  member->pid, name + 3);
+    else if (member->joined && strncmp(why, "rank ", 5) == 0) /* who says what of it */
+        snprintf(text, sizeof text, "rank %u (host %s, pid %u) is gone: %s", rank, member->host,
+                 member->pid, why);
     else if (member->joined)
         snprintf(text, sizeof text, "rank %u (host %s, pid %u) %s", rank, member->host, member->pid,
                  why);

@@ -12,4 +12,4 @@ pods runs:job runs:jobset runs:trainjob runs:statefulset runs:mpijob runs:volcan
     suspended:job suspended:jobset suspended:mpijob two_generations:jobset two_generations:trainjob \
     little_memlock:job little_memlock:mpijob little_memlock:jobset little_memlock:trainjob little_memlock:trainjob-mpi \
     little_memlock:volcano little_memlock:statefulset killed:job killed:mpijob oom:job oom:mpijob no_record:job no_record:mpijob wrong_token:job wrong_token:mpijob \
-    one_missing:job one_missing:mpijob world_mismatch:job port_blocked:mpijob
+    one_missing:job one_missing:mpijob world_mismatch:job port_blocked:mpijob blocked_data:job blocked_data:mpijob
