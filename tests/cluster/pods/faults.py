@@ -166,7 +166,7 @@ def blocked_data(build, kind):
             codes = [pod.wait(40) for pod in case.ranks]
             expect(f"codes {codes}", codes == [75] * len(codes), case.pods)
             for pod in case.ranks:
-                words = r"rank [12] \(host train-worker-[12]\) found no rendezvous within 6 s; .*no answer.*NetworkPolicy" if blocked == "launcher" else \
+                words = r"rank [0-2] \(host train-.*[0-2]\) found no rendezvous within 6 s; .*no answer.*NetworkPolicy" if blocked == "launcher" else \
                     r"rank [12] \(train-.*[12]\) could not reach rank [01] \(train-.*[01]\) at 10\.244\.1\.\d+:\d+ within 5 s: no answer.*all TCP ports.*NetworkPolicy"
                 expect(f"both ends and a remedy in {pod.termination()}", re.search(words, pod.termination()), case.pods)
 
