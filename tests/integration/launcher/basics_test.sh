@@ -99,7 +99,7 @@ KUBERNETES_SERVICE_HOST=1 KOLO_TOKEN_FILE=/nope JOB_COMPLETION_INDEX=0 KOLO_WORL
 wrong "no program given" -n 2 --
 wrong "-n 0: give a number from 1 to" -n 0 -- true
 wrong "-n 2x: give a number" -n 2x -- true
-wrong "--transport=pigeon: give one of auto|shm|tcp" --transport pigeon -- true
+wrong "--transport=pigeon: give one of auto|shm|tcp|rdma|shm+rdma" --transport pigeon -- true
 wrong "--operation-timeout=soon: give a number from" --operation-timeout soon -- true
 wrong "--timeout soon: give a number from" --timeout soon -- true
 wrong "--map-by ppr:2:socket: give slot (or core, numa, ...: host after host), node (round the hosts) or ppr:N:node" --map-by ppr:2:socket -- true
