@@ -178,8 +178,8 @@ const struct kolo__option kolo__options[] = {
      .use = KOLO__OPTION_USER,
      .offset = IN(token_file),
      .default_text = "",
-     .help = "File with the job's token, the secret that all its processes share, without white "
-             "space around it. kolo run makes one for itself."},
+     .help = "File with the job's token, the secret that all its processes share, of 16 to 255 "
+             "characters without the white space around it. kolo run makes one for itself."},
     {.name = "rank",
      .type = KOLO__OPTION_INTEGER,
      .use = KOLO__OPTION_LAUNCHER,
