@@ -210,7 +210,7 @@ void kolo__nccl_end(kolo_comm *comm, const struct kolo__fault *fault)
     if (nccl->comm == NULL)
         return;
     nccl->status = fault->status;
-    snprintf(nccl->text, sizeof nccl->text, "%s", fault->text);
+    snprintf(nccl->text, sizeof nccl->text, "%.*s", (int)sizeof nccl->text - 1, fault->text);
     abort_comm(comm);
 }
 

@@ -239,6 +239,41 @@ static void gpu_fails(kolo_comm *world)
     kolo_reducer_free(model.reducer);
 }
 
+/* A pack that cannot be queued on one rank: NCCL would wait for it on the others. */
+static void launch_fails(kolo_comm *world)
+{
+    const kolo_reducer_options options = {.size = sizeof options};
+    struct model model = make(world, &options);
+    kolo_status status = KOLO_OK;
+    step(&model, 1);
+    CHECK(kolo_barrier(world) == KOLO_OK);
+    if (world->rank == 1)
+        atomic_store((atomic_int *)of_driver("standin_no_launch"), 719);
+    for (int s = 0; s < 1000 && status == KOLO_OK; s++) {
+        for (size_t i = 0; i < TENSORS; i++)
+            CHECK(kolo_reducer_ready(model.reducer, i) == KOLO_OK || s > 0);
+        status = kolo_reducer_wait(model.reducer, -1);
+        usleep(1000);
+    }
+    CHECK(status == KOLO_ERR_DEVICE && said("STANDIN_ERROR_719"));
+    kolo_reducer_free(model.reducer);
+}
+
+/* Who asks for statistics waits for the GPU, and not for ever. */
+static void report_waits(kolo_comm *world)
+{
+    const kolo_reducer_options options = {.size = sizeof options, .statistics = 1};
+    struct model model = make(world, &options);
+    kolo_reducer_report report = {.size = sizeof report};
+    atomic_store((atomic_int *)of_driver("standin_pending"), 1);
+    step(&model, 1);
+    CHECK(kolo_reducer_get_report(model.reducer, &report) == KOLO_ERR_TIMEOUT);
+    CHECK(said("the last step did not end on GPU 1 within 2 s"));
+    atomic_store((atomic_int *)of_driver("standin_pending"), 0);
+    CHECK(kolo_reducer_get_report(model.reducer, &report) == KOLO_OK);
+    kolo_reducer_free(model.reducer);
+}
+
 static void running(void (*body)(kolo_comm *world))
 {
     use_driver("running");
@@ -260,6 +295,15 @@ RUNNING_CASE(tells_of_infinity)
 RUNNING_CASE(refuses)
 RUNNING_CASE(gpu_fails)
 WORLD_CASE(waits_for_no_gpu, "", "")
+WORLD_CASE(launch_fails, "", "")
+
+static void test_report_waits(void **state)
+{
+    (void)state;
+    setenv("KOLO_TIMEOUT", "2", 1);
+    in_world("", "", report_waits);
+    unsetenv("KOLO_TIMEOUT");
+}
 
 static void test_is_in_order(void **state)
 {
@@ -272,9 +316,10 @@ static void test_is_in_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reduces),     cmocka_unit_test(test_tells_of_infinity),
-        cmocka_unit_test(test_is_in_order), cmocka_unit_test(test_waits_for_no_gpu),
-        cmocka_unit_test(test_refuses),     cmocka_unit_test(test_gpu_fails),
+        cmocka_unit_test(test_reduces),      cmocka_unit_test(test_tells_of_infinity),
+        cmocka_unit_test(test_is_in_order),  cmocka_unit_test(test_waits_for_no_gpu),
+        cmocka_unit_test(test_refuses),      cmocka_unit_test(test_gpu_fails),
+        cmocka_unit_test(test_launch_fails), cmocka_unit_test(test_report_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

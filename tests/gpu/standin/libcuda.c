@@ -14,6 +14,7 @@
  * standin_pending is not 0, but for the first standin_reached ones that were recorded, and tell the
  * error standin_late when that is not 0. While standin_capturing is not 0 all streams are being
  * captured, which questions about events spoil.
+ * standin_no_launch is the error of launches, when that is not 0.
  *
  * standin_trace, emptied by whoever wants it, has what was asked of streams, in order: "Ra1 Wb1
  * Cb Kb", event 1 recorded on stream a, stream b waits for it, then copies, then has a kernel.
@@ -32,7 +33,7 @@
 #include <string.h>
 
 static bool begun;
-atomic_int standin_pending, standin_late, standin_capturing, standin_reached,
+atomic_int standin_pending, standin_late, standin_capturing, standin_reached, standin_no_launch,
     standin_count_launches, standin_count_records;
 static struct {
     char *begin;
@@ -406,6 +407,8 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
     (void)f, (void)y, (void)z, (void)b, (void)c, (void)shared, (void)extra;
     if (x == 0 || a == 0 || a > 1024 || parameters == NULL)
         return CUDA_ERROR_INVALID_VALUE;
+    if (standin_no_launch != 0)
+        return (CUresult)standin_no_launch;
     trace('K', stream, NULL);
     standin_count_launches++;
 #ifdef STANDIN_running
