@@ -229,9 +229,14 @@ static kolo_status list_usable(struct kolo__interface **all, size_t *count)
 
 static kolo_status none_left(const char *filter, const char *names)
 {
+    if (names[0] == '\0')
+        return kolo__error(
+            KOLO_ERR_CONFIG,
+            "no network interface of this host is up and has an address, not even "
+            "loopback: 'ip link set lo up' and 'ip link set IFACE up' bring them up");
     return kolo__error(KOLO_ERR_CONFIG,
                        "KOLO_NET=%.100s leaves no network interface of this host: it has%s", filter,
-                       names[0] != '\0' ? names : " none");
+                       names);
 }
 
 kolo_status kolo__interfaces_find(const char *filter, struct kolo__interfaces *found)
