@@ -263,6 +263,20 @@ kolo_status kolo__interfaces_find(const char *filter, struct kolo__interfaces *f
     return count > 0 ? KOLO_OK : none_left(filter, names);
 }
 
+kolo_status kolo__interfaces_up(bool *loopback, bool *others)
+{
+    struct kolo__interface *all = NULL;
+    size_t count = 0;
+    kolo_status status = list_usable(&all, &count);
+    *loopback = *others = false;
+    for (size_t i = 0; status == KOLO_OK && i < count; i++) {
+        *loopback |= all[i].loopback;
+        *others |= !all[i].loopback;
+    }
+    free(all);
+    return status;
+}
+
 bool kolo__interface_reaches(const struct kolo__interface *interface,
                              const struct kolo__address *address)
 {
