@@ -12,6 +12,7 @@
 #include "runtime/launch/pods.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,18 +256,26 @@ static kolo_status write_note(const struct kolo__bootstrap_options *options,
     return status;
 }
 
+static kolo_status find_pmi(int *fd)
+{
+    const char *text = getenv("PMI_FD");
+    long number = -1;
+    if (text == NULL || !kolo__parse_number(text, false, &number) || number < 0 || number > INT_MAX)
+        return kolo__error(KOLO_ERR_CONFIG, "PMI_FD is no descriptor");
+    *fd = (int)number;
+    return KOLO_OK;
+}
+
 static kolo_status share_by_pmi(const struct kolo__bootstrap_options *options,
                                 struct kolo__meeting *place, char *note)
 {
-    const char *fd_text = getenv("PMI_FD");
-    long fd = -1;
-    if (fd_text == NULL || !kolo__parse_number(fd_text, false, &fd) || fd < 0)
-        return kolo__error(KOLO_ERR_CONFIG, "PMI_FD is no descriptor");
+    kolo_status status = find_pmi(&place->pmi_fd);
+    if (status != KOLO_OK)
+        return status;
     if (options->launch->rank == 0 && note[0] == '\0')
         snprintf(note, NOTE_BYTES, "none"); /* a value is not empty */
-    place->pmi_fd = (int)fd;
-    kolo_status status = kolo__pmi_share((int)fd, options->launch->rank, options->launch->size,
-                                         note, NOTE_BYTES, options->deadline_ns);
+    status = kolo__pmi_share(place->pmi_fd, options->launch->rank, options->launch->size, note,
+                             NOTE_BYTES, options->deadline_ns);
     if (status == KOLO_ERR_TIMEOUT)
         return status; /* others are missing: that is not its fault */
     if (status != KOLO_OK)
@@ -427,6 +436,26 @@ kolo_status kolo__bootstrap(const struct kolo__bootstrap_options *options,
         kolo__log(KOLO__LOG_INFO, "%s%s%s", kolo__launch_text(launch, text, sizeof text),
                   place->rendezvous[0] != '\0' ? ", meeting at " : "", place->rendezvous);
     return KOLO_OK;
+}
+
+kolo_status kolo__bootstrap_abandon(struct kolo__meeting *place, const struct kolo__launch *launch,
+                                    kolo_status status)
+{
+    struct kolo__launch found = {0};
+    char host_name[KOLO__HOST_VARIABLE_BYTES], why[1024];
+    bool introduced = place->pmi_fd >= 0;
+    snprintf(why, sizeof why, "%s", kolo_error_text());
+    if (launch == NULL) {
+        char **environment = kolo__launch_environment(host_name);
+        if (environment != NULL && kolo__launch_detect(environment, &found) == KOLO_OK)
+            launch = &found;
+        free(environment);
+    }
+    if (launch != NULL && launch->meeting == KOLO__MEET_BY_PMI &&
+        find_pmi(&place->pmi_fd) == KOLO_OK)
+        kolo__pmi_abandon(place->pmi_fd, introduced);
+    place->pmi_fd = -1; /* no goodbye */
+    return kolo__error(status, "%s", why);
 }
 
 void kolo__bootstrap_end(struct kolo__meeting *place, uint64_t deadline_ns)
