@@ -65,4 +65,15 @@ kolo_status kolo__bootstrap_abandon(struct kolo__meeting *place, const struct ko
  * is for the other ranks, if this one holds the rendezvous: see server.h. */
 void kolo__bootstrap_end(struct kolo__meeting *place, uint64_t deadline_ns);
 
+/* ---- between bootstrap.c and bootstrap_tell.c ------------------------------------------------ */
+
+/* Rank 0 holds the rendezvous there. *failure: errno, if listening is what failed; else as it was.
+ */
+kolo_status kolo__bootstrap_serve(const struct kolo__bootstrap_options *options,
+                                  struct kolo__meeting *place, const char *host, int port,
+                                  int *failure);
+/* mpi: NULL: by the process manager. */
+kolo_status kolo__bootstrap_tell(const struct kolo__bootstrap_options *options,
+                                 const struct kolo__mpi_module *mpi, struct kolo__meeting *place);
+
 #endif
