@@ -246,8 +246,8 @@ static void tell_gpus(struct kolo__findings *findings)
         kolo__findings_item(findings);
         kolo__findings_string(findings, "name", gpu->name, "%s", gpu->name);
         kolo__findings_string(findings, "bus_id", gpu->bus_id, " at %s", gpu->bus_id);
-        kolo__findings_number(findings, "capability", (uint64_t)(10 * gpu->major + gpu->minor),
-                              ", sm_%d", 10 * gpu->major + gpu->minor);
+        int capability = 10 * gpu->major + gpu->minor;
+        kolo__findings_number(findings, "capability", (uint64_t)capability, ", sm_%d", capability);
         kolo__findings_number(findings, "bytes", gpu->bytes, ", %zu MiB", gpu->bytes >> 20);
         kolo__findings_number(findings, "processors", (uint64_t)gpu->processors,
                               ", %d multiprocessors", gpu->processors);
