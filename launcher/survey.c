@@ -12,6 +12,7 @@
 #include "launcher/bind.h"
 #include "launcher/findings.h"
 #include "launcher/limits.h"
+#include "launcher/survey_rdma.h"
 #include "kernels/kernels.h"
 #include "runtime/comm.h"
 #include "runtime/cpus.h"
@@ -258,10 +259,10 @@ static void tell_gpus(struct kolo__findings *findings)
         kolo__findings_remark(findings, "none");
 }
 
-static void tell_modules(struct kolo__findings *findings)
+static void tell_modules(struct kolo__findings *findings, const struct kolo__interfaces *own)
 {
-    static const char *const MISSING[] = {"rdma", "nccl"};
-    static const char *const TRANSPORTS[] = {"shm", "tcp"};
+    static const char *const MISSING[] = {"nccl"};
+    static const char *const TRANSPORTS[] = {"shm", "tcp", "rdma"};
     const struct kolo__mpi_module *mpi;
     kolo__findings_list(findings, "transports", "transports", ", ");
     for (size_t i = 0; i < sizeof TRANSPORTS / sizeof *TRANSPORTS; i++) {
@@ -273,6 +274,7 @@ static void tell_modules(struct kolo__findings *findings)
     kolo__findings_flag(findings, "found", found, "%s", found ? "found" : "");
     if (!found)
         kolo__findings_string(findings, "error", kolo_error_text(), "%s", kolo_error_text());
+    kolo__tell_rdma(findings, own);
     tell_gpus(findings);
     for (size_t i = 0; i < sizeof MISSING / sizeof *MISSING; i++) {
         kolo__findings_section(findings, MISSING[i], MISSING[i]);
@@ -334,7 +336,7 @@ static void tell_environment(struct kolo__findings *findings)
 /* Of all pairs that do not share memory, the fewest and the most. */
 static void tell_lanes_of_job(struct kolo__findings *findings, const kolo_context *context)
 {
-    bool all = strcmp(context->config.transport, "tcp") == 0;
+    bool all = !kolo__config_wants_shm(&context->config);
     uint32_t fewest = UINT32_MAX, most = 0;
     for (uint32_t a = 0; context->world->plan_context.remote && a < context->size; a++)
         for (uint32_t b = 0; b < a; b++) {
@@ -421,7 +423,7 @@ kolo_status kolo__survey_print(FILE *out, bool json)
     tell_memory(&findings, &limits);
     tell_limits(&findings, &limits);
     tell_addresses(&findings, &found);
-    tell_modules(&findings);
+    tell_modules(&findings, &found);
     tell_environment(&findings);
     if (kolo__config_load(&config, environ) == KOLO_OK) {
         status = tell_lanes(&findings, &config, &found);
