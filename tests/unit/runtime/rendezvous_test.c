@@ -196,7 +196,7 @@ static void test_several_addresses(void **state)
     last.rendezvous = reversed;
     assert_int_equal(kolo__control_connect(&first, &by_first), KOLO_OK);
     assert_int_equal(kolo__control_connect(&last, &by_last), KOLO_OK);
-    struct sockaddr_storage peer;
+    struct sockaddr_storage peer = {0};
     socklen_t bytes = sizeof peer;
     assert_int_equal(getpeername(kolo__control_fd(by_first), (struct sockaddr *)&peer, &bytes), 0);
     assert_int_equal(peer.ss_family, AF_INET);
