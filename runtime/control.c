@@ -263,6 +263,7 @@ kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__
         if (*length > 0 && type == KOLO__FRAME_REFUSED) {
             char text[512];
             kolo_status status = take_refusal(payload, text, sizeof text);
+            control->come_again = status == KOLO_ERR_PEER_LOST;
             return kolo__error(status, "%s: the rendezvous at %s refused rank %u: %s", doing,
                                control->options.rendezvous, control->options.rank, text);
         }

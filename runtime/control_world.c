@@ -280,7 +280,7 @@ static kolo_status read_world(struct kolo__control *control, struct kolo__frame_
     return KOLO_OK;
 }
 
-kolo_status kolo__control_join(struct kolo__control *control, const void *blob, size_t bytes)
+static kolo_status join_once(struct kolo__control *control, const void *blob, size_t bytes)
 {
     struct kolo__frame_writer frame = {0};
     struct kolo__frame_reader payload;
@@ -303,6 +303,42 @@ kolo_status kolo__control_join(struct kolo__control *control, const void *blob, 
     else if (status == KOLO_OK)
         status = read_world(control, &payload, length);
     pthread_mutex_unlock(&control->lock);
+    return status;
+}
+
+/* Nothing of this connection, nor that it has ended, is true of the next. */
+static void start_over(struct kolo__control *control)
+{
+    hang_up(control);
+    control->in_bytes = 0;
+    control->closed = control->come_again = false;
+    control->silence = (struct kolo__silence){0};
+    atomic_store(&control->fault_count, 0);
+}
+
+/* A pod that is made anew may be there before the world that has lost it is gone: the next one
+ * begins at the same name. */
+kolo_status kolo__control_join(struct kolo__control *control, const void *blob, size_t bytes)
+{
+    struct kolo__backoff backoff = {
+        .pause_ms = 200,
+        .random = {kolo__now_ns(&kolo__real_clock) ^ (uint64_t)control->options.rank << 40}};
+    kolo_status status = join_once(control, blob, bytes);
+    if (control->come_again)
+        kolo__log(KOLO__LOG_WARN, "%s", kolo_error_text());
+    while (control->come_again) {
+        char why[600];
+        snprintf(why, sizeof why, "%s", kolo_error_text());
+        if (!kolo__backoff_pause(&backoff, control->options.deadline_ns))
+            return kolo__error(KOLO_ERR_TIMEOUT,
+                               "%s, which did not begin within %d s (KOLO_INIT_TIMEOUT): see why "
+                               "pod 0 goes on without this one",
+                               why, control->options.timeout_s);
+        start_over(control);
+        status = connect_patiently(control);
+        if (status == KOLO_OK)
+            status = join_once(control, blob, bytes);
+    }
     return status;
 }
 

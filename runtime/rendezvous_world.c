@@ -284,6 +284,14 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
         bool gone = member->left || member->connection == NULL;
         if (hold(connection, rank, join, join_bytes))
             return;
+        if (gone && server->members_restart) {
+            snprintf(text, sizeof text,
+                     "the world that has lost rank %u (host %s, pid %u) is not gone yet: this pod "
+                     "waits for the next one",
+                     rank, member->host, member->pid);
+            kolo__connection_refuse(connection, KOLO_ERR_PEER_LOST, text);
+            return;
+        }
         char first[80], second[80];
         if (gone || !server->members_restart)
             first[0] = '\0';
