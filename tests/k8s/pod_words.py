@@ -16,6 +16,7 @@ LABELS = {
     "batch.kubernetes.io/job-name": "kolo",
     "controller-revision-hash": "kolo-6d5f7c9b8",
     "jobset.sigs.k8s.io/jobset-name": "kolo",
+    "jobset.sigs.k8s.io/jobset-uid": "5e0b6d4a-uid",
     "jobset.sigs.k8s.io/replicatedjob-name": "ranks",
     "jobset.sigs.k8s.io/job-index": "0",
     "jobset.sigs.k8s.io/job-global-index": "0",

@@ -4,6 +4,7 @@ Tries jobs as pods. Usage: pods.py BUILD_FOLDER [--image ARCHIVE] CASE...
 Each case is a function below; those of one kind take it behind a colon ("runs:job").
 """
 import atexit
+import copy
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from mpi import LAUNCHED
 
 STEPS = ["train_bytes", "--layers", "1", "--width", "32", "--heads", "2", "--context", "32", "--batch", "8", "--threads", "1",
          "--held-out-bytes", "2048", "--steps", "5", "/usr/share/common-licenses"]
+LONG = [*STEPS[:-3], "--steps", "100000", STEPS[-1]]
 AGENT, METRICS = 7701, 9700
 
 
@@ -37,8 +39,13 @@ class Case:
         self.arguments = [kind, "--name", "train", "--workers", str(workers), "--image", "kolo:test", *arguments, "--", *command]
         self.cluster = Cluster(PLACE, environment={"KOLO_INIT_TIMEOUT": "30", "KOLO_TIMEOUT": "30", **(environment or {})},
                                image=IMAGE, **cluster)
-        self.documents = render(self.kolo, *self.arguments)
+        self.apply()
         self.pods = self.make()
+
+    def apply(self):
+        """As kubectl does it: other objects, of the same names and with the same token, where there were some."""
+        self.manifest = getattr(self, "manifest", None) or render(self.kolo, *self.arguments)
+        self.documents = copy.deepcopy(self.manifest)
 
     def make(self, attempt=0):
         return KINDS[self.kind](self.cluster, self.documents, attempt)
@@ -177,7 +184,7 @@ def rank_0_comes_back(build, kind):
 
 def suspended(build, kind):
     """Suspend: SIGTERM to all, code 143. Resume: new pods, another generation."""
-    with Case(build, kind, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+    with Case(build, kind, command=LONG) as case:
         case.start()
         wait_until(lambda: any("step" in p.log() for p in case.pods), 40, "the first step")
         for pod in case.pods:
@@ -247,7 +254,7 @@ def launchers_metrics(build, kind):
         text = pod.inside("python3", "-c", "import urllib.request as u;"
                           f"print(u.urlopen('http://{pod.address}:9699/metrics', timeout=5).read().decode())")
         return int(re.search(rf'^kolo_launcher_{name}{{role="[a-z]+"}} (\d+)$', text, re.M).group(1))
-    with Case(build, kind, workers=2, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+    with Case(build, kind, workers=2, command=LONG) as case:
         launcher, *workers = case.pods
         for pod in workers:
             pod.start()
@@ -302,7 +309,7 @@ def confined(build, kind):
 
 def metrics(build, kind):
     """The image has what shows the numbers of a rank to Prometheus."""
-    with Case(build, kind, workers=2, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+    with Case(build, kind, workers=2, command=LONG) as case:
         case.start()
         pod = case.pods[0]
         wait_until(lambda: pod.listens(METRICS) or not pod.runs(), 20, "port of metrics")
@@ -359,24 +366,6 @@ def one_missing(build, kind):
             expect("the termination message says who", case.pods[-1].hostname in pod.termination(), case.pods)
 
 
-def two_generations(build, kind):
-    """A pod of the generation before is still there, and its address in the DNS."""
-    with Case(build, kind) as case:
-        old = case.make(attempt=0)
-        case.pods = case.make(attempt=1)
-        old[0].name += "-old"
-        old[-1].name += "-old"
-        old[0].start(publish=False)
-        old[-1].start(publish=False)
-        for pod in case.pods:
-            pod.start(publish=False)
-        for pod in case.pods[1:]:
-            case.cluster.publish(pod)
-        case.cluster.publish(case.pods[0], [old[0].address, case.pods[0].address])
-        case.finish()
-        expect("the old ones wait for their own", old[0].runs() and old[-1].runs(), old)
-
-
 def world_mismatch(build, kind):
     """A pod of a manifest with another number of ranks."""
     with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
@@ -422,7 +411,7 @@ def little_memlock(build, kind):
 
 def killed(build, kind):
     """As the kernel does when a container has more memory than its limit: SIGKILL to a rank."""
-    with Case(build, kind, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+    with Case(build, kind, command=LONG) as case:
         case.start()
         wait_until(lambda: any("step" in p.log() for p in case.pods), 40, "the first step")
         victim = case.pods[-1]
@@ -510,7 +499,7 @@ def main():
         name, _, kind = word.partition(":")
         begin = time.monotonic()
         try:
-            (globals().get(name) or getattr(faults, name))(build, kind)
+            next(vars(module)[name] for module in (sys.modules["pods"], faults, generations) if name in vars(module))(build, kind)
             print(f"{word}: passed in {time.monotonic() - begin:.1f} s", flush=True)
         except Exception:  # every case has its say
             failures += 1
@@ -521,4 +510,5 @@ def main():
 if __name__ == "__main__":
     sys.modules["pods"] = sys.modules["__main__"]  # this one, not another copy
     import faults
+    import generations
     sys.exit(main())
