@@ -6,4 +6,4 @@
 . "$(dirname "${BASH_SOURCE[0]}")/pods/environment.sh"
 
 pods two_generations:job two_generations:jobset two_generations:trainjob two_generations:volcano two_generations:statefulset two_generations:mpijob \
-    two_worlds:job two_worlds:jobset begins_again:job
+    two_worlds:job two_worlds:jobset resumed_beside:job begins_again:job

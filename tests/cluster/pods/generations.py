@@ -82,6 +82,21 @@ def two_worlds(build, kind):
         expect(f"codes of before {codes}", set(codes) <= {143, 76} and 143 in codes, before[0])
 
 
+def resumed_beside(build, kind):
+    """Suspend and resume make pods of the same generation. Those of before could not be ended, and still train."""
+    with Case(build, kind, command=LONG) as case:
+        before = case.pods
+        case.start()
+        says(before, r"step +\d", 40)
+        case.pods = case.make()
+        for pod, old in zip(case.pods, before):
+            pod.name += "-resumed"
+            pod.command, pod.environment = [*pod.command[:-len(LONG)], *STEPS], old.environment
+        start_beside(case, [before])
+        case.finish()
+        expect("those of before train", all(pod.runs() for pod in before), before)
+
+
 def begins_again(build, kind):
     """A pod is lost while all train, and each is made anew when it has ended: one after the other, in the same Job."""
     with Case(build, kind, command=LONG) as case:
