@@ -184,7 +184,8 @@ static void test_world_that_follows(void **state)
                                             .token = "secret",
                                             .size = 1,
                                             .deadline_ns = soon(),
-                                            .timeout_s = 5};
+                                            .timeout_s = 5,
+                                            .in_pods = true};
     struct kolo__fault fault;
     assert_int_equal(kolo__control_connect(&options, &control), KOLO_OK);
     assert_int_equal(kolo__control_join(control, "blob", 4), KOLO_OK);

@@ -319,6 +319,7 @@ static void test_pod_before_its_next_world(void **state)
     assert_int_equal(pthread_create(&thread, NULL, serve, NULL), 0);
     for (uint32_t r = 0; r < 2; r++) {
         options[r] = options_of(r);
+        options[r].in_pods = true;
         assert_int_equal(kolo__control_connect(&options[r], &controls[r]), KOLO_OK);
     }
     pthread_t other;
@@ -338,6 +339,8 @@ static void test_pod_before_its_next_world(void **state)
     assert_int_equal(kolo__control_join(again, "", 0), KOLO_ERR_TIMEOUT);
     assert_non_null(strstr(kolo_error_text(), "its world has formed before"));
     assert_non_null(strstr(kolo_error_text(), "within 1 s"));
+    kolo__control_poll(again); /* finds no connection */
+    assert_true(kolo__control_fault(again, 1, &fault));
     kolo__control_close(again);
     kolo__control_close(controls[0]);
 }
