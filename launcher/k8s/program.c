@@ -181,7 +181,10 @@ void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *ma
         return;
     }
     if (strcmp(kind, "statefulset") == 0) {
-        snprintf(address, sizeof address, "%s-0.%s:%ld", manifest->name, manifest->name,
+        /* Its pods are not told its name, but that of their account, which is called as it is and
+         * as its Service, and is renamed with them. */
+        kolo__k8s_field_variable(yaml, "JOB_NAME", "spec.serviceAccountName");
+        snprintf(address, sizeof address, "$(JOB_NAME)-0.$(JOB_NAME):%ld",
                  manifest->rendezvous_port);
         kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
         /* There is one pod of each name at a time, so only updates bring two generations. */

@@ -52,7 +52,10 @@ def of_manifest(one):
         value = variable.get("value")
         if value is None:
             path = variable["valueFrom"]["fieldRef"]["fieldPath"]
-            value = LABELS[re.fullmatch(r"metadata\.labels\['(.*)'\]", path).group(1)]
+            if path == "spec.serviceAccountName":
+                value = one.spec["serviceAccountName"]
+            else:
+                value = LABELS[re.fullmatch(r"metadata\.labels\['(.*)'\]", path).group(1)]
         found[variable["name"]] = re.sub(r"\$\((\w+)\)", lambda name: found[name.group(1)], value)
     return found
 

@@ -48,7 +48,7 @@ def make_pod(cluster, documents, template, *, name, hostname, subdomain, labels=
     labels = {**template.get("metadata", {}).get("labels", {}), **(labels or {})}
     fields = {f"metadata.labels['{k}']": v for k, v in labels.items()}
     fields.update({f"metadata.annotations['{k}']": v for k, v in (annotations or {}).items()})
-    fields.update({"metadata.name": name, "metadata.namespace": cluster.namespace})
+    fields.update({"metadata.name": name, "metadata.namespace": cluster.namespace, "spec.serviceAccountName": spec.get("serviceAccountName", "default")})
     volumes = {v["name"]: v for v in spec.get("volumes", [])}
     pod_files, folders, shm = dict(files or {}), [], "64m"
     for mount in container.get("volumeMounts", []):
