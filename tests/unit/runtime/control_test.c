@@ -37,11 +37,11 @@ static bool say(const struct kolo__frame_writer *said, bool stays)
     int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
         return false;
-    bool done =
-        kolo__credentials_create(KOLO__PURPOSE_CONTROL, "job", "secret", &credentials) == KOLO_OK &&
-        kolo__secure_create(credentials, KOLO__SECURE_ACCEPTOR, fd, &secure) == KOLO_OK &&
-        kolo__secure_handshake_by(secure, soon()) == KOLO_OK &&
-        kolo__secure_send_all(secure, said->data, said->bytes, soon()) == KOLO_OK;
+    bool done = kolo__credentials_create(KOLO__PURPOSE_CONTROL, "job", "the secret of this test",
+                                         &credentials) == KOLO_OK &&
+                kolo__secure_create(credentials, KOLO__SECURE_ACCEPTOR, fd, &secure) == KOLO_OK &&
+                kolo__secure_handshake_by(secure, soon()) == KOLO_OK &&
+                kolo__secure_send_all(secure, said->data, said->bytes, soon()) == KOLO_OK;
     while (stays && kolo__recv_all(fd, &ignored, 1, soon()) == KOLO_OK)
         ;
     kolo__secure_free(secure);
@@ -88,7 +88,7 @@ static struct kolo__fault first_fault(void)
     struct kolo__control_options options = {
         .rendezvous = address,
         .job = "job",
-        .token = "secret",
+        .token = "the secret of this test",
         .size = 3,
         .deadline_ns = soon(),
         .timeout_s = 5,
@@ -181,7 +181,7 @@ static void test_world_that_follows(void **state)
     start(address, sizeof address);
     struct kolo__control_options options = {.rendezvous = address,
                                             .job = "job",
-                                            .token = "secret",
+                                            .token = "the secret of this test",
                                             .size = 1,
                                             .deadline_ns = soon(),
                                             .timeout_s = 5,
@@ -218,7 +218,7 @@ static void test_own_introduction_cut_short(void **state)
                                        .world_size = 3,
                                        .rendezvous = address,
                                        .transport = "tcp"};
-    setenv("KOLO_TOKEN", "secret", 1);
+    setenv("KOLO_TOKEN", "the secret of this test", 1);
     setenv("KOLO_JOB", "job", 1);
     assert_int_equal(kolo_init(&options, &context), KOLO_ERR_WORLD);
     assert_non_null(strstr(kolo_error_text(), "another version"));
