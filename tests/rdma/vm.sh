@@ -192,7 +192,7 @@ make_devices() {
 # boot SECONDS ACCELERATOR KERNEL_ARGUMENT QEMU_ARGUMENT...: becomes qemu. Not -M microvm: under TCG 2 of 32 boots hung there,
 # at least one of them while the kernel calibrated its clock.
 boot() {
-    local processor=max
+    local processor=max,-erms,-fsrm # which, emulated, copy a byte at a time
     [[ $2 != kvm ]] || processor=host
     exec timeout --kill-after=5 "$1" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
         -M q35 -accel "$2" -cpu "$processor" -kernel "$boot/vmlinux" -initrd "$boot/initramfs" \
