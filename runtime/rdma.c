@@ -13,8 +13,8 @@
 /* A peer's card that does not answer is given up before the operation is. */
 enum { PATIENCE_MOST_S = 60 };
 
-static kolo_status choose_port(const kolo_context *context, struct kolo__rdma_port_in_use *use,
-                               bool unasked)
+static kolo_status choose_port(const struct kolo__interfaces *own, bool unasked,
+                               struct kolo__rdma_port_in_use *use)
 {
     char why[200];
     kolo_status status = kolo__rdma_load(&use->module);
@@ -24,17 +24,17 @@ static kolo_status choose_port(const kolo_context *context, struct kolo__rdma_po
         status = kolo__rdma_options_read(environ, &use->options);
     use->options.unasked = unasked;
     if (status == KOLO_OK)
-        status = kolo__rdma_choose(&use->survey, &use->options, &context->interfaces, &use->choice);
+        status = kolo__rdma_choose(&use->survey, &use->options, own, &use->choice);
     return status;
 }
 
-kolo_status kolo__rdma_find_port(const kolo_context *context, bool unasked,
+kolo_status kolo__rdma_find_port(const struct kolo__interfaces *own, bool unasked,
                                  struct kolo__rdma_port_in_use **use)
 {
     *use = calloc(1, sizeof **use);
     if (*use == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for the list of RDMA devices");
-    kolo_status status = choose_port(context, *use, unasked);
+    kolo_status status = choose_port(own, unasked, *use);
     if (status != KOLO_OK) {
         free(*use);
         *use = NULL;
@@ -52,7 +52,7 @@ kolo_status kolo__context_demand_rdma(kolo_context *context)
                            "KOLO_TRANSPORT=%s does not go with KOLO_ENCRYPT=1: what network cards "
                            "write is plain. Use KOLO_TRANSPORT=auto, or no encryption",
                            context->config.transport);
-    kolo_status status = kolo__rdma_find_port(context, false, &context->rdma);
+    kolo_status status = kolo__rdma_find_port(&context->interfaces, false, &context->rdma);
     if (status != KOLO_OK) {
         snprintf(why, sizeof why, "%s", kolo_error_text());
         return kolo__error(status, "KOLO_TRANSPORT=%s: %s", context->config.transport, why);

@@ -17,9 +17,9 @@ struct kolo__rdma_port_in_use {
     struct kolo__rdma_choice choice; /* in survey */
 };
 
-/* Which port this rank would use. unasked: as in struct kolo__rdma_options. KOLO_ERR_UNSUPPORTED,
+/* Which port a rank here would use. own, unasked: as for kolo__rdma_choose. KOLO_ERR_UNSUPPORTED,
  * KOLO_ERR_CONFIG: why none. The caller frees *use. */
-kolo_status kolo__rdma_find_port(const kolo_context *context, bool unasked,
+kolo_status kolo__rdma_find_port(const struct kolo__interfaces *own, bool unasked,
                                  struct kolo__rdma_port_in_use **use);
 
 /* Where options demand RDMA. KOLO_ERR_UNSUPPORTED, KOLO_ERR_CONFIG: why there can be none. */

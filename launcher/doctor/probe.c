@@ -64,6 +64,8 @@ static kolo_status open_to_others(struct probe *probe, const struct kolo__doctor
     struct kolo__address bound;
     kolo_status status = kolo__interfaces_find(setup->net, &found);
     if (status == KOLO_OK)
+        kolo__facts_find_rdma(facts, &found);
+    if (status == KOLO_OK)
         status = kolo__credentials_create(KOLO__PURPOSE_DATA, setup->job, setup->token,
                                           &probe->credentials);
     if (status == KOLO_OK)
