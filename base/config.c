@@ -231,6 +231,12 @@ const struct kolo__option kolo__options[] = {
      .offset = IN(last_words),
      .default_text = "",
      .help = "Where a rank leaves why it fails, for kolo run in a pod to say as the pod's end."},
+    {.name = "flight",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_LAUNCHER,
+     .offset = IN(flight),
+     .default_text = "",
+     .help = "Where a rank records what it does, for kolo run and kolo inspect to read."},
 };
 
 const size_t kolo__option_count = sizeof kolo__options / sizeof *kolo__options;

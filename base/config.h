@@ -19,6 +19,7 @@ struct kolo__config {
     const char *token;      /* shared secret; "" : none */
     const char *token_file; /* file that holds it; "" : none */
     const char *last_words; /* path of base/last_words.h; "" : none */
+    const char *flight;     /* path of runtime/flight.h's memory; "" : none */
     /* What a user chooses. */
     const char *transport;    /* auto, shm, tcp, rdma, shm+rdma */
     const char *algorithm;    /* "" : chosen by cost */

@@ -98,10 +98,33 @@ static void say_started(struct session *s)
     kolo__frame_end(&s->carrier.out);
 }
 
+/* What a rank has recorded; -1: all of them. */
+static void say_records(struct session *s, int64_t rank)
+{
+    struct kolo__recorders recorders = {0};
+    if (s->crew.job != NULL)
+        kolo__crew_recorders(&s->crew, &recorders);
+    for (uint32_t i = 0; i < recorders.count; i++) {
+        const struct kolo__flight *flight = recorders.ranks[i].flight;
+        if (rank >= 0 && flight->rank != rank)
+            continue;
+        kolo__agent_begin(&s->carrier.out, KOLO__AGENT_RECORD);
+        kolo__put_u32(&s->carrier.out, flight->rank);
+        kolo__put_u8(&s->carrier.out, (uint8_t)recorders.ranks[i].state);
+        kolo__put_u64(&s->carrier.out, kolo__now_ns(&kolo__real_clock));
+        kolo__put_blob(&s->carrier.out, flight, sizeof *flight);
+        kolo__frame_end(&s->carrier.out);
+    }
+    kolo__recorders_free(&recorders);
+}
+
+/* Of a rank that failed `kolo run` wants to know more, and we may have gone when it asks. */
 static void say_ended(void *self, uint32_t local_rank, int wait_status)
 {
     struct session *s = self;
     kolo__counts_ended(wait_status);
+    if (wait_status != 0)
+        say_records(s, s->start.ranks[local_rank]);
     kolo__agent_begin(&s->carrier.out, KOLO__AGENT_ENDED);
     kolo__put_u32(&s->carrier.out, local_rank);
     kolo__put_u32(&s->carrier.out, (uint32_t)wait_status);
@@ -271,6 +294,9 @@ static void on_frame(struct session *s, enum kolo__agent_frame type,
     case KOLO__AGENT_END:
         s->leave = true;
         kolo__crew_signal(&s->crew, SIGKILL);
+        break;
+    case KOLO__AGENT_RECORD:
+        say_records(s, -1);
         break;
     case KOLO__AGENT_ALIVE:
         break;

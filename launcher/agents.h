@@ -28,6 +28,8 @@ struct kolo__agent_rank {
     uint32_t rank, pid;
     enum { KOLO__RANK_RUNS, KOLO__RANK_ENDED, KOLO__RANK_TOLD } state;
     int wait_status;
+    struct kolo__flight *flight; /* what it had recorded when it was asked; NULL; owned */
+    char flight_state;           /* of its process then, as in struct kolo__flight_rank */
 };
 
 struct kolo__agent {

@@ -38,6 +38,10 @@ struct kolo__ranks_ops {
     bool (*clear)(void *ranks, bool impatient);
     /* "host node7, pid 4711" into text. Returns text. */
     const char *(*where)(const void *ranks, uint32_t rank, char *text, size_t bytes);
+    /* Asks for what the ranks have recorded, if that takes a while; NULL: it does not. */
+    void (*ask_recorders)(void *ranks);
+    /* What is known of it by now. To be freed in any case. */
+    kolo_status (*recorders)(const void *ranks, struct kolo__recorders *recorders);
 };
 
 /* For ranks that are children of this process: ranks is a struct kolo__crew, whose local ranks are

@@ -231,6 +231,7 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
     comm->plan_context.model = kolo__costs_for(&context->costs, comm->mapping != NULL, comm->size);
     comm->plan_context.deterministic = context->config.deterministic != 0;
     kolo__offload_attach(comm);
+    kolo__flight_take_line(context->recorder.flight, &comm->pen, comm->id, comm->rank, comm->size);
     status = kolo__metrics_attach(comm);
     if (status != KOLO_OK) {
         kolo__comm_destroy(comm);
@@ -264,6 +265,7 @@ void kolo__comm_destroy(kolo_comm *comm)
     if (comm->context->control != NULL)
         kolo__control_forget(comm->context->control, comm->id);
     kolo__offload_detach(comm);
+    kolo__flight_give_line_back(&comm->pen);
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
     for (kolo_request *request = comm->first, *next; request != NULL; request = next) {

@@ -166,6 +166,7 @@ static void release(kolo_context *context, bool sound)
         kolo__comm_destroy(context->comms);
     kolo__metrics_close(context);
     kolo__offload_close(context, sound);
+    kolo__flight_close(&context->recorder);
     kolo__context_close_rdma(context);
     kolo__heap_close(context->heap);
     kolo__control_close(context->control);
@@ -220,8 +221,12 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK) {
         kolo__log_configure(context->config.log, context->size > 1 ? (int)context->rank : -1);
         context->cpus = kolo__usable_cpus();
-        status = kolo__metrics_prepare(context);
+        status = kolo__flight_open(&context->recorder, context->config.flight,
+                                   context->config.local_rank, context->rank, context->size,
+                                   context->job);
     }
+    if (status == KOLO_OK)
+        status = kolo__metrics_prepare(context);
     if (status == KOLO_OK)
         status = kolo__world_join(context);
     if (status == KOLO_OK)
