@@ -100,6 +100,20 @@ static bool is_software(const struct ibv_device_attr *attr)
     return attr->vendor_id == SOFT_ROCE || attr->vendor_id == SOFT_IWARP;
 }
 
+static int node_of(const struct ibv_context *context)
+{
+    char path[sizeof context->device->ibdev_path + 32];
+    int node = -1;
+    snprintf(path, sizeof path, "%s/device/numa_node", context->device->ibdev_path);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return -1;
+    if (fscanf(file, "%d", &node) != 1)
+        node = -1;
+    fclose(file);
+    return node;
+}
+
 static void read_port(struct ibv_context *context, uint32_t number, struct kolo__rdma_port *port)
 {
     struct ibv_port_attr attr;
@@ -139,6 +153,7 @@ bool kolo__verbs_survey(struct kolo__rdma_survey *survey, char *why, size_t byte
                 struct kolo__rdma_port *port = &survey->ports[survey->port_count++];
                 read_port(context, number, port);
                 port->software = is_software(&attr);
+                port->node = node_of(context);
             }
         }
         ibv_close_device(context);

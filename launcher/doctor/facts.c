@@ -25,7 +25,7 @@ void kolo__facts_gather(struct kolo__doctor_facts *facts)
 static bool is_for_nobody(const struct kolo__interfaces *own)
 {
     struct kolo__rdma_port_in_use *use;
-    if (kolo__rdma_find_port(own, false, &use) != KOLO_OK)
+    if (kolo__rdma_find_port(own, 0, false, &use) != KOLO_OK)
         return false;
     free(use);
     return true;
@@ -38,7 +38,7 @@ void kolo__facts_find_rdma(struct kolo__doctor_facts *facts, const struct kolo__
     facts->rdma = KOLO__RDMA_ABSENT;
     if (!kolo__rdma_exists())
         return;
-    if (kolo__rdma_find_port(own, true, &use) == KOLO_OK) {
+    if (kolo__rdma_find_port(own, 0, true, &use) == KOLO_OK) {
         if (use->options.disabled == 0) {
             facts->rdma = KOLO__RDMA_USABLE;
             facts->rdma_kind =
