@@ -127,6 +127,13 @@ const struct kolo__option kolo__options[] = {
      .help = "Write what all ranks did, and when, into this file, which chrome://tracing and "
              "ui.perfetto.dev open (docs/TIMELINE.md). After a failure each rank writes "
              "FILE.rankN. Empty: no file. Set or empty alike on every rank."},
+    {.name = "flight-file",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(flight_file),
+     .default_text = "",
+     .help = "When a job fails, kolo run writes the last 1,024 operations of each rank into this "
+             "file, as kolo inspect --csv does. Empty: no file."},
     {.name = "metrics-port",
      .type = KOLO__OPTION_TEXT,
      .use = KOLO__OPTION_USER,
@@ -171,8 +178,8 @@ const struct kolo__option kolo__options[] = {
      .use = KOLO__OPTION_USER,
      .offset = IN(token_file),
      .default_text = "",
-     .help = "File with the job's token, the secret that all its processes share, without white "
-             "space around it. kolo run makes one for itself."},
+     .help = "File with the job's token, the secret that all its processes share, of 16 to 255 "
+             "characters without the white space around it. kolo run makes one for itself."},
     {.name = "rank",
      .type = KOLO__OPTION_INTEGER,
      .use = KOLO__OPTION_LAUNCHER,

@@ -34,6 +34,7 @@ struct kolo__config {
     const char *bind;         /* core, numa, none, auto */
     const char *metrics_port; /* [ADDRESS:]PORT; "0": nowhere; "" : in pods only */
     const char *timeline;     /* file; "" : none */
+    const char *flight_file;  /* of kolo run; "" : none */
     long checksum;            /* 1: of all data over TCP */
     long encrypt;             /* 1: data between hosts too */
     long insecure;            /* 1: listen beyond loopback without a token */

@@ -23,7 +23,7 @@ enum kolo__agent_frame {
     KOLO__AGENT_STARTED = 2, /* of each rank: pid, what it is bound to */
     KOLO__AGENT_FAILED = 3,  /* exit code, text: no rank runs */
     KOLO__AGENT_OUTPUT = 4,  /* local rank, stream (1, 2), bytes */
-    KOLO__AGENT_ENDED = 5,   /* local rank, wait status */
+    KOLO__AGENT_ENDED = 5,   /* local rank, wait status, last words */
     KOLO__AGENT_GONE = 6,    /* no process of the job is left: the last frame */
     KOLO__AGENT_START = 16,  /* struct kolo__agent_start */
     KOLO__AGENT_SIGNAL = 17, /* number: to all ranks */

@@ -2,6 +2,7 @@
 #include "launcher/agents.h"
 
 #include "base/clock.h"
+#include "base/last_words.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -122,13 +123,18 @@ static bool on_output(struct kolo__agents *agents, struct kolo__agent *agent,
     return true;
 }
 
-static bool on_ended(struct kolo__agent *agent, struct kolo__frame_reader *payload)
+static bool on_ended(struct kolo__agents *agents, struct kolo__agent *agent,
+                     struct kolo__frame_reader *payload)
 {
+    char words[KOLO__LAST_WORDS_BYTES];
     uint32_t local = kolo__get_u32(payload);
     uint32_t wait_status = kolo__get_u32(payload);
+    kolo__get_text(payload, words, sizeof words);
     if (!kolo__frame_done(payload) || local >= agent->count ||
         agent->ranks[local].state != KOLO__RANK_RUNS)
         return false;
+    if (agents->last_words != NULL)
+        kolo__last_words_write(agents->last_words, (long)agent->ranks[local].rank, words);
     agent->ranks[local].state = KOLO__RANK_ENDED;
     agent->ranks[local].wait_status = (int)wait_status;
     return true;
@@ -183,7 +189,7 @@ static void on_frame(struct kolo__agents *agents, struct kolo__agent *agent,
         good = agent->phase >= KOLO__AGENT_ASKED && on_output(agents, agent, payload);
         break;
     case KOLO__AGENT_ENDED:
-        good = agent->phase >= KOLO__AGENT_ASKED && on_ended(agent, payload);
+        good = agent->phase >= KOLO__AGENT_ASKED && on_ended(agents, agent, payload);
         break;
     case KOLO__AGENT_GONE:
         for (uint32_t i = 0; i < agent->count && good; i++)

@@ -55,7 +55,9 @@ struct kolo__agents {
     const struct kolo__remote_shell *shell; /* borrowed, as the following */
     struct kolo__output *output;
     bool report_bindings;
-    int input_fd; /* what rank 0 shall read; -1: no more; borrowed */
+    const char
+        *last_words; /* path of what ranks said, by rank (base/last_words.h); "", NULL: unwanted */
+    int input_fd;    /* what rank 0 shall read; -1: no more; borrowed */
     size_t input_on_the_way;
     bool ending; /* END was sent */
     uint64_t ending_ns;

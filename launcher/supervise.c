@@ -75,6 +75,16 @@ static void end_ranks(struct supervision *s, int number)
     signal_ranks(s, SIGCONT);
 }
 
+static void write_flight_file(const char *path, const struct kolo__recorders *recorders)
+{
+    FILE *file = fopen(path, "we");
+    if (file != NULL)
+        kolo__recorders_write_csv(recorders->ranks, recorders->count, file);
+    if (file == NULL || (ferror(file) | fclose(file)) != 0)
+        fprintf(stderr, "kolo run: KOLO_FLIGHT_FILE=%s: cannot write it: %s\n", path,
+                strerror(errno));
+}
+
 /* Before anybody is told to end: afterwards ranks are as the launcher made them. */
 static void judge(struct supervision *s)
 {
@@ -86,6 +96,8 @@ static void judge(struct supervision *s)
         kolo__flight_verdict(recorders.ranks, recorders.count, kolo__now_ns(&kolo__real_clock),
                              s->verdict, sizeof s->verdict) <= KOLO__FLIGHT_ELSEWHERE)
         s->verdict[0] = '\0';
+    if (s->job->flight_file[0] != '\0')
+        write_flight_file(s->job->flight_file, &recorders);
     kolo__recorders_free(&recorders);
 }
 

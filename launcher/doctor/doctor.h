@@ -28,7 +28,7 @@
 enum {
     KOLO__DOCTOR_HOSTS_MAX = 256,
     KOLO__DOCTOR_ADDRESSES = 8,
-    KOLO__DOCTOR_PROTOCOL = 1,
+    KOLO__DOCTOR_PROTOCOL = 2,
     KOLO__PROOF_BYTES = 32,
 };
 
@@ -55,6 +55,8 @@ struct kolo__doctor_facts {
     uint32_t rdma;           /* enum kolo__doctor_rdma */
     uint32_t rdma_kind;      /* usable: enum kolo__rdma_gid_kind */
     char rdma_text[300];     /* the port and GID that ranks use, or why none; absent: "" */
+    bool no_loopback;        /* it is down */
+    bool no_network;         /* every interface but loopback is down, or has no address */
     uint32_t address_count;
     struct kolo__doctor_address addresses[KOLO__DOCTOR_ADDRESSES]; /* best first */
 };
@@ -109,6 +111,7 @@ struct kolo__doctor_case {
 /* Also the exit codes. The lowest of all findings is what doctor exits with: each stands before
  * those that may follow from it. */
 enum kolo__ailment {
+    KOLO__AILMENT_NO_NETWORK = 9,
     KOLO__AILMENT_DOWN = 10,
     KOLO__AILMENT_VERSION = 11,
     KOLO__AILMENT_TOKEN = 12,

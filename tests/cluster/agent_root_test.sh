@@ -10,7 +10,7 @@ trap hosts_down EXIT
 hosts_up 3
 install_for_all
 echo "a secret of this job" >"$place/token"
-echo "another one" >"$place/wrong"
+echo "the secret of another" >"$place/wrong"
 chown 4711 "$place/token" && chmod 600 "$place/token" "$place/wrong"
 port=7701 # where it waits if nobody says otherwise
 

@@ -126,6 +126,7 @@ static void put_ended(struct kolo__frame_writer *frames, uint32_t local, uint32_
     kolo__agent_begin(frames, KOLO__AGENT_ENDED);
     kolo__put_u32(frames, local);
     kolo__put_u32(frames, status);
+    kolo__put_text(frames, status == 0 ? "" : "rank 1 was lost");
     kolo__frame_end(frames);
 }
 
@@ -280,6 +281,7 @@ static void write_doctor_seeds(void)
     kolo__put_doctor_facts(&out, &facts);
     kolo__put_doctor_trial(&out, &trial);
     write_doctor("answers", &out);
+    facts.no_loopback = facts.no_network = true;
     kolo__put_doctor_facts(&out, &facts);
     write_doctor("facts", &out);
 }

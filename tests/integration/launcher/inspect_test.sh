@@ -56,9 +56,14 @@ wait_until 10 stuck "; it is stopped (SIGSTOP, or a debugger); 3 ranks wait sinc
 end
 
 # ---- when it failed
-KOLO_TIMEOUT=2 run -n 4 -- "$holdup" 2 sleep
+KOLO_TIMEOUT=2 run -n 4 --flight-file flight.csv -- "$holdup" 2 sleep
 expect "time-out: code" 3 "$code"
 expect_text "time-out" "kolo run: $entered" "$err"
+expect "the file" "$(printf '%s\n' 10 11 11 11)" "$(for rank in 2 0 1 3; do grep -c "^$rank,[0-9]*,collective,\"allreduce #" flight.csv; done)"
+expect "what failed" 3 "$(grep -c 'allreduce #11 .*,failed,' flight.csv)"
+run -n 2 --flight-file nowhere/flight.csv -- "$holdup" 1 die
+expect "no such folder: code" 76 "$code"
+expect_text "no such folder" "kolo run: KOLO_FLIGHT_FILE=nowhere/flight.csv: cannot write it: No such file" "$err"
 run -n 4 --timeout 2 -- "$holdup" 2 stop
 expect "--timeout: code" 124 "$code"
 expect_text "--timeout" "; it is stopped (SIGSTOP, or a debugger); 3 ranks wait since " "$err"
