@@ -157,14 +157,14 @@ static kolo_status exchange_offers(struct trial *trial, uint64_t deadline_ns)
 /* The rank of the next host that has this one's place there: all have about as many to hear. */
 static uint32_t partner(const kolo_context *context, uint32_t rank)
 {
-    uint32_t hosts = 0, place = 0, host = context->host_of[rank];
+    uint32_t place = 0, host = context->host_of[rank], hosts = host + 1;
     for (uint32_t r = 0; r < context->size; r++) {
         hosts = context->host_of[r] >= hosts ? context->host_of[r] + 1 : hosts;
         place += r < rank && context->host_of[r] == host;
     }
-    KOLO__ASSERT(hosts > 0); /* this rank's at least */
-    uint32_t next = (host + 1) % hosts, members = count_members(context, next);
-    KOLO__ASSERT(members > 0);
+    uint32_t next = (host + 1) % hosts;
+    uint32_t members = count_members(context, next);
+    KOLO__ASSERT(members > 0); /* hosts are numbered without gaps */
     place %= members;
     for (uint32_t r = 0;; r++)
         if (context->host_of[r] == next && place-- == 0)
