@@ -92,7 +92,8 @@ static kolo_status check_limits(struct trial *trial)
 static kolo_status find_offer(struct trial *trial, unsigned char blob[OFFER_BYTES])
 {
     uint16_t port = 0;
-    kolo_status status = kolo__rdma_find_port(trial->context, true, &trial->use);
+    kolo_status status = kolo__rdma_find_port(&trial->context->interfaces,
+                                              kolo__rdma_turn(trial->context), true, &trial->use);
     if (status == KOLO_OK && trial->use->options.disabled == 1)
         status = kolo__error(KOLO_ERR_UNSUPPORTED, "NCCL_IB_DISABLE=1");
     if (status == KOLO_OK)
