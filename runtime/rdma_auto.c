@@ -8,6 +8,7 @@
  */
 #include "runtime/rdma.h"
 
+#include "base/assert.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -162,8 +163,10 @@ static uint32_t partner(const kolo_context *context, uint32_t rank)
         hosts = context->host_of[r] >= hosts ? context->host_of[r] + 1 : hosts;
         place += r < rank && context->host_of[r] == host;
     }
-    uint32_t next = (host + 1) % hosts;
-    place %= count_members(context, next);
+    KOLO__ASSERT(hosts > 1);
+    uint32_t next = (host + 1) % hosts, members = count_members(context, next);
+    KOLO__ASSERT(members > 0);
+    place %= members;
     for (uint32_t r = 0;; r++)
         if (context->host_of[r] == next && place-- == 0)
             return r;
