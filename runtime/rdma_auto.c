@@ -158,7 +158,7 @@ static kolo_status exchange_offers(struct trial *trial, uint64_t deadline_ns)
 /* The rank of the next host that has this one's place there: all have about as many to hear. */
 static uint32_t partner(const kolo_context *context, uint32_t rank)
 {
-    uint32_t hosts = 0, place = 0, host = context->host_of[rank];
+    uint32_t place = 0, host = context->host_of[rank], hosts = host + 1;
     for (uint32_t r = 0; r < context->size; r++) {
         hosts = context->host_of[r] >= hosts ? context->host_of[r] + 1 : hosts;
         place += r < rank && context->host_of[r] == host;
