@@ -101,7 +101,7 @@ def on_one_node(pods):
     """The pods have the network and the name of one node."""
     for pod in pods:
         pod.node = "node-of-all"
-        pod.environment["POD_NAME"] = pod.hostname
+        pod.environment["POD_NAME"] = pod.name
         pod.beside = pods[0] if pod is not pods[0] else None
 
 
