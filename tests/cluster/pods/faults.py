@@ -176,6 +176,92 @@ def fewer_hosts(build, kind):
         says(case.pods[:1], "ppr", 1)
 
 
+def wrong_size(build, kind):
+    """A pod that is told of another world than its controller made: it says so, and does not wait."""
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        victim = case.pods[-1]
+        victim.environment["KOLO_WORLD_SIZE"] = "5"
+        case.start()
+        expect("65", victim.wait(10) == 65, case.pods)
+        expect("the last word", re.search(r"KOLO_WORLD_SIZE is 5, but 3 pods \(\w+\) with 1 rank each make 3", victim.termination()), case.pods)
+
+
+# ---- suspended -------------------------------------------------------------------------------------
+
+
+def start_anew(case):
+    """What a controller makes on resume: other pods of the same names, keys and generation, which train to the end."""
+    old = case.pods
+    case.pods = case.make()
+    for before, pod in zip(old, case.pods):
+        pod.files, pod.labels, pod.environment = before.files, before.labels, before.environment
+        pod.command = [*before.command[:-len(LONG)], *STEPS] if before.command[-len(LONG):] == LONG else before.command
+        pod.name += "-resumed"
+    return old
+
+
+def resumed(build, kind):
+    """Suspend and resume: no other generation, and the names mean the old addresses too for a while."""
+    with Case(build, kind, command=LONG) as case:
+        case.start()
+        says(case.pods, r"step", 40)
+        for pod in case.pods:
+            pod.signal(signal.SIGTERM)
+        codes = [pod.terminate(15) for pod in case.pods]
+        expect(f"codes {codes}", 143 in codes and set(codes) <= {143, 76}, case.pods)
+        old = start_anew(case)
+        for pod in case.pods[::-1]:
+            pod.start(publish=False)
+        time.sleep(1)
+        for before, pod in zip(old, case.pods):
+            case.cluster.publish(pod, [before.address, pod.address])
+        case.finish()
+
+
+def suspended_early(build, kind):
+    """Suspended before the world has formed, by whom nobody answers yet; then resumed."""
+    with Case(build, kind, command=LONG) as case:
+        for pod in case.pods[:-1]:
+            pod.start()
+        time.sleep(1.5)
+        for pod in case.pods[:-1]:
+            pod.signal(signal.SIGTERM)
+        codes = [pod.terminate(15) for pod in case.pods[:-1]]
+        expect(f"codes {codes}", 143 in codes and set(codes) <= {143, 76}, case.pods)
+        start_anew(case)
+        case.start()
+        case.finish()
+
+
+def old_ones_stay(build, kind):
+    """Resumed while nobody could end the old pods: they train on, and their addresses are in the DNS first."""
+    with Case(build, kind, command=LONG) as case:
+        case.start()
+        says(case.pods, r"step", 40)
+        old = start_anew(case)
+        for pod in case.pods:
+            pod.start(publish=False)
+        time.sleep(3)
+        for before, pod in zip(old, case.pods):
+            case.cluster.publish(pod, [before.address, pod.address])
+        case.finish()
+        expect("the old ones train on", all(pod.runs() for pod in old), [*old, *case.pods])
+
+
+def drained(build, kind):
+    """One pod is evicted: SIGTERM to it alone. It ends with 143, the others say whom they miss and are worth another try."""
+    with Case(build, kind, command=LONG) as case:
+        case.start()
+        says(case.pods, r"step", 40)
+        victim = case.pods[-1]
+        expect("143", victim.terminate(15) == 143, case.pods)
+        rest = [pod for pod in case.ranks if pod is not victim]
+        codes = [pod.wait(30) for pod in rest]
+        expect(f"codes {codes}", set(codes) == {76}, case.pods)
+        for pod in rest:
+            expect("the last word names the rank and its pod", re.search(rf"rank 2 .*{victim.hostname}", pod.termination()), case.pods)
+
+
 # ---- memory ----------------------------------------------------------------------------------------
 
 
