@@ -92,6 +92,7 @@ MUTATIONS = [
     ("port of the monitor", [("PodMonitor", "spec/podMetricsEndpoints/0/port")], "metric", "there is no port metric"),
     ("ports of metrics", [("PodMonitor", "spec/podMetricsEndpoints/0/relabelings/0/regex")], "metrics", "ports of metrics"),
     ("port of a rank", [(k, p) for k, p in pod(f"{CONTAINER}/ports/-1") if k != "TrainingRuntime"], REMOVE, "metrics"),
+    ("metrics of mpirun", [("MPIJob", f"spec/mpiReplicaSpecs/Launcher/template/{CONTAINER}/command/8")], "KOLO_METRICS_PORT=9700", "sshd starts"),
     ("ports of a policy", [("NetworkPolicy", "spec/ingress/0/ports/0/endPort")], 9700, "all ports"),
     ("names on the host", pod("spec/dnsPolicy"), lambda _: "ClusterFirst", "ClusterFirstWithHostNet"),
     ("name of the node", pod(f"{CONTAINER}/env/name=POD_NAME/valueFrom/fieldRef/fieldPath"), "spec.nodeName", "name of its node"),

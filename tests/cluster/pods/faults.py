@@ -117,7 +117,8 @@ def same_node(build, kind):
             return case.finish()
         second = case.pods[2]
         expect("the second agent ends", second.wait(10) not in (0, None), case.pods)
-        says([second], r"port 7701.*in use", 1)
+        says([second], r"cannot listen on all addresses \(\*\) port 7701: Address already in use", 1)
+        expect("its last word", "port 7701: Address already in use" in second.termination(), case.pods)
 
 
 def two_jobs(build, kind):
@@ -260,6 +261,24 @@ def drained(build, kind):
         expect(f"codes {codes}", set(codes) == {76}, case.pods)
         for pod in rest:
             expect("the last word names the rank and its pod", re.search(rf"rank 2 .*{victim.hostname}", pod.termination()), case.pods)
+
+
+# ---- metrics ---------------------------------------------------------------------------------------
+
+
+def all_metrics(build, kind):
+    """Every port of metrics that a manifest names answers while ranks train, and no other rank is hidden."""
+    with Case(build, kind, "--per-pod", "2", workers=2, command=LONG) as case:
+        case.start()
+        says(case.pods, r"step", 40)
+        ranks = set()
+        for pod in case.pods:
+            for name, port in pod.ports.items():
+                if name.startswith("metrics"):
+                    page = pod.inside("bash", "-c", f"exec 3<>/dev/tcp/{pod.address}/{port} && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3")
+                    expect(f"{name} of {pod.name}: {page}", "# TYPE kolo_" in page, case.pods)
+                    ranks |= set(re.findall(r'kolo_world_size\{rank="(\d+)"\} 4', page))
+        expect(f"all ranks, not {ranks}", ranks == {"0", "1", "2", "3"}, case.pods)
 
 
 # ---- memory ----------------------------------------------------------------------------------------
