@@ -2,13 +2,15 @@
 """
 Cases of pods.py that plant faults in what is around a pod: names, its node's network, its memory.
 """
+import os
 import re
 import signal
 import time
 
-from cluster import DNS, wait_until
+from cluster import DNS, run, space_of, wait_until
 from mpi import LAUNCHED
 from pods import STEPS, Case, expect, says
+from pods import _name as name_of
 
 LONG = [*STEPS[:-3], "--steps", "100000", STEPS[-1]]
 SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
@@ -261,6 +263,30 @@ def drained(build, kind):
         expect(f"codes {codes}", set(codes) == {76}, case.pods)
         for pod in rest:
             expect("the last word names the rank and its pod", re.search(rf"rank 2 .*{victim.hostname}", pod.termination()), case.pods)
+
+
+def processes_in(pod):
+    """What runs in a pod, as it sees itself: what has ended and was not reaped is there too."""
+    stats = run("nsenter", "--target", str(pod.pid), "--pid", "--mount", "sh", "-c", "cat /proc/[0-9]*/stat", check=False)
+    return {int(number): name for number, name in re.findall(r"^(\d+) \((.*)\) ", stats, re.M) if name not in ("sh", "cat")}
+
+
+def part_killed(build, kind):
+    """What serves a job in a worker is killed. Its ranks end, the agent, as process 1, leaves nothing of it behind, and serves the next launcher."""
+    with Case(build, kind, command=LONG) as case:
+        case.start()
+        says(case.pods, r"step", 40)
+        victim = case.pods[-1]
+        rank = next(pid for pid in filter(str.isdigit, os.listdir("/proc")) if space_of(pid) == space_of(victim.pid) and name_of(pid) == "train_bytes")
+        with open(f"/proc/{rank}/stat", encoding="utf-8") as file:
+            part = int(file.read().rpartition(") ")[2].split()[1])
+        expect("not process 1", part != victim.pid, case.pods)
+        os.kill(part, signal.SIGKILL)
+        expect("76", case.pods[0].wait(30) == 76, case.pods)
+        wait_until(lambda: list(processes_in(victim)) == [1], 10, f"the end of all else in {victim.name}: {processes_in(victim)}")
+        case.pods[0].command = [*case.pods[0].command[:-len(LONG)], *STEPS]
+        case.pods[0].start()
+        case.finish()
 
 
 # ---- metrics ---------------------------------------------------------------------------------------
