@@ -189,6 +189,18 @@ def wrong_size(build, kind):
         expect("the last word", re.search(r"KOLO_WORLD_SIZE is 5, but 3 pods \(\w+\) with 1 rank each make 3", victim.termination()), case.pods)
 
 
+def hostfile_alone(build, kind):
+    """An operator whose variables kolo does not know: the hostfile is where it always is, here in MPICH's form."""
+    with Case(build, kind, workers=2) as case:
+        launcher = case.pods[0]
+        launcher.environment.pop("OMPI_MCA_orte_default_hostfile")
+        hosts, mode = launcher.files["/etc/mpi/hostfile"]
+        launcher.files["/etc/mpi/hostfile"] = (hosts.replace(" slots=", ":"), mode)
+        case.start()
+        case.finish()
+        expect("a rank in each worker", "over 2 ranks" in launcher.log(), case.pods)
+
+
 # ---- suspended -------------------------------------------------------------------------------------
 
 
