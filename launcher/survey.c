@@ -12,6 +12,7 @@
 #include "launcher/bind.h"
 #include "launcher/findings.h"
 #include "launcher/limits.h"
+#include "launcher/survey_rdma.h"
 #include "kernels/kernels.h"
 #include "runtime/comm.h"
 #include "runtime/cpus.h"
@@ -251,10 +252,10 @@ static void tell_gpus(struct kolo__findings *findings)
         kolo__findings_remark(findings, "none");
 }
 
-static void tell_modules(struct kolo__findings *findings)
+static void tell_modules(struct kolo__findings *findings, const struct kolo__interfaces *own)
 {
-    static const char *const MISSING[] = {"rdma", "nccl"};
-    static const char *const TRANSPORTS[] = {"shm", "tcp"};
+    static const char *const MISSING[] = {"nccl"};
+    static const char *const TRANSPORTS[] = {"shm", "tcp", "rdma"};
     const struct kolo__mpi_module *mpi;
     kolo__findings_list(findings, "transports", "transports", ", ");
     for (size_t i = 0; i < sizeof TRANSPORTS / sizeof *TRANSPORTS; i++) {
@@ -266,6 +267,7 @@ static void tell_modules(struct kolo__findings *findings)
     kolo__findings_flag(findings, "found", found, "%s", found ? "found" : "");
     if (!found)
         kolo__findings_string(findings, "error", kolo_error_text(), "%s", kolo_error_text());
+    kolo__tell_rdma(findings, own);
     tell_gpus(findings);
     for (size_t i = 0; i < sizeof MISSING / sizeof *MISSING; i++) {
         kolo__findings_section(findings, MISSING[i], MISSING[i]);
@@ -302,7 +304,7 @@ static void tell_environment(struct kolo__findings *findings, const char *wrong)
 /* Of all pairs that do not share memory, the fewest and the most. */
 static void tell_lanes_of_job(struct kolo__findings *findings, const kolo_context *context)
 {
-    bool all = strcmp(context->config.transport, "tcp") == 0;
+    bool all = !kolo__config_wants_shm(&context->config);
     uint32_t fewest = UINT32_MAX, most = 0;
     for (uint32_t a = 0; context->world->plan_context.remote && a < context->size; a++)
         for (uint32_t b = 0; b < a; b++) {
@@ -395,7 +397,7 @@ kolo_status kolo__survey_print(FILE *out, bool json)
     if (!configured || kolo__interfaces_find(config.net, &found) != KOLO_OK)
         found.count = 0;
     tell_addresses(&findings, &found);
-    tell_modules(&findings);
+    tell_modules(&findings, &found);
     tell_environment(&findings, wrong);
     status = KOLO_OK;
     if (configured) {

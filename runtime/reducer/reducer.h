@@ -171,6 +171,7 @@ struct kolo_reducer {
     size_t standard_segment_bytes;            /* of the communicator */
     uint64_t step_began_ns, step_began_ticks; /* ticks: for the timeline */
     uint64_t sequence_before;
+    uint32_t step; /* from 1, once its first unit was started: for the flight recorder */
     kolo_reducer_report report;
     struct kolo__reducer_thread *thread; /* the context's, once it is needed */
     struct kolo_reducer *next;           /* in its list */

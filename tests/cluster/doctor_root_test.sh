@@ -77,7 +77,7 @@ found "a kolo without doctor" 11 "host host2 has kolo older"
 heal
 
 # ---- another token in the file of the same name
-mkdir -p token.host2 token && echo secret-of-the-job-0123456789 >token/file && echo another >token.host2/file
+mkdir -p token.host2 token && echo secret-of-the-job-0123456789 >token/file && echo secret-of-another-job >token.host2/file
 chmod 600 token/file token.host2/file
 KOLO_TOKEN_FILE=$PWD/token/file examine $three
 found "the same token" 0

@@ -16,7 +16,7 @@ assert line.count("\n") == 1, "JSON is more than a line"
 found = json.loads(line)
 assert found.pop("schema") == 1
 labels = [l[:10].strip() for l in text.splitlines() if l[0] != " "]
-keys = [{"huge_pages": "huge pages", "dev_shm": "/dev/shm"}.get(k, k) for k in found]
+keys = [{"huge_pages": "huge pages", "rdma_ports": "rdma ports", "dev_shm": "/dev/shm"}.get(k, k) for k in found]
 assert labels == keys, f"text tells {labels}, JSON {keys}"
 rows = re.findall(r"^\| (`.*?) \| (.*) \|$", document, re.M)
 known = {k: re.findall(r"`(\w+)`", what) for names, what in rows for k in re.findall(r"`(\w+)`", names)}

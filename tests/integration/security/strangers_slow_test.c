@@ -152,12 +152,13 @@ static void have_another_token(enum port port)
 
 static void be_of_another_job(enum port port)
 {
-    expect_refusal(port, purpose_of(port), "an older run", "secret", KOLO_ERR_WORLD);
+    expect_refusal(port, purpose_of(port), "an older run", "the secret of this test",
+                   KOLO_ERR_WORLD);
 }
 
 static void want_another_purpose(enum port port)
 {
-    expect_refusal(port, KOLO__PURPOSE_AGENT, "job", "secret", KOLO_ERR_WORLD);
+    expect_refusal(port, KOLO__PURPOSE_AGENT, "job", "the secret of this test", KOLO_ERR_WORLD);
 }
 
 /* Data connections: past the handshake, with a join that does not fit. */
@@ -167,7 +168,8 @@ static void join_as(const struct kolo__join *join, enum kolo__join_verdict expec
     struct kolo__join other;
     enum kolo__join_verdict verdict;
     unsigned char message[KOLO__JOIN_BYTES], answer[KOLO__JOIN_ANSWER_BYTES];
-    struct kolo__secure *secure = begin(DATA, KOLO__PURPOSE_DATA, "job", "secret", &credentials);
+    struct kolo__secure *secure =
+        begin(DATA, KOLO__PURPOSE_DATA, "job", "the secret of this test", &credentials);
     uint64_t deadline_ns = in_seconds(20);
     kolo__join_encode(join, message);
     assert_int_equal(kolo__secure_handshake_by(secure, deadline_ns), KOLO_OK);
