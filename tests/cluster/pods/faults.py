@@ -297,6 +297,22 @@ def old_ones_stay(build, kind):
         expect("the old ones train on", all(pod.runs() for pod in old), [*old, *case.pods])
 
 
+def saves(build, kind):
+    """SIGTERM reaches ranks, which may take their time and are heard to the end: of a worker that is evicted, or of all pods."""
+    busy = ["sh", "-c", "trap 'sleep 1; echo saved by $KOLO_RANK; exit 0' TERM; echo ready; while :; do sleep 0.05; done"]
+    for evicted in ("one", "all"):
+        with Case(build, kind, workers=2, command=busy) as case:
+            case.start()
+            log = case.pods[0] if kind in LAUNCHED else case.pods[-1]
+            wait_until(lambda: sum(pod.log().count("ready") for pod in case.ranks) == 2, 30, "ranks that run")
+            told = case.pods[-1:] if evicted == "one" else case.ranks
+            for pod in told:
+                pod.signal(signal.SIGTERM)
+            codes = [pod.wait(15) for pod in told]
+            expect(f"codes {codes}", set(codes) == {143}, case.pods)
+            says([log], "saved by 1", 5)
+
+
 def drained(build, kind):
     """One pod is evicted: SIGTERM to it alone. It ends with 143, the others say whom they miss and are worth another try."""
     with Case(build, kind, command=LONG) as case:
