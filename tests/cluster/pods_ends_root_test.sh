@@ -7,6 +7,6 @@
 . "$(dirname "${BASH_SOURCE[0]}")/pods/environment.sh"
 
 pods resumed:job resumed:jobset resumed:mpijob suspended_early:job suspended_early:mpijob old_ones_stay:mpijob part_killed:mpijob hostfile_alone:mpijob \
-    saves:job saves:mpijob drained:job drained:mpijob drained:statefulset drained:trainjob-mpi \
+    term_early:job saves:job saves:mpijob drained:job drained:mpijob drained:statefulset drained:trainjob-mpi \
     one_missing:volcano wrong_token:volcano oom:volcano killed:volcano suspended:volcano drained:volcano \
     wrong_size:volcano wrong_size:trainjob all_metrics:job all_metrics:mpijob

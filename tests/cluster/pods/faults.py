@@ -313,6 +313,17 @@ def saves(build, kind):
             says([log], "saved by 1", 5)
 
 
+def term_early(build, kind):
+    """SIGTERM to kolo run while it still reads who takes part: as process 1 nothing but itself makes it end."""
+    with Case(build, kind, workers=1) as case:
+        pod = case.pods[0]
+        pod.command = ["sh", "-c", "mkfifo /tmp/hosts; (sleep 3; echo localhost slots=1 >/tmp/hosts) & exec kolo run --hostfile /tmp/hosts -- sleep 100"]
+        pod.start()
+        wait_until(lambda: name_of(pod.pid) == "kolo", 10, "kolo run")
+        time.sleep(0.5)
+        expect("143", pod.terminate(20) == 143, case.pods)
+
+
 def drained(build, kind):
     """One pod is evicted: SIGTERM to it alone. It ends with 143, the others say whom they miss and are worth another try."""
     with Case(build, kind, command=LONG) as case:
