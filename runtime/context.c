@@ -241,6 +241,9 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
         kolo__last_words_write(context->config.last_words, context->config.local_rank,
                                kolo_error_text());
         report_misfit(context, status);
+        if (!context->joined && (options == NULL || options->world_size <= 0))
+            status = kolo__bootstrap_abandon(
+                &context->place, context->launch.source != NULL ? &context->launch : NULL, status);
         release(context, false);
         return status;
     }

@@ -335,6 +335,7 @@ void kolo__tcp_advance_stranger(struct kolo__tcp *tcp, uint32_t index)
         status = welcome(tcp, stranger, &lane);
     if (status == KOLO_AGAIN)
         return;
+    KOLO__ASSERT(status != KOLO_OK || lane != NULL);
     if (status == KOLO_OK)
         status = kolo__tcp_watch(tcp, EPOLL_CTL_MOD, stranger->fd,
                                  EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, KOLO__TCP_LANE,

@@ -281,6 +281,7 @@ static void write_doctor_seeds(void)
     kolo__put_doctor_facts(&out, &facts);
     kolo__put_doctor_trial(&out, &trial);
     write_doctor("answers", &out);
+    facts.no_loopback = facts.no_network = true;
     kolo__put_doctor_facts(&out, &facts);
     write_doctor("facts", &out);
 }
