@@ -251,6 +251,6 @@ def oom(build, kind):
         expect(f"codes {codes}", set(codes) == {76}, case.pods)
         expect("the victim has no last word but its log's", victim.termination() == victim.log()[-2048:] != "", case.pods)
         for pod in rest:
-            words = "was lost: its agent has gone" if kind in LAUNCHED else "(the connection broke|closed its connection)"
+            words = "was lost: its agent has gone" if kind in LAUNCHED else "(the connection broke|it closed the connection|closed its connection)"
             expect("the last word names the rank and its pod", re.search(rf"rank 2 .*{victim.hostname}.*{words}", pod.termination()), case.pods)
             expect("its host is not called lost", "with its host" not in pod.log(), case.pods)
