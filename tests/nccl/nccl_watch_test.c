@@ -151,7 +151,8 @@ static void alone(void)
     CHECK(allreduce(world, data, COUNT) == KOLO_OK);
     atomic_store((atomic_int *)of_standin("whole", "standin_error"), 1);
     synchronize();
-    CHECK(allreduce(world, data, COUNT) == KOLO_ERR_DEVICE && said("standin error 1"));
+    CHECK(kolo_barrier(world) == KOLO_ERR_DEVICE && said("standin error 1"));
+    CHECK(allreduce(world, data, COUNT) == KOLO_ERR_DEVICE);
     kolo_finalize(context);
 }
 
