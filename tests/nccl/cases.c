@@ -144,6 +144,15 @@ void still_works(kolo_comm *world)
     CHECK(sum == RANKS);
 }
 
+void let_rank_1_go_on(kolo_comm *world)
+{
+    char byte = 0;
+    if (kolo_comm_rank(world) == 0)
+        CHECK(kolo_send(world, &byte, 1, KOLO_INT8, 1) == KOLO_OK);
+    else
+        CHECK(kolo_recv(world, &byte, 1, KOLO_INT8, 0) == KOLO_OK);
+}
+
 float *device_memory(size_t count)
 {
     const struct kolo__device_module *module;

@@ -34,6 +34,8 @@ bool said(const char *words);
 enum { RANKS = 2 };
 void in_world(const char *first, const char *second, void (*body)(kolo_comm *world));
 void still_works(kolo_comm *world);
+/* Rank 1 comes back when rank 0 has nothing under way any more, and may break what it likes. */
+void let_rank_1_go_on(kolo_comm *world);
 /* "Device memory" of GPU 1 by the driver's stand-in: 1, 2, 3... */
 float *device_memory(size_t count);
 void release(void *memory);

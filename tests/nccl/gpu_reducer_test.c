@@ -230,7 +230,7 @@ static void gpu_fails(kolo_comm *world)
     const kolo_reducer_options options = {.size = sizeof options};
     struct model model = make(world, &options);
     step(&model, 1);
-    CHECK(kolo_barrier(world) == KOLO_OK);
+    let_rank_1_go_on(world);
     if (world->rank == 1)
         atomic_store((atomic_int *)of_driver("standin_late"), 700);
     for (size_t i = 0; i < TENSORS; i++)
@@ -246,7 +246,7 @@ static void launch_fails(kolo_comm *world)
     struct model model = make(world, &options);
     kolo_status status = KOLO_OK;
     step(&model, 1);
-    CHECK(kolo_barrier(world) == KOLO_OK);
+    let_rank_1_go_on(world);
     if (world->rank == 1)
         atomic_store((atomic_int *)of_driver("standin_no_launch"), 719);
     for (int s = 0; s < 1000 && status == KOLO_OK; s++) {

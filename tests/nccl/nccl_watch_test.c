@@ -28,7 +28,7 @@ static float *queued(kolo_comm *world)
 {
     float *data = device_memory(COUNT);
     CHECK(allreduce(world, data, COUNT) == KOLO_OK);
-    CHECK(kolo_barrier(world) == KOLO_OK);
+    let_rank_1_go_on(world);
     return data;
 }
 
@@ -168,7 +168,7 @@ static void is_captured(kolo_comm *world)
     CHECK(allreduce(world, data, COUNT) == KOLO_OK && atomic_load(records) == 1);
     usleep(300000);
     CHECK(counted("standin_count_abort") == 0);
-    CHECK(kolo_barrier(world) == KOLO_OK);
+    let_rank_1_go_on(world);
     if (world->rank == 1)
         _exit(0);
     synchronize();

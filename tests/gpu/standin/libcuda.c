@@ -116,7 +116,7 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
     return CUDA_SUCCESS;
 }
 
-static CUdevice current = -1;
+static _Thread_local CUdevice current = -1;
 static _Thread_local CUstreamCaptureMode current_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
 
 char standin_trace[512] = "off";
