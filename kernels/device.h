@@ -40,8 +40,8 @@ enum { KOLO__DEVICE_MODULE_VERSION = 1 };
  * everybody else who uses the runtime API. */
 struct kolo__device;
 struct kolo__device_plan;
-typedef struct kolo__device_event *kolo__device_event;
-typedef void *kolo__device_stream; /* a cudaStream_t; NULL: the default stream */
+typedef struct kolo__device_mark *kolo__device_event; /* C++ wants another name for the struct */
+typedef void *kolo__device_stream;                    /* a cudaStream_t; NULL: the default stream */
 
 struct kolo__memory_place {
     kolo_memory_kind kind;

@@ -1,25 +1,46 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Builds the CUDA module for one architecture, and the test of its kernels, with nvcc and gcc alone: they
-# need the two lowest layers only, and a machine with a GPU may have none of kolo's other libraries.
+# Builds the CUDA module for one architecture, and the tests of its kernels (or, with `bench`, the benchmark),
+# with nvcc and gcc alone: they need the two lowest layers only, and a machine with a GPU may have none of
+# kolo's other libraries.
 #
-#     tests/gpu/build.sh <folder> <compute capability, such as 90>
+#     tests/gpu/build.sh <folder> <compute capability, such as 90> [tests|bench]
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$1
 capability=$2
+what=${3:-tests}
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
 cuda=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
 flags=(-std=c17 -O2 -g -D_GNU_SOURCE -ffp-contract=off -fPIC -I"$root" -I"$root/include")
-mkdir -p "$build/lib" "$build/tests"
+target=(-gencode "arch=compute_$capability,code=sm_$capability")
+mkdir -p "$build/lib" "$build/tests" "$build/objects"
 
-"$nvcc" -std=c++17 -O3 -fmad=false -I"$root" -gencode "arch=compute_$capability,code=sm_$capability" \
-    --fatbin -o "$build/pack.fatbin" "$root/kernels/cuda/pack.cu"
+"$nvcc" -std=c++17 -O3 -fmad=false -I"$root" "${target[@]}" --fatbin -o "$build/pack.fatbin" \
+    "$root/kernels/cuda/pack.cu"
 gcc "${flags[@]}" -isystem "$cuda/include" "-DKOLO_FATBIN=\"$build/pack.fatbin\"" \
     "-DKOLO_CUDA_ARCHITECTURES=\"$capability\"" -shared -fvisibility=hidden \
     "-Wl,--version-script=$root/kernels/cuda/module.map" -o "$build/lib/libkolo-cuda.so.0" \
     "$root"/kernels/cuda/*_module.c "$root/kernels/cuda/tables.c" "$root/kernels/dtype.c" -ldl -lpthread
+
+if [[ $what == bench ]]; then
+    jobs=()
+    for source in "$root"/bench/gpu/*.cu; do
+        "$nvcc" -std=c++20 -O3 -I"$root" -I"$root/include" "${target[@]}" -c \
+            -o "$build/objects/$(basename "$source" .cu).cu.o" "$source" &
+        jobs+=($!)
+    done
+    for source in base/status.c base/module.c kernels/device.c kernels/dtype.c bench/models.c; do
+        gcc "${flags[@]}" -c -o "$build/objects/$(basename "$source").o" "$root/$source" &
+        jobs+=($!)
+    done
+    for job in "${jobs[@]}"; do
+        wait "$job"
+    done
+    "$nvcc" -o "$build/tests/gpu_bench" "$build"/objects/*.o -ldl -lpthread
+    exit
+fi
 gcc "${flags[@]}" -o "$build/tests/pack_gpu_test" "$root/tests/gpu/pack_gpu_test.c" "$root"/kernels/*.c \
     "$root"/kernels/cpu/*.c "$root/base/status.c" "$root/base/module.c" -lm -ldl -lpthread
