@@ -33,7 +33,7 @@ endif()
 set(KOLO_CUDA_FLAGS -std=c++17 -O3 -fmad=false -prec-div=true -prec-sqrt=true -ftz=false
   -ccbin ${CMAKE_C_COMPILER} -I${PROJECT_SOURCE_DIR})
 set(kolo_fatbin ${PROJECT_BINARY_DIR}/kernels/pack.fatbin)
-set(kolo_kernel_headers combine.h forms.h vector.h walk.h)
+set(kolo_kernel_headers combine.h forms.h total.h vector.h walk.h)
 list(TRANSFORM kolo_kernel_headers PREPEND ${PROJECT_SOURCE_DIR}/kernels/cuda/)
 file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/kernels)
 # The report of registers and spills is read by tests/gpu/registers_test.sh.

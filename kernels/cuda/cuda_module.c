@@ -8,6 +8,7 @@
 #include "kernels/cuda/forms.h"
 #include "kernels/cuda/memory_module.h"
 #include "kernels/cuda/tables.h"
+#include "kernels/cuda/total.h"
 #include "kernels/cuda/walk.h"
 
 #include <limits.h>
@@ -18,6 +19,7 @@
 
 _Static_assert(sizeof(struct walk_segment) == sizeof(struct kolo__segment), "one table");
 _Static_assert(sizeof(struct walk_partial) == sizeof(struct kolo__device_partial), "one partial");
+_Static_assert(sizeof(struct totals) == sizeof(struct kolo__device_total), "one total");
 _Static_assert(WALK_THREADS *WALK_TURNS == KOLO__DEVICE_TILE_VECTORS, "one tile");
 _Static_assert((int)FORMAT_E5M2 == (int)KOLO__NARROW_E5M2 && (int)FORMAT_FP16 == 0 &&
                    (int)COMBINE_SOURCES_MAX == (int)KOLO__DEVICE_SOURCES_MAX,
@@ -311,7 +313,7 @@ static kolo_status total(struct kolo__device *device, const struct kolo__device_
     kolo_status status = kolo__device_enter(device);
     if (status != KOLO_OK)
         return status;
-    CUresult result = device->driver->cuLaunchKernel(device->total, 1, 1, 1, WALK_THREADS, 1, 1, 0,
+    CUresult result = device->driver->cuLaunchKernel(device->total, 1, 1, 1, TOTAL_THREADS, 1, 1, 0,
                                                      stream, parameters, NULL);
     kolo__device_leave(device);
     return kolo__driver_check(result, "starting a kernel on GPU %d", device->ordinal);

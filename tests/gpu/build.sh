@@ -25,22 +25,42 @@ gcc "${flags[@]}" -isystem "$cuda/include" "-DKOLO_FATBIN=\"$build/pack.fatbin\"
     "-Wl,--version-script=$root/kernels/cuda/module.map" -o "$build/lib/libkolo-cuda.so.0" \
     "$root"/kernels/cuda/*_module.c "$root/kernels/cuda/tables.c" "$root/kernels/dtype.c" -ldl -lpthread
 
-if [[ $what == bench ]]; then
-    jobs=()
-    for source in "$root"/bench/gpu/*.cu; do
-        "$nvcc" -std=c++20 -O3 -I"$root" -I"$root/include" "${target[@]}" -c \
-            -o "$build/objects/$(basename "$source" .cu).cu.o" "$source" &
+# All of them at once; the first that fails ends the script.
+jobs=()
+compile() { # <source>...
+    local source
+    for source in "$@"; do
+        gcc "${flags[@]}" -c -o "$build/objects/$what.$(basename "$source").o" "$root/$source" &
         jobs+=($!)
     done
-    for source in base/status.c base/module.c kernels/device.c kernels/dtype.c bench/models.c; do
-        gcc "${flags[@]}" -c -o "$build/objects/$(basename "$source").o" "$root/$source" &
-        jobs+=($!)
-    done
+}
+finish() {
+    local job
     for job in "${jobs[@]}"; do
         wait "$job"
     done
-    "$nvcc" -o "$build/tests/gpu_bench" "$build"/objects/*.o -ldl -lpthread
+    jobs=()
+}
+
+cd "$root"
+compile base/status.c base/module.c kernels/device.c kernels/dtype.c
+if [[ $what == bench ]]; then
+    compile bench/models.c
+    for source in bench/gpu/*.cu; do
+        "$nvcc" -std=c++20 -O3 -I"$root" -I"$root/include" "${target[@]}" -c \
+            -o "$build/objects/$what.$(basename "$source").o" "$source" &
+        jobs+=($!)
+    done
+    finish
+    "$nvcc" -o "$build/tests/gpu_bench" "$build"/objects/bench.*.o -ldl -lpthread
     exit
 fi
-gcc "${flags[@]}" -o "$build/tests/pack_gpu_test" "$root/tests/gpu/pack_gpu_test.c" "$root"/kernels/*.c \
-    "$root"/kernels/cpu/*.c "$root/base/status.c" "$root/base/module.c" -lm -ldl -lpthread
+shopt -s extglob
+compile kernels/!(device|dtype).c kernels/cpu/*.c
+finish
+for source in tests/gpu/*_gpu_test.c; do
+    gcc "${flags[@]}" -o "$build/tests/$(basename "$source" .c)" "$source" "$build"/objects/tests.*.o -lm -ldl \
+        -lpthread &
+    jobs+=($!)
+done
+finish

@@ -5,66 +5,19 @@
  * poisoned. Packed and unpacked bits are those of kernels/pack.c; norms are near float64's. Exit
  * code 77: no GPU.
  */
-#include "base/random.h"
-#include "kernels/device.h"
+#include "tests/gpu/fixture.h"
 #include "tests/unit/kernels/cuda/packings.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/random.h>
-#include <time.h>
 
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s (packing %d, %zu tensors); last error: %s\n", __FILE__,     \
-                    __LINE__, #condition, now_packing, now_tensors, kolo_error_text());            \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
-
-static const struct kolo__device_module *gpu;
-static struct kolo__device *device;
-static kolo__device_event event;
-static struct kolo__random fresh;
-static int now_packing;
-static size_t now_tensors;
-
-/* Everything so far is done; a kernel that failed says so here. */
-static void synchronize(void)
-{
-    const struct timespec nap = {0, 20000};
-    kolo_status status;
-    CHECK(gpu->event_record(device, event, NULL) == KOLO_OK);
-    for (int naps = 0; (status = gpu->event_query(device, event)) == KOLO_AGAIN; naps++) {
-        CHECK(naps < 500000);
-        nanosleep(&nap, NULL);
-    }
-    CHECK(status == KOLO_OK);
-}
-
-static void *on_gpu(size_t bytes)
-{
-    void *memory;
-    CHECK(gpu->alloc(device, bytes, &memory) == KOLO_OK);
-    return memory;
-}
-
-static void copy(void *to, const void *from, size_t bytes)
-{
-    CHECK(gpu->copy(device, to, from, bytes, NULL) == KOLO_OK);
-    synchronize();
-}
-
-/* Mostly ordinary numbers; any bits at all in one of 32, unless they are to be finite. */
+/* Mostly ordinary numbers, below 2^15 where they are to be finite in fp16, too; else any bits at
+ * all in one of 32. */
 static void fill(kolo_dtype dtype, unsigned char *to, size_t count, bool finite)
 {
     size_t bytes = kolo_dtype_bytes(dtype);
     for (size_t k = 0; k < count; k++) {
         uint64_t any = kolo__random_u64(&fresh);
-        float f = ((float)(any >> 40) - 0x1p23f) * ldexpf(1, (int)(any % 40) - 40);
+        float f = ((float)(any >> 40) - 0x1p23f) * ldexpf(1, (int)(any % 40) - (finite ? 48 : 40));
         double d = f;
         uint16_t half = dtype == KOLO_FP16 ? kolo__fp16_from_fp32(f) : kolo__bf16_from_fp32(f);
         const void *from = dtype == KOLO_FP64   ? (void *)&d
@@ -92,8 +45,7 @@ static void make(struct world *w, int p, size_t tensors, size_t most, bool finit
 {
     *w = (struct world){.element = kolo_dtype_bytes(packings[p].dtype),
                         .wire = kolo__device_wire_bytes(&packings[p])};
-    now_packing = p;
-    now_tensors = tensors;
+    now("packing %d, %zu tensors", p, tensors);
     w->tensors = calloc(tensors, sizeof *w->tensors);
     w->offset = calloc(tensors, sizeof *w->offset);
     size_t unit = KOLO__DEVICE_ALIGNMENT / w->wire, at = 0;
@@ -223,8 +175,7 @@ static void reduces(int f, size_t count)
     void *memory[9], *at[9];
     const void *sources[9], *host_sources[9];
     double factors[9];
-    now_packing = f;
-    now_tensors = n;
+    now("format %d, %u sources, %zu elements", f, n, count);
     for (uint32_t i = 0; i <= n; i++) {
         size_t skew = kolo__random_below(&fresh, 16) / element * element;
         on_host[i] = malloc(count * element + 1);
@@ -271,30 +222,19 @@ int main(int argc, char **argv)
         size_t tensors, most;
     } shapes[] = {{1, 1},     {1, 7},     {1, 4096}, {1, 4097}, {1, 3000001},
                   {2, 90000}, {50, 9000}, {1000, 9}, {5000, 70}};
-    static struct kolo__device_survey survey;
-    if (kolo__device_load(&gpu) != KOLO_OK || gpu->survey(&survey) != KOLO_OK ||
-        survey.count == 0) {
-        printf("skipped: %s\n", kolo_error_text());
-        return 77;
-    }
-    if (argc > 1)
-        fresh.state = strtoull(argv[1], NULL, 0);
-    else if (getrandom(&fresh.state, sizeof fresh.state, 0) < 0)
-        return 1;
-    printf("%s, seed 0x%llx\n", survey.devices[0].name, (unsigned long long)fresh.state);
-    CHECK(gpu->open(0, &device) == KOLO_OK);
-    CHECK(gpu->event_create(device, &event) == KOLO_OK);
+    begin(argc, argv);
     for (int p = 0; p < PACKINGS; p++) {
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-            for (int again = 0; again < 3; again++)
-                packs_and_unpacks(p, shapes[s].tensors, shapes[s].most);
+            for (int again = 0; again < (quick ? 1 : 3); again++)
+                packs_and_unpacks(p, shapes[s].tensors,
+                                  quick && shapes[s].most > 100000 ? 50001 : shapes[s].most);
         measures(p, true);
         measures(p, false);
     }
     for (int f = 0; f < 8; f++)
         for (int again = 0; again < 20; again++)
-            reduces(f, again < 10 ? 1 + kolo__random_below(&fresh, 40) : 100003);
-    gpu->event_destroy(device, event);
+            reduces(f, again < 10 ? 1 + kolo__random_below(&fresh, 40) : quick ? 5003 : 100003);
+    end();
     printf("all formats: the bits of the host\n");
     return 0;
 }

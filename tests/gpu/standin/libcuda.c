@@ -2,7 +2,8 @@
 /*
  * A stand-in for NVIDIA's driver, for error paths on machines without one: as much of libcuda.so.1
  * as the CUDA module asks for. "Device memory" is the host's, streams do nothing, and kernels are
- * not run. STANDIN_CUDA, in the environment, says what goes wrong: words with a blank between.
+ * not run (in the variant `twin` they are: twin_kernels.c). STANDIN_CUDA, in the environment, says
+ * what goes wrong: words with a blank between.
  *
  *     init=N      cuInit gives error N        version=N   the driver is for CUDA N
  *     memory      no allocation succeeds      image=N     the kernels cannot be loaded: error N
@@ -327,6 +328,7 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image)
     return scripted("image") > 0 ? (CUresult)scripted("image") : CUDA_SUCCESS;
 }
 
+#if !defined(STANDIN_twin) /* twin_kernels.c has them */
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
 {
     (void)module;
@@ -344,3 +346,4 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
     launched++;
     return CUDA_SUCCESS;
 }
+#endif

@@ -38,7 +38,7 @@ static void fill(struct kolo__random *random, kolo_dtype dtype, unsigned char *t
                        (uint64_t)kolo__random_below(random, 1u << 31) << 8 ^
                        kolo__random_below(random, 256);
         float f = ((float)kolo__random_below(random, 1u << 24) - 0x1p23f) *
-                  ldexpf(1, (int)kolo__random_below(random, 40) - 40);
+                  ldexpf(1, (int)kolo__random_below(random, 40) - (finite ? 48 : 40));
         if (kolo__random_below(random, 8) == 0)
             f = copysignf(0, f); /* zeros of both signs */
         double d = f;
@@ -245,6 +245,11 @@ static void measures(int p, bool finite, struct kolo__random *random)
         twin_measure(&packings[p], world.fused, world.layout.count, measured);
         assert_memory_equal(measured, packed, count * sizeof *packed);
     }
+    struct kolo__device_total total;
+    twin_total(packed, count, 1e-3, &total);
+    close_to(total.squares, sum.squares);
+    assert_true(total.not_finite == sum.not_finite && total.absolute_max == sum.absolute_max);
+    assert_true(finite ? fabs(total.factor * sqrt(sum.squares) - 1e-3) < 1e-12 : total.factor == 1);
     /* Alone, without packing. */
     memset(measured, POISON, (count + 1) * sizeof *measured);
     run.fused = NULL;

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kernels for the stand-in of the driver: the host twin, found by the names that the kernels have
+ * and started with the parameters that a launch hands over. So everything of the module but the
+ * GPU is run on any machine: plans and their upload, what is handed to kernels, how many blocks.
+ */
+#include "kernels/cuda/forms.h"
+#include "kernels/device.h"
+#include "tests/unit/kernels/cuda/twin.h"
+
+#include <cuda.h>
+
+#include <stdio.h>
+#include <string.h>
+
+/* A CUfunction is an address in here. */
+static struct kernel {
+    char name[64];
+    enum { WALK, COMBINATION, TOTAL } of;
+    int kind, form; /* WALK; COMBINATION: form is the format */
+} kernels[64];
+static int kernel_count;
+
+static void add(int of, int kind, int form, const char *prefix, const char *name)
+{
+    struct kernel *kernel = &kernels[kernel_count++];
+    snprintf(kernel->name, sizeof kernel->name, "%s%s", prefix, name);
+    kernel->of = of;
+    kernel->kind = kind;
+    kernel->form = form;
+}
+
+static void add_all(void)
+{
+    static const char *const kinds[] = {"kolo_pack_", "kolo_unpack_", "kolo_measure_"};
+#define NAME(name, ...) #name,
+    static const char *const forms[] = {KOLO__FORMS(NAME)}, *const formats[] = {
+                                                                KOLO__FORMATS(NAME)};
+    for (int kind = 0; kind < 3; kind++)
+        for (int form = 0; form < KOLO__FORM_COUNT; form++)
+            add(WALK, kind, form, kinds[kind], forms[form]);
+    for (int format = 0; format < KOLO__FORMAT_COUNT; format++)
+        add(COMBINATION, 0, format, "kolo_reduce_", formats[format]);
+    add(TOTAL, 0, 0, "kolo_total", "");
+}
+
+CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
+{
+    (void)module;
+    if (kernel_count == 0)
+        add_all();
+    for (int i = 0; i < kernel_count; i++)
+        if (strcmp(kernels[i].name, name) == 0) {
+            *function = (CUfunction)&kernels[i];
+            return CUDA_SUCCESS;
+        }
+    return CUDA_ERROR_NOT_FOUND;
+}
+
+CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsigned a, unsigned b,
+                        unsigned c, unsigned shared, CUstream stream, void **parameters,
+                        void **extra)
+{
+    const struct kernel *kernel = (const struct kernel *)f;
+    (void)shared, (void)stream, (void)extra;
+    if (x == 0 || y * z * b * c != 1 || a != (kernel->of == TOTAL ? 1024 : 256))
+        return CUDA_ERROR_INVALID_VALUE;
+    if (kernel->of == WALK)
+        twin_run_walk(kernel->kind, kernel->form, parameters[0], x);
+    else if (kernel->of == COMBINATION)
+        twin_run_combination(kernel->form, parameters[0], x);
+    else
+        twin_total(*(const struct kolo__device_partial *const *)parameters[0],
+                   (size_t) * (const uint64_t *)parameters[1], *(const double *)parameters[2],
+                   *(struct kolo__device_total *const *)parameters[3]);
+    return CUDA_SUCCESS;
+}
