@@ -33,7 +33,7 @@ endif()
 set(KOLO_CUDA_FLAGS -std=c++17 -O3 -fmad=false -prec-div=true -prec-sqrt=true -ftz=false
   -ccbin ${CMAKE_C_COMPILER} -I${PROJECT_SOURCE_DIR})
 set(kolo_fatbin ${PROJECT_BINARY_DIR}/kernels/pack.fatbin)
-set(kolo_kernel_headers combine.h forms.h total.h vector.h walk.h)
+set(kolo_kernel_headers casts.h combine.h forms.h integers.h total.h vector.h walk.h)
 list(TRANSFORM kolo_kernel_headers PREPEND ${PROJECT_SOURCE_DIR}/kernels/cuda/)
 file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/kernels)
 # The report of registers and spills is read by tests/gpu/registers_test.sh.
@@ -47,7 +47,7 @@ add_custom_command(OUTPUT ${kolo_fatbin}
 
 get_filename_component(kolo_cuda_root ${KOLO_NVCC} DIRECTORY)
 get_filename_component(kolo_cuda_root ${kolo_cuda_root} DIRECTORY)
-set(sources cuda_module.c driver_module.c image_module.c memory_module.c tables.c)
+set(sources cuda_module.c driver_module.c image_module.c memory_module.c reduce_module.c tables.c)
 list(TRANSFORM sources PREPEND kernels/cuda/)
 add_library(kolo_cuda_module SHARED ${sources} kernels/dtype.c)
 target_link_libraries(kolo_cuda_module PRIVATE kolo_flags ${CMAKE_DL_LIBS} Threads::Threads)

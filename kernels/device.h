@@ -225,7 +225,7 @@ struct kolo__device_module {
                          size_t partial_count, double clip_norm, struct kolo__device_total *total,
                          kolo__device_stream stream);
 
-    /* Queue. Floats only. As kolo__reduce and kolo__sum_narrow, the same bits,
+    /* Queue. As kolo__reduce and kolo__sum_narrow, the same bits,
      * over at most KOLO__DEVICE_SOURCES_MAX sources in memory that this GPU reaches, aligned to the
      * element. */
     kolo_status (*reduce)(struct kolo__device *device, const struct kolo__reduction *reduction,

@@ -27,6 +27,19 @@ enum { KOLO__FORM_COUNT = 8 };
 
 enum { KOLO__FORMAT_COUNT = 6 };
 
+/* X(name, bytes, signed), in the order of kolo_dtype. */
+#define KOLO__INTEGERS(X)                                                                          \
+    X(int8, 1, true)                                                                               \
+    X(int16, 2, true)                                                                              \
+    X(int32, 4, true)                                                                              \
+    X(int64, 8, true)                                                                              \
+    X(uint8, 1, false)                                                                             \
+    X(uint16, 2, false)                                                                            \
+    X(uint32, 4, false)                                                                            \
+    X(uint64, 8, false)
+
+enum { KOLO__INTEGER_COUNT = 8 };
+
 /* dtype: a kolo_dtype; wire: a kolo__narrow_float. */
 static inline int kolo__form_index(int dtype, int narrows, int wire)
 {

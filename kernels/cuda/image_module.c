@@ -21,6 +21,8 @@ kolo_status kolo__kernels_load(struct kolo__device *device)
     static const char *const forms[] = {KOLO__FORMS(NAME_OF_FORM)};
 #define NAME_OF_REDUCTION(name, format) "kolo_reduce_" #name,
     static const char *const reductions[] = {KOLO__FORMATS(NAME_OF_REDUCTION)};
+#define NAME_OF_INTEGERS(name, bytes, is_signed) "kolo_reduce_" #name,
+    static const char *const integers[] = {KOLO__INTEGERS(NAME_OF_INTEGERS)};
     const struct kolo__driver *driver = device->driver;
     CUmodule module;
     CUresult result = driver->cuModuleLoadData(&module, kolo_fatbin);
@@ -42,5 +44,8 @@ kolo_status kolo__kernels_load(struct kolo__device *device)
         }
     for (int format = 0; format < KOLO__KERNEL_FORMATS && result == CUDA_SUCCESS; format++)
         result = driver->cuModuleGetFunction(&device->reduce[format], module, reductions[format]);
+    for (int dtype = 0; dtype < KOLO__KERNEL_INTEGERS && result == CUDA_SUCCESS; dtype++)
+        result =
+            driver->cuModuleGetFunction(&device->reduce_integers[dtype], module, integers[dtype]);
     return kolo__driver_check(result, "loading kernels onto GPU %d", device->ordinal);
 }

@@ -4,9 +4,14 @@
  * Compiled with -fmad=false, as the rest of kolo is without contraction, and by nvcc alone into a
  * fatbin that libkolo-cuda.so carries.
  */
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_fp8.h>
+
 #define CONVERSION static __device__ __forceinline__
 #include "kernels/cuda/combine.h"
 #include "kernels/cuda/forms.h"
+#include "kernels/cuda/integers.h"
 #include "kernels/cuda/total.h"
 
 static_assert(sizeof(walk) <= 4096 && sizeof(combination) <= 4096,
@@ -76,6 +81,14 @@ KOLO__FORMS(KERNELS)
         combine_thread(format, &c, blockIdx.x, threadIdx.x);                                       \
     }
 KOLO__FORMATS(REDUCE)
+
+#define REDUCE_INTEGERS(name, bytes, is_signed)                                                    \
+    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                  \
+        kolo_reduce_##name(const __grid_constant__ combination c)                                  \
+    {                                                                                              \
+        combine_integers_thread(bytes, is_signed, &c, blockIdx.x, threadIdx.x);                    \
+    }
+KOLO__INTEGERS(REDUCE_INTEGERS)
 
 extern "C" __global__ void __launch_bounds__(TOTAL_THREADS, 1)
     kolo_total(const walk_partial *partials, uint64_t count, double clip_norm, totals *total)

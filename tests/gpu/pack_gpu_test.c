@@ -161,14 +161,76 @@ static void measures(int p, bool finite)
     discard(&w);
 }
 
-/* Of several sources at alignments of their own; format f < 4 a dtype, else a wire. */
+/* What instructions of the GPU convert: of fp32 all upper halves with lower ones where rounding
+ * turns, and random ones; of the wire every number. */
+static void casts(int p)
+{
+    static const uint32_t lower[] = {0,      1,      0xfff,  0x1000, 0x1001, 0x2fff, 0x3000,
+                                     0x3001, 0x7fff, 0x8000, 0x8001, 0xfffe, 0xffff};
+    enum { TURNING = sizeof lower / sizeof *lower };
+    const size_t lowers = quick ? TURNING : 64, count = lowers << 16;
+    const size_t wire = kolo__device_wire_bytes(&packings[p]), codes = (size_t)1 << 8 * wire;
+    uint32_t *bits = malloc(count * 4), *back = malloc(codes * 4),
+             *expected_back = malloc(codes * 4);
+    unsigned char *fused = malloc(count * wire), *expected = malloc(count * wire);
+    now("casts of packing %d", p);
+    for (size_t k = 0; k < count; k++) {
+        size_t which = k >> 16;
+        bits[k] = (uint32_t)(k & 0xffff) << 16 |
+                  (which < TURNING ? lower[which] : (uint32_t)kolo__random_u64(&fresh) & 0xffff);
+    }
+    void *gpu_bits = on_gpu(count * 4), *gpu_fused = on_gpu(count * wire);
+    const struct kolo__device_run run = {.fused = gpu_fused, .scale = 1};
+    struct kolo__device_tensor tensor = {gpu_bits, count, 0};
+    const struct kolo__device_layout all = {packings[p], &tensor, 1, count};
+    struct kolo__device_plan *plan;
+    copy(gpu_bits, bits, count * 4);
+    CHECK(gpu->plan_create(device, &all, &plan) == KOLO_OK);
+    CHECK(gpu->pack(plan, &run, NULL) == KOLO_OK);
+    copy(fused, gpu_fused, count * wire);
+    gpu->plan_destroy(plan);
+    kolo__pack(&packings[p], expected, bits, NULL, count);
+    for (size_t k = 0; k < count; k++)
+        if (memcmp(fused + k * wire, expected + k * wire, wire) != 0) {
+            now("the cast of 0x%08x in packing %d", bits[k], p);
+            CHECK(!"the bits of the host");
+        }
+
+    for (size_t code = 0; code < codes; code++)
+        memcpy(fused + code * wire, &code, wire);
+    copy(gpu_fused, fused, codes * wire);
+    tensor.count = codes;
+    const struct kolo__device_layout every = {packings[p], &tensor, 1, codes};
+    CHECK(gpu->plan_create(device, &every, &plan) == KOLO_OK);
+    CHECK(gpu->unpack(plan, &run, NULL) == KOLO_OK);
+    copy(back, gpu_bits, codes * 4);
+    gpu->plan_destroy(plan);
+    kolo__unpack(&packings[p], expected_back, fused, NULL, 0, codes);
+    for (size_t code = 0; code < codes; code++) {
+        now("the cast of code 0x%zx in packing %d", code, p);
+        CHECK(back[code] == expected_back[code]);
+    }
+    gpu->free(device, gpu_bits);
+    gpu->free(device, gpu_fused);
+    free(bits);
+    free(back);
+    free(expected_back);
+    free(fused);
+    free(expected);
+}
+
+/* Of several sources at alignments of their own; format f < 4 a float, < 8 a wire, else an
+ * integer. */
 static void reduces(int f, size_t count)
 {
-    static const kolo_op ops[] = {KOLO_SUM, KOLO_PRODUCT, KOLO_MIN, KOLO_MAX, KOLO_PREMUL_SUM};
-    const bool narrow = f >= 4;
+    static const kolo_op of_floats[] = {KOLO_SUM, KOLO_PRODUCT, KOLO_MIN, KOLO_MAX,
+                                        KOLO_PREMUL_SUM};
+    static const kolo_op of_integers[] = {KOLO_SUM, KOLO_PRODUCT, KOLO_MIN, KOLO_MAX,
+                                          KOLO_AND, KOLO_OR,      KOLO_XOR};
+    const bool narrow = f >= 4 && f < 8, integers = f >= 8;
     const enum kolo__narrow_float wire = (enum kolo__narrow_float)(f & 3);
     const struct kolo__packing as = {KOLO_FP32, true, wire, 1};
-    const kolo_dtype dtype = narrow ? KOLO_FP32 : (kolo_dtype)(KOLO_FP16 + f);
+    const kolo_dtype dtype = narrow ? KOLO_FP32 : (kolo_dtype)(integers ? f - 8 : KOLO_FP16 + f);
     size_t element = narrow ? kolo__device_wire_bytes(&as) : kolo_dtype_bytes(dtype);
     uint32_t n = 1 + (uint32_t)kolo__random_below(&fresh, 8);
     unsigned char *on_host[9];
@@ -180,9 +242,9 @@ static void reduces(int f, size_t count)
         size_t skew = kolo__random_below(&fresh, 16) / element * element;
         on_host[i] = malloc(count * element + 1);
         memset(on_host[i], POISON, count * element);
-        if (!narrow && i < n)
+        if (!narrow && !integers && i < n)
             fill(dtype, on_host[i], count, false);
-        for (size_t k = 0; narrow && k < count * element; k++)
+        for (size_t k = 0; (narrow || integers) && k < count * element; k++)
             on_host[i][k] = (unsigned char)kolo__random_u64(&fresh);
         memory[i] = on_gpu(skew + count * element);
         at[i] = (unsigned char *)memory[i] + skew;
@@ -192,7 +254,8 @@ static void reduces(int f, size_t count)
         copy(at[i], on_host[i], count * element);
     }
     struct kolo__reduction reduction = {.dtype = dtype,
-                                        .op = ops[kolo__random_below(&fresh, 5)],
+                                        .op = integers ? of_integers[kolo__random_below(&fresh, 7)]
+                                                       : of_floats[kolo__random_below(&fresh, 5)],
                                         .divisor = 1 + (uint32_t)kolo__random_below(&fresh, 4)};
     reduction.scales = reduction.op == KOLO_PREMUL_SUM ? factors : NULL;
     void *to = at[kolo__random_below(&fresh, n + 1)];
@@ -228,10 +291,12 @@ int main(int argc, char **argv)
             for (int again = 0; again < (quick ? 1 : 3); again++)
                 packs_and_unpacks(p, shapes[s].tensors,
                                   quick && shapes[s].most > 100000 ? 50001 : shapes[s].most);
+        if (packings[p].narrows)
+            casts(p);
         measures(p, true);
         measures(p, false);
     }
-    for (int f = 0; f < 8; f++)
+    for (int f = 0; f < 16; f++)
         for (int again = 0; again < 20; again++)
             reduces(f, again < 10 ? 1 + kolo__random_below(&fresh, 40) : quick ? 5003 : 100003);
     end();

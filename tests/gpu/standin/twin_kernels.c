@@ -16,8 +16,8 @@
 /* A CUfunction is an address in here. */
 static struct kernel {
     char name[64];
-    enum { WALK, COMBINATION, TOTAL } of;
-    int kind, form; /* WALK; COMBINATION: form is the format */
+    enum { WALK, COMBINATION, INTEGERS, TOTAL } of;
+    int kind, form; /* WALK; else form: the format, or dtype */
 } kernels[64];
 static int kernel_count;
 
@@ -41,6 +41,9 @@ static void add_all(void)
             add(WALK, kind, form, kinds[kind], forms[form]);
     for (int format = 0; format < KOLO__FORMAT_COUNT; format++)
         add(COMBINATION, 0, format, "kolo_reduce_", formats[format]);
+    static const char *const integers[] = {KOLO__INTEGERS(NAME)};
+    for (int dtype = 0; dtype < KOLO__INTEGER_COUNT; dtype++)
+        add(INTEGERS, 0, dtype, "kolo_reduce_", integers[dtype]);
     add(TOTAL, 0, 0, "kolo_total", "");
 }
 
@@ -67,6 +70,8 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
         return CUDA_ERROR_INVALID_VALUE;
     if (kernel->of == WALK)
         twin_run_walk(kernel->kind, kernel->form, parameters[0], x);
+    else if (kernel->of == INTEGERS)
+        twin_run_integers(kernel->form, parameters[0], x);
     else if (kernel->of == COMBINATION)
         twin_run_combination(kernel->form, parameters[0], x);
     else

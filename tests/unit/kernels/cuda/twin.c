@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/combine.h"
 #include "kernels/cuda/forms.h"
+#include "kernels/cuda/integers.h"
 #include "kernels/cuda/tables.h"
 #include "kernels/cuda/total.h"
 #include "kernels/cuda/walk.h"
@@ -145,6 +146,24 @@ void twin_run_combination(int format, const void *parameter, uint32_t blocks)
             reductions[format](parameter, block, thread);
 }
 
+#define INTEGERS(name, bytes, is_signed)                                                           \
+    static void reduce_##name(const struct combination *c, uint32_t block, uint32_t thread)        \
+    {                                                                                              \
+        combine_integers_thread(bytes, is_signed, c, block, thread);                               \
+    }
+KOLO__INTEGERS(INTEGERS)
+
+#define OF_INTEGERS(name, bytes, is_signed) reduce_##name,
+static void (*const of_integers[KOLO__INTEGER_COUNT])(const struct combination *, uint32_t,
+                                                      uint32_t) = {KOLO__INTEGERS(OF_INTEGERS)};
+
+void twin_run_integers(int dtype, const void *parameter, uint32_t blocks)
+{
+    for (uint32_t block = 0; block < blocks; block++)
+        for (uint32_t thread = 0; thread < WALK_THREADS; thread++)
+            of_integers[dtype](parameter, block, thread);
+}
+
 static void run_combination(enum format format, const struct combination *c)
 {
     uint64_t blocks = (combine_vector_count(format, c) + WALK_THREADS - 1) / WALK_THREADS;
@@ -154,6 +173,7 @@ static void run_combination(enum format format, const struct combination *c)
 void twin_reduce(const struct kolo__reduction *reduction, void *to, const void *const *sources,
                  uint32_t source_count, size_t count)
 {
+    static const enum format widths[] = {FORMAT_E4M3, FORMAT_FP16, FORMAT_FP32, FORMAT_FP64};
     static const enum format formats[] = {FORMAT_FP16, FORMAT_BF16, FORMAT_FP32, FORMAT_FP64};
     struct combination c = {.to = (uintptr_t)to,
                             .count = count,
@@ -162,13 +182,22 @@ void twin_reduce(const struct kolo__reduction *reduction, void *to, const void *
     c.op = reduction->op == KOLO_PRODUCT ? COMBINE_PRODUCT
            : reduction->op == KOLO_MIN   ? COMBINE_MIN
            : reduction->op == KOLO_MAX   ? COMBINE_MAX
+           : reduction->op == KOLO_AND   ? COMBINE_AND
+           : reduction->op == KOLO_OR    ? COMBINE_OR
+           : reduction->op == KOLO_XOR   ? COMBINE_XOR
                                          : COMBINE_SUM;
     c.scaled = reduction->scales != NULL;
     for (uint32_t i = 0; i < source_count; i++) {
         c.sources[i] = (uintptr_t)sources[i];
         c.scales[i] = c.scaled ? reduction->scales[i] : 1;
     }
-    run_combination(formats[reduction->dtype - KOLO_FP16], &c);
+    if (reduction->dtype >= KOLO_FP16) {
+        run_combination(formats[reduction->dtype - KOLO_FP16], &c);
+        return;
+    }
+    uint64_t vectors = combine_vector_count(widths[reduction->dtype % 4], &c);
+    twin_run_integers((int)reduction->dtype, &c,
+                      (uint32_t)((vectors + WALK_THREADS - 1) / WALK_THREADS));
 }
 
 void twin_sum_narrow(enum kolo__narrow_float wire, void *to, const void *const *sources,
