@@ -349,6 +349,7 @@ const struct kolo__device_module kolo__cuda_module = {
     .total = total,
     .reduce = kolo__cuda_reduce,
     .sum_narrow = kolo__cuda_sum_narrow,
+    .exchange = kolo__cuda_exchange,
     .share = kolo__cuda_share,
     .map = kolo__cuda_map,
     .unmap = kolo__cuda_unmap,

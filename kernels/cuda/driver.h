@@ -52,7 +52,8 @@
     X(cuIpcCloseMemHandle)                                                                         \
     X(cuModuleLoadData)                                                                            \
     X(cuModuleGetFunction)                                                                         \
-    X(cuLaunchKernel)
+    X(cuLaunchKernel)                                                                              \
+    X(cuLaunchCooperativeKernel)
 
 struct kolo__driver {
 #define KOLO__DRIVER_MEMBER(function) __typeof__(&function) function;
@@ -81,7 +82,8 @@ enum {
     KOLO__KERNEL_KINDS = 3,
     KOLO__KERNEL_FORMS = 8,
     KOLO__KERNEL_FORMATS = 6,
-    KOLO__KERNEL_INTEGERS = 8
+    KOLO__KERNEL_INTEGERS = 8,
+    KOLO__KERNEL_EXCHANGES = 12
 };
 
 struct kolo__device {
@@ -92,6 +94,7 @@ struct kolo__device {
     CUfunction total;
     CUfunction reduce[KOLO__KERNEL_FORMATS];           /* by enum format */
     CUfunction reduce_integers[KOLO__KERNEL_INTEGERS]; /* by kolo_dtype */
+    CUfunction exchanges[KOLO__KERNEL_EXCHANGES];      /* by kind, then float dtype */
     int ordinal;
 };
 

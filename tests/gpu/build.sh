@@ -18,9 +18,13 @@ flags=(-std=c17 -O2 -g -D_GNU_SOURCE -ffp-contract=off -fPIC -I"$root" -I"$root/
 target=(-gencode "arch=compute_$capability,code=sm_$capability")
 mkdir -p "$build/lib" "$build/tests" "$build/objects"
 
+"$nvcc" -std=c++17 -O3 -fmad=false -I"$root" "${target[@]}" --fatbin -o "$build/exchange.fatbin" \
+    "$root/kernels/cuda/exchange.cu" &
+other=$!
 "$nvcc" -std=c++17 -O3 -fmad=false -I"$root" "${target[@]}" --fatbin -o "$build/pack.fatbin" \
     "$root/kernels/cuda/pack.cu"
-gcc "${flags[@]}" -isystem "$cuda/include" "-DKOLO_FATBIN=\"$build/pack.fatbin\"" \
+wait $other
+gcc "${flags[@]}" -isystem "$cuda/include" "-DKOLO_FATBINS=\"$build\"" \
     "-DKOLO_CUDA_ARCHITECTURES=\"$capability\"" -shared -fvisibility=hidden \
     "-Wl,--version-script=$root/kernels/cuda/module.map" -o "$build/lib/libkolo-cuda.so.0" \
     "$root"/kernels/cuda/*_module.c "$root/kernels/cuda/tables.c" "$root/kernels/dtype.c" -ldl -lpthread

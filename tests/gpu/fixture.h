@@ -17,7 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
@@ -45,16 +47,21 @@ __attribute__((format(printf, 1, 2), unused)) static void now(const char *format
 }
 
 /* Everything so far is done; a kernel that failed says so here. */
-__attribute__((unused)) static void synchronize(void)
+__attribute__((unused)) static void synchronize_stream(kolo__device_stream stream)
 {
     const struct timespec nap = {0, 20000};
     kolo_status status;
-    CHECK(gpu->event_record(device, event, NULL) == KOLO_OK);
+    CHECK(gpu->event_record(device, event, stream) == KOLO_OK);
     for (int naps = 0; (status = gpu->event_query(device, event)) == KOLO_AGAIN; naps++) {
         CHECK(naps < 500000);
         nanosleep(&nap, NULL);
     }
     CHECK(status == KOLO_OK);
+}
+
+__attribute__((unused)) static void synchronize(void)
+{
+    synchronize_stream(NULL);
 }
 
 __attribute__((unused)) static void *on_gpu(size_t bytes)
@@ -70,6 +77,31 @@ __attribute__((unused)) static void copy(void *to, const void *from, size_t byte
     synchronize();
 }
 
+static void draw_seed(int argc, char **argv)
+{
+    quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
+    if (argc > 1 + quick)
+        fresh.state = strtoull(argv[1 + quick], NULL, 0);
+    else if (getrandom(&fresh.state, sizeof fresh.state, 0) < 0)
+        exit(1);
+}
+
+/* Asked by another process: this one stays one that has not begun the driver. */
+__attribute__((unused)) static bool has_gpu(void)
+{
+    static struct kolo__device_survey survey;
+    int status;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0)
+        _exit(kolo__device_load(&gpu) == KOLO_OK && gpu->survey(&survey) == KOLO_OK &&
+                      survey.count > 0
+                  ? 0
+                  : 1);
+    CHECK(waitpid(child, &status, 0) == child);
+    return status == 0;
+}
+
 /* Ends the test with 77, and says why, where there is no GPU. */
 static void begin(int argc, char **argv)
 {
@@ -79,11 +111,7 @@ static void begin(int argc, char **argv)
         printf("skipped: %s\n", kolo_error_text());
         exit(77);
     }
-    quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
-    if (argc > 1 + quick)
-        fresh.state = strtoull(argv[1 + quick], NULL, 0);
-    else if (getrandom(&fresh.state, sizeof fresh.state, 0) < 0)
-        exit(1);
+    draw_seed(argc, argv);
     printf("%s, seed 0x%llx\n", survey.devices[0].name, (unsigned long long)fresh.state);
     CHECK(gpu->open(0, &device) == KOLO_OK);
     CHECK(gpu->event_create(device, &event) == KOLO_OK);

@@ -69,9 +69,10 @@ step build 200 "$root/tests/gpu/build.sh" "$build" "$capability"
 
 step reference 60 "$build/tests/reference_gpu_test"
 step pack 120 "$build/tests/pack_gpu_test"
+step exchange 60 "$build/tests/exchange_gpu_test"
 
 # The same, smaller, with every access checked.
-for test in reference pack; do
+for test in reference pack exchange; do
     if command -v compute-sanitizer >/dev/null; then
         step "memcheck-$test" 100 compute-sanitizer --tool memcheck --error-exitcode 9 \
             "$build/tests/${test}_gpu_test" --quick

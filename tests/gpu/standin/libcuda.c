@@ -346,4 +346,11 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
     launched++;
     return CUDA_SUCCESS;
 }
+
+CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsigned a,
+                                   unsigned b, unsigned c, unsigned shared, CUstream stream,
+                                   void **parameters)
+{
+    return cuLaunchKernel(f, x, y, z, a, b, c, shared, stream, parameters, NULL);
+}
 #endif

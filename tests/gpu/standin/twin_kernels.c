@@ -6,6 +6,7 @@
  */
 #include "kernels/cuda/forms.h"
 #include "kernels/device.h"
+#include "tests/unit/kernels/cuda/exchange_twin.h"
 #include "tests/unit/kernels/cuda/twin.h"
 
 #include <cuda.h>
@@ -16,7 +17,7 @@
 /* A CUfunction is an address in here. */
 static struct kernel {
     char name[64];
-    enum { WALK, COMBINATION, INTEGERS, TOTAL } of;
+    enum { WALK, COMBINATION, INTEGERS, EXCHANGE, TOTAL } of;
     int kind, form; /* WALK; else form: the format, or dtype */
 } kernels[64];
 static int kernel_count;
@@ -44,6 +45,11 @@ static void add_all(void)
     static const char *const integers[] = {KOLO__INTEGERS(NAME)};
     for (int dtype = 0; dtype < KOLO__INTEGER_COUNT; dtype++)
         add(INTEGERS, 0, dtype, "kolo_reduce_", integers[dtype]);
+#define NAME_OF_EXCHANGE(word, kind, name, format) #word "_" #name,
+    static const char *const exchanges[] = {KOLO__EXCHANGES(NAME_OF_EXCHANGE)};
+    for (int i = 0; i < KOLO__EXCHANGE_KINDS * KOLO__EXCHANGE_FORMATS; i++)
+        add(EXCHANGE, i / KOLO__EXCHANGE_FORMATS, i % KOLO__EXCHANGE_FORMATS, "kolo_",
+            exchanges[i]);
     add(TOTAL, 0, 0, "kolo_total", "");
 }
 
@@ -66,10 +72,15 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
 {
     const struct kernel *kernel = (const struct kernel *)f;
     (void)shared, (void)stream, (void)extra;
-    if (x == 0 || y * z * b * c != 1 || a != (kernel->of == TOTAL ? 1024 : 256))
+    if (x == 0 || y * z * b * c != 1 ||
+        a != (kernel->of == TOTAL      ? 1024
+              : kernel->of == EXCHANGE ? 512
+                                       : 256))
         return CUDA_ERROR_INVALID_VALUE;
     if (kernel->of == WALK)
         twin_run_walk(kernel->kind, kernel->form, parameters[0], x);
+    else if (kernel->of == EXCHANGE)
+        twin_exchange_together(kernel->kind, kernel->form, parameters[0], x);
     else if (kernel->of == INTEGERS)
         twin_run_integers(kernel->form, parameters[0], x);
     else if (kernel->of == COMBINATION)
@@ -79,4 +90,11 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
                    (size_t) * (const uint64_t *)parameters[1], *(const double *)parameters[2],
                    *(struct kolo__device_total *const *)parameters[3]);
     return CUDA_SUCCESS;
+}
+
+CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsigned a,
+                                   unsigned b, unsigned c, unsigned shared, CUstream stream,
+                                   void **parameters)
+{
+    return cuLaunchKernel(f, x, y, z, a, b, c, shared, stream, parameters, NULL);
 }
