@@ -8,6 +8,7 @@
  *     gpu_bench [--quick]     measures; exit code 77: there is no GPU, 1: a result was wrong
  *     gpu_bench --list MODEL  elements of each tensor, a line each
  */
+#include "bench/gpu/exchange.h"
 #include "bench/gpu/measure.h"
 #include "bench/gpu/rivals.h"
 
@@ -298,5 +299,6 @@ int main(int argc, char **argv)
     wrong += measure_workload({"160x1MiB", std::vector<size_t>(160, MiB / 4), 0}, {true, false});
     for (const bench_model &model : bench_models)
         wrong += measure_workload(of_model(model), {true, true});
+    measure_exchanges(gpu, device);
     return wrong > 0 ? 1 : 0;
 }
