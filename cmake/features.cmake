@@ -47,7 +47,7 @@ endforeach()
 
 find_program(KOLO_NVCC nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
 find_path(KOLO_NCCL_INCLUDE nccl.h HINTS ENV NCCL_HOME PATHS /usr/local/cuda PATH_SUFFIXES include)
-pkg_check_modules(KOLO_IBVERBS QUIET libibverbs)
+pkg_check_modules(KOLO_IBVERBS QUIET IMPORTED_TARGET libibverbs)
 # By its own name, not by mpicc: that may be another MPI's.
 pkg_check_modules(KOLO_OPENMPI QUIET IMPORTED_TARGET ompi-c)
 pkg_check_modules(KOLO_MICROHTTPD QUIET IMPORTED_TARGET libmicrohttpd)
@@ -55,6 +55,6 @@ mark_as_advanced(KOLO_NVCC KOLO_NCCL_INCLUDE)
 
 kolo_feature(CUDA BUILT LIBRARY "CUDA toolkit" PACKAGE nvidia-cuda-toolkit FOUND "${KOLO_NVCC}")
 kolo_feature(NCCL LIBRARY "nccl.h" PACKAGE libnccl-dev FOUND "${KOLO_NCCL_INCLUDE}")
-kolo_feature(RDMA LIBRARY "libibverbs" PACKAGE libibverbs-dev FOUND "${KOLO_IBVERBS_FOUND}")
+kolo_feature(RDMA BUILT LIBRARY "libibverbs" PACKAGE libibverbs-dev FOUND "${KOLO_IBVERBS_FOUND}")
 kolo_feature(MPI BUILT LIBRARY "Open MPI" PACKAGE libopenmpi-dev FOUND "${KOLO_OPENMPI_FOUND}")
 kolo_feature(METRICS BUILT LIBRARY "libmicrohttpd" PACKAGE libmicrohttpd-dev FOUND "${KOLO_MICROHTTPD_FOUND}")

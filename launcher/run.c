@@ -193,6 +193,7 @@ int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops
                                                 .timeout_s = run->options.timeout_s,
                                                 .signals = &run->signals,
                                                 .rendezvous = run->rendezvous,
+                                                .flight_file = run->options.config.flight_file,
                                                 .last_words = &run->last_words,
                                                 .input = &run->input,
                                                 .output = run->output};

@@ -205,6 +205,8 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
         .count = call->count,
     };
     remember(comm, &request->signature);
+    request->flight = kolo__flight_add(&comm->pen, &request->signature, KOLO__FLIGHT_COLLECTIVE,
+                                       request->signature.root);
     *result = request;
     if (somebody_joined)
         kolo__comm_announce(comm);

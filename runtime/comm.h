@@ -31,7 +31,8 @@ struct kolo_request {
     /* Where there is a timeline: once begun (see begun); while a call waits for it. Else 0. */
     uint64_t begin_ticks, wait_ticks;
     struct kolo__signature signature;
-    struct kolo__plan *plan; /* collectives */
+    struct kolo__flight_entry *flight; /* its own as long as kolo__flight_is_of */
+    struct kolo__plan *plan;           /* collectives */
     const void *input;
     void *output;
     const struct kolo__piece *pieces; /* instead of input and output; borrowed */
@@ -65,6 +66,7 @@ struct kolo_comm {
     uint64_t *send_sequence, *recv_sequence;             /* by peer */
     struct kolo__signature recent[KOLO__VERDICT_RECENT]; /* a ring of the last collectives */
     uint64_t recent_count;
+    struct kolo__flight_pen pen;
     uint32_t splits;
     /* While somebody has joined (kolo_join): the collectives that need not be announced (again)
      * are those from announced_first to announced_last. */
@@ -83,9 +85,10 @@ struct kolo_comm {
     kolo_status (*rejoined)(void *owner, uint32_t last);
     void *owner;
     /* For metrics. */
-    struct kolo__sheet *sheet;        /* NULL: nobody counts */
-    struct kolo__transport *paths[2]; /* what transport goes by: tcp, shm. NULL: not by that */
-    uint64_t rested_ns;               /* idle_ns of the last kolo__comm_rest */
+    struct kolo__sheet *sheet; /* NULL: nobody counts */
+    struct kolo__transport
+        *paths[3];      /* what transport goes by: tcp, rdma, shm. NULL: not by that */
+    uint64_t rested_ns; /* idle_ns of the last kolo__comm_rest */
 };
 
 /* What the ranks of a new communicator know of each other. Arrays are by rank of it, and borrowed.

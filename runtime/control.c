@@ -135,7 +135,7 @@ void kolo__control_drop_frame(struct kolo__control *control, size_t bytes)
 
 static void take_fault(struct kolo__control *control, struct kolo__frame_reader *payload)
 {
-    char text[480];
+    char text[KOLO__FAULT_TEXT_BYTES];
     uint32_t comm = kolo__get_u32(payload);
     uint8_t status = kolo__get_u8(payload);
     uint32_t rank = kolo__get_u32(payload);
@@ -204,7 +204,7 @@ void kolo__control_poll(struct kolo__control *control)
      * must not keep a fault behind it from being seen. */
     while ((length = next_frame(control, &type, &payload)) > 0) {
         if (type == KOLO__FRAME_REFUSED) {
-            char why[360], text[440];
+            char why[600], text[680];
             kolo_status status = take_refusal(&payload, why, sizeof why);
             snprintf(text, sizeof text, "the rendezvous refused a message of this rank: %s", why);
             add_fault(control, 0, status, -1, text);
@@ -261,9 +261,9 @@ kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__
         if (*length > 0 && type == wanted)
             return KOLO_OK;
         if (*length > 0 && type == KOLO__FRAME_REFUSED) {
-            char text[512];
+            char text[600];
             kolo_status status = take_refusal(payload, text, sizeof text);
-            return kolo__error(status, "%s: the rendezvous at %s refused rank %u: %s", doing,
+            return kolo__error(status, "%s: the rendezvous at %.256s refused rank %u: %s", doing,
                                control->options.rendezvous, control->options.rank, text);
         }
         if (*length > 0) {

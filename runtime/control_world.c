@@ -130,8 +130,8 @@ static const char *get_advice(const struct kolo__control_options *options, const
         return options->at_rank_0
                    ? "See whether rank 0 still runs there, and whether a firewall lets this host "
                      "through"
-                   : "See whether kolo run still runs there, and whether a firewall lets this host "
-                     "through";
+                   : "See whether kolo run still runs there, and whether a firewall (in Kubernetes "
+                     "a NetworkPolicy) lets this host through at all TCP ports";
     if (strstr(report, "cannot resolve") != NULL)
         return "See whether pod 0 is there, whether the name is <pod 0>.<service> of a headless "
                "Service whose selector matches its labels (kubectl get endpointslices), with "
@@ -229,7 +229,7 @@ static kolo_status join_timed_out(struct kolo__control *control)
     struct kolo__frame_reader payload;
     struct kolo__fault fault = {.status = KOLO_ERR_TIMEOUT, .peer = -1};
     size_t length;
-    char text[360];
+    char text[KOLO__ABSENT_TEXT_BYTES];
     kolo__frame_begin(&frame, KOLO__FRAME_ABSENT);
     kolo__control_send_frame(control, &frame);
     kolo_status status = kolo__control_await_frame(control, KOLO__FRAME_ABSENT,

@@ -47,6 +47,9 @@ static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, 
         .algorithm = 0xff,
         .count = count,
     };
+    request->flight = kolo__flight_add(
+        &comm->pen, &request->signature,
+        kind == KOLO__REQUEST_SEND ? KOLO__FLIGHT_SEND : KOLO__FLIGHT_RECV, request->peer);
     *result = request;
     return KOLO_OK;
 }

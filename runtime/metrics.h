@@ -33,6 +33,7 @@ enum {
 /* The ways of bytes. */
 enum kolo__metrics_path {
     KOLO__PATH_TCP,
+    KOLO__PATH_RDMA,
     KOLO__PATH_SHM,    /* messages through shared memory */
     KOLO__PATH_MAPPED, /* what ranks read and write in each other's memory */
     KOLO__PATH_COUNT

@@ -123,7 +123,7 @@ static void note_stranger(struct kolo__connection *connection)
     if (strstr(kolo_error_text(), "token") == NULL)
         return;
     kolo__address_text(&connection->address, host, sizeof host);
-    snprintf(connection->server->refused, sizeof connection->server->refused, "%.*s: %.100s",
+    snprintf(connection->server->refused, sizeof connection->server->refused, "%.*s: %.300s",
              (int)(strrchr(host, ':') - host), host, kolo_error_text());
 }
 

@@ -75,18 +75,22 @@ static void suspect(struct kolo__rendezvous *server, uint32_t rank, int blamed_b
         return;
     member->lost_at_ns = kolo__now_ns(&kolo__real_clock) + LOSS_GRACE_MS * MILLISECOND;
     member->blamed_by = blamed_by;
-    snprintf(member->lost_why, sizeof member->lost_why, "%s", why);
+    snprintf(member->lost_why, sizeof member->lost_why, "%.*s", (int)sizeof member->lost_why - 1,
+             why);
 }
 
 static void declare_lost(struct kolo__rendezvous *server, uint32_t rank, const char *why)
 {
     struct kolo__member *member = &server->members[rank];
-    char text[640];
+    char text[KOLO__FAULT_TEXT_BYTES];
     /* A transport's words begin with the rank too. */
     const char *name = strncmp(why, "rank ", 5) == 0 ? strstr(why, "): ") : NULL;
     if (name != NULL && member->joined)
         snprintf(text, sizeof text, "rank %u (host %s, pid %u): %s", rank, member->host,
                  member->pid, name + 3);
+    else if (member->joined && strncmp(why, "rank ", 5) == 0) /* who says what of it */
+        snprintf(text, sizeof text, "rank %u (host %s, pid %u) is gone: %s", rank, member->host,
+                 member->pid, why);
     else if (member->joined)
         snprintf(text, sizeof text, "rank %u (host %s, pid %u) %s", rank, member->host, member->pid,
                  why);
@@ -99,7 +103,7 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank,
                                  const char *why)
 {
     struct kolo__member *member = &server->members[rank];
-    char text[480];
+    char text[KOLO__FAULT_TEXT_BYTES];
     member->ended = true;
     /* Its last words, a goodbye or a fault, may still wait to be read. */
     if (member->connection != NULL)
@@ -245,12 +249,33 @@ static bool hold(struct kolo__connection *connection, uint32_t rank, const unsig
     return true;
 }
 
+/* Two worlds meet here. It may be an error of the job, or a pod that is left of an earlier one: the
+ * others go on waiting for the right one (kolo__world_absent). */
+static void refuse_misfit(struct kolo__connection *connection, uint32_t size, uint32_t rank,
+                          const char *host)
+{
+    struct kolo__rendezvous *server = connection->server;
+    char text[KOLO__REFUSED_TEXT_BYTES], address[80];
+    kolo__address_text(&connection->address, address, sizeof address);
+    *strrchr(address, ':') = '\0'; /* the port says nothing */
+    snprintf(text, sizeof text,
+             "rank %u of a world of %u (host %s at %s) does not fit the world of %u ranks that was "
+             "launched: give all processes of a job one KOLO_WORLD_SIZE (WORLD_SIZE, ...), and a "
+             "job or launcher inside another a KOLO_JOB or port of its own",
+             rank, size, host, address, server->size);
+    if (rank < server->size) {
+        server->misfit.rank = rank;
+        memcpy(server->misfit.text, text, sizeof text);
+    }
+    kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
+}
+
 static void on_join(struct kolo__connection *connection, struct kolo__frame_reader *payload)
 {
     const unsigned char *join = payload->next;
     size_t join_bytes = (size_t)(payload->end - payload->next);
     struct kolo__rendezvous *server = connection->server;
-    char job[128], host[64], text[600];
+    char job[128], host[64], text[KOLO__REFUSED_TEXT_BYTES];
     size_t blob_bytes;
     kolo__get_text(payload, job, sizeof job);
     uint32_t size = kolo__get_u32(payload);
@@ -270,13 +295,7 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
         return;
     }
     if (size != server->size || rank >= server->size) {
-        snprintf(text, sizeof text,
-                 "rank %u of a world of %u (host %s) does not fit the world of %u ranks that was "
-                 "launched: two jobs meet here, or a launcher runs inside another; check "
-                 "KOLO_WORLD_SIZE "
-                 "(WORLD_SIZE, ...), and give each job a KOLO_JOB or a port of its own",
-                 rank, size, host, server->size);
-        kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
+        refuse_misfit(connection, size, rank, host);
         return;
     }
     struct kolo__member *member = &server->members[rank];
@@ -387,7 +406,7 @@ static void on_exchange(struct kolo__connection *connection, struct kolo__frame_
 static void on_fault(struct kolo__connection *connection, struct kolo__frame_reader *payload)
 {
     struct kolo__rendezvous *server = connection->server;
-    char text[480];
+    char text[KOLO__FAULT_TEXT_BYTES];
     uint32_t comm = kolo__get_u32(payload);
     uint8_t status = kolo__get_u8(payload);
     uint32_t peer = kolo__get_u32(payload);

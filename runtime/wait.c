@@ -129,6 +129,12 @@ static void end_lull(struct lull *lull, kolo_comm *comm, uint64_t busy)
     lull->peer = -1;
 }
 
+/* For whoever looks at a rank that waits for long. */
+static void record_missing(const kolo_comm *comm)
+{
+    atomic_store_explicit(&comm->pen.line->missing, kolo__metrics_peer(comm), memory_order_relaxed);
+}
+
 static kolo_status wait_for(kolo_request *request, int timeout_ms)
 {
     kolo_comm *comm = request->comm;
@@ -143,6 +149,7 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
         return kolo__request_finish(request);
 
     uint64_t start = kolo__now_ns(&kolo__real_clock), now = start, busy = start;
+    kolo__flight_waits(request->flight, &request->signature, start);
     struct lull lull = {.until_ns = start, .peer = -1};
     uint64_t deadline = start + (may_stop ? (uint64_t)timeout_ms * MILLISECOND
                                           : (uint64_t)comm->context->config.timeout * SECOND);
@@ -163,6 +170,7 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
         if (now >= deadline) {
             if (may_stop) {
                 end_lull(&lull, comm, busy);
+                kolo__flight_waits(request->flight, &request->signature, 0);
                 return KOLO_AGAIN;
             }
             time_out(request);
@@ -183,12 +191,15 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
             kolo__comm_stuck(request, !may_stop);
             told = true;
         }
+        record_missing(comm);
         uint64_t left_ms = (deadline - now + MILLISECOND - 1) / MILLISECOND;
         uint64_t most_ms = told ? 1000 : 200;
         sleep_until_something(comm, (int)(left_ms < most_ms ? left_ms : most_ms));
         lengthen(&lull, comm);
     }
     end_lull(&lull, comm, busy);
+    if (now != start)
+        kolo__flight_waited(request->flight, &request->signature, now);
     return kolo__request_finish(request);
 }
 
@@ -235,6 +246,9 @@ static void rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns)
     }
     if (idle_ns < spin + YIELD_NS + NAPS_NS && nap(comm, most_ns))
         return;
+    kolo__flight_waits(comm->first->flight, &comm->first->signature,
+                       kolo__now_ns(&kolo__real_clock) - idle_ns);
+    record_missing(comm);
     if (!comm->first->told && idle_ns > STUCK_AFTER_S * SECOND && comm->context->control != NULL) {
         kolo__comm_stuck(comm->first, false);
         comm->first->told = true;

@@ -20,6 +20,7 @@
 #include "collectives/transport/shm.h"
 #include "runtime/comm.h"
 #include "runtime/introduction.h"
+#include "runtime/rdma.h"
 #include "runtime/streams.h"
 
 #include <errno.h>
@@ -125,6 +126,8 @@ static kolo_status introduce(kolo_context *context, int *listen_fd)
     snprintf(algorithm, sizeof algorithm, "%s",
              context->config.algorithm[0] != '\0' ? context->config.algorithm : "empty");
     kolo_status status = find_addresses(context, &endpoint);
+    if (status == KOLO_OK)
+        status = kolo__context_demand_rdma(context);
     if (status == KOLO_OK)
         status = find_listen_host(context, &endpoint);
     if (status == KOLO_OK && strcmp(context->config.transport, "shm") != 0) {
@@ -265,7 +268,7 @@ static kolo_status agree_on_sharing(kolo_context *context, uint64_t deadline_ns,
     size_t bytes = 8;
     uint64_t mailbox = UINT64_MAX;
     struct sharing sharing = {.context = context, .mailboxes = mailboxes, .failed = UINT32_MAX};
-    bool wanted = strcmp(context->config.transport, "tcp") != 0;
+    bool wanted = kolo__config_wants_shm(&context->config);
     if (wanted && share_memory(context, deadline_ns, &mailbox) != KOLO_OK)
         bytes += (size_t)snprintf((char *)blob + 8, sizeof blob - 8, "%.190s", kolo_error_text());
     kolo__store_u64(blob, mailbox);
@@ -358,6 +361,8 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
             status = introduce(context, &members->listen_fd);
         if (status == KOLO_OK)
             status = read_introductions(context);
+        if (status == KOLO_OK)
+            status = kolo__context_try_rdma(context, deadline_ns);
         if (status == KOLO_OK)
             status = agree_on_sharing(context, deadline_ns, mailboxes);
         if (status == KOLO_OK)

@@ -145,8 +145,8 @@ KOLO_API int kolo_comm_size(const kolo_comm *comm);
 /* Rank and number of ranks among those of this communicator that share this machine's memory. */
 KOLO_API int kolo_comm_local_rank(const kolo_comm *comm);
 KOLO_API int kolo_comm_local_size(const kolo_comm *comm);
-/* How the bytes of this rank travel: "shm", "tcp", "shm+tcp" (ranks here, ranks elsewhere), or
- * "none" in a communicator of one. NULL when comm is NULL. */
+/* How the bytes of this rank travel: "shm", "tcp", "rdma", "shm+tcp" or "shm+rdma" (ranks here,
+ * ranks elsewhere), or "none" in a communicator of one. NULL when comm is NULL. */
 KOLO_API const char *kolo_comm_transport(const kolo_comm *comm);
 
 /* Has every later collective of this communicator use the algorithm ("ring", ...) wherever it can;

@@ -50,6 +50,7 @@ static const char HELP[] =
     "\n"
     "Exit codes: 0 healthy; otherwise the lowest of the codes of all findings, which stand with "
     "the most severe first:\n"
+    "   9 a host has no network\n"
     "  10 a host does not answer\n"
     "  11 another version of kolo\n"
     "  12 another token\n"

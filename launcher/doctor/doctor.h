@@ -25,7 +25,7 @@
 enum {
     KOLO__DOCTOR_HOSTS_MAX = 256,
     KOLO__DOCTOR_ADDRESSES = 8,
-    KOLO__DOCTOR_PROTOCOL = 1,
+    KOLO__DOCTOR_PROTOCOL = 2,
     KOLO__PROOF_BYTES = 32,
 };
 
@@ -43,6 +43,8 @@ struct kolo__doctor_facts {
     unsigned char token_proof[KOLO__PROOF_BYTES]; /* HMAC-SHA256 of doctor's nonce by the token */
     char token_error[200];   /* why there is no proof; "" : there is, or none was asked for */
     char address_error[200]; /* why there are no addresses */
+    bool no_loopback;        /* it is down */
+    bool no_network;         /* every interface but loopback is down, or has no address */
     uint32_t address_count;
     struct kolo__doctor_address addresses[KOLO__DOCTOR_ADDRESSES]; /* best first */
 };
@@ -97,6 +99,7 @@ struct kolo__doctor_case {
 /* Also the exit codes. The lowest of all findings is what doctor exits with: each stands before
  * those that may follow from it. */
 enum kolo__ailment {
+    KOLO__AILMENT_NO_NETWORK = 9,
     KOLO__AILMENT_DOWN = 10,
     KOLO__AILMENT_VERSION = 11,
     KOLO__AILMENT_TOKEN = 12,

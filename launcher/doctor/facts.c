@@ -3,6 +3,7 @@
  * in the same way. */
 #include "launcher/doctor/doctor.h"
 
+#include "base/interfaces.h"
 #include "base/log.h"
 #include "base/token.h"
 
@@ -15,6 +16,11 @@ void kolo__facts_gather(struct kolo__doctor_facts *facts)
     memset(facts, 0, sizeof *facts);
     snprintf(facts->host, sizeof facts->host, "%.63s", kolo__host_name());
     kolo__limits_find(&facts->limits);
+    bool loopback, others;
+    if (kolo__interfaces_up(&loopback, &others) == KOLO_OK) { /* else: who knows */
+        facts->no_loopback = !loopback;
+        facts->no_network = !others;
+    }
 }
 
 void kolo__facts_prove_token(const char *token_file, const unsigned char nonce[KOLO__PROOF_BYTES],

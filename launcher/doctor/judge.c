@@ -19,6 +19,8 @@ enum {
 const char *kolo__ailment_name(enum kolo__ailment ailment)
 {
     switch (ailment) {
+    case KOLO__AILMENT_NO_NETWORK:
+        return "no network";
     case KOLO__AILMENT_DOWN:
         return "host does not answer";
     case KOLO__AILMENT_VERSION:
@@ -130,6 +132,26 @@ static void judge_token(const struct kolo__doctor_case *patient,
                patient->token_file);
 }
 
+static void judge_network(const struct kolo__doctor_host *host, struct kolo__findings *findings)
+{
+    if (host->facts.no_loopback)
+        advise(add(findings, KOLO__AILMENT_NO_NETWORK,
+                   "the loopback interface of host %s is down: ranks of one host meet there",
+                   host->name),
+               "ip link set lo up, on %s; in a network namespace that was made by hand (ip netns, "
+               "unshare -n) it is down at first",
+               host->name);
+    if (host->facts.no_network)
+        advise(add(findings, KOLO__AILMENT_NO_NETWORK,
+                   "no interface of host %s but loopback is up and has an address: it shares a job "
+                   "with no other host",
+                   host->name),
+               "'ip -brief address' on %s shows what there is; 'ip link set IFACE up' and 'ip "
+               "address add ADDRESS/BITS dev IFACE', or DHCP; a container needs another network "
+               "than none: docker run --network bridge (or host)",
+               host->name);
+}
+
 static void judge_limits(const struct kolo__doctor_host *host, struct kolo__findings *findings)
 {
     const struct kolo__doctor_facts *facts = &host->facts;
@@ -183,9 +205,11 @@ static const struct kolo__doctor_trial *trial_of(const struct kolo__doctor_case 
     return &patient->trials[(size_t)from * patient->host_count + to];
 }
 
+/* Tried, and not known to fail anyway. */
 static bool is_known(const struct kolo__doctor_case *patient, uint32_t from, uint32_t to)
 {
-    return from != to && patient->hosts[from].answers && patient->hosts[to].answers &&
+    const struct kolo__doctor_host *a = &patient->hosts[from], *b = &patient->hosts[to];
+    return from != to && a->answers && b->answers && !a->facts.no_network && !b->facts.no_network &&
            trial_of(patient, from, to)->tried;
 }
 
@@ -402,6 +426,7 @@ void kolo__judge(const struct kolo__doctor_case *patient, struct kolo__findings 
             judge_absent(patient, &patient->hosts[i], findings);
             continue;
         }
+        judge_network(&patient->hosts[i], findings);
         judge_token(patient, &patient->hosts[i], findings);
         judge_limits(&patient->hosts[i], findings);
         for (uint32_t k = 0; k < patient->host_count; k++)

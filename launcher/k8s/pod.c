@@ -274,6 +274,8 @@ static void write_container(struct kolo__yaml *yaml, const struct kolo__manifest
     kolo__yaml_text(yaml, "image", manifest->image);
     if (!is_trainers(manifest, role))
         kolo__k8s_command(yaml, manifest, role);
+    /* kolo leaves a message; mpirun, and programs without kolo run, have their log only. */
+    kolo__yaml_text(yaml, "terminationMessagePolicy", "FallbackToLogsOnError");
     write_environment(yaml, manifest, role);
     write_ports(yaml, manifest, role);
     write_readiness(yaml, role);

@@ -4,7 +4,9 @@
  *
  *   reducer.c   create, free, what users ask
  *   freeze.c    the first step's order becomes the plan: buckets, units, memory
- *   step.c      ready, wait, what happens at the end of a step
+ *   ready.c     a gradient gets ready
+ *   step.c      units move, the caller waits, the next step begins
+ *   step_end.c  unused gradients, norm, clipping
  *   unit.c      one collective of a step: packed, started, unpacked
  *   fp8.c       the same for 8-bit floats, which no collective can add
  *   tuning.c    the search for the best sizes
@@ -171,6 +173,7 @@ struct kolo_reducer {
     size_t standard_segment_bytes;            /* of the communicator */
     uint64_t step_began_ns, step_began_ticks; /* ticks: for the timeline */
     uint64_t sequence_before;
+    uint32_t step; /* from 1, once its first unit was started: for the flight recorder */
     kolo_reducer_report report;
     struct kolo__reducer_thread *thread; /* the context's, once it is needed */
     struct kolo_reducer *next;           /* in its list */
@@ -221,6 +224,21 @@ kolo_status kolo__reducer_rejoined(void *reducer, uint32_t last);
 
 /* Smaller ones would be more than a communicator keeps plans for. */
 size_t kolo__reducer_least_bucket(const kolo_reducer *reducer);
+
+/* ---- ready.c -------------------------------------------------------------------------------- */
+
+/* All that is left of kolo_reducer_ready in other threads, which may have been put to sleep there.
+ */
+void kolo__reducer_await_returns(kolo_reducer *reducer);
+/* The first tensor that is not ready, and how many there are. */
+uint32_t kolo__reducer_first_missing(const kolo_reducer *reducer, uint32_t *count);
+
+/* ---- step_end.c ----------------------------------------------------------------------------- */
+
+/* allow_unused: what is not ready now contributes nothing. */
+kolo_status kolo__reducer_take_for_unused(kolo_reducer *reducer);
+/* Once all units are finished: results, norm and clipping. */
+void kolo__reducer_draw(kolo_reducer *reducer);
 
 /* ---- step.c --------------------------------------------------------------------------------- */
 

@@ -299,11 +299,9 @@ static kolo_status start_gradients(kolo_reducer *reducer, struct kolo__unit *uni
     return start_reduction(reducer, unit, unit->staging, wire_dtype(reducer, unit), false);
 }
 
-kolo_status kolo__unit_start(kolo_reducer *reducer, struct kolo__unit *unit)
+static kolo_status start(kolo_reducer *reducer, struct kolo__unit *unit)
 {
     struct kolo__trace *trace = reducer->context->trace;
-    unit->stage = 0;
-    unit->request = NULL;
     switch (unit->kind) {
     case KOLO__UNIT_GRADIENTS:
         /* Not in the first step: nobody knew its buckets when gradients got ready. */
@@ -317,6 +315,18 @@ kolo_status kolo__unit_start(kolo_reducer *reducer, struct kolo__unit *unit)
     default:
         return start_norm(reducer, unit);
     }
+}
+
+kolo_status kolo__unit_start(kolo_reducer *reducer, struct kolo__unit *unit)
+{
+    unit->stage = 0;
+    unit->request = NULL;
+    reducer->step += unit == reducer->units;
+    kolo_status status = start(reducer, unit);
+    if (unit->request != NULL)
+        kolo__flight_name(unit->request->flight, &unit->request->signature, reducer->step,
+                          unit->kind == KOLO__UNIT_GRADIENTS ? unit->bucket + 1 : 0);
+    return status;
 }
 
 /* ---- finishing --------------------------------------------------------------------------------

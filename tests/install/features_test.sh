@@ -44,7 +44,15 @@ if output=$(PKG_CONFIG_LIBDIR=/nonexistent configure -DKOLO_METRICS=ON -U 'KOLO_
     echo "KOLO_METRICS=ON configured without libmicrohttpd"
     exit 1
 fi
-for feature in NCCL RDMA; do
+[[ $(configure -DKOLO_RDMA=AUTO) =~ "kolo: RDMA module: "("built (libibverbs found)"|"not built (libibverbs not found: install libibverbs-dev)") ]] || {
+    echo "KOLO_RDMA=AUTO does not say what it found"
+    exit 1
+}
+if output=$(PKG_CONFIG_LIBDIR=/nonexistent configure -DKOLO_RDMA=ON -U 'KOLO_IBVERBS*' -U '__pkg*'); then
+    echo "KOLO_RDMA=ON configured without libibverbs"
+    exit 1
+fi
+for feature in NCCL; do
     if output=$(configure "-DKOLO_$feature=ON"); then
         echo "KOLO_$feature=ON configured, though there is no such module"
         exit 1

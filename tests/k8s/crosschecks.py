@@ -347,6 +347,8 @@ def check_security(objects, pods, known):
             inner = container.get("securityContext", {})
             if inner.get("allowPrivilegeEscalation") is not False or inner.get("readOnlyRootFilesystem") is not True:
                 yield f"{container['name']}: may gain privileges, or write its root"
+            if container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+                yield f"{container['name']}: terminationMessagePolicy leaves no word of one that writes none"
             capabilities = inner.get("capabilities", {})
             if capabilities.get("drop") != ["ALL"] or capabilities.get("add", []) != (["IPC_LOCK"] if rdma else []):
                 yield f"{container['name']}: capabilities {capabilities}"

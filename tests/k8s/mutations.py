@@ -125,6 +125,7 @@ MUTATIONS = [
     ("account", pod("spec/serviceAccountName"), "default", "ServiceAccount"),
     ("token of the account", [("ServiceAccount", "automountServiceAccountToken")], REMOVE, "ServiceAccount"),
     ("grace", pod("spec/terminationGracePeriodSeconds"), 5, "terminationGracePeriodSeconds"),
+    ("last word", pod(f"{CONTAINER}/terminationMessagePolicy"), "File", "leaves no word"),
     ("requests", pod(f"{CONTAINER}/resources/requests/cpu"), "250m", "requests are not limits"),
     ("no memory limit", [("TrainJob", "spec/trainer/resourcesPerNode/limits/memory")], REMOVE, "requests are not limits"),
     ("deadline", [("Job", "spec/activeDeadlineSeconds"), ("MPIJob", "spec/runPolicy/activeDeadlineSeconds"), ("TrainJob", "spec/activeDeadlineSeconds")], REMOVE, "deadline"),

@@ -67,6 +67,7 @@ def make_pod(cluster, documents, template, *, name, hostname, subdomain, labels=
     pod = Pod(cluster, name, hostname=hostname, subdomain=subdomain, ports=ports, ready_port=ports.get(probe, probe),
               command=[*container.get("command", []), *container.get("args", [])],
               environment=environment_of(container, extra, fields), files=pod_files, folders=folders, shm=shm,
+              last_word_from_log=container.get("terminationMessagePolicy") == "FallbackToLogsOnError",
               user=spec.get("securityContext", {}).get("runAsUser", 0), labels=labels)
     pod.node = f"node-of-{name}" if spec.get("hostNetwork") else None
     return pod

@@ -39,6 +39,7 @@ def describe(pod):
         if path.startswith("/etc/mpi/"):
             yield from (f"    {line}" for line in text.splitlines())
     yield f"  folders {' '.join(sorted(pod.folders))}; /dev/shm {pod.shm}"
+    yield f"  last word: {'what it wrote, else the end of its log' if pod.last_word_from_log else 'what it wrote'}"
     ports = ", ".join(f"{name} {number}" for name, number in sorted(pod.ports.items()))
     yield f"  ports {ports or 'none'}; ready when it listens at {pod.ready_port or 'none'}"
 

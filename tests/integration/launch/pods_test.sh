@@ -5,7 +5,7 @@
 # shellcheck disable=SC2016,SC2317 # the ranks' shell expands them; functions are called by name
 # shellcheck source=common.sh
 source "$SOURCE_DIR/tests/integration/launch/common.sh"
-export KOLO_TOKEN=secret KUBERNETES_SERVICE_HOST=10.96.0.1
+export KOLO_TOKEN=the-secret-of-this-test KUBERNETES_SERVICE_HOST=10.96.0.1
 export KOLO_METRICS_PORT=0 # these pods share one address, and so the port that each would take
 place="KOLO_RENDEZVOUS=127.0.0.1:$port"
 variables_job() {

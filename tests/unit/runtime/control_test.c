@@ -36,7 +36,8 @@ static void *serve(void *failed)
     int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
         return failed;
-    if (kolo__credentials_create(KOLO__PURPOSE_CONTROL, "job", "secret", &credentials) == KOLO_OK &&
+    if (kolo__credentials_create(KOLO__PURPOSE_CONTROL, "job", "the secret of this test",
+                                 &credentials) == KOLO_OK &&
         kolo__secure_create(credentials, KOLO__SECURE_ACCEPTOR, fd, &secure) == KOLO_OK &&
         kolo__secure_handshake_by(secure, soon()) == KOLO_OK &&
         kolo__secure_send_all(secure, words.data, words.bytes, soon()) == KOLO_OK)
@@ -78,7 +79,7 @@ static struct kolo__fault first_fault(void)
     struct kolo__control_options options = {
         .rendezvous = address,
         .job = "job",
-        .token = "secret",
+        .token = "the secret of this test",
         .size = 3,
         .deadline_ns = soon(),
         .timeout_s = 5,
@@ -178,7 +179,7 @@ static void test_own_introduction_cut_short(void **state)
                                        .world_size = 3,
                                        .rendezvous = address,
                                        .transport = "tcp"};
-    setenv("KOLO_TOKEN", "secret", 1);
+    setenv("KOLO_TOKEN", "the secret of this test", 1);
     setenv("KOLO_JOB", "job", 1);
     assert_int_equal(kolo_init(&options, &context), KOLO_ERR_WORLD);
     assert_non_null(strstr(kolo_error_text(), "another version"));
