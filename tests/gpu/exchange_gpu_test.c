@@ -43,7 +43,8 @@ static void reduce_by_host(const struct kolo__device_exchange_run *run,
     struct kolo__reduction reduction = *run->reduction;
     const size_t element = kolo_dtype_bytes(reduction.dtype), n = 16 / element;
     const uint32_t ranks = run->rank_count, divisor = reduction.divisor;
-    const void *sources[RANKS];
+    const void *sources[RANKS] = {NULL};
+    CHECK(ranks >= 2 && ranks <= RANKS);
     for (uint32_t i = 0; i < ranks; i++)
         sources[i] = inputs[i];
     if (run->kind != KOLO__EXCHANGE_RING) {

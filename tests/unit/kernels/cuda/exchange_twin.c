@@ -51,8 +51,8 @@ void twin_exchange_together(int kind, int format, const void *parameter, uint32_
 {
     const struct exchange_launch *launch = parameter;
     const uint32_t each = blocks / (uint32_t)launch->rank_count;
-    uint32_t epochs[EXCHANGE_RANKS];
-    for (uint32_t i = 0; i < launch->rank_count; i++)
+    uint32_t epochs[EXCHANGE_RANKS] = {0};
+    for (uint32_t i = 0; i < launch->rank_count && i < EXCHANGE_RANKS; i++)
         epochs[i] = exchange_epoch(&launch->ranks[i]);
     for (uint32_t step = launch->ranks[0].first_step; step <= launch->ranks[0].last_step; step++)
         for (uint32_t i = 0; i < launch->rank_count; i++)
