@@ -16,7 +16,7 @@ nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
 cuda=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
 flags=(-std=c17 -O2 -g -D_GNU_SOURCE -ffp-contract=off -fPIC -I"$root" -I"$root/include")
 target=(-gencode "arch=compute_$capability,code=sm_$capability")
-mkdir -p "$build/lib" "$build/tests" "$build/objects"
+mkdir -p "$build/lib" "$build/tests" "$build/parts"
 
 "$nvcc" -std=c++17 -O3 -fmad=false -I"$root" "${target[@]}" --fatbin -o "$build/exchange.fatbin" \
     "$root/kernels/cuda/exchange.cu" &
@@ -34,7 +34,7 @@ jobs=()
 compile() { # <source>...
     local source
     for source in "$@"; do
-        gcc "${flags[@]}" -c -o "$build/objects/$what.$(basename "$source").o" "$root/$source" &
+        gcc "${flags[@]}" -c -o "$build/parts/$what.$(basename "$source").o" "$root/$source" &
         jobs+=($!)
     done
 }
@@ -52,18 +52,18 @@ if [[ $what == bench ]]; then
     compile bench/models.c
     for source in bench/gpu/*.cu; do
         "$nvcc" -std=c++20 -O3 -I"$root" -I"$root/include" "${target[@]}" -c \
-            -o "$build/objects/$what.$(basename "$source").o" "$source" &
+            -o "$build/parts/$what.$(basename "$source").o" "$source" &
         jobs+=($!)
     done
     finish
-    "$nvcc" -o "$build/tests/gpu_bench" "$build"/objects/bench.*.o -ldl -lpthread
+    "$nvcc" -o "$build/tests/gpu_bench" "$build"/parts/bench.*.o -ldl -lpthread
     exit
 fi
 shopt -s extglob
 compile kernels/!(device|dtype).c kernels/cpu/*.c
 finish
 for source in tests/gpu/*_gpu_test.c; do
-    gcc "${flags[@]}" -o "$build/tests/$(basename "$source" .c)" "$source" "$build"/objects/tests.*.o -lm -ldl \
+    gcc "${flags[@]}" -o "$build/tests/$(basename "$source" .c)" "$source" "$build"/parts/tests.*.o -lm -ldl \
         -lpthread &
     jobs+=($!)
 done

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A stand-in for NVIDIA's driver, for error paths on machines without one: as much of libcuda.so.1
- * as the CUDA module asks for. "Device memory" is the host's, streams do nothing, and kernels are
- * not run (in the variant `twin` they are: twin_kernels.c). STANDIN_CUDA, in the environment, says
- * what goes wrong: words with a blank between.
+ * as the CUDA module asks for. "Device memory" is the host's, and streams do nothing. Kernels are
+ * run when they are launched, if this is compiled with STANDIN_running, else not. STANDIN_CUDA, in
+ * the environment, says what goes wrong: words with a blank between.
  *
  *     init=N      cuInit gives error N        version=N   the driver is for CUDA N
  *     memory      no allocation succeeds      image=N     the kernels cannot be loaded: error N
@@ -16,6 +16,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef STANDIN_running
+#include "kernels.h"
+#endif
 
 static bool begun;
 static int launched;
@@ -328,10 +332,13 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image)
     return scripted("image") > 0 ? (CUresult)scripted("image") : CUDA_SUCCESS;
 }
 
-#if !defined(STANDIN_twin) /* twin_kernels.c has them */
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
 {
     (void)module;
+#ifdef STANDIN_running
+    *function = (CUfunction)(uintptr_t)standin_kernel(name);
+    return *function != NULL ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+#endif
     *function = (CUfunction)(intptr_t)2;
     return strncmp(name, "kolo_", 5) == 0 ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
@@ -340,10 +347,14 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
                         unsigned c, unsigned shared, CUstream stream, void **parameters,
                         void **extra)
 {
-    (void)f, (void)y, (void)z, (void)b, (void)c, (void)shared, (void)stream, (void)extra;
-    if (x == 0 || a == 0 || a > 1024 || parameters == NULL)
+    (void)f, (void)shared, (void)stream, (void)extra;
+    if (x == 0 || a == 0 || a > 1024 || y * z * b * c != 1 || parameters == NULL)
         return CUDA_ERROR_INVALID_VALUE;
     launched++;
+#ifdef STANDIN_running
+    if (!standin_run((const void *)f, x, a, parameters))
+        return CUDA_ERROR_INVALID_VALUE;
+#endif
     return CUDA_SUCCESS;
 }
 
@@ -353,4 +364,3 @@ CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned x, unsigned y, unsigne
 {
     return cuLaunchKernel(f, x, y, z, a, b, c, shared, stream, parameters, NULL);
 }
-#endif
