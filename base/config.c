@@ -51,6 +51,14 @@ const struct kolo__option kolo__options[] = {
      .help = "TCP connections between two ranks, at least: more of them get more where the network "
              "limits each one. There is always one through each network interface that serves. 0: "
              "found out when ranks on several hosts start. The same on every rank."},
+    {.name = "nccl",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(nccl),
+     .default_text = "",
+     .help = "NVIDIA's NCCL for buffers in a GPU's memory: a path of libnccl.so.2, for one that "
+             "neither the program has loaded nor the dynamic linker finds (in a wheel, say); off: "
+             "do without. Empty: what is found. Off or not alike on every rank."},
     {.name = "timeout",
      /* mpirun's --timeout, which people have in their scripts, is the time of the whole job. */
      .flag = "operation-timeout",

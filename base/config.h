@@ -24,6 +24,7 @@ struct kolo__config {
     const char *transport;    /* auto, shm, tcp, rdma, shm+rdma */
     const char *algorithm;    /* "" : chosen by cost */
     const char *net;          /* interfaces: base/interfaces.h; "" : all that serve */
+    const char *nccl;         /* path of its library, or off; "" : found */
     long streams;             /* connections between two ranks, at least; 0: found out */
     const char *log;          /* error, warn, info, debug */
     long timeout;             /* s, one operation */

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/secure.h"
 #include "collectives/offload/mpi_load.h"
+#include "collectives/offload/nccl_module.h"
 #include "kernels/device.h"
 #include "collectives/transport/huge_pages.h"
 #include "collectives/transport/tcp.h"
@@ -259,9 +260,32 @@ static void tell_gpus(struct kolo__findings *findings)
         kolo__findings_remark(findings, "none");
 }
 
-static void tell_modules(struct kolo__findings *findings, const struct kolo__interfaces *own)
+/* path: KOLO_NCCL. */
+static void tell_nccl(struct kolo__findings *findings, const char *path)
 {
-    static const char *const MISSING[] = {"nccl"};
+    const struct kolo__nccl_module *module;
+    struct kolo__nccl_library library;
+    bool off = strcmp(path, "off") == 0;
+    bool found = !off && kolo__nccl_load(path, &module, &library) == KOLO_OK;
+    kolo__findings_section(findings, "nccl", "nccl");
+    kolo__findings_flag(findings, "found", found, "%s", found ? "found" : "");
+    if (!found) {
+        const char *why = off ? "KOLO_NCCL=off" : kolo_error_text();
+        kolo__findings_string(findings, "error", why, "%s", why);
+        return;
+    }
+    char version[32];
+    snprintf(version, sizeof version, "%d.%d.%d", library.version / 10000,
+             library.version % 10000 / 100, library.version % 100);
+    kolo__findings_string(findings, "version", version, " %s", version);
+    kolo__findings_string(findings, "path", library.path, " (%s)", library.path);
+    kolo__findings_flag(findings, "symmetric_memory", library.has_windows, "%s",
+                        library.has_windows ? "" : "; too old for symmetric memory: 2.27 has it");
+}
+
+static void tell_modules(struct kolo__findings *findings, const struct kolo__config *config,
+                         const struct kolo__interfaces *own)
+{
     static const char *const TRANSPORTS[] = {"shm", "tcp", "rdma"};
     const struct kolo__mpi_module *mpi;
     kolo__findings_list(findings, "transports", "transports", ", ");
@@ -276,10 +300,7 @@ static void tell_modules(struct kolo__findings *findings, const struct kolo__int
         kolo__findings_string(findings, "error", kolo_error_text(), "%s", kolo_error_text());
     kolo__tell_rdma(findings, own);
     tell_gpus(findings);
-    for (size_t i = 0; i < sizeof MISSING / sizeof *MISSING; i++) {
-        kolo__findings_section(findings, MISSING[i], MISSING[i]);
-        kolo__findings_flag(findings, "found", false, "not in this version");
-    }
+    tell_nccl(findings, config != NULL ? config->nccl : "");
 }
 
 static void tell_wrong(struct kolo__findings *findings)
@@ -423,7 +444,9 @@ kolo_status kolo__survey_print(FILE *out, bool json)
     tell_memory(&findings, &limits);
     tell_limits(&findings, &limits);
     tell_addresses(&findings, &found);
-    tell_modules(&findings, &found);
+    /* A path of NCCL counts unless some option is wrong, which is told below. */
+    bool configured = kolo__config_load(&config, environ) == KOLO_OK;
+    tell_modules(&findings, configured ? &config : NULL, &found);
     tell_environment(&findings);
     if (kolo__config_load(&config, environ) == KOLO_OK) {
         status = tell_lanes(&findings, &config, &found);

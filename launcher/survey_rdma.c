@@ -16,6 +16,8 @@ static void tell_port(struct kolo__findings *findings, const struct kolo__rdma_p
     const char *layer = port->infiniband ? "InfiniBand" : "RoCE";
     kolo__findings_string(findings, "link", layer, ", %s", layer);
     kolo__findings_flag(findings, "active", port->active, ", %s", port->state);
+    kolo__findings_flag(findings, "software", port->software, "%s",
+                        port->software ? ", made of software" : "");
     if (port->speed_mbps > 0)
         kolo__findings_number(findings, "megabits_per_second", port->speed_mbps, ", %u Mbit/s",
                               port->speed_mbps);
@@ -29,6 +31,7 @@ void kolo__tell_rdma(struct kolo__findings *findings, const struct kolo__interfa
     const struct kolo__rdma_module *module = NULL;
     struct kolo__rdma_options options;
     struct kolo__rdma_choice choice;
+    const struct kolo__rdma_place place = {.own = own, .node = -1};
     struct kolo__rdma_survey *survey = calloc(1, sizeof *survey);
     kolo_status status = kolo__rdma_load(&module);
     if (survey == NULL)
@@ -38,7 +41,7 @@ void kolo__tell_rdma(struct kolo__findings *findings, const struct kolo__interfa
     if (status == KOLO_OK)
         status = kolo__rdma_options_read(environ, &options);
     if (status == KOLO_OK)
-        status = kolo__rdma_choose(survey, &options, own, &choice);
+        status = kolo__rdma_choose(survey, &options, &place, &choice);
 
     kolo__findings_section(findings, "rdma", "rdma");
     kolo__findings_flag(findings, "found", status == KOLO_OK, "%s",

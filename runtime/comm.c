@@ -2,6 +2,7 @@
 /* Making and releasing communicators. */
 #include "runtime/comm.h"
 #include "runtime/offload.h"
+#include "runtime/staging.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -268,6 +269,7 @@ void kolo__comm_destroy(kolo_comm *comm)
     kolo__flight_give_line_back(&comm->pen);
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
+    kolo__staging_close(comm); /* what the transport may have written to until now */
     for (kolo_request *request = comm->first, *next; request != NULL; request = next) {
         next = request->next;
         if (request->plan != NULL)

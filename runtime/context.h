@@ -21,7 +21,7 @@ struct kolo_context {
     struct kolo__launch launch; /* who started this process, and where its world meets */
     struct kolo__meeting place;
     uint32_t rank, size;
-    char job[64];
+    char job[KOLO__JOB_GIVEN_BYTES];
     char local_name[48]; /* of this world, among the worlds of a host */
     char token[KOLO__TOKEN_BYTES];
     struct kolo__control *control;      /* NULL: a world of one */

@@ -104,6 +104,8 @@ static bool make_space(struct kolo__control *control)
 static void fill(struct kolo__control *control)
 {
     kolo_status status = KOLO_OK;
+    if (control->secure == NULL) /* no other was found */
+        server_gone(control, false);
     while (status == KOLO_OK && !control->closed && make_space(control)) {
         size_t moved;
         status = kolo__secure_read(control->secure, control->in + control->in_bytes,
@@ -263,6 +265,7 @@ kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__
         if (*length > 0 && type == KOLO__FRAME_REFUSED) {
             char text[600];
             kolo_status status = take_refusal(payload, text, sizeof text);
+            control->come_again = status == KOLO_ERR_PEER_LOST && control->options.in_pods;
             return kolo__error(status, "%s: the rendezvous at %.256s refused rank %u: %s", doing,
                                control->options.rendezvous, control->options.rank, text);
         }
@@ -293,6 +296,8 @@ kolo_status kolo__control_send_frame(struct kolo__control *control,
     kolo__frame_end(frame);
     if (frame->failed)
         status = kolo__error(KOLO_ERR_MEMORY, "no memory for a control message");
+    else if (control->secure == NULL)
+        status = kolo__error(KOLO_ERR_PEER_LOST, "there is no connection to the rendezvous");
     else
         status = kolo__secure_send_all(control->secure, frame->data, frame->bytes,
                                        kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS);

@@ -71,7 +71,7 @@ struct kolo__metrics {
     struct kolo__counter reducer_steps, reducer_wait_ns;
     /* For the text; fixed before the server begins. */
     uint32_t rank, size;
-    char job[64], launcher[64], host_name[256];
+    char job[KOLO__JOB_GIVEN_BYTES], launcher[64], host_name[256];
 };
 
 /* Where metrics are to be had. "": on port 9700 of all addresses in a pod, else nowhere. "0":

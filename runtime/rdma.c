@@ -5,6 +5,7 @@
 #include "base/status.h"
 #include "collectives/transport/rdma_load.h"
 
+#include <hwloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,33 @@
 /* A peer's card that does not answer is given up before the operation is. */
 enum { PATIENCE_MOST_S = 60 };
 
-static kolo_status choose_port(const kolo_context *context, struct kolo__rdma_port_in_use *use,
-                               bool unasked)
+/* -1: this process may run on several nodes, or nobody knows. */
+static int find_node(void)
+{
+    hwloc_topology_t topology;
+    int node = -1;
+    if (hwloc_topology_init(&topology) != 0)
+        return -1;
+    hwloc_bitmap_t processors = hwloc_bitmap_alloc(), nodes = hwloc_bitmap_alloc();
+    if (processors != NULL && nodes != NULL && hwloc_topology_load(topology) == 0 &&
+        hwloc_get_cpubind(topology, processors, HWLOC_CPUBIND_PROCESS) == 0) {
+        hwloc_cpuset_to_nodeset(topology, processors, nodes);
+        if (hwloc_bitmap_weight(nodes) == 1)
+            node = hwloc_bitmap_first(nodes);
+    }
+    hwloc_bitmap_free(processors);
+    hwloc_bitmap_free(nodes);
+    hwloc_topology_destroy(topology);
+    return node;
+}
+
+uint32_t kolo__rdma_turn(const kolo_context *context)
+{
+    return context->launch.local_rank >= 0 ? (uint32_t)context->launch.local_rank : context->rank;
+}
+
+static kolo_status choose_port(const struct kolo__interfaces *own, uint32_t turn, bool unasked,
+                               struct kolo__rdma_port_in_use *use)
 {
     char why[200];
     kolo_status status = kolo__rdma_load(&use->module);
@@ -22,19 +48,21 @@ static kolo_status choose_port(const kolo_context *context, struct kolo__rdma_po
         status = kolo__error(KOLO_ERR_SYSTEM, "%s", why);
     if (status == KOLO_OK)
         status = kolo__rdma_options_read(environ, &use->options);
+    if (status != KOLO_OK)
+        return status;
     use->options.unasked = unasked;
-    if (status == KOLO_OK)
-        status = kolo__rdma_choose(&use->survey, &use->options, &context->interfaces, &use->choice);
-    return status;
+    const struct kolo__rdma_place place = {
+        .own = own, .node = use->survey.port_count > 1 ? find_node() : -1, .turn = turn};
+    return kolo__rdma_choose(&use->survey, &use->options, &place, &use->choice);
 }
 
-kolo_status kolo__rdma_find_port(const kolo_context *context, bool unasked,
+kolo_status kolo__rdma_find_port(const struct kolo__interfaces *own, uint32_t turn, bool unasked,
                                  struct kolo__rdma_port_in_use **use)
 {
     *use = calloc(1, sizeof **use);
     if (*use == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for the list of RDMA devices");
-    kolo_status status = choose_port(context, *use, unasked);
+    kolo_status status = choose_port(own, turn, unasked, *use);
     if (status != KOLO_OK) {
         free(*use);
         *use = NULL;
@@ -52,7 +80,8 @@ kolo_status kolo__context_demand_rdma(kolo_context *context)
                            "KOLO_TRANSPORT=%s does not go with KOLO_ENCRYPT=1: what network cards "
                            "write is plain. Use KOLO_TRANSPORT=auto, or no encryption",
                            context->config.transport);
-    kolo_status status = kolo__rdma_find_port(context, false, &context->rdma);
+    kolo_status status =
+        kolo__rdma_find_port(&context->interfaces, kolo__rdma_turn(context), false, &context->rdma);
     if (status != KOLO_OK) {
         snprintf(why, sizeof why, "%s", kolo_error_text());
         return kolo__error(status, "KOLO_TRANSPORT=%s: %s", context->config.transport, why);

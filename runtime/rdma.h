@@ -17,10 +17,11 @@ struct kolo__rdma_port_in_use {
     struct kolo__rdma_choice choice; /* in survey */
 };
 
-/* Which port this rank would use. unasked: as in struct kolo__rdma_options. KOLO_ERR_UNSUPPORTED,
- * KOLO_ERR_CONFIG: why none. The caller frees *use. */
-kolo_status kolo__rdma_find_port(const kolo_context *context, bool unasked,
+/* Which port the rank of this turn would use, at this process's NUMA node. own, unasked: as for
+ * kolo__rdma_choose. KOLO_ERR_UNSUPPORTED, KOLO_ERR_CONFIG: why none. The caller frees *use. */
+kolo_status kolo__rdma_find_port(const struct kolo__interfaces *own, uint32_t turn, bool unasked,
                                  struct kolo__rdma_port_in_use **use);
+uint32_t kolo__rdma_turn(const kolo_context *context);
 
 /* Where options demand RDMA. KOLO_ERR_UNSUPPORTED, KOLO_ERR_CONFIG: why there can be none. */
 kolo_status kolo__context_demand_rdma(kolo_context *context);

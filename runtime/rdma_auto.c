@@ -8,6 +8,7 @@
  */
 #include "runtime/rdma.h"
 
+#include "base/assert.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -91,7 +92,8 @@ static kolo_status check_limits(struct trial *trial)
 static kolo_status find_offer(struct trial *trial, unsigned char blob[OFFER_BYTES])
 {
     uint16_t port = 0;
-    kolo_status status = kolo__rdma_find_port(trial->context, true, &trial->use);
+    kolo_status status = kolo__rdma_find_port(&trial->context->interfaces,
+                                              kolo__rdma_turn(trial->context), true, &trial->use);
     if (status == KOLO_OK && trial->use->options.disabled == 1)
         status = kolo__error(KOLO_ERR_UNSUPPORTED, "NCCL_IB_DISABLE=1");
     if (status == KOLO_OK)
@@ -156,13 +158,15 @@ static kolo_status exchange_offers(struct trial *trial, uint64_t deadline_ns)
 /* The rank of the next host that has this one's place there: all have about as many to hear. */
 static uint32_t partner(const kolo_context *context, uint32_t rank)
 {
-    uint32_t hosts = 0, place = 0, host = context->host_of[rank];
+    uint32_t place = 0, host = context->host_of[rank], hosts = host + 1;
     for (uint32_t r = 0; r < context->size; r++) {
         hosts = context->host_of[r] >= hosts ? context->host_of[r] + 1 : hosts;
         place += r < rank && context->host_of[r] == host;
     }
     uint32_t next = (host + 1) % hosts;
-    place %= count_members(context, next);
+    uint32_t members = count_members(context, next);
+    KOLO__ASSERT(members > 0); /* hosts are numbered without gaps */
+    place %= members;
     for (uint32_t r = 0;; r++)
         if (context->host_of[r] == next && place-- == 0)
             return r;

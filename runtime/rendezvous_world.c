@@ -249,6 +249,45 @@ static bool hold(struct kolo__connection *connection, uint32_t rank, const unsig
     return true;
 }
 
+/* Somebody has been this rank before. A pod of now may come to a world of before: one that has lost
+ * it and is not gone yet, or one that nobody has ended. The next world is elsewhere, or later. */
+static void refuse_double(struct kolo__connection *connection, uint32_t rank, const char *host)
+{
+    struct kolo__rendezvous *server = connection->server;
+    struct kolo__member *member = &server->members[rank];
+    bool gone = member->left || member->connection == NULL;
+    kolo_status status = KOLO_ERR_WORLD;
+    char text[KOLO__REFUSED_TEXT_BYTES], first[80] = "", second[80];
+    if (!gone)
+        kolo__address_text(&member->connection->address, first, sizeof first);
+    kolo__address_text(&connection->address, second, sizeof second);
+    if (server->members_restart && (gone || server->formed)) {
+        status = KOLO_ERR_PEER_LOST;
+        snprintf(text, sizeof text,
+                 "its world has formed before, with another pod as rank %u (host %s%s%s), and is "
+                 "not gone yet: this pod waits for the next one",
+                 rank, member->host, gone ? ", which was lost" : " at ", first);
+    } else if (server->members_restart) {
+        snprintf(text, sizeof text,
+                 "two pods are rank %u at once: host %s at %s, which joined first and is still "
+                 "connected, and host %s at %s: is a deleted pod still there, or does the "
+                 "manifest give both the same index?",
+                 rank, member->host, first, host, second);
+    } else {
+        snprintf(text, sizeof text,
+                 gone ? "rank %u joined this world and left it (host %s, pid %u): a world is "
+                        "joined once, so call kolo_init once in the life of a job's process; or "
+                        "two processes have the same rank, as when mpirun is started inside kolo "
+                        "run"
+                      : "rank %u joined already (host %s, pid %u): two processes have the same "
+                        "rank (KOLO_RANK, RANK, ...), as when mpirun or torchrun is started inside "
+                        "kolo run, which does it alone; or two jobs meet here: give each a "
+                        "KOLO_JOB or a port of its own (MASTER_PORT)",
+                 rank, member->host, member->pid);
+    }
+    kolo__connection_refuse(connection, status, text);
+}
+
 /* Two worlds meet here. It may be an error of the job, or a pod that is left of an earlier one: the
  * others go on waiting for the right one (kolo__world_absent). */
 static void refuse_misfit(struct kolo__connection *connection, uint32_t size, uint32_t rank,
@@ -300,34 +339,8 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
     }
     struct kolo__member *member = &server->members[rank];
     if (member->joined) {
-        bool gone = member->left || member->connection == NULL;
-        if (hold(connection, rank, join, join_bytes))
-            return;
-        char first[80], second[80];
-        if (gone || !server->members_restart)
-            first[0] = '\0';
-        else
-            kolo__address_text(&member->connection->address, first, sizeof first);
-        kolo__address_text(&connection->address, second, sizeof second);
-        if (first[0] != '\0')
-            snprintf(text, sizeof text,
-                     "two pods are rank %u at once: host %s at %s, which joined first and is still "
-                     "connected, and host %s at %s: is a deleted pod still there, or does the "
-                     "manifest give both the same index?",
-                     rank, member->host, first, host, second);
-        else
-            snprintf(
-                text, sizeof text,
-                gone ? "rank %u joined this world and left it (host %s, pid %u): a world is joined "
-                       "once, so call kolo_init once in the life of a job's process; or two "
-                       "processes have the same rank, as when mpirun is started inside kolo run"
-                     : "rank %u joined already (host %s, pid %u): two processes have the same rank "
-                       "(KOLO_RANK, RANK, ...), as when mpirun or torchrun is started inside kolo "
-                       "run, "
-                       "which does it alone; or two jobs meet here: give each a KOLO_JOB or a port "
-                       "of its own (MASTER_PORT)",
-                rank, member->host, member->pid);
-        kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
+        if (!hold(connection, rank, join, join_bytes))
+            refuse_double(connection, rank, host);
         return;
     }
     member->connection = connection;

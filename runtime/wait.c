@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "runtime/metrics.h"
+#include "runtime/offload.h"
 #include "runtime/timeline.h"
 
 #include <poll.h>
@@ -73,8 +74,9 @@ static bool nap(kolo_comm *comm, uint64_t most_ns)
 
 static void describe_wait(const kolo_request *request, char *text, size_t bytes)
 {
-    if (request->kind == KOLO__REQUEST_COLLECTIVE && request->plan->program == NULL)
-        snprintf(text, bytes, "MPI");
+    if (request->kind == KOLO__REQUEST_COLLECTIVE && request->begun &&
+        request->plan->program == NULL)
+        kolo__offload_state(request, text, bytes);
     else if (request->kind == KOLO__REQUEST_COLLECTIVE && request->begun)
         kolo__run_state(request->plan->program, text, bytes);
     else if (request->kind == KOLO__REQUEST_COLLECTIVE)

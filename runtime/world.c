@@ -319,15 +319,19 @@ static kolo_status find_rendezvous(kolo_context *context, uint64_t deadline_ns)
 }
 
 /* Ranks of two worlds with the same job id, or none, may run on one host: what has a name there
- * (sockets of the heap and of doorbells) also has the port of the rendezvous in it. */
+ * (sockets of the heap and of doorbells) also has the port of the rendezvous in it. Names of
+ * sockets are short; what generations of a job differ by is the end of its id. */
 static void name_world(kolo_context *context)
 {
+    enum { END_BYTES = 40 };
+    size_t length = strlen(context->job);
+    const char *end = context->job + (length > END_BYTES ? length - END_BYTES : 0);
     struct kolo__address server = {.length = sizeof server.storage};
     unsigned port = 0; /* if the connection broke: the next message says so */
     if (getpeername(kolo__control_fd(context->control), (struct sockaddr *)&server.storage,
                     &server.length) == 0)
         port = kolo__address_port(&server);
-    snprintf(context->local_name, sizeof context->local_name, "%u-%.40s", port, context->job);
+    snprintf(context->local_name, sizeof context->local_name, "%u-%s", port, end);
 }
 
 static kolo_status form_world(kolo_context *context, struct kolo__comm_members *members,

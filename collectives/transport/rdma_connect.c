@@ -171,6 +171,7 @@ static kolo_status take_hello(struct kolo__rdma *rdma, struct kolo__rdma_peer *p
         .first_in = kolo__load_u32(hello + 12) & 0xffffff,
         .service_level = (uint32_t)rdma->options.service_level,
         .traffic_class = (uint32_t)rdma->options.traffic_class,
+        .partition = (uint32_t)rdma->options.partition,
         .timeout = (uint32_t)rdma->options.timeout,
         .retry_count = (uint32_t)rdma->options.retry_count,
     };

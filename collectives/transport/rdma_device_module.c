@@ -100,6 +100,20 @@ static bool is_software(const struct ibv_device_attr *attr)
     return attr->vendor_id == SOFT_ROCE || attr->vendor_id == SOFT_IWARP;
 }
 
+static int node_of(const struct ibv_context *context)
+{
+    char path[sizeof context->device->ibdev_path + 32];
+    int node = -1;
+    snprintf(path, sizeof path, "%s/device/numa_node", context->device->ibdev_path);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return -1;
+    if (fscanf(file, "%d", &node) != 1)
+        node = -1;
+    fclose(file);
+    return node;
+}
+
 static void read_port(struct ibv_context *context, uint32_t number, struct kolo__rdma_port *port)
 {
     struct ibv_port_attr attr;
@@ -121,6 +135,9 @@ static void read_port(struct ibv_context *context, uint32_t number, struct kolo_
 bool kolo__verbs_survey(struct kolo__rdma_survey *survey, char *why, size_t bytes)
 {
     survey->port_count = 0;
+    /* Programs fork (data loaders), which on older systems would take registered pages away from
+     * the parent. Before anything is registered; does nothing where it is not needed. */
+    (void)!ibv_fork_init();
     struct ibv_device **devices = ibv_get_device_list(NULL);
     if (devices == NULL && errno == ENOSYS) /* the system has no part for them */
         return true;
@@ -139,6 +156,7 @@ bool kolo__verbs_survey(struct kolo__rdma_survey *survey, char *why, size_t byte
                 struct kolo__rdma_port *port = &survey->ports[survey->port_count++];
                 read_port(context, number, port);
                 port->software = is_software(&attr);
+                port->node = node_of(context);
             }
         }
         ibv_close_device(context);
@@ -217,7 +235,6 @@ struct kolo__rdma_device *kolo__verbs_open(const char *name, uint32_t port,
                                            const struct kolo__rdma_needs *needs, char *why,
                                            size_t bytes)
 {
-    enum { FIRST_COMPLETIONS = 64 };
     const char *what = "open it";
     struct kolo__rdma_device *device = calloc(1, sizeof *device);
     if (device == NULL)
@@ -240,7 +257,9 @@ struct kolo__rdma_device *kolo__verbs_open(const char *name, uint32_t port,
         !never_blocks(device->context->async_fd))
         goto give_up;
     what = "make a completion queue";
-    device->cq = ibv_create_cq(device->context, FIRST_COMPLETIONS, NULL, device->channel, 0);
+    device->cq = ibv_create_cq(device->context,
+                               (int)(needs->links * (needs->depths.sends + needs->depths.receives)),
+                               NULL, device->channel, 0);
     if (device->cq == NULL)
         goto give_up;
     return device;

@@ -146,6 +146,7 @@ static bool connect_link(struct kolo__rdma_link *link, const struct kolo__rdma_p
     struct ibv_qp_attr attr = {.qp_state = IBV_QPS_RTR,
                                .path_mtu = mtu_of_bytes(path->mtu_bytes),
                                .dest_qp_num = path->link_number,
+                               .pkey_index = (uint16_t)path->partition,
                                .rq_psn = path->first_in,
                                .max_dest_rd_atomic = 1,
                                .min_rnr_timer = 12,
@@ -160,7 +161,7 @@ static bool connect_link(struct kolo__rdma_link *link, const struct kolo__rdma_p
     int failure =
         ibv_modify_qp(link->qp, &attr,
                       IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-                          IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+                          IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER | IBV_QP_PKEY_INDEX);
     if (failure != 0)
         return kolo__verbs_failed(why, bytes, "no way to it: %s", strerror(failure));
     attr = (struct ibv_qp_attr){.qp_state = IBV_QPS_RTS,

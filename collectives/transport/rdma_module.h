@@ -42,6 +42,7 @@ struct kolo__rdma_port {
     uint32_t lid;        /* InfiniBand: its address in the subnet */
     uint32_t mtu_bytes;  /* in use */
     uint32_t speed_mbps; /* 0: not known */
+    int node;            /* NUMA node of the device; -1: none in particular */
     uint32_t gid_count;
     struct kolo__rdma_gid gids[KOLO__RDMA_GIDS_MAX];
 };
@@ -75,7 +76,7 @@ struct kolo__rdma_path {
     uint32_t lid;
     uint32_t mtu_bytes;           /* of the end that has less */
     uint32_t first_out, first_in; /* packet sequence numbers: packets of a link before are known */
-    uint32_t service_level, traffic_class;
+    uint32_t service_level, traffic_class, partition;
     uint32_t timeout, retry_count; /* as in verbs: 4.096 us * 2^timeout, so often */
 };
 

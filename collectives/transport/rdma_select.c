@@ -21,6 +21,7 @@ static const struct number_row NUMBERS[] = {
     {"NCCL_IB_GID_INDEX", offsetof(struct kolo__rdma_options, gid_index), -1, -1, 65535},
     {"NCCL_IB_TC", offsetof(struct kolo__rdma_options, traffic_class), 0, 0, 255},
     {"NCCL_IB_SL", offsetof(struct kolo__rdma_options, service_level), 0, 0, 15},
+    {"NCCL_IB_PKEY", offsetof(struct kolo__rdma_options, partition), 0, 0, 65535},
     {"NCCL_IB_TIMEOUT", offsetof(struct kolo__rdma_options, timeout), 20, 1, 31},
     {"NCCL_IB_RETRY_CNT", offsetof(struct kolo__rdma_options, retry_count), 7, 0, 7},
     {"NCCL_IB_DISABLE", offsetof(struct kolo__rdma_options, disabled), 0, 0, 1},
@@ -123,16 +124,20 @@ static bool usable(const struct kolo__rdma_port *port, const struct kolo__rdma_g
                             : gid->kind != KOLO__RDMA_GID_IB && !is_link_local(gid->raw);
 }
 
-/* More is better; what counts for more stands higher. */
+/* More is better; what counts for more stands higher. gid may be NULL (InfiniBand). */
 static uint64_t worth(const struct kolo__rdma_port *port, const struct kolo__rdma_gid *gid,
-                      const struct kolo__interfaces *own)
+                      const struct kolo__rdma_place *place)
 {
-    uint64_t place = 0;
-    for (size_t i = 0; own != NULL && i < own->count && place == 0; i++)
-        if (is_address(gid->raw, &own->list[i].address))
-            place = own->count - i;
-    return place << 40 | (uint64_t)(gid->kind == KOLO__RDMA_GID_ROCE_V2) << 39 |
-           (uint64_t)is_ipv4(gid->raw) << 38 | (uint64_t)port->speed_mbps;
+    const struct kolo__interfaces *own = place->own;
+    uint64_t value = 1 | (uint64_t)port->speed_mbps << 2 |
+                     (uint64_t)(place->node >= 0 && port->node == place->node) << 1;
+    bool is_own = false;
+    if (gid == NULL)
+        return value;
+    for (size_t i = 0; own != NULL && i < own->count; i++)
+        is_own |= is_address(gid->raw, &own->list[i].address);
+    return value | (uint64_t)is_own << 42 | (uint64_t)(gid->kind == KOLO__RDMA_GID_ROCE_V2) << 41 |
+           (uint64_t)is_ipv4(gid->raw) << 40;
 }
 
 /* Why a port is not looked at; NULL: it is. */
@@ -169,31 +174,51 @@ static kolo_status nothing_fits(const struct kolo__rdma_survey *survey,
                        list, options->gid_index >= 0 ? "; NCCL_IB_GID_INDEX is set" : "");
 }
 
-kolo_status kolo__rdma_choose(const struct kolo__rdma_survey *survey,
-                              const struct kolo__rdma_options *options,
-                              const struct kolo__interfaces *own, struct kolo__rdma_choice *choice)
+/* The best GID of a port; 0: there is none for use, and it needs one. */
+static uint64_t best_gid(const struct kolo__rdma_port *port,
+                         const struct kolo__rdma_options *options,
+                         const struct kolo__rdma_place *place, const struct kolo__rdma_gid **gid)
 {
-    *choice = (struct kolo__rdma_choice){NULL, NULL};
-    uint64_t best = 0;
-    for (uint32_t i = 0; i < survey->port_count; i++) {
-        const struct kolo__rdma_port *port = &survey->ports[i];
-        if (ruled_out(port, options) != NULL)
+    uint64_t best = port->infiniband && port->gid_count == 0 ? worth(port, NULL, place) : 0;
+    *gid = NULL;
+    for (uint32_t k = 0; k < port->gid_count; k++) {
+        const struct kolo__rdma_gid *other = &port->gids[k];
+        uint64_t value = worth(port, other, place);
+        if (options->gid_index >= 0 ? other->index != (uint32_t)options->gid_index
+                                    : !usable(port, other))
             continue;
-        if (port->infiniband && port->gid_count == 0 && choice->port == NULL)
-            choice->port = port;
-        for (uint32_t k = 0; k < port->gid_count; k++) {
-            const struct kolo__rdma_gid *gid = &port->gids[k];
-            uint64_t value = worth(port, gid, own) + 1;
-            if (options->gid_index >= 0 ? gid->index != (uint32_t)options->gid_index
-                                        : !usable(port, gid))
-                continue;
-            if (value > best) {
-                best = value;
-                *choice = (struct kolo__rdma_choice){port, gid};
-            }
+        if (value > best) {
+            best = value;
+            *gid = other;
         }
     }
-    return choice->port != NULL ? KOLO_OK : nothing_fits(survey, options);
+    return best;
+}
+
+kolo_status kolo__rdma_choose(const struct kolo__rdma_survey *survey,
+                              const struct kolo__rdma_options *options,
+                              const struct kolo__rdma_place *place,
+                              struct kolo__rdma_choice *choice)
+{
+    struct kolo__rdma_choice alike[KOLO__RDMA_PORTS_MAX];
+    uint32_t count = 0;
+    uint64_t best = 0;
+    *choice = (struct kolo__rdma_choice){NULL, NULL};
+    for (uint32_t i = 0; i < survey->port_count; i++) {
+        const struct kolo__rdma_port *port = &survey->ports[i];
+        const struct kolo__rdma_gid *gid;
+        uint64_t value =
+            ruled_out(port, options) == NULL ? best_gid(port, options, place, &gid) : 0;
+        if (value == 0 || value < best)
+            continue;
+        count = value > best ? 0 : count;
+        best = value;
+        alike[count++] = (struct kolo__rdma_choice){port, gid};
+    }
+    if (count == 0)
+        return nothing_fits(survey, options);
+    *choice = alike[place->turn % count];
+    return KOLO_OK;
 }
 
 bool kolo__rdma_needs_gid(bool infiniband, const unsigned char own[KOLO__RDMA_GID_BYTES],

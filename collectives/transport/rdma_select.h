@@ -7,7 +7,7 @@
  *
  * Options have NCCL's names and meanings, so that what people have set for their fabric holds:
  * NCCL_IB_HCA, NCCL_IB_GID_INDEX, NCCL_IB_TC, NCCL_IB_SL, NCCL_IB_TIMEOUT, NCCL_IB_RETRY_CNT,
- * NCCL_IB_DISABLE.
+ * NCCL_IB_PKEY, NCCL_IB_DISABLE.
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_RDMA_SELECT_H
 #define KOLO_COLLECTIVES_TRANSPORT_RDMA_SELECT_H
@@ -21,6 +21,7 @@ struct kolo__rdma_options {
     const char *devices;
     long gid_index; /* -1: chosen */
     long traffic_class, service_level;
+    long partition;   /* index into the port's table of partition keys */
     long timeout;     /* of a packet without an answer: 4.096 us * 2^timeout */
     long retry_count; /* how often it is sent again */
     long disabled;    /* 1: never without being asked to */
@@ -42,13 +43,21 @@ struct kolo__rdma_choice {
     const struct kolo__rdma_gid *gid;   /* the same; NULL: InfiniBand without one */
 };
 
-/* Best: a port that is up, with a GID that is the address of one of own (best first), RoCE version
- * 2, IPv4 before IPv6, the fastest. Link-local GIDs do not leave the link and are never taken, but
- * on InfiniBand. own may be NULL. KOLO_ERR_UNSUPPORTED says what was found instead, and the remedy.
- */
+/* Where a rank is. */
+struct kolo__rdma_place {
+    const struct kolo__interfaces *own; /* those that kolo uses; may be NULL */
+    int node;                           /* NUMA node of its processors; -1: several, or not known */
+    uint32_t turn;                      /* number among the ranks of its host */
+};
+
+/* Best: a port that is up, with a GID that is the address of one of own, RoCE version 2, IPv4
+ * before IPv6, the fastest, at the rank's node; of ports that are alike in all that, ranks take one
+ * each in turn. Link-local GIDs do not leave the link and are never taken, but on InfiniBand.
+ * KOLO_ERR_UNSUPPORTED says what was found instead, and the remedy. */
 kolo_status kolo__rdma_choose(const struct kolo__rdma_survey *survey,
                               const struct kolo__rdma_options *options,
-                              const struct kolo__interfaces *own, struct kolo__rdma_choice *choice);
+                              const struct kolo__rdma_place *place,
+                              struct kolo__rdma_choice *choice);
 
 /* "rxe0 port 1, GID ::ffff:10.99.0.1 (index 1)", or its LID; returns text. */
 enum { KOLO__RDMA_CHOICE_TEXT_BYTES = 160, KOLO__RDMA_GID_TEXT_BYTES = 48 };

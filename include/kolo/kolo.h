@@ -367,8 +367,8 @@ typedef enum kolo_wire {
 /* "same", "bf16", ...; NULL for a value that is none. */
 KOLO_API const char *kolo_wire_name(kolo_wire wire);
 
-/* The same on every rank, but for scale and no_overlap. Set size to sizeof(kolo_reducer_options)
- * and every member not used to 0; options NULL: all of them. */
+/* The same on every rank, but for scale, no_overlap and stream. Set size to
+ * sizeof(kolo_reducer_options) and every member not used to 0; options NULL: all of them. */
 typedef struct kolo_reducer_options {
     size_t size;
     size_t bucket_bytes; /* 0: chosen, and tuned in the first 100 steps; from then on it is fixed */
@@ -385,7 +385,15 @@ typedef struct kolo_reducer_options {
     int sharded;        /* 1: see kolo_reducer_piece; views only */
     int fixed_order;    /* 1: buckets in the reverse order of tensors; nothing is learned */
     int no_overlap;     /* 1: nothing moves before kolo_reducer_wait */
+    void *stream;       /* with tensors in a GPU's memory: see below */
 } kolo_reducer_options;
+
+/* Tensors in a GPU's memory (all of them on one GPU, which is this rank's). options->stream is the
+ * cudaStream_t that gradients are computed on (NULL: CUDA's default stream). kolo_reducer_ready
+ * takes what that stream has by then for the gradient; kolo_reducer_wait returns once the step is
+ * queued, and what is put on the stream afterwards sees the results. kolo_reducer_get_report waits
+ * for the GPU if there are statistics. KOLO_ERR_UNSUPPORTED: 8-bit wires, error_feedback,
+ * allow_unused. */
 
 /* Collective. Tensors are floating-point and borrowed until kolo_reducer_free (names are copied).
  * KOLO_ERR_MISMATCH: ranks have different tensors or options. */

@@ -36,6 +36,7 @@
     X(cuEventDestroy)                                                                              \
     X(cuEventRecord)                                                                               \
     X(cuEventQuery)                                                                                \
+    X(cuThreadExchangeStreamCaptureMode)                                                           \
     X(cuMemAlloc)                                                                                  \
     X(cuMemFree)                                                                                   \
     X(cuMemHostAlloc)                                                                              \

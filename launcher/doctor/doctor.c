@@ -176,6 +176,7 @@ static kolo_status examine(const struct wanted *wanted, const struct kolo__hosts
     if (hosts->count == 0) {
         struct kolo__doctor_host *here = &patient->hosts[0];
         kolo__facts_gather(&here->facts);
+        kolo__facts_find_rdma(&here->facts, NULL);
         snprintf(here->name, sizeof here->name, "%s", here->facts.host);
         memcpy(here->facts.token_proof, patient->token_proof, KOLO__PROOF_BYTES);
         here->answers = true;

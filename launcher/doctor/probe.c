@@ -68,6 +68,8 @@ static kolo_status open_to_others(struct probe *probe, const struct kolo__doctor
     if (status == KOLO_OK)
         status = kolo__interfaces_find(setup->net, &found);
     if (status == KOLO_OK)
+        kolo__facts_find_rdma(facts, &found);
+    if (status == KOLO_OK)
         status = kolo__listen("*", 0, &probe->listen_fd, &bound);
     if (status != KOLO_OK)
         return status;

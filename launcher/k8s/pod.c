@@ -175,7 +175,7 @@ static void write_metrics_ports(struct kolo__yaml *yaml, const struct kolo__mani
     if (!has_ranks(manifest, role))
         return;
     write_port(yaml, "metrics", manifest->metrics_port);
-    for (long rank = 1; rank < manifest->per_pod && rank < KOLO__K8S_METRICS_NAMED; rank++) {
+    for (long rank = 1; rank < manifest->per_pod; rank++) {
         char name[16];
         snprintf(name, sizeof name, "metrics-%d", (int)rank);
         write_port(yaml, name, manifest->metrics_port + rank);

@@ -2,7 +2,7 @@
 /* A gradient gets ready, in whatever thread computed it: a flag, and a driver that sleeps is woken
  * when its bucket is complete. Called for every gradient of every step, so it costs next to
  * nothing. */
-#include "runtime/reducer/reducer.h"
+#include "runtime/reducer/gpu.h"
 
 #include "base/clock.h"
 #include "base/status.h"
@@ -80,6 +80,9 @@ kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
     if (atomic_load_explicit(&reducer->first_ready_ns, memory_order_relaxed) == 0)
         atomic_store_explicit(&reducer->first_ready_ns, kolo__now_ns(&kolo__real_clock),
                               memory_order_relaxed);
+    kolo_status status = reducer->gpu != NULL ? kolo__gpu_ready(reducer, index) : KOLO_OK;
+    if (status != KOLO_OK)
+        return status;
     if (reducer->context->trace != NULL)
         trace_ready(reducer, index);
     atomic_store_explicit(ready, KOLO__READY, memory_order_release);

@@ -9,6 +9,7 @@
  *   step_end.c  unused gradients, norm, clipping
  *   unit.c      one collective of a step: packed, started, unpacked
  *   fp8.c       the same for 8-bit floats, which no collective can add
+ *   gpu.c       the same for gradients in a GPU's memory, where all is queued
  *   tuning.c    the search for the best sizes
  *   shard.c     pieces, gathering of parameters
  *   driver.c    who drives a step              thread.c     the progress thread of a context
@@ -69,6 +70,9 @@ struct kolo__unit {
     float amax;        /* 8-bit: of all ranks */
     double wire_scale; /* 8-bit: of the last step; 0: none */
     uint64_t began;    /* ns, for the timeline; 0 without */
+    /* In a GPU's memory (gpu.c): staging lies at `place` of one block. */
+    struct kolo__device_plan *plan;
+    size_t place, first_partial;
 };
 
 struct kolo__reducer_tensor {
@@ -106,6 +110,8 @@ struct kolo__waker {
 enum kolo__readiness { KOLO__NOT_READY, KOLO__READY, KOLO__RETURNED };
 
 struct kolo__reducer_thread;
+struct kolo__reducer_gpu;
+struct kolo__device_plan;
 struct kolo__call;
 
 /* OFFERED: nobody drives, and the thread may take the step, as the caller may. */
@@ -119,6 +125,7 @@ struct kolo_reducer {
     bool views, frozen, accumulates, tunes;
     uint32_t tensor_count;
     struct kolo__reducer_tensor *tensors;
+    struct kolo__reducer_gpu *gpu; /* gpu.h; NULL: they are in the host's memory */
 
     /* The plan. */
     struct kolo__fusion fusion;
@@ -195,6 +202,15 @@ static inline bool kolo__reducer_is_fp8(const struct kolo_reducer *r)
 }
 
 enum kolo__narrow_float kolo__reducer_narrow(kolo_wire wire);
+
+/* What a bucket travels as, but for 8-bit floats. */
+static inline kolo_dtype kolo__reducer_wire_dtype(const struct kolo_reducer *r, uint32_t bucket)
+{
+    kolo_dtype dtype = r->fusion.buckets[bucket].dtype;
+    if (!kolo__reducer_narrows(r, dtype))
+        return dtype;
+    return r->options.wire == KOLO_WIRE_BF16 ? KOLO_BF16 : KOLO_FP16;
+}
 
 /* ---- freeze.c ------------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a step: units move, the caller waits, what comes of it is drawn, the next one begins.
  */
-#include "runtime/reducer/reducer.h"
+#include "runtime/reducer/gpu.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -38,6 +38,7 @@ void kolo__reducer_rewind(kolo_reducer *reducer)
     reducer->started = reducer->finished = 0;
     memset(&reducer->norm, 0, sizeof reducer->norm);
     reducer->sequence_before = reducer->comm->sequence;
+    kolo__gpu_begin_step(reducer);
 }
 
 /* ---- driving ----------------------------------------------------------------------------------
@@ -263,6 +264,8 @@ static kolo_status finish_step(kolo_reducer *reducer, struct wait *wait)
     }
     if (status == KOLO_OK)
         status = drive_here(reducer, wait);
+    if (status == KOLO_OK && reducer->status == KOLO_OK && reducer->gpu != NULL)
+        status = kolo__gpu_end_step(reducer);
     if (status == KOLO_OK && reducer->status == KOLO_OK)
         end_step(reducer);
     else if (status == KOLO_AGAIN && reducer->threaded)

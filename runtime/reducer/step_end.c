@@ -99,6 +99,6 @@ void kolo__reducer_draw(kolo_reducer *reducer)
 {
     if (reducer->options.allow_unused)
         keep_used(reducer);
-    if (reducer->options.statistics)
+    if (reducer->options.statistics && reducer->gpu == NULL)
         draw_statistics(reducer);
 }

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the contract does not say of rings that a card writes: how often it writes, what happens
- * while the receiver takes nothing, and that nothing is lost when the sender leaves. */
+/* What the contract does not say of rings that a card writes: how often it writes, for messages and
+ * for whole operations, what happens while the receiver takes nothing, and that nothing is lost
+ * when the sender leaves. */
 #include "harness.h"
 
 #include "fake_rdma.h"
 
+#include "collectives/execute.h"
 #include "collectives/transport/rdma_transport.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { MANY = 500 };
@@ -67,6 +70,89 @@ static void check_counts(void **state)
     assert_int_equal(kolo__rdma_writes_of(KOLO__RDMA_RING_BYTES - 1, 2), 2);
 }
 
+/* An allreduce of so many elements, by all ranks of the world. */
+static void allreduce(struct world *world, const char *algorithm, size_t count,
+                      size_t segment_bytes)
+{
+    struct kolo__program *programs[KOLO__CONFORMANCE_SIZE_MAX];
+    float *buffers[KOLO__CONFORMANCE_SIZE_MAX];
+    struct kolo__fault fault;
+    const struct kolo__program_options options = {
+        .dtype = KOLO_FP32, .op = KOLO_SUM, .segment_bytes = segment_bytes, .depth = 4};
+    for (uint32_t r = 0; r < world->size; r++) {
+        struct kolo__schedule schedule = {.steps = NULL};
+        const struct kolo__problem problem = {.collective = KOLO__ALLREDUCE,
+                                              .rank = r,
+                                              .size = world->size,
+                                              .count = count,
+                                              .in_place = true};
+        buffers[r] = malloc(count * sizeof *buffers[r]);
+        assert_non_null(buffers[r]);
+        for (size_t i = 0; i < count; i++)
+            buffers[r][i] = (float)(i % 100 + r);
+        assert_int_equal(kolo__algorithm_find(algorithm)->build(&problem, &schedule), KOLO_OK);
+        assert_int_equal(kolo__program_create(&schedule, &options, &programs[r]), KOLO_OK);
+        const struct kolo__run_arguments arguments = {.input = buffers[r],
+                                                      .output = buffers[r],
+                                                      .signature = signature_of(1, count),
+                                                      .transport = world->transports[r]};
+        kolo__run_begin(programs[r], &arguments);
+    }
+    uint64_t until = deadline();
+    bool done[KOLO__CONFORMANCE_SIZE_MAX] = {false};
+    for (uint32_t count_done = 0; count_done < world->size && !passed(until);) {
+        for (uint32_t r = 0; r < world->size; r++) {
+            world->transports[r]->ops->progress(world->transports[r]);
+            if (done[r] || kolo__run_progress(programs[r], NULL, &fault) != KOLO_OK)
+                continue;
+            done[r] = true;
+            count_done++;
+        }
+    }
+    for (uint32_t r = 0; r < world->size; r++) {
+        for (size_t i = 0; i < count; i++)
+            assert_true(buffers[r][i] ==
+                        (float)(i % 100 * world->size + world->size * (world->size - 1) / 2));
+        kolo__program_free(programs[r]);
+        free(buffers[r]);
+    }
+}
+
+/* Two operations: the second begins somewhere in the ring. All of a rank's messages have the same
+ * length, and go to the same peer. */
+static void check_operation(uint32_t size, const char *algorithm, size_t count,
+                            size_t segment_bytes, uint64_t messages, size_t message_bytes)
+{
+    struct world world = open_world(size, 1);
+    uint64_t writes = 0, bytes = 0;
+    size_t length = message_bytes + KOLO__MESSAGE_HEADER_BYTES;
+    for (int operation = 0; operation < 2; operation++) {
+        allreduce(&world, algorithm, count, segment_bytes);
+        for (uint64_t i = 0; i < messages; i++, bytes += length)
+            writes += kolo__rdma_writes_of(bytes, length);
+        for (uint32_t r = 0; r < size; r++) {
+            struct kolo__rdma_counts counts = kolo__rdma_count(world.transports[r]);
+            assert_int_equal(counts.data_bytes, bytes);
+            assert_int_equal(counts.data_writes, writes);
+            assert_true(counts.credit_writes <=
+                        bytes / KOLO__RDMA_CREDIT_BYTES + writes / KOLO__RDMA_CREDIT_WRITES);
+        }
+    }
+    close_world(&world);
+}
+
+static void check_operations(void **state)
+{
+    (void)state;
+    /* n bytes to the partner, at once. */
+    check_operation(2, "recursive_doubling", 2, 1 << 20, 1, 8);
+    check_operation(2, "recursive_doubling", 1 << 18, 1 << 20, 1, 1 << 20);
+    /* 2 (p - 1) slices of n / p to the next, each in segments. */
+    check_operation(4, "ring", 1 << 18, 1 << 20, 6, 1 << 18);
+    check_operation(4, "ring", 1 << 18, 1 << 16, 6 * 4, 1 << 16);
+    check_operation(3, "ring", 3000, 1 << 16, 4, 4000);
+}
+
 /* Small messages, more than there are receive requests: the verbs assert that none goes without. */
 static void check_receiver_that_takes_nothing(void **state)
 {
@@ -122,6 +208,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_counts),
+        cmocka_unit_test(check_operations),
         cmocka_unit_test(check_receiver_that_takes_nothing),
         cmocka_unit_test(check_last_words_arrive),
     };

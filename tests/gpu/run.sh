@@ -81,4 +81,25 @@ for test in reference pack exchange; do
         skipped=$((skipped + 1))
     fi
 done
+
+# NCCL with one rank on one GPU: calls, a CUDA graph, registered memory, the way through the host, a reducer,
+# an abort. Needs more of a machine than the others: each miss is a visible skip.
+# shellcheck disable=SC2317 # called by the shell below
+nccl() {
+    local test status=0 library
+    test=$("$root/tests/gpu/build_nccl.sh" "$build") || status=$?
+    if [[ $status != 0 ]]; then
+        echo "$test"
+        return "$status"
+    fi
+    # Where it came with Python's package the dynamic linker does not know it.
+    library=$(python3 -c 'import nvidia.nccl; print(list(nvidia.nccl.__path__)[0])' 2>/dev/null)/lib/libnccl.so.2
+    if [[ -z ${KOLO_NCCL:-} && -f $library ]] && ! ldconfig -p | grep -q 'libnccl\.so\.2'; then
+        export KOLO_NCCL=$library
+    fi
+    "$test"
+}
+export -f nccl
+export root build
+optional_step nccl 240 bash -c nccl
 finish

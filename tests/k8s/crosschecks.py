@@ -78,6 +78,8 @@ def expanded(one, text):
 
     def value(reference):
         field = one.variables().get(reference.group(1), {}).get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+        if field == "spec.serviceAccountName":
+            return one.spec.get("serviceAccountName", "default")
         known = field == f"metadata.labels['{names.get(reference.group(1))}']"
         return one.owner["metadata"]["name"] if known else reference.group()
 
@@ -224,12 +226,12 @@ def check_metrics(objects, pods, known):
         if words(one)[:1] == ["kolo"] and ports.pop("metrics-kolo", None) != first - 1:
             yield f"metrics: kolo's own port is not there: {ports}"
         ranks = slots_of(one) if one.role != "launcher" or one.owner["spec"].get("runLauncherAsWorker") else 0
-        if ports != {f"metrics-{i}" if i else "metrics": first + i for i in range(min(ranks, 32))}:
+        if ports != {f"metrics-{i}" if i else "metrics": first + i for i in range(ranks)}:
             yield f"metrics: {ports} are not the ports of {ranks} ranks"
         for policy in find(objects, "NetworkPolicy"):
             for rule in policy["spec"].get("ingress", []):
                 for port in rule.get("ports", []):
-                    if port["port"] == 9699 and port.get("endPort") != 9699 + 32:
+                    if port["port"] == 9699 and port.get("endPort") != 9699 + 1024:
                         yield "metrics: the policy does not let all ports"
 
 

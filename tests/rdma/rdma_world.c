@@ -24,6 +24,7 @@ static kolo_status create_rdma(struct kolo__transport *tcp, const struct rdma_ra
                                struct kolo__transport **transport)
 {
     struct kolo__rdma_choice choice;
+    const struct kolo__rdma_place place = {.node = -1};
     struct kolo__rdma_options options;
     char *none[] = {NULL};
     kolo_status status = kolo__rdma_options_read(none, &options);
@@ -31,7 +32,7 @@ static kolo_status create_rdma(struct kolo__transport *tcp, const struct rdma_ra
     options.timeout = 14;    /* an emulated machine loses nothing for long */
     options.retry_count = 6; /* 7 is for ever to Soft-RoCE */
     if (status == KOLO_OK)
-        status = kolo__rdma_choose(&survey, &options, NULL, &choice);
+        status = kolo__rdma_choose(&survey, &options, &place, &choice);
     if (status != KOLO_OK) {
         tcp->ops->close(tcp);
         return status;

@@ -8,9 +8,8 @@ import time
 
 from cluster import DNS, shuffled, wait_until
 from mpi import LAUNCHED
-from pods import STEPS, Case, expect, says
+from pods import LONG, Case, expect, says
 
-LONG = [*STEPS[:-3], "--steps", "100000", STEPS[-1]]
 SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
 
 

@@ -33,6 +33,7 @@ def describe(pod):
     yield f"  {pod.fqdn}, user {pod.user}"
     yield from section("command", [" ".join(pod.command)])
     yield from section("labels", [f"{k}: {v}" for k, v in sorted(pod.labels.items())])
+    yield from section("annotations", [f"{k}: {v}" for k, v in sorted(pod.annotations.items())])
     yield from section("environment", [f"{k}={v}" for k, v in sorted(pod.environment.items())])
     for path, (text, mode) in sorted(pod.files.items()):
         yield f"  file {path} {mode:04o}"

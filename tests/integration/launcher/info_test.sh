@@ -49,7 +49,7 @@ expect "an option that is wrong" True "$(value "'KOLO_TIMEOUT' in found['options
 both KOLO_TIMEOUT=50
 cp line right
 # Each wrong option is told in the words that a program ends with, and nothing else is wrong for that.
-for wrong in KOLO_ENCRYPT=yes KOLO_STREAMS=9 KOLO_TRANSPORT=rdma KOLO_METRICS_PORT=none; do
+for wrong in KOLO_ENCRYPT=yes KOLO_STREAMS=9 KOLO_TRANSPORT=smoke KOLO_METRICS_PORT=none; do
     both $wrong KOLO_TIMEOUT=50
     code=0 && env $wrong "$kolo" run -n 1 -- "$kolo" info --plan 4 >/dev/null 2>err || code=$?
     [[ $code != 0 ]] || fail "kolo run goes with $wrong"

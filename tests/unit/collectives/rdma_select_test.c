@@ -16,12 +16,14 @@
 static struct kolo__rdma_survey survey;
 static struct kolo__rdma_options options;
 static struct kolo__interfaces own;
+static struct kolo__rdma_place place;
 
 static int begin(void **state)
 {
     (void)state;
     memset(&survey, 0, sizeof survey);
     memset(&own, 0, sizeof own);
+    place = (struct kolo__rdma_place){.own = &own, .node = -1};
     char *none[] = {NULL};
     return kolo__rdma_options_read(none, &options);
 }
@@ -33,6 +35,7 @@ static struct kolo__rdma_port *add_port(const char *device, uint32_t number)
                                      .active = true,
                                      .mtu_bytes = 4096,
                                      .speed_mbps = 100000,
+                                     .node = -1,
                                      .state = "active"};
     snprintf(port->device, sizeof port->device, "%s", device);
     return port;
@@ -59,7 +62,7 @@ static const char *chosen(void)
 {
     static char text[KOLO__RDMA_CHOICE_TEXT_BYTES];
     struct kolo__rdma_choice choice;
-    if (kolo__rdma_choose(&survey, &options, &own, &choice) != KOLO_OK)
+    if (kolo__rdma_choose(&survey, &options, &place, &choice) != KOLO_OK)
         return kolo_error_text();
     return kolo__rdma_choice_text(&choice, text);
 }
@@ -125,8 +128,9 @@ static void check_the_route_decides(void **state)
     assert_string_equal(chosen(), "mlx5_1 port 1, GID ::ffff:10.2.0.7 (index 119)");
     own.count = 0;
     add_interface("fd01::7");
-    add_interface("10.1.0.7");
     assert_string_equal(chosen(), "mlx5_1 port 1, GID fd01::7 (index 5)");
+    add_interface("10.1.0.7"); /* both are for use */
+    assert_string_equal(chosen(), "mlx5_0 port 1, GID ::ffff:10.1.0.7 (index 119)");
     own.count = 0;
     add_interface("192.168.0.1");
     assert_non_null(strstr(chosen(), "mlx5_0"));
@@ -140,6 +144,31 @@ static void check_a_port_without_link_is_left_out(void **state)
     snprintf(port->state, sizeof port->state, "down");
     assert_non_null(strstr(chosen(), "mlx5_0 port 1: down"));
     add_roce("mlx5_1", "10.2.0.7", NULL)->speed_mbps = 10000;
+    assert_non_null(strstr(chosen(), "mlx5_1"));
+}
+
+/* As many cards as GPUs, and ranks as many as both; one more, for storage. */
+static void check_ranks_share_the_ports(void **state)
+{
+    (void)state;
+    char name[16], address[32];
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "mlx5_%d", i);
+        snprintf(address, sizeof address, "10.%d.0.7", i + 1);
+        add_roce(name, address, NULL)->node = i / 2;
+        add_interface(address);
+    }
+    add_roce("storage", "10.9.0.7", NULL)->speed_mbps = 25000;
+    add_interface("10.9.0.7");
+    static const char *const TURNS[] = {"mlx5_0", "mlx5_1", "mlx5_2", "mlx5_3", "mlx5_0"};
+    for (place.turn = 0; place.turn < 5; place.turn++)
+        assert_non_null(strstr(chosen(), TURNS[place.turn]));
+    place.node = 1;
+    static const char *const NEAR[] = {"mlx5_2", "mlx5_3", "mlx5_2"};
+    for (place.turn = 0; place.turn < 3; place.turn++)
+        assert_non_null(strstr(chosen(), NEAR[place.turn]));
+    survey.ports[2].active = survey.ports[3].active = false;
+    place.turn = 1;
     assert_non_null(strstr(chosen(), "mlx5_1"));
 }
 
@@ -232,20 +261,17 @@ static void check_options(void **state)
     assert_int_equal(options.gid_index, -1);
     assert_string_equal(options.devices, "");
     assert_int_equal(options.disabled, 0);
+    assert_int_equal(options.partition, 0);
     assert_false(options.unasked);
     assert_true(kolo__rdma_patience_ns(&options) / 1000000000 == 34);
-    char *good[] = {"PATH=/bin",
-                    "NCCL_IB_TC=106",
-                    "NCCL_IB_TIMEOUT=14",
-                    "NCCL_IB_RETRY_CNT=0",
-                    "NCCL_IB_SL=3",
-                    "NCCL_IB_GID_INDEX=-1",
-                    NULL};
+    char *good[] = {"PATH=/bin",    "NCCL_IB_TC=106", "NCCL_IB_TIMEOUT=14",   "NCCL_IB_RETRY_CNT=0",
+                    "NCCL_IB_SL=3", "NCCL_IB_PKEY=2", "NCCL_IB_GID_INDEX=-1", NULL};
     assert_int_equal(kolo__rdma_options_read(good, &options), KOLO_OK);
     assert_int_equal(options.traffic_class, 106);
     assert_int_equal(options.timeout, 14);
     assert_int_equal(options.retry_count, 0);
     assert_int_equal(options.service_level, 3);
+    assert_int_equal(options.partition, 2);
     assert_int_equal(options.gid_index, -1);
     char *bad[] = {"NCCL_IB_TIMEOUT=32", NULL};
     assert_int_equal(kolo__rdma_options_read(bad, &options), KOLO_ERR_CONFIG);
@@ -262,6 +288,7 @@ int main(void)
         cmocka_unit_test_setup(check_link_local_is_never_taken, begin),
         cmocka_unit_test_setup(check_the_route_decides, begin),
         cmocka_unit_test_setup(check_a_port_without_link_is_left_out, begin),
+        cmocka_unit_test_setup(check_ranks_share_the_ports, begin),
         cmocka_unit_test_setup(check_software_is_not_taken_by_itself, begin),
         cmocka_unit_test_setup(check_no_device, begin),
         cmocka_unit_test_setup(check_infiniband, begin),

@@ -414,6 +414,49 @@ static void test_goodbye_that_was_not_read_yet(void **state)
     kolo__rendezvous_free(server);
 }
 
+/* A pod that was lost, and is made anew before its world is gone, is none of two pods with one
+ * rank: it waits for the next world. */
+static void test_pod_before_its_next_world(void **state)
+{
+    (void)state;
+    struct kolo__rendezvous_options pods = {.host = "127.0.0.1",
+                                            .job = "job",
+                                            .token = "secret",
+                                            .world_size = 2,
+                                            .members_restart = true};
+    struct kolo__control *controls[2], *again;
+    struct kolo__control_options options[2];
+    atomic_store(&stop, false);
+    assert_int_equal(kolo__rendezvous_create(&pods, &server), KOLO_OK);
+    assert_int_equal(pthread_create(&thread, NULL, serve, NULL), 0);
+    for (uint32_t r = 0; r < 2; r++) {
+        options[r] = options_of(r);
+        options[r].in_pods = true;
+        assert_int_equal(kolo__control_connect(&options[r], &controls[r]), KOLO_OK);
+    }
+    pthread_t other;
+    assert_int_equal(pthread_create(&other, NULL, join_and_return, controls[1]), 0);
+    assert_int_equal(kolo__control_join(controls[0], "", 0), KOLO_OK);
+    pthread_join(other, NULL);
+    kolo__control_close(controls[1]);
+    struct kolo__fault fault;
+    while (!kolo__control_fault(controls[0], 1, &fault)) { /* until the server knows */
+        struct pollfd ready = {.fd = kolo__control_fd(controls[0]), .events = POLLIN};
+        assert_int_equal(poll(&ready, 1, 5000), 1);
+        kolo__control_poll(controls[0]);
+    }
+    options[1].deadline_ns = in_seconds(1);
+    options[1].timeout_s = 1;
+    assert_int_equal(kolo__control_connect(&options[1], &again), KOLO_OK);
+    assert_int_equal(kolo__control_join(again, "", 0), KOLO_ERR_TIMEOUT);
+    assert_non_null(strstr(kolo_error_text(), "its world has formed before"));
+    assert_non_null(strstr(kolo_error_text(), "within 1 s"));
+    kolo__control_poll(again); /* finds no connection */
+    assert_true(kolo__control_fault(again, 1, &fault));
+    kolo__control_close(again);
+    kolo__control_close(controls[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -428,6 +471,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_misfit_instead_of_nobody, start, end),
         cmocka_unit_test(test_no_remedy_is_cut),
         cmocka_unit_test(test_goodbye_that_was_not_read_yet),
+        cmocka_unit_test_teardown(test_pod_before_its_next_world, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

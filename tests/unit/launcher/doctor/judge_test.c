@@ -114,6 +114,34 @@ static void limits(void **state)
     (void)state;
 }
 
+static void give_rdma(struct ward *ward, uint32_t host, uint32_t state, uint32_t kind)
+{
+    ward->hosts[host].facts.rdma = state;
+    ward->hosts[host].facts.rdma_kind = kind;
+    strcpy(ward->hosts[host].facts.rdma_text, "mlx5_0 port 1: down");
+}
+
+static void rdma_that_not_all_have(void **state)
+{
+    struct ward ward;
+    make_healthy(&ward, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        give_rdma(&ward, i, KOLO__RDMA_USABLE, 2);
+    EXPECT(&ward, 0);
+    give_rdma(&ward, 2, KOLO__RDMA_USABLE, 1);
+    EXPECT(&ward, KOLO__AILMENT_RDMA, 0);
+    give_rdma(&ward, 2, KOLO__RDMA_USELESS, 0);
+    EXPECT(&ward, KOLO__AILMENT_RDMA, 0);
+    give_rdma(&ward, 2, KOLO__RDMA_ABSENT, 0);
+    EXPECT(&ward, KOLO__AILMENT_RDMA, 0);
+    ward.hosts[0].answers = false; /* nothing is known of it but that */
+    EXPECT(&ward, KOLO__AILMENT_DOWN, KOLO__AILMENT_RDMA, 0);
+    make_healthy(&ward, 2);
+    give_rdma(&ward, 0, KOLO__RDMA_USELESS, 0);
+    EXPECT(&ward, KOLO__AILMENT_RDMA, 0);
+    (void)state;
+}
+
 static void a_host_without_network_explains_what_fails(void **state)
 {
     struct ward ward;
@@ -292,6 +320,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(healthy_hosts),
         cmocka_unit_test(limits),
+        cmocka_unit_test(rdma_that_not_all_have),
         cmocka_unit_test(a_host_without_network_explains_what_fails),
         cmocka_unit_test(absent_hosts_are_found_once),
         cmocka_unit_test(tokens),
