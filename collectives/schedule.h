@@ -178,6 +178,10 @@ struct kolo__problem {
     /* halving_doubling: elements that go through its steps close behind each other, about as many
      * as stay in a cache meanwhile; 0: the whole vector does so at once. The same on all ranks. */
     size_t chunk_count;
+    /* halving_doubling: elements that travel at the price of one burst (transport/tcp.h); slices
+     * that would be a little longer than whole bursts end where those do. 0: nobody knows. The same
+     * on all ranks. */
+    size_t burst_count;
     const uint32_t
         *host_of; /* size entries: ranks with the same number share a host; NULL: unknown */
 };

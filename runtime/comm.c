@@ -23,10 +23,7 @@
 enum {
     MAPPING_SPINS = 200, /* some us: longer than a processor takes to change ranks */
     SHM_SEGMENT_BYTES = 64 * 1024,
-    /* With its header somewhat less than eight of the bursts of nearly 64 KiB in which the kernel
-     * sends: a little more, and what is left over goes out by itself at the price of a whole one.
-     */
-    TCP_SEGMENT_BYTES = 500 * 1024,
+    TCP_SEGMENT_BYTES = 8 * KOLO__TCP_BURST_BYTES,
     CONNECT_TIMEOUT_S = 60,
 };
 

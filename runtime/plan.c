@@ -3,6 +3,7 @@
 
 #include "base/status.h"
 #include "collectives/transport/shm.h"
+#include "collectives/transport/tcp.h"
 #include "runtime/metrics.h"
 
 #include <stdlib.h>
@@ -13,7 +14,7 @@ enum {
     /* Some of them, and the socket buffers of as much, stay in a cache of some megabytes. Less, and
      * messages get so short that calls of the kernel cost more than caches save. Not of the length
      * of segments, which a tuner changes, so that a long vector has no more steps for it. */
-    CHUNK_BYTES = 500 * 1024,
+    CHUNK_BYTES = 8 * KOLO__TCP_BURST_BYTES,
 };
 
 static uint64_t mix(uint64_t hash, uint64_t value)
@@ -138,6 +139,7 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         .window_count =
             mapped ? kolo__shm_window_bytes(context->size, !context->mapped) / element : 1,
         .chunk_count = context->remote ? CHUNK_BYTES / element : 0,
+        .burst_count = context->remote ? KOLO__TCP_BURST_BYTES / element : 0,
         .host_of = context->host_of,
     };
     struct kolo__select_input input = {

@@ -163,9 +163,9 @@ static uint32_t partner(const kolo_context *context, uint32_t rank)
         hosts = context->host_of[r] >= hosts ? context->host_of[r] + 1 : hosts;
         place += r < rank && context->host_of[r] == host;
     }
-    uint32_t next = (host + 1) % hosts;
-    uint32_t members = count_members(context, next);
-    KOLO__ASSERT(members > 0); /* hosts are numbered without gaps */
+    KOLO__ASSERT(hosts > 1);
+    uint32_t next = (host + 1) % hosts, members = count_members(context, next);
+    KOLO__ASSERT(members > 0);
     place %= members;
     for (uint32_t r = 0;; r++)
         if (context->host_of[r] == next && place-- == 0)

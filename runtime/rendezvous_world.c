@@ -41,6 +41,27 @@ void kolo__world_obstacle(struct kolo__rendezvous *server, kolo_status status, c
     snprintf(server->obstacle.text, sizeof server->obstacle.text, "%s", text);
 }
 
+/* Of a communicator that has broken ranks close their connections, each when it hears of it. Who
+ * sees that before it has heard of the cause takes it for a loss of the other rank, which it is
+ * not. */
+static void note_broken(struct kolo__rendezvous *server, uint32_t comm)
+{
+    server->broken[server->broken_count++ % KOLO__BROKEN_KEPT] = comm;
+    for (uint32_t r = 0; r < server->size; r++) {
+        struct kolo__member *member = &server->members[r];
+        if (member->blamed_by >= 0 && member->blamed_comm == comm && member->connection != NULL)
+            member->lost_at_ns = 0;
+    }
+}
+
+static bool is_broken(const struct kolo__rendezvous *server, uint32_t comm)
+{
+    for (uint32_t i = 0; i < server->broken_count && i < KOLO__BROKEN_KEPT; i++)
+        if (server->broken[i] == comm)
+            return true;
+    return false;
+}
+
 void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status status,
                         int rank, const char *text)
 {
@@ -53,6 +74,8 @@ void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_sta
         server->fault.rank = rank;
         snprintf(server->fault.text, sizeof server->fault.text, "%s", text);
     }
+    if (comm != 0)
+        note_broken(server, comm);
     for (uint32_t r = 0; r < server->size; r++)
         if (server->members[r].connection != NULL)
             send_fault(server, server->members[r].connection, comm, status, rank, text);
@@ -68,13 +91,17 @@ static bool somebody_needs(const struct kolo__rendezvous *server, uint32_t rank)
     return false;
 }
 
-static void suspect(struct kolo__rendezvous *server, uint32_t rank, int blamed_by, const char *why)
+static void suspect(struct kolo__rendezvous *server, uint32_t rank, int blamed_by, uint32_t comm,
+                    const char *why)
 {
     struct kolo__member *member = &server->members[rank];
+    if (member->lost_at_ns != 0 && member->blamed_comm != comm)
+        member->blamed_comm = 0;
     if (member->left || member->lost_at_ns != 0 || server->fault.set)
         return;
     member->lost_at_ns = kolo__now_ns(&kolo__real_clock) + LOSS_GRACE_MS * MILLISECOND;
     member->blamed_by = blamed_by;
+    member->blamed_comm = comm;
     snprintf(member->lost_why, sizeof member->lost_why, "%.*s", (int)sizeof member->lost_why - 1,
              why);
 }
@@ -115,7 +142,7 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank,
     if (somebody_needs(server, rank))
         declare_lost(server, rank, text);
     else
-        suspect(server, rank, -1, text); /* others may be on their way */
+        suspect(server, rank, -1, 0, text); /* others may be on their way */
 }
 
 const char *kolo__rendezvous_fault(const struct kolo__rendezvous *server, kolo_status *status,
@@ -161,7 +188,7 @@ void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bo
         server->joined--;
         return;
     }
-    suspect(server, rank, -1,
+    suspect(server, rank, -1, 0,
             silent ? "was lost with its host, which " KOLO__SILENCE_TEXT
                    : "closed its connection to the rendezvous without kolo_finalize");
 }
@@ -429,10 +456,12 @@ static void on_fault(struct kolo__connection *connection, struct kolo__frame_rea
         return;
     }
     bool about_a_rank = peer < server->size && peer != connection->rank;
-    if (about_a_rank && (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK))
-        suspect(server, peer, (int)connection->rank, text);
-    else
+    if (about_a_rank && (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK)) {
+        if (!is_broken(server, comm))
+            suspect(server, peer, (int)connection->rank, comm, text);
+    } else {
         kolo__world_spread(server, comm, (kolo_status)status, (int)connection->rank, text);
+    }
 }
 
 /* ---- dispatch ------------------------------------------------------------------------------ */

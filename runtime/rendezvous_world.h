@@ -62,7 +62,8 @@ struct kolo__member {
     uint64_t
         lost_at_ns; /* 0, or when the loss of this rank is spread unless a better reason comes */
     char lost_why[640];
-    int blamed_by; /* who noticed, -1: the server itself */
+    int blamed_by;        /* who noticed, -1: the server itself */
+    uint32_t blamed_comm; /* on which communicator; 0: on several */
     uint32_t pid;
     char host[64];
     unsigned char *blob; /* from JOIN, then of the exchange under way */
@@ -72,6 +73,8 @@ struct kolo__member {
     struct kolo__verdict_report *reports; /* one a communicator, oldest first */
     uint32_t report_count;
 };
+
+enum { KOLO__BROKEN_KEPT = 64 };
 
 struct kolo__rendezvous {
     int epoll_fd, listen_fds[KOLO__LOCAL_ADDRESSES_MAX];
@@ -93,6 +96,7 @@ struct kolo__rendezvous {
     struct kolo__connection *connections;
     struct kolo__join_comm *join_comms; /* on which some, not all, have joined */
     uint32_t join_comm_count;
+    uint32_t broken[KOLO__BROKEN_KEPT], broken_count; /* communicators; the last ones, by turns */
     struct {
         bool set;
         kolo_status status;

@@ -31,6 +31,7 @@ enum {
     /* Fewer are not worth their shorter messages: the caches hold much of so short a vector. */
     LEAST_CHUNKS = 16,
     MOST_CHUNKS = 256, /* bounds the steps */
+    UNEVEN_PART = 16,  /* slices differ by one part in so many of theirs at most */
 };
 
 static void allreduce(struct kolo__schedule *s);
@@ -98,14 +99,19 @@ struct part {
     struct kolo__fold fold;
     enum kolo__buffer from; /* of contributions */
     size_t first, count;
+    size_t burst; /* elements, 0: unknown */
 };
 
-/* Elements before slice `index`. */
+/* Elements before slice `index`. Slices are even, but for the little by which a bound may be past
+ * the end of a burst: sent by itself, that would cost a burst on either side. */
 static size_t before(const struct part *part, uint32_t index)
 {
     uint32_t nodes = part->fold.nodes;
-    return part->first +
-           (index == nodes ? part->count : kolo__slice_offset(part->count, nodes, index));
+    if (index == nodes)
+        return part->first + part->count;
+    size_t even = kolo__slice_offset(part->count, nodes, index);
+    size_t past = part->burst > 0 ? even % part->burst : 0;
+    return part->first + even - (past <= part->count / nodes / UNEVEN_PART ? past : 0);
 }
 
 /* Sends one half, and combines the partner's with the other. */
@@ -146,7 +152,8 @@ static uint32_t chunks_of(const struct kolo__problem *problem)
 
 static void allreduce(struct kolo__schedule *s)
 {
-    struct part part = {.fold = kolo__fold_of(s->problem.rank, s->problem.size)};
+    struct part part = {.fold = kolo__fold_of(s->problem.rank, s->problem.size),
+                        .burst = s->problem.burst_count};
     part.from = kolo__fold_in(s, &part.fold, kolo__schedule_contribution(s));
     uint32_t nodes = part.fold.nodes, chunks = chunks_of(&s->problem), half = 0;
     while (1u << half < nodes)

@@ -13,7 +13,13 @@
 #include "base/interfaces.h"
 #include "collectives/transport/transport.h"
 
-enum { KOLO__TCP_LANES_MAX = 8 };
+enum {
+    KOLO__TCP_LANES_MAX = 8,
+    /* Of a message, so that with a header as many fit into as many of the bursts in which the
+     * kernel sends (65,483 bytes over loopback, hardly less elsewhere) and what is left over does
+     * not go out by itself, at the price of a whole one. Whole elements of every dtype. */
+    KOLO__TCP_BURST_BYTES = 65408,
+};
 
 /* Connections between two ranks that listen there: one through each interface of whoever has fewer,
  * and at least as many as streams. The same on both sides. */

@@ -46,7 +46,8 @@ void kolo__judge_rdma(const struct kolo__doctor_case *patient, struct kolo__find
                                  "ibv_devices there (libibverbs and the driver's packages); in a "
                                  "container it needs /dev/infiniband; or leave %s out",
                                  host->name);
-        else if (facts->rdma == KOLO__RDMA_USABLE && facts->rdma_kind != example->facts.rdma_kind)
+        else if (example != NULL && facts->rdma == KOLO__RDMA_USABLE &&
+                 facts->rdma_kind != example->facts.rdma_kind)
             kolo__finding_advise(
                 kolo__finding_add(
                     findings, KOLO__AILMENT_RDMA,

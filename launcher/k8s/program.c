@@ -59,7 +59,7 @@ static void write_word(struct kolo__yaml *yaml, const char *word)
 void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
                        enum kolo__k8s_role role)
 {
-    char mapping[48];
+    char mapping[48], metrics[48];
     kolo__yaml_list(yaml, "command");
     switch (role) {
     case KOLO__K8S_AGENT:
@@ -90,6 +90,11 @@ void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *man
             kolo__yaml_item_text(yaml, "-x");
             kolo__yaml_item_text(yaml, "KOLO_MEMLOCK");
         }
+        /* Nothing that Kubernetes sets is in sshd's sessions: ranks do not know that they are in
+         * pods. */
+        snprintf(metrics, sizeof metrics, "KOLO_METRICS_PORT=*:%ld", manifest->metrics_port);
+        kolo__yaml_item_text(yaml, "-x");
+        kolo__yaml_item_text(yaml, metrics);
         break;
     case KOLO__K8S_LAUNCHER:
         kolo__yaml_item_text(yaml, "kolo");

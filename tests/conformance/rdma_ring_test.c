@@ -109,10 +109,10 @@ static void allreduce(struct world *world, const char *algorithm, size_t count,
             count_done++;
         }
     }
+    const size_t sum_of_ranks = (size_t)world->size * (world->size - 1) / 2;
     for (uint32_t r = 0; r < world->size; r++) {
         for (size_t i = 0; i < count; i++)
-            assert_true(buffers[r][i] ==
-                        (float)(i % 100 * world->size + world->size * (world->size - 1) / 2));
+            assert_true(buffers[r][i] == (float)(i % 100 * world->size + sum_of_ranks));
         kolo__program_free(programs[r]);
         free(buffers[r]);
     }

@@ -11,6 +11,7 @@ import sys
 import crosschecks
 import manifests
 import mutations
+import needs
 import pods
 import schemas
 
@@ -56,7 +57,7 @@ def complaints(objects, versions, known):
         theirs = pods.of_manifest(objects)
         if not theirs:
             found.append("no pods")
-        for check in crosschecks.CHECKS:
+        for check in [*crosschecks.CHECKS, *needs.CHECKS]:
             found += [f"{check.__name__}: {text}" for text in check(objects, theirs, known)]
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         # What the cross-checks stumble over the schemas must have found.

@@ -223,6 +223,8 @@ def check_metrics(objects, pods, known):
     for one in pods:
         ports = {p["name"]: p["containerPort"] for p in one.main().get("ports", []) if p["name"].startswith("metrics")}
         first = int(one.variables().get("KOLO_METRICS_PORT", {}).get("value", 9700))
+        if words(one)[:1] == ["mpirun"] and f"KOLO_METRICS_PORT=*:{first}" not in words(one):
+            yield "metrics: ranks that sshd starts do not know that they are in pods"
         if words(one)[:1] == ["kolo"] and ports.pop("metrics-kolo", None) != first - 1:
             yield f"metrics: kolo's own port is not there: {ports}"
         ranks = slots_of(one) if one.role != "launcher" or one.owner["spec"].get("runLauncherAsWorker") else 0

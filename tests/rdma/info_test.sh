@@ -15,11 +15,8 @@ if [[ ${1:-} == inside ]]; then
     "$BIN_DIR/kolo" doctor | grep RDMA && echo "doctor counts what is made of software" && exit 1
     ip link set veth1 down
     NCCL_IB_HCA=rxe1 "$BIN_DIR/kolo" info | grep '^rdma  *no '
-    code=0
-    NCCL_IB_HCA=rxe1 "$BIN_DIR/kolo" doctor >found || code=$?
-    echo "doctor: exit code $code"
+    NCCL_IB_HCA=rxe1 "$BIN_DIR/kolo" doctor >found && echo "doctor finds nothing wrong" && exit 1
     grep RDMA found
-    NCCL_IB_PKEY=9 "$BIN_DIR/kolo" run --no-prefix -n 2 --transport rdma -- "$BIN_DIR/hello_allreduce" 2>&1 | grep -m 1 'no way to it'
     exit
 fi
 
@@ -33,7 +30,5 @@ expect 'uses rxe1 port 1, GID ::ffff:10.99.0.2 (index 1)'
 expect 'rxe0 port 1: left out by NCCL_IB_HCA'
 expect 'rxe1 port 1: down'
 expect '^     RDMA: rxe1 port 1, GID ::ffff:10.99.0.2 (index 1)'
-expect 'doctor: exit code 22'
 expect 'RDMA is not used'
 expect 'no RDMA port can be used: rxe0 port 1: left out by NCCL_IB_HCA; rxe1 port 1: down'
-expect 'no RDMA connection to it from rxe0 port 1, GID .* no way to it: Invalid argument'

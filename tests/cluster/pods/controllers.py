@@ -83,10 +83,20 @@ def uid_of(document):
     return document["metadata"].setdefault("uid", f"{secrets.randbits(32):08x}-0000-4000-8000-{secrets.randbits(48):012x}")
 
 
+def chance():
+    """What names that nobody gave end in."""
+    return "".join(secrets.choice("bcdfghjklmnpqrstvwxz2456789") for _ in range(5))
+
+
+def made_by_job(hostname):
+    """The name of a Job's pod: its host name is only the beginning of it, and of that 58 characters at most."""
+    return f"{hostname}-"[:58] + chance()
+
+
 def indexed(cluster, documents, job, name, subdomain, labels=None):
     """The pods of an Indexed Job; those which others make of a template have labels that count as annotations too."""
     uid = uid_of(job)
-    return [make_pod(cluster, documents, job["spec"]["template"], name=f"{name}-{i}", hostname=f"{name}-{i}",
+    return [make_pod(cluster, documents, job["spec"]["template"], name=made_by_job(f"{name}-{i}"), hostname=f"{name}-{i}",
                      subdomain=job["spec"]["template"]["spec"].get("subdomain", subdomain),
                      labels={"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name,
                              "batch.kubernetes.io/job-completion-index": str(i), **(labels or {})},
@@ -204,7 +214,8 @@ def mpijob(cluster, documents, attempt=0):
                 files["/etc/mpi/hostfile"] = (hostfile, 0o444)
                 files["/etc/mpi/discover_hosts.sh"] = (
                     "#!/bin/sh\n" + "".join(f"echo {h}\n" for h in sorted(hosts)), 0o555)
-            pods.append(make_pod(cluster, documents, replicas[role.capitalize()]["template"], name=host, hostname=host,
+            pods.append(make_pod(cluster, documents, replicas[role.capitalize()]["template"], hostname=host,
+                                 name=made_by_job(host) if role == "launcher" else host,  # of a Job; workers are Pods of the operator
                                  subdomain=name, extra=extra, files=files,
                                  labels={"training.kubeflow.org/job-name": name, "training.kubeflow.org/job-role": role,
                                          "training.kubeflow.org/replica-index": str(i + (role == "worker" and as_worker))}))

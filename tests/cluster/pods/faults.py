@@ -100,7 +100,7 @@ def on_one_node(pods):
     """The pods have the network and the name of one node."""
     for pod in pods:
         pod.node = "node-of-all"
-        pod.environment["POD_NAME"] = pod.hostname
+        pod.environment["POD_NAME"] = pod.name
         pod.beside = pods[0] if pod is not pods[0] else None
 
 
@@ -116,7 +116,8 @@ def same_node(build, kind):
             return case.finish()
         second = case.pods[2]
         expect("the second agent ends", second.wait(10) not in (0, None), case.pods)
-        says([second], r"port 7701.*in use", 1)
+        says([second], r"cannot listen on all addresses \(\*\) port 7701: Address already in use", 1)
+        expect("its last word", "port 7701: Address already in use" in second.termination(), case.pods)
 
 
 def two_jobs(build, kind):
@@ -209,6 +210,28 @@ def fewer_hosts(build, kind):
         says(case.pods[:1], "ppr", 1)
 
 
+def wrong_size(build, kind):
+    """A pod that is told of another world than its controller made: it says so, and does not wait."""
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        victim = case.pods[-1]
+        victim.environment["KOLO_WORLD_SIZE"] = "5"
+        case.start()
+        expect("65", victim.wait(10) == 65, case.pods)
+        expect("the last word", re.search(r"KOLO_WORLD_SIZE is 5, but 3 pods \(\w+\) with 1 rank each make 3", victim.termination()), case.pods)
+
+
+def hostfile_alone(build, kind):
+    """An operator whose variables kolo does not know: the hostfile is where it always is, here in MPICH's form."""
+    with Case(build, kind, workers=2) as case:
+        launcher = case.pods[0]
+        launcher.environment.pop("OMPI_MCA_orte_default_hostfile")
+        hosts, mode = launcher.files["/etc/mpi/hostfile"]
+        launcher.files["/etc/mpi/hostfile"] = (hosts.replace(" slots=", ":"), mode)
+        case.start()
+        case.finish()
+        expect("a rank in each worker", "over 2 ranks" in launcher.log(), case.pods)
+
+
 # ---- memory ----------------------------------------------------------------------------------------
 
 
@@ -228,6 +251,6 @@ def oom(build, kind):
         expect(f"codes {codes}", set(codes) == {76}, case.pods)
         expect("the victim has no last word but its log's", victim.termination() == victim.log()[-2048:] != "", case.pods)
         for pod in rest:
-            words = "was lost: its agent has gone" if kind in LAUNCHED else "(the connection broke|closed its connection)"
+            words = "was lost: its agent has gone" if kind in LAUNCHED else "(the connection broke|it closed the connection|closed its connection)"
             expect("the last word names the rank and its pod", re.search(rf"rank 2 .*{victim.hostname}.*{words}", pod.termination()), case.pods)
             expect("its host is not called lost", "with its host" not in pod.log(), case.pods)

@@ -377,7 +377,7 @@ def main():
         name, _, kind = word.partition(":")
         begin = time.monotonic()
         try:
-            next(vars(module)[name] for module in (sys.modules["pods"], failures, faults, generations) if name in vars(module))(build, kind)
+            next(vars(module)[name] for module in (sys.modules["pods"], ends, failures, faults, generations) if name in vars(module))(build, kind)
             print(f"{word}: passed in {time.monotonic() - begin:.1f} s", flush=True)
         except Exception:  # every case has its say
             failed += 1
@@ -387,6 +387,7 @@ def main():
 
 if __name__ == "__main__":
     sys.modules["pods"] = sys.modules["__main__"]  # this one, not another copy
+    import ends
     import failures
     import faults
     import generations

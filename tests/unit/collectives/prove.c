@@ -27,6 +27,7 @@ static struct kolo__problem problem_of(const struct prove_problem *problem, uint
         .window_count = problem->window_count * (slices ? problem->size : 1) *
                         (problem->algorithm->needs_host_mapping ? 2 : 1),
         .chunk_count = problem->chunk_count,
+        .burst_count = problem->burst_count,
         .host_of = problem->host_of,
     };
 }
@@ -81,11 +82,13 @@ void prove(const struct prove_problem *problem, struct kolo__cost *cost)
     kolo_status status = prove_verify(schedules, problem->size, sharing, cost, text, sizeof(text));
     prove_free(schedules, problem->size);
     if (status != KOLO_OK)
-        fail_msg("%s %s, %u ranks, root %u, count %zu, window %zu, chunks of %zu, in place %d, "
+        fail_msg("%s %s, %u ranks, root %u, count %zu, window %zu, chunks of %zu, bursts of %zu, "
+                 "in place %d, "
                  "prescale %d: %s",
                  problem->algorithm->name, kolo__collective_name(problem->collective),
                  problem->size, problem->root, problem->count, problem->window_count,
-                 problem->chunk_count, problem->in_place, problem->prescale, text);
+                 problem->chunk_count, problem->burst_count, problem->in_place, problem->prescale,
+                 text);
 }
 
 static bool has_root(enum kolo__collective collective)

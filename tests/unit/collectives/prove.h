@@ -12,7 +12,7 @@ struct prove_problem {
     const struct kolo__algorithm *algorithm;
     enum kolo__collective collective;
     uint32_t size, root;
-    size_t count, window_count, chunk_count;
+    size_t count, window_count, chunk_count, burst_count;
     enum in_place in_place;
     bool prescale;
     const uint32_t *host_of;

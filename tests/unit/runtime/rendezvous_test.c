@@ -457,6 +457,55 @@ static void test_pod_before_its_next_world(void **state)
     kolo__control_close(controls[0]);
 }
 
+static void report(struct kolo__control *control, uint32_t comm, kolo_status status, int peer)
+{
+    struct kolo__fault fault = {.status = status, .peer = peer};
+    snprintf(fault.text, sizeof fault.text, "%s on %u", kolo_status_name(status), comm);
+    kolo__control_report(control, comm, &fault);
+}
+
+static struct kolo__fault await_fault(struct kolo__control *control, uint32_t comm)
+{
+    struct kolo__fault fault = {0};
+    uint64_t until = in_seconds(5);
+    while (!kolo__control_fault(control, comm, &fault) && kolo__now_ns(&kolo__real_clock) < until) {
+        struct pollfd ready = {.fd = kolo__control_fd(control), .events = POLLIN};
+        poll(&ready, 1, 10);
+        kolo__control_poll(control);
+    }
+    return fault;
+}
+
+/* Ranks close a broken communicator's connections; who sees that first blames the other. */
+static void test_a_broken_communicator_breaks_no_world(void **state)
+{
+    struct kolo__control *controls[2];
+    kolo_status status;
+    int rank;
+    (void)state;
+    for (uint32_t r = 0; r < 2; r++) {
+        struct kolo__control_options options = options_of(r);
+        assert_int_equal(kolo__control_connect(&options, &controls[r]), KOLO_OK);
+    }
+    pthread_t other;
+    assert_int_equal(pthread_create(&other, NULL, join_and_return, controls[1]), 0);
+    assert_int_equal(kolo__control_join(controls[0], "", 0), KOLO_OK);
+    pthread_join(other, NULL);
+    report(controls[1], 5, KOLO_ERR_MISMATCH, -1); /* the cause first */
+    assert_int_equal(await_fault(controls[0], 5).status, KOLO_ERR_MISMATCH);
+    report(controls[0], 5, KOLO_ERR_PEER_LOST, 1);
+    report(controls[0], 6, KOLO_ERR_PEER_LOST, 1); /* behind its consequence */
+    usleep(50000);
+    report(controls[1], 6, KOLO_ERR_MISMATCH, -1);
+    assert_int_equal(await_fault(controls[0], 6).status, KOLO_ERR_MISMATCH);
+    usleep(500000); /* longer than the rendezvous waits for a cause */
+    assert_null(kolo__rendezvous_fault(server, &status, &rank));
+    report(controls[0], 7, KOLO_ERR_PEER_LOST, 1); /* nothing explains this one */
+    assert_int_equal(await_fault(controls[0], 7).status, KOLO_ERR_NETWORK);
+    for (uint32_t r = 0; r < 2; r++)
+        kolo__control_close(controls[r]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -469,6 +518,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_misfit_instead_of_a_rank, start, end),
         cmocka_unit_test_setup_teardown(test_misfit_before_a_rank, start, end),
         cmocka_unit_test_setup_teardown(test_misfit_instead_of_nobody, start, end),
+        cmocka_unit_test_setup_teardown(test_a_broken_communicator_breaks_no_world, start, end),
         cmocka_unit_test(test_no_remedy_is_cut),
         cmocka_unit_test(test_goodbye_that_was_not_read_yet),
         cmocka_unit_test_teardown(test_pod_before_its_next_world, end),

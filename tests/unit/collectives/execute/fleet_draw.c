@@ -46,6 +46,7 @@ bool fleet_draw(const struct kolo__algorithm *algorithm, enum kolo__collective c
         .window_count = (algorithm->needs_host_mapping ? 2 : 1) * size +
                         (size_t)kolo__random_below(&random, 300),
         .chunk_count = seed % 4,
+        .burst_count = seed % 5 * 3,
         .host_of = hosts};
     options->sim =
         (struct kolo__sim_options){.seed = seed,
@@ -66,7 +67,7 @@ const char *fleet_describe(const struct fleet_options *options, char *text, size
     snprintf(text, bytes,
              "%s %s, %u ranks, %zu x %s %s%s%s (but 0x%x), pieces 0x%x up to %zu%s, root %u, "
              "segments of %zu, depth %u, "
-             "window %zu, chunks of %zu, "
+             "window %zu, chunks of %zu, bursts of %zu, "
              "%sseed %llu",
              options->algorithm->name, kolo__collective_name(problem->collective), problem->size,
              problem->count, kolo_dtype_name(options->dtype), kolo_op_name(options->op),
@@ -74,7 +75,7 @@ const char *fleet_describe(const struct fleet_options *options, char *text, size
              options->in_heap ? options->out_of_heap : 0, options->in_pieces,
              options->longest_piece, options->rough ? ", rough" : "", problem->root,
              options->segment_bytes, options->depth, problem->window_count, problem->chunk_count,
-             options->sim.cross_reads ? "cross reads, " : "",
+             problem->burst_count, options->sim.cross_reads ? "cross reads, " : "",
              (unsigned long long)options->sim.seed);
     return text;
 }
