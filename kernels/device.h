@@ -34,14 +34,14 @@
 
 #include "kernels/pack.h"
 
-enum { KOLO__DEVICE_MODULE_VERSION = 1 };
+enum { KOLO__DEVICE_MODULE_VERSION = 2 };
 
 /* The module's. A device is one GPU in its primary context, which it shares with PyTorch, NCCL and
  * everybody else who uses the runtime API. */
 struct kolo__device;
 struct kolo__device_plan;
-typedef struct kolo__device_event *kolo__device_event;
-typedef void *kolo__device_stream; /* a cudaStream_t; NULL: the default stream */
+typedef struct kolo__device_mark *kolo__device_event; /* C++ wants another name for the struct */
+typedef void *kolo__device_stream;                    /* a cudaStream_t; NULL: the default stream */
 
 struct kolo__memory_place {
     kolo_memory_kind kind;
@@ -132,6 +132,54 @@ struct kolo__device_run {
     float *error; /* or NULL; as in kolo__pack, laid out like fused; where it narrows */
     struct kolo__device_partial *partials; /* or NULL; of scaled values, before they are narrowed */
 };
+
+/* ---- exchange among GPUs that map each other's memory ---------------------------------------- */
+
+/* Allreduces by kernels alone, among up to 8 ranks of one host, whose regions (alloc'd by each, and
+ * zeroed once; shared by the table's share and map) all of them map. ONE_SHOT: every rank reads
+ * everything of all; TWO_SHOT: everything twice in halves of the work; RING: the least traffic. An
+ * experiment: nothing in kolo uses it before there are figures of several GPUs. */
+enum kolo__device_exchange_kind {
+    KOLO__EXCHANGE_ONE_SHOT,
+    KOLO__EXCHANGE_TWO_SHOT,
+    KOLO__EXCHANGE_RING
+};
+enum { KOLO__EXCHANGE_RANKS = 8, KOLO__EXCHANGE_HEADER_BYTES = 6144 };
+
+struct kolo__device_exchange {           /* one rank's part */
+    void *regions[KOLO__EXCHANGE_RANKS]; /* of all ranks, as this GPU maps them */
+    const void *from;                    /* count elements, aligned to them; */
+    void *to;                            /* to may be from */
+    uint32_t *stop; /* a word that the GPU and its owner can write (host_alloc): anything but 0
+                       ends the kernel; it is set to 1 + the rank that was waited for too long */
+    uint32_t rank;
+};
+
+struct kolo__device_exchange_run {
+    enum kolo__device_exchange_kind kind;
+    uint32_t rank_count;
+    size_t slot_bytes; /* of each region: a multiple of 16, at least as many as are reduced */
+    const struct kolo__reduction *reduction; /* floats; no scales */
+    size_t count;
+    uint32_t spins; /* looks at a flag before a block gives up */
+    /* Of a rank; all ranks alike. At most 64, and so few that all are on the GPU at once. */
+    uint32_t blocks;
+    /* -1: all steps. Else this step alone, without waiting: for ranks whose kernels are not on GPUs
+     * at the same time; somebody else waits for all ranks after each (kolo__exchange_steps). */
+    int step;
+};
+
+static inline size_t kolo__exchange_region_bytes(size_t slot_bytes)
+{
+    return KOLO__EXCHANGE_HEADER_BYTES + 2 * slot_bytes;
+}
+
+static inline int kolo__exchange_steps(enum kolo__device_exchange_kind kind, uint32_t rank_count)
+{
+    return kind == KOLO__EXCHANGE_ONE_SHOT   ? 2
+           : kind == KOLO__EXCHANGE_TWO_SHOT ? 3
+                                             : 2 * (int)rank_count - 1;
+}
 
 /* ---- memory that others map ----------------------------------------------------------------- */
 
@@ -225,7 +273,7 @@ struct kolo__device_module {
                          size_t partial_count, double clip_norm, struct kolo__device_total *total,
                          kolo__device_stream stream);
 
-    /* Queue. Floats only. As kolo__reduce and kolo__sum_narrow, the same bits,
+    /* Queue. As kolo__reduce and kolo__sum_narrow, the same bits,
      * over at most KOLO__DEVICE_SOURCES_MAX sources in memory that this GPU reaches, aligned to the
      * element. */
     kolo_status (*reduce)(struct kolo__device *device, const struct kolo__reduction *reduction,
@@ -234,6 +282,14 @@ struct kolo__device_module {
     kolo_status (*sum_narrow)(struct kolo__device *device, enum kolo__narrow_float wire, void *to,
                               const void *const *sources, uint32_t source_count, uint32_t divisor,
                               size_t count, kolo__device_stream stream);
+
+    /* Queues: the parts of `part_count` ranks that this GPU has, mostly 1; more in one cooperative
+     * launch. All ranks call alike and in the same order. After an error, or a stop, the regions
+     * are zeroed by all before they are of use again. */
+    kolo_status (*exchange)(struct kolo__device *device,
+                            const struct kolo__device_exchange_run *run,
+                            const struct kolo__device_exchange *parts, uint32_t part_count,
+                            kolo__device_stream stream);
 
     /* Memory of other processes on this machine. What is mapped is unmapped before its owner frees
      * it. KOLO_ERR_UNSUPPORTED: memory that has no such handle (pools, managed). */

@@ -2,7 +2,7 @@
 /*
  * What one thread of the reduction kernels does (walk.h has the packing ones): one vector of the
  * result, out of the same elements of all sources, in the order of sources. Vectors begin where the
- * result is aligned; sources may lie otherwise. Floats only.
+ * result is aligned; sources may lie otherwise. Floats here, integers in integers.h.
  */
 #ifndef KOLO_KERNELS_CUDA_COMBINE_H
 #define KOLO_KERNELS_CUDA_COMBINE_H
@@ -10,7 +10,15 @@
 #include "kernels/cuda/walk.h"
 
 enum { COMBINE_SOURCES_MAX = 64 };
-enum combine_op { COMBINE_SUM, COMBINE_PRODUCT, COMBINE_MIN, COMBINE_MAX };
+enum combine_op {
+    COMBINE_SUM,
+    COMBINE_PRODUCT,
+    COMBINE_MIN,
+    COMBINE_MAX,
+    COMBINE_AND, /* bitwise ones: integers */
+    COMBINE_OR,
+    COMBINE_XOR
+};
 
 /* A kernel's one parameter; 1,056 bytes, where every GPU takes 4,096. */
 struct combination {
@@ -128,21 +136,30 @@ CONVERSION uint64_t combine_vector_count(enum format format, const struct combin
     return (head + c->count + n - 1) / n;
 }
 
+/* Where the thread's vector is; false: it has none. */
+CONVERSION bool combine_place(enum format format, const struct combination *c, uint32_t block,
+                              uint32_t thread, struct walk_place *place)
+{
+    const uint64_t bytes = (uint64_t)format_bytes(format), n = 16 / bytes;
+    const uint64_t vector = (uint64_t)block * WALK_THREADS + thread;
+    if (vector >= combine_vector_count(format, c))
+        return false;
+    place->first = (int64_t)(vector * n) - (int64_t)(c->to / bytes % n);
+    place->count = c->count;
+    place->from = 0;
+    place->from_end = 0;
+    place->to = c->to + (uint64_t)place->first * bytes;
+    return true;
+}
+
 CONVERSION void combine_thread(enum format format, const struct combination *c, uint32_t block,
                                uint32_t thread)
 {
     const struct walk_form form = {WALK_UNPACK, format, format};
-    const uint64_t bytes = (uint64_t)format_bytes(format), n = 16 / bytes;
-    const uint64_t vector = (uint64_t)block * WALK_THREADS + thread;
     struct walk_place place;
     struct words out;
-    if (vector >= combine_vector_count(format, c))
+    if (!combine_place(format, c, block, thread, &place))
         return;
-    place.first = (int64_t)(vector * n) - (int64_t)(c->to / bytes % n);
-    place.count = c->count;
-    place.from = 0;
-    place.from_end = 0;
-    place.to = c->to + (uint64_t)place.first * bytes;
     uint32_t valid = find_valid(form, &place);
     /* One source alone is copied: NaNs keep their bits. */
     if (c->source_count == 1 && c->divisor == 1 && !c->scaled)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * libkolo-cuda.so: what kernels/device.h asks for, by the CUDA driver. This file: GPUs, plans and
- * the launches of kernels; memory_module.c: streams, events and memory; driver_module.c: the
- * driver.
+ * the launches of packing kernels; reduce_module.c: those of reductions; memory_module.c: streams,
+ * events and memory; driver_module.c: the driver.
  */
-#include "kernels/cuda/combine.h"
 #include "kernels/cuda/forms.h"
 #include "kernels/cuda/memory_module.h"
+#include "kernels/cuda/reduce_module.h"
 #include "kernels/cuda/tables.h"
+#include "kernels/cuda/total.h"
 #include "kernels/cuda/walk.h"
 
 #include <limits.h>
@@ -18,9 +19,9 @@
 
 _Static_assert(sizeof(struct walk_segment) == sizeof(struct kolo__segment), "one table");
 _Static_assert(sizeof(struct walk_partial) == sizeof(struct kolo__device_partial), "one partial");
+_Static_assert(sizeof(struct totals) == sizeof(struct kolo__device_total), "one total");
 _Static_assert(WALK_THREADS *WALK_TURNS == KOLO__DEVICE_TILE_VECTORS, "one tile");
-_Static_assert((int)FORMAT_E5M2 == (int)KOLO__NARROW_E5M2 && (int)FORMAT_FP16 == 0 &&
-                   (int)COMBINE_SOURCES_MAX == (int)KOLO__DEVICE_SOURCES_MAX,
+_Static_assert((int)FORMAT_E5M2 == (int)KOLO__NARROW_E5M2 && (int)FORMAT_FP16 == 0,
                "wires are formats");
 
 struct kolo__device_plan {
@@ -312,77 +313,10 @@ static kolo_status total(struct kolo__device *device, const struct kolo__device_
     kolo_status status = kolo__device_enter(device);
     if (status != KOLO_OK)
         return status;
-    CUresult result = device->driver->cuLaunchKernel(device->total, 1, 1, 1, WALK_THREADS, 1, 1, 0,
+    CUresult result = device->driver->cuLaunchKernel(device->total, 1, 1, 1, TOTAL_THREADS, 1, 1, 0,
                                                      stream, parameters, NULL);
     kolo__device_leave(device);
     return kolo__driver_check(result, "starting a kernel on GPU %d", device->ordinal);
-}
-
-static kolo_status launch_reduction(struct kolo__device *device, enum format format,
-                                    struct combination *c, const void *const *sources,
-                                    kolo__device_stream stream)
-{
-    uint64_t element = (uint64_t)format_bytes(format), misplaced = c->to % element;
-    void *parameters[] = {c};
-    if (c->source_count < 1 || c->source_count > COMBINE_SOURCES_MAX)
-        return kolo__services.error(KOLO_ERR_UNSUPPORTED,
-                                    "a GPU reduces 1 to %d buffers at once, not %u",
-                                    COMBINE_SOURCES_MAX, c->source_count);
-    for (uint32_t i = 0; i < c->source_count; i++) {
-        c->sources[i] = (uintptr_t)sources[i];
-        misplaced |= c->sources[i] % element;
-    }
-    if (misplaced != 0)
-        return kolo__services.error(KOLO_ERR_INVALID,
-                                    "buffers that a GPU reduces have to be aligned to elements");
-    uint64_t blocks = (combine_vector_count(format, c) + WALK_THREADS - 1) / WALK_THREADS;
-    if (c->count == 0)
-        return KOLO_OK;
-    if (blocks > INT_MAX)
-        return kolo__services.error(KOLO_ERR_INVALID, "more than a GPU can reduce at once");
-    kolo_status status = kolo__device_enter(device);
-    if (status != KOLO_OK)
-        return status;
-    CUresult result =
-        device->driver->cuLaunchKernel(device->reduce[format], (unsigned)blocks, 1, 1, WALK_THREADS,
-                                       1, 1, 0, stream, parameters, NULL);
-    kolo__device_leave(device);
-    return kolo__driver_check(result, "starting a kernel on GPU %d", device->ordinal);
-}
-
-static kolo_status reduce(struct kolo__device *device, const struct kolo__reduction *reduction,
-                          void *to, const void *const *sources, uint32_t source_count, size_t count,
-                          kolo__device_stream stream)
-{
-    static const enum format formats[] = {FORMAT_FP16, FORMAT_BF16, FORMAT_FP32, FORMAT_FP64};
-    struct combination c = {.to = (uintptr_t)to,
-                            .count = count,
-                            .source_count = source_count,
-                            .divisor = reduction->divisor};
-    if (reduction->dtype < KOLO_FP16)
-        return kolo__services.error(KOLO_ERR_UNSUPPORTED,
-                                    "this version of kolo reduces only floats on GPUs");
-    c.op = reduction->op == KOLO_PRODUCT ? COMBINE_PRODUCT
-           : reduction->op == KOLO_MIN   ? COMBINE_MIN
-           : reduction->op == KOLO_MAX   ? COMBINE_MAX
-                                         : COMBINE_SUM;
-    c.scaled = reduction->op == KOLO_PREMUL_SUM && reduction->scales != NULL;
-    for (uint32_t i = 0; c.scaled && i < source_count && i < COMBINE_SOURCES_MAX; i++)
-        c.scales[i] = reduction->scales[i];
-    return launch_reduction(device, formats[reduction->dtype - KOLO_FP16], &c, sources, stream);
-}
-
-static kolo_status sum_narrow(struct kolo__device *device, enum kolo__narrow_float wire, void *to,
-                              const void *const *sources, uint32_t source_count, uint32_t divisor,
-                              size_t count, kolo__device_stream stream)
-{
-    struct combination c = {.to = (uintptr_t)to,
-                            .count = count,
-                            .source_count = source_count,
-                            .divisor = divisor,
-                            .op = COMBINE_SUM,
-                            .casts = 1};
-    return launch_reduction(device, (enum format)wire, &c, sources, stream);
 }
 
 const struct kolo__device_module kolo__cuda_module = {
@@ -414,8 +348,9 @@ const struct kolo__device_module kolo__cuda_module = {
     .unpack = unpack,
     .measure = measure,
     .total = total,
-    .reduce = reduce,
-    .sum_narrow = sum_narrow,
+    .reduce = kolo__cuda_reduce,
+    .sum_narrow = kolo__cuda_sum_narrow,
+    .exchange = kolo__cuda_exchange,
     .share = kolo__cuda_share,
     .map = kolo__cuda_map,
     .unmap = kolo__cuda_unmap,

@@ -53,7 +53,8 @@
     X(cuIpcCloseMemHandle)                                                                         \
     X(cuModuleLoadData)                                                                            \
     X(cuModuleGetFunction)                                                                         \
-    X(cuLaunchKernel)
+    X(cuLaunchKernel)                                                                              \
+    X(cuLaunchCooperativeKernel)
 
 struct kolo__driver {
 /* NOLINTNEXTLINE(bugprone-macro-parentheses): it declares a member */
@@ -79,7 +80,13 @@ kolo_status kolo__driver_check(CUresult result, const char *format, ...)
 
 /* ---- one GPU ------------------------------------------------------------------------------- */
 
-enum { KOLO__KERNEL_KINDS = 3, KOLO__KERNEL_FORMS = 8, KOLO__KERNEL_FORMATS = 6 };
+enum {
+    KOLO__KERNEL_KINDS = 3,
+    KOLO__KERNEL_FORMS = 8,
+    KOLO__KERNEL_FORMATS = 6,
+    KOLO__KERNEL_INTEGERS = 8,
+    KOLO__KERNEL_EXCHANGES = 12
+};
 
 struct kolo__device {
     const struct kolo__driver *driver;
@@ -87,7 +94,9 @@ struct kolo__device {
     CUdevice device;
     CUfunction walks[KOLO__KERNEL_KINDS][KOLO__KERNEL_FORMS]; /* by enum walk_kind, form */
     CUfunction total;
-    CUfunction reduce[KOLO__KERNEL_FORMATS]; /* by enum format */
+    CUfunction reduce[KOLO__KERNEL_FORMATS];           /* by enum format */
+    CUfunction reduce_integers[KOLO__KERNEL_INTEGERS]; /* by kolo_dtype */
+    CUfunction exchanges[KOLO__KERNEL_EXCHANGES];      /* by kind, then float dtype */
     int ordinal;
 };
 

@@ -5,14 +5,17 @@
 
 #include <stdio.h>
 
-/* KOLO_FATBIN: the file, from the build. */
-__asm__(".pushsection .rodata\n"
-        ".balign 64\n"
-        "kolo_fatbin:\n"
-        ".incbin \"" KOLO_FATBIN "\"\n"
-        ".byte 0\n"
-        ".popsection\n");
-extern const unsigned char kolo_fatbin[] __attribute__((visibility("hidden")));
+/* KOLO_FATBINS: the folder of them, from the build. */
+#define EMBED(name)                                                                                \
+    __asm__(".pushsection .rodata\n"                                                               \
+            ".balign 64\n"                                                                         \
+            "kolo_fatbin_" #name ":\n"                                                             \
+            ".incbin \"" KOLO_FATBINS "/" #name ".fatbin\"\n"                                      \
+            ".byte 0\n"                                                                            \
+            ".popsection\n");                                                                      \
+    extern const unsigned char kolo_fatbin_##name[] __attribute__((visibility("hidden")))
+EMBED(pack);
+EMBED(exchange);
 
 kolo_status kolo__kernels_load(struct kolo__device *device)
 {
@@ -21,9 +24,15 @@ kolo_status kolo__kernels_load(struct kolo__device *device)
     static const char *const forms[] = {KOLO__FORMS(NAME_OF_FORM)};
 #define NAME_OF_REDUCTION(name, format) "kolo_reduce_" #name,
     static const char *const reductions[] = {KOLO__FORMATS(NAME_OF_REDUCTION)};
+#define NAME_OF_INTEGERS(name, bytes, is_signed) "kolo_reduce_" #name,
+    static const char *const integers[] = {KOLO__INTEGERS(NAME_OF_INTEGERS)};
     const struct kolo__driver *driver = device->driver;
-    CUmodule module;
-    CUresult result = driver->cuModuleLoadData(&module, kolo_fatbin);
+#define NAME_OF_EXCHANGE(word, kind, name, format) "kolo_" #word "_" #name,
+    static const char *const exchanges[] = {KOLO__EXCHANGES(NAME_OF_EXCHANGE)};
+    CUmodule module, exchange = NULL;
+    CUresult result = driver->cuModuleLoadData(&module, kolo_fatbin_pack);
+    if (result == CUDA_SUCCESS)
+        result = driver->cuModuleLoadData(&exchange, kolo_fatbin_exchange);
     if (result == CUDA_ERROR_NO_BINARY_FOR_GPU || result == CUDA_ERROR_UNSUPPORTED_PTX_VERSION ||
         result == CUDA_ERROR_INVALID_IMAGE)
         return kolo__services.error(
@@ -42,5 +51,10 @@ kolo_status kolo__kernels_load(struct kolo__device *device)
         }
     for (int format = 0; format < KOLO__KERNEL_FORMATS && result == CUDA_SUCCESS; format++)
         result = driver->cuModuleGetFunction(&device->reduce[format], module, reductions[format]);
+    for (int dtype = 0; dtype < KOLO__KERNEL_INTEGERS && result == CUDA_SUCCESS; dtype++)
+        result =
+            driver->cuModuleGetFunction(&device->reduce_integers[dtype], module, integers[dtype]);
+    for (int i = 0; i < KOLO__KERNEL_EXCHANGES && result == CUDA_SUCCESS; i++)
+        result = driver->cuModuleGetFunction(&device->exchanges[i], exchange, exchanges[i]);
     return kolo__driver_check(result, "loading kernels onto GPU %d", device->ordinal);
 }

@@ -4,9 +4,15 @@
  * Compiled with -fmad=false, as the rest of kolo is without contraction, and by nvcc alone into a
  * fatbin that libkolo-cuda.so carries.
  */
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_fp8.h>
+
 #define CONVERSION static __device__ __forceinline__
 #include "kernels/cuda/combine.h"
 #include "kernels/cuda/forms.h"
+#include "kernels/cuda/integers.h"
+#include "kernels/cuda/total.h"
 
 static_assert(sizeof(walk) <= 4096 && sizeof(combination) <= 4096,
               "parameters of a kernel on every GPU");
@@ -20,19 +26,26 @@ static __device__ __forceinline__ walk_partial partial_of_lane(walk_partial a, i
     return b;
 }
 
-static __device__ __forceinline__ void write_partial(const walk &walk, walk_partial mine)
+/* The sum of all threads' partials; thread 0 has it. */
+template <int threads> static __device__ __forceinline__ walk_partial add_threads(walk_partial mine)
 {
-    __shared__ walk_partial of_warps[WALK_THREADS / 32];
+    __shared__ walk_partial of_warps[threads / 32];
     for (int offset = 16; offset > 0; offset /= 2)
         add_partial(&mine, partial_of_lane(mine, offset));
     if (threadIdx.x % 32 == 0)
         of_warps[threadIdx.x / 32] = mine;
     __syncthreads();
-    if (threadIdx.x > 0)
-        return;
-    for (int warp = 1; warp < WALK_THREADS / 32; warp++)
-        add_partial(&mine, of_warps[warp]);
-    ((walk_partial *)walk.partials)[blockIdx.x] = mine;
+    if (threadIdx.x == 0)
+        for (int warp = 1; warp < threads / 32; warp++)
+            add_partial(&mine, of_warps[warp]);
+    return mine;
+}
+
+static __device__ __forceinline__ void write_partial(const walk &walk, walk_partial mine)
+{
+    mine = add_threads<WALK_THREADS>(mine);
+    if (threadIdx.x == 0)
+        ((walk_partial *)walk.partials)[blockIdx.x] = mine;
 }
 
 #define KERNELS(name, tensor, wire)                                                                \
@@ -69,28 +82,18 @@ KOLO__FORMS(KERNELS)
     }
 KOLO__FORMATS(REDUCE)
 
-/* struct kolo__device_total, by one block: thread t takes partials t, t + 256, ... */
-struct totals {
-    double squares, norm, factor;
-    uint32_t absolute_max, not_finite;
-};
+#define REDUCE_INTEGERS(name, bytes, is_signed)                                                    \
+    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                  \
+        kolo_reduce_##name(const __grid_constant__ combination c)                                  \
+    {                                                                                              \
+        combine_integers_thread(bytes, is_signed, &c, blockIdx.x, threadIdx.x);                    \
+    }
+KOLO__INTEGERS(REDUCE_INTEGERS)
 
-extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)
+extern "C" __global__ void __launch_bounds__(TOTAL_THREADS, 1)
     kolo_total(const walk_partial *partials, uint64_t count, double clip_norm, totals *total)
 {
-    __shared__ walk_partial of_threads[WALK_THREADS];
-    walk_partial mine = {0, 0, 0};
-    for (uint64_t i = threadIdx.x; i < count; i += WALK_THREADS)
-        add_partial(&mine, partials[i]);
-    of_threads[threadIdx.x] = mine;
-    __syncthreads();
-    if (threadIdx.x > 0)
-        return;
-    for (int t = 1; t < WALK_THREADS; t++)
-        add_partial(&mine, of_threads[t]);
-    totals result = {mine.squares, sqrt(mine.squares), 1, mine.absolute_max, mine.not_finite};
-    bool finite = mine.not_finite == 0 && result.norm <= 1.7976931348623157e308;
-    if (clip_norm > 0 && finite && result.norm > clip_norm)
-        result.factor = clip_norm / result.norm;
-    *total = result;
+    walk_partial sum = add_threads<TOTAL_THREADS>(total_thread(partials, count, threadIdx.x));
+    if (threadIdx.x == 0)
+        *total = finish_total(sum, clip_norm);
 }

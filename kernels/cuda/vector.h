@@ -2,8 +2,8 @@
 /*
  * Vectors of at most 16 bytes in 32-bit words: loaded from any element-aligned address at full
  * width, taken apart, cast, scaled and put together. C that nvcc compiles for GPUs and any compiler
- * for the host, where the twin executes it: the same text, so the same bits. The casts are those of
- * kernels/cpu.
+ * for the host, where the twin executes it: the same text, so the same bits. The casts give
+ * those of kernels/cpu (casts.h).
  *
  * Every function is inlined where its formats are constants, so that loops unroll and words stay in
  * registers.
@@ -14,7 +14,7 @@
 #ifndef CONVERSION
 #define CONVERSION static inline __attribute__((always_inline, unused))
 #endif
-#include "kernels/cpu/float8.h"
+#include "kernels/cuda/casts.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -170,13 +170,13 @@ CONVERSION float widen_bits(enum format format, uint32_t bits)
 {
     switch (format) {
     case FORMAT_FP16:
-        return fp16_to_fp32((uint16_t)bits);
+        return cast_from_fp16(bits);
     case FORMAT_BF16:
         return bf16_to_fp32((uint16_t)bits);
     case FORMAT_E4M3:
         return e4m3_to_fp32((uint8_t)bits);
     case FORMAT_E5M2:
-        return e5m2_to_fp32((uint8_t)bits);
+        return cast_from_e5m2(bits);
     default:
         return fp32_from_bits(bits);
     }
@@ -186,13 +186,13 @@ CONVERSION uint32_t narrow_bits(enum format format, float value)
 {
     switch (format) {
     case FORMAT_FP16:
-        return fp16_from_fp32(value);
+        return cast_to_fp16(value);
     case FORMAT_BF16:
-        return bf16_from_fp32(value);
+        return cast_to_bf16(value);
     case FORMAT_E4M3:
-        return e4m3_from_fp32(value);
+        return cast_to_e4m3(value);
     case FORMAT_E5M2:
-        return e5m2_from_fp32(value);
+        return cast_to_e5m2(value);
     default:
         return fp32_bits(value);
     }

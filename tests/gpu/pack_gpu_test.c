@@ -5,66 +5,19 @@
  * poisoned. Packed and unpacked bits are those of kernels/pack.c; norms are near float64's. Exit
  * code 77: no GPU.
  */
-#include "base/random.h"
-#include "kernels/device.h"
+#include "tests/gpu/fixture.h"
 #include "tests/unit/kernels/cuda/packings.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/random.h>
-#include <time.h>
 
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s (packing %d, %zu tensors); last error: %s\n", __FILE__,     \
-                    __LINE__, #condition, now_packing, now_tensors, kolo_error_text());            \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
-
-static const struct kolo__device_module *gpu;
-static struct kolo__device *device;
-static kolo__device_event event;
-static struct kolo__random fresh;
-static int now_packing;
-static size_t now_tensors;
-
-/* Everything so far is done; a kernel that failed says so here. */
-static void synchronize(void)
-{
-    const struct timespec nap = {0, 20000};
-    kolo_status status;
-    CHECK(gpu->event_record(device, event, NULL) == KOLO_OK);
-    for (int naps = 0; (status = gpu->event_query(device, event)) == KOLO_AGAIN; naps++) {
-        CHECK(naps < 500000);
-        nanosleep(&nap, NULL);
-    }
-    CHECK(status == KOLO_OK);
-}
-
-static void *on_gpu(size_t bytes)
-{
-    void *memory;
-    CHECK(gpu->alloc(device, bytes, &memory) == KOLO_OK);
-    return memory;
-}
-
-static void copy(void *to, const void *from, size_t bytes)
-{
-    CHECK(gpu->copy(device, to, from, bytes, NULL) == KOLO_OK);
-    synchronize();
-}
-
-/* Mostly ordinary numbers; any bits at all in one of 32, unless they are to be finite. */
+/* Mostly ordinary numbers, below 2^15 where they are to be finite in fp16, too; else any bits at
+ * all in one of 32. */
 static void fill(kolo_dtype dtype, unsigned char *to, size_t count, bool finite)
 {
     size_t bytes = kolo_dtype_bytes(dtype);
     for (size_t k = 0; k < count; k++) {
         uint64_t any = kolo__random_u64(&fresh);
-        float f = ((float)(any >> 40) - 0x1p23f) * ldexpf(1, (int)(any % 40) - 40);
+        float f = ((float)(any >> 40) - 0x1p23f) * ldexpf(1, (int)(any % 40) - (finite ? 48 : 40));
         double d = f;
         uint16_t half = dtype == KOLO_FP16 ? kolo__fp16_from_fp32(f) : kolo__bf16_from_fp32(f);
         const void *from = dtype == KOLO_FP64   ? (void *)&d
@@ -92,8 +45,7 @@ static void make(struct world *w, int p, size_t tensors, size_t most, bool finit
 {
     *w = (struct world){.element = kolo_dtype_bytes(packings[p].dtype),
                         .wire = kolo__device_wire_bytes(&packings[p])};
-    now_packing = p;
-    now_tensors = tensors;
+    now("packing %d, %zu tensors", p, tensors);
     w->tensors = calloc(tensors, sizeof *w->tensors);
     w->offset = calloc(tensors, sizeof *w->offset);
     size_t unit = KOLO__DEVICE_ALIGNMENT / w->wire, at = 0;
@@ -210,29 +162,90 @@ static void measures(int p, bool finite)
     discard(&w);
 }
 
-/* Of several sources at alignments of their own; format f < 4 a dtype, else a wire. */
+/* What instructions of the GPU convert: of fp32 all upper halves with lower ones where rounding
+ * turns, and random ones; of the wire every number. */
+static void casts(int p)
+{
+    static const uint32_t lower[] = {0,      1,      0xfff,  0x1000, 0x1001, 0x2fff, 0x3000,
+                                     0x3001, 0x7fff, 0x8000, 0x8001, 0xfffe, 0xffff};
+    enum { TURNING = sizeof lower / sizeof *lower };
+    const size_t lowers = quick ? TURNING : 64, count = lowers << 16;
+    const size_t wire = kolo__device_wire_bytes(&packings[p]), codes = (size_t)1 << 8 * wire;
+    uint32_t *bits = malloc(count * 4), *back = malloc(codes * 4),
+             *expected_back = malloc(codes * 4);
+    unsigned char *fused = malloc(count * wire), *expected = malloc(count * wire);
+    now("casts of packing %d", p);
+    for (size_t k = 0; k < count; k++) {
+        size_t which = k >> 16;
+        bits[k] = (uint32_t)(k & 0xffff) << 16 |
+                  (which < TURNING ? lower[which] : (uint32_t)kolo__random_u64(&fresh) & 0xffff);
+    }
+    void *gpu_bits = on_gpu(count * 4), *gpu_fused = on_gpu(count * wire);
+    const struct kolo__device_run run = {.fused = gpu_fused, .scale = 1};
+    struct kolo__device_tensor tensor = {gpu_bits, count, 0};
+    const struct kolo__device_layout all = {packings[p], &tensor, 1, count};
+    struct kolo__device_plan *plan;
+    copy(gpu_bits, bits, count * 4);
+    CHECK(gpu->plan_create(device, &all, &plan) == KOLO_OK);
+    CHECK(gpu->pack(plan, &run, NULL) == KOLO_OK);
+    copy(fused, gpu_fused, count * wire);
+    gpu->plan_destroy(plan);
+    kolo__pack(&packings[p], expected, bits, NULL, count);
+    for (size_t k = 0; k < count; k++)
+        if (memcmp(fused + k * wire, expected + k * wire, wire) != 0) {
+            now("the cast of 0x%08x in packing %d", bits[k], p);
+            CHECK(!"the bits of the host");
+        }
+
+    for (size_t code = 0; code < codes; code++)
+        memcpy(fused + code * wire, &code, wire);
+    copy(gpu_fused, fused, codes * wire);
+    tensor.count = codes;
+    const struct kolo__device_layout every = {packings[p], &tensor, 1, codes};
+    CHECK(gpu->plan_create(device, &every, &plan) == KOLO_OK);
+    CHECK(gpu->unpack(plan, &run, NULL) == KOLO_OK);
+    copy(back, gpu_bits, codes * 4);
+    gpu->plan_destroy(plan);
+    kolo__unpack(&packings[p], expected_back, fused, NULL, 0, codes);
+    for (size_t code = 0; code < codes; code++) {
+        now("the cast of code 0x%zx in packing %d", code, p);
+        CHECK(back[code] == expected_back[code]);
+    }
+    gpu->free(device, gpu_bits);
+    gpu->free(device, gpu_fused);
+    free(bits);
+    free(back);
+    free(expected_back);
+    free(fused);
+    free(expected);
+}
+
+/* Of several sources at alignments of their own; format f < 4 a float, < 8 a wire, else an
+ * integer. */
 static void reduces(int f, size_t count)
 {
-    static const kolo_op ops[] = {KOLO_SUM, KOLO_PRODUCT, KOLO_MIN, KOLO_MAX, KOLO_PREMUL_SUM};
-    const bool narrow = f >= 4;
+    static const kolo_op of_floats[] = {KOLO_SUM, KOLO_PRODUCT, KOLO_MIN, KOLO_MAX,
+                                        KOLO_PREMUL_SUM};
+    static const kolo_op of_integers[] = {KOLO_SUM, KOLO_PRODUCT, KOLO_MIN, KOLO_MAX,
+                                          KOLO_AND, KOLO_OR,      KOLO_XOR};
+    const bool narrow = f >= 4 && f < 8, integers = f >= 8;
     const enum kolo__narrow_float wire = (enum kolo__narrow_float)(f & 3);
     const struct kolo__packing as = {KOLO_FP32, true, wire, 1};
-    const kolo_dtype dtype = narrow ? KOLO_FP32 : (kolo_dtype)(KOLO_FP16 + f);
+    const kolo_dtype dtype = narrow ? KOLO_FP32 : (kolo_dtype)(integers ? f - 8 : KOLO_FP16 + f);
     size_t element = narrow ? kolo__device_wire_bytes(&as) : kolo_dtype_bytes(dtype);
     uint32_t n = 1 + (uint32_t)kolo__random_below(&fresh, 8);
     unsigned char *on_host[9];
     void *memory[9], *at[9];
     const void *sources[9], *host_sources[9];
     double factors[9];
-    now_packing = f;
-    now_tensors = n;
+    now("format %d, %u sources, %zu elements", f, n, count);
     for (uint32_t i = 0; i <= n; i++) {
         size_t skew = kolo__random_below(&fresh, 16) / element * element;
         on_host[i] = malloc(count * element + 1);
         memset(on_host[i], POISON, count * element);
-        if (!narrow && i < n)
+        if (!narrow && !integers && i < n)
             fill(dtype, on_host[i], count, false);
-        for (size_t k = 0; narrow && k < count * element; k++)
+        for (size_t k = 0; (narrow || integers) && k < count * element; k++)
             on_host[i][k] = (unsigned char)kolo__random_u64(&fresh);
         memory[i] = on_gpu(skew + count * element);
         at[i] = (unsigned char *)memory[i] + skew;
@@ -242,7 +255,8 @@ static void reduces(int f, size_t count)
         copy(at[i], on_host[i], count * element);
     }
     struct kolo__reduction reduction = {.dtype = dtype,
-                                        .op = ops[kolo__random_below(&fresh, 5)],
+                                        .op = integers ? of_integers[kolo__random_below(&fresh, 7)]
+                                                       : of_floats[kolo__random_below(&fresh, 5)],
                                         .divisor = 1 + (uint32_t)kolo__random_below(&fresh, 4)};
     reduction.scales = reduction.op == KOLO_PREMUL_SUM ? factors : NULL;
     void *to = at[kolo__random_below(&fresh, n + 1)];
@@ -272,30 +286,21 @@ int main(int argc, char **argv)
         size_t tensors, most;
     } shapes[] = {{1, 1},     {1, 7},     {1, 4096}, {1, 4097}, {1, 3000001},
                   {2, 90000}, {50, 9000}, {1000, 9}, {5000, 70}};
-    static struct kolo__device_survey survey;
-    if (kolo__device_load(&gpu) != KOLO_OK || gpu->survey(&survey) != KOLO_OK ||
-        survey.count == 0) {
-        printf("skipped: %s\n", kolo_error_text());
-        return 77;
-    }
-    if (argc > 1)
-        fresh.state = strtoull(argv[1], NULL, 0);
-    else if (getrandom(&fresh.state, sizeof fresh.state, 0) < 0)
-        return 1;
-    printf("%s, seed 0x%llx\n", survey.devices[0].name, (unsigned long long)fresh.state);
-    CHECK(gpu->open(0, &device) == KOLO_OK);
-    CHECK(gpu->event_create(device, &event) == KOLO_OK);
+    begin(argc, argv);
     for (int p = 0; p < PACKINGS; p++) {
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-            for (int again = 0; again < 3; again++)
-                packs_and_unpacks(p, shapes[s].tensors, shapes[s].most);
+            for (int again = 0; again < (quick ? 1 : 3); again++)
+                packs_and_unpacks(p, shapes[s].tensors,
+                                  quick && shapes[s].most > 100000 ? 50001 : shapes[s].most);
+        if (packings[p].narrows)
+            casts(p);
         measures(p, true);
         measures(p, false);
     }
-    for (int f = 0; f < 8; f++)
+    for (int f = 0; f < 16; f++)
         for (int again = 0; again < 20; again++)
-            reduces(f, again < 10 ? 1 + kolo__random_below(&fresh, 40) : 100003);
-    gpu->event_destroy(device, event);
+            reduces(f, again < 10 ? 1 + kolo__random_below(&fresh, 40) : quick ? 5003 : 100003);
+    end();
     printf("all formats: the bits of the host\n");
     return 0;
 }

@@ -5,8 +5,8 @@
 #
 #     base <- kernels <- collectives <- runtime <- launcher
 #
-# bench and examples see nothing but <kolo/kolo.h>, but for the micro-benchmark bench/kernels.c, which
-# sees what it measures. CUDA, NCCL, ibverbs, MPI and libmicrohttpd headers appear in at
+# bench and examples see nothing but <kolo/kolo.h>, but for the micro-benchmarks bench/kernels.c and bench/gpu, which
+# see what they measure. CUDA, NCCL, ibverbs, MPI and libmicrohttpd headers appear in at
 # most one file each, the one that adapts the library. (bench/peers holds programs of their own, which
 # measure other libraries.)
 set -euo pipefail
@@ -29,6 +29,7 @@ layering() {
             # The program is one: launcher/main.c hands `kolo bench` on.
             allowed["launcher"] = allowed["runtime"] "launcher bench "
             allowed["bench"] = " bench "
+            micro = "^bench/(kernels[.]c|gpu/)"
             allowed["examples"] = " examples "
         }
         function complain(why) { print FILENAME ":" FNR ": " why ": " $0 }
@@ -37,7 +38,7 @@ layering() {
             header = $0; sub(/^[^"]*"/, "", header); sub(/".*/, "", header)
             if (header ~ /(^|\/)\.\.\//) { complain("leaves its folder"); next }
             target = layer
-            if (FILENAME == "bench/kernels.c" && header ~ /^kernels\//) next
+            if (FILENAME ~ micro && header ~ /^kernels\//) next
             if (header ~ /\//) { target = header; sub(/\/.*/, "", target) }
             if (index(allowed[layer], " " target " ") == 0)
                 complain(layer " may not include " target)
@@ -51,14 +52,14 @@ layering() {
             if (header ~ /^(infiniband|rdma)\//) library = "ibverbs"
             if (header ~ /^mpi/) library = "MPI"
             if (header ~ /^microhttpd/) library = "libmicrohttpd"
-            # nvcc compiles kernels; the rule is for those who call the library.
-            if (library != "" && FILENAME !~ /\.cu$/) {
+            # nvcc compiles kernels and their benchmark; the rule is for those who call the library.
+            if (library != "" && FILENAME !~ /\.cu$/ && FILENAME !~ micro) {
                 if (adapter[library] == "") adapter[library] = FILENAME
                 if (adapter[library] != FILENAME)
                     complain(library " already belongs to " adapter[library])
             }
         }
-        (layer == "bench" || layer == "examples") && FILENAME != "bench/kernels.c" && /kolo__/ { complain("uses an internal name") }'
+        (layer == "bench" || layer == "examples") && FILENAME !~ micro && /kolo__/ { complain("uses an internal name") }'
 }
 
 # The rules themselves, on a tree where each is broken once.

@@ -1,114 +1,84 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernels of the CUDA module on a processor, by their names, for the stand-in driver that runs
- * what is launched: from the text that nvcc compiles, thread by thread. (Whether they do what they
- * should is kernels/cuda/twin_test's.)
+ * Kernels for the stand-in of the driver: the host twin, found by the names that the kernels have
+ * and started with the parameters that a launch hands over. So everything of the module but the
+ * GPU is run on any machine: plans and their upload, what is handed to kernels, how many blocks.
  */
 #include "kernels.h"
 
-#include "kernels/cuda/combine.h"
 #include "kernels/cuda/forms.h"
-#include "kernels/cuda/walk.h"
+#include "kernels/device.h"
+#include "tests/unit/kernels/cuda/exchange_twin.h"
+#include "tests/unit/kernels/cuda/twin.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
-typedef void thread_function(const struct walk *walk, uint32_t block, uint32_t thread,
-                             struct walk_partial *partial);
+/* A kernel's handle is an address in here. */
+static struct kernel {
+    char name[64];
+    enum { WALK, COMBINATION, INTEGERS, EXCHANGE, TOTAL } of;
+    int kind, form; /* WALK; else form: the format, or dtype */
+} kernels[64];
+static int kernel_count;
 
-static void run_walk(thread_function *function, unsigned blocks, const struct walk *walk)
+static void add(int of, int kind, int form, const char *prefix, const char *name)
 {
-    struct walk_partial of[WALK_THREADS];
-    for (unsigned block = 0; block < blocks; block++) {
-        for (uint32_t thread = 0; thread < WALK_THREADS; thread++)
-            function(walk, block, thread, &of[thread]);
-        for (int thread = 1; thread < WALK_THREADS && walk->partials != 0; thread++)
-            add_partial(&of[0], of[thread]);
-        if (walk->partials != 0)
-            ((struct walk_partial *)(uintptr_t)walk->partials)[block] = of[0];
-    }
+    struct kernel *kernel = &kernels[kernel_count++];
+    snprintf(kernel->name, sizeof kernel->name, "%s%s", prefix, name);
+    kernel->of = of;
+    kernel->kind = kind;
+    kernel->form = form;
 }
 
-#define WALKS(name, tensor, wire)                                                                  \
-    static void pack_thread_##name(const struct walk *walk, uint32_t block, uint32_t thread,       \
-                                   struct walk_partial *partial)                                   \
-    {                                                                                              \
-        walk_thread((struct walk_form){WALK_PACK, tensor, wire}, walk, block, thread, partial);    \
-    }                                                                                              \
-    static void unpack_thread_##name(const struct walk *walk, uint32_t block, uint32_t thread,     \
-                                     struct walk_partial *partial)                                 \
-    {                                                                                              \
-        walk_thread((struct walk_form){WALK_UNPACK, tensor, wire}, walk, block, thread, partial);  \
-    }                                                                                              \
-    static void measure_thread_##name(const struct walk *walk, uint32_t block, uint32_t thread,    \
-                                      struct walk_partial *partial)                                \
-    {                                                                                              \
-        walk_thread((struct walk_form){WALK_MEASURE, tensor, wire}, walk, block, thread, partial); \
-    }                                                                                              \
-    static void pack_##name(unsigned blocks, void **parameters)                                    \
-    {                                                                                              \
-        run_walk(pack_thread_##name, blocks, parameters[0]);                                       \
-    }                                                                                              \
-    static void unpack_##name(unsigned blocks, void **parameters)                                  \
-    {                                                                                              \
-        run_walk(unpack_thread_##name, blocks, parameters[0]);                                     \
-    }                                                                                              \
-    static void measure_##name(unsigned blocks, void **parameters)                                 \
-    {                                                                                              \
-        run_walk(measure_thread_##name, blocks, parameters[0]);                                    \
-    }
-KOLO__FORMS(WALKS)
-
-#define REDUCTION(name, format)                                                                    \
-    static void reduce_##name(unsigned blocks, void **parameters)                                  \
-    {                                                                                              \
-        const struct combination *c = parameters[0];                                               \
-        for (unsigned block = 0; block < blocks; block++)                                          \
-            for (uint32_t thread = 0; thread < WALK_THREADS; thread++)                             \
-                combine_thread(format, c, block, thread);                                          \
-    }
-KOLO__FORMATS(REDUCTION)
-
-/* As kolo_total in pack.cu. */
-struct totals {
-    double squares, norm, factor;
-    uint32_t absolute_max, not_finite;
-};
-
-static void total(unsigned blocks, void **parameters)
+static void add_all(void)
 {
-    const struct walk_partial *partials = *(const struct walk_partial **)parameters[0];
-    uint64_t count = *(uint64_t *)parameters[1];
-    double clip_norm = *(double *)parameters[2];
-    struct walk_partial sum = {0, 0, 0};
-    (void)blocks;
-    for (uint64_t i = 0; i < count; i++)
-        add_partial(&sum, partials[i]);
-    struct totals result = {sum.squares, sqrt(sum.squares), 1, sum.absolute_max, sum.not_finite};
-    if (clip_norm > 0 && sum.not_finite == 0 && result.norm > clip_norm)
-        result.factor = clip_norm / result.norm;
-    **(struct totals **)parameters[3] = result;
+    static const char *const kinds[] = {"kolo_pack_", "kolo_unpack_", "kolo_measure_"};
+#define NAME(name, ...) #name,
+    static const char *const forms[] = {KOLO__FORMS(NAME)}, *const formats[] = {
+                                                                KOLO__FORMATS(NAME)};
+    for (int kind = 0; kind < 3; kind++)
+        for (int form = 0; form < KOLO__FORM_COUNT; form++)
+            add(WALK, kind, form, kinds[kind], forms[form]);
+    for (int format = 0; format < KOLO__FORMAT_COUNT; format++)
+        add(COMBINATION, 0, format, "kolo_reduce_", formats[format]);
+    static const char *const integers[] = {KOLO__INTEGERS(NAME)};
+    for (int dtype = 0; dtype < KOLO__INTEGER_COUNT; dtype++)
+        add(INTEGERS, 0, dtype, "kolo_reduce_", integers[dtype]);
+#define NAME_OF_EXCHANGE(word, kind, name, format) #word "_" #name,
+    static const char *const exchanges[] = {KOLO__EXCHANGES(NAME_OF_EXCHANGE)};
+    for (int i = 0; i < KOLO__EXCHANGE_KINDS * KOLO__EXCHANGE_FORMATS; i++)
+        add(EXCHANGE, i / KOLO__EXCHANGE_FORMATS, i % KOLO__EXCHANGE_FORMATS, "kolo_",
+            exchanges[i]);
+    add(TOTAL, 0, 0, "kolo_total", "");
 }
-
-#define NAMES_OF_WALKS(name, tensor, wire)                                                         \
-    {"kolo_pack_" #name, pack_##name}, {"kolo_unpack_" #name, unpack_##name},                      \
-        {"kolo_measure_" #name, measure_##name},
-#define NAME_OF_REDUCTION(name, format) {"kolo_reduce_" #name, reduce_##name},
-
-static const struct kernel {
-    const char *name;
-    void (*run)(unsigned blocks, void **parameters);
-} kernels[] = {KOLO__FORMS(NAMES_OF_WALKS) KOLO__FORMATS(NAME_OF_REDUCTION){"kolo_total", total}};
 
 const void *standin_kernel(const char *name)
 {
-    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++)
+    if (kernel_count == 0)
+        add_all();
+    for (int i = 0; i < kernel_count; i++)
         if (strcmp(kernels[i].name, name) == 0)
             return &kernels[i];
     return NULL;
 }
 
-void standin_run(const void *kernel, unsigned blocks, void **parameters)
+bool standin_run(const void *address, unsigned blocks, unsigned threads, void **parameters)
 {
-    ((const struct kernel *)kernel)->run(blocks, parameters);
+    const struct kernel *kernel = address;
+    if (threads != (kernel->of == TOTAL ? 1024 : kernel->of == EXCHANGE ? 512 : 256))
+        return false;
+    if (kernel->of == WALK)
+        twin_run_walk(kernel->kind, kernel->form, parameters[0], blocks);
+    else if (kernel->of == EXCHANGE)
+        twin_exchange_together(kernel->kind, kernel->form, parameters[0], blocks);
+    else if (kernel->of == INTEGERS)
+        twin_run_integers(kernel->form, parameters[0], blocks);
+    else if (kernel->of == COMBINATION)
+        twin_run_combination(kernel->form, parameters[0], blocks);
+    else
+        twin_total(*(const struct kolo__device_partial *const *)parameters[0],
+                   (size_t) * (const uint64_t *)parameters[1], *(const double *)parameters[2],
+                   *(struct kolo__device_total *const *)parameters[3]);
+    return true;
 }

@@ -3,7 +3,10 @@
 #ifndef TESTS_GPU_STANDIN_KERNELS_H
 #define TESTS_GPU_STANDIN_KERNELS_H
 
+#include <stdbool.h>
+
 const void *standin_kernel(const char *name);
-void standin_run(const void *kernel, unsigned blocks, void **parameters);
+/* False: no kernel is started with so many threads. */
+bool standin_run(const void *kernel, unsigned blocks, unsigned threads, void **parameters);
 
 #endif

@@ -20,10 +20,6 @@
  * Cb Kb", event 1 recorded on stream a, stream b waits for it, then copies, then has a kernel.
  * Names are given as they appear.
  */
-#ifdef STANDIN_running
-#include "kernels.h"
-#endif
-
 #include <cuda.h>
 
 #include <stdatomic.h>
@@ -31,6 +27,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef STANDIN_running
+#include "kernels.h"
+#endif
 
 static bool begun;
 atomic_int standin_pending, standin_late, standin_capturing, standin_reached, standin_no_launch,
@@ -404,15 +404,23 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
                         unsigned c, unsigned shared, CUstream stream, void **parameters,
                         void **extra)
 {
-    (void)f, (void)y, (void)z, (void)b, (void)c, (void)shared, (void)extra;
-    if (x == 0 || a == 0 || a > 1024 || parameters == NULL)
+    (void)f, (void)shared, (void)extra;
+    if (x == 0 || a == 0 || a > 1024 || y * z * b * c != 1 || parameters == NULL)
         return CUDA_ERROR_INVALID_VALUE;
     if (standin_no_launch != 0)
         return (CUresult)standin_no_launch;
     trace('K', stream, NULL);
     standin_count_launches++;
 #ifdef STANDIN_running
-    standin_run((const void *)f, x, parameters);
+    if (!standin_run((const void *)f, x, a, parameters))
+        return CUDA_ERROR_INVALID_VALUE;
 #endif
     return CUDA_SUCCESS;
+}
+
+CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsigned a,
+                                   unsigned b, unsigned c, unsigned shared, CUstream stream,
+                                   void **parameters)
+{
+    return cuLaunchKernel(f, x, y, z, a, b, c, shared, stream, parameters, NULL);
 }

@@ -4,7 +4,9 @@
 
 #include "kernels/cuda/combine.h"
 #include "kernels/cuda/forms.h"
+#include "kernels/cuda/integers.h"
 #include "kernels/cuda/tables.h"
+#include "kernels/cuda/total.h"
 #include "kernels/cuda/walk.h"
 
 #include <stdlib.h>
@@ -37,27 +39,50 @@ KOLO__FORMS(THREADS)
 #define OF_FORM(name, tensor, wire) {pack_##name, unpack_##name, measure_##name},
 static thread_function *const functions[KOLO__FORM_COUNT][3] = {KOLO__FORMS(OF_FORM)};
 
+/* As add_threads does it: within warps first. Leaves the sum in of[0]. */
+static void add_threads(struct walk_partial *of, int threads)
+{
+    for (int offset = 16; offset > 0; offset /= 2)
+        for (int thread = 0; thread < threads; thread++)
+            if (thread % 32 < offset)
+                add_partial(&of[thread], of[thread + offset]);
+    for (int warp = 1; warp < threads / 32; warp++)
+        add_partial(&of[0], of[32 * warp]);
+}
+
+void twin_run_walk(int kind, int form, const void *parameter, uint32_t blocks)
+{
+    struct walk_partial of[WALK_THREADS];
+    const struct walk *walk = parameter;
+    for (uint32_t block = 0; block < blocks; block++) {
+        for (uint32_t thread = 0; thread < WALK_THREADS; thread++)
+            functions[form][kind](walk, block, thread, &of[thread]);
+        if (walk->partials == 0)
+            continue;
+        add_threads(of, WALK_THREADS);
+        ((struct walk_partial *)(uintptr_t)walk->partials)[block] = of[0];
+    }
+}
+
 static void run_blocks(const struct kolo__packing *packing, enum walk_kind kind,
                        const struct walk *walk)
 {
-    struct walk_partial of[WALK_THREADS];
-    thread_function *function = functions[kolo__form_index((int)packing->dtype, packing->narrows,
-                                                           (int)packing->wire)][kind];
     uint64_t blocks =
         (walk->vector_count + WALK_THREADS * WALK_TURNS - 1) / (WALK_THREADS * WALK_TURNS);
-    for (uint32_t block = 0; block < blocks; block++) {
-        for (uint32_t thread = 0; thread < WALK_THREADS; thread++)
-            function(walk, block, thread, &of[thread]);
-        if (walk->partials == 0)
-            continue;
-        for (int offset = 16; offset > 0; offset /= 2)
-            for (int thread = 0; thread < WALK_THREADS; thread++)
-                if (thread % 32 < offset)
-                    add_partial(&of[thread], of[thread + offset]);
-        for (int warp = 1; warp < WALK_THREADS / 32; warp++)
-            add_partial(&of[0], of[32 * warp]);
-        ((struct walk_partial *)(uintptr_t)walk->partials)[block] = of[0];
-    }
+    twin_run_walk((int)kind,
+                  kolo__form_index((int)packing->dtype, packing->narrows, (int)packing->wire), walk,
+                  (uint32_t)blocks);
+}
+
+void twin_total(const struct kolo__device_partial *partials, size_t count, double clip_norm,
+                struct kolo__device_total *total)
+{
+    struct walk_partial of[TOTAL_THREADS];
+    for (uint32_t thread = 0; thread < TOTAL_THREADS; thread++)
+        of[thread] = total_thread((const struct walk_partial *)partials, count, thread);
+    add_threads(of, TOTAL_THREADS);
+    struct totals result = finish_total(of[0], clip_norm);
+    memcpy(total, &result, sizeof *total);
 }
 
 static void run_row(const struct kolo__device_layout *layout, const struct kolo__device_run *run,
@@ -104,23 +129,52 @@ void twin_measure(const struct kolo__packing *packing, const void *fused, size_t
 /* ---- reductions ------------------------------------------------------------------------------ */
 
 #define REDUCTION(name, format)                                                                    \
-    static void reduce_##name(const struct combination *c)                                         \
+    static void reduce_##name(const struct combination *c, uint32_t block, uint32_t thread)        \
     {                                                                                              \
-        uint64_t blocks = (combine_vector_count(format, c) + WALK_THREADS - 1) / WALK_THREADS;     \
-        for (uint32_t block = 0; block < blocks; block++)                                          \
-            for (uint32_t thread = 0; thread < WALK_THREADS; thread++)                             \
-                combine_thread(format, c, block, thread);                                          \
+        combine_thread(format, c, block, thread);                                                  \
     }
 KOLO__FORMATS(REDUCTION)
 
 #define OF_FORMAT(name, format) reduce_##name,
-static void (*const reductions[KOLO__FORMAT_COUNT])(const struct combination *) = {
-    KOLO__FORMATS(OF_FORMAT)};
+static void (*const reductions[KOLO__FORMAT_COUNT])(const struct combination *, uint32_t,
+                                                    uint32_t) = {KOLO__FORMATS(OF_FORMAT)};
+
+void twin_run_combination(int format, const void *parameter, uint32_t blocks)
+{
+    for (uint32_t block = 0; block < blocks; block++)
+        for (uint32_t thread = 0; thread < WALK_THREADS; thread++)
+            reductions[format](parameter, block, thread);
+}
+
+#define INTEGERS(name, bytes, is_signed)                                                           \
+    static void reduce_##name(const struct combination *c, uint32_t block, uint32_t thread)        \
+    {                                                                                              \
+        combine_integers_thread(bytes, is_signed, c, block, thread);                               \
+    }
+KOLO__INTEGERS(INTEGERS)
+
+#define OF_INTEGERS(name, bytes, is_signed) reduce_##name,
+static void (*const of_integers[KOLO__INTEGER_COUNT])(const struct combination *, uint32_t,
+                                                      uint32_t) = {KOLO__INTEGERS(OF_INTEGERS)};
+
+void twin_run_integers(int dtype, const void *parameter, uint32_t blocks)
+{
+    for (uint32_t block = 0; block < blocks; block++)
+        for (uint32_t thread = 0; thread < WALK_THREADS; thread++)
+            of_integers[dtype](parameter, block, thread);
+}
+
+static void run_combination(enum format format, const struct combination *c)
+{
+    uint64_t blocks = (combine_vector_count(format, c) + WALK_THREADS - 1) / WALK_THREADS;
+    twin_run_combination((int)format, c, (uint32_t)blocks);
+}
 
 void twin_reduce(const struct kolo__reduction *reduction, void *to, const void *const *sources,
                  uint32_t source_count, size_t count)
 {
-    static const int formats[] = {FORMAT_FP16, FORMAT_BF16, FORMAT_FP32, FORMAT_FP64};
+    static const enum format widths[] = {FORMAT_E4M3, FORMAT_FP16, FORMAT_FP32, FORMAT_FP64};
+    static const enum format formats[] = {FORMAT_FP16, FORMAT_BF16, FORMAT_FP32, FORMAT_FP64};
     struct combination c = {.to = (uintptr_t)to,
                             .count = count,
                             .source_count = source_count,
@@ -128,13 +182,22 @@ void twin_reduce(const struct kolo__reduction *reduction, void *to, const void *
     c.op = reduction->op == KOLO_PRODUCT ? COMBINE_PRODUCT
            : reduction->op == KOLO_MIN   ? COMBINE_MIN
            : reduction->op == KOLO_MAX   ? COMBINE_MAX
+           : reduction->op == KOLO_AND   ? COMBINE_AND
+           : reduction->op == KOLO_OR    ? COMBINE_OR
+           : reduction->op == KOLO_XOR   ? COMBINE_XOR
                                          : COMBINE_SUM;
     c.scaled = reduction->scales != NULL;
     for (uint32_t i = 0; i < source_count; i++) {
         c.sources[i] = (uintptr_t)sources[i];
         c.scales[i] = c.scaled ? reduction->scales[i] : 1;
     }
-    reductions[formats[reduction->dtype - KOLO_FP16]](&c);
+    if (reduction->dtype >= KOLO_FP16) {
+        run_combination(formats[reduction->dtype - KOLO_FP16], &c);
+        return;
+    }
+    uint64_t vectors = combine_vector_count(widths[reduction->dtype % 4], &c);
+    twin_run_integers((int)reduction->dtype, &c,
+                      (uint32_t)((vectors + WALK_THREADS - 1) / WALK_THREADS));
 }
 
 void twin_sum_narrow(enum kolo__narrow_float wire, void *to, const void *const *sources,
@@ -147,5 +210,5 @@ void twin_sum_narrow(enum kolo__narrow_float wire, void *to, const void *const *
                             .casts = 1};
     for (uint32_t i = 0; i < source_count; i++)
         c.sources[i] = (uintptr_t)sources[i];
-    reductions[wire](&c);
+    run_combination((enum format)wire, &c);
 }

@@ -9,6 +9,7 @@
 #include "twin.h"
 
 #include "base/random.h"
+#include "kernels/cuda/casts.h"
 #include "kernels/cuda/tables.h"
 
 #include <setjmp.h>
@@ -38,7 +39,7 @@ static void fill(struct kolo__random *random, kolo_dtype dtype, unsigned char *t
                        (uint64_t)kolo__random_below(random, 1u << 31) << 8 ^
                        kolo__random_below(random, 256);
         float f = ((float)kolo__random_below(random, 1u << 24) - 0x1p23f) *
-                  ldexpf(1, (int)kolo__random_below(random, 40) - 40);
+                  ldexpf(1, (int)kolo__random_below(random, 40) - (finite ? 48 : 40));
         if (kolo__random_below(random, 8) == 0)
             f = copysignf(0, f); /* zeros of both signs */
         double d = f;
@@ -245,6 +246,11 @@ static void measures(int p, bool finite, struct kolo__random *random)
         twin_measure(&packings[p], world.fused, world.layout.count, measured);
         assert_memory_equal(measured, packed, count * sizeof *packed);
     }
+    struct kolo__device_total total;
+    twin_total(packed, count, 1e-3, &total);
+    close_to(total.squares, sum.squares);
+    assert_true(total.not_finite == sum.not_finite && total.absolute_max == sum.absolute_max);
+    assert_true(finite ? fabs(total.factor * sqrt(sum.squares) - 1e-3) < 1e-12 : total.factor == 1);
     /* Alone, without packing. */
     memset(measured, POISON, (count + 1) * sizeof *measured);
     run.fused = NULL;
@@ -330,9 +336,12 @@ static void test_layouts_that_are_wrong(void **state)
 /* Of some sources, each at an alignment of its own, and the result in one of them or elsewhere. */
 static void reduces_like_the_host(int f, struct kolo__random *random)
 {
-    static const kolo_op ops[] = {KOLO_SUM, KOLO_PRODUCT, KOLO_MIN, KOLO_MAX, KOLO_PREMUL_SUM};
-    const bool narrow = f >= 4; /* the sum of what travels */
-    const kolo_dtype dtype = narrow ? KOLO_FP32 : (kolo_dtype)(KOLO_FP16 + f);
+    static const kolo_op of_floats[] = {KOLO_SUM, KOLO_PRODUCT, KOLO_MIN, KOLO_MAX,
+                                        KOLO_PREMUL_SUM};
+    static const kolo_op of_integers[] = {KOLO_SUM, KOLO_PRODUCT, KOLO_MIN, KOLO_MAX,
+                                          KOLO_AND, KOLO_OR,      KOLO_XOR};
+    const bool narrow = f >= 4 && f < 8, integers = f >= 8; /* the sum of what travels */
+    const kolo_dtype dtype = narrow ? KOLO_FP32 : (kolo_dtype)(integers ? f - 8 : KOLO_FP16 + f);
     const enum kolo__narrow_float wire = (enum kolo__narrow_float)(f & 3);
     const struct kolo__packing as = {KOLO_FP32, true, wire, 1};
     size_t element = narrow ? kolo__device_wire_bytes(&as) : kolo_dtype_bytes(dtype);
@@ -349,15 +358,18 @@ static void reduces_like_the_host(int f, struct kolo__random *random)
         sources[i] = at[i];
         multipliers[i] = 0.3 * (double)i - 1;
         memset(at[i], POISON, count * element);
-        if (i < n && narrow)
+        if (i < n && (narrow || integers))
             for (size_t k = 0; k < count * element; k++)
                 at[i][k] = (unsigned char)kolo__random_below(random, 256);
         else if (i < n)
             fill(random, dtype, at[i], count, false);
     }
     struct kolo__reduction reduction = {.dtype = dtype,
-                                        .op = ops[kolo__random_below(random, 5)],
+                                        .op = integers ? of_integers[kolo__random_below(random, 7)]
+                                                       : of_floats[kolo__random_below(random, 5)],
                                         .divisor = 1 + (uint32_t)kolo__random_below(random, 4)};
+    if (integers && kolo__random_below(random, 4) == 0)
+        reduction.divisor = 1 + (uint32_t)kolo__random_below(random, 1u << 31);
     reduction.scales = reduction.op == KOLO_PREMUL_SUM ? multipliers : NULL;
     unsigned char *expected = malloc(count * element + 1);
     unsigned char *to = at[kolo__random_below(random, n + 1)];
@@ -377,9 +389,34 @@ static void reduces_like_the_host(int f, struct kolo__random *random)
 static void test_reduce(void **state)
 {
     struct kolo__random random = *(struct kolo__random *)*state;
-    for (int f = 0; f < 8; f++)
+    for (int f = 0; f < 16; f++)
         for (int again = 0; again < 150; again++)
             reduces_like_the_host(f, &random);
+}
+
+/* All NaNs and infinities, which the casts of GPUs mend, and one of 251 of the others. */
+static void same_cast(uint32_t bits)
+{
+    float value = fp32_from_bits(bits);
+    assert_int_equal(cast_to_fp16(value), fp16_from_fp32(value));
+    assert_int_equal(cast_to_bf16(value), bf16_from_fp32(value));
+    assert_int_equal(cast_to_e4m3(value), e4m3_from_fp32(value));
+    assert_int_equal(cast_to_e5m2(value), e5m2_from_fp32(value));
+}
+
+static void test_casts(void **state)
+{
+    (void)state;
+    for (uint32_t fraction = 0; fraction < 1u << 23; fraction++) {
+        same_cast(0x7f800000u | fraction);
+        same_cast(0xff800000u | fraction);
+    }
+    for (uint64_t bits = 0; bits <= UINT32_MAX; bits += 251)
+        same_cast((uint32_t)bits);
+    for (uint32_t half = 0; half < 1u << 16; half++)
+        assert_int_equal(fp32_bits(cast_from_fp16(half)), fp32_bits(fp16_to_fp32((uint16_t)half)));
+    for (uint32_t byte = 0; byte < 256; byte++)
+        assert_int_equal(fp32_bits(cast_from_e5m2(byte)), fp32_bits(e5m2_to_fp32((uint8_t)byte)));
 }
 
 int main(void)
@@ -391,6 +428,7 @@ int main(void)
         cmocka_unit_test_prestate(test_unpack, &random),
         cmocka_unit_test_prestate(test_statistics, &random),
         cmocka_unit_test_prestate(test_reduce, &random),
+        cmocka_unit_test(test_casts),
         cmocka_unit_test(test_layouts_that_are_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
