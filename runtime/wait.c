@@ -129,6 +129,15 @@ static void end_lull(struct lull *lull, kolo_comm *comm, uint64_t busy)
     lull->peer = -1;
 }
 
+/* Before the caller computes. Who ended by sending has a peer that wants nothing but the processor
+ * to receive it, and is the last to end; who ended by receiving keeps nobody, and would only let
+ * others compute first. */
+static void let_receive(const kolo_comm *comm)
+{
+    if (comm->crowded && comm->transport != NULL && comm->transport->sent_last)
+        sched_yield();
+}
+
 static kolo_status wait_for(kolo_request *request, int timeout_ms)
 {
     kolo_comm *comm = request->comm;
@@ -139,8 +148,10 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
         sched_yield();
         moved = kolo__comm_progress(comm);
     }
-    if (request->done)
+    if (request->done) {
+        let_receive(comm);
         return kolo__request_finish(request);
+    }
 
     uint64_t start = kolo__now_ns(&kolo__real_clock), now = start, busy = start;
     struct lull lull = {.until_ns = start, .peer = -1};
@@ -189,6 +200,7 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
         lengthen(&lull, comm);
     }
     end_lull(&lull, comm, busy);
+    let_receive(comm);
     return kolo__request_finish(request);
 }
 
