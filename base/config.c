@@ -20,9 +20,10 @@ const struct kolo__option kolo__options[] = {
      .use = KOLO__OPTION_USER,
      .offset = IN(transport),
      .default_text = "auto",
-     .choices = "auto|shm|tcp",
-     .help = "How bytes travel: shared memory between ranks of one host and TCP between hosts "
-             "(auto), or one of them for everything."},
+     .choices = "auto|shm|tcp|rdma|shm+rdma",
+     .help = "How bytes travel: shared memory between ranks of one host, and between hosts RDMA "
+             "where it works, else TCP (auto); with RDMA or not at all (shm+rdma; docs/RDMA.md); "
+             "or one of these for everything. The same on every rank."},
     {.name = "algorithm",
      .type = KOLO__OPTION_TEXT,
      .use = KOLO__OPTION_USER,
@@ -50,6 +51,14 @@ const struct kolo__option kolo__options[] = {
      .help = "TCP connections between two ranks, at least: more of them get more where the network "
              "limits each one. There is always one through each network interface that serves. 0: "
              "found out when ranks on several hosts start. The same on every rank."},
+    {.name = "nccl",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(nccl),
+     .default_text = "",
+     .help = "NVIDIA's NCCL for buffers in a GPU's memory: a path of libnccl.so.2, for one that "
+             "neither the program has loaded nor the dynamic linker finds (in a wheel, say); off: "
+             "do without. Empty: what is found. Off or not alike on every rank."},
     {.name = "timeout",
      /* mpirun's --timeout, which people have in their scripts, is the time of the whole job. */
      .flag = "operation-timeout",
@@ -110,7 +119,7 @@ const struct kolo__option kolo__options[] = {
      .unit = "bytes",
      .help = "Memory that each rank must be allowed to lock, for what the program's libraries "
              "register with RDMA devices; a host that allows less ends the job before it begins. "
-             "0: kolo itself locks none."},
+             "0: none is asked for; over RDMA kolo locks 2 MiB for each peer and communicator."},
     {.name = "log",
      .type = KOLO__OPTION_CHOICE,
      .use = KOLO__OPTION_USER,
@@ -126,6 +135,13 @@ const struct kolo__option kolo__options[] = {
      .help = "Write what all ranks did, and when, into this file, which chrome://tracing and "
              "ui.perfetto.dev open (docs/TIMELINE.md). After a failure each rank writes "
              "FILE.rankN. Empty: no file. Set or empty alike on every rank."},
+    {.name = "flight-file",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(flight_file),
+     .default_text = "",
+     .help = "When a job fails, kolo run writes the last 1,024 operations of each rank into this "
+             "file, as kolo inspect --csv does. Empty: no file."},
     {.name = "metrics-port",
      .type = KOLO__OPTION_TEXT,
      .use = KOLO__OPTION_USER,
@@ -170,8 +186,8 @@ const struct kolo__option kolo__options[] = {
      .use = KOLO__OPTION_USER,
      .offset = IN(token_file),
      .default_text = "",
-     .help = "File with the job's token, the secret that all its processes share, without white "
-             "space around it. kolo run makes one for itself."},
+     .help = "File with the job's token, the secret that all its processes share, of 16 to 255 "
+             "characters without the white space around it. kolo run makes one for itself."},
     {.name = "rank",
      .type = KOLO__OPTION_INTEGER,
      .use = KOLO__OPTION_LAUNCHER,
@@ -230,9 +246,25 @@ const struct kolo__option kolo__options[] = {
      .offset = IN(last_words),
      .default_text = "",
      .help = "Where a rank leaves why it fails, for kolo run in a pod to say as the pod's end."},
+    {.name = "flight",
+     .type = KOLO__OPTION_TEXT,
+     .use = KOLO__OPTION_LAUNCHER,
+     .offset = IN(flight),
+     .default_text = "",
+     .help = "Where a rank records what it does, for kolo run and kolo inspect to read."},
 };
 
 const size_t kolo__option_count = sizeof kolo__options / sizeof *kolo__options;
+
+bool kolo__config_wants_shm(const struct kolo__config *config)
+{
+    return strcmp(config->transport, "tcp") != 0 && strcmp(config->transport, "rdma") != 0;
+}
+
+bool kolo__config_wants_rdma(const struct kolo__config *config)
+{
+    return strcmp(config->transport, "rdma") == 0 || strcmp(config->transport, "shm+rdma") == 0;
+}
 
 const char *kolo__option_variable(const struct kolo__option *option, char *text, size_t bytes)
 {

@@ -19,10 +19,12 @@ struct kolo__config {
     const char *token;      /* shared secret; "" : none */
     const char *token_file; /* file that holds it; "" : none */
     const char *last_words; /* path of base/last_words.h; "" : none */
+    const char *flight;     /* path of runtime/flight.h's memory; "" : none */
     /* What a user chooses. */
-    const char *transport;    /* auto, shm, tcp */
+    const char *transport;    /* auto, shm, tcp, rdma, shm+rdma */
     const char *algorithm;    /* "" : chosen by cost */
     const char *net;          /* interfaces: base/interfaces.h; "" : all that serve */
+    const char *nccl;         /* path of its library, or off; "" : found */
     long streams;             /* connections between two ranks, at least; 0: found out */
     const char *log;          /* error, warn, info, debug */
     long timeout;             /* s, one operation */
@@ -33,6 +35,7 @@ struct kolo__config {
     const char *bind;         /* core, numa, none, auto */
     const char *metrics_port; /* [ADDRESS:]PORT; "0": nowhere; "" : in pods only */
     const char *timeline;     /* file; "" : none */
+    const char *flight_file;  /* of kolo run; "" : none */
     long checksum;            /* 1: of all data over TCP */
     long encrypt;             /* 1: data between hosts too */
     long insecure;            /* 1: listen beyond loopback without a token */
@@ -76,6 +79,10 @@ kolo_status kolo__config_set(struct kolo__config *config, const char *name, cons
 const char *kolo__option_variable(const struct kolo__option *option, char *text, size_t bytes);
 /* docs/CONFIG.md. */
 void kolo__config_document(FILE *out);
+
+/* What `transport` says: ranks of a host share memory where they can; RDMA stands in for TCP. */
+bool kolo__config_wants_shm(const struct kolo__config *config);
+bool kolo__config_wants_rdma(const struct kolo__config *config);
 
 /* A whole number, with K, M or G (powers of 1024) where suffixes are allowed. */
 bool kolo__parse_number(const char *value, bool suffixes, long *number);

@@ -229,9 +229,14 @@ static kolo_status list_usable(struct kolo__interface **all, size_t *count)
 
 static kolo_status none_left(const char *filter, const char *names)
 {
+    if (names[0] == '\0')
+        return kolo__error(
+            KOLO_ERR_CONFIG,
+            "no network interface of this host is up and has an address, not even "
+            "loopback: 'ip link set lo up' and 'ip link set IFACE up' bring them up");
     return kolo__error(KOLO_ERR_CONFIG,
                        "KOLO_NET=%.100s leaves no network interface of this host: it has%s", filter,
-                       names[0] != '\0' ? names : " none");
+                       names);
 }
 
 kolo_status kolo__interfaces_find(const char *filter, struct kolo__interfaces *found)
@@ -256,6 +261,20 @@ kolo_status kolo__interfaces_find(const char *filter, struct kolo__interfaces *f
     memcpy(found->list, all, found->count * sizeof *all);
     free(all);
     return count > 0 ? KOLO_OK : none_left(filter, names);
+}
+
+kolo_status kolo__interfaces_up(bool *loopback, bool *others)
+{
+    struct kolo__interface *all = NULL;
+    size_t count = 0;
+    kolo_status status = list_usable(&all, &count);
+    *loopback = *others = false;
+    for (size_t i = 0; status == KOLO_OK && i < count; i++) {
+        *loopback |= all[i].loopback;
+        *others |= !all[i].loopback;
+    }
+    free(all);
+    return status;
 }
 
 bool kolo__interface_reaches(const struct kolo__interface *interface,

@@ -45,6 +45,10 @@ size_t kolo__interfaces_choose(const char *filter, struct kolo__interface *inter
  * link only are left out. KOLO_ERR_CONFIG when the filter leaves none; the text lists them. */
 kolo_status kolo__interfaces_find(const char *filter, struct kolo__interfaces *found);
 
+/* Whether an interface is up and has an address at all, KOLO_NET or not: loopback, where ranks of
+ * one host meet, and any other. */
+kolo_status kolo__interfaces_up(bool *loopback, bool *others);
+
 /* The address lies in the network of this interface: no router between them. */
 bool kolo__interface_reaches(const struct kolo__interface *interface,
                              const struct kolo__address *address);

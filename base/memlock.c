@@ -20,15 +20,16 @@ static bool may_lock_all(void)
            (data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK)) != 0;
 }
 
-kolo_status kolo__memlock_check(long bytes)
+kolo_status kolo__memlock_check(long bytes, const char *who)
 {
     struct rlimit limit;
     if (bytes <= 0 || getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
         limit.rlim_cur >= (uint64_t)bytes || may_lock_all())
         return KOLO_OK;
     return kolo__error(KOLO_ERR_CONFIG,
-                       "processes on host %s may lock %llu KiB of memory, and KOLO_MEMLOCK wants "
+                       "processes on host %s may lock %llu KiB of memory, and %s wants "
                        "%ld KiB: raise the limit (ulimit -l; in pods LimitMEMLOCK=infinity in the "
                        "unit of the node's container runtime)",
-                       kolo__host_name(), (unsigned long long)limit.rlim_cur / 1024, bytes / 1024);
+                       kolo__host_name(), (unsigned long long)limit.rlim_cur / 1024, who,
+                       bytes / 1024);
 }

@@ -9,7 +9,8 @@
 
 #include <kolo/kolo.h>
 
-/* KOLO_ERR_CONFIG: processes may lock less than these bytes here. 0: nobody needs it. */
-kolo_status kolo__memlock_check(long bytes);
+/* KOLO_ERR_CONFIG: processes may lock less than these bytes here, which who (KOLO_MEMLOCK) wants.
+ * 0: nobody needs it. */
+kolo_status kolo__memlock_check(long bytes, const char *who);
 
 #endif

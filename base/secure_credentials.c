@@ -44,11 +44,11 @@ static void derive_key(const char *token, const char *identity, unsigned char *k
     static const char salt[] = "kolo";
     unsigned char info[sizeof((struct kolo__credentials *)NULL)->identity + 1];
     unsigned char extracted[KOLO__KEY_BYTES];
-    size_t bytes = strlen(identity);
+    size_t bytes = strlen(identity) + 1;
     memcpy(info, identity, bytes);
-    info[bytes] = 1;
+    info[bytes - 1] = 1; /* the round's number, where the text's end was */
     hmac(salt, sizeof salt - 1, token, strlen(token), extracted);
-    hmac(extracted, sizeof extracted, info, bytes + 1, key);
+    hmac(extracted, sizeof extracted, info, bytes, key);
     explicit_bzero(extracted, sizeof extracted);
 }
 

@@ -300,7 +300,10 @@ kolo_status kolo__connect_start(const struct kolo__address *address,
         char text[80];
         close(s);
         kolo__address_text(address, text, sizeof text);
-        return kolo__error(KOLO_ERR_NETWORK, "cannot connect to %s: %s", text, strerror(saved));
+        return kolo__error(KOLO_ERR_NETWORK, "cannot connect to %s: %s%s", text, strerror(saved),
+                           saved == ENETUNREACH && kolo__address_is_loopback(address)
+                               ? " (loopback is down: 'ip link set lo up')"
+                               : "");
     }
     *fd = s;
     return KOLO_OK;

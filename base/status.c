@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#undef kolo__error /* what analyzers are told */
+#undef kolo__error_errno
+
 static _Thread_local char error_text[1024];
 
 static int set_text(const char *format, va_list arguments)

@@ -13,4 +13,10 @@ kolo_status kolo__error(kolo_status status, const char *format, ...)
 kolo_status kolo__error_errno(int errno_value, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+#ifdef __clang_analyzer__ /* which else takes an error for a status like any other, perhaps        \
+                             KOLO_OK */
+#define kolo__error(status, ...) ((void)(kolo__error)((status), __VA_ARGS__), (status))
+#define kolo__error_errno(...)   ((void)(kolo__error_errno)(__VA_ARGS__), KOLO_ERR_SYSTEM)
+#endif
+
 #endif

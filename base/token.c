@@ -169,6 +169,13 @@ kolo_status kolo__token_read(const struct kolo__config *config, char token[KOLO_
     if (status == KOLO_OK && bytes >= KOLO__TOKEN_BYTES)
         status = kolo__error(KOLO_ERR_CONFIG, "%s is longer than %d characters",
                              file ? "KOLO_TOKEN_FILE" : "KOLO_TOKEN", KOLO__TOKEN_BYTES - 1);
+    else if (status == KOLO_OK && bytes > 0 && bytes < KOLO__TOKEN_LEAST)
+        status = kolo__error(
+            KOLO_ERR_CONFIG,
+            "the token in %s has %zu characters, so it can be guessed, and whoever knows it is "
+            "part "
+            "of the job: give at least %d, random ones (head -c 32 /dev/urandom | base64)",
+            file ? config->token_file : "KOLO_TOKEN", bytes, KOLO__TOKEN_LEAST);
     else if (status == KOLO_OK && bytes == 0 && file)
         status = kolo__error(KOLO_ERR_CONFIG, "KOLO_TOKEN_FILE=%s is empty", config->token_file);
     if (status == KOLO_OK) {

@@ -6,7 +6,10 @@
 #include "base/config.h"
 #include "base/socket.h"
 
-enum { KOLO__TOKEN_BYTES = 256 }; /* its final zero included */
+enum {
+    KOLO__TOKEN_BYTES = 256, /* its final zero included */
+    KOLO__TOKEN_LEAST = 16,  /* characters: who records a handshake tries guesses by the billion */
+};
 
 /* KOLO_TOKEN, else the contents of KOLO_TOKEN_FILE without white space around it, else, in a pod,
  * what follows from the job's ssh key (kolo__token_from_key), else "". Warns once about a file that

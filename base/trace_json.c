@@ -3,6 +3,7 @@
 #include "base/trace_json.h"
 
 #include "base/status.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -67,27 +68,13 @@ __attribute__((format(printf, 2, 3))) static void add(struct text *text, const c
     va_end(arguments);
 }
 
-/* Bytes of the UTF-8 sequence at c, which ends at a '\0' if not before; 0: it is none. */
-static size_t sequence_bytes(const unsigned char *c)
-{
-    size_t bytes = *c < 0x80 ? 1 : *c >= 0xc2 && *c < 0xe0 ? 2 : *c >> 4 == 0xe ? 3 : 4;
-    bool surrogate = c[0] == 0xed && c[1] >= 0xa0, overlong = c[0] == 0xe0 && c[1] < 0xa0;
-    if ((*c >= 0x80 && *c < 0xc2) || *c > 0xf4 || surrogate || overlong ||
-        (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] >= 0x90))
-        return 0;
-    for (size_t i = 1; i < bytes; i++)
-        if (c[i] >> 6 != 2)
-            return 0;
-    return bytes;
-}
-
 /* In quotes. A tensor may be called anything. */
 static void add_quoted(struct text *text, const char *string)
 {
     const unsigned char *c = (const unsigned char *)string;
     add(text, "\"");
     for (size_t shown = 0, bytes; *c != '\0' && shown < LABEL_BYTES; c += bytes, shown += bytes) {
-        bytes = sequence_bytes(c);
+        bytes = kolo__utf8_bytes((const char *)c, NULL);
         if (bytes == 0) {
             add(text, "?");
             bytes = 1;

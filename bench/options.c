@@ -46,8 +46,8 @@ static const struct argp_option OPTIONS[] = {
      "sum, average, product, min, max, premul_sum, and, or, xor, or each that the dtype has (sum)",
      1},
     {"in-place", KEY_IN_PLACE, NULL, 0, "Results replace the inputs (broadcast always does so)", 1},
-    {"transport", KEY_TRANSPORT, "auto|shm|tcp", 0, "How bytes travel (KOLO_TRANSPORT, or auto)",
-     2},
+    {"transport", KEY_TRANSPORT, "auto|shm|tcp|rdma|shm+rdma", 0,
+     "How bytes travel (KOLO_TRANSPORT, or auto)", 2},
     {"algorithm", KEY_ALGORITHM, "NAME", 0, "ring, ...; otherwise the cheapest by the cost model",
      2},
     {"alloc", KEY_ALLOC, "kolo|malloc", 0, "Where the buffers come from (kolo)", 2},
@@ -155,7 +155,7 @@ static void check_together(const struct argp_state *state, const struct parsing 
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
-    static const char *const TRANSPORTS[] = {"auto", "shm", "tcp", NULL};
+    static const char *const TRANSPORTS[] = {"auto", "shm", "tcp", "rdma", "shm+rdma", NULL};
     static const char *const ALLOCATORS[] = {"kolo", "malloc", NULL};
     static const char *const FORMATS[] = {"table", "csv", "json", NULL};
     struct parsing *parsing = state->input;

@@ -32,8 +32,8 @@ static const struct argp_option OPTIONS[] = {
      "Also with a backward pass that sleeps three times as long as a step takes: how much of it is "
      "hidden",
      1},
-    {"transport", KEY_TRANSPORT, "auto|shm|tcp", 0, "How bytes travel (KOLO_TRANSPORT, or auto)",
-     2},
+    {"transport", KEY_TRANSPORT, "auto|shm|tcp|rdma|shm+rdma", 0,
+     "How bytes travel (KOLO_TRANSPORT, or auto)", 2},
     {"rounds", KEY_ROUNDS, "N", 0, "Each round measures each contender (5)", 3},
     {"iters", KEY_ITERS, "N", 0, "Of each contender in a round; 0: as many as fit the time (0)", 3},
     {"warmup", KEY_WARMUP, "N", 0, "Steps before (3; 101 where the size of buckets is tuned)", 3},
@@ -79,7 +79,7 @@ static kolo_wire parse_wire(const struct argp_state *state, const char *text)
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     static const char *const MODES[] = {"views", "pack", "all", NULL};
-    static const char *const TRANSPORTS[] = {"auto", "shm", "tcp", NULL};
+    static const char *const TRANSPORTS[] = {"auto", "shm", "tcp", "rdma", "shm+rdma", NULL};
     static const char *const FORMATS[] = {"table", "csv", "json", NULL};
     struct bench_reducer_options *options = state->input;
     switch (key) {

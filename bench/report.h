@@ -11,7 +11,7 @@
 struct bench_setting {
     const struct bench_collective *collective;
     enum bench_format format;
-    const char *transport; /* none (one rank), shm, tcp, shm+tcp (several hosts) */
+    const char *transport; /* none (one rank), shm, tcp, rdma, shm+tcp, shm+rdma (several hosts) */
     int ranks, hosts;
     bool rewrite, use_malloc, check;
     /* CPUs that the ranks may run on: the fewest and the most, of so many that a host has. */

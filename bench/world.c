@@ -13,6 +13,8 @@ int bench_report_error(const char *what, kolo_status status)
     switch (status) {
     case KOLO_ERR_PEER_LOST:
         return EXIT_PEER_LOST;
+    case KOLO_ERR_NETWORK:
+        return EXIT_NO_WORLD;
     case KOLO_ERR_CONFIG:
         return EXIT_ARGUMENTS;
     case KOLO_ERR_WORLD:

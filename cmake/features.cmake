@@ -3,38 +3,25 @@
 # Optional modules. Each is AUTO, ON or OFF: AUTO takes what the machine has, OFF does not look,
 # ON makes its absence an error that names the package to install. Every feature prints one
 # line, so that a log shows what a build could have had.
-#
-# Where a module is not part of this version, AUTO only reports whether its library is there, and ON
-# is refused, so that nobody believes in a GPU path that is not built.
 
 include_guard(GLOBAL)
 
-# kolo_feature(<name> [BUILT] LIBRARY <what is looked for> PACKAGE <Debian package> FOUND <true or false>)
-# BUILT: there is such a module; KOLO_<name>_BUILT then says whether this build makes it.
+# kolo_feature(<name> LIBRARY <what is looked for> PACKAGE <Debian package> FOUND <true or false>)
+# KOLO_<name>_BUILT then says whether this build makes the module.
 function(kolo_feature name)
-  cmake_parse_arguments(feature "BUILT" "LIBRARY;PACKAGE;FOUND" "" ${ARGN})
+  cmake_parse_arguments(feature "" "LIBRARY;PACKAGE;FOUND" "" ${ARGN})
   set(choice ${KOLO_${name}})
   set(KOLO_${name}_BUILT OFF PARENT_SCOPE)
   if(choice STREQUAL "OFF")
     message(STATUS "kolo: ${name} module: off")
-  elseif(feature_BUILT AND feature_FOUND AND choice MATCHES "^(AUTO|ON)$")
+  elseif(feature_FOUND AND choice MATCHES "^(AUTO|ON)$")
     message(STATUS "kolo: ${name} module: built (${feature_LIBRARY} found)")
     set(KOLO_${name}_BUILT ON PARENT_SCOPE)
-  elseif(feature_BUILT AND choice STREQUAL "AUTO")
-    message(STATUS "kolo: ${name} module: not built (${feature_LIBRARY} not found: install ${feature_PACKAGE})")
   elseif(choice STREQUAL "AUTO")
-    if(feature_FOUND)
-      message(STATUS "kolo: ${name} module: not in this version (${feature_LIBRARY} found)")
-    else()
-      message(STATUS "kolo: ${name} module: not in this version (${feature_LIBRARY} not found)")
-    endif()
+    message(STATUS "kolo: ${name} module: not built (${feature_LIBRARY} not found: install ${feature_PACKAGE})")
   elseif(choice STREQUAL "ON")
-    if(NOT feature_FOUND)
-      message(FATAL_ERROR "KOLO_${name}=ON, but ${feature_LIBRARY} was not found: "
-        "install ${feature_PACKAGE}, or configure with -DKOLO_${name}=AUTO")
-    endif()
-    message(FATAL_ERROR "KOLO_${name}=ON: the ${name} module is not implemented in kolo "
-      "${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}; configure with -DKOLO_${name}=AUTO")
+    message(FATAL_ERROR "KOLO_${name}=ON, but ${feature_LIBRARY} was not found: "
+      "install ${feature_PACKAGE}, or configure with -DKOLO_${name}=AUTO")
   else()
     message(FATAL_ERROR "KOLO_${name}=${choice}: must be AUTO, ON or OFF")
   endif()
@@ -47,14 +34,24 @@ endforeach()
 
 find_program(KOLO_NVCC nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
 find_path(KOLO_NCCL_INCLUDE nccl.h HINTS ENV NCCL_HOME PATHS /usr/local/cuda PATH_SUFFIXES include)
-pkg_check_modules(KOLO_IBVERBS QUIET libibverbs)
+pkg_check_modules(KOLO_IBVERBS QUIET IMPORTED_TARGET libibverbs)
 # By its own name, not by mpicc: that may be another MPI's.
 pkg_check_modules(KOLO_OPENMPI QUIET IMPORTED_TARGET ompi-c)
 pkg_check_modules(KOLO_MICROHTTPD QUIET IMPORTED_TARGET libmicrohttpd)
 mark_as_advanced(KOLO_NVCC KOLO_NCCL_INCLUDE)
 
-kolo_feature(CUDA BUILT LIBRARY "CUDA toolkit" PACKAGE nvidia-cuda-toolkit FOUND "${KOLO_NVCC}")
-kolo_feature(NCCL LIBRARY "nccl.h" PACKAGE libnccl-dev FOUND "${KOLO_NCCL_INCLUDE}")
+kolo_feature(CUDA LIBRARY "CUDA toolkit" PACKAGE nvidia-cuda-toolkit FOUND "${KOLO_NVCC}")
+# nccl.h includes headers of the CUDA toolkit; the module knows no older one (but runs with NCCL 2.19).
+set(nccl_found OFF)
+if(KOLO_NCCL_INCLUDE AND KOLO_NVCC)
+  file(STRINGS ${KOLO_NCCL_INCLUDE}/nccl.h nccl_version REGEX "^#define NCCL_VERSION_CODE [0-9]+")
+  string(REGEX REPLACE "[^0-9]" "" nccl_version "${nccl_version}")
+  if(nccl_version GREATER_EQUAL 22700)
+    set(nccl_found ON)
+  endif()
+endif()
+kolo_feature(NCCL LIBRARY "nccl.h from 2.27 on and a CUDA toolkit"
+  PACKAGE "libnccl-dev and nvidia-cuda-toolkit" FOUND "${nccl_found}")
 kolo_feature(RDMA LIBRARY "libibverbs" PACKAGE libibverbs-dev FOUND "${KOLO_IBVERBS_FOUND}")
-kolo_feature(MPI BUILT LIBRARY "Open MPI" PACKAGE libopenmpi-dev FOUND "${KOLO_OPENMPI_FOUND}")
-kolo_feature(METRICS BUILT LIBRARY "libmicrohttpd" PACKAGE libmicrohttpd-dev FOUND "${KOLO_MICROHTTPD_FOUND}")
+kolo_feature(MPI LIBRARY "Open MPI" PACKAGE libopenmpi-dev FOUND "${KOLO_OPENMPI_FOUND}")
+kolo_feature(METRICS LIBRARY "libmicrohttpd" PACKAGE libmicrohttpd-dev FOUND "${KOLO_MICROHTTPD_FOUND}")

@@ -12,7 +12,7 @@ install(TARGETS kolo EXPORT koloTargets
   INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES include/kolo/kolo.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kolo)
 
-foreach(module kolo_mpi_module kolo_cuda_module kolo_metrics_module)
+foreach(module kolo_mpi_module kolo_cuda_module kolo_nccl_module kolo_metrics_module kolo_rdma_module)
   if(TARGET ${module})
     install(TARGETS ${module} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} NAMELINK_SKIP)
   endif()

@@ -2,11 +2,12 @@
 #
 # One way to register a test, so that each has a label, a deadline and the same environment.
 #
-#     kolo_test(<name> [LABEL fast|slow|root] [TIMEOUT seconds] [PROCESSORS n] COMMAND ...)
+#     kolo_test(<name> [LABEL fast|slow|root|soak|rdma] [TIMEOUT seconds] [PROCESSORS n] COMMAND ...)
 #
 # fast   seconds; run all the time
 # slow   up to minutes
 # root   needs root (namespaces, tc); without it the test says why and exits 77, a visible skip
+# soak   many minutes; rdma: boots a virtual machine. Only where they are asked for
 #
 # A test finds SOURCE_DIR, BUILD_DIR, BIN_DIR (programs) and TEST_DIR (test programs) in its environment
 # and runs in a folder of its own under the build folder, where also XDG_CACHE_HOME is, so that none writes

@@ -143,7 +143,7 @@ static kolo_status allocate(struct kolo__verification *v)
     v->cells = calloc(larger(v->cell_count, 1), sizeof(*v->cells));
     v->weights = calloc(v->size, sizeof(*v->weights));
     v->queue = calloc(v->size, sizeof(*v->queue));
-    v->arrived_at = calloc(arrivals_of_all(v), sizeof(*v->arrived_at));
+    v->arrived_at = calloc(larger(arrivals_of_all(v), 1), sizeof(*v->arrived_at));
     if (v->mapped)
         v->accesses = calloc(larger(v->cell_count, 1), sizeof(*v->accesses));
     if (problem->collective == KOLO__ALLREDUCE)

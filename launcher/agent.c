@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/config.h"
+#include "base/last_words.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "launcher/agent_streams.h"
@@ -37,6 +38,7 @@ struct session {
     struct kolo__binding *binding;
     struct kolo__crew crew;
     struct kolo__agent_streams streams;
+    struct kolo__last_words last_words; /* of its ranks */
     struct rlimit open_files;
     bool asked;                       /* START came */
     bool orphan;                      /* nobody is there to tell */
@@ -98,13 +100,38 @@ static void say_started(struct session *s)
     kolo__frame_end(&s->carrier.out);
 }
 
+/* What a rank has recorded; -1: all of them. */
+static void say_records(struct session *s, int64_t rank)
+{
+    struct kolo__recorders recorders = {0};
+    if (s->crew.job != NULL)
+        kolo__crew_recorders(&s->crew, &recorders);
+    for (uint32_t i = 0; i < recorders.count; i++) {
+        const struct kolo__flight *flight = recorders.ranks[i].flight;
+        if (rank >= 0 && flight->rank != rank)
+            continue;
+        kolo__agent_begin(&s->carrier.out, KOLO__AGENT_RECORD);
+        kolo__put_u32(&s->carrier.out, flight->rank);
+        kolo__put_u8(&s->carrier.out, (uint8_t)recorders.ranks[i].state);
+        kolo__put_u64(&s->carrier.out, kolo__now_ns(&kolo__real_clock));
+        kolo__put_blob(&s->carrier.out, flight, sizeof *flight);
+        kolo__frame_end(&s->carrier.out);
+    }
+    kolo__recorders_free(&recorders);
+}
+
+/* Of a rank that failed `kolo run` wants to know more, and we may have gone when it asks. */
 static void say_ended(void *self, uint32_t local_rank, int wait_status)
 {
     struct session *s = self;
+    char words[KOLO__LAST_WORDS_BYTES];
     kolo__counts_ended(wait_status);
+    if (wait_status != 0)
+        say_records(s, s->start.ranks[local_rank]);
     kolo__agent_begin(&s->carrier.out, KOLO__AGENT_ENDED);
     kolo__put_u32(&s->carrier.out, local_rank);
     kolo__put_u32(&s->carrier.out, (uint32_t)wait_status);
+    kolo__put_text(&s->carrier.out, kolo__last_words_read(&s->last_words, local_rank, words));
     kolo__frame_end(&s->carrier.out);
 }
 
@@ -134,6 +161,7 @@ static int start_ranks(struct session *s)
         return KOLO__EXIT_USAGE;
     kolo_status status =
         kolo__agent_streams_open(&s->streams, start->count, has_rank_0(start), &stdin_fd);
+    kolo__last_words_open(&s->last_words);
     struct kolo__spawn spawn = {.program = start->program,
                                 .environment = start->environment,
                                 .binding = s->binding,
@@ -142,6 +170,7 @@ static int start_ranks(struct session *s)
                                 .rendezvous = start->rendezvous,
                                 .job = start->job,
                                 .token = start->token,
+                                .last_words = s->last_words.path,
                                 .pipes = true,
                                 .stdin_fd = stdin_fd,
                                 .signal_mask = s->signals.old_mask,
@@ -272,6 +301,9 @@ static void on_frame(struct session *s, enum kolo__agent_frame type,
         s->leave = true;
         kolo__crew_signal(&s->crew, SIGKILL);
         break;
+    case KOLO__AGENT_RECORD:
+        say_records(s, -1);
+        break;
     case KOLO__AGENT_ALIVE:
         break;
     default:
@@ -357,7 +389,7 @@ int kolo__agent_serve(int in_fd, int out_fd)
     int code = KOLO__EXIT_FAILED;
     if (s == NULL)
         return code;
-    s->signals.fd = -1;
+    s->signals.fd = s->last_words.fd = -1;
     kolo__carrier_open(&s->carrier, in_fd, out_fd);
     kolo__raise_open_files(&s->open_files);
     kolo_status status = kolo__signals_open(&s->signals);
@@ -374,6 +406,7 @@ int kolo__agent_serve(int in_fd, int out_fd)
     kolo__crew_close(&s->crew);
     kolo__agent_start_free(&s->start);
     kolo__binding_close(s->binding);
+    kolo__last_words_close(&s->last_words);
     kolo__signals_close(&s->signals);
     kolo__carrier_close(&s->carrier);
     free(s);

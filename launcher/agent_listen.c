@@ -336,11 +336,11 @@ int kolo__agent_listen(const char *where)
     kolo_status status = kolo__config_load(&config, environ);
     if (status == KOLO_OK) {
         kolo__log_configure(config.log, -1);
-        status = kolo__agent_credentials(&credentials);
+        status = watch_signals(&listener); /* early: process 1 is spared what it does not watch */
     }
-    listener.credentials = credentials;
     if (status == KOLO_OK)
-        status = watch_signals(&listener);
+        status = kolo__agent_credentials(&credentials);
+    listener.credentials = credentials;
     if (status == KOLO_OK)
         status = listen_where(where, &listener.fd);
     if (status != KOLO_OK) {

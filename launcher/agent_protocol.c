@@ -20,7 +20,7 @@ size_t kolo__agent_parse(const unsigned char *data, size_t bytes, size_t payload
     size_t length = kolo__frame_split(data, bytes, payload_max, &kind, payload);
     bool known = (kind >= KOLO__AGENT_HELLO && kind <= KOLO__AGENT_GONE) ||
                  (kind >= KOLO__AGENT_START && kind <= KOLO__AGENT_END) ||
-                 kind == KOLO__AGENT_TAKEN || kind == KOLO__AGENT_ALIVE;
+                 (kind >= KOLO__AGENT_RECORD && kind <= KOLO__AGENT_ALIVE);
     if (!known)
         return (size_t)-1;
     *type = (enum kolo__agent_frame)kind;

@@ -3,8 +3,8 @@
  * What `kolo run` and the `kolo agent` of a host say to each other (docs/PROTOCOL.md), over
  * whatever stream joins them. Frames have the shape of the control plane's (runtime/frame.h).
  *
- *   agent   greeting HELLO                  STARTED | FAILED   OUTPUT* ENDED*  GONE
- *   run                     START (or END)                     SIGNAL* INPUT*        END
+ *   agent   greeting HELLO                  STARTED | FAILED   OUTPUT* ENDED* RECORD*  GONE
+ *   run                     START (or END)                     SIGNAL* INPUT* RECORD        END
  *
  * Everything a rank needs travels in START and never on a command line, which others can read.
  */
@@ -13,7 +13,7 @@
 
 #include "runtime/frame.h"
 
-enum { KOLO__AGENT_PROTOCOL = 1 };
+enum { KOLO__AGENT_PROTOCOL = 2 };
 
 /* Before the first frame. A login shell may have said something before that; it is passed over. */
 #define KOLO__AGENT_GREETING "\nkolo-agent\n"
@@ -23,12 +23,14 @@ enum kolo__agent_frame {
     KOLO__AGENT_STARTED = 2, /* of each rank: pid, what it is bound to */
     KOLO__AGENT_FAILED = 3,  /* exit code, text: no rank runs */
     KOLO__AGENT_OUTPUT = 4,  /* local rank, stream (1, 2), bytes */
-    KOLO__AGENT_ENDED = 5,   /* local rank, wait status */
+    KOLO__AGENT_ENDED = 5,   /* local rank, wait status, last words */
     KOLO__AGENT_GONE = 6,    /* no process of the job is left: the last frame */
     KOLO__AGENT_START = 16,  /* struct kolo__agent_start */
     KOLO__AGENT_SIGNAL = 17, /* number: to all ranks */
     KOLO__AGENT_INPUT = 18,  /* bytes for rank 0; none: the end */
     KOLO__AGENT_END = 19,    /* kill what runs, say GONE and leave */
+    KOLO__AGENT_RECORD = 31, /* run: what have your ranks done?  agent, of each: local rank, state
+                                of its process, time, flight recorder (runtime/flight.h) */
     KOLO__AGENT_TAKEN =
         32, /* both ways: so many bytes of output (input) have gone where they should */
     KOLO__AGENT_ALIVE = 33, /* both ways, every KOLO__AGENT_ALIVE_MS */

@@ -2,6 +2,7 @@
 #include "launcher/agents.h"
 
 #include "base/clock.h"
+#include "base/last_words.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -24,7 +25,7 @@ static bool is_there(const struct kolo__agent *agent)
 static void say_to(struct kolo__agent *agent, enum kolo__agent_frame type, uint32_t value)
 {
     kolo__agent_begin(&agent->carrier.out, type);
-    if (type != KOLO__AGENT_END)
+    if (type != KOLO__AGENT_END && type != KOLO__AGENT_RECORD)
         kolo__put_u32(&agent->carrier.out, value);
     kolo__frame_end(&agent->carrier.out);
     kolo__carrier_flush(&agent->carrier, kolo__now_ns(&kolo__real_clock));
@@ -122,16 +123,41 @@ static bool on_output(struct kolo__agents *agents, struct kolo__agent *agent,
     return true;
 }
 
-static bool on_ended(struct kolo__agent *agent, struct kolo__frame_reader *payload)
+static bool on_ended(struct kolo__agents *agents, struct kolo__agent *agent,
+                     struct kolo__frame_reader *payload)
 {
+    char words[KOLO__LAST_WORDS_BYTES];
     uint32_t local = kolo__get_u32(payload);
     uint32_t wait_status = kolo__get_u32(payload);
+    kolo__get_text(payload, words, sizeof words);
     if (!kolo__frame_done(payload) || local >= agent->count ||
         agent->ranks[local].state != KOLO__RANK_RUNS)
         return false;
+    if (agents->last_words != NULL)
+        kolo__last_words_write(agents->last_words, (long)agent->ranks[local].rank, words);
     agent->ranks[local].state = KOLO__RANK_ENDED;
     agent->ranks[local].wait_status = (int)wait_status;
     return true;
+}
+
+static bool on_record(struct kolo__agent *agent, struct kolo__frame_reader *payload)
+{
+    size_t bytes;
+    struct kolo__agent_rank *rank = NULL;
+    uint32_t number = kolo__get_u32(payload);
+    char state = (char)kolo__get_u8(payload);
+    uint64_t their_ns = kolo__get_u64(payload);
+    const unsigned char *data = kolo__get_blob(payload, &bytes);
+    for (uint32_t i = 0; i < agent->count && rank == NULL; i++)
+        if (agent->ranks[i].rank == number)
+            rank = &agent->ranks[i];
+    if (!kolo__frame_done(payload) || rank == NULL)
+        return false;
+    if (rank->flight == NULL)
+        rank->flight = aligned_alloc(_Alignof(struct kolo__flight), sizeof *rank->flight);
+    rank->flight_state = state;
+    return rank->flight == NULL || kolo__flight_import(rank->flight, data, bytes, their_ns,
+                                                       kolo__now_ns(&kolo__real_clock));
 }
 
 static bool on_taken(struct kolo__agents *agents, struct kolo__frame_reader *payload)
@@ -163,13 +189,16 @@ static void on_frame(struct kolo__agents *agents, struct kolo__agent *agent,
         good = agent->phase >= KOLO__AGENT_ASKED && on_output(agents, agent, payload);
         break;
     case KOLO__AGENT_ENDED:
-        good = agent->phase >= KOLO__AGENT_ASKED && on_ended(agent, payload);
+        good = agent->phase >= KOLO__AGENT_ASKED && on_ended(agents, agent, payload);
         break;
     case KOLO__AGENT_GONE:
         for (uint32_t i = 0; i < agent->count && good; i++)
             good = agent->phase == KOLO__AGENT_REFUSED || agent->ranks[i].state != KOLO__RANK_RUNS;
         if (good && agent->phase != KOLO__AGENT_REFUSED)
             agent->phase = KOLO__AGENT_LEFT;
+        break;
+    case KOLO__AGENT_RECORD:
+        good = agent->phase >= KOLO__AGENT_ASKED && on_record(agent, payload);
         break;
     case KOLO__AGENT_TAKEN:
         good = on_taken(agents, payload);
@@ -361,6 +390,26 @@ static const char *where(const void *self, uint32_t rank, char *text, size_t byt
     return text;
 }
 
+static void ask_recorders(void *self)
+{
+    struct kolo__agents *agents = self;
+    for (uint32_t i = 0; i < agents->count; i++)
+        if (agents->list[i].phase == KOLO__AGENT_RUNNING)
+            say_to(&agents->list[i], KOLO__AGENT_RECORD, 0);
+}
+
+static kolo_status recorders(const void *self, struct kolo__recorders *recorders)
+{
+    const struct kolo__agents *agents = self;
+    kolo_status status = KOLO_OK;
+    for (uint32_t r = 0; r < agents->world_size && status == KOLO_OK; r++)
+        if (agents->ranks[r]->flight != NULL)
+            status = kolo__recorders_add_rank(
+                recorders, agents->ranks[r]->flight,
+                agents->ranks[r]->state == KOLO__RANK_RUNS ? agents->ranks[r]->flight_state : 0);
+    return status;
+}
+
 const struct kolo__ranks_ops kolo__agents_ranks = {
     .signal = signal_all,
     .poll_count = kolo__agents_poll_count,
@@ -369,4 +418,6 @@ const struct kolo__ranks_ops kolo__agents_ranks = {
     .step = step,
     .clear = clear,
     .where = where,
+    .ask_recorders = ask_recorders,
+    .recorders = recorders,
 };

@@ -28,6 +28,8 @@ struct kolo__agent_rank {
     uint32_t rank, pid;
     enum { KOLO__RANK_RUNS, KOLO__RANK_ENDED, KOLO__RANK_TOLD } state;
     int wait_status;
+    struct kolo__flight *flight; /* what it had recorded when it was asked; NULL; owned */
+    char flight_state;           /* of its process then, as in struct kolo__flight_rank */
 };
 
 struct kolo__agent {
@@ -53,7 +55,9 @@ struct kolo__agents {
     const struct kolo__remote_shell *shell; /* borrowed, as the following */
     struct kolo__output *output;
     bool report_bindings;
-    int input_fd; /* what rank 0 shall read; -1: no more; borrowed */
+    const char
+        *last_words; /* path of what ranks said, by rank (base/last_words.h); "", NULL: unwanted */
+    int input_fd;    /* what rank 0 shall read; -1: no more; borrowed */
     size_t input_on_the_way;
     bool ending; /* END was sent */
     uint64_t ending_ns;

@@ -393,6 +393,8 @@ static void close_agent(struct kolo__agent *agent)
         kill(agent->remote.pid, SIGTERM);
     kolo__carrier_close(&agent->carrier);
     await_end(agent);
+    for (uint32_t i = 0; agent->ranks != NULL && i < agent->count; i++)
+        free(agent->ranks[i].flight);
     free(agent->ranks);
 }
 

@@ -26,6 +26,7 @@ int kolo__run_main(int argc, char **argv);
 int kolo__info_main(int argc, char **argv);
 int kolo__agent_main(int argc, char **argv);
 int kolo__doctor_main(int argc, char **argv);
+int kolo__inspect_main(int argc, char **argv);
 int kolo__k8s_main(int argc, char **argv);
 
 #endif

@@ -25,7 +25,7 @@ enum {
 
 kolo_status kolo__crew_open(struct kolo__crew *crew, const char *job)
 {
-    *crew = (struct kolo__crew){.job = job};
+    *crew = (struct kolo__crew){.job = job, .flight.fd = -1};
     kolo_status status = kolo__guard_start(&crew->guard, job);
     if (status == KOLO_OK)
         prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphans of ranks become our children */
@@ -43,7 +43,7 @@ static kolo_status check_memlock(const struct kolo__spawn *spawn)
             wanted = *entry + sizeof NAME - 1;
     if (wanted == NULL || !kolo__parse_number(wanted, true, &bytes))
         return KOLO_OK; /* ranks complain of it */
-    return kolo__memlock_check(bytes);
+    return kolo__memlock_check(bytes, "KOLO_MEMLOCK");
 }
 
 kolo_status kolo__crew_start(struct kolo__crew *crew, const struct kolo__spawn *spawn,
@@ -58,9 +58,12 @@ kolo_status kolo__crew_start(struct kolo__crew *crew, const struct kolo__spawn *
     if (crew->children == NULL || crew->ended == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for %u ranks", count);
     crew->capacity = count;
+    kolo__flight_memory_open(count, &crew->flight);
+    struct kolo__spawn recorded = *spawn;
+    recorded.flight = crew->flight.path;
     for (uint32_t local = 0; local < count; local++) {
         struct kolo__child *child = &crew->children[local];
-        kolo_status status = kolo__spawn_rank(spawn, ranks[local], local, child, exec_errno);
+        kolo_status status = kolo__spawn_rank(&recorded, ranks[local], local, child, exec_errno);
         if (status != KOLO_OK)
             return status;
         kolo__guard_add(&crew->guard, child->pid);
@@ -117,12 +120,19 @@ bool kolo__crew_clear(struct kolo__crew *crew, bool impatient)
     return found == 0;
 }
 
+kolo_status kolo__crew_recorders(const struct kolo__crew *crew, struct kolo__recorders *recorders)
+{
+    return crew->flight.fd >= 0 ? kolo__recorders_add(recorders, crew->flight.fd) : KOLO_OK;
+}
+
 void kolo__crew_close(struct kolo__crew *crew)
 {
     kolo__guard_end(&crew->guard);
     free(crew->children);
     free(crew->ended);
-    *crew = (struct kolo__crew){0};
+    if (crew->job != NULL)
+        kolo__flight_memory_close(&crew->flight);
+    *crew = (struct kolo__crew){.flight.fd = -1};
 }
 
 /* ---- as the ranks of a whole job ------------------------------------------------------------- */
@@ -180,6 +190,11 @@ static const char *where(const void *self, uint32_t rank, char *text, size_t byt
     return text;
 }
 
+static kolo_status read_recorders(const void *crew, struct kolo__recorders *recorders)
+{
+    return kolo__crew_recorders(crew, recorders);
+}
+
 const struct kolo__ranks_ops kolo__crew_ranks = {
     .signal = signal_all,
     .poll_count = poll_nothing,
@@ -188,4 +203,5 @@ const struct kolo__ranks_ops kolo__crew_ranks = {
     .step = reap,
     .clear = clear,
     .where = where,
+    .recorders = read_recorders,
 };

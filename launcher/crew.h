@@ -7,6 +7,7 @@
 #define KOLO_LAUNCHER_CREW_H
 
 #include "launcher/guard.h"
+#include "launcher/recorders.h"
 #include "launcher/spawn.h"
 
 struct kolo__crew {
@@ -15,7 +16,8 @@ struct kolo__crew {
     struct kolo__child *children;
     bool *ended;
     uint32_t capacity, started, running;
-    uint64_t ended_at_ns; /* 0: some rank runs */
+    struct kolo__flight_memory flight; /* of all its ranks */
+    uint64_t ended_at_ns;              /* 0: some rank runs */
 };
 
 /* Call it before anything is opened that the guard must not hold. Makes this process the parent of
@@ -35,6 +37,8 @@ void kolo__crew_reap(struct kolo__crew *crew, kolo__crew_ended *ended, void *sel
  * impatient: without that moment. True when nothing is left, or nothing can be done about it. Call
  * it again after a while otherwise. */
 bool kolo__crew_clear(struct kolo__crew *crew, bool impatient);
+/* What its ranks have recorded. Free it in any case. */
+kolo_status kolo__crew_recorders(const struct kolo__crew *crew, struct kolo__recorders *recorders);
 void kolo__crew_close(struct kolo__crew *crew);
 
 #endif

@@ -1,32 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launcher/findings.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stddef.h>
 
 /* ---- JSON ----------------------------------------------------------------------------------- */
-
-/* Bytes of the character of UTF-8 that text begins with; 0: it begins with none. */
-static size_t character_bytes(const unsigned char *text)
-{
-    static const struct {
-        unsigned char mask, mark;
-        uint32_t least;
-    } KINDS[] = {{0x80, 0, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
-    for (size_t more = 0; more < sizeof KINDS / sizeof *KINDS; more++) {
-        if ((text[0] & KINDS[more].mask) != KINDS[more].mark)
-            continue;
-        uint32_t code = text[0] & (unsigned char)~KINDS[more].mask;
-        for (size_t i = 1; i <= more; i++) {
-            if ((text[i] & 0xc0) != 0x80)
-                return 0;
-            code = code << 6 | (text[i] & 0x3f);
-        }
-        bool surrogate = code >= 0xd800 && code < 0xe000;
-        return code < KINDS[more].least || code > 0x10ffff || surrogate ? 0 : more + 1;
-    }
-    return 0;
-}
 
 /* The environment may hold any bytes; what is no UTF-8 becomes U+FFFD. */
 static void put_quoted(FILE *out, const char *value)
@@ -34,7 +14,7 @@ static void put_quoted(FILE *out, const char *value)
     const unsigned char *text = (const unsigned char *)value;
     putc('"', out);
     while (*text != '\0') {
-        size_t bytes = character_bytes(text);
+        size_t bytes = kolo__utf8_bytes((const char *)text, NULL);
         if (bytes == 0)
             fputs("\\ufffd", out);
         else if (*text < 0x20)

@@ -41,6 +41,19 @@ bool kolo__host_is_here(const char *name, const char *own_name)
     return one_is_short && label == own_label && strncasecmp(name, own_name, label) == 0;
 }
 
+/* A Job's pods have its name, or their host name, and five letters by chance: what does not fit
+ * into 63 characters with these is cut off before them. */
+bool kolo__host_is_pod(const char *name, const char *pod)
+{
+    enum { BY_CHANCE = 5, LONGEST = 63 - BY_CHANCE };
+    char made[KOLO__HOST_NAME_BYTES];
+    snprintf(made, sizeof made, "%.*s-", (int)strcspn(name, "."), name);
+    size_t length = strnlen(made, LONGEST);
+    return kolo__host_is_here(name, pod) ||
+           (strncmp(made, pod, length) == 0 && strlen(pod) == length + BY_CHANCE &&
+            strspn(pod + length, "bcdfghjklmnpqrstvwxz2456789") == BY_CHANCE);
+}
+
 /* ---- one entry ----------------------------------------------------------------------------- */
 
 static kolo_status parse_slots(const char *entry, const char *text, long *slots)
@@ -97,7 +110,7 @@ static kolo_status add(struct kolo__hosts *hosts, const char *name, long slots)
 {
     const char *pod = getenv("POD_NAME"); /* with hostNetwork, the host's own name is the node's */
     bool here = kolo__host_is_here(name, kolo__host_name()) ||
-                (pod != NULL && kolo__host_is_here(name, pod));
+                (pod != NULL && kolo__host_is_pod(name, pod));
     if (!is_name(name))
         return kolo__error(
             KOLO_ERR_CONFIG,

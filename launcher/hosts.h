@@ -39,5 +39,8 @@ void kolo__hosts_place(const struct kolo__hosts *hosts, uint32_t ranks, bool by_
 
 /* A name or numeric address of this machine? own_name: its host name. Asks no resolver. */
 bool kolo__host_is_here(const char *name, const char *own_name);
+/* The same by the pod's name (POD_NAME), which is more than its host name in a pod that a Job made.
+ */
+bool kolo__host_is_pod(const char *name, const char *pod);
 
 #endif

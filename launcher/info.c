@@ -111,7 +111,7 @@ static int print_plan(struct kolo__plan_question *question)
     if (status == KOLO_OK) {
         question->preferred = config.algorithm;
         question->deterministic = config.deterministic != 0;
-        question->tcp = strcmp(config.transport, "tcp") == 0;
+        question->tcp = !kolo__config_wants_shm(&config);
         if (context != NULL)
             describe_job(context, question);
         if (context == NULL || kolo_comm_rank(kolo_world(context)) == 0)

@@ -20,6 +20,7 @@ static const char OVERVIEW[] =
     "  bench      measure collectives, and check their results\n"
     "  agent      what kolo run starts on other hosts\n"
     "  doctor     find what would stop or slow a job on these hosts\n"
+    "  inspect    show what the ranks of a job do now, and who holds them up\n"
     "  k8s        print manifests for Kubernetes\n"
     "  info       show what was found on this machine\n"
     "  version    print the version\n"
@@ -32,9 +33,13 @@ static const struct command {
     char *shown; /* how messages call it */
     int (*main)(int argc, char **argv);
 } COMMANDS[] = {
-    {"run", "kolo run", kolo__run_main},      {"agent", "kolo agent", kolo__agent_main},
-    {"bench", "kolo bench", kolo_bench_main}, {"doctor", "kolo doctor", kolo__doctor_main},
-    {"info", "kolo info", kolo__info_main},   {"k8s", "kolo k8s", kolo__k8s_main},
+    {"run", "kolo run", kolo__run_main},
+    {"agent", "kolo agent", kolo__agent_main},
+    {"bench", "kolo bench", kolo_bench_main},
+    {"doctor", "kolo doctor", kolo__doctor_main},
+    {"info", "kolo info", kolo__info_main},
+    {"k8s", "kolo k8s", kolo__k8s_main},
+    {"inspect", "kolo inspect", kolo__inspect_main},
 };
 
 static const struct command *find_command(const char *name)

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum {
-    FLAGS_MAX = 16,
+    FLAGS_MAX = 24,
     RANKS_MAX = 16384,
     TIMEOUT_MAX_S = 100000000,
     GRACE_MAX_S = 3600,

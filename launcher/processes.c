@@ -13,7 +13,8 @@
 struct process {
     pid_t pid, parent;
     unsigned long long start; /* ticks since boot */
-    bool living;              /* neither gone nor a zombie */
+    char state;
+    bool living; /* neither gone nor a zombie */
     bool ours;
 };
 
@@ -38,6 +39,7 @@ static struct process read_process(pid_t pid)
                                  &state, &parent, &process.start) != 3)
         return process;
     process.parent = parent;
+    process.state = state;
     process.living = state != 'Z' && state != 'X';
     return process;
 }
@@ -45,6 +47,12 @@ static struct process read_process(pid_t pid)
 unsigned long long kolo__process_start(pid_t pid)
 {
     return read_process(pid).start;
+}
+
+char kolo__process_state(pid_t pid)
+{
+    struct process process = read_process(pid);
+    return process.living ? process.state : '\0';
 }
 
 static bool carries(pid_t pid, const char *job)

@@ -16,6 +16,8 @@ struct kolo__processes {
 
 /* When a process started, in ticks since boot; 0: there is no such process. */
 unsigned long long kolo__process_start(pid_t pid);
+/* What it does, as in /proc: R, S, D, T, ...; 0: there is none, or it has ended. */
+char kolo__process_state(pid_t pid);
 
 /*
  * Sends a signal (0: only counts) to every living process that carries KOLO_JOB=<job> in the

@@ -169,7 +169,7 @@ static kolo_status prepare(struct kolo__run *run)
     if (status != KOLO_OK)
         return status;
     kolo__raise_open_files(&run->open_files);
-    return kolo__signals_open(&run->signals);
+    return run->signals.fd >= 0 ? KOLO_OK : kolo__signals_open(&run->signals);
 }
 
 /* ---- go ------------------------------------------------------------------------------------ */
@@ -193,6 +193,7 @@ int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops
                                                 .timeout_s = run->options.timeout_s,
                                                 .signals = &run->signals,
                                                 .rendezvous = run->rendezvous,
+                                                .flight_file = run->options.config.flight_file,
                                                 .last_words = &run->last_words,
                                                 .input = &run->input,
                                                 .output = run->output};
@@ -293,7 +294,11 @@ int kolo__run_main(int argc, char **argv)
     argv[0] = name;
     kolo__run_options_parse(argc, argv, &run->options);
     kolo__log_configure(run->options.config.log, -1);
-    kolo_status status = plan(run);
+    /* The kernel spares process 1 the signals that it does not look for: a pod that is deleted
+     * while it starts would run until it is killed. */
+    kolo_status status = getpid() == 1 ? kolo__signals_open(&run->signals) : KOLO_OK;
+    if (status == KOLO_OK)
+        status = plan(run);
     if (status == KOLO_OK && run->options.dry_run) {
         code = kolo__run_dry(run);
     } else if (status == KOLO_OK) {

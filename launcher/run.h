@@ -7,6 +7,7 @@
 #include "launcher/options.h"
 #include "launcher/supervise.h"
 #include "base/last_words.h"
+#include "base/secure.h"
 #include "base/token.h"
 
 struct kolo__run {
@@ -20,7 +21,7 @@ struct kolo__run {
     bool in_pod;
     long world_size;
     uint32_t first_rank;
-    char rendezvous_name[300], pod_job[64], pod_token[KOLO__TOKEN_BYTES];
+    char rendezvous_name[300], pod_job[KOLO__JOB_GIVEN_BYTES], pod_token[KOLO__TOKEN_BYTES];
     struct kolo__binding *binding; /* of this machine; NULL with several hosts */
     struct kolo__crew crew;
     struct kolo__agents agents;

@@ -107,6 +107,10 @@ static int launch(struct kolo__run *run)
     kolo__hosts_place(&run->hosts, run->ranks, run->options.by_node, host_of);
     run->agents.output = run->output;
     run->agents.report_bindings = run->options.report_bindings;
+    /* Elsewhere whoever looks has what ranks wrote before their eyes. */
+    if (getenv("KUBERNETES_SERVICE_HOST") != NULL)
+        kolo__last_words_open(&run->last_words);
+    run->agents.last_words = run->last_words.path;
     status = kolo__agents_launch(&run->agents, &start, host_of, &run->signals, &code);
     free(host_of);
     if (status != KOLO_OK)

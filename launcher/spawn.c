@@ -49,6 +49,14 @@ static void set_number(const char *name, uint32_t value)
     setenv(name, text, 1);
 }
 
+static void set_path(const char *name, const char *path)
+{
+    if (path != NULL && path[0] != '\0')
+        setenv(name, path, 1);
+    else
+        unsetenv(name);
+}
+
 static void set_environment(const struct kolo__spawn *spawn, uint32_t rank, uint32_t local_rank)
 {
     for (char **entry = spawn->environment; entry != NULL && *entry != NULL; entry++)
@@ -61,10 +69,8 @@ static void set_environment(const struct kolo__spawn *spawn, uint32_t rank, uint
     setenv("KOLO_JOB", spawn->job, 1);
     setenv("KOLO_TOKEN", spawn->token, 1);
     unsetenv("KOLO_TOKEN_FILE");
-    if (spawn->last_words != NULL && spawn->last_words[0] != '\0')
-        setenv("KOLO_LAST_WORDS", spawn->last_words, 1);
-    else
-        unsetenv("KOLO_LAST_WORDS");
+    set_path("KOLO_LAST_WORDS", spawn->last_words);
+    set_path("KOLO_FLIGHT", spawn->flight);
 }
 
 static bool set_streams(const struct kolo__spawn *spawn, uint32_t rank, const struct pipes *pipes)

@@ -17,6 +17,7 @@ struct kolo__spawn {
     uint32_t world_size, local_size;
     const char *rendezvous, *job, *token;
     const char *last_words; /* path; NULL or "": none */
+    const char *flight;     /* the same */
     bool pipes;   /* stdout and stderr go through pipes; otherwise they are the launcher's */
     int stdin_fd; /* what rank 0 reads */
     sigset_t signal_mask; /* the mask and the disposition that the launcher was started with */

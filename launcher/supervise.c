@@ -19,6 +19,7 @@ static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
 enum {
     NOTICE_MS = 1000, /* for survivors to learn of a failure and say so themselves */
     REPORT_MS = 500,
+    ANSWER_MS = 500, /* for other hosts to say what their ranks have recorded */
     LOOK_AGAIN_MS = 20,
     OWN_ENTRIES = 3, /* of the poll array: signals, rendezvous, input; then those of the ranks' ops,
                         and the output's */
@@ -37,7 +38,8 @@ struct supervision {
     bool timed_out;
     uint64_t ended_at_ns; /* 0: some rank runs */
     bool urged;           /* SIGINT or SIGTERM came */
-    bool killing, strays_gone, reported;
+    bool killing, strays_gone, reported, judged;
+    char verdict[1024]; /* who held up whom, before anybody was told to end */
 };
 
 /* ---- the rendezvous, which may be elsewhere ------------------------------------------------ */
@@ -73,11 +75,39 @@ static void end_ranks(struct supervision *s, int number)
     signal_ranks(s, SIGCONT);
 }
 
+static void write_flight_file(const char *path, const struct kolo__recorders *recorders)
+{
+    FILE *file = fopen(path, "we");
+    if (file != NULL)
+        kolo__recorders_write_csv(recorders->ranks, recorders->count, file);
+    if (file == NULL || (ferror(file) | fclose(file)) != 0)
+        fprintf(stderr, "kolo run: KOLO_FLIGHT_FILE=%s: cannot write it: %s\n", path,
+                strerror(errno));
+}
+
+/* Before anybody is told to end: afterwards ranks are as the launcher made them. */
+static void judge(struct supervision *s)
+{
+    struct kolo__recorders recorders = {0};
+    if (s->asked > 0 || s->judged)
+        return;
+    s->judged = true;
+    if (s->job->ops->recorders(s->job->self, &recorders) == KOLO_OK &&
+        kolo__flight_verdict(recorders.ranks, recorders.count, kolo__now_ns(&kolo__real_clock),
+                             s->verdict, sizeof s->verdict) <= KOLO__FLIGHT_ELSEWHERE)
+        s->verdict[0] = '\0';
+    if (s->job->flight_file[0] != '\0')
+        write_flight_file(s->job->flight_file, &recorders);
+    kolo__recorders_free(&recorders);
+}
+
 static void plan_end(struct supervision *s, uint64_t term_at_ns)
 {
     if (s->term_at_ns != 0 || s->kill_at_ns != 0 || s->killing)
         return;
     s->term_at_ns = term_at_ns;
+    if (s->job->ops->ask_recorders != NULL)
+        s->job->ops->ask_recorders(s->job->self);
 }
 
 /* The job took longer than the user gives it. */
@@ -87,7 +117,7 @@ static void check_timeout(struct supervision *s, uint64_t now_ns)
         return;
     s->timeout_at_ns = 0;
     s->timed_out = s->failed_at_ns == 0 && s->signal == 0;
-    plan_end(s, now_ns);
+    plan_end(s, now_ns + (s->job->ops->ask_recorders != NULL ? ANSWER_MS * MILLISECOND : 0));
 }
 
 static void keep_plan(struct supervision *s, uint64_t now_ns)
@@ -96,6 +126,7 @@ static void keep_plan(struct supervision *s, uint64_t now_ns)
     if (s->term_at_ns != 0 && now_ns >= s->term_at_ns) {
         s->kill_at_ns = s->term_at_ns + (uint64_t)s->job->grace_s * SECOND;
         s->term_at_ns = 0;
+        judge(s);
         end_ranks(s, SIGTERM);
     }
     if (s->kill_at_ns != 0 && now_ns >= s->kill_at_ns) {
@@ -220,7 +251,6 @@ static void describe_others(const struct supervision *s, char *text, size_t byte
 
 static void say(const struct supervision *s, const char *line)
 {
-    kolo__termination_note(line);
     if (s->job->output != NULL)
         kolo__output_say(s->job->output, line);
     else
@@ -260,6 +290,24 @@ static void describe_words(const struct supervision *s, int first, char *text)
         snprintf(text, KOLO__LAST_WORDS_BYTES + 2, ": %s", words);
 }
 
+/* Above the last line, which names the first failure. */
+static void say_verdict(struct supervision *s)
+{
+    char line[1100];
+    judge(s);
+    if (s->verdict[0] == '\0')
+        return;
+    snprintf(line, sizeof line, "kolo run: %s", s->verdict);
+    say(s, line);
+}
+
+static void say_last(struct supervision *s, const char *line)
+{
+    kolo__termination_note(line);
+    say_verdict(s);
+    say(s, line);
+}
+
 /* Names the first failure, once: what kept the world from forming, or else the rank. */
 static void report(struct supervision *s)
 {
@@ -269,7 +317,7 @@ static void report(struct supervision *s)
     if (s->timed_out) {
         snprintf(line, sizeof line, "kolo run: the job did not end within the %ld s of --timeout",
                  s->job->timeout_s);
-        say(s, line);
+        say_last(s, line);
         return;
     }
     int first = kolo__first_failure(s->endings, s->job->started, lost_rank(s));
@@ -286,7 +334,7 @@ static void report(struct supervision *s)
                  s->job->ops->where(s->job->self, (uint32_t)first, where, sizeof where),
                  kolo__ending_text(&s->endings[first], why, sizeof why),
                  describe_omission(s, first), said, others);
-    say(s, line);
+    say_last(s, line);
 }
 
 static int failure_code(const struct supervision *s, int first)

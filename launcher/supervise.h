@@ -38,6 +38,10 @@ struct kolo__ranks_ops {
     bool (*clear)(void *ranks, bool impatient);
     /* "host node7, pid 4711" into text. Returns text. */
     const char *(*where)(const void *ranks, uint32_t rank, char *text, size_t bytes);
+    /* Asks for what the ranks have recorded, if that takes a while; NULL: it does not. */
+    void (*ask_recorders)(void *ranks);
+    /* What is known of it by now. To be freed in any case. */
+    kolo_status (*recorders)(const void *ranks, struct kolo__recorders *recorders);
 };
 
 /* For ranks that are children of this process: ranks is a struct kolo__crew, whose local ranks are
@@ -54,6 +58,7 @@ struct kolo__supervised {
     long timeout_s; /* of the whole job, from now on; 0: none */
     struct kolo__signals *signals;
     struct kolo__rendezvous *rendezvous; /* NULL: rank 0's process holds it, wherever that is */
+    const char *flight_file; /* for what all ranks recorded, when they fail; "": none */
     const struct kolo__last_words *last_words; /* of the ranks, by their place here */
     struct kolo__input *input;
     struct kolo__output *output; /* NULL: the rank writes for itself */

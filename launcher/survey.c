@@ -6,19 +6,23 @@
 #include "base/log.h"
 #include "base/secure.h"
 #include "collectives/offload/mpi_load.h"
+#include "collectives/offload/nccl_module.h"
 #include "kernels/device.h"
 #include "collectives/transport/huge_pages.h"
 #include "collectives/transport/tcp.h"
 #include "launcher/bind.h"
 #include "launcher/findings.h"
 #include "launcher/limits.h"
+#include "launcher/survey_rdma.h"
 #include "kernels/kernels.h"
 #include "runtime/comm.h"
 #include "runtime/cpus.h"
+#include "runtime/metrics.h"
 
 #include <hwloc.h>
 #include <netdb.h>
 #include <openssl/crypto.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -183,9 +187,14 @@ static void tell_limits(struct kolo__findings *findings, const struct kolo__limi
         kolo__findings_none(findings, "cgroup_processor_hundredths", ", CPU none");
 }
 
-/* As ranks would offer them to each other, best first. */
-static void tell_addresses(struct kolo__findings *findings, const struct kolo__interfaces *found)
+/* As ranks would offer them to each other, best first. Which these are depends on KOLO_NET and on
+ * no other option: what is wrong with another one is told where options are. */
+static void tell_addresses(struct kolo__findings *findings, struct kolo__interfaces *found)
 {
+    const char *net = getenv("KOLO_NET");
+    kolo_status status = kolo__interfaces_find(net != NULL ? net : "", found);
+    if (status != KOLO_OK)
+        found->count = 0;
     kolo__findings_list(findings, "addresses", "addresses", NULL);
     for (size_t i = 0; i < found->count; i++) {
         const struct kolo__interface *interface = &found->list[i];
@@ -204,7 +213,7 @@ static void tell_addresses(struct kolo__findings *findings, const struct kolo__i
         kolo__findings_flag(findings, "this_host_only", loopback, "%s",
                             loopback ? ", this host only" : "");
     }
-    if (found->count == 0) {
+    if (status != KOLO_OK) {
         kolo__findings_item(findings);
         kolo__findings_string(findings, "error", kolo_error_text(), "none: %s", kolo_error_text());
     }
@@ -239,8 +248,8 @@ static void tell_gpus(struct kolo__findings *findings)
         kolo__findings_item(findings);
         kolo__findings_string(findings, "name", gpu->name, "%s", gpu->name);
         kolo__findings_string(findings, "bus_id", gpu->bus_id, " at %s", gpu->bus_id);
-        kolo__findings_number(findings, "capability", (uint64_t)(10 * gpu->major + gpu->minor),
-                              ", sm_%d", 10 * gpu->major + gpu->minor);
+        int capability = 10 * gpu->major + gpu->minor;
+        kolo__findings_number(findings, "capability", (uint64_t)capability, ", sm_%d", capability);
         kolo__findings_number(findings, "bytes", gpu->bytes, ", %zu MiB", gpu->bytes >> 20);
         kolo__findings_number(findings, "processors", (uint64_t)gpu->processors,
                               ", %d multiprocessors", gpu->processors);
@@ -251,10 +260,33 @@ static void tell_gpus(struct kolo__findings *findings)
         kolo__findings_remark(findings, "none");
 }
 
-static void tell_modules(struct kolo__findings *findings)
+/* path: KOLO_NCCL. */
+static void tell_nccl(struct kolo__findings *findings, const char *path)
 {
-    static const char *const MISSING[] = {"rdma", "nccl"};
-    static const char *const TRANSPORTS[] = {"shm", "tcp"};
+    const struct kolo__nccl_module *module;
+    struct kolo__nccl_library library;
+    bool off = strcmp(path, "off") == 0;
+    bool found = !off && kolo__nccl_load(path, &module, &library) == KOLO_OK;
+    kolo__findings_section(findings, "nccl", "nccl");
+    kolo__findings_flag(findings, "found", found, "%s", found ? "found" : "");
+    if (!found) {
+        const char *why = off ? "KOLO_NCCL=off" : kolo_error_text();
+        kolo__findings_string(findings, "error", why, "%s", why);
+        return;
+    }
+    char version[32];
+    snprintf(version, sizeof version, "%d.%d.%d", library.version / 10000,
+             library.version % 10000 / 100, library.version % 100);
+    kolo__findings_string(findings, "version", version, " %s", version);
+    kolo__findings_string(findings, "path", library.path, " (%s)", library.path);
+    kolo__findings_flag(findings, "symmetric_memory", library.has_windows, "%s",
+                        library.has_windows ? "" : "; too old for symmetric memory: 2.27 has it");
+}
+
+static void tell_modules(struct kolo__findings *findings, const struct kolo__config *config,
+                         const struct kolo__interfaces *own)
+{
+    static const char *const TRANSPORTS[] = {"shm", "tcp", "rdma"};
     const struct kolo__mpi_module *mpi;
     kolo__findings_list(findings, "transports", "transports", ", ");
     for (size_t i = 0; i < sizeof TRANSPORTS / sizeof *TRANSPORTS; i++) {
@@ -266,16 +298,33 @@ static void tell_modules(struct kolo__findings *findings)
     kolo__findings_flag(findings, "found", found, "%s", found ? "found" : "");
     if (!found)
         kolo__findings_string(findings, "error", kolo_error_text(), "%s", kolo_error_text());
+    kolo__tell_rdma(findings, own);
     tell_gpus(findings);
-    for (size_t i = 0; i < sizeof MISSING / sizeof *MISSING; i++) {
-        kolo__findings_section(findings, MISSING[i], MISSING[i]);
-        kolo__findings_flag(findings, "found", false, "not in this version");
-    }
+    tell_nccl(findings, config != NULL ? config->nccl : "");
 }
 
-/* What would stop a program here before it begins. */
-static void tell_environment(struct kolo__findings *findings, const char *wrong)
+static void tell_wrong(struct kolo__findings *findings)
 {
+    kolo__findings_item(findings);
+    kolo__findings_string(findings, "error", kolo_error_text(), "wrong: %s", kolo_error_text());
+}
+
+static kolo_status check_together(struct kolo__config *config)
+{
+    char host[256];
+    int port;
+    kolo_status status = kolo__config_load(config, environ);
+    if (status == KOLO_OK)
+        status = kolo__metrics_place(config->metrics_port, false, host, sizeof host, &port);
+    return status;
+}
+
+/* And what would stop a program here before it begins: every variable that is wrong, where a
+ * program ends at the first. */
+static void tell_environment(struct kolo__findings *findings)
+{
+    struct kolo__config config;
+    bool right = true;
     kolo__findings_list(findings, "options", "options", NULL);
     for (char *const *variable = environ; *variable != NULL; variable++) {
         char name[64];
@@ -291,10 +340,16 @@ static void tell_environment(struct kolo__findings *findings, const char *wrong)
     }
     if (findings->items == 0)
         kolo__findings_remark(findings, "none set (kolo info --config-doc lists them)");
-    if (wrong[0] != '\0') {
-        kolo__findings_item(findings);
-        kolo__findings_string(findings, "error", wrong, "wrong: %s", wrong);
+    for (char *const *variable = environ; *variable != NULL; variable++) {
+        char *const alone[] = {*variable, NULL};
+        if (kolo__config_load(&config, alone) == KOLO_OK)
+            continue;
+        tell_wrong(findings);
+        right = false;
     }
+    /* Each is right, but together they are too long, or a port is none. */
+    if (right && check_together(&config) != KOLO_OK)
+        tell_wrong(findings);
 }
 
 /* ---- connections ---------------------------------------------------------------------------- */
@@ -302,7 +357,7 @@ static void tell_environment(struct kolo__findings *findings, const char *wrong)
 /* Of all pairs that do not share memory, the fewest and the most. */
 static void tell_lanes_of_job(struct kolo__findings *findings, const kolo_context *context)
 {
-    bool all = strcmp(context->config.transport, "tcp") == 0;
+    bool all = !kolo__config_wants_shm(&context->config);
     uint32_t fewest = UINT32_MAX, most = 0;
     for (uint32_t a = 0; context->world->plan_context.remote && a < context->size; a++)
         for (uint32_t b = 0; b < a; b++) {
@@ -380,7 +435,7 @@ kolo_status kolo__survey_print(FILE *out, bool json)
     struct kolo__limits limits;
     struct kolo__config config;
     struct kolo__interfaces found = {0};
-    char wrong[512] = "";
+    kolo_status status = KOLO_OK;
     kolo__limits_find(&limits);
     kolo__findings_open(&findings, out, json);
     tell_host(&findings);
@@ -388,21 +443,17 @@ kolo_status kolo__survey_print(FILE *out, bool json)
     tell_caches(&findings);
     tell_memory(&findings, &limits);
     tell_limits(&findings, &limits);
-    kolo_status status = kolo__config_load(&config, environ);
-    bool configured = status == KOLO_OK;
-    if (!configured)
-        snprintf(wrong, sizeof wrong, "%s", kolo_error_text());
-    if (!configured || kolo__interfaces_find(config.net, &found) != KOLO_OK)
-        found.count = 0;
     tell_addresses(&findings, &found);
-    tell_modules(&findings);
-    tell_environment(&findings, wrong);
-    status = KOLO_OK;
-    if (configured) {
+    /* A path of NCCL counts unless some option is wrong, which is told below. */
+    bool configured = kolo__config_load(&config, environ) == KOLO_OK;
+    tell_modules(&findings, configured ? &config : NULL, &found);
+    tell_environment(&findings);
+    if (kolo__config_load(&config, environ) == KOLO_OK) {
         status = tell_lanes(&findings, &config, &found);
     } else {
         kolo__findings_section(&findings, "lanes", "lanes");
-        kolo__findings_string(&findings, "error", wrong, "unknown while an option is wrong");
+        kolo__findings_string(&findings, "error", kolo_error_text(),
+                              "unknown while an option is wrong");
     }
     kolo__findings_close(&findings);
     return status;

@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
+#include "runtime/nccl.h"
 
 #include <stdio.h>
 
@@ -128,24 +129,36 @@ static kolo_status check_root_has_not_joined(const kolo_comm *comm, const struct
     return kolo__error(KOLO_ERR_INVALID, "%s: %s", call->name, text);
 }
 
-/* Buffers that a processor can read. Asked in every call once the process uses a GPU; before, when
- * a plan is new: what was a processor's once stays so until there is a GPU's. */
-static kolo_status check_memory(const struct kolo__call *call, struct kolo__plan *plan)
+/* Where the buffers are: *ordinal is that of their GPU, -1: the host's memory. */
+static kolo_status find_memory(const struct kolo__call *call, int *ordinal)
 {
-    bool has_stream = call->options != NULL && call->options->stream != NULL;
-    if (plan->memory_checked && !has_stream && !kolo__device_is_loaded())
-        return KOLO_OK;
-    kolo_status status = KOLO_OK;
-    if (call->send_slices > 0 && call->count > 0)
-        status = kolo__memory_check_host(call->name, "the send buffer", call->send);
-    if (status == KOLO_OK && call->recv_slices > 0 && call->count > 0)
-        status = kolo__memory_check_host(call->name, "the recv buffer", call->recv);
-    if (status == KOLO_OK && has_stream)
-        status = kolo__error(KOLO_ERR_INVALID,
-                             "%s: options->stream goes with buffers in a GPU's memory, and these "
-                             "are the host's: set it to NULL",
-                             call->name);
-    plan->memory_checked = status == KOLO_OK;
+    kolo_status status = kolo__nccl_find_buffers(call, ordinal);
+    if (status == KOLO_OK && *ordinal < 0 && call->count > 0 && call->options != NULL &&
+        call->options->stream != NULL)
+        return kolo__error(KOLO_ERR_INVALID,
+                           "%s: options->stream goes with buffers in a GPU's memory, and these are "
+                           "the host's: set it to NULL",
+                           call->name);
+    return status;
+}
+
+/* The plan, by where the buffers are. That is asked in every call once the process uses a GPU;
+ * before, when a plan is new: what was a processor's once stays so until there is a GPU's. */
+static kolo_status get_plan(kolo_comm *comm, const struct kolo__call *call,
+                            struct kolo__plan_key *key, struct kolo__plan **plan)
+{
+    bool asks =
+        kolo__device_is_loaded() || (call->options != NULL && call->options->stream != NULL);
+    int ordinal = -1;
+    kolo_status status = asks ? find_memory(call, &ordinal) : KOLO_OK;
+    if (status == KOLO_OK && ordinal < 0)
+        status = kolo__plan_get(&comm->plans, &comm->plan_context, key, plan);
+    if (status == KOLO_OK && !asks && !(*plan)->memory_checked) {
+        status = find_memory(call, &ordinal);
+        (*plan)->memory_checked = status == KOLO_OK && ordinal < 0;
+    }
+    if (status == KOLO_OK && ordinal >= 0)
+        status = kolo__nccl_plan(comm, call, ordinal, key, plan);
     return status;
 }
 
@@ -179,9 +192,7 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
         return status;
     key.in_place = in_place;
     key.root = (uint32_t)call->root;
-    status = kolo__plan_get(&comm->plans, &comm->plan_context, &key, &plan);
-    if (status == KOLO_OK)
-        status = check_memory(call, plan);
+    status = get_plan(comm, call, &key, &plan);
     if (status == KOLO_OK)
         status = kolo__request_add(comm, call->name, KOLO__REQUEST_COLLECTIVE, &request);
     if (status != KOLO_OK)
@@ -194,6 +205,7 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
     request->pieces = call->pieces;
     request->piece_count = call->piece_count;
     request->scale = call->options != NULL ? call->options->scale : 0;
+    request->stream = call->options != NULL ? call->options->stream : NULL;
     request->signature = (struct kolo__signature){
         .comm = comm->id,
         .sequence = ++comm->sequence,
@@ -204,7 +216,10 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
         .root = (uint32_t)call->root,
         .count = call->count,
     };
+    comm->sequence += plan->more_chunks;
     remember(comm, &request->signature);
+    request->flight = kolo__flight_add(&comm->pen, &request->signature, KOLO__FLIGHT_COLLECTIVE,
+                                       request->signature.root);
     *result = request;
     if (somebody_joined)
         kolo__comm_announce(comm);

@@ -2,6 +2,7 @@
 /* Making and releasing communicators. */
 #include "runtime/comm.h"
 #include "runtime/offload.h"
+#include "runtime/staging.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -12,6 +13,7 @@
 #include "collectives/transport/tcp.h"
 #include "runtime/cpus.h"
 #include "runtime/metrics.h"
+#include "runtime/rdma.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,6 +90,13 @@ static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *
     return kolo__tcp_create(&options, transport);
 }
 
+static kolo_status create_between_hosts(kolo_comm *comm, const struct kolo__comm_members *members,
+                                        struct kolo__transport **transport)
+{
+    kolo_status status = create_tcp(comm, members, transport);
+    return status == KOLO_OK ? kolo__rdma_take_over(comm, transport) : status;
+}
+
 static kolo_status create_transport(kolo_comm *comm, const struct kolo__comm_members *members)
 {
     uint32_t sharers = count_sharers(members);
@@ -98,7 +107,7 @@ static kolo_status create_transport(kolo_comm *comm, const struct kolo__comm_mem
     comm->plan_context.mapped = all_share;
     comm->plan_context.hosts_mapped = comm->context->all_hosts_share;
     if (!all_share)
-        status = create_tcp(comm, members, &children[0]);
+        status = create_between_hosts(comm, members, &children[0]);
     else if (members->listen_fd >= 0)
         close(members->listen_fd);
     if (status == KOLO_OK && sharers > 0)
@@ -110,7 +119,7 @@ static kolo_status create_transport(kolo_comm *comm, const struct kolo__comm_mem
             children[0]->ops->close(children[0]);
         return status;
     }
-    comm->paths[KOLO__PATH_TCP] = children[0];
+    comm->paths[comm->context->rdma != NULL ? KOLO__PATH_RDMA : KOLO__PATH_TCP] = children[0];
     comm->paths[KOLO__PATH_SHM] = children[1];
     if (children[0] == NULL || children[1] == NULL) {
         comm->transport = children[0] != NULL ? children[0] : children[1];
@@ -220,6 +229,7 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
     comm->plan_context.model = kolo__costs_for(&context->costs, comm->mapping != NULL, comm->size);
     comm->plan_context.deterministic = context->config.deterministic != 0;
     kolo__offload_attach(comm);
+    kolo__flight_take_line(context->recorder.flight, &comm->pen, comm->id, comm->rank, comm->size);
     status = kolo__metrics_attach(comm);
     if (status != KOLO_OK) {
         kolo__comm_destroy(comm);
@@ -253,8 +263,10 @@ void kolo__comm_destroy(kolo_comm *comm)
     if (comm->context->control != NULL)
         kolo__control_forget(comm->context->control, comm->id);
     kolo__offload_detach(comm);
+    kolo__flight_give_line_back(&comm->pen);
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
+    kolo__staging_close(comm); /* what the transport may have written to until now */
     for (kolo_request *request = comm->first, *next; request != NULL; request = next) {
         next = request->next;
         if (request->plan != NULL)

@@ -31,12 +31,14 @@ struct kolo_request {
     /* Where there is a timeline: once begun (see begun); while a call waits for it. Else 0. */
     uint64_t begin_ticks, wait_ticks;
     struct kolo__signature signature;
-    struct kolo__plan *plan; /* collectives */
+    struct kolo__flight_entry *flight; /* its own as long as kolo__flight_is_of */
+    struct kolo__plan *plan;           /* collectives */
     const void *input;
     void *output;
     const struct kolo__piece *pieces; /* instead of input and output; borrowed */
     uint32_t piece_count;
     double scale;
+    void *stream;  /* of a GPU's buffers */
     uint32_t peer; /* point to point */
     struct kolo__post post;
     uint64_t began_ns; /* for metrics; 0: not timed */
@@ -52,11 +54,13 @@ struct kolo_comm {
     struct kolo__transport *transport; /* NULL with one rank */
     struct kolo__mapping *mapping;     /* NULL unless all ranks share a heap */
     struct kolo__mapping
-        *host_mapping;          /* with those that do: the same, or those of this host, or NULL
-                                 */
-    struct kolo__mpi_comm *mpi; /* NULL: none */
-    bool polls;                 /* what is under way wakes nobody */
-    bool crowded;               /* ranks of this host share processors, as far as is known */
+        *host_mapping;             /* with those that do: the same, or those of this host, or NULL
+                                    */
+    struct kolo__mpi_comm *mpi;    /* NULL: none */
+    struct kolo__nccl *nccl;       /* runtime/nccl.h; NULL: nobody has asked for it */
+    struct kolo__staging *staging; /* runtime/staging.h; NULL: the same */
+    bool polls;                    /* what is under way wakes nobody */
+    bool crowded;                  /* ranks of this host share processors, as far as is known */
     struct kolo__plan_context plan_context;
     struct kolo__plan_cache plans;
     kolo_request *first, *last, *free_requests;
@@ -65,6 +69,7 @@ struct kolo_comm {
     uint64_t *send_sequence, *recv_sequence;             /* by peer */
     struct kolo__signature recent[KOLO__VERDICT_RECENT]; /* a ring of the last collectives */
     uint64_t recent_count;
+    struct kolo__flight_pen pen;
     uint32_t splits;
     /* While somebody has joined (kolo_join): the collectives that need not be announced (again)
      * are those from announced_first to announced_last. */
@@ -83,9 +88,10 @@ struct kolo_comm {
     kolo_status (*rejoined)(void *owner, uint32_t last);
     void *owner;
     /* For metrics. */
-    struct kolo__sheet *sheet;        /* NULL: nobody counts */
-    struct kolo__transport *paths[2]; /* what transport goes by: tcp, shm. NULL: not by that */
-    uint64_t rested_ns;               /* idle_ns of the last kolo__comm_rest */
+    struct kolo__sheet *sheet; /* NULL: nobody counts */
+    struct kolo__transport
+        *paths[3];      /* what transport goes by: tcp, rdma, shm. NULL: not by that */
+    uint64_t rested_ns; /* idle_ns of the last kolo__comm_rest */
 };
 
 /* What the ranks of a new communicator know of each other. Arrays are by rank of it, and borrowed.
@@ -131,6 +137,9 @@ void kolo__comm_stuck(const kolo_request *request, bool without_limit);
 /* Listens to what others say of the communicator: its fault, if there is one, as an error of
  * `operation`. */
 kolo_status kolo__comm_check(kolo_comm *comm, const char *operation);
+/* The fault that others spread for it, as its ranks are to read it; false: none so far. Any thread.
+ */
+bool kolo__comm_heard(const kolo_comm *comm, struct kolo__fault *fault);
 /* Tells those who have joined (kolo_join) what this rank has begun after them (join.c). */
 void kolo__comm_announce(kolo_comm *comm);
 /* Poisons the communicator. spread: tell the others. */

@@ -11,6 +11,7 @@
 #include "runtime/cpus.h"
 #include "runtime/metrics.h"
 #include "runtime/offload.h"
+#include "runtime/rdma.h"
 #include "runtime/timeline.h"
 
 #include <errno.h>
@@ -165,6 +166,8 @@ static void release(kolo_context *context, bool sound)
         kolo__comm_destroy(context->comms);
     kolo__metrics_close(context);
     kolo__offload_close(context, sound);
+    kolo__flight_close(&context->recorder);
+    kolo__context_close_rdma(context);
     kolo__heap_close(context->heap);
     kolo__control_close(context->control);
     kolo__bootstrap_end(&context->place,
@@ -210,7 +213,7 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK)
         status = apply_options(context, options);
     if (status == KOLO_OK)
-        status = kolo__memlock_check(context->config.memlock);
+        status = kolo__memlock_check(context->config.memlock, "KOLO_MEMLOCK");
     if (status == KOLO_OK)
         status = find_identity(context, options);
     if (status == KOLO_OK)
@@ -218,8 +221,12 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     if (status == KOLO_OK) {
         kolo__log_configure(context->config.log, context->size > 1 ? (int)context->rank : -1);
         context->cpus = kolo__usable_cpus();
-        status = kolo__metrics_prepare(context);
+        status = kolo__flight_open(&context->recorder, context->config.flight,
+                                   context->config.local_rank, context->rank, context->size,
+                                   context->job);
     }
+    if (status == KOLO_OK)
+        status = kolo__metrics_prepare(context);
     if (status == KOLO_OK)
         status = kolo__world_join(context);
     if (status == KOLO_OK)
@@ -234,6 +241,9 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
         kolo__last_words_write(context->config.last_words, context->config.local_rank,
                                kolo_error_text());
         report_misfit(context, status);
+        if (!context->joined && (options == NULL || options->world_size <= 0))
+            status = kolo__bootstrap_abandon(
+                &context->place, context->launch.source != NULL ? &context->launch : NULL, status);
         release(context, false);
         return status;
     }

@@ -11,6 +11,7 @@
 #include "collectives/transport/heap.h"
 #include "runtime/control.h"
 #include "runtime/costs.h"
+#include "runtime/flight.h"
 #include "runtime/launch/bootstrap.h"
 
 #include <pthread.h>
@@ -20,7 +21,7 @@ struct kolo_context {
     struct kolo__launch launch; /* who started this process, and where its world meets */
     struct kolo__meeting place;
     uint32_t rank, size;
-    char job[64];
+    char job[KOLO__JOB_GIVEN_BYTES];
     char local_name[48]; /* of this world, among the worlds of a host */
     char token[KOLO__TOKEN_BYTES];
     struct kolo__control *control;      /* NULL: a world of one */
@@ -39,7 +40,9 @@ struct kolo_context {
     kolo_comm *comms; /* all of them */
     int cpus;
     struct kolo__costs costs;
+    struct kolo__flight_recorder recorder;
     struct kolo__offload offload;
+    struct kolo__rdma_port_in_use *rdma;         /* runtime/rdma.h; NULL: the world wants none */
     struct kolo__trace *trace;                   /* NULL: nobody wants a timeline */
     struct kolo__timeline *timeline;             /* runtime/timeline.h; NULL: the same */
     struct kolo__metrics *metrics;               /* runtime/metrics.h; NULL: nobody wants them */

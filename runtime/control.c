@@ -104,6 +104,8 @@ static bool make_space(struct kolo__control *control)
 static void fill(struct kolo__control *control)
 {
     kolo_status status = KOLO_OK;
+    if (control->secure == NULL) /* no other was found */
+        server_gone(control, false);
     while (status == KOLO_OK && !control->closed && make_space(control)) {
         size_t moved;
         status = kolo__secure_read(control->secure, control->in + control->in_bytes,
@@ -135,7 +137,7 @@ void kolo__control_drop_frame(struct kolo__control *control, size_t bytes)
 
 static void take_fault(struct kolo__control *control, struct kolo__frame_reader *payload)
 {
-    char text[480];
+    char text[KOLO__FAULT_TEXT_BYTES];
     uint32_t comm = kolo__get_u32(payload);
     uint8_t status = kolo__get_u8(payload);
     uint32_t rank = kolo__get_u32(payload);
@@ -204,7 +206,7 @@ void kolo__control_poll(struct kolo__control *control)
      * must not keep a fault behind it from being seen. */
     while ((length = next_frame(control, &type, &payload)) > 0) {
         if (type == KOLO__FRAME_REFUSED) {
-            char why[360], text[440];
+            char why[600], text[680];
             kolo_status status = take_refusal(&payload, why, sizeof why);
             snprintf(text, sizeof text, "the rendezvous refused a message of this rank: %s", why);
             add_fault(control, 0, status, -1, text);
@@ -261,9 +263,10 @@ kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__
         if (*length > 0 && type == wanted)
             return KOLO_OK;
         if (*length > 0 && type == KOLO__FRAME_REFUSED) {
-            char text[512];
+            char text[600];
             kolo_status status = take_refusal(payload, text, sizeof text);
-            return kolo__error(status, "%s: the rendezvous at %s refused rank %u: %s", doing,
+            control->come_again = status == KOLO_ERR_PEER_LOST && control->options.in_pods;
+            return kolo__error(status, "%s: the rendezvous at %.256s refused rank %u: %s", doing,
                                control->options.rendezvous, control->options.rank, text);
         }
         if (*length > 0) {
@@ -293,6 +296,8 @@ kolo_status kolo__control_send_frame(struct kolo__control *control,
     kolo__frame_end(frame);
     if (frame->failed)
         status = kolo__error(KOLO_ERR_MEMORY, "no memory for a control message");
+    else if (control->secure == NULL)
+        status = kolo__error(KOLO_ERR_PEER_LOST, "there is no connection to the rendezvous");
     else
         status = kolo__secure_send_all(control->secure, frame->data, frame->bytes,
                                        kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS);

@@ -37,7 +37,9 @@ struct kolo__control {
     unsigned fault_capacity;
     atomic_uint fault_count; /* read without the lock: 0 is the rule */
     struct kolo__joins joins;
-    bool closed; /* the server is gone */
+    bool closed;                /* the server is gone */
+    bool come_again;            /* REFUSED, but the next world may be this rank's */
+    char at[80], passed_by[80]; /* where the server is; who did so, for one round, "": nobody */
     struct kolo__silence silence;
     atomic_ullong sent; /* frames */
 };

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 static const uint64_t SECOND_NS = 1000000000;
+static const char ITS_WORLD_IS_FULL[] = "its world has formed before, without this pod";
 
 enum {
     ROUND_SECONDS = 10, /* for an address to answer, before all begin anew */
@@ -63,6 +64,16 @@ static kolo_status list_places(const struct kolo__control_options *options, char
     return status;
 }
 
+/* A name may mean a pod of before, which has its world, and the one of now beside it. */
+static bool passes_by(struct kolo__control *control)
+{
+    struct kolo__address server = {.length = sizeof server.storage};
+    control->at[0] = '\0';
+    if (getpeername(control->fd, (struct sockaddr *)&server.storage, &server.length) == 0)
+        kolo__address_text(&server, control->at, sizeof control->at);
+    return control->at[0] != '\0' && strcmp(control->at, control->passed_by) == 0;
+}
+
 /* One round over all addresses. KOLO_ERR_NETWORK, KOLO_ERR_WORLD: all of them answered, and are of
  * another token, version or job. With several ports those may be whose they like: no more than
  * KOLO_ERR_TIMEOUT, for the right one may come yet. */
@@ -86,13 +97,15 @@ static kolo_status connect_once(struct kolo__control *control)
         kolo__silence_tune(control->fd, options->silence_s);
         /* Not all the time for one port of another program that swallows everything. */
         status = authenticate(control, options->ports > 1 ? 2 : 10);
-        if (status == KOLO_OK)
+        if (status == KOLO_OK && !passes_by(control))
             break;
         bool for_good = status == KOLO_ERR_NETWORK || status == KOLO_ERR_WORLD;
         refused = for_good ? status : refused;
         hang_up(control);
-        kolo__dial_refuse(dial, kolo_error_text(), !for_good);
+        kolo__dial_refuse(dial, status == KOLO_OK ? ITS_WORLD_IS_FULL : kolo_error_text(),
+                          !for_good);
     }
+    control->passed_by[0] = '\0';
     bool is_final = refused != KOLO_OK && options->ports <= 1 && kolo__dial_all_refused(dial);
     if (status != KOLO_OK)
         status = kolo__error(is_final ? refused : KOLO_ERR_TIMEOUT, "%s",
@@ -130,8 +143,8 @@ static const char *get_advice(const struct kolo__control_options *options, const
         return options->at_rank_0
                    ? "See whether rank 0 still runs there, and whether a firewall lets this host "
                      "through"
-                   : "See whether kolo run still runs there, and whether a firewall lets this host "
-                     "through";
+                   : "See whether kolo run still runs there, and whether a firewall (in Kubernetes "
+                     "a NetworkPolicy) lets this host through at all TCP ports";
     if (strstr(report, "cannot resolve") != NULL)
         return "See whether pod 0 is there, whether the name is <pod 0>.<service> of a headless "
                "Service whose selector matches its labels (kubectl get endpointslices), with "
@@ -139,6 +152,8 @@ static const char *get_advice(const struct kolo__control_options *options, const
     if (strstr(report, "another token") != NULL)
         return "Mount one Secret in all pods of the job, and delete pods that are left of an "
                "earlier one";
+    if (strstr(report, ITS_WORLD_IS_FULL) != NULL)
+        return "See in the log of that pod 0 why it goes on, and delete it if it is left of before";
     if (strstr(report, "refused") != NULL)
         return "Pod 0 is there, but rank 0 does not listen: see its log (kubectl logs)";
     return "See whether pod 0 still runs, and whether a NetworkPolicy lets its pods reach this "
@@ -229,7 +244,7 @@ static kolo_status join_timed_out(struct kolo__control *control)
     struct kolo__frame_reader payload;
     struct kolo__fault fault = {.status = KOLO_ERR_TIMEOUT, .peer = -1};
     size_t length;
-    char text[360];
+    char text[KOLO__ABSENT_TEXT_BYTES];
     kolo__frame_begin(&frame, KOLO__FRAME_ABSENT);
     kolo__control_send_frame(control, &frame);
     kolo_status status = kolo__control_await_frame(control, KOLO__FRAME_ABSENT,
@@ -280,7 +295,7 @@ static kolo_status read_world(struct kolo__control *control, struct kolo__frame_
     return KOLO_OK;
 }
 
-kolo_status kolo__control_join(struct kolo__control *control, const void *blob, size_t bytes)
+static kolo_status join_once(struct kolo__control *control, const void *blob, size_t bytes)
 {
     struct kolo__frame_writer frame = {0};
     struct kolo__frame_reader payload;
@@ -303,6 +318,45 @@ kolo_status kolo__control_join(struct kolo__control *control, const void *blob, 
     else if (status == KOLO_OK)
         status = read_world(control, &payload, length);
     pthread_mutex_unlock(&control->lock);
+    return status;
+}
+
+/* Nothing of this connection, nor that it has ended, is true of the next, which is another
+ * address's if there is one. */
+static void start_over(struct kolo__control *control)
+{
+    memcpy(control->passed_by, control->at, sizeof control->at);
+    hang_up(control);
+    control->in_bytes = 0;
+    control->closed = control->come_again = false;
+    control->silence = (struct kolo__silence){0};
+    atomic_store(&control->fault_count, 0);
+}
+
+/* A pod that is made anew may be there before the world that has lost it is gone, or pods of before
+ * still run: the next world begins at the same name. */
+kolo_status kolo__control_join(struct kolo__control *control, const void *blob, size_t bytes)
+{
+    struct kolo__backoff backoff = {
+        .pause_ms = 200,
+        .random = {kolo__now_ns(&kolo__real_clock) ^ (uint64_t)control->options.rank << 40}};
+    kolo_status status = join_once(control, blob, bytes);
+    if (control->come_again)
+        kolo__log(KOLO__LOG_WARN, "%s", kolo_error_text());
+    while (control->come_again) {
+        char why[600];
+        snprintf(why, sizeof why, "%s", kolo_error_text());
+        if (!kolo__backoff_pause(&backoff, control->options.deadline_ns))
+            return kolo__error(KOLO_ERR_TIMEOUT,
+                               "%s, which did not begin within %d s (KOLO_INIT_TIMEOUT): see in "
+                               "the log of that pod 0 why it goes on, and delete it if it is left "
+                               "of before",
+                               why, control->options.timeout_s);
+        start_over(control);
+        status = connect_patiently(control);
+        if (status == KOLO_OK)
+            status = join_once(control, blob, bytes);
+    }
     return status;
 }
 

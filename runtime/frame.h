@@ -32,6 +32,7 @@ enum {
     KOLO__FRAME_HEAD_BYTES = 8,
     KOLO__FRAME_PAYLOAD_MAX = 1 << 26, /* server -> rank: blobs of the whole world */
     KOLO__FRAME_REQUEST_MAX = 1 << 16, /* rank -> server */
+    KOLO__ABSENT_TEXT_BYTES = 740,     /* of ABSENT's text, with its end */
 };
 
 /* A growing buffer of bytes to be sent. failed: out of memory at some point; nothing more is added.

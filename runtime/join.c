@@ -417,7 +417,7 @@ static kolo_status check_guarded(kolo_comm *comm)
     const char *why = NULL;
     pthread_mutex_lock(&comm->context->lock);
     for (kolo_comm *other = comm->context->comms; other != NULL; other = other->next)
-        if (other->guardian == comm && other->cannot_join != NULL)
+        if ((other == comm || other->guardian == comm) && other->cannot_join != NULL)
             why = other->cannot_join;
     pthread_mutex_unlock(&comm->context->lock);
     if (why == NULL)

@@ -5,6 +5,21 @@
 #include "base/status.h"
 #include "kernels/device.h"
 
+/* A message has no options, so no stream that a GPU's part of it could go on. */
+static kolo_status check_memory(const char *name, const void *buffer)
+{
+    struct kolo__memory_place place;
+    kolo__memory_find(buffer, &place);
+    if (place.kind != KOLO_MEMORY_DEVICE)
+        return KOLO_OK;
+    return kolo__error(
+        KOLO_ERR_UNSUPPORTED,
+        "%s: the buffer is in memory of GPU %d, and messages are of the host's: copy "
+        "it there first, or use kolo_broadcast on a communicator of the two ranks "
+        "(kolo_comm_split)",
+        name, place.ordinal);
+}
+
 static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, const void *input,
                                  void *output, size_t count, kolo_dtype dtype, int peer,
                                  kolo_request **result)
@@ -30,7 +45,7 @@ static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, 
         return kolo__error(KOLO_ERR_INVALID,
                            "%s: rank %d has joined (kolo_join) and receives nothing", name, peer);
     if (count > 0)
-        status = kolo__memory_check_host(name, "the buffer", input != NULL ? input : output);
+        status = check_memory(name, input != NULL ? input : output);
     if (status == KOLO_OK)
         status = kolo__request_add(comm, name, kind, &request);
     if (status != KOLO_OK)
@@ -47,6 +62,9 @@ static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, 
         .algorithm = 0xff,
         .count = count,
     };
+    request->flight = kolo__flight_add(
+        &comm->pen, &request->signature,
+        kind == KOLO__REQUEST_SEND ? KOLO__FLIGHT_SEND : KOLO__FLIGHT_RECV, request->peer);
     *result = request;
     return KOLO_OK;
 }

@@ -9,6 +9,7 @@
 #include "base/socket.h"
 #include "base/status.h"
 #include "runtime/comm.h"
+#include "runtime/offload.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -190,7 +191,8 @@ int kolo__metrics_peer(const kolo_comm *comm)
         return -1;
     if (request->kind != KOLO__REQUEST_COLLECTIVE)
         return (int)request->peer;
-    return request->plan->program != NULL ? kolo__run_waiting_for(request->plan->program) : -1;
+    return request->plan->program != NULL ? kolo__run_waiting_for(request->plan->program)
+                                          : kolo__offload_waiting_for(request);
 }
 
 void kolo__metrics_failed(const kolo_comm *comm, kolo_status status)

@@ -33,6 +33,7 @@ enum {
 /* The ways of bytes. */
 enum kolo__metrics_path {
     KOLO__PATH_TCP,
+    KOLO__PATH_RDMA,
     KOLO__PATH_SHM,    /* messages through shared memory */
     KOLO__PATH_MAPPED, /* what ranks read and write in each other's memory */
     KOLO__PATH_COUNT
@@ -70,7 +71,7 @@ struct kolo__metrics {
     struct kolo__counter reducer_steps, reducer_wait_ns;
     /* For the text; fixed before the server begins. */
     uint32_t rank, size;
-    char job[64], launcher[64], host_name[256];
+    char job[KOLO__JOB_GIVEN_BYTES], launcher[64], host_name[256];
 };
 
 /* Where metrics are to be had. "": on port 9700 of all addresses in a pod, else nowhere. "0":

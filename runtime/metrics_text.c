@@ -138,10 +138,13 @@ static void write_operations(FILE *out, unsigned rank, const struct kolo__sheet 
 
 static void write_traffic(FILE *out, unsigned rank, const struct kolo__sheet *sum)
 {
-    static const char *const paths[KOLO__PATH_COUNT] = {
-        [KOLO__PATH_TCP] = "tcp", [KOLO__PATH_SHM] = "shm", [KOLO__PATH_MAPPED] = "mapped"};
+    static const char *const paths[KOLO__PATH_COUNT] = {[KOLO__PATH_TCP] = "tcp",
+                                                        [KOLO__PATH_RDMA] = "rdma",
+                                                        [KOLO__PATH_SHM] = "shm",
+                                                        [KOLO__PATH_MAPPED] = "mapped"};
     head(out, "kolo_sent_bytes_total", "counter",
-         "Bytes sent: tcp and shm are messages with their headers of kolo, without TLS; mapped is "
+         "Bytes sent: tcp, rdma and shm are messages with their headers of kolo, without TLS; "
+         "mapped is "
          "what this rank wrote into other ranks' memory.");
     for (int p = 0; p < KOLO__PATH_COUNT; p++)
         fprintf(out, "kolo_sent_bytes_total{rank=\"%u\",transport=\"%s\"} %" PRIu64 "\n", rank,

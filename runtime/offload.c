@@ -7,6 +7,8 @@
 #include "collectives/offload/mpi_load.h"
 #include "kernels/kernels.h"
 #include "runtime/call.h"
+#include "runtime/nccl.h"
+#include "runtime/staging.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,6 +140,7 @@ void kolo__offload_attach(kolo_comm *comm)
 
 void kolo__offload_detach(kolo_comm *comm)
 {
+    kolo__nccl_close(comm);
     if (comm->mpi != NULL && comm->context->place.mpi != NULL)
         comm->context->place.mpi->comm_close(comm->mpi);
     comm->mpi = NULL;
@@ -160,6 +163,10 @@ kolo_status kolo__offload_begin(kolo_request *request, struct kolo__fault *fault
     const struct kolo__signature *signature = &request->signature;
     kolo_comm *comm = request->comm;
     char why[200] = "this communicator has none of MPI's: only those of all ranks have";
+    if (request->plan->algorithm == &kolo__offload_nccl)
+        return kolo__nccl_begin(request, fault);
+    if (request->plan->algorithm == &kolo__offload_staged)
+        return kolo__staging_begin(request, fault);
     if (comm->mpi != NULL &&
         comm->context->place.mpi->allreduce_begin(
             comm->mpi, request->plan->key.in_place ? request->output : request->input,
@@ -169,12 +176,16 @@ kolo_status kolo__offload_begin(kolo_request *request, struct kolo__fault *fault
     return mpi_failed(request, why, fault);
 }
 
-kolo_status kolo__offload_progress(kolo_request *request, struct kolo__fault *fault)
+kolo_status kolo__offload_progress(kolo_request *request, bool *moved, struct kolo__fault *fault)
 {
     const struct kolo__signature *signature = &request->signature;
     kolo_comm *comm = request->comm;
     char why[200] = "", text[160];
     bool done = false, alike = true;
+    if (request->plan->algorithm == &kolo__offload_nccl)
+        return kolo__nccl_progress(request, fault);
+    if (request->plan->algorithm == &kolo__offload_staged)
+        return kolo__staging_progress(request, moved, fault);
     if (!comm->context->place.mpi->allreduce_test(comm->mpi, &done, &alike, why, sizeof why))
         return mpi_failed(request, why, fault);
     if (!alike) {
@@ -194,4 +205,19 @@ kolo_status kolo__offload_progress(kolo_request *request, struct kolo__fault *fa
         kolo__reduce(&average, request->output, &sum, 1, signature->count);
     }
     return KOLO_OK;
+}
+
+void kolo__offload_state(const kolo_request *request, char *text, size_t bytes)
+{
+    if (request->plan->algorithm == &kolo__offload_staged)
+        kolo__staging_state(request, text, bytes);
+    else
+        snprintf(text, bytes, "%s",
+                 request->plan->algorithm == &kolo__offload_nccl ? "NCCL to take it" : "MPI");
+}
+
+int kolo__offload_waiting_for(const kolo_request *request)
+{
+    return request->plan->algorithm == &kolo__offload_staged ? kolo__staging_waiting_for(request)
+                                                             : -1;
 }

@@ -29,16 +29,16 @@ static size_t bucket_of(const struct kolo__plan_key *key)
     uint64_t hash = mix(0, key->count);
     hash = mix(hash, (uint64_t)key->collective << 24 | (uint64_t)key->dtype << 16 |
                          (uint64_t)key->op << 8 | key->in_place);
-    hash = mix(hash, key->root);
+    hash = mix(hash, (uint64_t)key->kind << 32 | key->root);
     hash = mix(hash, (uint64_t)(uintptr_t)key->forced);
     return hash % 256;
 }
 
 static bool same_key(const struct kolo__plan_key *a, const struct kolo__plan_key *b)
 {
-    return a->collective == b->collective && a->dtype == b->dtype && a->op == b->op &&
-           a->root == b->root && a->count == b->count && a->in_place == b->in_place &&
-           a->forced == b->forced;
+    return a->kind == b->kind && a->collective == b->collective && a->dtype == b->dtype &&
+           a->op == b->op && a->root == b->root && a->count == b->count &&
+           a->in_place == b->in_place && a->forced == b->forced;
 }
 
 static void unlink_age(struct kolo__plan_cache *cache, struct kolo__plan *plan)
@@ -84,6 +84,9 @@ static void remove_plan(struct kolo__plan_cache *cache, struct kolo__plan *plan)
         link = &(*link)->next_in_bucket;
     *link = plan->next_in_bucket;
     unlink_age(cache, plan);
+    for (int i = 0; i < 2; i++)
+        if (plan->chunks[i] != NULL)
+            plan->chunks[i]->users--;
     cache->count--;
     cache->bytes -= bytes_of(plan);
     free_plan(plan);
@@ -152,9 +155,24 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         .offload = context->offload,
     };
     struct kolo__schedule schedule;
-    kolo_status status =
-        kolo__select(&input, key->forced != NULL ? key->forced->name : context->preferred,
-                     key->forced == NULL, &plan->algorithm);
+    const char *preferred = context->preferred;
+    if (key->kind == KOLO__PLAN_STAGED) {
+        plan->algorithm = &kolo__offload_staged;
+        plan->algorithm_index = KOLO__OFFLOAD_STAGED_INDEX;
+        return KOLO_OK;
+    }
+    if (key->kind == KOLO__PLAN_OF_CHUNK) { /* a chunk's run is driven here, not by MPI */
+        input.offload = NULL;
+        if (strcmp(preferred, kolo__offload_mpi.name) == 0)
+            preferred = "";
+    }
+    if (key->forced == &kolo__offload_nccl) {
+        plan->algorithm = key->forced;
+        plan->algorithm_index = KOLO__OFFLOAD_NCCL_INDEX;
+        return KOLO_OK;
+    }
+    kolo_status status = kolo__select(&input, key->forced != NULL ? key->forced->name : preferred,
+                                      key->forced == NULL, &plan->algorithm);
     if (status != KOLO_OK)
         return status;
     if (plan->algorithm == &kolo__offload_mpi) {

@@ -18,7 +18,16 @@ enum {
         << 28, /* of private memory over all plans of a communicator, unless one alone needs more */
 };
 
+/* Whose plan it is. */
+enum kolo__plan_kind {
+    KOLO__PLAN_OF_CALL,
+    KOLO__PLAN_STAGED, /* of a call whose buffers go through the host in chunks: runtime/staging.h
+                        */
+    KOLO__PLAN_OF_CHUNK,
+};
+
 struct kolo__plan_key {
+    enum kolo__plan_kind kind;
     enum kolo__collective collective;
     kolo_dtype dtype;
     kolo_op op;
@@ -44,9 +53,14 @@ struct kolo__plan {
     struct kolo__plan_key key;
     const struct kolo__algorithm *algorithm;
     uint8_t algorithm_index;
-    struct kolo__program *program; /* NULL: MPI does it */
-    uint32_t users;                /* requests that hold it: it cannot go */
-    bool memory_checked;           /* of a call with it: a processor can read the buffers */
+    struct kolo__program *program; /* NULL: MPI or NCCL does it, or it is staged */
+    /* Staged, once it is used: the plan of all chunks but the last, and that of the last if it is
+     * shorter (a user of each); how many chunks there are behind the first. Each takes a sequence
+     * number, for to other ranks they are operations. */
+    struct kolo__plan *chunks[2];
+    size_t more_chunks;
+    uint32_t users;      /* requests that hold it: it cannot go */
+    bool memory_checked; /* of a call with it: a processor can read the buffers */
     struct kolo__plan *next_in_bucket;
     struct kolo__plan *newer, *older;
     struct kolo__tally tally;

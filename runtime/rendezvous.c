@@ -116,14 +116,18 @@ void kolo__connection_refuse(struct kolo__connection *connection, kolo_status st
 
 /* ---- connections --------------------------------------------------------------------------- */
 
-/* For the word about who is missing. Others than kolo may come and go: not worth one. */
-static void note_stranger(struct kolo__connection *connection)
+/* For the word about who is missing. Others than kolo may come and go: not worth one; nor are other
+ * jobs, but for pods, where one of another generation may stand for who is missing. */
+static void note_stranger(struct kolo__connection *connection, kolo_status status)
 {
     char host[80];
-    if (strstr(kolo_error_text(), "token") == NULL)
+    const struct kolo__rendezvous *server = connection->server;
+    bool other_job =
+        status == KOLO_ERR_WORLD && server->members_restart && server->refused[0] == '\0';
+    if (strstr(kolo_error_text(), "token") == NULL && !other_job)
         return;
     kolo__address_text(&connection->address, host, sizeof host);
-    snprintf(connection->server->refused, sizeof connection->server->refused, "%.*s: %.100s",
+    snprintf(connection->server->refused, sizeof connection->server->refused, "%.*s: %.300s",
              (int)(strrchr(host, ':') - host), host, kolo_error_text());
 }
 
@@ -133,7 +137,7 @@ static void shake_hands(struct kolo__connection *connection)
     if (status == KOLO_OK)
         connection->phase = WANT_JOIN;
     if (status > KOLO_AGAIN) {
-        note_stranger(connection);
+        note_stranger(connection, status);
         kolo__connection_refuse(connection, status, kolo_error_text());
     } else {
         watch(connection, kolo__secure_wants_write(connection->secure));

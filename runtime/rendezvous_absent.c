@@ -61,10 +61,31 @@ static void list_refused(const struct kolo__rendezvous *server, char *text, size
                  strlen(reason) > (size_t)room ? "..." : "");
 }
 
+/* Somebody came as this rank with another size of the world, and the right one has not by now. */
+static bool misfit_is_missing(const struct kolo__rendezvous *server)
+{
+    return server->misfit.text[0] != '\0' && !server->members[server->misfit.rank].joined &&
+           !server->fault.set;
+}
+
+/* Another try would end in the same way: no timeout, then. */
+static void give_up_for_misfit(struct kolo__rendezvous *server)
+{
+    char absent[KOLO__ABSENT_TEXT_BYTES - KOLO__REFUSED_TEXT_BYTES], text[KOLO__FAULT_TEXT_BYTES];
+    uint32_t missing = list_absent(server, absent, sizeof absent);
+    snprintf(text, sizeof text, "%u of %u ranks did not join in time; missing: %s; refused was: %s",
+             missing, server->size, absent, server->misfit.text);
+    kolo__world_spread(server, 0, KOLO_ERR_WORLD, (int)server->misfit.rank, text);
+}
+
 void kolo__world_absent(struct kolo__connection *connection)
 {
     struct kolo__rendezvous *server = connection->server;
-    char text[360], refused[180]; /* as much as the asking rank takes */
+    char text[KOLO__ABSENT_TEXT_BYTES], refused[KOLO__REFUSED_TEXT_BYTES + 20];
+    if (misfit_is_missing(server)) {
+        give_up_for_misfit(server);
+        return;
+    }
     list_refused(server, refused, sizeof refused);
     uint32_t missing = list_absent(server, text, sizeof text - strlen(refused));
     strcat(text, refused);
@@ -90,7 +111,7 @@ void kolo__world_tell_absent(struct kolo__rendezvous *server, uint64_t now_ns)
     if (now_ns < server->word_due_ns)
         return;
     uint32_t missing = list_absent(server, text, sizeof text);
-    char refused[700];
+    char refused[KOLO__FAULT_TEXT_BYTES + 20];
     list_refused(server, refused, sizeof refused);
     kolo__log(KOLO__LOG_WARN, "the world waits for %u of %u ranks: %s%s", missing, server->size,
               text, refused);

@@ -41,6 +41,27 @@ void kolo__world_obstacle(struct kolo__rendezvous *server, kolo_status status, c
     snprintf(server->obstacle.text, sizeof server->obstacle.text, "%s", text);
 }
 
+/* Of a communicator that has broken ranks close their connections, each when it hears of it. Who
+ * sees that before it has heard of the cause takes it for a loss of the other rank, which it is
+ * not. */
+static void note_broken(struct kolo__rendezvous *server, uint32_t comm)
+{
+    server->broken[server->broken_count++ % KOLO__BROKEN_KEPT] = comm;
+    for (uint32_t r = 0; r < server->size; r++) {
+        struct kolo__member *member = &server->members[r];
+        if (member->blamed_by >= 0 && member->blamed_comm == comm && member->connection != NULL)
+            member->lost_at_ns = 0;
+    }
+}
+
+static bool is_broken(const struct kolo__rendezvous *server, uint32_t comm)
+{
+    for (uint32_t i = 0; i < server->broken_count && i < KOLO__BROKEN_KEPT; i++)
+        if (server->broken[i] == comm)
+            return true;
+    return false;
+}
+
 void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status status,
                         int rank, const char *text)
 {
@@ -53,6 +74,8 @@ void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_sta
         server->fault.rank = rank;
         snprintf(server->fault.text, sizeof server->fault.text, "%s", text);
     }
+    if (comm != 0)
+        note_broken(server, comm);
     for (uint32_t r = 0; r < server->size; r++)
         if (server->members[r].connection != NULL)
             send_fault(server, server->members[r].connection, comm, status, rank, text);
@@ -68,25 +91,33 @@ static bool somebody_needs(const struct kolo__rendezvous *server, uint32_t rank)
     return false;
 }
 
-static void suspect(struct kolo__rendezvous *server, uint32_t rank, int blamed_by, const char *why)
+static void suspect(struct kolo__rendezvous *server, uint32_t rank, int blamed_by, uint32_t comm,
+                    const char *why)
 {
     struct kolo__member *member = &server->members[rank];
+    if (member->lost_at_ns != 0 && member->blamed_comm != comm)
+        member->blamed_comm = 0;
     if (member->left || member->lost_at_ns != 0 || server->fault.set)
         return;
     member->lost_at_ns = kolo__now_ns(&kolo__real_clock) + LOSS_GRACE_MS * MILLISECOND;
     member->blamed_by = blamed_by;
-    snprintf(member->lost_why, sizeof member->lost_why, "%s", why);
+    member->blamed_comm = comm;
+    snprintf(member->lost_why, sizeof member->lost_why, "%.*s", (int)sizeof member->lost_why - 1,
+             why);
 }
 
 static void declare_lost(struct kolo__rendezvous *server, uint32_t rank, const char *why)
 {
     struct kolo__member *member = &server->members[rank];
-    char text[640];
+    char text[KOLO__FAULT_TEXT_BYTES];
     /* A transport's words begin with the rank too. */
     const char *name = strncmp(why, "rank ", 5) == 0 ? strstr(why, "): ") : NULL;
     if (name != NULL && member->joined)
         snprintf(text, sizeof text, "rank %u (host %s, pid %u): %s", rank, member->host,
                  member->pid, name + 3);
+    else if (member->joined && strncmp(why, "rank ", 5) == 0) /* who says what of it */
+        snprintf(text, sizeof text, "rank %u (host %s, pid %u) is gone: %s", rank, member->host,
+                 member->pid, why);
     else if (member->joined)
         snprintf(text, sizeof text, "rank %u (host %s, pid %u) %s", rank, member->host, member->pid,
                  why);
@@ -99,7 +130,7 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank,
                                  const char *why)
 {
     struct kolo__member *member = &server->members[rank];
-    char text[480];
+    char text[KOLO__FAULT_TEXT_BYTES];
     member->ended = true;
     /* Its last words, a goodbye or a fault, may still wait to be read. */
     if (member->connection != NULL)
@@ -111,7 +142,7 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank,
     if (somebody_needs(server, rank))
         declare_lost(server, rank, text);
     else
-        suspect(server, rank, -1, text); /* others may be on their way */
+        suspect(server, rank, -1, 0, text); /* others may be on their way */
 }
 
 const char *kolo__rendezvous_fault(const struct kolo__rendezvous *server, kolo_status *status,
@@ -157,7 +188,7 @@ void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bo
         server->joined--;
         return;
     }
-    suspect(server, rank, -1,
+    suspect(server, rank, -1, 0,
             silent ? "was lost with its host, which " KOLO__SILENCE_TEXT
                    : "closed its connection to the rendezvous without kolo_finalize");
 }
@@ -245,12 +276,72 @@ static bool hold(struct kolo__connection *connection, uint32_t rank, const unsig
     return true;
 }
 
+/* Somebody has been this rank before. A pod of now may come to a world of before: one that has lost
+ * it and is not gone yet, or one that nobody has ended. The next world is elsewhere, or later. */
+static void refuse_double(struct kolo__connection *connection, uint32_t rank, const char *host)
+{
+    struct kolo__rendezvous *server = connection->server;
+    struct kolo__member *member = &server->members[rank];
+    bool gone = member->left || member->connection == NULL;
+    kolo_status status = KOLO_ERR_WORLD;
+    char text[KOLO__REFUSED_TEXT_BYTES], first[80] = "", second[80];
+    if (!gone)
+        kolo__address_text(&member->connection->address, first, sizeof first);
+    kolo__address_text(&connection->address, second, sizeof second);
+    if (server->members_restart && (gone || server->formed)) {
+        status = KOLO_ERR_PEER_LOST;
+        snprintf(text, sizeof text,
+                 "its world has formed before, with another pod as rank %u (host %s%s%s), and is "
+                 "not gone yet: this pod waits for the next one",
+                 rank, member->host, gone ? ", which was lost" : " at ", first);
+    } else if (server->members_restart) {
+        snprintf(text, sizeof text,
+                 "two pods are rank %u at once: host %s at %s, which joined first and is still "
+                 "connected, and host %s at %s: is a deleted pod still there, or does the "
+                 "manifest give both the same index?",
+                 rank, member->host, first, host, second);
+    } else {
+        snprintf(text, sizeof text,
+                 gone ? "rank %u joined this world and left it (host %s, pid %u): a world is "
+                        "joined once, so call kolo_init once in the life of a job's process; or "
+                        "two processes have the same rank, as when mpirun is started inside kolo "
+                        "run"
+                      : "rank %u joined already (host %s, pid %u): two processes have the same "
+                        "rank (KOLO_RANK, RANK, ...), as when mpirun or torchrun is started inside "
+                        "kolo run, which does it alone; or two jobs meet here: give each a "
+                        "KOLO_JOB or a port of its own (MASTER_PORT)",
+                 rank, member->host, member->pid);
+    }
+    kolo__connection_refuse(connection, status, text);
+}
+
+/* Two worlds meet here. It may be an error of the job, or a pod that is left of an earlier one: the
+ * others go on waiting for the right one (kolo__world_absent). */
+static void refuse_misfit(struct kolo__connection *connection, uint32_t size, uint32_t rank,
+                          const char *host)
+{
+    struct kolo__rendezvous *server = connection->server;
+    char text[KOLO__REFUSED_TEXT_BYTES], address[80];
+    kolo__address_text(&connection->address, address, sizeof address);
+    *strrchr(address, ':') = '\0'; /* the port says nothing */
+    snprintf(text, sizeof text,
+             "rank %u of a world of %u (host %s at %s) does not fit the world of %u ranks that was "
+             "launched: give all processes of a job one KOLO_WORLD_SIZE (WORLD_SIZE, ...), and a "
+             "job or launcher inside another a KOLO_JOB or port of its own",
+             rank, size, host, address, server->size);
+    if (rank < server->size) {
+        server->misfit.rank = rank;
+        memcpy(server->misfit.text, text, sizeof text);
+    }
+    kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
+}
+
 static void on_join(struct kolo__connection *connection, struct kolo__frame_reader *payload)
 {
     const unsigned char *join = payload->next;
     size_t join_bytes = (size_t)(payload->end - payload->next);
     struct kolo__rendezvous *server = connection->server;
-    char job[128], host[64], text[600];
+    char job[128], host[64], text[KOLO__REFUSED_TEXT_BYTES];
     size_t blob_bytes;
     kolo__get_text(payload, job, sizeof job);
     uint32_t size = kolo__get_u32(payload);
@@ -270,45 +361,13 @@ static void on_join(struct kolo__connection *connection, struct kolo__frame_read
         return;
     }
     if (size != server->size || rank >= server->size) {
-        snprintf(text, sizeof text,
-                 "rank %u of a world of %u (host %s) does not fit the world of %u ranks that was "
-                 "launched: two jobs meet here, or a launcher runs inside another; check "
-                 "KOLO_WORLD_SIZE "
-                 "(WORLD_SIZE, ...), and give each job a KOLO_JOB or a port of its own",
-                 rank, size, host, server->size);
-        kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
+        refuse_misfit(connection, size, rank, host);
         return;
     }
     struct kolo__member *member = &server->members[rank];
     if (member->joined) {
-        bool gone = member->left || member->connection == NULL;
-        if (hold(connection, rank, join, join_bytes))
-            return;
-        char first[80], second[80];
-        if (gone || !server->members_restart)
-            first[0] = '\0';
-        else
-            kolo__address_text(&member->connection->address, first, sizeof first);
-        kolo__address_text(&connection->address, second, sizeof second);
-        if (first[0] != '\0')
-            snprintf(text, sizeof text,
-                     "two pods are rank %u at once: host %s at %s, which joined first and is still "
-                     "connected, and host %s at %s: is a deleted pod still there, or does the "
-                     "manifest give both the same index?",
-                     rank, member->host, first, host, second);
-        else
-            snprintf(
-                text, sizeof text,
-                gone ? "rank %u joined this world and left it (host %s, pid %u): a world is joined "
-                       "once, so call kolo_init once in the life of a job's process; or two "
-                       "processes have the same rank, as when mpirun is started inside kolo run"
-                     : "rank %u joined already (host %s, pid %u): two processes have the same rank "
-                       "(KOLO_RANK, RANK, ...), as when mpirun or torchrun is started inside kolo "
-                       "run, "
-                       "which does it alone; or two jobs meet here: give each a KOLO_JOB or a port "
-                       "of its own (MASTER_PORT)",
-                rank, member->host, member->pid);
-        kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
+        if (!hold(connection, rank, join, join_bytes))
+            refuse_double(connection, rank, host);
         return;
     }
     member->connection = connection;
@@ -387,7 +446,7 @@ static void on_exchange(struct kolo__connection *connection, struct kolo__frame_
 static void on_fault(struct kolo__connection *connection, struct kolo__frame_reader *payload)
 {
     struct kolo__rendezvous *server = connection->server;
-    char text[480];
+    char text[KOLO__FAULT_TEXT_BYTES];
     uint32_t comm = kolo__get_u32(payload);
     uint8_t status = kolo__get_u8(payload);
     uint32_t peer = kolo__get_u32(payload);
@@ -397,10 +456,12 @@ static void on_fault(struct kolo__connection *connection, struct kolo__frame_rea
         return;
     }
     bool about_a_rank = peer < server->size && peer != connection->rank;
-    if (about_a_rank && (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK))
-        suspect(server, peer, (int)connection->rank, text);
-    else
+    if (about_a_rank && (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK)) {
+        if (!is_broken(server, comm))
+            suspect(server, peer, (int)connection->rank, comm, text);
+    } else {
         kolo__world_spread(server, comm, (kolo_status)status, (int)connection->rank, text);
+    }
 }
 
 /* ---- dispatch ------------------------------------------------------------------------------ */

@@ -15,9 +15,13 @@
 #include "base/refusals.h"
 #include "base/secure.h"
 #include "base/silence.h"
+#include "collectives/transport/transport.h"
 #include "runtime/frame.h"
 #include "runtime/rendezvous.h"
 #include "runtime/verdict.h"
+
+/* Why somebody was refused, with two host names and two addresses in it. */
+enum { KOLO__REFUSED_TEXT_BYTES = 480 };
 
 enum kolo__phase { WANT_HANDSHAKE, WANT_JOIN, MEMBER };
 
@@ -57,8 +61,9 @@ struct kolo__member {
     bool joined, left, ended;
     uint64_t
         lost_at_ns; /* 0, or when the loss of this rank is spread unless a better reason comes */
-    char lost_why[480];
-    int blamed_by; /* who noticed, -1: the server itself */
+    char lost_why[640];
+    int blamed_by;        /* who noticed, -1: the server itself */
+    uint32_t blamed_comm; /* on which communicator; 0: on several */
     uint32_t pid;
     char host[64];
     unsigned char *blob; /* from JOIN, then of the exchange under way */
@@ -68,6 +73,8 @@ struct kolo__member {
     struct kolo__verdict_report *reports; /* one a communicator, oldest first */
     uint32_t report_count;
 };
+
+enum { KOLO__BROKEN_KEPT = 64 };
 
 struct kolo__rendezvous {
     int epoll_fd, listen_fds[KOLO__LOCAL_ADDRESSES_MAX];
@@ -89,17 +96,22 @@ struct kolo__rendezvous {
     struct kolo__connection *connections;
     struct kolo__join_comm *join_comms; /* on which some, not all, have joined */
     uint32_t join_comm_count;
+    uint32_t broken[KOLO__BROKEN_KEPT], broken_count; /* communicators; the last ones, by turns */
     struct {
         bool set;
         kolo_status status;
         int rank;
-        char text[640];
+        char text[KOLO__FAULT_TEXT_BYTES];
     } fault;
     struct {
         kolo_status status; /* KOLO_OK: none */
-        char text[640];
-    } obstacle;        /* the first refusal or fault while the world was not complete */
-    char refused[192]; /* the last one who did not prove the token, and why; "": nobody */
+        char text[KOLO__FAULT_TEXT_BYTES];
+    } obstacle; /* the first refusal or fault while the world was not complete */
+    struct {
+        uint32_t rank;
+        char text[KOLO__REFUSED_TEXT_BYTES]; /* "": nobody */
+    } misfit;          /* the last one refused as a rank of a world of another size */
+    char refused[400]; /* the last one who did not prove the token, and why; "": nobody */
 };
 
 /* ---- connections (rendezvous.c) ------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 /* The queue of a communicator: how operations move, and how failures end them. How callers wait is
  * wait.c. */
 #include "runtime/call.h"
+#include "runtime/nccl.h"
 #include "runtime/offload.h"
 
 #include "base/assert.h"
@@ -73,8 +74,23 @@ __attribute__((noinline, cold)) static void record(const kolo_request *request)
     kolo__trace_record(context->trace, &event);
 }
 
+/* For the flight recorder. A collective that failed is one that was not completed. */
+static void record_end(const kolo_request *request, kolo_status status)
+{
+    struct kolo__flight_entry *entry = request->flight;
+    if (status == KOLO_OK && request->kind == KOLO__REQUEST_COLLECTIVE)
+        atomic_store_explicit(&request->comm->pen.line->completed, request->signature.sequence,
+                              memory_order_relaxed);
+    if (!kolo__flight_is_of(entry, &request->signature))
+        return;
+    kolo__flight_set_phase(entry, status == KOLO_OK ? KOLO__FLIGHT_DONE : KOLO__FLIGHT_FAILED);
+    if (status != KOLO_OK)
+        atomic_store(&entry->wait_end_ns, kolo__now_ns(&kolo__real_clock));
+}
+
 static void finish(kolo_request *request, kolo_status status)
 {
+    record_end(request, status);
     if (status == KOLO_OK && request->began_ns != 0)
         kolo__metrics_count_time(request);
     if (request->plan != NULL) {
@@ -93,7 +109,7 @@ static void finish(kolo_request *request, kolo_status status)
 /* The fault that the rendezvous spread for this communicator, if there is one. What another rank
  * says of its own call ("allreduce #7 did not finish") must not read as if it were about this
  * one's. Other texts name the ranks they are about. */
-static bool heard(kolo_comm *comm, struct kolo__fault *fault)
+bool kolo__comm_heard(const kolo_comm *comm, struct kolo__fault *fault)
 {
     /* The guardian's first: what befell the world stands there behind what befell it before. */
     bool guardians = comm->guardian != NULL &&
@@ -117,7 +133,7 @@ static bool hear_verdict(kolo_comm *comm, struct kolo__fault *fault)
 {
     struct kolo__control *control = comm->context->control;
     uint64_t deadline = kolo__now_ns(&kolo__real_clock) + VERDICT_MS * MILLISECOND;
-    while (!heard(comm, fault)) {
+    while (!kolo__comm_heard(comm, fault)) {
         if (kolo__now_ns(&kolo__real_clock) > deadline)
             return false;
         struct pollfd ready = {.fd = kolo__control_fd(control), .events = POLLIN};
@@ -172,6 +188,7 @@ void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spre
         kolo__metrics_failed(comm, comm->fault.status);
     if (comm->transport != NULL)
         comm->transport->ops->fail(comm->transport, &comm->fault);
+    kolo__nccl_fail(comm);
     for (kolo_request *request = comm->first; request != NULL; request = request->next)
         if (!request->done)
             finish(request, comm->fault.status);
@@ -194,7 +211,7 @@ void kolo__comm_take_news(kolo_comm *comm)
     kolo_comm *guardian = comm->guardian != NULL ? comm->guardian : comm;
     if (comm->fault.status != KOLO_OK)
         return;
-    if (comm->context->control != NULL && heard(comm, &fault))
+    if (comm->context->control != NULL && kolo__comm_heard(comm, &fault))
         kolo__comm_fail(comm, &fault, false);
     else if (atomic_load(&guardian->aborted))
         kolo__comm_fail(comm, &guardian->abort_fault, false);
@@ -274,7 +291,7 @@ static bool progress_collective(kolo_request *request)
 {
     kolo_comm *comm = request->comm;
     struct kolo__fault fault = {.peer = -1};
-    bool moved = false;
+    bool moved = false, offloaded = request->plan->program == NULL;
     kolo_status begun = KOLO_OK;
     if (!request->begun) {
         struct kolo__run_arguments arguments = {
@@ -293,16 +310,16 @@ static bool progress_collective(kolo_request *request)
             request->begin_ticks = kolo__trace_now(arguments.trace);
         if (request->plan->tally.is_long)
             request->began_ns = kolo__now_ns(&kolo__real_clock);
-        comm->polls = request->plan->program == NULL;
-        if (comm->polls)
+        comm->polls = offloaded;
+        if (offloaded)
             begun = kolo__offload_begin(request, &fault);
         else
             kolo__run_begin(request->plan->program, &arguments);
     }
     kolo_status status = begun;
     if (status == KOLO_OK)
-        status = comm->polls ? kolo__offload_progress(request, &fault)
-                             : kolo__run_progress(request->plan->program, &moved, &fault);
+        status = offloaded ? kolo__offload_progress(request, &moved, &fault)
+                           : kolo__run_progress(request->plan->program, &moved, &fault);
     if (status == KOLO_AGAIN) {
         if (comm->sheet != NULL && request->began_ns == 0)
             request->began_ns = kolo__now_ns(&kolo__real_clock);

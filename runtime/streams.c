@@ -43,7 +43,7 @@ struct probe {
 /* All ranks know the same, so all answer the same. */
 static bool worth_while(const kolo_context *context, uint32_t hosts)
 {
-    if (context->config.streams > 0 || hosts < 2)
+    if (context->config.streams > 0 || hosts < 2 || context->rdma != NULL)
         return false;
     for (uint32_t r = 0; r < context->size; r++) {
         const struct kolo__endpoint *endpoint = &context->endpoints[r];

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "runtime/metrics.h"
+#include "runtime/offload.h"
 #include "runtime/timeline.h"
 
 #include <poll.h>
@@ -73,8 +74,9 @@ static bool nap(kolo_comm *comm, uint64_t most_ns)
 
 static void describe_wait(const kolo_request *request, char *text, size_t bytes)
 {
-    if (request->kind == KOLO__REQUEST_COLLECTIVE && request->plan->program == NULL)
-        snprintf(text, bytes, "MPI");
+    if (request->kind == KOLO__REQUEST_COLLECTIVE && request->begun &&
+        request->plan->program == NULL)
+        kolo__offload_state(request, text, bytes);
     else if (request->kind == KOLO__REQUEST_COLLECTIVE && request->begun)
         kolo__run_state(request->plan->program, text, bytes);
     else if (request->kind == KOLO__REQUEST_COLLECTIVE)
@@ -138,6 +140,12 @@ static void let_receive(const kolo_comm *comm)
         sched_yield();
 }
 
+/* For whoever looks at a rank that waits for long. */
+static void record_missing(const kolo_comm *comm)
+{
+    atomic_store_explicit(&comm->pen.line->missing, kolo__metrics_peer(comm), memory_order_relaxed);
+}
+
 static kolo_status wait_for(kolo_request *request, int timeout_ms)
 {
     kolo_comm *comm = request->comm;
@@ -154,6 +162,7 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
     }
 
     uint64_t start = kolo__now_ns(&kolo__real_clock), now = start, busy = start;
+    kolo__flight_waits(request->flight, &request->signature, start);
     struct lull lull = {.until_ns = start, .peer = -1};
     uint64_t deadline = start + (may_stop ? (uint64_t)timeout_ms * MILLISECOND
                                           : (uint64_t)comm->context->config.timeout * SECOND);
@@ -174,6 +183,7 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
         if (now >= deadline) {
             if (may_stop) {
                 end_lull(&lull, comm, busy);
+                kolo__flight_waits(request->flight, &request->signature, 0);
                 return KOLO_AGAIN;
             }
             time_out(request);
@@ -194,12 +204,15 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
             kolo__comm_stuck(request, !may_stop);
             told = true;
         }
+        record_missing(comm);
         uint64_t left_ms = (deadline - now + MILLISECOND - 1) / MILLISECOND;
         uint64_t most_ms = told ? 1000 : 200;
         sleep_until_something(comm, (int)(left_ms < most_ms ? left_ms : most_ms));
         lengthen(&lull, comm);
     }
     end_lull(&lull, comm, busy);
+    if (now != start)
+        kolo__flight_waited(request->flight, &request->signature, now);
     let_receive(comm);
     return kolo__request_finish(request);
 }
@@ -247,6 +260,9 @@ static void rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns)
     }
     if (idle_ns < spin + YIELD_NS + NAPS_NS && nap(comm, most_ns))
         return;
+    kolo__flight_waits(comm->first->flight, &comm->first->signature,
+                       kolo__now_ns(&kolo__real_clock) - idle_ns);
+    record_missing(comm);
     if (!comm->first->told && idle_ns > STUCK_AFTER_S * SECOND && comm->context->control != NULL) {
         kolo__comm_stuck(comm->first, false);
         comm->first->told = true;

@@ -20,6 +20,7 @@
 #include "collectives/transport/shm.h"
 #include "runtime/comm.h"
 #include "runtime/introduction.h"
+#include "runtime/rdma.h"
 #include "runtime/streams.h"
 
 #include <errno.h>
@@ -125,6 +126,8 @@ static kolo_status introduce(kolo_context *context, int *listen_fd)
     snprintf(algorithm, sizeof algorithm, "%s",
              context->config.algorithm[0] != '\0' ? context->config.algorithm : "empty");
     kolo_status status = find_addresses(context, &endpoint);
+    if (status == KOLO_OK)
+        status = kolo__context_demand_rdma(context);
     if (status == KOLO_OK)
         status = find_listen_host(context, &endpoint);
     if (status == KOLO_OK && strcmp(context->config.transport, "shm") != 0) {
@@ -265,7 +268,7 @@ static kolo_status agree_on_sharing(kolo_context *context, uint64_t deadline_ns,
     size_t bytes = 8;
     uint64_t mailbox = UINT64_MAX;
     struct sharing sharing = {.context = context, .mailboxes = mailboxes, .failed = UINT32_MAX};
-    bool wanted = strcmp(context->config.transport, "tcp") != 0;
+    bool wanted = kolo__config_wants_shm(&context->config);
     if (wanted && share_memory(context, deadline_ns, &mailbox) != KOLO_OK)
         bytes += (size_t)snprintf((char *)blob + 8, sizeof blob - 8, "%.190s", kolo_error_text());
     kolo__store_u64(blob, mailbox);
@@ -316,15 +319,19 @@ static kolo_status find_rendezvous(kolo_context *context, uint64_t deadline_ns)
 }
 
 /* Ranks of two worlds with the same job id, or none, may run on one host: what has a name there
- * (sockets of the heap and of doorbells) also has the port of the rendezvous in it. */
+ * (sockets of the heap and of doorbells) also has the port of the rendezvous in it. Names of
+ * sockets are short; what generations of a job differ by is the end of its id. */
 static void name_world(kolo_context *context)
 {
+    enum { END_BYTES = 40 };
+    size_t length = strlen(context->job);
+    const char *end = context->job + (length > END_BYTES ? length - END_BYTES : 0);
     struct kolo__address server = {.length = sizeof server.storage};
     unsigned port = 0; /* if the connection broke: the next message says so */
     if (getpeername(kolo__control_fd(context->control), (struct sockaddr *)&server.storage,
                     &server.length) == 0)
         port = kolo__address_port(&server);
-    snprintf(context->local_name, sizeof context->local_name, "%u-%.40s", port, context->job);
+    snprintf(context->local_name, sizeof context->local_name, "%u-%s", port, end);
 }
 
 static kolo_status form_world(kolo_context *context, struct kolo__comm_members *members,
@@ -358,6 +365,8 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
             status = introduce(context, &members->listen_fd);
         if (status == KOLO_OK)
             status = read_introductions(context);
+        if (status == KOLO_OK)
+            status = kolo__context_try_rdma(context, deadline_ns);
         if (status == KOLO_OK)
             status = agree_on_sharing(context, deadline_ns, mailboxes);
         if (status == KOLO_OK)

@@ -11,7 +11,18 @@
 
 /* "mpi": MPI_Iallreduce of the host's MPI. */
 extern const struct kolo__algorithm kolo__offload_mpi;
-enum { KOLO__OFFLOAD_MPI_INDEX = 0xfe }; /* in signatures, instead of one into kolo__algorithms */
+/* "nccl": NCCL, for buffers in GPUs' memory. Nobody chooses it and no name forces it: there is no
+ * other for those, and it can do no others. */
+extern const struct kolo__algorithm kolo__offload_nccl;
+/* "staged": kolo's own, for buffers in GPUs' memory that NCCL does not take: chunk by chunk through
+ * memory of the host (runtime/staging.h). Chosen and forced like "nccl". */
+extern const struct kolo__algorithm kolo__offload_staged;
+/* In signatures, instead of one into kolo__algorithms. */
+enum {
+    KOLO__OFFLOAD_MPI_INDEX = 0xfe,
+    KOLO__OFFLOAD_NCCL_INDEX = 0xfd,
+    KOLO__OFFLOAD_STAGED_INDEX = 0xfc
+};
 
 /* Where it may be chosen; what is measured is in seconds, of allreduces of the world. */
 struct kolo__offload {

@@ -6,6 +6,7 @@
 #include "base/status.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -15,12 +16,15 @@ struct mux {
     struct kolo__transport transport;  /* first */
     struct kolo__transport **children; /* owned */
     uint32_t child_count;
-    uint8_t *route; /* index into children, by peer */
-    int epoll_fd;   /* over the children's; -1: none of them sleeps */
+    uint8_t *route;                 /* index into children, by peer */
+    int epoll_fd;                   /* over the children's; -1: none of them sleeps */
+    struct kolo__transport_ops ops; /* mux_ops, with the children's names */
+    char name[48];
 };
 
 static const struct kolo__transport_ops mux_ops;
 
+static void name_children(struct mux *mux);
 static kolo_status watch_children(struct mux *mux);
 static void close_children(struct kolo__transport *const *children, uint32_t count);
 static void close_mux(struct kolo__transport *transport);
@@ -40,7 +44,9 @@ kolo_status kolo__mux_create(uint32_t rank, uint32_t size, struct kolo__transpor
         close_children(children, child_count);
         return kolo__error(KOLO_ERR_MEMORY, "no memory for %u transports", child_count);
     }
-    mux->transport = (struct kolo__transport){.ops = &mux_ops, .rank = rank, .size = size};
+    mux->ops = mux_ops;
+    mux->ops.name = mux->name;
+    mux->transport = (struct kolo__transport){.ops = &mux->ops, .rank = rank, .size = size};
     mux->epoll_fd = -1;
     mux->children = malloc(child_count * sizeof(struct kolo__transport *));
     mux->route = malloc(size);
@@ -57,6 +63,7 @@ kolo_status kolo__mux_create(uint32_t rank, uint32_t size, struct kolo__transpor
     for (uint32_t peer = 0; peer < size; peer++)
         KOLO__ASSERT(peer == rank || route[peer] < child_count);
 
+    name_children(mux);
     kolo_status status = watch_children(mux);
     if (status != KOLO_OK) {
         close_mux(&mux->transport);
@@ -64,6 +71,15 @@ kolo_status kolo__mux_create(uint32_t rank, uint32_t size, struct kolo__transpor
     }
     *transport = &mux->transport;
     return KOLO_OK;
+}
+
+/* "shm+tcp": the last first. */
+static void name_children(struct mux *mux)
+{
+    size_t used = 0;
+    for (uint32_t i = mux->child_count; i-- > 0 && used < sizeof mux->name;)
+        used += (size_t)snprintf(mux->name + used, sizeof mux->name - used, "%s%s",
+                                 used > 0 ? "+" : "", mux->children[i]->ops->name);
 }
 
 /* One child that never sleeps keeps the whole awake. */
@@ -176,7 +192,7 @@ static int wait_fd(struct kolo__transport *transport)
 }
 
 static const struct kolo__transport_ops mux_ops = {
-    .name = "shm+tcp",
+    .name = "mux",
     .post_send = post_send,
     .post_recv = post_recv,
     .progress = progress,

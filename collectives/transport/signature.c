@@ -17,6 +17,10 @@ static const char *algorithm_name(uint8_t index)
     for (unsigned i = 0; kolo__algorithms[i] != NULL; i++)
         if (i == index)
             return kolo__algorithms[i]->name;
+    if (index == KOLO__OFFLOAD_NCCL_INDEX)
+        return kolo__offload_nccl.name;
+    if (index == KOLO__OFFLOAD_STAGED_INDEX)
+        return kolo__offload_staged.name;
     return index == KOLO__OFFLOAD_MPI_INDEX ? kolo__offload_mpi.name : NULL;
 }
 

@@ -334,6 +334,11 @@ static void take_lane_event(struct kolo__tcp *tcp, struct kolo__tcp_lane *lane, 
     }
 }
 
+bool kolo__tcp_hangup(const struct kolo__transport *transport, uint32_t peer)
+{
+    return ((const struct kolo__tcp *)(const void *)transport)->peers[peer].hangup;
+}
+
 static void take_event(struct kolo__tcp *tcp, const struct epoll_event *event)
 {
     uint32_t index = (uint32_t)event->data.u64;

@@ -47,4 +47,8 @@ struct kolo__tcp_options {
 kolo_status kolo__tcp_create(const struct kolo__tcp_options *options,
                              struct kolo__transport **transport);
 
+/* A peer that was connected has closed a connection, or it broke, as far as progress and arm have
+ * seen. For who moves bytes otherwise, and has posted nothing here. */
+bool kolo__tcp_hangup(const struct kolo__transport *transport, uint32_t peer);
+
 #endif

@@ -335,6 +335,7 @@ void kolo__tcp_advance_stranger(struct kolo__tcp *tcp, uint32_t index)
         status = welcome(tcp, stranger, &lane);
     if (status == KOLO_AGAIN)
         return;
+    KOLO__ASSERT(status != KOLO_OK || lane != NULL);
     if (status == KOLO_OK)
         status = kolo__tcp_watch(tcp, EPOLL_CTL_MOD, stranger->fd,
                                  EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, KOLO__TCP_LANE,
@@ -454,12 +455,15 @@ uint64_t kolo__tcp_check_deadlines(struct kolo__tcp *tcp)
 static void time_out(struct kolo__tcp *tcp, const struct kolo__tcp_lane *lane)
 {
     uint32_t index = lane->peer;
-    char name[100], addresses[KOLO__ENDPOINT_TEXT_BYTES];
+    char own[100], name[100], addresses[KOLO__ENDPOINT_TEXT_BYTES];
     const char *failure = lane->failure[0] != '\0' ? lane->failure : "no answer";
     double seconds = (double)tcp->connect_timeout_ns / 1e9;
+    kolo__stream_peer_name(&tcp->stream, tcp->own.rank, own, sizeof own);
     kolo__stream_peer_name(&tcp->stream, index, name, sizeof name);
     kolo__endpoint_text(&tcp->peers[index].endpoint, addresses);
     kolo__stream_set_fault(&tcp->stream, KOLO_ERR_NETWORK, (int)index,
-                           "%s at %s could not be reached within %g s: %s", name, addresses,
-                           seconds, failure);
+                           "%s could not reach %s at %s within %g s: %s. Hosts of a job reach each "
+                           "other at all TCP ports: see whether a firewall (in Kubernetes a "
+                           "NetworkPolicy) is between these two",
+                           own, name, addresses, seconds, failure);
 }

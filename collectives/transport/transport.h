@@ -61,10 +61,15 @@ struct kolo__post {
     struct kolo__post *next;
 };
 
+/* Remedies stand at the end of texts, so none may be cut. The longest says who has not come and who
+ * was refused (runtime/rendezvous_absent.c); kolo_error_text has room for "kolo_init: " before it.
+ */
+enum { KOLO__FAULT_TEXT_BYTES = 900 };
+
 struct kolo__fault {
     kolo_status status; /* KOLO_OK: none */
     int peer;           /* communicator rank at fault, -1 if none in particular */
-    char text[480];
+    char text[KOLO__FAULT_TEXT_BYTES];
 };
 
 struct kolo__transport;

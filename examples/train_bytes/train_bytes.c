@@ -76,7 +76,8 @@ int trainer_failure(const struct trainer *trainer, kolo_status status)
         return EX_USAGE;
     if (status == KOLO_ERR_WORLD)
         return EXIT_WORLD;
-    if (status == KOLO_ERR_TIMEOUT && !trainer->world)
+    /* Nor do ranks that cannot reach each other make a world. */
+    if ((status == KOLO_ERR_TIMEOUT && !trainer->world) || status == KOLO_ERR_NETWORK)
         return EXIT_NO_WORLD;
     return status == KOLO_ERR_PEER_LOST ? EXIT_PEER_LOST : EXIT_FAILED;
 }

@@ -145,8 +145,8 @@ KOLO_API int kolo_comm_size(const kolo_comm *comm);
 /* Rank and number of ranks among those of this communicator that share this machine's memory. */
 KOLO_API int kolo_comm_local_rank(const kolo_comm *comm);
 KOLO_API int kolo_comm_local_size(const kolo_comm *comm);
-/* How the bytes of this rank travel: "shm", "tcp", "shm+tcp" (ranks here, ranks elsewhere), or
- * "none" in a communicator of one. NULL when comm is NULL. */
+/* How the bytes of this rank travel: "shm", "tcp", "rdma", "shm+tcp" or "shm+rdma" (ranks here,
+ * ranks elsewhere), or "none" in a communicator of one. NULL when comm is NULL. */
 KOLO_API const char *kolo_comm_transport(const kolo_comm *comm);
 
 /* Has every later collective of this communicator use the algorithm ("ring", ...) wherever it can;
@@ -367,8 +367,8 @@ typedef enum kolo_wire {
 /* "same", "bf16", ...; NULL for a value that is none. */
 KOLO_API const char *kolo_wire_name(kolo_wire wire);
 
-/* The same on every rank, but for scale and no_overlap. Set size to sizeof(kolo_reducer_options)
- * and every member not used to 0; options NULL: all of them. */
+/* The same on every rank, but for scale, no_overlap and stream. Set size to
+ * sizeof(kolo_reducer_options) and every member not used to 0; options NULL: all of them. */
 typedef struct kolo_reducer_options {
     size_t size;
     size_t bucket_bytes; /* 0: chosen, and tuned in the first 100 steps; from then on it is fixed */
@@ -385,7 +385,15 @@ typedef struct kolo_reducer_options {
     int sharded;        /* 1: see kolo_reducer_piece; views only */
     int fixed_order;    /* 1: buckets in the reverse order of tensors; nothing is learned */
     int no_overlap;     /* 1: nothing moves before kolo_reducer_wait */
+    void *stream;       /* with tensors in a GPU's memory: see below */
 } kolo_reducer_options;
+
+/* Tensors in a GPU's memory (all of them on one GPU, which is this rank's). options->stream is the
+ * cudaStream_t that gradients are computed on (NULL: CUDA's default stream). kolo_reducer_ready
+ * takes what that stream has by then for the gradient; kolo_reducer_wait returns once the step is
+ * queued, and what is put on the stream afterwards sees the results. kolo_reducer_get_report waits
+ * for the GPU if there are statistics. KOLO_ERR_UNSUPPORTED: 8-bit wires, error_feedback,
+ * allow_unused. */
 
 /* Collective. Tensors are floating-point and borrowed until kolo_reducer_free (names are copied).
  * KOLO_ERR_MISMATCH: ranks have different tensors or options. */

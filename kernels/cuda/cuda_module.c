@@ -216,10 +216,11 @@ static kolo_status plan_create(struct kolo__device *device,
     struct kolo__device_plan *plan = calloc(1, sizeof *plan);
     kolo_status status = KOLO_OK;
     if (plan == NULL || !kolo__row_create(layout, false, &rows[0]) ||
-        !kolo__row_create(layout, true, &rows[1]))
-        status = kolo__services.error(KOLO_ERR_MEMORY, "no memory for a plan to pack %zu tensors",
-                                      layout->tensor_count);
-    if (status == KOLO_OK) {
+        !kolo__row_create(layout, true, &rows[1])) {
+        status = KOLO_ERR_MEMORY;
+        kolo__services.error(status, "no memory for a plan to pack %zu tensors",
+                             layout->tensor_count);
+    } else {
         plan->device = device;
         plan->packing = layout->packing;
         status = upload(plan, rows);

@@ -36,6 +36,7 @@
     X(cuEventDestroy)                                                                              \
     X(cuEventRecord)                                                                               \
     X(cuEventQuery)                                                                                \
+    X(cuThreadExchangeStreamCaptureMode)                                                           \
     X(cuMemAlloc)                                                                                  \
     X(cuMemFree)                                                                                   \
     X(cuMemHostAlloc)                                                                              \
@@ -55,6 +56,7 @@
     X(cuLaunchKernel)
 
 struct kolo__driver {
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): it declares a member */
 #define KOLO__DRIVER_MEMBER(function) __typeof__(&function) function;
     KOLO__DRIVER_FUNCTIONS(KOLO__DRIVER_MEMBER)
 #undef KOLO__DRIVER_MEMBER

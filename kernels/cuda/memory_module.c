@@ -131,7 +131,12 @@ kolo_status kolo__cuda_stream_wait(struct kolo__device *device, kolo__device_str
 
 kolo_status kolo__cuda_event_query(struct kolo__device *device, kolo__device_event event)
 {
+    /* Another thread may be capturing a graph in the mode that forbids everybody such questions,
+     * and would lose it. The event is none of that graph's. */
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    device->driver->cuThreadExchangeStreamCaptureMode(&mode);
     CUresult result = device->driver->cuEventQuery((CUevent)event);
+    device->driver->cuThreadExchangeStreamCaptureMode(&mode);
     if (result == CUDA_ERROR_NOT_READY)
         return KOLO_AGAIN;
     return kolo__driver_check(result, "asking how far GPU %d is", device->ordinal);

@@ -50,6 +50,7 @@ static const char HELP[] =
     "\n"
     "Exit codes: 0 healthy; otherwise the lowest of the codes of all findings, which stand with "
     "the most severe first:\n"
+    "   9 a host has no network\n"
     "  10 a host does not answer\n"
     "  11 another version of kolo\n"
     "  12 another token\n"
@@ -175,6 +176,7 @@ static kolo_status examine(const struct wanted *wanted, const struct kolo__hosts
     if (hosts->count == 0) {
         struct kolo__doctor_host *here = &patient->hosts[0];
         kolo__facts_gather(&here->facts);
+        kolo__facts_find_rdma(&here->facts, NULL);
         snprintf(here->name, sizeof here->name, "%s", here->facts.host);
         memcpy(here->facts.token_proof, patient->token_proof, KOLO__PROOF_BYTES);
         here->answers = true;

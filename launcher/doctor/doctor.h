@@ -10,12 +10,15 @@
  *     link.c       both ends of a measured connection between probes
  *     facts.c      what a host finds out about itself
  *     messages.c   all of this as bytes between doctor and probes
+ *     finding.c    the list of what is wrong
  *     judge.c      from facts and measurements to findings: pure
+ *     judge_rdma.c the same of RDMA
  *     report.c     findings and the matrix, as a person reads them
  */
 #ifndef KOLO_LAUNCHER_DOCTOR_DOCTOR_H
 #define KOLO_LAUNCHER_DOCTOR_DOCTOR_H
 
+#include "base/interfaces.h"
 #include "base/socket.h"
 #include "launcher/hosts.h"
 #include "launcher/limits.h"
@@ -25,7 +28,7 @@
 enum {
     KOLO__DOCTOR_HOSTS_MAX = 256,
     KOLO__DOCTOR_ADDRESSES = 8,
-    KOLO__DOCTOR_PROTOCOL = 1,
+    KOLO__DOCTOR_PROTOCOL = 2,
     KOLO__PROOF_BYTES = 32,
 };
 
@@ -37,12 +40,23 @@ struct kolo__doctor_address {
     uint32_t mtu;  /* of the interface; 0: unknown */
 };
 
+enum kolo__doctor_rdma {
+    KOLO__RDMA_ABSENT, /* no device that would be taken unasked */
+    KOLO__RDMA_USABLE,
+    KOLO__RDMA_USELESS,
+};
+
 struct kolo__doctor_facts {
     char host[64];
     struct kolo__limits limits;
     unsigned char token_proof[KOLO__PROOF_BYTES]; /* HMAC-SHA256 of doctor's nonce by the token */
     char token_error[200];   /* why there is no proof; "" : there is, or none was asked for */
     char address_error[200]; /* why there are no addresses */
+    uint32_t rdma;           /* enum kolo__doctor_rdma */
+    uint32_t rdma_kind;      /* usable: enum kolo__rdma_gid_kind */
+    char rdma_text[300];     /* the port and GID that ranks use, or why none; absent: "" */
+    bool no_loopback;        /* it is down */
+    bool no_network;         /* every interface but loopback is down, or has no address */
     uint32_t address_count;
     struct kolo__doctor_address addresses[KOLO__DOCTOR_ADDRESSES]; /* best first */
 };
@@ -97,6 +111,7 @@ struct kolo__doctor_case {
 /* Also the exit codes. The lowest of all findings is what doctor exits with: each stands before
  * those that may follow from it. */
 enum kolo__ailment {
+    KOLO__AILMENT_NO_NETWORK = 9,
     KOLO__AILMENT_DOWN = 10,
     KOLO__AILMENT_VERSION = 11,
     KOLO__AILMENT_TOKEN = 12,
@@ -109,6 +124,7 @@ enum kolo__ailment {
     KOLO__AILMENT_MEMLOCK = 19,
     KOLO__AILMENT_SHM = 20,
     KOLO__AILMENT_PROCESSORS = 21,
+    KOLO__AILMENT_RDMA = 22,
 };
 
 struct kolo__finding {
@@ -139,6 +155,8 @@ void kolo__doctor_report(const struct kolo__doctor_case *patient,
 
 /* What this host finds out about itself; no token and no addresses. */
 void kolo__facts_gather(struct kolo__doctor_facts *facts);
+/* Which RDMA port ranks would take; own: the interfaces that KOLO_NET chooses, may be NULL. */
+void kolo__facts_find_rdma(struct kolo__doctor_facts *facts, const struct kolo__interfaces *own);
 /* HMAC-SHA256 of the nonce by the token that is in this file on this host, or the reason. */
 void kolo__facts_prove_token(const char *token_file, const unsigned char nonce[KOLO__PROOF_BYTES],
                              unsigned char proof[KOLO__PROOF_BYTES], char error[200]);

@@ -3,11 +3,16 @@
  * in the same way. */
 #include "launcher/doctor/doctor.h"
 
+#include "base/interfaces.h"
 #include "base/log.h"
+#include "base/status.h"
 #include "base/token.h"
+#include "collectives/transport/rdma_load.h"
+#include "runtime/rdma.h"
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <stdlib.h>
 #include <string.h>
 
 void kolo__facts_gather(struct kolo__doctor_facts *facts)
@@ -15,6 +20,46 @@ void kolo__facts_gather(struct kolo__doctor_facts *facts)
     memset(facts, 0, sizeof *facts);
     snprintf(facts->host, sizeof facts->host, "%.63s", kolo__host_name());
     kolo__limits_find(&facts->limits);
+    bool loopback, others;
+    if (kolo__interfaces_up(&loopback, &others) == KOLO_OK) { /* else: who knows */
+        facts->no_loopback = !loopback;
+        facts->no_network = !others;
+    }
+}
+
+/* Made of software, or switched off: there, and yet not for use unasked. */
+static bool is_for_nobody(const struct kolo__interfaces *own)
+{
+    struct kolo__rdma_port_in_use *use;
+    if (kolo__rdma_find_port(own, 0, false, &use) != KOLO_OK)
+        return false;
+    free(use);
+    return true;
+}
+
+void kolo__facts_find_rdma(struct kolo__doctor_facts *facts, const struct kolo__interfaces *own)
+{
+    char text[KOLO__RDMA_CHOICE_TEXT_BYTES];
+    struct kolo__rdma_port_in_use *use = NULL;
+    facts->rdma = KOLO__RDMA_ABSENT;
+    if (!kolo__rdma_exists())
+        return;
+    if (kolo__rdma_find_port(own, 0, true, &use) == KOLO_OK) {
+        if (use->options.disabled == 0) {
+            facts->rdma = KOLO__RDMA_USABLE;
+            facts->rdma_kind =
+                use->choice.gid != NULL ? (uint32_t)use->choice.gid->kind : KOLO__RDMA_GID_IB;
+            snprintf(facts->rdma_text, sizeof facts->rdma_text, "%s",
+                     kolo__rdma_choice_text(&use->choice, text));
+        }
+        free(use);
+        return;
+    }
+    snprintf(facts->rdma_text, sizeof facts->rdma_text, "%.290s", kolo_error_text());
+    if (is_for_nobody(own))
+        facts->rdma_text[0] = '\0';
+    else
+        facts->rdma = KOLO__RDMA_USELESS;
 }
 
 void kolo__facts_prove_token(const char *token_file, const unsigned char nonce[KOLO__PROOF_BYTES],

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From what was measured to what is wrong and what to do about it. Pure: no clock, no host is
  * asked. */
-#include "launcher/doctor/doctor.h"
+#include "launcher/doctor/judge.h"
 
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +18,8 @@ enum {
 const char *kolo__ailment_name(enum kolo__ailment ailment)
 {
     switch (ailment) {
+    case KOLO__AILMENT_NO_NETWORK:
+        return "no network";
     case KOLO__AILMENT_DOWN:
         return "host does not answer";
     case KOLO__AILMENT_VERSION:
@@ -43,55 +44,10 @@ const char *kolo__ailment_name(enum kolo__ailment ailment)
         return "small /dev/shm";
     case KOLO__AILMENT_PROCESSORS:
         return "few processors";
+    case KOLO__AILMENT_RDMA:
+        return "RDMA is not used";
     }
     return "?";
-}
-
-/* ---- a list of findings ---------------------------------------------------------------------- */
-
-/* The text of what was measured comes by the format, the remedy is set by the caller. */
-static struct kolo__finding *add(struct kolo__findings *findings, enum kolo__ailment ailment,
-                                 const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-static struct kolo__finding *add(struct kolo__findings *findings, enum kolo__ailment ailment,
-                                 const char *format, ...)
-{
-    static struct kolo__finding nowhere;
-    if (findings->count == findings->capacity) {
-        uint32_t capacity = 2 * findings->capacity + 8;
-        struct kolo__finding *grown = realloc(findings->list, capacity * sizeof *grown);
-        if (grown == NULL) {
-            findings->lost = true;
-            return &nowhere;
-        }
-        findings->list = grown;
-        findings->capacity = capacity;
-    }
-    struct kolo__finding *finding = &findings->list[findings->count++];
-    va_list arguments;
-    finding->ailment = ailment;
-    finding->remedy[0] = '\0';
-    va_start(arguments, format);
-    vsnprintf(finding->measured, sizeof finding->measured, format, arguments);
-    va_end(arguments);
-    return finding;
-}
-
-static void advise(struct kolo__finding *finding, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static void advise(struct kolo__finding *finding, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(finding->remedy, sizeof finding->remedy, format, arguments);
-    va_end(arguments);
-}
-
-void kolo__findings_free(struct kolo__findings *findings)
-{
-    free(findings->list);
-    *findings = (struct kolo__findings){0};
 }
 
 /* ---- one host -------------------------------------------------------------------------------- */
@@ -100,15 +56,17 @@ static void judge_absent(const struct kolo__doctor_case *patient,
                          const struct kolo__doctor_host *host, struct kolo__findings *findings)
 {
     if (host->version[0] != '\0' && strcmp(host->version, patient->version) != 0) {
-        advise(add(findings, KOLO__AILMENT_VERSION, "host %s has kolo %s, here it is %s",
-                   host->name, host->version, patient->version),
-               "install kolo %s on %s, at the path that it has here: rsync -a or the same image",
-               patient->version, host->name);
+        kolo__finding_advise(
+            kolo__finding_add(findings, KOLO__AILMENT_VERSION, "host %s has kolo %s, here it is %s",
+                              host->name, host->version, patient->version),
+            "install kolo %s on %s, at the path that it has here: rsync -a or the same image",
+            patient->version, host->name);
         return;
     }
-    advise(add(findings, KOLO__AILMENT_DOWN, "host %s: %s", host->name, host->why), "%s",
-           host->remedy[0] != '\0' ? host->remedy
-                                   : "run that command by hand until it works without a question");
+    kolo__finding_advise(
+        kolo__finding_add(findings, KOLO__AILMENT_DOWN, "host %s: %s", host->name, host->why), "%s",
+        host->remedy[0] != '\0' ? host->remedy
+                                : "run that command by hand until it works without a question");
 }
 
 static void judge_token(const struct kolo__doctor_case *patient,
@@ -118,16 +76,42 @@ static void judge_token(const struct kolo__doctor_case *patient,
     if (patient->token_file[0] == '\0')
         return;
     if (facts->token_error[0] != '\0')
-        advise(add(findings, KOLO__AILMENT_TOKEN, "host %s cannot read the token: %s", host->name,
-                   facts->token_error),
-               "scp -p %s %s:%s, or mount the same Secret there", patient->token_file, host->name,
-               patient->token_file);
+        kolo__finding_advise(kolo__finding_add(findings, KOLO__AILMENT_TOKEN,
+                                               "host %s cannot read the token: %s", host->name,
+                                               facts->token_error),
+                             "scp -p %s %s:%s, or mount the same Secret there", patient->token_file,
+                             host->name, patient->token_file);
     else if (memcmp(facts->token_proof, patient->token_proof, KOLO__PROOF_BYTES) != 0)
-        advise(add(findings, KOLO__AILMENT_TOKEN,
-                   "host %s has another token in %s than is there on this host", host->name,
-                   patient->token_file),
-               "scp -p %s %s:%s, or mount the same Secret there", patient->token_file, host->name,
-               patient->token_file);
+        kolo__finding_advise(
+            kolo__finding_add(findings, KOLO__AILMENT_TOKEN,
+                              "host %s has another token in %s than is there on this host",
+                              host->name, patient->token_file),
+            "scp -p %s %s:%s, or mount the same Secret there", patient->token_file, host->name,
+            patient->token_file);
+}
+
+static void judge_network(const struct kolo__doctor_host *host, struct kolo__findings *findings)
+{
+    if (host->facts.no_loopback)
+        kolo__finding_advise(
+            kolo__finding_add(
+                findings, KOLO__AILMENT_NO_NETWORK,
+                "the loopback interface of host %s is down: ranks of one host meet there",
+                host->name),
+            "ip link set lo up, on %s; in a network namespace that was made by hand (ip netns, "
+            "unshare -n) it is down at first",
+            host->name);
+    if (host->facts.no_network)
+        kolo__finding_advise(
+            kolo__finding_add(
+                findings, KOLO__AILMENT_NO_NETWORK,
+                "no interface of host %s but loopback is up and has an address: it shares a job "
+                "with no other host",
+                host->name),
+            "'ip -brief address' on %s shows what there is; 'ip link set IFACE up' and 'ip "
+            "address add ADDRESS/BITS dev IFACE', or DHCP; a container needs another network "
+            "than none: docker run --network bridge (or host)",
+            host->name);
 }
 
 static void judge_limits(const struct kolo__doctor_host *host, struct kolo__findings *findings)
@@ -135,36 +119,41 @@ static void judge_limits(const struct kolo__doctor_host *host, struct kolo__find
     const struct kolo__doctor_facts *facts = &host->facts;
     uint64_t wanted = host->slots > 0 ? (uint64_t)host->slots : 1;
     if (facts->limits.memlock_bytes < MEMLOCK_MIB * MEBIBYTE)
-        advise(add(findings, KOLO__AILMENT_MEMLOCK,
-                   "host %s lets a process lock %llu KiB of memory; RDMA and pinned buffers need "
-                   "more than %d MiB",
-                   host->name, (unsigned long long)(facts->limits.memlock_bytes / 1024),
-                   MEMLOCK_MIB),
-               "echo '* - memlock unlimited' >> /etc/security/limits.conf there and log in anew; "
-               "LimitMEMLOCK=infinity in a systemd unit; docker run --ulimit memlock=-1; in "
-               "Kubernetes set it for the container runtime of the node");
+        kolo__finding_advise(
+            kolo__finding_add(
+                findings, KOLO__AILMENT_MEMLOCK,
+                "host %s lets a process lock %llu KiB of memory; RDMA and pinned buffers need "
+                "more than %d MiB",
+                host->name, (unsigned long long)(facts->limits.memlock_bytes / 1024), MEMLOCK_MIB),
+            "echo '* - memlock unlimited' >> /etc/security/limits.conf there and log in anew; "
+            "LimitMEMLOCK=infinity in a systemd unit; docker run --ulimit memlock=-1; in "
+            "Kubernetes set it for the container runtime of the node");
     if (facts->limits.shm_bytes < SHM_MIB * MEBIBYTE)
-        advise(
-            add(findings, KOLO__AILMENT_SHM,
+        kolo__finding_advise(
+            kolo__finding_add(
+                findings, KOLO__AILMENT_SHM,
                 "host %s has a /dev/shm of %.1f MiB; kolo shares memory without it, but data "
                 "loaders of frameworks and NCCL need at least %d MiB",
                 host->name, (double)facts->limits.shm_bytes / (double)MEBIBYTE, SHM_MIB),
             "mount -o remount,size=1G /dev/shm there; docker run --shm-size=1g; in Kubernetes a "
             "volume {name: shm, emptyDir: {medium: Memory, sizeLimit: 1Gi}} mounted at /dev/shm");
     if (facts->limits.quota_centis > 0 && facts->limits.quota_centis < wanted * 100)
-        advise(add(findings, KOLO__AILMENT_PROCESSORS,
-                   "the control group of host %s grants %.2f processors, for %llu rank%s",
-                   host->name, facts->limits.quota_centis / 100.0, (unsigned long long)wanted,
-                   wanted == 1 ? "" : "s"),
-               "give %s no more slots than that, or resources: {limits: {cpu: \"%llu\"}} in "
-               "Kubernetes, docker run --cpus %llu, systemctl set-property UNIT CPUQuota=%llu%%",
-               host->name, (unsigned long long)wanted, (unsigned long long)wanted,
-               (unsigned long long)wanted * 100);
+        kolo__finding_advise(
+            kolo__finding_add(
+                findings, KOLO__AILMENT_PROCESSORS,
+                "the control group of host %s grants %.2f processors, for %llu rank%s", host->name,
+                facts->limits.quota_centis / 100.0, (unsigned long long)wanted,
+                wanted == 1 ? "" : "s"),
+            "give %s no more slots than that, or resources: {limits: {cpu: \"%llu\"}} in "
+            "Kubernetes, docker run --cpus %llu, systemctl set-property UNIT CPUQuota=%llu%%",
+            host->name, (unsigned long long)wanted, (unsigned long long)wanted,
+            (unsigned long long)wanted * 100);
     else if (facts->limits.processors < wanted)
-        advise(add(findings, KOLO__AILMENT_PROCESSORS,
-                   "host %s lets kolo run on %u processors, for %llu ranks", host->name,
-                   facts->limits.processors, (unsigned long long)wanted),
-               "--hosts %s:%u", host->name, facts->limits.processors);
+        kolo__finding_advise(
+            kolo__finding_add(findings, KOLO__AILMENT_PROCESSORS,
+                              "host %s lets kolo run on %u processors, for %llu ranks", host->name,
+                              facts->limits.processors, (unsigned long long)wanted),
+            "--hosts %s:%u", host->name, facts->limits.processors);
 }
 
 /* ---- two hosts ------------------------------------------------------------------------------- */
@@ -183,9 +172,11 @@ static const struct kolo__doctor_trial *trial_of(const struct kolo__doctor_case 
     return &patient->trials[(size_t)from * patient->host_count + to];
 }
 
+/* Tried, and not known to fail anyway. */
 static bool is_known(const struct kolo__doctor_case *patient, uint32_t from, uint32_t to)
 {
-    return from != to && patient->hosts[from].answers && patient->hosts[to].answers &&
+    const struct kolo__doctor_host *a = &patient->hosts[from], *b = &patient->hosts[to];
+    return from != to && a->answers && b->answers && !a->facts.no_network && !b->facts.no_network &&
            trial_of(patient, from, to)->tried;
 }
 
@@ -202,16 +193,17 @@ static void judge_unreachable(const struct kolo__doctor_case *patient, uint32_t 
                                  host->facts.addresses[i].interface, trial->links[i].why);
     bool back =
         is_known(patient, to, from) && kolo__trial_best(trial_of(patient, to, from)) != NULL;
-    struct kolo__finding *finding = add(
+    struct kolo__finding *finding = kolo__finding_add(
         findings, KOLO__AILMENT_UNREACHABLE, "%s cannot reach %s%s: %s", patient->hosts[from].name,
         host->name, back ? " (though the other way works: a firewall stands at one of them)" : "",
         trial->count == 0 ? host->facts.address_error : tried);
-    advise(finding,
-           "let TCP pass from %s to %s, all ports from 1024: on %s 'nft insert rule inet filter "
-           "input ip saddr %s accept' or 'firewall-cmd --add-source=...', a NetworkPolicy in "
-           "Kubernetes; 'ip route get' on %s shows a missing route; KOLO_NET chooses interfaces",
-           patient->hosts[from].name, host->name, host->name, patient->hosts[from].name,
-           patient->hosts[from].name);
+    kolo__finding_advise(
+        finding,
+        "let TCP pass from %s to %s, all ports from 1024: on %s 'nft insert rule inet filter "
+        "input ip saddr %s accept' or 'firewall-cmd --add-source=...', a NetworkPolicy in "
+        "Kubernetes; 'ip route get' on %s shows a missing route; KOLO_NET chooses interfaces",
+        patient->hosts[from].name, host->name, host->name, patient->hosts[from].name,
+        patient->hosts[from].name);
 }
 
 /* An address that works so far as to promise what it does not keep, or not at all. */
@@ -222,22 +214,26 @@ static void judge_address(const struct kolo__doctor_case *patient, uint32_t from
     const struct kolo__doctor_address *address = &host->facts.addresses[index];
     const struct kolo__link *link = &trial_of(patient, from, to)->links[index];
     if (link->stage == KOLO__LINK_LARGE)
-        advise(add(findings, KOLO__AILMENT_BLACK_HOLE,
-                   "small packets pass from %s to %s (%s), those of full size do not: %s; "
-                   "something on the way carries less than the MTU of %u",
-                   patient->hosts[from].name, host->name, address->text, link->why, address->mtu),
-               "'ping -M do -s 1472 %s' from %s finds what passes (its size + 28); then 'ip link "
-               "set %s mtu N' on all hosts, or raise the MTU of the switch or overlay; sysctl -w "
-               "net.ipv4.tcp_mtu_probing=1 lives with it",
-               host->name, patient->hosts[from].name, address->interface);
+        kolo__finding_advise(
+            kolo__finding_add(
+                findings, KOLO__AILMENT_BLACK_HOLE,
+                "small packets pass from %s to %s (%s), those of full size do not: %s; "
+                "something on the way carries less than the MTU of %u",
+                patient->hosts[from].name, host->name, address->text, link->why, address->mtu),
+            "'ping -M do -s 1472 %s' from %s finds what passes (its size + 28); then 'ip link "
+            "set %s mtu N' on all hosts, or raise the MTU of the switch or overlay; sysctl -w "
+            "net.ipv4.tcp_mtu_probing=1 lives with it",
+            host->name, patient->hosts[from].name, address->interface);
     else if (others_work && link->stage < KOLO__LINK_DONE)
-        advise(add(findings, KOLO__AILMENT_ADDRESS,
-                   "%s reaches %s, but not at %s (%s): %s. Ranks waste time on trying it",
-                   patient->hosts[from].name, host->name, address->text, address->interface,
-                   link->why),
-               "KOLO_NET=^%s leaves the interface out, if it has no other address; or 'ip route "
-               "get' on both hosts shows what is missing",
-               address->interface);
+        kolo__finding_advise(
+            kolo__finding_add(
+                findings, KOLO__AILMENT_ADDRESS,
+                "%s reaches %s, but not at %s (%s): %s. Ranks waste time on trying it",
+                patient->hosts[from].name, host->name, address->text, address->interface,
+                link->why),
+            "KOLO_NET=^%s leaves the interface out, if it has no other address; or 'ip route "
+            "get' on both hosts shows what is missing",
+            address->interface);
 }
 
 static void judge_reach(const struct kolo__doctor_case *patient, uint32_t from, uint32_t to,
@@ -298,13 +294,14 @@ static void judge_speed(const struct kolo__doctor_case *patient, struct kolo__fi
         const struct kolo__link *link = best_link(patient, from, to);
         if (link == NULL || link->bytes_per_second >= median / SLOW_FACTOR)
             continue;
-        advise(add(findings, KOLO__AILMENT_SLOW_LINK,
-                   "%s to %s carries %.1f MB/s; the median of all links is %.1f MB/s",
-                   patient->hosts[from].name, patient->hosts[to].name,
-                   (double)link->bytes_per_second / 1e6, (double)median / 1e6),
-               "'ethtool IFACE' on both: Speed and Duplex; 'tc qdisc show' for limits, 'ip -s "
-               "link' for errors; another cable or port; KOLO_NET=IFACE if a faster interface "
-               "is there. A ring runs at the pace of its slowest link");
+        kolo__finding_advise(
+            kolo__finding_add(findings, KOLO__AILMENT_SLOW_LINK,
+                              "%s to %s carries %.1f MB/s; the median of all links is %.1f MB/s",
+                              patient->hosts[from].name, patient->hosts[to].name,
+                              (double)link->bytes_per_second / 1e6, (double)median / 1e6),
+            "'ethtool IFACE' on both: Speed and Duplex; 'tc qdisc show' for limits, 'ip -s "
+            "link' for errors; another cable or port; KOLO_NET=IFACE if a faster interface "
+            "is there. A ring runs at the pace of its slowest link");
     }
 }
 
@@ -345,10 +342,11 @@ static void judge_mtu(const struct kolo__doctor_case *patient, struct kolo__find
                                      address->mtu);
     }
     if (most > least)
-        advise(add(findings, KOLO__AILMENT_MIXED_MTU, "the MTUs differ: %s", text),
-               "'ip link set IFACE mtu %u' on each that has less, if the switches carry it; else "
-               "'ip link set IFACE mtu %u' on those that have more",
-               most, least);
+        kolo__finding_advise(
+            kolo__finding_add(findings, KOLO__AILMENT_MIXED_MTU, "the MTUs differ: %s", text),
+            "'ip link set IFACE mtu %u' on each that has less, if the switches carry it; else "
+            "'ip link set IFACE mtu %u' on those that have more",
+            most, least);
 }
 
 /* Against the first host that knows: one clock that is off is named once. */
@@ -375,15 +373,17 @@ static void judge_clocks(const struct kolo__doctor_case *patient, struct kolo__f
         /* It is the one who differs from most; of two, the second is named. */
         bool odd = 2 * apart > compared && (compared > 1 || from < to);
         if (worst != NULL && odd)
-            advise(add(findings, KOLO__AILMENT_CLOCK,
-                       "the clock of %s is %.3f s %s that of %s (round trip %.1f us)",
-                       patient->hosts[to].name,
-                       (worst->clock_ahead_ns < 0 ? -1e-9 : 1e-9) * (double)worst->clock_ahead_ns,
-                       worst->clock_ahead_ns < 0 ? "behind" : "ahead of", patient->hosts[from].name,
-                       (double)worst->round_trip_ns / 1e3),
-                   "timedatectl set-ntp true, or chronyc makestep, on %s: logs and timelines of "
-                   "hosts do not line up",
-                   patient->hosts[to].name);
+            kolo__finding_advise(
+                kolo__finding_add(findings, KOLO__AILMENT_CLOCK,
+                                  "the clock of %s is %.3f s %s that of %s (round trip %.1f us)",
+                                  patient->hosts[to].name,
+                                  (worst->clock_ahead_ns < 0 ? -1e-9 : 1e-9) *
+                                      (double)worst->clock_ahead_ns,
+                                  worst->clock_ahead_ns < 0 ? "behind" : "ahead of",
+                                  patient->hosts[from].name, (double)worst->round_trip_ns / 1e3),
+                "timedatectl set-ntp true, or chronyc makestep, on %s: logs and timelines of "
+                "hosts do not line up",
+                patient->hosts[to].name);
     }
 }
 
@@ -402,6 +402,7 @@ void kolo__judge(const struct kolo__doctor_case *patient, struct kolo__findings 
             judge_absent(patient, &patient->hosts[i], findings);
             continue;
         }
+        judge_network(&patient->hosts[i], findings);
         judge_token(patient, &patient->hosts[i], findings);
         judge_limits(&patient->hosts[i], findings);
         for (uint32_t k = 0; k < patient->host_count; k++)
@@ -411,6 +412,7 @@ void kolo__judge(const struct kolo__doctor_case *patient, struct kolo__findings 
     judge_mtu(patient, findings);
     judge_speed(patient, findings);
     judge_clocks(patient, findings);
+    kolo__judge_rdma(patient, findings);
     if (findings->count > 0)
         qsort(findings->list, findings->count, sizeof *findings->list, by_severity);
 }

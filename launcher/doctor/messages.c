@@ -76,6 +76,11 @@ void kolo__put_doctor_facts(struct kolo__frame_writer *out, const struct kolo__d
     kolo__put_blob(out, facts->token_proof, sizeof facts->token_proof);
     kolo__put_text(out, facts->token_error);
     kolo__put_text(out, facts->address_error);
+    kolo__put_u32(out, facts->rdma);
+    kolo__put_u32(out, facts->rdma_kind);
+    kolo__put_text(out, facts->rdma_text);
+    kolo__put_u32(out, facts->no_loopback);
+    kolo__put_u32(out, facts->no_network);
     kolo__put_u32(out, facts->address_count);
     for (uint32_t i = 0; i < facts->address_count; i++) {
         kolo__put_text(out, facts->addresses[i].interface);
@@ -98,6 +103,11 @@ bool kolo__get_doctor_facts(struct kolo__frame_reader *in, struct kolo__doctor_f
     get_bytes(in, facts->token_proof, sizeof facts->token_proof);
     kolo__get_text(in, facts->token_error, sizeof facts->token_error);
     kolo__get_text(in, facts->address_error, sizeof facts->address_error);
+    facts->rdma = kolo__get_u32(in);
+    facts->rdma_kind = kolo__get_u32(in);
+    kolo__get_text(in, facts->rdma_text, sizeof facts->rdma_text);
+    facts->no_loopback = kolo__get_u32(in) != 0;
+    facts->no_network = kolo__get_u32(in) != 0;
     uint32_t count = kolo__get_u32(in);
     if (in->bad || count > KOLO__DOCTOR_ADDRESSES)
         return false;

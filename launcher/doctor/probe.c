@@ -62,10 +62,13 @@ static kolo_status open_to_others(struct probe *probe, const struct kolo__doctor
 {
     struct kolo__interfaces found;
     struct kolo__address bound;
-    kolo_status status = kolo__interfaces_find(setup->net, &found);
+    /* First: whoever has no address is asked to try others all the same. */
+    kolo_status status =
+        kolo__credentials_create(KOLO__PURPOSE_DATA, setup->job, setup->token, &probe->credentials);
     if (status == KOLO_OK)
-        status = kolo__credentials_create(KOLO__PURPOSE_DATA, setup->job, setup->token,
-                                          &probe->credentials);
+        status = kolo__interfaces_find(setup->net, &found);
+    if (status == KOLO_OK)
+        kolo__facts_find_rdma(facts, &found);
     if (status == KOLO_OK)
         status = kolo__listen("*", 0, &probe->listen_fd, &bound);
     if (status != KOLO_OK)

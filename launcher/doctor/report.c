@@ -34,6 +34,8 @@ static void print_hosts(const struct kolo__doctor_case *patient, FILE *out)
                 limit_text(facts->limits.memory_limit_bytes, memory),
                 limit_text(facts->limits.memlock_bytes, memlock),
                 limit_text(facts->limits.shm_bytes, shm));
+        if (facts->rdma == KOLO__RDMA_USABLE)
+            fprintf(out, "     RDMA: %s\n", facts->rdma_text);
         for (uint32_t k = 0; k < facts->address_count; k++)
             fprintf(out, "     %s %s mtu %u\n", facts->addresses[k].interface,
                     facts->addresses[k].text, facts->addresses[k].mtu);

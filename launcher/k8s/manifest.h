@@ -25,7 +25,6 @@ struct kolo__k8s_kind;
 enum {
     KOLO__K8S_RENDEZVOUS_PORT = 7700,
     KOLO__K8S_METRICS_PORT = 9700, /* of the first rank of a pod; kolo run's and agent's: below */
-    KOLO__K8S_METRICS_NAMED = 32,  /* ranks of a pod whose ports have names */
     KOLO__K8S_SSHD_PORT = 2222,    /* a port that needs no privilege */
     KOLO__K8S_RETRIES = 3,         /* of the whole world */
     KOLO__K8S_NAME_BYTES = 64      /* a label of DNS, and its end */
@@ -80,11 +79,13 @@ kolo_status kolo__manifest_write(FILE *out, const struct kolo__manifest *manifes
 
 /* ---- names.c: NULL, or what is wrong with the text ------------------------------------------ */
 const char *kolo__k8s_name_fault(const char *name); /* also a Service's: begins with a letter */
-const char *kolo__k8s_subdomain_fault(const char *name); /* Secrets, queues: with dots */
+const char *kolo__k8s_namespace_fault(const char *name);
+const char *kolo__k8s_subdomain_fault(const char *name); /* Secrets: with dots */
+const char *kolo__k8s_queue_fault(const char *name);     /* the same, in a label */
 const char *kolo__k8s_cpu_fault(const char *quantity);
 const char *kolo__k8s_bytes_fault(const char *quantity);
 const char *kolo__k8s_resource_fault(const char *name); /* domain/name */
-const char *kolo__k8s_text_fault(const char *text);     /* UTF-8 */
+const char *kolo__k8s_text_fault(const char *text);     /* UTF-8, of any characters */
 /* What a quantity without fault means. */
 double kolo__k8s_bytes(const char *quantity);
 

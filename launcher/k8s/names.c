@@ -3,6 +3,8 @@
  * manifest has gone through reviews; and an operator says it in a log that nobody reads. */
 #include "launcher/k8s/manifest.h"
 
+#include "base/utf8.h"
+
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,11 +28,20 @@ static bool is_label(const char *text, size_t length)
     return true;
 }
 
+/* Names of Services are of an older rule (RFC 1035) than those of namespaces (RFC 1123). */
 const char *kolo__k8s_name_fault(const char *name)
 {
     if (name[0] == '\0' || name[0] < 'a' || name[0] > 'z' || !is_label(name, strlen(name)))
         return "give at most 63 lower-case letters, digits and '-', beginning with a letter and "
-               "ending with a letter or digit";
+               "ending with a letter or digit: a Service is called so too";
+    return NULL;
+}
+
+const char *kolo__k8s_namespace_fault(const char *name)
+{
+    if (!is_label(name, strlen(name)))
+        return "give at most 63 lower-case letters, digits and '-', beginning and ending with a "
+               "letter or digit";
     return NULL;
 }
 
@@ -48,6 +59,13 @@ const char *kolo__k8s_subdomain_fault(const char *name)
             return NULL;
         part += length + 1;
     }
+}
+
+const char *kolo__k8s_queue_fault(const char *name)
+{
+    if (strlen(name) > LABEL_MAX)
+        return "give at most 63 characters: a label has it";
+    return kolo__k8s_subdomain_fault(name);
 }
 
 /* Digits, perhaps with a fraction; where they end. NULL: none, or all of them 0. */
@@ -124,19 +142,14 @@ const char *kolo__k8s_resource_fault(const char *name)
     return NULL;
 }
 
+/* Whatever a character is, it can be written (yaml.c). */
 const char *kolo__k8s_text_fault(const char *text)
 {
-    for (const unsigned char *c = (const unsigned char *)text; *c != '\0';) {
-        int more = *c < 0x80                 ? 0
-                   : *c >= 0xc2 && *c < 0xe0 ? 1
-                   : *c >= 0xe0 && *c < 0xf0 ? 2
-                   : *c >= 0xf0 && *c < 0xf5 ? 3
-                                             : -1;
-        if (more < 0 || (c[0] == 0xc2 && c[1] < 0xa0)) /* those are control characters */
-            return "it is not printable UTF-8, which manifests are";
-        for (c++; more > 0; more--, c++)
-            if ((*c & 0xc0) != 0x80)
-                return "it is not printable UTF-8, which manifests are";
+    for (const char *c = text; *c != '\0';) {
+        size_t bytes = kolo__utf8_bytes(c, NULL);
+        if (bytes == 0)
+            return "it is not UTF-8, which manifests are";
+        c += bytes;
     }
     return NULL;
 }

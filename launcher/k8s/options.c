@@ -21,6 +21,7 @@ enum {
     HOST_PORTS_FIRST = 20000, /* below those that nodes give out by themselves, and NodePorts */
     HOST_PORTS_BLOCKS = 150,
     HOST_PORTS_BLOCK = 64,
+    HOST_PORTS_OTHER = 3, /* before those of ranks: rendezvous, agent, metrics of kolo itself */
     HELP_BYTES = 2048
 };
 
@@ -182,6 +183,8 @@ static void check_command(struct argp_state *state, const struct kolo__manifest 
                        manifest->kind->name);
         return;
     }
+    if (command[0][0] == '\0')
+        argp_error(state, "the program is an empty word: a variable of the shell that is not set?");
     const char *slash = strrchr(command[0], '/');
     const char *program = slash != NULL ? slash + 1 : command[0];
     if (manifest->command_announced && command[1] == NULL && strpbrk(program, " \t\n") != NULL)
@@ -213,7 +216,7 @@ static void choose_ports(struct kolo__manifest *manifest)
     long first = HOST_PORTS_FIRST + (long)(hash % HOST_PORTS_BLOCKS) * HOST_PORTS_BLOCK;
     manifest->rendezvous_port = first;
     manifest->agent_port = first + 1;
-    manifest->metrics_port = first + 3; /* behind kolo run's and kolo agent's */
+    manifest->metrics_port = first + HOST_PORTS_OTHER;
 }
 
 static void check_network(struct argp_state *state, const struct kolo__manifest *manifest)
@@ -224,6 +227,11 @@ static void check_network(struct argp_state *state, const struct kolo__manifest 
     if (manifest->host_network && by_ssh)
         argp_error(state,
                    "--host-network: mpijob-ssh would open an sshd on each node; take mpijob");
+    if (manifest->host_network && manifest->per_pod > HOST_PORTS_BLOCK - HOST_PORTS_OTHER)
+        argp_error(state,
+                   "--per-pod %ld: with --host-network a job has ports of the node for at most %d "
+                   "ranks in each pod",
+                   manifest->per_pod, HOST_PORTS_BLOCK - HOST_PORTS_OTHER);
 }
 
 /* Amounts that no pod could live with. */
@@ -311,7 +319,8 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         manifest->image = checked(state, "--image", argument, kolo__k8s_image_fault);
         return 0;
     case KEY_NAMESPACE:
-        manifest->namespace_name = checked(state, "--namespace", argument, kolo__k8s_name_fault);
+        manifest->namespace_name =
+            checked(state, "--namespace", argument, kolo__k8s_namespace_fault);
         return 0;
     case KEY_CPU:
         manifest->cpu = checked(state, "--cpu", argument, kolo__k8s_cpu_fault);
@@ -327,7 +336,7 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
             checked(state, "--token-secret", argument, kolo__k8s_subdomain_fault);
         return 0;
     case KEY_QUEUE:
-        manifest->queue = checked(state, "--queue", argument, kolo__k8s_name_fault);
+        manifest->queue = checked(state, "--queue", argument, kolo__k8s_queue_fault);
         return 0;
     case KEY_DEADLINE:
         manifest->deadline_s =

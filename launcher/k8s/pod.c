@@ -175,7 +175,7 @@ static void write_metrics_ports(struct kolo__yaml *yaml, const struct kolo__mani
     if (!has_ranks(manifest, role))
         return;
     write_port(yaml, "metrics", manifest->metrics_port);
-    for (long rank = 1; rank < manifest->per_pod && rank < KOLO__K8S_METRICS_NAMED; rank++) {
+    for (long rank = 1; rank < manifest->per_pod; rank++) {
         char name[16];
         snprintf(name, sizeof name, "metrics-%d", (int)rank);
         write_port(yaml, name, manifest->metrics_port + rank);
@@ -274,6 +274,8 @@ static void write_container(struct kolo__yaml *yaml, const struct kolo__manifest
     kolo__yaml_text(yaml, "image", manifest->image);
     if (!is_trainers(manifest, role))
         kolo__k8s_command(yaml, manifest, role);
+    /* kolo leaves a message; mpirun, and programs without kolo run, have their log only. */
+    kolo__yaml_text(yaml, "terminationMessagePolicy", "FallbackToLogsOnError");
     write_environment(yaml, manifest, role);
     write_ports(yaml, manifest, role);
     write_readiness(yaml, role);

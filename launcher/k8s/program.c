@@ -59,7 +59,7 @@ static void write_word(struct kolo__yaml *yaml, const char *word)
 void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
                        enum kolo__k8s_role role)
 {
-    char mapping[48];
+    char mapping[48], metrics[48];
     kolo__yaml_list(yaml, "command");
     switch (role) {
     case KOLO__K8S_AGENT:
@@ -90,6 +90,11 @@ void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *man
             kolo__yaml_item_text(yaml, "-x");
             kolo__yaml_item_text(yaml, "KOLO_MEMLOCK");
         }
+        /* Nothing that Kubernetes sets is in sshd's sessions: ranks do not know that they are in
+         * pods. */
+        snprintf(metrics, sizeof metrics, "KOLO_METRICS_PORT=*:%ld", manifest->metrics_port);
+        kolo__yaml_item_text(yaml, "-x");
+        kolo__yaml_item_text(yaml, metrics);
         break;
     case KOLO__K8S_LAUNCHER:
         kolo__yaml_item_text(yaml, "kolo");
@@ -133,8 +138,10 @@ void kolo__k8s_field_variable(struct kolo__yaml *yaml, const char *name, const c
 }
 
 /* What ranks cannot know from their pod: which job, how many, where they meet. Names are the
- * controllers' own, for kustomize may have changed that of the job (namePrefix). TrainJob has its
- * own way (trainjob.c). */
+ * controllers' own, for kustomize may have changed that of the job (namePrefix). KOLO_JOB is
+ * another one for whoever was there before: it has the UID of the object, which was perhaps deleted
+ * and applied again, and how often its controller has begun the whole again. TrainJob has its own
+ * way (trainjob.c). */
 void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
 {
     char number[32], address[128];
@@ -150,6 +157,7 @@ void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *ma
     if (strcmp(kind, "jobset") == 0) {
 #define LABEL(name) "metadata.labels['jobset.sigs.k8s.io/" name "']"
         kolo__k8s_field_variable(yaml, "JOBSET_NAME", LABEL("jobset-name"));
+        kolo__k8s_field_variable(yaml, "JOBSET_UID", LABEL("jobset-uid"));
         snprintf(address, sizeof address, "$(JOBSET_NAME)-ranks-0-0.$(JOBSET_NAME):%ld",
                  manifest->rendezvous_port);
         kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
@@ -160,23 +168,31 @@ void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *ma
 #undef LABEL
         snprintf(number, sizeof number, "%ld", manifest->workers);
         kolo__k8s_variable(yaml, "JOBSET_PODS_PER_JOB", number);
-        kolo__k8s_variable(yaml, "KOLO_JOB", "$(JOBSET_NAME).$(JOBSET_RESTART_ATTEMPT)");
+        kolo__k8s_variable(yaml, "KOLO_JOB",
+                           "$(JOBSET_NAME).$(JOBSET_UID).$(JOBSET_RESTART_ATTEMPT)");
         return;
     }
     if (strcmp(kind, "volcano") == 0) {
         kolo__k8s_field_variable(yaml, "JOB_NAME", "metadata.labels['volcano.sh/job-name']");
+        /* NAME-UID of the job. */
+        kolo__k8s_field_variable(yaml, "JOB_GROUP",
+                                 "metadata.annotations['scheduling.k8s.io/group-name']");
         kolo__k8s_field_variable(yaml, "JOB_VERSION",
                                  "metadata.annotations['volcano.sh/job-version']");
         snprintf(address, sizeof address, "$(JOB_NAME)-ranks-0.$(JOB_NAME):%ld",
                  manifest->rendezvous_port);
         kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
-        kolo__k8s_variable(yaml, "KOLO_JOB", "$(JOB_NAME).$(JOB_VERSION)");
+        kolo__k8s_variable(yaml, "KOLO_JOB", "$(JOB_GROUP).$(JOB_VERSION)");
         return;
     }
     if (strcmp(kind, "statefulset") == 0) {
-        snprintf(address, sizeof address, "%s-0.%s:%ld", manifest->name, manifest->name,
+        /* Its pods are not told its name, but that of their account, which is called as it is and
+         * as its Service, and is renamed with them. */
+        kolo__k8s_field_variable(yaml, "JOB_NAME", "spec.serviceAccountName");
+        snprintf(address, sizeof address, "$(JOB_NAME)-0.$(JOB_NAME):%ld",
                  manifest->rendezvous_port);
         kolo__k8s_variable(yaml, "KOLO_RENDEZVOUS", address);
+        /* There is one pod of each name at a time, so only updates bring two generations. */
         kolo__k8s_field_variable(yaml, "KOLO_JOB", "metadata.labels['controller-revision-hash']");
         return;
     }

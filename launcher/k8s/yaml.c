@@ -2,6 +2,7 @@
 #include "launcher/k8s/yaml.h"
 
 #include "base/assert.h"
+#include "base/utf8.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -33,6 +34,15 @@ static bool is_plain(const char *value)
     return true;
 }
 
+/* What YAML takes only as a number, or reads as the end of a line, or not at all: control
+ * characters, separators of lines and paragraphs, the mark of byte order, and those that are no
+ * characters. */
+static bool is_special(uint32_t character)
+{
+    return character < 0x20 || (character >= 0x7f && character < 0xa0) || character == 0x2028 ||
+           character == 0x2029 || character == 0xfeff || character == 0xfffe || character == 0xffff;
+}
+
 static void write_scalar(struct kolo__yaml *yaml, const char *value)
 {
     if (is_plain(value)) {
@@ -40,17 +50,20 @@ static void write_scalar(struct kolo__yaml *yaml, const char *value)
         return;
     }
     putc('"', yaml->out);
-    for (const unsigned char *c = (const unsigned char *)value; *c != '\0'; c++) {
-        if (*c == '"' || *c == '\\')
-            fprintf(yaml->out, "\\%c", *c);
-        else if (*c == '\n')
+    for (size_t bytes; *value != '\0'; value += bytes) {
+        uint32_t character = 0;
+        bytes = kolo__utf8_bytes(value, &character);
+        KOLO__ASSERT(bytes > 0);
+        if (character == '"' || character == '\\')
+            fprintf(yaml->out, "\\%c", *value);
+        else if (character == '\n')
             fputs("\\n", yaml->out);
-        else if (*c == '\t')
+        else if (character == '\t')
             fputs("\\t", yaml->out);
-        else if (*c < 0x20 || *c == 0x7f)
-            fprintf(yaml->out, "\\x%02x", *c);
+        else if (is_special(character))
+            fprintf(yaml->out, "\\u%04x", character);
         else
-            putc(*c, yaml->out);
+            fwrite(value, 1, bytes, yaml->out);
     }
     putc('"', yaml->out);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writes YAML of the kind that kubectl prints: block style, two spaces, lists at the indentation of
  * their key. Whatever is not plainly a word is quoted, so that no value is ever read as something
- * else ("no", "1e3", "a: b"). Writing errors stay in the stream, for who closes it. */
+ * else ("no", "1e3", "a: b"). Texts are UTF-8. Writing errors stay in the stream, for who closes
+ * it. */
 #ifndef KOLO_LAUNCHER_K8S_YAML_H
 #define KOLO_LAUNCHER_K8S_YAML_H
 

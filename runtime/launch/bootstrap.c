@@ -2,10 +2,8 @@
 #include "runtime/launch/bootstrap.h"
 
 #include "base/clock.h"
-#include "base/config.h"
 #include "base/log.h"
 #include "base/status.h"
-#include "base/token.h"
 #include "collectives/offload/mpi_load.h"
 #include "runtime/launch/addresses.h"
 #include "runtime/launch/pmi.h"
@@ -19,7 +17,7 @@
 
 extern char **environ;
 
-enum { PAUSE_MS = 200, NOTE_BYTES = 512, KEEP = '+' };
+enum { PAUSE_MS = 200 };
 
 static void sleep_ms(long milliseconds)
 {
@@ -46,9 +44,9 @@ static void name_pod(void *self, uint32_t rank, char *text, size_t bytes)
     snprintf(text, bytes, "%s%s", name[0] != '\0' ? "pod " : "", name);
 }
 
-/* *failure: errno, if listening is what failed; else as it was. */
-static kolo_status serve(const struct kolo__bootstrap_options *options, struct kolo__meeting *place,
-                         const char *host, int port, int *failure)
+kolo_status kolo__bootstrap_serve(const struct kolo__bootstrap_options *options,
+                                  struct kolo__meeting *place, const char *host, int port,
+                                  int *failure)
 {
     struct kolo__rendezvous *rendezvous;
     const struct kolo__rendezvous_options server = {.host = host,
@@ -84,7 +82,8 @@ static kolo_status serve_near(const struct kolo__bootstrap_options *options,
         for (unsigned p = 0; p < ports; p++) {
             int port = options->launch->port + (int)p;
             int found = 0;
-            kolo_status status = serve(options, place, addresses->text[i], port, &found);
+            kolo_status status =
+                kolo__bootstrap_serve(options, place, addresses->text[i], port, &found);
             if (status == KOLO_OK || found == 0)
                 return status;
             if (found == EADDRNOTAVAIL)
@@ -150,7 +149,8 @@ static kolo_status listen_in_pod(const struct kolo__bootstrap_options *options,
         return status;
     for (unsigned p = 0; p < place->ports; p++) {
         failure = 0;
-        status = serve(options, place, list, options->launch->port + (int)p, &failure);
+        status =
+            kolo__bootstrap_serve(options, place, list, options->launch->port + (int)p, &failure);
         if (status == KOLO_OK || failure == 0)
             return status;
     }
@@ -215,129 +215,7 @@ static kolo_status meet_at(const struct kolo__bootstrap_options *options,
                        strerror(failure));
 }
 
-/* ---- rank 0 tells -------------------------------------------------------------------------- */
-
-/* What is told: "+" or "-", whether MPI stays, and "ADDRESS TOKEN JOB" with '|' between; "-" for a
- * token that all have. Empty: rank 0 failed. */
-static kolo_status read_note(const struct kolo__bootstrap_options *options, char *note,
-                             struct kolo__meeting *place)
-{
-    char *token = strchr(note, '|'), *job = token != NULL ? strchr(token + 1, '|') : NULL;
-    if (job == NULL)
-        return kolo__error(KOLO_ERR_NETWORK, "rank 0 could not listen anywhere: see what it says");
-    *token++ = *job++ = '\0';
-    snprintf(place->rendezvous, sizeof place->rendezvous, "%s", note + 1);
-    if (strcmp(token, "-") != 0)
-        snprintf(options->token, options->token_bytes, "%s", token);
-    snprintf(options->job, options->job_bytes, "%s", job);
-    return KOLO_OK;
-}
-
-static kolo_status write_note(const struct kolo__bootstrap_options *options,
-                              struct kolo__meeting *place, char *note)
-{
-    char host[KOLO__ADDRESS_TEXT_BYTES] = "127.0.0.1", token[33] = "-";
-    kolo_status status = KOLO_OK;
-    if (!options->launch->one_host)
-        status = kolo__addresses_own(options->net, host);
-    if (status == KOLO_OK && options->token[0] == '\0') {
-        status = kolo__token_random(token, 16);
-        snprintf(options->token, options->token_bytes, "%s", token);
-    }
-    if (status != KOLO_OK)
-        return status;
-    snprintf(place->secret, sizeof place->secret, "%s", options->token);
-    status = serve(options, place, host, 0, NULL);
-    if (status == KOLO_OK)
-        snprintf(note, NOTE_BYTES, "%c%.300s|%s|%s",
-                 options->keep_mpi || !options->launch->one_host ? KEEP : '-', place->rendezvous,
-                 token, options->job);
-    return status;
-}
-
-static kolo_status share_by_pmi(const struct kolo__bootstrap_options *options,
-                                struct kolo__meeting *place, char *note)
-{
-    const char *fd_text = getenv("PMI_FD");
-    long fd = -1;
-    if (fd_text == NULL || !kolo__parse_number(fd_text, false, &fd) || fd < 0)
-        return kolo__error(KOLO_ERR_CONFIG, "PMI_FD is no descriptor");
-    if (options->launch->rank == 0 && note[0] == '\0')
-        snprintf(note, NOTE_BYTES, "none"); /* a value is not empty */
-    place->pmi_fd = (int)fd;
-    kolo_status status = kolo__pmi_share((int)fd, options->launch->rank, options->launch->size,
-                                         note, NOTE_BYTES, options->deadline_ns);
-    if (status == KOLO_ERR_TIMEOUT)
-        return status; /* others are missing: that is not its fault */
-    if (status != KOLO_OK)
-        return kolo__error(status,
-                           "the process manager of mpiexec (PMI_FD): %s. Ranks can do without it: "
-                           "set KOLO_RENDEZVOUS to HOST:PORT, a free port of rank 0's host",
-                           kolo_error_text());
-    return KOLO_OK;
-}
-
-static kolo_status broadcast(const struct kolo__mpi_module *mpi, uint64_t deadline_ns, char *note)
-{
-    char why[200] = "";
-    bool done = false;
-    if (!mpi->broadcast_begin(note, NOTE_BYTES, why, sizeof why))
-        return kolo__error(KOLO_ERR_NETWORK, "MPI failed: %s", why);
-    while (!done) {
-        if (!mpi->broadcast_test(&done, why, sizeof why))
-            return kolo__error(KOLO_ERR_NETWORK, "MPI failed: %s", why);
-        if (!done && kolo__now_ns(&kolo__real_clock) >= deadline_ns)
-            return kolo__error(KOLO_ERR_TIMEOUT, "rank 0 did not tell where to meet within "
-                                                 "KOLO_INIT_TIMEOUT: it has not called kolo_init");
-        if (!done)
-            sleep_ms(1);
-    }
-    return KOLO_OK;
-}
-
-static kolo_status share_by_mpi(const struct kolo__bootstrap_options *options,
-                                const struct kolo__mpi_module *mpi, char *note,
-                                const struct kolo__mpi_module **kept)
-{
-    const struct kolo__launch *launch = options->launch;
-    char why[200] = "";
-    int rank, size;
-    if (!mpi->open(&rank, &size, why, sizeof why))
-        return kolo__error(KOLO_ERR_NETWORK, "MPI failed: %s", why);
-    if (rank != launch->rank || size != launch->size)
-        return kolo__error(KOLO_ERR_WORLD,
-                           "MPI says that this is rank %d of %d, the environment %ld of %ld (%s)",
-                           rank, size, launch->rank, launch->size, launch->source);
-    kolo_status status = broadcast(mpi, options->deadline_ns, note);
-    /* Rank 0 says whether MPI is needed any more. */
-    if (status == KOLO_OK && note[0] == KEEP)
-        *kept = mpi;
-    else if (status == KOLO_OK)
-        mpi->close();
-    return status;
-}
-
-static kolo_status meet_by_telling(const struct kolo__bootstrap_options *options,
-                                   const struct kolo__mpi_module *mpi, struct kolo__meeting *place)
-{
-    char note[NOTE_BYTES] = "", failure[NOTE_BYTES] = "";
-    kolo_status written = KOLO_OK;
-    place->ports = 1;
-    if (options->launch->rank == 0) {
-        written = write_note(options, place, note);
-        if (written != KOLO_OK)
-            snprintf(failure, sizeof failure, "%s", kolo_error_text());
-    }
-    /* Also after a failure: the others wait for it. */
-    kolo_status status = mpi != NULL ? share_by_mpi(options, mpi, note, &place->mpi)
-                                     : share_by_pmi(options, place, note);
-    if (written != KOLO_OK)
-        return kolo__error(written, "%s", failure);
-    if (status == KOLO_OK && options->launch->rank != 0)
-        status = read_note(options, note, place);
-    snprintf(place->secret, sizeof place->secret, "%s", options->token);
-    return status;
-}
+/* ---- all ways ----------------------------------------------------------------------------- */
 
 static kolo_status meet_by_mpi(const struct kolo__bootstrap_options *options,
                                struct kolo__meeting *place)
@@ -345,7 +223,7 @@ static kolo_status meet_by_mpi(const struct kolo__bootstrap_options *options,
     const struct kolo__mpi_module *mpi;
     kolo_status status = kolo__mpi_load(&mpi);
     if (status == KOLO_OK)
-        return meet_by_telling(options, mpi, place);
+        return kolo__bootstrap_tell(options, mpi, place);
     if (options->launch->port != 0) {
         kolo__log(KOLO__LOG_DEBUG, "%s; on one host ranks do without", kolo_error_text());
         return meet_at(options, place);
@@ -394,7 +272,7 @@ static kolo_status find_place(const struct kolo__bootstrap_options *options,
     case KOLO__MEET_BY_MPI:
         return meet_by_mpi(options, place);
     case KOLO__MEET_BY_PMI:
-        return meet_by_telling(options, NULL, place);
+        return kolo__bootstrap_tell(options, NULL, place);
     case KOLO__MEET_UNKNOWN:
         return kolo__error(KOLO_ERR_CONFIG,
                            "the world has %ld ranks (%s), but %s is not set: start the program "

@@ -56,8 +56,24 @@ char **kolo__launch_environment(char variable[KOLO__HOST_VARIABLE_BYTES]);
 /* Errors: KOLO_ERR_CONFIG (nothing says where to meet, or no token), KOLO_ERR_NETWORK, ... */
 kolo_status kolo__bootstrap(const struct kolo__bootstrap_options *options,
                             struct kolo__meeting *place);
+/* kolo_init fails with this status, and the others cannot know: where their launcher would let them
+ * wait, it is made to see the end of this process. launch: NULL: not found out yet. Before
+ * kolo__bootstrap_end. Returns the status, and keeps kolo_error_text. */
+kolo_status kolo__bootstrap_abandon(struct kolo__meeting *place, const struct kolo__launch *launch,
+                                    kolo_status status);
 /* Whoever has heard from kolo__bootstrap, with whatever result, comes here in the end. The deadline
  * is for the other ranks, if this one holds the rendezvous: see server.h. */
 void kolo__bootstrap_end(struct kolo__meeting *place, uint64_t deadline_ns);
+
+/* ---- between bootstrap.c and bootstrap_tell.c ------------------------------------------------ */
+
+/* Rank 0 holds the rendezvous there. *failure: errno, if listening is what failed; else as it was.
+ */
+kolo_status kolo__bootstrap_serve(const struct kolo__bootstrap_options *options,
+                                  struct kolo__meeting *place, const char *host, int port,
+                                  int *failure);
+/* mpi: NULL: by the process manager. */
+kolo_status kolo__bootstrap_tell(const struct kolo__bootstrap_options *options,
+                                 const struct kolo__mpi_module *mpi, struct kolo__meeting *place);
 
 #endif

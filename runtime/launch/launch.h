@@ -7,6 +7,8 @@
 #ifndef KOLO_RUNTIME_LAUNCH_LAUNCH_H
 #define KOLO_RUNTIME_LAUNCH_LAUNCH_H
 
+#include "base/secure.h"
+
 #include <kolo/kolo.h>
 #include <stdbool.h>
 
@@ -34,7 +36,8 @@ struct kolo__launch {
     int port;                               /* 0: none */
     bool in_pods;      /* rank 0 listens before names resolve: what they mean may be stale */
     long pods_per_job; /* as in pods.h, to name others */
-    char job[64];      /* differs between jobs, and between generations of one; "" : nobody told */
+    char job[KOLO__JOB_GIVEN_BYTES]; /* differs between jobs, and between generations of one; "" :
+                                        nobody told */
     char missing[200];
     char ignored[200]; /* variables that looked like a launcher's but are not all there; or "" */
 };

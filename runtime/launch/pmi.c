@@ -11,7 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LINE_MAX_BYTES = 2048, NAMED_MAX = 8, LOOK_SECONDS = 2 };
+enum { LINE_MAX_BYTES = 2048, NAMED_MAX = 8, LOOK_SECONDS = 2, LAST_SECONDS = 5 };
+
+static bool parted; /* the goodbye is said */
 
 static kolo_status read_line(int fd, char *line, uint64_t deadline_ns)
 {
@@ -82,6 +84,12 @@ static kolo_status ask(int fd, const char *command, const char *expected, char *
     return KOLO_OK;
 }
 
+static kolo_status introduce(int fd, char *answer, uint64_t deadline_ns)
+{
+    return ask(fd, "cmd=init pmi_version=1 pmi_subversion=1\n", "response_to_init", answer,
+               deadline_ns);
+}
+
 /* Whoever comes says so, for nobody but mpiexec knows it while a barrier lasts. False: this process
  * manager keeps no such names. */
 static bool announce(int fd, const char *space, long rank, uint64_t deadline_ns)
@@ -138,8 +146,7 @@ kolo_status kolo__pmi_share(int fd, long rank, long size, char *value, size_t by
                             uint64_t deadline_ns)
 {
     char space[300], command[LINE_MAX_BYTES], answer[LINE_MAX_BYTES];
-    kolo_status status = ask(fd, "cmd=init pmi_version=1 pmi_subversion=1\n", "response_to_init",
-                             answer, deadline_ns);
+    kolo_status status = introduce(fd, answer, deadline_ns);
     if (status == KOLO_OK)
         status = ask(fd, "cmd=get_my_kvsname\n", "my_kvsname", answer, deadline_ns);
     if (status == KOLO_OK && !find_value(answer, "kvsname", space, sizeof space))
@@ -174,7 +181,15 @@ static bool program_began_mpi(void)
 void kolo__pmi_finish(int fd)
 {
     char answer[LINE_MAX_BYTES];
+    parted = true;
     if (!program_began_mpi())
         ask(fd, "cmd=finalize\n", "finalize_ack", answer,
-            kolo__now_ns(&kolo__real_clock) + 5000000000u);
+            kolo__now_ns(&kolo__real_clock) + LAST_SECONDS * 1000000000ull);
+}
+
+void kolo__pmi_abandon(int fd, bool introduced)
+{
+    char answer[LINE_MAX_BYTES];
+    if (!introduced && !parted && !program_began_mpi())
+        introduce(fd, answer, kolo__now_ns(&kolo__real_clock) + LAST_SECONDS * 1000000000ull);
 }

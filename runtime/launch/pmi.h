@@ -33,4 +33,10 @@ kolo_status kolo__pmi_share(int fd, long rank, long size, char *value, size_t by
 /* The goodbye, unless the program's MPI is going to say it. */
 void kolo__pmi_finish(int fd);
 
+/* Of a rank that others wait for in vain: it introduces itself if it has not yet, and says no
+ * goodbye. So mpiexec takes its end for a crash and ends the others, also those that have not begun
+ * to wait; the end of a process it has never heard of means nothing to it, whatever the exit code.
+ */
+void kolo__pmi_abandon(int fd, bool introduced);
+
 #endif

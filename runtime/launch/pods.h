@@ -7,6 +7,8 @@
 #ifndef KOLO_RUNTIME_LAUNCH_PODS_H
 #define KOLO_RUNTIME_LAUNCH_PODS_H
 
+#include "base/secure.h"
+
 #include <kolo/kolo.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,7 +21,7 @@ struct kolo__pod {
     long index, count; /* count 0: only the manifest knows */
     long per_job;      /* pods of each job of a JobSet; 0: one job, pods count through */
     char first[256];   /* a name of pod 0 in DNS; "" : only the manifest knows */
-    char job[64];      /* as in launch.h */
+    char job[KOLO__JOB_GIVEN_BYTES]; /* as in launch.h */
 };
 
 /* The first kind that is complete: Kubeflow Trainer's torch policy, JobSet, Indexed Job, Volcano,

@@ -58,7 +58,7 @@ static kolo_status check(const kolo_comm *comm, const kolo_tensor *tensors, size
     if (root < 0 || (uint32_t)root >= comm->size)
         return kolo__error(KOLO_ERR_INVALID, "%s: root %d is not a rank of %u", operation, root,
                            comm->size);
-    kolo_status status = kolo__tensors_check(operation, tensors, count, false);
+    kolo_status status = kolo__tensors_check(operation, tensors, count, false, NULL);
     for (size_t i = 0; status == KOLO_OK && i < count; i++)
         if (tensors[i].data == NULL && tensors[i].count > 0)
             status = kolo__error(KOLO_ERR_INVALID, "%s: tensor %zu '%s' has no data", operation, i,

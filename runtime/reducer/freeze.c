@@ -4,11 +4,12 @@
  * tensors lie, buckets, units. All of it follows from what is the same on all ranks, so that one
  * broadcast is all that is ever said about it.
  */
-#include "runtime/reducer/reducer.h"
+#include "runtime/reducer/gpu.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "kernels/device.h"
 #include "runtime/call.h"
 
 #include <limits.h>
@@ -22,6 +23,7 @@
 enum {
     MAPPED_BUCKET_BYTES = 4 << 20,
     REMOTE_BUCKET_BYTES = 8 << 20,
+    GPU_BUCKET_BYTES = 32 << 20, /* long beside the launches of a unit; not measured */
     FIRST_BUCKET_BYTES = 1 << 20,
     MAPPED_STAGE_BYTES = 512 << 10,
     REMOTE_STAGE_BYTES = 4 << 20,
@@ -50,7 +52,9 @@ static struct kolo__tuning standard(const kolo_reducer *reducer)
     size_t bytes = reducer->options.bucket_bytes;
     size_t least = kolo__reducer_least_bucket(reducer);
     if (bytes == 0)
-        bytes = reducer->comm->mapping != NULL ? MAPPED_BUCKET_BYTES : REMOTE_BUCKET_BYTES;
+        bytes = reducer->gpu != NULL             ? GPU_BUCKET_BYTES
+                : reducer->comm->mapping != NULL ? MAPPED_BUCKET_BYTES
+                                                 : REMOTE_BUCKET_BYTES;
     return (struct kolo__tuning){.bucket_bytes = bytes > least ? bytes : least};
 }
 
@@ -143,18 +147,27 @@ static kolo_status move_views(kolo_reducer *reducer)
 /* ---- the plan ---------------------------------------------------------------------------------
  */
 
+static size_t wire_bytes_of(const kolo_reducer *reducer, kolo_dtype dtype)
+{
+    if (!kolo__reducer_narrows(reducer, dtype))
+        return kolo_dtype_bytes(dtype);
+    return kolo__reducer_is_fp8(reducer) ? 1 : 2;
+}
+
 /* Places of tensors in their buckets; packed ones follow each other without holes. */
 static void place_in_buckets(kolo_reducer *reducer)
 {
     for (uint32_t b = 0; b < reducer->fusion.bucket_count; b++) {
         const struct kolo__fusion_bucket *bucket = &reducer->fusion.buckets[b];
-        size_t at = 0;
+        size_t at = 0, vector = KOLO__DEVICE_ALIGNMENT / wire_bytes_of(reducer, bucket->dtype);
         for (uint32_t i = 0; i < bucket->tensor_count; i++) {
             uint32_t member = reducer->fusion.members[bucket->first + i];
             struct kolo__reducer_tensor *tensor = &reducer->tensors[member];
             size_t offset = reducer->fusion.tensors[member].offset - bucket->offset;
             tensor->position = reducer->views ? offset / kolo_dtype_bytes(bucket->dtype) : at;
             at += tensor->count;
+            if (reducer->gpu != NULL) /* each in the fused buffer at a whole vector */
+                at = (at + vector - 1) / vector * vector;
             reducer->slots[member] = bucket->first + i;
         }
         reducer->buckets[b].elements = reducer->views ? bucket->count : at;
@@ -182,14 +195,9 @@ static enum kolo__fusing fusing_of(const kolo_reducer *reducer, kolo_dtype dtype
         return KOLO__FUSING_STAGED;
     if (reducer->views)
         return KOLO__FUSING_DIRECT;
+    if (reducer->gpu != NULL)
+        return KOLO__FUSING_STAGED;
     return mapped ? KOLO__FUSING_SCATTERED : KOLO__FUSING_STAGED;
-}
-
-static size_t wire_bytes_of(const kolo_reducer *reducer, kolo_dtype dtype)
-{
-    if (!kolo__reducer_narrows(reducer, dtype))
-        return kolo_dtype_bytes(dtype);
-    return kolo__reducer_is_fp8(reducer) ? 1 : 2;
 }
 
 /* Room for one unit more; NULL when there is no memory. */
@@ -219,7 +227,8 @@ static kolo_status add_units_of(kolo_reducer *reducer, uint32_t index, size_t *s
     size_t elements = reducer->buckets[index].elements, most = elements;
     size_t wire = wire_bytes_of(reducer, dtype);
     size_t stage = reducer->comm->mapping != NULL ? MAPPED_STAGE_BYTES : REMOTE_STAGE_BYTES;
-    if (fusing == KOLO__FUSING_STAGED && !reducer->options.sharded && stage / wire < most)
+    if (fusing == KOLO__FUSING_STAGED && !reducer->options.sharded && reducer->gpu == NULL &&
+        stage / wire < most)
         most = stage / wire;
     size_t first = 0;
     do {
@@ -238,7 +247,7 @@ static kolo_status add_units_of(kolo_reducer *reducer, uint32_t index, size_t *s
         size_t needs = kolo__reducer_narrows(reducer, dtype) && kolo__reducer_is_fp8(reducer)
                            ? kolo__fp8_staging(reducer, unit->count)
                            : unit->count * wire;
-        if (fusing == KOLO__FUSING_STAGED && needs > *staging)
+        if (fusing == KOLO__FUSING_STAGED && reducer->gpu == NULL && needs > *staging)
             *staging = needs;
         reducer->report.wire_bytes += unit->count * wire;
         first += unit->count;
@@ -250,6 +259,7 @@ static kolo_status make_units(kolo_reducer *reducer)
 {
     size_t staging = 0;
     kolo_status status = KOLO_OK;
+    kolo__gpu_uncut(reducer);
     reducer->unit_count = 0;
     reducer->report.wire_bytes = 0;
     for (uint32_t b = 0; status == KOLO_OK && b < reducer->fusion.bucket_count; b++)
@@ -272,6 +282,8 @@ static kolo_status make_units(kolo_reducer *reducer)
         reducer->staging_bytes = staging;
         status = allocate(reducer, KOLO__STAGES_MAX * staging, &reducer->staging);
     }
+    if (status == KOLO_OK && reducer->gpu != NULL)
+        status = kolo__gpu_cut(reducer);
     return status;
 }
 

@@ -168,7 +168,7 @@ static kolo_status check(const kolo_named *named, const kolo_tensor *tensor)
     if (tensor->data == NULL && tensor->count > 0)
         return kolo__error(KOLO_ERR_INVALID, "%s: tensor '%.80s' has no data", operation,
                            tensor->name);
-    return kolo__tensors_check(operation, tensor, 1, named->op == KOLO_PREMUL_SUM);
+    return kolo__tensors_check(operation, tensor, 1, named->op == KOLO_PREMUL_SUM, NULL);
 }
 
 kolo_status kolo_named_submit(kolo_named *named, const kolo_tensor *tensor)

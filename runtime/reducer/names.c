@@ -141,7 +141,8 @@ static bool read_one(struct kolo__frame_reader *reader, kolo_tensor *tensor,
         return false;
     for (int d = 0; d < tensor->dimensions; d++)
         tensor->shape[d] = kolo__get_u64(reader);
-    return !reader->bad && kolo__tensors_check("an announcement", tensor, 1, false) == KOLO_OK;
+    return !reader->bad &&
+           kolo__tensors_check("an announcement", tensor, 1, false, NULL) == KOLO_OK;
 }
 
 static void describe_difference(const struct kolo__name *known, const kolo_tensor *tensor,

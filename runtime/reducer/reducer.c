@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A reducer's beginning and end, and what its users may ask. */
-#include "runtime/reducer/reducer.h"
+#include "runtime/reducer/gpu.h"
 
 #include "base/status.h"
 #include "runtime/reducer/tensors.h"
@@ -121,7 +121,7 @@ static kolo_status take_tensors(kolo_reducer *reducer, const kolo_tensor *tensor
 
 /* Whatever all ranks have to agree on, but for the tensors. */
 static kolo_status compare(kolo_reducer *reducer, kolo_comm *comm, const kolo_tensor *tensors,
-                           size_t count)
+                           size_t count, int ordinal)
 {
     const kolo_reducer_options *o = &reducer->options;
     const struct kolo__setting settings[] = {
@@ -137,6 +137,7 @@ static kolo_status compare(kolo_reducer *reducer, kolo_comm *comm, const kolo_te
         {"sharded", o->sharded != 0},
         {"fixed_order", o->fixed_order != 0},
         {"views (data NULL)", reducer->views},
+        {"tensors in a GPU's memory", ordinal >= 0},
     };
     return kolo__tensors_compare(comm, "kolo_reducer_create", tensors, count, settings,
                                  sizeof settings / sizeof *settings, &reducer->digest);
@@ -144,7 +145,7 @@ static kolo_status compare(kolo_reducer *reducer, kolo_comm *comm, const kolo_te
 
 /* What this rank can do and check by itself. */
 static kolo_status begin(kolo_comm *comm, const kolo_tensor *tensors, size_t count,
-                         const kolo_reducer_options *options, kolo_reducer **result)
+                         const kolo_reducer_options *options, kolo_reducer **result, int *ordinal)
 {
     if (count == 0 || count > UINT32_MAX / 2)
         return wrong_option(count == 0 ? "there are no tensors" : "there are too many tensors");
@@ -157,16 +158,19 @@ static kolo_status begin(kolo_comm *comm, const kolo_tensor *tensors, size_t cou
     kolo__waker_prepare();
     sem_init(&reducer->own_waker.semaphore, 0, 0);
     sem_init(&reducer->done.semaphore, 0, 0);
-    kolo_status status = kolo__tensors_check("kolo_reducer_create", tensors, count, true);
+    kolo_status status = kolo__tensors_check("kolo_reducer_create", tensors, count, true, ordinal);
     if (status == KOLO_OK)
         status = find_views(reducer, tensors, count);
     if (status == KOLO_OK)
         status = take_options(reducer, options);
+    if (status == KOLO_OK)
+        status = kolo__gpu_check(&reducer->options, *ordinal);
     return status;
 }
 
 /* On a communicator that all ranks have made: what fails now the others must hear of. */
-static kolo_status complete(kolo_reducer *reducer, const kolo_tensor *tensors, size_t count)
+static kolo_status complete(kolo_reducer *reducer, const kolo_tensor *tensors, size_t count,
+                            int ordinal)
 {
     kolo_comm *comm = reducer->comm;
     /* Over shared memory rank order costs nothing, and makes bits independent of bucket sizes. */
@@ -183,8 +187,11 @@ static kolo_status complete(kolo_reducer *reducer, const kolo_tensor *tensors, s
         "all ranks rank 0's order of gradients: rank 0 has to do this step before it "
         "joins, unless options.fixed_order is set";
     kolo_status status = take_tensors(reducer, tensors, count);
+    if (status == KOLO_OK && ordinal >= 0)
+        status = kolo__gpu_open(reducer, ordinal);
     if (status == KOLO_OK)
         status = kolo__reducer_lay_out(reducer);
+    kolo__gpu_begin_step(reducer);
     if (status != KOLO_OK)
         kolo__tensors_give_up(comm, status);
     return status;
@@ -194,20 +201,21 @@ kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *tensors, siz
                                 const kolo_reducer_options *options, kolo_reducer **result)
 {
     kolo_reducer *reducer = NULL;
+    int ordinal = -1;
     if (comm == NULL)
         return wrong_option("the communicator is NULL");
-    kolo_status status = result != NULL ? begin(comm, tensors, count, options, &reducer)
+    kolo_status status = result != NULL ? begin(comm, tensors, count, options, &reducer, &ordinal)
                                         : wrong_option("reducer is NULL");
     if (result != NULL)
         *result = NULL;
     if (status == KOLO_OK)
-        status = compare(reducer, comm, tensors, count);
+        status = compare(reducer, comm, tensors, count, ordinal);
     else
         kolo__tensors_refuse(comm, "kolo_reducer_create", status);
     if (status == KOLO_OK)
         status = kolo__comm_duplicate(comm, &reducer->comm);
     if (status == KOLO_OK)
-        status = complete(reducer, tensors, count);
+        status = complete(reducer, tensors, count, ordinal);
     if (status != KOLO_OK) {
         kolo_reducer_free(reducer);
         return status;
@@ -230,6 +238,7 @@ kolo_status kolo_reducer_free(kolo_reducer *reducer)
         return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_free: a step is under way: end it with "
                                              "kolo_reducer_wait");
     kolo__thread_release(reducer);
+    kolo__gpu_close(reducer);
     kolo__comm_destroy(reducer->comm);
     for (uint32_t i = 0; i < reducer->tensor_count; i++) {
         free(reducer->tensors[i].error);
@@ -275,5 +284,5 @@ kolo_status kolo_reducer_get_report(const kolo_reducer *reducer, kolo_reducer_re
                                             : "set report->size to sizeof(kolo_reducer_report)");
     *report = reducer->report;
     report->size = sizeof *report;
-    return KOLO_OK;
+    return reducer->gpu != NULL ? kolo__gpu_report(reducer, report) : KOLO_OK;
 }

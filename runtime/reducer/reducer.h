@@ -4,9 +4,12 @@
  *
  *   reducer.c   create, free, what users ask
  *   freeze.c    the first step's order becomes the plan: buckets, units, memory
- *   step.c      ready, wait, what happens at the end of a step
+ *   ready.c     a gradient gets ready
+ *   step.c      units move, the caller waits, the next step begins
+ *   step_end.c  unused gradients, norm, clipping
  *   unit.c      one collective of a step: packed, started, unpacked
  *   fp8.c       the same for 8-bit floats, which no collective can add
+ *   gpu.c       the same for gradients in a GPU's memory, where all is queued
  *   tuning.c    the search for the best sizes
  *   shard.c     pieces, gathering of parameters
  *   driver.c    who drives a step              thread.c     the progress thread of a context
@@ -67,6 +70,9 @@ struct kolo__unit {
     float amax;        /* 8-bit: of all ranks */
     double wire_scale; /* 8-bit: of the last step; 0: none */
     uint64_t began;    /* ns, for the timeline; 0 without */
+    /* In a GPU's memory (gpu.c): staging lies at `place` of one block. */
+    struct kolo__device_plan *plan;
+    size_t place, first_partial;
 };
 
 struct kolo__reducer_tensor {
@@ -104,6 +110,8 @@ struct kolo__waker {
 enum kolo__readiness { KOLO__NOT_READY, KOLO__READY, KOLO__RETURNED };
 
 struct kolo__reducer_thread;
+struct kolo__reducer_gpu;
+struct kolo__device_plan;
 struct kolo__call;
 
 /* OFFERED: nobody drives, and the thread may take the step, as the caller may. */
@@ -117,6 +125,7 @@ struct kolo_reducer {
     bool views, frozen, accumulates, tunes;
     uint32_t tensor_count;
     struct kolo__reducer_tensor *tensors;
+    struct kolo__reducer_gpu *gpu; /* gpu.h; NULL: they are in the host's memory */
 
     /* The plan. */
     struct kolo__fusion fusion;
@@ -171,6 +180,7 @@ struct kolo_reducer {
     size_t standard_segment_bytes;            /* of the communicator */
     uint64_t step_began_ns, step_began_ticks; /* ticks: for the timeline */
     uint64_t sequence_before;
+    uint32_t step; /* from 1, once its first unit was started: for the flight recorder */
     kolo_reducer_report report;
     struct kolo__reducer_thread *thread; /* the context's, once it is needed */
     struct kolo_reducer *next;           /* in its list */
@@ -192,6 +202,15 @@ static inline bool kolo__reducer_is_fp8(const struct kolo_reducer *r)
 }
 
 enum kolo__narrow_float kolo__reducer_narrow(kolo_wire wire);
+
+/* What a bucket travels as, but for 8-bit floats. */
+static inline kolo_dtype kolo__reducer_wire_dtype(const struct kolo_reducer *r, uint32_t bucket)
+{
+    kolo_dtype dtype = r->fusion.buckets[bucket].dtype;
+    if (!kolo__reducer_narrows(r, dtype))
+        return dtype;
+    return r->options.wire == KOLO_WIRE_BF16 ? KOLO_BF16 : KOLO_FP16;
+}
 
 /* ---- freeze.c ------------------------------------------------------------------------------- */
 
@@ -221,6 +240,21 @@ kolo_status kolo__reducer_rejoined(void *reducer, uint32_t last);
 
 /* Smaller ones would be more than a communicator keeps plans for. */
 size_t kolo__reducer_least_bucket(const kolo_reducer *reducer);
+
+/* ---- ready.c -------------------------------------------------------------------------------- */
+
+/* All that is left of kolo_reducer_ready in other threads, which may have been put to sleep there.
+ */
+void kolo__reducer_await_returns(kolo_reducer *reducer);
+/* The first tensor that is not ready, and how many there are. */
+uint32_t kolo__reducer_first_missing(const kolo_reducer *reducer, uint32_t *count);
+
+/* ---- step_end.c ----------------------------------------------------------------------------- */
+
+/* allow_unused: what is not ready now contributes nothing. */
+kolo_status kolo__reducer_take_for_unused(kolo_reducer *reducer);
+/* Once all units are finished: results, norm and clipping. */
+void kolo__reducer_draw(kolo_reducer *reducer);
 
 /* ---- step.c --------------------------------------------------------------------------------- */
 

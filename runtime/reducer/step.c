@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The life of a step: gradients get ready, units move, the caller waits, the end is drawn. */
-#include "runtime/reducer/reducer.h"
+/* The life of a step: units move, the caller waits, what comes of it is drawn, the next one begins.
+ */
+#include "runtime/reducer/gpu.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -8,10 +9,7 @@
 #include "base/status.h"
 #include "runtime/metrics.h"
 
-#include <math.h>
-#include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
@@ -19,107 +17,11 @@ static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
 /* A gradient that is missing for so long is named in the log, once a wait. */
 static const uint64_t MISSING_NS = 5000000000;
 
-enum {
-    TURNS_PER_CHECK = 16,
-    LEFT_TO_CALLER_BYTES = 256 << 10, /* 5 to 10 us in shared memory */
-};
+enum { TURNS_PER_CHECK = 16 };
 
 static uint64_t now_ns(void)
 {
     return kolo__now_ns(&kolo__real_clock);
-}
-
-/* ---- ready ------------------------------------------------------------------------------------
- */
-
-/* The thread is not woken for a last bucket that takes less time than waking it: kolo_reducer_wait
- * is next. */
-static bool is_left_to_caller(const kolo_reducer *reducer, const struct kolo__waker *waker,
-                              uint32_t bucket)
-{
-    return waker != &reducer->own_waker && bucket + 1 == reducer->fusion.bucket_count &&
-           reducer->fusion.buckets[bucket].bytes <= LEFT_TO_CALLER_BYTES &&
-           reducer->comm->mapping != NULL;
-}
-
-/* The driver looks for one bucket's last gradient, and is told of no other. */
-static void wake_if_complete(kolo_reducer *reducer, struct kolo__waker *waker)
-{
-    if (!reducer->frozen) {
-        if (atomic_load(&reducer->recorded) == reducer->tensor_count)
-            kolo__waker_wake(waker);
-        return;
-    }
-    const struct kolo__unit *unit =
-        &reducer->units[atomic_load_explicit(&reducer->awaited, memory_order_relaxed)];
-    const struct kolo__fusion_bucket *bucket = &reducer->fusion.buckets[unit->bucket];
-    for (uint32_t i = 0; i < bucket->tensor_count; i++)
-        if (!atomic_load_explicit(&reducer->ready[bucket->first + i], memory_order_relaxed))
-            return;
-    if (!is_left_to_caller(reducer, waker, unit->bucket))
-        kolo__waker_wake(waker);
-}
-
-/* In the first step: who comes when. */
-static void record(kolo_reducer *reducer, uint32_t index)
-{
-    uint32_t place = atomic_fetch_add(&reducer->ordered, 1);
-    reducer->order[place] = index;
-    atomic_fetch_add(&reducer->recorded, 1);
-}
-
-static void trace_ready(kolo_reducer *reducer, size_t index)
-{
-    struct kolo__trace *trace = reducer->context->trace;
-    const struct kolo__reducer_tensor *tensor = &reducer->tensors[index];
-    uint64_t now = kolo__trace_now(trace);
-    kolo__trace_add(trace, KOLO__TRACE_READY, tensor->trace_label, (uint32_t)index,
-                    tensor->count * kolo_dtype_bytes(tensor->dtype), now, now);
-    if (reducer->frozen) /* the bucket's last one stands in the end */
-        atomic_store_explicit(
-            &reducer->buckets[reducer->fusion.tensors[index].bucket].complete_ticks, now,
-            memory_order_relaxed);
-}
-
-kolo_status kolo_reducer_ready(kolo_reducer *reducer, size_t index)
-{
-    if (reducer == NULL)
-        return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_ready: the reducer is NULL");
-    if (index >= reducer->tensor_count)
-        return kolo__error(KOLO_ERR_INVALID,
-                           "kolo_reducer_ready: tensor %zu: the reducer has %u, from 0", index,
-                           reducer->tensor_count);
-    if (reducer->accumulates)
-        return KOLO_OK;
-    atomic_uchar *ready = &reducer->ready[reducer->slots[index]];
-    if (atomic_load_explicit(ready, memory_order_relaxed) ||
-        (!reducer->frozen && atomic_load(&reducer->closed)))
-        return kolo__error(KOLO_ERR_INVALID,
-                           "kolo_reducer_ready: tensor %zu '%s' was ready in this step before, or "
-                           "kolo_reducer_wait has taken it for unused",
-                           index, kolo__reducer_label(reducer, index));
-    if (atomic_load_explicit(&reducer->first_ready_ns, memory_order_relaxed) == 0)
-        atomic_store_explicit(&reducer->first_ready_ns, now_ns(), memory_order_relaxed);
-    if (reducer->context->trace != NULL)
-        trace_ready(reducer, index);
-    atomic_store_explicit(ready, KOLO__READY, memory_order_release);
-    if (!reducer->frozen) /* behind the flag: once all are recorded, all flags are there */
-        record(reducer, (uint32_t)index);
-    kolo__waker_light_barrier();
-    struct kolo__waker *waker = reducer->waker;
-    if (atomic_load_explicit(&waker->idle, memory_order_relaxed))
-        wake_if_complete(reducer, waker);
-    atomic_store_explicit(ready, KOLO__RETURNED, memory_order_release);
-    return KOLO_OK;
-}
-
-/* All that is left of kolo_reducer_ready in other threads, which may have been put to sleep there.
- */
-static void wait_for_returns(kolo_reducer *reducer)
-{
-    for (uint32_t i = 0; i < reducer->tensor_count; i++)
-        while (atomic_load_explicit(&reducer->ready[i], memory_order_acquire) == KOLO__READY)
-            sched_yield();
 }
 
 void kolo__reducer_rewind(kolo_reducer *reducer)
@@ -136,6 +38,7 @@ void kolo__reducer_rewind(kolo_reducer *reducer)
     reducer->started = reducer->finished = 0;
     memset(&reducer->norm, 0, sizeof reducer->norm);
     reducer->sequence_before = reducer->comm->sequence;
+    kolo__gpu_begin_step(reducer);
 }
 
 /* ---- driving ----------------------------------------------------------------------------------
@@ -196,22 +99,10 @@ static uint64_t deadline_of(const struct wait *wait)
     return wait->timeout_ms < 0 ? KOLO__NO_DEADLINE : wait->deadline;
 }
 
-static uint32_t first_missing(const kolo_reducer *reducer, uint32_t *count)
-{
-    uint32_t first = reducer->tensor_count;
-    *count = 0;
-    for (uint32_t i = 0; i < reducer->tensor_count; i++)
-        if (!atomic_load_explicit(&reducer->ready[reducer->slots[i]], memory_order_relaxed)) {
-            first = *count == 0 ? i : first;
-            ++*count;
-        }
-    return first;
-}
-
 /* True while this rank itself is what the step waits for. */
 static bool lacks_gradients(const kolo_reducer *reducer, char *text, size_t bytes)
 {
-    uint32_t count, first = first_missing(reducer, &count);
+    uint32_t count, first = kolo__reducer_first_missing(reducer, &count);
     if (count > 0)
         snprintf(text, bytes,
                  "%u of %u gradients never got ready on rank %u, first tensor %u '%s': call "
@@ -300,101 +191,11 @@ static kolo_status drive_here(kolo_reducer *reducer, struct wait *wait)
 /* ---- the end of a step ------------------------------------------------------------------------
  */
 
-/* Memory that stands in for a gradient which this rank did not compute; kept for the next time. */
-static kolo_status make_shadow(kolo_reducer *reducer, struct kolo__reducer_tensor *tensor)
-{
-    size_t bytes = tensor->count * kolo_dtype_bytes(tensor->dtype);
-    if (reducer->views) {
-        memset(tensor->data, 0, bytes);
-        return KOLO_OK;
-    }
-    if (tensor->shadow == NULL)
-        tensor->shadow = malloc(bytes > 0 ? bytes : 1);
-    if (tensor->shadow == NULL)
-        return kolo__error(KOLO_ERR_MEMORY,
-                           "kolo_reducer_wait: no %zu bytes for tensor '%s', "
-                           "which this rank did not use",
-                           bytes, tensor->label != NULL ? tensor->label : "(no name)");
-    memset(tensor->shadow, 0, bytes);
-    return KOLO_OK;
-}
-
-/* What is not ready now contributes nothing. */
-static kolo_status take_for_unused(kolo_reducer *reducer)
-{
-    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
-        struct kolo__reducer_tensor *tensor = &reducer->tensors[i];
-        atomic_uchar *ready = &reducer->ready[reducer->slots[i]];
-        if (atomic_load_explicit(ready, memory_order_relaxed))
-            continue;
-        tensor->unused = true;
-        kolo_status status = make_shadow(reducer, tensor);
-        if (status != KOLO_OK)
-            return status;
-        atomic_store_explicit(ready, KOLO__RETURNED, memory_order_release);
-    }
-    return KOLO_OK;
-}
-
-int kolo_reducer_used(const kolo_reducer *reducer, size_t tensor)
-{
-    if (reducer == NULL || tensor >= reducer->tensor_count)
-        return 0;
-    return !reducer->options.allow_unused || (reducer->used[tensor / 64] >> tensor % 64 & 1) != 0;
-}
-
-/* What others used this rank has a result for as well. */
-static void keep_used(kolo_reducer *reducer)
-{
-    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
-        struct kolo__reducer_tensor *tensor = &reducer->tensors[i];
-        if (tensor->unused && !reducer->views && kolo_reducer_used(reducer, i))
-            memcpy(tensor->data, tensor->shadow, tensor->count * kolo_dtype_bytes(tensor->dtype));
-    }
-}
-
-static void clip(kolo_reducer *reducer, double factor)
-{
-    for (size_t k = 0; reducer->options.sharded; k++) {
-        kolo_reducer_shard piece;
-        if (kolo_reducer_piece(reducer, k, &piece) != KOLO_OK)
-            return;
-        kolo__scale(piece.dtype, piece.gradients, piece.count, factor);
-    }
-    for (uint32_t i = 0; i < reducer->tensor_count; i++) {
-        struct kolo__reducer_tensor *tensor = &reducer->tensors[i];
-        if (kolo_reducer_used(reducer, i))
-            kolo__scale(tensor->dtype, tensor->data, tensor->count, factor);
-    }
-}
-
-static void draw_statistics(kolo_reducer *reducer)
-{
-    kolo_reducer_report *report = &reducer->report;
-    double squares = kolo__norm_total(&reducer->norm);
-    bool finite = !reducer->norm.not_finite;
-    if (reducer->options.sharded) {
-        squares = reducer->squares[0];
-        finite = reducer->squares[1] == 0;
-    }
-    report->norm = sqrt(squares);
-    report->finite = finite;
-    report->clip_factor = 1;
-    double limit = reducer->options.clip_norm;
-    if (limit > 0 && finite && isfinite(report->norm) && report->norm > limit) {
-        report->clip_factor = limit / report->norm;
-        clip(reducer, report->clip_factor);
-    }
-}
-
 static void end_step(kolo_reducer *reducer)
 {
     kolo_reducer_report *report = &reducer->report;
-    wait_for_returns(reducer);
-    if (reducer->options.allow_unused)
-        keep_used(reducer);
-    if (reducer->options.statistics)
-        draw_statistics(reducer);
+    kolo__reducer_await_returns(reducer);
+    kolo__reducer_draw(reducer);
     report->step++;
     report->collectives = reducer->comm->sequence - reducer->sequence_before;
     kolo__driver_choose(reducer);
@@ -437,7 +238,7 @@ static kolo_status freeze(kolo_reducer *reducer, struct wait *wait)
     }
     if (reducer->options.allow_unused) /* from now on the order is everybody's */
         atomic_store(&reducer->closed, true);
-    wait_for_returns(reducer);
+    kolo__reducer_await_returns(reducer);
     return kolo__reducer_freeze(reducer, deadline_of(wait));
 }
 
@@ -458,11 +259,13 @@ static kolo_status finish_step(kolo_reducer *reducer, struct wait *wait)
         return status;
     if (!atomic_load_explicit(&reducer->entered, memory_order_relaxed)) {
         if (reducer->options.allow_unused)
-            status = take_for_unused(reducer);
+            status = kolo__reducer_take_for_unused(reducer);
         atomic_store(&reducer->entered, true);
     }
     if (status == KOLO_OK)
         status = drive_here(reducer, wait);
+    if (status == KOLO_OK && reducer->status == KOLO_OK && reducer->gpu != NULL)
+        status = kolo__gpu_end_step(reducer);
     if (status == KOLO_OK && reducer->status == KOLO_OK)
         end_step(reducer);
     else if (status == KOLO_AGAIN && reducer->threaded)
@@ -504,19 +307,4 @@ kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms)
     if (status != KOLO_OK && status != KOLO_AGAIN)
         fail(reducer, status);
     return status;
-}
-
-kolo_status kolo_reducer_accumulate(kolo_reducer *reducer, int on)
-{
-    if (reducer == NULL)
-        return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_accumulate: the reducer is NULL");
-    uint32_t missing;
-    first_missing(reducer, &missing);
-    if (missing != reducer->tensor_count)
-        return kolo__error(KOLO_ERR_INVALID,
-                           "kolo_reducer_accumulate: %u gradients are ready: end the step with "
-                           "kolo_reducer_wait first",
-                           reducer->tensor_count - missing);
-    reducer->accumulates = on != 0;
-    return KOLO_OK;
 }

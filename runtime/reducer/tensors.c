@@ -41,10 +41,31 @@ static kolo_status check_shape(const char *operation, const kolo_tensor *tensor,
     return KOLO_OK;
 }
 
+/* All in the host's memory, or all on the GPU of the first. */
+static kolo_status check_place(const char *operation, const char *what, const kolo_tensor *tensor,
+                               bool is_first, int *ordinal)
+{
+    struct kolo__memory_place place;
+    kolo__memory_find(tensor->data, &place);
+    int found = place.kind == KOLO_MEMORY_DEVICE ? place.ordinal : -1;
+    if (is_first)
+        *ordinal = found;
+    if (found == *ordinal)
+        return KOLO_OK;
+    return kolo__error(
+        KOLO_ERR_INVALID,
+        "%s: %s is in memory of %s, others are not: all tensors have to be on one GPU, "
+        "or on the host",
+        operation, what, found >= 0 ? "a GPU" : "the host");
+}
+
 kolo_status kolo__tensors_check(const char *operation, const kolo_tensor *tensors, size_t count,
-                                bool floats_only)
+                                bool floats_only, int *ordinal)
 {
     size_t total = 0;
+    const kolo_tensor *first = NULL; /* with memory */
+    if (ordinal != NULL)
+        *ordinal = -1;
     if (tensors == NULL && count > 0)
         return kolo__error(KOLO_ERR_INVALID, "%s: tensors is NULL", operation);
     for (size_t i = 0; i < count; i++) {
@@ -66,8 +87,11 @@ kolo_status kolo__tensors_check(const char *operation, const kolo_tensor *tensor
         kolo_status status = check_shape(operation, tensor, i);
         char what[120];
         snprintf(what, sizeof what, "tensor %zu '%.80s'", i, name_of(tensor));
-        if (status == KOLO_OK && tensor->data != NULL && tensor->count > 0)
-            status = kolo__memory_check_host(operation, what, tensor->data);
+        if (status == KOLO_OK && tensor->data != NULL && tensor->count > 0) {
+            status = ordinal == NULL ? kolo__memory_check_host(operation, what, tensor->data)
+                                     : check_place(operation, what, tensor, first == NULL, ordinal);
+            first = tensor;
+        }
         if (status != KOLO_OK)
             return status;
     }

@@ -7,7 +7,7 @@
 
 /* KOLO_ERR_INVALID names the operation, the tensor and the remedy. */
 kolo_status kolo__tensors_check(const char *operation, const kolo_tensor *tensors, size_t count,
-                                bool floats_only);
+                                bool floats_only, int *ordinal);
 
 /* A number besides that ranks must agree on: "clip_norm", 1. */
 struct kolo__setting {

@@ -101,6 +101,7 @@ kolo_status kolo__reducer_begin_tuning(kolo_reducer *reducer, uint64_t deadline_
     uint32_t count = find_choices(reducer, tuning, choices);
     const uint64_t *sizes = reducer->sizes;
     if (reducer->options.bucket_bytes > 0 || kolo__reducer_is_fp8(reducer) ||
+        reducer->gpu != NULL || /* the host's clock does not see how long a step takes */
         reducer->comm->size == 1 || count == 1)
         return KOLO_OK;
     if (reducer->comm->rank == 0 && reducer->agreement == NULL)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One collective of a step: its elements are packed if need be, travel, and are unpacked. */
-#include "runtime/reducer/reducer.h"
+#include "runtime/reducer/gpu.h"
 
 #include "base/assert.h"
 #include "base/status.h"
@@ -237,14 +237,6 @@ static kolo_status start_scattered(kolo_reducer *reducer, struct kolo__unit *uni
                                         &unit->request);
 }
 
-static kolo_dtype wire_dtype(const kolo_reducer *reducer, const struct kolo__unit *unit)
-{
-    kolo_dtype dtype = dtype_of(reducer, unit);
-    if (!kolo__reducer_narrows(reducer, dtype))
-        return dtype;
-    return reducer->options.wire == KOLO_WIRE_BF16 ? KOLO_BF16 : KOLO_FP16;
-}
-
 static kolo_status start_used(kolo_reducer *reducer, struct kolo__unit *unit)
 {
     memset(reducer->used, 0, reducer->used_words * sizeof *reducer->used);
@@ -279,6 +271,8 @@ static void scale_alone(kolo_reducer *reducer, const struct kolo__unit *unit)
 
 static kolo_status start_gradients(kolo_reducer *reducer, struct kolo__unit *unit)
 {
+    if (reducer->gpu != NULL)
+        return kolo__gpu_start(reducer, unit);
     if (unit->fusing != KOLO__FUSING_STAGED && reducer->comm->size == 1) {
         scale_alone(reducer, unit);
         return KOLO_OK;
@@ -296,14 +290,13 @@ static kolo_status start_gradients(kolo_reducer *reducer, struct kolo__unit *uni
     if (kolo__reducer_narrows(reducer, dtype_of(reducer, unit)) && kolo__reducer_is_fp8(reducer))
         return kolo__fp8_start(reducer, unit);
     kolo__unit_pack(reducer, unit, reducer->options.scale, unit->staging);
-    return start_reduction(reducer, unit, unit->staging, wire_dtype(reducer, unit), false);
+    return start_reduction(reducer, unit, unit->staging,
+                           kolo__reducer_wire_dtype(reducer, unit->bucket), false);
 }
 
-kolo_status kolo__unit_start(kolo_reducer *reducer, struct kolo__unit *unit)
+static kolo_status start(kolo_reducer *reducer, struct kolo__unit *unit)
 {
     struct kolo__trace *trace = reducer->context->trace;
-    unit->stage = 0;
-    unit->request = NULL;
     switch (unit->kind) {
     case KOLO__UNIT_GRADIENTS:
         /* Not in the first step: nobody knew its buckets when gradients got ready. */
@@ -317,6 +310,18 @@ kolo_status kolo__unit_start(kolo_reducer *reducer, struct kolo__unit *unit)
     default:
         return start_norm(reducer, unit);
     }
+}
+
+kolo_status kolo__unit_start(kolo_reducer *reducer, struct kolo__unit *unit)
+{
+    unit->stage = 0;
+    unit->request = NULL;
+    reducer->step += unit == reducer->units;
+    kolo_status status = start(reducer, unit);
+    if (unit->request != NULL)
+        kolo__flight_name(unit->request->flight, &unit->request->signature, reducer->step,
+                          unit->kind == KOLO__UNIT_GRADIENTS ? unit->bucket + 1 : 0);
+    return status;
 }
 
 /* ---- finishing --------------------------------------------------------------------------------
@@ -344,7 +349,7 @@ static void finish_gradients(kolo_reducer *reducer, const struct kolo__unit *uni
             kolo__bucket_visit(reducer, unit->bucket, first, count, measure_run, reducer);
         return;
     }
-    size_t bytes = kolo_dtype_bytes(wire_dtype(reducer, unit));
+    size_t bytes = kolo_dtype_bytes(kolo__reducer_wire_dtype(reducer, unit->bucket));
     kolo__unit_unpack(reducer, unit, 1, first, count,
                       unit->staging + (first - unit->first) * bytes);
 }
@@ -364,6 +369,8 @@ kolo_status kolo__unit_advance(kolo_reducer *reducer, struct kolo__unit *unit)
             kolo__reducer_narrows(reducer, dtype_of(reducer, unit)))
             return kolo__fp8_next(reducer, unit);
     }
+    if (unit->kind == KOLO__UNIT_GRADIENTS && reducer->gpu != NULL)
+        return kolo__gpu_finish(reducer, unit);
     if (unit->kind == KOLO__UNIT_GRADIENTS)
         finish_gradients(reducer, unit);
     return KOLO_OK;

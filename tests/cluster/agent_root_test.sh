@@ -10,7 +10,7 @@ trap hosts_down EXIT
 hosts_up 3
 install_for_all
 echo "a secret of this job" >"$place/token"
-echo "another one" >"$place/wrong"
+echo "the secret of another" >"$place/wrong"
 chown 4711 "$place/token" && chmod 600 "$place/token" "$place/wrong"
 port=7701 # where it waits if nobody says otherwise
 
@@ -84,6 +84,11 @@ expect "crash: code" 76 "$code"
 expect_text "crash" "kolo run: rank 1 (host host2, pid " "$err"
 run --hosts host2:1,host3:1 -- sh -c '[ $KOLO_RANK = 0 ] || exec sleep 20; exit 7'
 expect "the rank's own code" 7 "$code"
+cp "$TEST_DIR/launcher_holdup" "$place/bin"
+KOLO_TIMEOUT=3 run --hosts host1:1,host2:2,host3:1 -- "$place/bin/launcher_holdup" 2 sleep
+expect_text "who holds up the others" "kolo run: rank 2 (host host2) never entered allreduce #11 (5 x fp32" "$err"
+expect_text "who holds up the others" "; it is outside of kolo, after allreduce #10 (5 x fp32" "$err"
+expect_text "who holds up the others" "; 3 ranks wait since " "$err"
 
 # ---- kolo run is killed: its ranks end, its agents wait for the next
 # In the background `on` is a shell, its child is nsenter, and the child of that is the command.

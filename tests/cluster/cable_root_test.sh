@@ -14,7 +14,7 @@ install_for_all
 cp "$TEST_DIR/cable_worker" "$place/bin"
 silent="does not answer any more: it is down, or the network to it is cut"
 # Silence of 5 s is too long for these; no operation gives up before 50 s.
-export KOLO_TIMEOUT=50 KOLO_TOKEN=secret KOLO_WORLD_SIZE=2
+export KOLO_TIMEOUT=50 KOLO_TOKEN=the-secret-of-this-test KOLO_WORLD_SIZE=2
 
 # start_ranks MODE BYTES: rank 0, which holds the rendezvous, on host1, rank 1 on host2.
 start_ranks() {

@@ -55,6 +55,20 @@ found() {
 plant() { echo "$2" >"planted/$1"; }
 heal() { rm -f planted/*; }
 
+# ---- a host alone: loopback is down, as a network namespace begins; and then nothing else is up
+out=$(unshare --net -- "$BIN_DIR/kolo" doctor 2>&1)
+code=$?
+found "no interface is up" 9 "the loopback interface of host" "remedy: ip link set lo up" \
+    "no interface of host $(hostname) but loopback is up" "ip link set IFACE up"
+# shellcheck disable=SC2016 # the inner shell expands it
+out=$(unshare --net -- bash -c 'ip link set lo up; exec "$0" doctor' "$BIN_DIR/kolo" 2>&1)
+code=$?
+found "only loopback is up" 9 "no interface of host $(hostname) but loopback is up" "ip link set IFACE up"
+[[ $out == *"the loopback interface"* ]] && fail "loopback that is up is found down: $out"
+out=$(unshare --net -- "$BIN_DIR/kolo" info)
+[[ $out == *"addresses  none: no network interface of this host is up"*"ip link set lo up"* ]] ||
+    fail "kolo info without any interface: $out"
+
 hosts_up 3
 make_reach
 
@@ -65,6 +79,17 @@ found "healthy hosts" 0 "healthy: nothing was found" "round trip"
 examine $three,host4:1
 found "a host that is down" 10 "host4" "No route to host" "remedy: it is down"
 [[ $out == *"13 unreachable"* ]] && fail "a host that is down makes others unreachable: $out"
+
+# ---- a host whose cable is out: its own words come by another way, and nothing else is said of it
+on host2 ip link set eth0 down
+examine $three
+found "no interface but loopback" 9 "no interface of host host2 but loopback is up" "docker run --network"
+[[ $out == *"unreachable"* || $out == *"useless address"* ]] && fail "a host without network: too much is said: $out"
+on host2 ip link set lo down
+examine $three
+found "no interface at all" 9 "the loopback interface of host host2 is down" "no interface of host host2 but"
+[[ $out == *"unreachable"* || $out == *"does not answer"* ]] && fail "no interface at all: too much is said: $out"
+on host2 bash -c 'ip link set lo up; ip link set eth0 up; ip address replace fd77::2/64 dev eth0'
 
 # ---- another version: the first words of a probe of another kolo, and an older kolo without any
 plant host2 'printf "\x0d\0\0\0\x01\x64\0\0\x01\0\0\0\x05\0\0\0""9.9.9"; exit 0'
@@ -77,7 +102,7 @@ found "a kolo without doctor" 11 "host host2 has kolo older"
 heal
 
 # ---- another token in the file of the same name
-mkdir -p token.host2 token && echo secret-of-the-job-0123456789 >token/file && echo another >token.host2/file
+mkdir -p token.host2 token && echo secret-of-the-job-0123456789 >token/file && echo secret-of-another-job >token.host2/file
 chmod 600 token/file token.host2/file
 KOLO_TOKEN_FILE=$PWD/token/file examine $three
 found "the same token" 0

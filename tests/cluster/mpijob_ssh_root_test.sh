@@ -7,4 +7,4 @@
 . "$(dirname "${BASH_SOURCE[0]}")/pods/environment.sh"
 need_ssh
 
-pods runs:mpijob-ssh fewer_hosts:mpijob-ssh comes_back:mpijob-ssh
+pods runs:mpijob-ssh fewer_hosts:mpijob-ssh comes_back:mpijob-ssh all_metrics:mpijob-ssh little_memlock:mpijob-ssh one_missing:mpijob-ssh killed:mpijob-ssh

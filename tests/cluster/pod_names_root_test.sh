@@ -32,7 +32,7 @@ pod() {
     local host=$1 index=$2 size=$3
     shift 3
     (cd "$place" && on "$host" env KUBERNETES_SERVICE_HOST=10.96.0.1 JOB_COMPLETION_INDEX="$index" HOSTNAME="train-$index" \
-        KOLO_WORLD_SIZE="$size" KOLO_RENDEZVOUS=train-0.train:7700 KOLO_JOB="$job" KOLO_TOKEN=secret \
+        KOLO_WORLD_SIZE="$size" KOLO_RENDEZVOUS=train-0.train:7700 KOLO_JOB="$job" KOLO_TOKEN=the-secret-of-this-test \
         KOLO_INIT_TIMEOUT=$seconds KOLO_TIMEOUT=20 timeout -k 5 60 "$@") >"pod$index.$host" 2>&1
 }
 # done_at PID HOST INDEX SIZE WHAT

@@ -6,9 +6,10 @@
 # shellcheck source=tests/cluster/pods/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/pods/environment.sh"
 
-pods runs:job runs:jobset runs:trainjob runs:statefulset runs:mpijob runs:volcano runs:trainjob-mpi two_generations:volcano \
+pods runs:job runs:jobset runs:trainjob runs:statefulset runs:mpijob runs:volcano runs:trainjob-mpi \
     per_pod:job per_pod:jobset direct:job as_worker:mpijob ready_first:trainjob-mpi launchers_metrics:mpijob host_network:job host_network:mpijob host_network:jobset \
     same_node:job same_node:mpijob two_jobs:job small_shm:job \
-    suspended:job suspended:jobset suspended:mpijob two_generations:jobset two_generations:trainjob \
-    little_memlock:job little_memlock:mpijob killed:job killed:mpijob oom:job oom:mpijob no_record:job no_record:mpijob wrong_token:job wrong_token:mpijob \
-    one_missing:job one_missing:mpijob world_mismatch:job port_blocked:mpijob
+    suspended:job suspended:jobset suspended:mpijob \
+    little_memlock:job little_memlock:mpijob little_memlock:jobset little_memlock:trainjob little_memlock:trainjob-mpi \
+    little_memlock:volcano little_memlock:statefulset killed:job killed:mpijob oom:job oom:mpijob no_record:job no_record:mpijob wrong_token:job wrong_token:mpijob \
+    one_missing:job one_missing:mpijob world_mismatch:job port_blocked:mpijob blocked_data:job blocked_data:mpijob

@@ -51,13 +51,13 @@ static int sleep_once(struct worker *worker, atomic_bool *sleeping)
 {
     struct kolo__transport *transport = worker->world->transports[worker->rank];
     uint64_t before = kolo__now_ns(&kolo__real_clock);
-    if (worker->turns++ % 2 == 1) {
+    /* The sender may begin once it is told of the sleep: only where there is one. */
+    bool naps = worker->turns++ % 2 == 1 && transport->ops->nap(transport, 0);
+    if (naps) {
         if (sleeping != NULL)
             atomic_store(sleeping, true);
-        if (transport->ops->nap(transport, WAKE_NS)) {
-            worker->slept++;
-            return kolo__now_ns(&kolo__real_clock) - before < WAKE_NS;
-        }
+        worker->slept += transport->ops->nap(transport, WAKE_NS);
+        return kolo__now_ns(&kolo__real_clock) - before < WAKE_NS;
     }
     if (!transport->ops->arm(transport))
         return 1;

@@ -42,6 +42,38 @@ if step build 200 "$root/tests/gpu/build.sh" "$build" "$capability"; then
         echo "memcheck: skipped (no compute-sanitizer)"
     fi
 fi
+
+# NCCL with one rank on one GPU: calls, a CUDA graph, registered memory, the way through the host, a reducer,
+# an abort.
+nccl() {
+    local test status=0 library
+    test=$(timeout 120 "$root/tests/gpu/build_nccl.sh" "$build" 2>"$logs/build_nccl.log") || status=$?
+    if [[ $status == 77 ]]; then
+        echo "nccl: skipped ($test)"
+        return
+    elif [[ $status != 0 ]]; then
+        echo "nccl: FAILED to build (status $status); the end of $logs/build_nccl.log:"
+        tail -15 "$logs/build_nccl.log"
+        failed=1
+        return
+    fi
+    # Where it came with Python's package the dynamic linker does not know it.
+    library=$(python3 -c 'import nvidia.nccl; print(list(nvidia.nccl.__path__)[0])' 2>/dev/null)/lib/libnccl.so.2
+    if [[ -z ${KOLO_NCCL:-} && -f $library ]] && ! ldconfig -p | grep -q 'libnccl\.so\.2'; then
+        export KOLO_NCCL=$library
+    fi
+    timeout 120 "$test" >"$logs/nccl.log" 2>&1 || status=$?
+    if [[ $status == 77 ]]; then
+        echo "nccl: $(tail -1 "$logs/nccl.log")"
+    elif [[ $status != 0 ]]; then
+        echo "nccl: FAILED (status $status); the end of $logs/nccl.log:"
+        tail -15 "$logs/nccl.log"
+        failed=1
+    else
+        echo "nccl: passed"
+    fi
+}
+nccl
 if [[ $failed == 0 ]]; then
     echo "gpu tests: passed"
 else

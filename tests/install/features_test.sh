@@ -44,13 +44,28 @@ if output=$(PKG_CONFIG_LIBDIR=/nonexistent configure -DKOLO_METRICS=ON -U 'KOLO_
     echo "KOLO_METRICS=ON configured without libmicrohttpd"
     exit 1
 fi
-for feature in NCCL RDMA; do
-    if output=$(configure "-DKOLO_$feature=ON"); then
-        echo "KOLO_$feature=ON configured, though there is no such module"
-        exit 1
-    fi
-    # Either the library is missing, and the package is named, or only the module is.
-    [[ $output == *"was not found: install "* ]] || expect "$output" "is not implemented in kolo 0.1"
+[[ $(configure -DKOLO_NCCL=AUTO) =~ "kolo: NCCL module: "("built (nccl.h from 2.27 on and a CUDA toolkit found)"|"not built (nccl.h from 2.27 on and a CUDA toolkit not found: install ") ]] || {
+    echo "KOLO_NCCL=AUTO does not say what it found"
+    exit 1
+}
+# A header that is too old counts as none.
+mkdir "$scratch/old"
+echo '#define NCCL_VERSION_CODE 21903' >"$scratch/old/nccl.h"
+if output=$(configure -DKOLO_NCCL=ON "-DKOLO_NCCL_INCLUDE=$scratch/old"); then
+    echo "KOLO_NCCL=ON configured with a header of NCCL 2.19"
+    exit 1
+fi
+expect "$output" "KOLO_NCCL=ON, but nccl.h from 2.27 on and a CUDA toolkit was not found: install libnccl-dev"
+configure -DKOLO_NCCL=AUTO -UKOLO_NCCL_INCLUDE >/dev/null
+[[ $(configure -DKOLO_RDMA=AUTO) =~ "kolo: RDMA module: "("built (libibverbs found)"|"not built (libibverbs not found: install libibverbs-dev)") ]] || {
+    echo "KOLO_RDMA=AUTO does not say what it found"
+    exit 1
+}
+if output=$(PKG_CONFIG_LIBDIR=/nonexistent configure -DKOLO_RDMA=ON -U 'KOLO_IBVERBS*' -U '__pkg*'); then
+    echo "KOLO_RDMA=ON configured without libibverbs"
+    exit 1
+fi
+for feature in CUDA NCCL RDMA MPI METRICS; do
     if output=$(configure "-DKOLO_$feature=perhaps"); then
         echo "KOLO_$feature=perhaps was accepted"
         exit 1

@@ -11,6 +11,7 @@ import sys
 import crosschecks
 import manifests
 import mutations
+import needs
 import pods
 import schemas
 
@@ -28,6 +29,8 @@ def all_manifests():
     yield "render mpijob, the launcher as a worker", manifests.render("mpijob", "--name", "a", "--workers", "3", "--per-pod", "4", "--rdma", "rdma/ib",
                                                                       "--run-launcher-as-worker", "--", "p")
     for kind in manifests.KINDS:
+        yield f"render {kind}, many ranks", manifests.render(kind, "--name", "a", "--workers", "2", "--per-pod", "1024", "--", "p")
+    for kind in manifests.KINDS:
         if kind != "mpijob-ssh":
             yield f"render {kind}, host-network", manifests.render(kind, "--name", "a", "--workers", "3", "--per-pod", "40", "--host-network", "--", "p")
     yield "render statefulset, agents, host-network", manifests.render("statefulset", "--name", "a", "--workers", "3", "--host-network")
@@ -38,6 +41,8 @@ def all_manifests():
             yield f"k8s/{kind}/{form}", manifests.build(f"{manifests.SOURCE}/k8s/{kind}/{form}")
     for kind in manifests.KINDS:
         yield f"k8s/{kind}/cpu by another name", manifests.build_renamed(kind, os.getcwd())
+    yield "render statefulset, a program, by another name", manifests.build_rendered(
+        os.getcwd(), "statefulset", "--name", "a", "--workers", "3", "--", "p")
     for component, kinds in manifests.COMPONENTS.items():
         for kind in kinds:
             yield f"k8s/{kind}/cpu with {component}", manifests.build_with(kind, "cpu", component, os.getcwd())
@@ -52,7 +57,7 @@ def complaints(objects, versions, known):
         theirs = pods.of_manifest(objects)
         if not theirs:
             found.append("no pods")
-        for check in crosschecks.CHECKS:
+        for check in [*crosschecks.CHECKS, *needs.CHECKS]:
             found += [f"{check.__name__}: {text}" for text in check(objects, theirs, known)]
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         # What the cross-checks stumble over the schemas must have found.

@@ -44,6 +44,21 @@ def check_document():
     return wrong
 
 
+def check_refusals():
+    """Components that a Volcano Job must not have say so, and nothing is built."""
+    wrong = 0
+    for component in ("kueue", "volcano", "coscheduling", "coscheduling-operator"):
+        try:
+            manifests.build_with("volcano", "cpu", component, os.getcwd())
+            said = "nothing"
+        except AssertionError as error:
+            said = str(error)
+        if not re.search(r"Volcano.*: leave out this component", said):
+            print(f"components/{component} on k8s/volcano: {said}")
+            wrong += 1
+    return wrong
+
+
 def main():
     wrong = 0
     for kind in manifests.KINDS:
@@ -59,7 +74,7 @@ def main():
         for line in differences(by_name(queued), by_name(manifests.render_form(kind, "cpu", "--queue", "user-queue"))):
             print(f"k8s/{kind}/cpu with kueue: {line}")
             wrong += 1
-    wrong += check_document()
+    wrong += check_document() + check_refusals()
     # It can fail: forms do differ.
     if not differences(by_name(manifests.render_form("job", "gpu")), by_name(manifests.render_form("job", "cpu"))):
         print("the comparison itself finds nothing")

@@ -78,6 +78,8 @@ def expanded(one, text):
 
     def value(reference):
         field = one.variables().get(reference.group(1), {}).get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+        if field == "spec.serviceAccountName":
+            return one.spec.get("serviceAccountName", "default")
         known = field == f"metadata.labels['{names.get(reference.group(1))}']"
         return one.owner["metadata"]["name"] if known else reference.group()
 
@@ -221,15 +223,17 @@ def check_metrics(objects, pods, known):
     for one in pods:
         ports = {p["name"]: p["containerPort"] for p in one.main().get("ports", []) if p["name"].startswith("metrics")}
         first = int(one.variables().get("KOLO_METRICS_PORT", {}).get("value", 9700))
+        if words(one)[:1] == ["mpirun"] and f"KOLO_METRICS_PORT=*:{first}" not in words(one):
+            yield "metrics: ranks that sshd starts do not know that they are in pods"
         if words(one)[:1] == ["kolo"] and ports.pop("metrics-kolo", None) != first - 1:
             yield f"metrics: kolo's own port is not there: {ports}"
         ranks = slots_of(one) if one.role != "launcher" or one.owner["spec"].get("runLauncherAsWorker") else 0
-        if ports != {f"metrics-{i}" if i else "metrics": first + i for i in range(min(ranks, 32))}:
+        if ports != {f"metrics-{i}" if i else "metrics": first + i for i in range(ranks)}:
             yield f"metrics: {ports} are not the ports of {ranks} ranks"
         for policy in find(objects, "NetworkPolicy"):
             for rule in policy["spec"].get("ingress", []):
                 for port in rule.get("ports", []):
-                    if port["port"] == 9699 and port.get("endPort") != 9699 + 32:
+                    if port["port"] == 9699 and port.get("endPort") != 9699 + 1024:
                         yield "metrics: the policy does not let all ports"
 
 
@@ -347,6 +351,8 @@ def check_security(objects, pods, known):
             inner = container.get("securityContext", {})
             if inner.get("allowPrivilegeEscalation") is not False or inner.get("readOnlyRootFilesystem") is not True:
                 yield f"{container['name']}: may gain privileges, or write its root"
+            if container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+                yield f"{container['name']}: terminationMessagePolicy leaves no word of one that writes none"
             capabilities = inner.get("capabilities", {})
             if capabilities.get("drop") != ["ALL"] or capabilities.get("add", []) != (["IPC_LOCK"] if rdma else []):
                 yield f"{container['name']}: capabilities {capabilities}"

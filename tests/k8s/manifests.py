@@ -95,6 +95,19 @@ def build_renamed(kind, scratch):
     return built
 
 
+def build_rendered(scratch, *arguments):
+    """What somebody rendered, and keeps in a folder of kustomize that gives it another name. Of these kinds names follow by themselves."""
+    folder = os.path.join(scratch, f"{arguments[0]}-rendered")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "manifest.yaml"), "w", encoding="utf-8") as file:
+        subprocess.run([KOLO, "k8s", "render", *arguments], check=True, stdout=file)
+    with open(os.path.join(folder, "kustomization.yaml"), "w", encoding="utf-8") as file:
+        file.write("resources: [manifest.yaml]\nnamePrefix: team-\nnameSuffix: -b\nsortOptions: {order: fifo}\n")
+    built = build(folder)
+    assert all(re.fullmatch("team-.*-b", thing["metadata"]["name"]) for thing in built), built
+    return built
+
+
 def documented_variables():
     text = subprocess.run([KOLO, "info", "--config-doc"], check=True, capture_output=True, text=True).stdout
     return set(re.findall(r"`(KOLO_[A-Z_]+)`", text))

@@ -16,6 +16,7 @@ LABELS = {
     "batch.kubernetes.io/job-name": "kolo",
     "controller-revision-hash": "kolo-6d5f7c9b8",
     "jobset.sigs.k8s.io/jobset-name": "kolo",
+    "jobset.sigs.k8s.io/jobset-uid": "5e0b6d4a-uid",
     "jobset.sigs.k8s.io/replicatedjob-name": "ranks",
     "jobset.sigs.k8s.io/job-index": "0",
     "jobset.sigs.k8s.io/job-global-index": "0",
@@ -51,7 +52,10 @@ def of_manifest(one):
         value = variable.get("value")
         if value is None:
             path = variable["valueFrom"]["fieldRef"]["fieldPath"]
-            value = LABELS[re.fullmatch(r"metadata\.labels\['(.*)'\]", path).group(1)]
+            if path == "spec.serviceAccountName":
+                value = one.spec["serviceAccountName"]
+            else:
+                value = LABELS[re.fullmatch(r"metadata\.labels\['(.*)'\]", path).group(1)]
         found[variable["name"]] = re.sub(r"\$\((\w+)\)", lambda name: found[name.group(1)], value)
     return found
 

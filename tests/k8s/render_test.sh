@@ -54,7 +54,20 @@ done
 for name in A 1a a_b a.b -a a- "" "$(letters 64)"; do
     refused "--name '$name': give at most 63" job --name "$name" --workers 2 -- p
 done
-refused "--namespace 'A'" job "${good[@]}" --namespace A -- p
+refused "beginning with a letter" job --name 1a --workers 2 -- p
+for name in A a_b a.b -a a- "" "$(letters 64)"; do
+    refused "--namespace '$name': give at most 63" job "${good[@]}" --namespace "$name" -- p
+done
+for name in A a_b a..b -a a- ""; do
+    refused "--queue '$name': give lower-case letters" job "${good[@]}" --queue "$name" -- p
+done
+refused "give at most 63 characters" job "${good[@]}" --queue "$(letters 64)" -- p
+for kind in job volcano; do
+    "$kolo" k8s render $kind "${good[@]}" --namespace 1a --queue 1a.b -- p >digits.yaml || fail "$kind: names that begin with a digit"
+    [[ $(grep -c 'namespace: "1a"' digits.yaml) -ge 4 && $(grep -cE 'queue(-name)?: "1a.b"' digits.yaml) == 1 ]] || fail "$kind: $(cat digits.yaml)"
+done
+refused "the program is an empty word" job "${good[@]}" -- ""
+refused "the program is an empty word" job "${good[@]}" --command "" x
 refused "--token-secret 'a..b'" job "${good[@]}" --token-secret a..b -- p
 refused "--workers 0" job --name a --workers 0 -- p
 refused "are more than 16384 ranks" job --name a --workers 16384 --per-pod 2 -- p
@@ -95,8 +108,13 @@ ports() {
 [[ -n $(ports --name a) && -z $(comm -12 <(ports --name a) <(ports --name b)) ]] || fail "ports of two jobs: $(ports --name a)"
 [[ -z $(comm -12 <(ports --name a) <(ports --name a -n other)) ]] || fail "ports in two namespaces"
 refused "fresh token" mpijob-ssh "${good[@]}" --token-secret s -- p
-refused "is not printable UTF-8" job "${good[@]}" -- p $'\xff'
-refused "is not printable UTF-8" job "${good[@]}" -- p $'\xc2\x85'
+# No UTF-8: no first byte, cut short, longer than need be, a surrogate, beyond the last character. All else is taken (below).
+for word in $'\xff' $'\x85' $'\xe2\x80' $'\xc0\x81' $'\xe0\x80\x81' $'\xed\xa0\x80' $'\xf4\x90\x80\x80'; do
+    refused "it is not UTF-8" job "${good[@]}" -- p "a$word"
+done
+refused "for at most 61 ranks" job "${good[@]}" --host-network --per-pod 62 -- p
+# A port for each rank, all with names.
+[[ $("$kolo" k8s render job "${good[@]}" --per-pod 40 -- p | grep -cE 'name: metrics(-[0-9]+)?$') == $((1 + 40)) ]] || fail "ports of 40 ranks"
 
 # 63 less the longest that a controller appends, for pods 0 to 99.
 longest $((63 - 3)) job                                 # -99
@@ -139,7 +157,7 @@ need_python yaml
 "$python" "$SOURCE_DIR/tests/k8s/check_document.py" || fail "docs/KUBERNETES.md"
 # shellcheck disable=SC1003 # a backslash
 arguments=("a b" "a: b" "- a" "#a" "a #b" "no" "Yes" "null" "~" "1" "1e3" "0x1f" "1:30" "2026-11-25" "*a" "&a" "!a" "%a" "@a" '`a' '"' "'" '\'
-    "\$(HOME)" "\$\$" "\$" "a\$\$\$b\$(c)\$" "{a: b}" "[a]" "a," "?" "|" ">" "--" "--flag" "--1" "-" "" " a" "a " $'a\nb' $'\t' $'\x01' $'\x7f' "é" "年" $'\xf0\x9f\x98\x80' "=" "<<" ".inf" "true")
+    "\$(HOME)" "\$\$" "\$" "a\$\$\$b\$(c)\$" "{a: b}" "[a]" "a," "?" "|" ">" "--" "--flag" "--1" "-" "" " a" "a " $'a\nb' $'\t' $'\x01' $'\x1b[0m\r' $'\x7f' $'\xc2\x85' $'\xc2\xa0' $'\xe2\x80\xa8' $'a\xe2\x80\xa9 b' $'\xef\xbb\xbf' $'\xef\xbf\xbe' $'\xef\xbf\xbf' "é" "年" $'\xf0\x9f\x98\x80' "=" "<<" ".inf" "true")
 "$kolo" k8s render job "${good[@]}" -- program "${arguments[@]}" >quoted.yaml
 "$python" - program "${arguments[@]}" <<'END' || fail "arguments were changed"
 import re

@@ -95,17 +95,24 @@ def space_of(pid):
         return None
 
 
+def _end(text, count):
+    return text.encode()[-count:].decode(errors="replace")
+
+
 class Pod:
     """What a controller wants to run; start() may be called again, as after a restart."""
 
     def __init__(self, cluster, name, *, hostname=None, subdomain=None, command=(), environment=None,
-                 files=None, folders=(), user=65532, shm="64m", labels=None, ports=None, ready_port=None):
+                 files=None, folders=(), user=65532, shm="64m", labels=None, annotations=None, ports=None, ready_port=None,
+                 last_word_from_log=False):
         self.cluster, self.name = cluster, name
         self.hostname, self.subdomain = hostname or name, subdomain
         self.command, self.environment = list(command), dict(environment or {})
         self.files = dict(files or {})  # path below /etc or /home -> (bytes, mode)
-        self.folders, self.user, self.shm, self.labels = list(folders), user, shm, dict(labels or {})
+        self.folders, self.user, self.shm = list(folders), user, shm
+        self.labels, self.annotations = dict(labels or {}), dict(annotations or {})
         self.ports, self.ready_port = dict(ports or {}), ready_port  # of the readiness probe
+        self.last_word_from_log = last_word_from_log  # terminationMessagePolicy: FallbackToLogsOnError
         self.process = self.address = self.node = None  # node: its host name, with hostNetwork
         self.beside = None  # with hostNetwork: a pod that runs on the same node
         self.restarts = -1
@@ -140,7 +147,7 @@ class Pod:
         environment = cluster.image.environment if cluster.image else {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/"}
         environment = {**environment, "HOSTNAME": hostname,
                        "KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443",
-                       **self.environment, **cluster.extra_environment}
+                       **cluster.extra_environment, **self.environment}
         self._write("termination-log", "", 0o666)
         for fifo in ("ready", "go"):
             os.mkfifo(os.path.join(folder, fifo))
@@ -220,7 +227,11 @@ class Pod:
             return file.read()
 
     def termination(self):
-        return self._read("termination-log")
+        """The message in the pod's status: the last 4096 bytes of the file; or, if it is empty and the container failed, of its log."""
+        written = self._read("termination-log")
+        if written or not self.last_word_from_log or self.runs() or self.wait(1) == 0:
+            return _end(written, 4096)
+        return _end("".join(self.log().splitlines(keepends=True)[-80:]), 2048)
 
     def wait(self, seconds):
         """The container's exit code, as the kubelet reports it."""

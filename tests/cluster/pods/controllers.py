@@ -42,13 +42,13 @@ def size_of(text):
     return f"{number}{(unit or '')[:1].lower()}"
 
 
-def make_pod(cluster, documents, template, *, name, hostname, subdomain, labels=None, extra=(), files=None):
+def make_pod(cluster, documents, template, *, name, hostname, subdomain, labels=None, annotations=None, extra=(), files=None):
     spec = template["spec"]
     container = spec["containers"][0]
     labels = {**template.get("metadata", {}).get("labels", {}), **(labels or {})}
     fields = {f"metadata.labels['{k}']": v for k, v in labels.items()}
-    fields.update({f"metadata.annotations['{k}']": v for k, v in labels.items()})
-    fields.update({"metadata.name": name, "metadata.namespace": cluster.namespace})
+    fields.update({f"metadata.annotations['{k}']": v for k, v in (annotations or {}).items()})
+    fields.update({"metadata.name": name, "metadata.namespace": cluster.namespace, "spec.serviceAccountName": spec.get("serviceAccountName", "default")})
     volumes = {v["name"]: v for v in spec.get("volumes", [])}
     pod_files, folders, shm = dict(files or {}), [], "64m"
     for mount in container.get("volumeMounts", []):
@@ -67,46 +67,65 @@ def make_pod(cluster, documents, template, *, name, hostname, subdomain, labels=
     pod = Pod(cluster, name, hostname=hostname, subdomain=subdomain, ports=ports, ready_port=ports.get(probe, probe),
               command=[*container.get("command", []), *container.get("args", [])],
               environment=environment_of(container, extra, fields), files=pod_files, folders=folders, shm=shm,
-              user=spec.get("securityContext", {}).get("runAsUser", 0), labels=labels)
+              last_word_from_log=container.get("terminationMessagePolicy") == "FallbackToLogsOnError",
+              user=spec.get("securityContext", {}).get("runAsUser", 0), labels=labels, annotations=annotations)
     pod.node = f"node-of-{name}" if spec.get("hostNetwork") else None
     return pod
 
 
 # ---- kinds -----------------------------------------------------------------------------------------
+# attempt: how often the controller has begun the whole again. Documents that are applied again are
+# other ones: copies of what was rendered, which get other UIDs.
+
+
+def uid_of(document):
+    """The API server gives one to each object, once."""
+    return document["metadata"].setdefault("uid", f"{secrets.randbits(32):08x}-0000-4000-8000-{secrets.randbits(48):012x}")
+
+
+def chance():
+    """What names that nobody gave end in."""
+    return "".join(secrets.choice("bcdfghjklmnpqrstvwxz2456789") for _ in range(5))
+
+
+def made_by_job(hostname):
+    """The name of a Job's pod: its host name is only the beginning of it, and of that 58 characters at most."""
+    return f"{hostname}-"[:58] + chance()
 
 
 def indexed(cluster, documents, job, name, subdomain, labels=None):
-    """The pods of an Indexed Job."""
-    uid = job.setdefault("uid", f"{secrets.randbits(32):08x}-0000-4000-8000-{secrets.randbits(48):012x}")
-    return [make_pod(cluster, documents, job["template"], name=f"{name}-{i}", hostname=f"{name}-{i}",
-                     subdomain=job["template"]["spec"].get("subdomain", subdomain),
+    """The pods of an Indexed Job; those which others make of a template have labels that count as annotations too."""
+    uid = uid_of(job)
+    return [make_pod(cluster, documents, job["spec"]["template"], name=made_by_job(f"{name}-{i}"), hostname=f"{name}-{i}",
+                     subdomain=job["spec"]["template"]["spec"].get("subdomain", subdomain),
                      labels={"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name,
                              "batch.kubernetes.io/job-completion-index": str(i), **(labels or {})},
+                     annotations={"batch.kubernetes.io/job-completion-index": str(i), **(labels or {})},
                      extra=[{"name": "JOB_COMPLETION_INDEX", "value": str(i)}])
-            for i in range(job["completions"])]
+            for i in range(job["spec"]["completions"])]
 
 
 def job(cluster, documents, attempt=0):
+    """A Job never begins again as a whole: pods that are made anew are of the same one."""
     document = by_kind(documents, "Job")
-    return indexed(cluster, documents, document["spec"], document["metadata"]["name"], None)
+    return indexed(cluster, documents, document, document["metadata"]["name"], None)
 
 
-def jobset(cluster, documents, attempt=0, spec=None, name=None):
+def jobset(cluster, documents, attempt=0, document=None):
     """A restart makes new Jobs."""
-    if spec is None:
-        document = by_kind(documents, "JobSet")
-        spec, name = document["spec"], document["metadata"]["name"]
+    document = document or by_kind(documents, "JobSet")
+    spec, name, uid = document["spec"], document["metadata"]["name"], uid_of(document)
     subdomain = spec.get("network", {}).get("subdomain", name)
     pods, number = [], 0
     for replicated in spec["replicatedJobs"]:
         for index in range(replicated.get("replicas", 1)):
             prefix = "jobset.sigs.k8s.io/"
-            labels = {prefix + "jobset-name": name, prefix + "replicatedjob-name": replicated["name"],
+            labels = {prefix + "jobset-name": name, prefix + "jobset-uid": uid, prefix + "replicatedjob-name": replicated["name"],
                       prefix + "replicatedjob-replicas": str(replicated.get("replicas", 1)),
                       prefix + "job-index": str(index), prefix + "job-global-index": str(number),
                       prefix + "restart-attempt": str(attempt)}
-            pods += indexed(cluster, documents, dict(replicated["template"]["spec"]), f"{name}-{replicated['name']}-{index}",
-                            subdomain, labels)
+            job = {"metadata": {}, "spec": replicated["template"]["spec"]}
+            pods += indexed(cluster, documents, job, f"{name}-{replicated['name']}-{index}", subdomain, labels)
             number += 1
     return pods
 
@@ -129,11 +148,16 @@ def trainjob(cluster, documents, attempt=0):
                                 "fieldPath": "metadata.labels['batch.kubernetes.io/job-completion-index']"}}},
                             {"name": "PET_MASTER_ADDR", "value": f"{name}-node-0-0.{name}"},
                             {"name": "PET_MASTER_PORT", "value": port}]
-    return jobset(cluster, documents, attempt, spec, name)
+    return jobset(cluster, documents, attempt, jobset_of(train, spec))
+
+
+def jobset_of(train, spec):
+    """There is one for each TrainJob, as long as that is there."""
+    return {"metadata": {"name": train["metadata"]["name"], "uid": uid_of(train)}, "spec": spec}
 
 
 def volcano(cluster, documents, attempt=0):
-    """With its plugins env and svc."""
+    """With its plugins env and svc. The version counts up when all begin again, and begins with another Job of the name."""
     document = by_kind(documents, "Job")
     name, pods = document["metadata"]["name"], []
     hosts = {f"VC_{task['name'].upper()}": [f"{name}-{task['name']}-{i}.{name}" for i in range(task["replicas"])]
@@ -144,7 +168,9 @@ def volcano(cluster, documents, attempt=0):
         for i in range(task["replicas"]):
             host = f"{name}-{task['name']}-{i}"
             pods.append(make_pod(cluster, documents, task["template"], name=host, hostname=host, subdomain=name,
-                                 labels={"volcano.sh/job-name": name, "volcano.sh/job-version": str(attempt), "volcano.sh/task-spec": task["name"]},
+                                 labels={"volcano.sh/job-name": name, "volcano.sh/task-spec": task["name"]},
+                                 annotations={"volcano.sh/job-name": name, "volcano.sh/task-spec": task["name"], "volcano.sh/job-version": str(attempt),
+                                              "scheduling.k8s.io/group-name": f"{name}-{uid_of(document)}"},
                                  extra=[{"name": "VK_TASK_INDEX", "value": str(i)}, {"name": "VC_TASK_INDEX", "value": str(i)}, *lists]))
     return pods
 
@@ -188,7 +214,8 @@ def mpijob(cluster, documents, attempt=0):
                 files["/etc/mpi/hostfile"] = (hostfile, 0o444)
                 files["/etc/mpi/discover_hosts.sh"] = (
                     "#!/bin/sh\n" + "".join(f"echo {h}\n" for h in sorted(hosts)), 0o555)
-            pods.append(make_pod(cluster, documents, replicas[role.capitalize()]["template"], name=host, hostname=host,
+            pods.append(make_pod(cluster, documents, replicas[role.capitalize()]["template"], hostname=host,
+                                 name=made_by_job(host) if role == "launcher" else host,  # of a Job; workers are Pods of the operator
                                  subdomain=name, extra=extra, files=files,
                                  labels={"training.kubeflow.org/job-name": name, "training.kubeflow.org/job-role": role,
                                          "training.kubeflow.org/replica-index": str(i + (role == "worker" and as_worker))}))

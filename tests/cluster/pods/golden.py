@@ -33,12 +33,14 @@ def describe(pod):
     yield f"  {pod.fqdn}, user {pod.user}"
     yield from section("command", [" ".join(pod.command)])
     yield from section("labels", [f"{k}: {v}" for k, v in sorted(pod.labels.items())])
+    yield from section("annotations", [f"{k}: {v}" for k, v in sorted(pod.annotations.items())])
     yield from section("environment", [f"{k}={v}" for k, v in sorted(pod.environment.items())])
     for path, (text, mode) in sorted(pod.files.items()):
         yield f"  file {path} {mode:04o}"
         if path.startswith("/etc/mpi/"):
             yield from (f"    {line}" for line in text.splitlines())
     yield f"  folders {' '.join(sorted(pod.folders))}; /dev/shm {pod.shm}"
+    yield f"  last word: {'what it wrote, else the end of its log' if pod.last_word_from_log else 'what it wrote'}"
     ports = ", ".join(f"{name} {number}" for name, number in sorted(pod.ports.items()))
     yield f"  ports {ports or 'none'}; ready when it listens at {pod.ready_port or 'none'}"
 
@@ -46,6 +48,7 @@ def describe(pod):
 def main():
     kolo, folder = sys.argv[1:]
     mpi.key_pair = lambda where, mode: {f"{where}/{name}": ("", mode) for name in ("id_rsa", "id_rsa.pub", "authorized_keys")}
+    controllers.chance = lambda: "xxxxx"
     nowhere = types.SimpleNamespace(namespace="lab", domain="cluster.local", image="any")
     for kind, make in controllers.KINDS.items():
         documents = controllers.render(kolo, kind, "--name", "train", "--workers", "2", "--per-pod", "2", "--image", "kolo:test", "--", "./train")

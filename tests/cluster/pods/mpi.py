@@ -58,7 +58,7 @@ def trainjob_mpi(cluster, documents, attempt=0):
                                 {"name": "OMPI_MCA_orte_keep_fqdn_hostnames", "value": "true"},
                                 {"name": "OMPI_MCA_orte_set_default_slots", "value": str(slots)},
                                 {"name": "OMPI_MCA_plm_rsh_args", "value": "-o ConnectionAttempts=10"}]
-    pods = controllers.jobset(cluster, documents, attempt, spec, name)
+    pods = controllers.jobset(cluster, documents, attempt, controllers.jobset_of(train, spec))
     keys = key_pair(mpi["sshAuthMountPath"], 0o640)
     for pod in pods:
         pod.files.update(keys)

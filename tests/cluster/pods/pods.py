@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Tries jobs as pods. Usage: pods.py BUILD_FOLDER [--image ARCHIVE] CASE...
-Each case is a function below; those of one kind take it behind a colon ("runs:job").
+Each case is a function; those of one kind take it behind a colon ("runs:job"). Here are jobs that run; failures.py has those that
+fail, faults.py faults of what is around the pods, generations.py pods of before.
 """
 import atexit
+import copy
 import os
 import re
 import shutil
@@ -13,13 +15,14 @@ import tempfile
 import time
 import traceback
 
-from cluster import Cluster, Pod, install, shuffled, space_of, wait_until
+from cluster import Cluster, Pod, install, shuffled, wait_until
 from controllers import KINDS, render
 from image import Image
 from mpi import LAUNCHED
 
 STEPS = ["train_bytes", "--layers", "1", "--width", "32", "--heads", "2", "--context", "32", "--batch", "8", "--threads", "1",
          "--held-out-bytes", "2048", "--steps", "5", "/usr/share/common-licenses"]
+LONG = [*STEPS[:-3], "--steps", "100000", STEPS[-1]]
 AGENT, METRICS = 7701, 9700
 
 
@@ -27,6 +30,11 @@ def expect(what, condition, pods=()):
     if not condition:
         logs = "".join(f"---- {p.name}:\n{p.log()}" for p in pods if p.process)
         raise AssertionError(f"{what}\n{logs}")
+
+
+def says(pods, words, seconds):
+    wait_until(lambda: any(re.search(words, p.log()) for p in pods if p.process), seconds,
+               f"'{words}' in a log; logs: " + "".join(p.log() for p in pods if p.process))
 
 
 class Case:
@@ -37,8 +45,13 @@ class Case:
         self.arguments = [kind, "--name", "train", "--workers", str(workers), "--image", "kolo:test", *arguments, "--", *command]
         self.cluster = Cluster(PLACE, environment={"KOLO_INIT_TIMEOUT": "30", "KOLO_TIMEOUT": "30", **(environment or {})},
                                image=IMAGE, **cluster)
-        self.documents = render(self.kolo, *self.arguments)
+        self.apply()
         self.pods = self.make()
+
+    def apply(self):
+        """As kubectl does it: other objects, of the same names and with the same token, where there were some."""
+        self.manifest = getattr(self, "manifest", None) or render(self.kolo, *self.arguments)
+        self.documents = copy.deepcopy(self.manifest)
 
     def make(self, attempt=0):
         return KINDS[self.kind](self.cluster, self.documents, attempt)
@@ -46,8 +59,11 @@ class Case:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
+        words = [pod.termination() for pod in self.pods if pod.process and not pod.runs()]
         self.cluster.close()
+        for text in words if failure is None else ():
+            expect(f"a last word is cut: {text}", not re.search(r"\w\.\.\.", text))
 
     @property
     def ranks(self):
@@ -177,7 +193,7 @@ def rank_0_comes_back(build, kind):
 
 def suspended(build, kind):
     """Suspend: SIGTERM to all, code 143. Resume: new pods, another generation."""
-    with Case(build, kind, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+    with Case(build, kind, command=LONG) as case:
         case.start()
         wait_until(lambda: any("step" in p.log() for p in case.pods), 40, "the first step")
         for pod in case.pods:
@@ -247,7 +263,7 @@ def launchers_metrics(build, kind):
         text = pod.inside("python3", "-c", "import urllib.request as u;"
                           f"print(u.urlopen('http://{pod.address}:9699/metrics', timeout=5).read().decode())")
         return int(re.search(rf'^kolo_launcher_{name}{{role="[a-z]+"}} (\d+)$', text, re.M).group(1))
-    with Case(build, kind, workers=2, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+    with Case(build, kind, workers=2, command=LONG) as case:
         launcher, *workers = case.pods
         for pod in workers:
             pod.start()
@@ -302,161 +318,12 @@ def confined(build, kind):
 
 def metrics(build, kind):
     """The image has what shows the numbers of a rank to Prometheus."""
-    with Case(build, kind, workers=2, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
+    with Case(build, kind, workers=2, command=LONG) as case:
         case.start()
         pod = case.pods[0]
         wait_until(lambda: pod.listens(METRICS) or not pod.runs(), 20, "port of metrics")
         page = pod.inside("bash", "-c", f"exec 3<>/dev/tcp/{pod.address}/{METRICS} && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3")
         expect(f"a page of metrics, not {page}", "# TYPE kolo_" in page, case.pods)
-
-
-# ---- what goes wrong -------------------------------------------------------------------------------
-
-
-def says(pods, words, seconds):
-    wait_until(lambda: any(re.search(words, p.log()) for p in pods if p.process), seconds,
-               f"'{words}' in a log; logs: " + "".join(p.log() for p in pods if p.process))
-
-
-def no_record(build, kind):
-    """Pod 0's name never comes into the DNS."""
-    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
-        for pod in case.pods:
-            pod.start(publish=False)
-        codes = [pod.wait(40) for pod in case.ranks]
-        expect(f"codes {codes}", 75 in codes and 0 not in codes, case.pods)
-        says(case.pods, r"cannot be resolved|not known|resolve", 1)
-        says(case.pods, r"train-(0|worker-0|launcher|ranks-0-0|node-0-0)", 1)
-
-
-def wrong_token(build, kind):
-    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
-        victim = case.pods[-1]
-        for path in victim.files:
-            if path.endswith(("/token", "/id_rsa")):
-                victim.files[path] = ("another secret, long enough", victim.files[path][1])
-        case.start()
-        codes = [pod.wait(40) for pod in case.ranks]
-        if kind in LAUNCHED:
-            expect(f"codes {codes}", codes == [64], case.pods)
-            return says(case.pods, r"another token", 1)
-        expect(f"codes {codes}", codes == [75] * len(codes), case.pods)
-        last = victim.termination()
-        expect("its last word names the token first", re.search(r"another token.*Mount one Secret", last) and "NetworkPolicy" not in last, case.pods)
-        for pod in case.pods[:-1]:
-            expect("the others' too", re.search(r"missing: 2 .*refused was: .*another token", pod.termination()), case.pods)
-
-
-def one_missing(build, kind):
-    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
-        for pod in case.pods[:-1]:
-            pod.start()
-        codes = [pod.wait(40) for pod in case.ranks if pod.process]
-        expect(f"codes {codes}", set(codes) == {255 if kind == "mpijob-ssh" else 75}, case.pods)
-        if kind == "mpijob-ssh":
-            return says(case.pods, re.escape(case.pods[-1].hostname), 1)
-        for pod in case.pods[:1] if kind in LAUNCHED else case.pods[:-1]:
-            expect("the termination message says who", case.pods[-1].hostname in pod.termination(), case.pods)
-
-
-def two_generations(build, kind):
-    """A pod of the generation before is still there, and its address in the DNS."""
-    with Case(build, kind) as case:
-        old = case.make(attempt=0)
-        case.pods = case.make(attempt=1)
-        old[0].name += "-old"
-        old[-1].name += "-old"
-        old[0].start(publish=False)
-        old[-1].start(publish=False)
-        for pod in case.pods:
-            pod.start(publish=False)
-        for pod in case.pods[1:]:
-            case.cluster.publish(pod)
-        case.cluster.publish(case.pods[0], [old[0].address, case.pods[0].address])
-        case.finish()
-        expect("the old ones wait for their own", old[0].runs() and old[-1].runs(), old)
-
-
-def world_mismatch(build, kind):
-    """A pod of a manifest with another number of ranks."""
-    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
-        case.pods[-1].environment["KOLO_WORLD_SIZE"] = "5"
-        case.start()
-        codes = [pod.wait(40) for pod in case.ranks]
-        expect(f"codes {codes}", 65 in codes, case.pods)
-        for pod in case.pods:
-            expect("the termination message", "does not fit the world" in pod.termination(), case.pods)
-
-
-def port_blocked(build, kind):
-    """A NetworkPolicy too many: the agents' port is closed to the launcher."""
-    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
-        for pod in case.pods[1:]:
-            pod.start()
-            pod.inside("nft", "add table inet netpol")
-            pod.inside("nft", "add chain inet netpol in { type filter hook input priority 0; }")
-            pod.inside("nft", f"add rule inet netpol in tcp dport {AGENT} drop")
-        launcher = case.pods[0].start()
-        expect("code", launcher.wait(40) == 75, case.pods)
-        says([launcher], r"NetworkPolicy", 1)
-
-
-def little_memlock(build, kind):
-    """On a node whose container runtime lets pods lock little memory, RDMA is not even begun with."""
-    for with_run in (True, False) if kind == "job" else (True,):
-        with Case(build, kind, "--rdma", "rdma/hca", workers=2, environment={"KOLO_INIT_TIMEOUT": "10"}) as case:
-            victim = case.pods[-1]
-            victim.command = ["prlimit", "--memlock=65536", *victim.command[0 if with_run else victim.command.index("--") + 1:]]
-            case.start()
-            pod = case.pods[0] if kind in LAUNCHED else victim
-            code = pod.wait(40)
-            expect(f"code {code}", code == 64 if with_run else code != 0, case.pods)
-            words = rf"{victim.hostname} may lock 64 KiB.*KOLO_MEMLOCK"
-            expect("words", re.search(words, pod.termination() if with_run else pod.log()), case.pods)
-    with Case(build, kind, "--rdma", "rdma/hca", workers=2) as case:
-        for pod in case.pods:
-            pod.command = ["prlimit", "--memlock=8388608", *pod.command]
-        case.start()
-        case.finish()
-
-
-def killed(build, kind):
-    """As the kernel does when a container has more memory than its limit: SIGKILL to a rank."""
-    with Case(build, kind, command=[*STEPS[:-3], "--steps", "100000", STEPS[-1]]) as case:
-        case.start()
-        wait_until(lambda: any("step" in p.log() for p in case.pods), 40, "the first step")
-        victim = case.pods[-1]
-        pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and
-                space_of(p) == space_of(victim.pid) and _name(p) == "train_bytes"]
-        expect("a rank to kill", pids, case.pods)
-        os.kill(pids[0], signal.SIGKILL)
-        codes = [pod.wait(30) for pod in case.ranks]
-        if kind == "mpijob-ssh":
-            expect(f"codes {codes}", codes == [137], case.pods)
-            return says(case.ranks, r"exited on signal 9 \(Killed\)", 1)
-        expect(f"codes {codes}", set(codes) == {76}, case.pods)
-        says(case.pods, r"SIGKILL", 1)
-        expect("the termination message", any("SIGKILL" in p.termination() for p in case.pods), case.pods)
-        for pod in case.pods[:-1] if kind not in LAUNCHED else []:
-            expect("which peer was lost", f"rank 2 (host {victim.hostname}" in pod.termination() and
-                   pod.termination().count("rank 2") == 1, case.pods)
-
-
-def _name(pid):
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read().strip()
-    except OSError:
-        return None
-
-
-def small_shm(build, kind):
-    """/dev/shm of 64 KiB is none of kolo's business: its memory has no name there."""
-    with Case(build, kind, "--per-pod", "2", workers=2) as case:
-        for pod in case.pods:
-            pod.shm = "64k"
-        case.start()
-        case.finish()
 
 
 # ---- figures ---------------------------------------------------------------------------------------
@@ -496,7 +363,7 @@ def tenfold(build, kind):
 
 def main():
     global PLACE, IMAGE
-    build, words, failures = sys.argv[1], sys.argv[2:], 0
+    build, words, failed = sys.argv[1], sys.argv[2:], 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clusters are closed on the way
     PLACE = install(build)
     atexit.register(shutil.rmtree, PLACE)
@@ -510,15 +377,18 @@ def main():
         name, _, kind = word.partition(":")
         begin = time.monotonic()
         try:
-            (globals().get(name) or getattr(faults, name))(build, kind)
+            next(vars(module)[name] for module in (sys.modules["pods"], ends, failures, faults, generations) if name in vars(module))(build, kind)
             print(f"{word}: passed in {time.monotonic() - begin:.1f} s", flush=True)
         except Exception:  # every case has its say
-            failures += 1
+            failed += 1
             print(f"FAILED: {word}\n{traceback.format_exc()}", flush=True)
-    return 1 if failures else 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
     sys.modules["pods"] = sys.modules["__main__"]  # this one, not another copy
+    import ends
+    import failures
     import faults
+    import generations
     sys.exit(main())

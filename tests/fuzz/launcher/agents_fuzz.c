@@ -58,6 +58,13 @@ static void talk(struct kolo__agents *agents, int to, const uint8_t *data, size_
         KOLO__ASSERT(endings[r] == 1);
         kolo__agents_ranks.where(agents, r, text, sizeof text);
     }
+    struct kolo__recorders recorders = {0};
+    KOLO__ASSERT(kolo__agents_ranks.recorders(agents, &recorders) == KOLO_OK);
+    kolo__flight_verdict(recorders.ranks, recorders.count, kolo__now_ns(&kolo__real_clock), text,
+                         sizeof text);
+    kolo__recorders_free(&recorders);
+    for (int r = 0; r < RANKS; r++)
+        free(agents->ranks[r]->flight);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)

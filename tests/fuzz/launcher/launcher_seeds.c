@@ -3,6 +3,7 @@
  * tests/fuzz/launcher/corpus */
 #include "base/assert.h"
 #include "launcher/agent_protocol.h"
+#include "runtime/flight.h"
 #include "launcher/doctor/messages.h"
 
 #include <stdio.h>
@@ -125,6 +126,19 @@ static void put_ended(struct kolo__frame_writer *frames, uint32_t local, uint32_
     kolo__agent_begin(frames, KOLO__AGENT_ENDED);
     kolo__put_u32(frames, local);
     kolo__put_u32(frames, status);
+    kolo__put_text(frames, status == 0 ? "" : "rank 1 was lost");
+    kolo__frame_end(frames);
+}
+
+static void put_record(struct kolo__frame_writer *frames, uint32_t rank)
+{
+    static struct kolo__flight flight = {.version = KOLO__FLIGHT_VERSION, .world_size = 4};
+    flight.rank = rank;
+    kolo__agent_begin(frames, KOLO__AGENT_RECORD);
+    kolo__put_u32(frames, rank);
+    kolo__put_u8(frames, 'S');
+    kolo__put_u64(frames, 1000);
+    kolo__put_blob(frames, &flight, sizeof flight);
     kolo__frame_end(frames);
 }
 
@@ -147,6 +161,13 @@ static void write_agents_seeds(void)
     put_ended(&frames, 1, 9);
     put_gone(&frames);
     write_to("agents", "life", &frames);
+    put_started(&frames, 2);
+    put_record(&frames, 1);
+    put_text_frame(&frames, KOLO__AGENT_TAKEN, 1, NULL);
+    write_to("agents", "record", &frames);
+    put_started(&frames, 2);
+    put_record(&frames, 2);
+    write_to("agents", "record_of_nobody", &frames);
     put_started(&frames, 2);
     put_ended(&frames, 1, 3 << 8);
     put_gone(&frames);
@@ -260,6 +281,7 @@ static void write_doctor_seeds(void)
     kolo__put_doctor_facts(&out, &facts);
     kolo__put_doctor_trial(&out, &trial);
     write_doctor("answers", &out);
+    facts.no_loopback = facts.no_network = true;
     kolo__put_doctor_facts(&out, &facts);
     write_doctor("facts", &out);
 }

@@ -1,23 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A stand-in for NVIDIA's driver, for error paths on machines without one: as much of libcuda.so.1
- * as the CUDA module asks for. "Device memory" is the host's, streams do nothing, and kernels are
- * not run. STANDIN_CUDA, in the environment, says what goes wrong: words with a blank between.
+ * as the CUDA module asks for. "Device memory" is the host's, and streams do nothing. Kernels are
+ * run when they are launched, if this is compiled with STANDIN_running, else not. STANDIN_CUDA, in
+ * the environment, says what goes wrong: words with a blank between.
  *
  *     init=N      cuInit gives error N        version=N   the driver is for CUDA N
  *     memory      no allocation succeeds      image=N     the kernels cannot be loaded: error N
  *     launch=N    launches succeed, and the next event tells error N
  *     pending     events are never reached
+ *
+ * standin_count_launches and standin_count_records count. Events are not reached while
+ * standin_pending is not 0, but for the first standin_reached ones that were recorded, and tell the
+ * error standin_late when that is not 0. While standin_capturing is not 0 all streams are being
+ * captured, which questions about events spoil.
+ * standin_no_launch is the error of launches, when that is not 0.
+ *
+ * standin_trace, emptied by whoever wants it, has what was asked of streams, in order: "Ra1 Wb1
+ * Cb Kb", event 1 recorded on stream a, stream b waits for it, then copies, then has a kernel.
+ * Names are given as they appear.
  */
+#ifdef STANDIN_running
+#include "kernels.h"
+#endif
+
 #include <cuda.h>
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static bool begun;
-static int launched;
+atomic_int standin_pending, standin_late, standin_capturing, standin_reached, standin_no_launch,
+    standin_count_launches, standin_count_records;
 static struct {
     char *begin;
     size_t bytes;
@@ -99,7 +116,36 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
     return CUDA_SUCCESS;
 }
 
-static CUdevice current = -1;
+static _Thread_local CUdevice current = -1;
+static _Thread_local CUstreamCaptureMode current_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+
+char standin_trace[512] = "off";
+static const void *names[16];
+
+/* Where that thing stands, or is put: there are at most 8 of a kind, and NULL is none. */
+static int name_of(const void *thing, int kind)
+{
+    int at = kind * 8;
+    while (at < kind * 8 + 7 && names[at] != NULL && names[at] != thing)
+        at++;
+    names[at] = thing;
+    return at - kind * 8;
+}
+
+static void trace(char what, const void *stream, const void *event)
+{
+    size_t length = strlen(standin_trace);
+    if (strcmp(standin_trace, "off") == 0)
+        return;
+    if (length == 0)
+        memset(names, 0, sizeof names);
+    snprintf(standin_trace + length, sizeof standin_trace - length, "%s%c%c", length > 0 ? " " : "",
+             what, 'a' + name_of(stream, 0));
+    length = strlen(standin_trace);
+    if (event != NULL)
+        snprintf(standin_trace + length, sizeof standin_trace - length, "%d",
+                 1 + name_of(event, 1));
+}
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
@@ -149,20 +195,22 @@ CUresult cuStreamDestroy(CUstream stream)
 CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status)
 {
     (void)stream;
-    *status = CU_STREAM_CAPTURE_STATUS_NONE;
+    *status =
+        standin_capturing != 0 ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
     return CUDA_SUCCESS;
 }
 
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
 {
-    (void)stream, (void)event, (void)flags;
+    (void)flags;
+    trace('W', stream, event);
     return CUDA_SUCCESS;
 }
 
 CUresult cuEventCreate(CUevent *event, unsigned flags)
 {
     (void)flags;
-    *event = malloc(1);
+    *event = (CUevent)calloc(1, sizeof(int)); /* which record of all it was */
     return CUDA_SUCCESS;
 }
 
@@ -174,17 +222,31 @@ CUresult cuEventDestroy(CUevent event)
 
 CUresult cuEventRecord(CUevent event, CUstream stream)
 {
-    (void)event, (void)stream;
+    trace('R', stream, event);
+    *(int *)(void *)event = ++standin_count_records;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
+{
+    CUstreamCaptureMode before = current_mode;
+    current_mode = *mode;
+    *mode = before;
     return CUDA_SUCCESS;
 }
 
 #if !defined(STANDIN_lacking)
 CUresult cuEventQuery(CUevent event)
 {
-    (void)event;
-    if (scripted("pending") >= 0)
+    if (standin_capturing != 0 && current_mode != CU_STREAM_CAPTURE_MODE_RELAXED)
+        return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    if (standin_late != 0)
+        return (CUresult)standin_late;
+    bool recorded = *(int *)(void *)event > standin_reached;
+    if (recorded && (scripted("pending") >= 0 || standin_pending != 0))
         return CUDA_ERROR_NOT_READY;
-    return launched > 0 && scripted("launch") > 0 ? (CUresult)scripted("launch") : CUDA_SUCCESS;
+    return standin_count_launches > 0 && scripted("launch") > 0 ? (CUresult)scripted("launch")
+                                                                : CUDA_SUCCESS;
 }
 #endif
 
@@ -247,7 +309,7 @@ CUresult cuMemHostUnregister(void *memory)
 
 CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
-    (void)stream;
+    trace('C', stream, NULL);
     memcpy((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes);
     return CUDA_SUCCESS;
 }
@@ -330,6 +392,10 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image)
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
 {
     (void)module;
+#ifdef STANDIN_running
+    *function = (CUfunction)(uintptr_t)standin_kernel(name);
+    return *function != NULL ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+#endif
     *function = (CUfunction)(intptr_t)2;
     return strncmp(name, "kolo_", 5) == 0 ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
@@ -338,9 +404,15 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
                         unsigned c, unsigned shared, CUstream stream, void **parameters,
                         void **extra)
 {
-    (void)f, (void)y, (void)z, (void)b, (void)c, (void)shared, (void)stream, (void)extra;
+    (void)f, (void)y, (void)z, (void)b, (void)c, (void)shared, (void)extra;
     if (x == 0 || a == 0 || a > 1024 || parameters == NULL)
         return CUDA_ERROR_INVALID_VALUE;
-    launched++;
+    if (standin_no_launch != 0)
+        return (CUresult)standin_no_launch;
+    trace('K', stream, NULL);
+    standin_count_launches++;
+#ifdef STANDIN_running
+    standin_run((const void *)f, x, parameters);
+#endif
     return CUDA_SUCCESS;
 }

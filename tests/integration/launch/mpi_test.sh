@@ -63,6 +63,21 @@ KOLO_INIT_TIMEOUT=2 by_mpiexec 5 bash -c "$late" "$member"
 [[ $code != 0 && $code != 124 ]] || fail "mpiexec: ranks are missing, and the code is $code"
 expect_text "mpiexec: who is missing" "KOLO_ERR_TIMEOUT: 2 of 5 ranks did not call kolo_init in time; missing: 1, 3. See" "$err$out"
 
+# ---- mpiexec: a rank that fails before it meets the others ends the job, though they wait, or have not come so far
+# shellcheck disable=SC2016
+wrong='[[ $PMI_RANK != 1 ]] || export KOLO_STREAMS=many; [[ $PMI_RANK != 2 ]] || exec sleep 1000; exec "$0" sum'
+by_mpiexec 4 bash -c "$wrong" "$member"
+[[ $code != 0 && $code != 124 ]] || fail "mpiexec: a rank's option is wrong, and the code is $code"
+expect_text "mpiexec: a wrong option" "KOLO_STREAMS=many: give a number" "$err$out"
+# shellcheck disable=SC2016
+never='[[ $PMI_RANK != 1 ]] || exec sleep 1000; exec "$0" sum'
+KOLO_INIT_TIMEOUT=1 by_mpiexec 3 bash -c "$never" "$member"
+[[ $code != 0 && $code != 124 ]] || fail "mpiexec: a rank never comes, and the code is $code"
+expect_text "mpiexec: it is named" "missing: 1. See" "$err$out"
+by_mpiexec 2 "$member" again
+expect "mpiexec: a second world is refused, and nobody is killed for it" "9 2 0" \
+    "$code $(grep -c 'joined its world and left it' err) $(grep -c 'BAD TERMINATION' out)"
+
 # ---- allreduces by MPI itself
 export KOLO_ALGORITHM=mpi
 for dtype in int8 uint16 int32 int64 fp32 fp64; do

@@ -5,7 +5,7 @@
 # shellcheck disable=SC2016,SC2317 # the ranks' shell expands them; functions are called by name
 # shellcheck source=common.sh
 source "$SOURCE_DIR/tests/integration/launch/common.sh"
-export KOLO_TOKEN=secret KUBERNETES_SERVICE_HOST=10.96.0.1
+export KOLO_TOKEN=the-secret-of-this-test KUBERNETES_SERVICE_HOST=10.96.0.1
 export KOLO_METRICS_PORT=0 # these pods share one address, and so the port that each would take
 place="KOLO_RENDEZVOUS=127.0.0.1:$port"
 variables_job() {
@@ -58,6 +58,22 @@ for r in 0 1; do
     expect "--per-pod: pod $r" "[$((2 * r))] rank $((2 * r)) of 4 done"$'\n'"[$((2 * r + 1))] rank $((2 * r + 1)) of 4 done" \
         "$(sort "rank$r")"
 done
+
+# ---- ids of jobs that differ in the end of a long text, as those of two generations do
+long=$(printf 'j%.0s' {1..90})
+variables_generation() {
+    echo "JOB_COMPLETION_INDEX=$1 KOLO_WORLD_SIZE=$2 $place KOLO_JOB=$long.$1 KOLO_INIT_TIMEOUT=3"
+}
+for command in "$member sum" "$kolo run -- $member sum"; do
+    # shellcheck disable=SC2086 # words of a command
+    start generation 2 $command
+    wait "${pids[0]}" && fail "two generations met: $(<rank0)"
+    wait "${pids[1]}" && fail "two generations met: $(<rank1)"
+    expect_text "two generations: $command" "it is of job '$long.1', this is job '$long.0'" "$(<rank0)"
+done
+expect_text "a job id that is too long" "up to 103 are allowed" \
+    "$(JOB_COMPLETION_INDEX=0 KOLO_WORLD_SIZE=2 KOLO_RENDEZVOUS=127.0.0.1:$port KOLO_JOB=$long$long "$member" sum 2>&1)"
+
 show='echo $KOLO_RANK $KOLO_WORLD_SIZE $KOLO_LOCAL_RANK $KOLO_LOCAL_SIZE $KOLO_RENDEZVOUS $KOLO_JOB'
 PET_NODE_RANK=1 PET_NNODES=3 PET_MASTER_ADDR=tj-node-0-0.tj PET_MASTER_PORT=29400 KOLO_JOB=j \
     run --nproc-per-node 2 --no-prefix -- sh -c "$show"

@@ -155,8 +155,8 @@ alone "RANK is 1 but WORLD_SIZE is not set" RANK=1
 alone "MASTER_ADDR (the host of rank 0) is not set" RANK=1 WORLD_SIZE=2
 alone "KOLO_RENDEZVOUS is not set" KOLO_RANK=1 KOLO_WORLD_SIZE=2
 alone "the job has no token: set KOLO_TOKEN_FILE" RANK=0 WORLD_SIZE=2 MASTER_ADDR=192.0.2.1
-alone "this is no address of rank 0's host" RANK=0 WORLD_SIZE=2 MASTER_ADDR=192.0.2.77 KOLO_TOKEN=x
+alone "this is no address of rank 0's host" RANK=0 WORLD_SIZE=2 MASTER_ADDR=192.0.2.77 KOLO_TOKEN=0123456789abcdef
 alone "this is no address of rank 0's host" SLURM_PROCID=0 SLURM_NTASKS=2 \
-    SLURM_JOB_NODELIST=192.0.2.77,b KOLO_TOKEN=x
+    SLURM_JOB_NODELIST=192.0.2.77,b KOLO_TOKEN=0123456789abcdef
 
 finish

@@ -99,7 +99,7 @@ KUBERNETES_SERVICE_HOST=1 KOLO_TOKEN_FILE=/nope JOB_COMPLETION_INDEX=0 KOLO_WORL
 wrong "no program given" -n 2 --
 wrong "-n 0: give a number from 1 to" -n 0 -- true
 wrong "-n 2x: give a number" -n 2x -- true
-wrong "--transport=pigeon: give one of auto|shm|tcp" --transport pigeon -- true
+wrong "--transport=pigeon: give one of auto|shm|tcp|rdma|shm+rdma" --transport pigeon -- true
 wrong "--operation-timeout=soon: give a number from" --operation-timeout soon -- true
 wrong "--timeout soon: give a number from" --timeout soon -- true
 wrong "--map-by ppr:2:socket: give slot (or core, numa, ...: host after host), node (round the hosts) or ppr:N:node" --map-by ppr:2:socket -- true
@@ -181,6 +181,8 @@ timeout 20 "$kolo" run -n 2 -np 2 -- true || fail "-n 2 -np 2 is no contradictio
 refused "ssh's port for an agent" "--ssh-port is of sshd" run --agent-port 7701 --ssh-port 22 -H far:1 -- true
 refused "doctor: ssh's port for an agent" "--ssh-port is of sshd" doctor --ssh-port 22 --agent-port 7701 -H far:1
 refused "doctor: no token" "there is no token, and whoever reaches an agent" doctor --agent-port 7701 -H far.invalid:1
+KOLO_TOKEN=letmein refused "agent: a token to be guessed" "the token in KOLO_TOKEN has 7 characters, so it can be guessed" agent --listen 0
+KOLO_TOKEN=letmein refused "run: a token to be guessed" "at least 16, random ones (head -c 32 /dev/urandom | base64)" run --agent-port 7701 -H far.invalid:1 -- true
 
 # ---- binding
 run -n 2 --bind core --report-bindings --no-prefix -- grep Cpus_allowed_list /proc/self/status

@@ -16,7 +16,7 @@ assert line.count("\n") == 1, "JSON is more than a line"
 found = json.loads(line)
 assert found.pop("schema") == 1
 labels = [l[:10].strip() for l in text.splitlines() if l[0] != " "]
-keys = [{"huge_pages": "huge pages", "dev_shm": "/dev/shm"}.get(k, k) for k in found]
+keys = [{"huge_pages": "huge pages", "rdma_ports": "rdma ports", "dev_shm": "/dev/shm"}.get(k, k) for k in found]
 assert labels == keys, f"text tells {labels}, JSON {keys}"
 rows = re.findall(r"^\| (`.*?) \| (.*) \|$", document, re.M)
 known = {k: re.findall(r"`(\w+)`", what) for names, what in rows for k in re.findall(r"`(\w+)`", names)}
@@ -46,6 +46,21 @@ expect "lanes" "3 lo =lo" "$(value "'{streams} {interfaces} {net}'.format(**foun
 grep -q '^lanes      at least 3 (KOLO_STREAMS), through lo (KOLO_NET==lo)$' text || fail "lanes: $(grep ^lanes text)"
 both KOLO_TIMEOT=1
 expect "an option that is wrong" True "$(value "'KOLO_TIMEOUT' in found['options'][-1]['error']" line)"
+both KOLO_TIMEOUT=50
+cp line right
+# Each wrong option is told in the words that a program ends with, and nothing else is wrong for that.
+for wrong in KOLO_ENCRYPT=yes KOLO_STREAMS=9 KOLO_TRANSPORT=smoke KOLO_METRICS_PORT=none; do
+    both $wrong KOLO_TIMEOUT=50
+    code=0 && env $wrong "$kolo" run -n 1 -- "$kolo" info --plan 4 >/dev/null 2>err || code=$?
+    [[ $code != 0 ]] || fail "kolo run goes with $wrong"
+    grep -qF "$(value "found['options'][-1]['error']" line)" err ||
+        fail "$wrong: kolo info says $(grep wrong: text), kolo run $(<err)"
+    expect "$wrong" "True" "$(value "'$wrong: give' in found['options'][-1]['error']" line)"
+    expect "addresses with $wrong" "$(value "found['addresses']" right)" "$(value "found['addresses']" line)"
+done
+both KOLO_ENCRYPT=2 KOLO_NET=eth0,,eth1 KOLO_TIMEOT=1
+expect "three options that are wrong" 3 "$(grep -c '^ *wrong: KOLO_' text)"
+expect "addresses by a filter that is none" True "$(value "'KOLO_NET=eth0,,eth1' in found['addresses'][0]['error']" line)"
 both KOLO_NET='=nothing-of-this-name'
 expect "no interface" "[]" "$(value "[k for k in found['addresses'][0] if k != 'error']" line)"
 for wrong in --plan\ 4 --config-doc; do

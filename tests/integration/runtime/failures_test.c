@@ -327,7 +327,7 @@ static int unknown_variable(void)
 static int rank_1_has_another_token(void)
 {
     if (world_rank() == 1) {
-        setenv("KOLO_TOKEN", "wrong", 1);
+        setenv("KOLO_TOKEN", "the token of another job", 1);
         CHECK(kolo_init(NULL, &context) == KOLO_ERR_NETWORK);
         CHECK(error_says("token"));
         return 0;

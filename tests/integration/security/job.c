@@ -133,7 +133,7 @@ static void set_environment(int rank, const char *const *more)
     setenv("KOLO_RANK", number, 1);
     setenv("KOLO_WORLD_SIZE", "2", 1);
     setenv("KOLO_RENDEZVOUS", kolo__rendezvous_address(server), 1);
-    setenv("KOLO_TOKEN", "secret", 1);
+    setenv("KOLO_TOKEN", "the secret of this test", 1);
     setenv("KOLO_JOB", "job", 1);
     setenv("KOLO_TRANSPORT", "tcp", 1);
     for (; more != NULL && *more != NULL; more++)
@@ -154,7 +154,7 @@ void job_start(bool encrypt)
 {
     const char *more[] = {encrypt ? "KOLO_ENCRYPT=1" : "KOLO_ENCRYPT=0", NULL};
     const struct kolo__rendezvous_options options = {
-        .host = "127.0.0.1", .job = "job", .token = "secret", .world_size = RANKS};
+        .host = "127.0.0.1", .job = "job", .token = "the secret of this test", .world_size = RANKS};
     assert_null(server); /* the one before has failed */
     jobs++;
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

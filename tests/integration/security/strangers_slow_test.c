@@ -152,12 +152,13 @@ static void have_another_token(enum port port)
 
 static void be_of_another_job(enum port port)
 {
-    expect_refusal(port, purpose_of(port), "an older run", "secret", KOLO_ERR_WORLD);
+    expect_refusal(port, purpose_of(port), "an older run", "the secret of this test",
+                   KOLO_ERR_WORLD);
 }
 
 static void want_another_purpose(enum port port)
 {
-    expect_refusal(port, KOLO__PURPOSE_AGENT, "job", "secret", KOLO_ERR_WORLD);
+    expect_refusal(port, KOLO__PURPOSE_AGENT, "job", "the secret of this test", KOLO_ERR_WORLD);
 }
 
 /* Data connections: past the handshake, with a join that does not fit. */
@@ -167,7 +168,8 @@ static void join_as(const struct kolo__join *join, enum kolo__join_verdict expec
     struct kolo__join other;
     enum kolo__join_verdict verdict;
     unsigned char message[KOLO__JOIN_BYTES], answer[KOLO__JOIN_ANSWER_BYTES];
-    struct kolo__secure *secure = begin(DATA, KOLO__PURPOSE_DATA, "job", "secret", &credentials);
+    struct kolo__secure *secure =
+        begin(DATA, KOLO__PURPOSE_DATA, "job", "the secret of this test", &credentials);
     uint64_t deadline_ns = in_seconds(20);
     kolo__join_encode(join, message);
     assert_int_equal(kolo__secure_handshake_by(secure, deadline_ns), KOLO_OK);
@@ -318,7 +320,21 @@ static void test_those_who_take_their_time(void **state)
     job_end();
 }
 
-/* As many as there may be wait inside, the others outside; the job has what it needs. */
+/* Of the crowd, how many the rank has closed. */
+static int count_closed(const int crowd[CROWD])
+{
+    int closed = 0;
+    for (int i = 0; i < CROWD; i++) {
+        char ignored;
+        ssize_t got = recv(crowd[i], &ignored, 1, MSG_DONTWAIT);
+        closed += got == 0 || (got < 0 && errno == ECONNRESET);
+    }
+    return closed;
+}
+
+/* As many as there may be wait inside, the others outside; the job has what it needs. Each stays
+ * for a second only: who knows the token and comes last is heard within 20 s, and would not be if
+ * each of those before it might stay for ten. */
 static void test_a_crowd(void **state)
 {
     (void)state;
@@ -329,6 +345,8 @@ static void test_a_crowd(void **state)
         crowd[i] = connect_to(DATA);
     job_assert_goes_on();
     assert_in_range(job_descriptors(), before, before + CROWD_MAX);
+    be_a_rank_that_is_there(DATA);
+    assert_in_range(count_closed(crowd), CROWD + 1 - CROWD_MAX, CROWD);
     for (int i = 0; i < CROWD; i++)
         close(crowd[i]);
     for (uint64_t until = in_seconds(20);

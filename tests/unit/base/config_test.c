@@ -59,9 +59,9 @@ static void test_errors_say_what_to_do(void **state)
         const char *entry, *says;
     } cases[] = {
         {"KOLO_TRANSPROT=tcp", "KOLO_TRANSPORT"},
-        {"KOLO_TRANSPORT=t", "auto|shm|tcp"},
-        {"KOLO_TRANSPORT=auto|shm", "auto|shm|tcp"},
-        {"KOLO_TRANSPORT=", "auto|shm|tcp"},
+        {"KOLO_TRANSPORT=t", "auto|shm|tcp|rdma|shm+rdma"},
+        {"KOLO_TRANSPORT=auto|shm", "auto|shm|tcp|rdma|shm+rdma"},
+        {"KOLO_TRANSPORT=", "auto|shm|tcp|rdma|shm+rdma"},
         {"KOLO_TIMEOUT=0", "from 1 to"},
         {"KOLO_TIMEOUT=5x", "from 1 to"},
         {"KOLO_TIMEOUT=", "from 1 to"},

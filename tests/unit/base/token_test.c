@@ -36,13 +36,29 @@ static void test_sources(void **state)
     (void)state;
     assert_int_equal(read_from("", ""), KOLO_OK);
     assert_string_equal(token, "");
-    assert_int_equal(read_from(" secret\n", ""), KOLO_OK);
-    assert_string_equal(token, "secret");
-    write_file("token", "\r\n\t from a file \n\n", 17);
+    assert_int_equal(read_from(" a secret of some length\n", ""), KOLO_OK);
+    assert_string_equal(token, "a secret of some length");
+    write_file("token", "\r\n\t this one is from a file \n\n", 30);
     assert_int_equal(read_from("", "token"), KOLO_OK);
-    assert_string_equal(token, "from a file");
-    assert_int_equal(read_from("itself", "token"), KOLO_OK);
-    assert_string_equal(token, "itself");
+    assert_string_equal(token, "this one is from a file");
+    assert_int_equal(read_from("the variable's own", "token"), KOLO_OK);
+    assert_string_equal(token, "the variable's own");
+}
+
+/* With white space around it, which does not count. */
+static void test_short_tokens(void **state)
+{
+    (void)state;
+    write_file("short", "  fifteen letters\n\n", 19);
+    write_file("long enough", "sixteen letters!\n", 17);
+    assert_int_equal(read_from("", "short"), KOLO_ERR_CONFIG);
+    assert_non_null(strstr(kolo_error_text(), "the token in short has 15 characters"));
+    assert_non_null(strstr(kolo_error_text(), "head -c 32 /dev/urandom | base64"));
+    assert_null(strstr(kolo_error_text(), "fifteen"));
+    assert_string_equal(token, "");
+    assert_int_equal(read_from("", "long enough"), KOLO_OK);
+    assert_int_equal(read_from("1", ""), KOLO_ERR_CONFIG);
+    assert_non_null(strstr(kolo_error_text(), "the token in KOLO_TOKEN has 1 "));
 }
 
 static void test_files_that_are_no_tokens(void **state)
@@ -79,9 +95,9 @@ static void test_derived_from_a_key(void **state)
     setenv("K_MPI_JOB_ROLE", "worker", 1);
     assert_int_equal(read_from("", ""), KOLO_OK);
     assert_string_equal(token, expected);
-    write_file("token", "given", 5);
+    write_file("token", "given by a Secret", 17);
     assert_int_equal(read_from("", "token"), KOLO_OK);
-    assert_string_equal(token, "given");
+    assert_string_equal(token, "given by a Secret");
     setenv("OMPI_COMM_WORLD_RANK", "0", 1);
     assert_int_equal(read_from("", ""), KOLO_OK);
     assert_string_equal(token, "");
@@ -120,7 +136,7 @@ static size_t warnings_of(const char *file, mode_t mode)
 static void test_a_file_that_everybody_reads(void **state)
 {
     (void)state;
-    write_file("token", "secret", 6);
+    write_file("token", "everybody's secret", 18);
     assert_int_equal(warnings_of("token", 0600), 0);
     assert_int_equal(warnings_of("token", 0640), 0);
     assert_true(warnings_of("token", 0644) > 0);
@@ -151,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_derived_from_a_key),
         cmocka_unit_test(test_sources),
+        cmocka_unit_test(test_short_tokens),
         cmocka_unit_test(test_files_that_are_no_tokens),
         cmocka_unit_test(test_a_file_that_everybody_reads),
         cmocka_unit_test(test_listening_without_a_token),

@@ -235,7 +235,7 @@ static void lanes_have_leaders_on_every_host(void **state)
     for (uint32_t rank = 0; rank < 8; rank++) {
         struct kolo__problem problem = {
             .collective = KOLO__ALLREDUCE, .rank = rank, .size = 8, .host_of = host_of};
-        struct kolo__levels levels;
+        struct kolo__levels levels = {0};
         assert_true(kolo__levels_exist(&problem) && kolo__levels_init(&problem, &levels));
         assert_int_equal(levels.hosts, 3);
         assert_int_equal(levels.lanes, 4);

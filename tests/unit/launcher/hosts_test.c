@@ -80,6 +80,33 @@ static void knows_this_machine(void **state)
     assert_true(kolo__host_is_here("node7.example.com", "node7"));
 }
 
+/* With hostNetwork: the launcher of an MPIJob is the pod of a Job. */
+static void knows_its_pod(void **state)
+{
+    (void)state;
+    char name[64] = "", pod[64];
+    memset(name, 'a', 63);
+    assert_true(kolo__host_is_pod("train-launcher.train.lab.svc", "train-launcher-x7k2p"));
+    assert_true(kolo__host_is_pod("train-launcher", "train-launcher-24567"));
+    assert_true(kolo__host_is_pod("bench-0.bench", "bench-0"));
+    assert_false(kolo__host_is_pod("train-launcher.train", "train-launcher-x7k2"));
+    assert_false(kolo__host_is_pod("train-launcher.train", "train-launcher-x7k2pp"));
+    assert_false(
+        kolo__host_is_pod("train-launcher.train", "train-launcher-a1e3o")); /* none of these */
+    assert_false(kolo__host_is_pod("train-worker-1.train", "train-worker-10"));
+    assert_false(kolo__host_is_pod("train-worker-0.train", "train-launcher-x7k2p"));
+    snprintf(pod, sizeof pod, "%.58sx7k2p", name);
+    assert_true(kolo__host_is_pod(name, pod));
+    setenv("POD_NAME", "train-launcher-x7k2p", 1);
+    struct kolo__hosts hosts = {0};
+    assert_int_equal(kolo__hosts_read_list(&hosts, "train-launcher.train:2,train-worker-0.train:2"),
+                     KOLO_OK);
+    assert_true(hosts.list[0].here);
+    assert_false(hosts.list[1].here);
+    kolo__hosts_free(&hosts);
+    unsetenv("POD_NAME");
+}
+
 static void reads_lists(void **state)
 {
     (void)state;
@@ -170,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(knows_this_machine),
+        cmocka_unit_test(knows_its_pod),
         cmocka_unit_test(reads_lists),
         cmocka_unit_test(reads_files),
         cmocka_unit_test(refuses_what_is_no_list),

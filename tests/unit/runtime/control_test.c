@@ -15,8 +15,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A rendezvous of one connection: does the proof, says what is in `words`, and stays. */
-static struct kolo__frame_writer words;
+/* A rendezvous of one connection: does the proof, says what is in `words`, and stays. If there are
+ * `first_words`, they are for an earlier connection, which it closes then. */
+static struct kolo__frame_writer words, first_words;
 static int listen_fd;
 static pthread_t thread;
 static struct kolo__control *control;
@@ -26,7 +27,7 @@ static uint64_t soon(void)
     return kolo__now_ns(&kolo__real_clock) + 5000000000u;
 }
 
-static void *serve(void *failed)
+static bool say(const struct kolo__frame_writer *said, bool stays)
 {
     struct kolo__credentials *credentials = NULL;
     struct kolo__secure *secure = NULL;
@@ -35,18 +36,26 @@ static void *serve(void *failed)
     poll(&ready, 1, 5000);
     int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
-        return failed;
-    if (kolo__credentials_create(KOLO__PURPOSE_CONTROL, "job", "secret", &credentials) == KOLO_OK &&
-        kolo__secure_create(credentials, KOLO__SECURE_ACCEPTOR, fd, &secure) == KOLO_OK &&
-        kolo__secure_handshake_by(secure, soon()) == KOLO_OK &&
-        kolo__secure_send_all(secure, words.data, words.bytes, soon()) == KOLO_OK)
-        failed = NULL;
-    while (kolo__recv_all(fd, &ignored, 1, soon()) == KOLO_OK)
+        return false;
+    bool done = kolo__credentials_create(KOLO__PURPOSE_CONTROL, "job", "the secret of this test",
+                                         &credentials) == KOLO_OK &&
+                kolo__secure_create(credentials, KOLO__SECURE_ACCEPTOR, fd, &secure) == KOLO_OK &&
+                kolo__secure_handshake_by(secure, soon()) == KOLO_OK &&
+                kolo__secure_send_all(secure, said->data, said->bytes, soon()) == KOLO_OK;
+    while (stays && kolo__recv_all(fd, &ignored, 1, soon()) == KOLO_OK)
         ;
     kolo__secure_free(secure);
     kolo__credentials_free(credentials);
     close(fd);
-    return failed;
+    return done;
+}
+
+static void *serve(void *failed)
+{
+    bool done = first_words.bytes == 0 || say(&first_words, false);
+    if (first_words.bytes > 0)
+        say(&words, true); /* in the first round whoever refused is passed by, for another's sake */
+    return done && say(&words, true) ? NULL : failed;
 }
 
 static int end(void **state)
@@ -58,6 +67,7 @@ static int end(void **state)
     pthread_join(thread, &failed);
     close(listen_fd);
     kolo__frame_writer_free(&words);
+    kolo__frame_writer_free(&first_words);
     return failed != NULL;
 }
 
@@ -78,7 +88,7 @@ static struct kolo__fault first_fault(void)
     struct kolo__control_options options = {
         .rendezvous = address,
         .job = "job",
-        .token = "secret",
+        .token = "the secret of this test",
         .size = 3,
         .deadline_ns = soon(),
         .timeout_s = 5,
@@ -153,6 +163,36 @@ static const char introduction[] = "machine\0"
                                    "empty\0"
                                    "0";
 
+/* As a pod that is made anew while the world that has lost it is still there. */
+static void test_world_that_follows(void **state)
+{
+    (void)state;
+    char address[80];
+    kolo__frame_begin(&first_words, KOLO__FRAME_REFUSED);
+    kolo__put_u8(&first_words, KOLO_ERR_PEER_LOST);
+    kolo__put_text(&first_words, "this pod waits for the next one");
+    kolo__frame_end(&first_words);
+    kolo__frame_begin(&words, KOLO__FRAME_WORLD);
+    kolo__put_u32(&words, 1);
+    kolo__put_text(&words, "host");
+    kolo__put_u32(&words, 1);
+    kolo__put_blob(&words, "blob", 4);
+    kolo__frame_end(&words);
+    start(address, sizeof address);
+    struct kolo__control_options options = {.rendezvous = address,
+                                            .job = "job",
+                                            .token = "the secret of this test",
+                                            .size = 1,
+                                            .deadline_ns = soon(),
+                                            .timeout_s = 5,
+                                            .in_pods = true};
+    struct kolo__fault fault;
+    assert_int_equal(kolo__control_connect(&options, &control), KOLO_OK);
+    assert_int_equal(kolo__control_join(control, "blob", 4), KOLO_OK);
+    assert_string_equal(kolo__control_member(control, 0)->host, "host");
+    assert_false(kolo__control_fault(control, 1, &fault));
+}
+
 static void put_member(size_t introduction_bytes)
 {
     kolo__put_text(&words, "host");
@@ -178,7 +218,7 @@ static void test_own_introduction_cut_short(void **state)
                                        .world_size = 3,
                                        .rendezvous = address,
                                        .transport = "tcp"};
-    setenv("KOLO_TOKEN", "secret", 1);
+    setenv("KOLO_TOKEN", "the secret of this test", 1);
     setenv("KOLO_JOB", "job", 1);
     assert_int_equal(kolo_init(&options, &context), KOLO_ERR_WORLD);
     assert_non_null(strstr(kolo_error_text(), "another version"));
@@ -190,6 +230,7 @@ int main(void)
         cmocka_unit_test_teardown(test_fault_behind_a_late_answer, end),
         cmocka_unit_test_teardown(test_refusal_after_joining, end),
         cmocka_unit_test_teardown(test_fault_of_a_rank_that_is_none, end),
+        cmocka_unit_test_teardown(test_world_that_follows, end),
         cmocka_unit_test_teardown(test_own_introduction_cut_short, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -114,6 +114,58 @@ static void limits(void **state)
     (void)state;
 }
 
+static void give_rdma(struct ward *ward, uint32_t host, uint32_t state, uint32_t kind)
+{
+    ward->hosts[host].facts.rdma = state;
+    ward->hosts[host].facts.rdma_kind = kind;
+    strcpy(ward->hosts[host].facts.rdma_text, "mlx5_0 port 1: down");
+}
+
+static void rdma_that_not_all_have(void **state)
+{
+    struct ward ward;
+    make_healthy(&ward, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        give_rdma(&ward, i, KOLO__RDMA_USABLE, 2);
+    EXPECT(&ward, 0);
+    give_rdma(&ward, 2, KOLO__RDMA_USABLE, 1);
+    EXPECT(&ward, KOLO__AILMENT_RDMA, 0);
+    give_rdma(&ward, 2, KOLO__RDMA_USELESS, 0);
+    EXPECT(&ward, KOLO__AILMENT_RDMA, 0);
+    give_rdma(&ward, 2, KOLO__RDMA_ABSENT, 0);
+    EXPECT(&ward, KOLO__AILMENT_RDMA, 0);
+    ward.hosts[0].answers = false; /* nothing is known of it but that */
+    EXPECT(&ward, KOLO__AILMENT_DOWN, KOLO__AILMENT_RDMA, 0);
+    make_healthy(&ward, 2);
+    give_rdma(&ward, 0, KOLO__RDMA_USELESS, 0);
+    EXPECT(&ward, KOLO__AILMENT_RDMA, 0);
+    (void)state;
+}
+
+static void a_host_without_network_explains_what_fails(void **state)
+{
+    struct ward ward;
+    make_healthy(&ward, 1);
+    ward.hosts[0].facts.no_network = true;
+    EXPECT(&ward, KOLO__AILMENT_NO_NETWORK, 0);
+    ward.hosts[0].facts.no_loopback = true;
+    EXPECT(&ward, KOLO__AILMENT_NO_NETWORK, KOLO__AILMENT_NO_NETWORK, 0);
+    make_healthy(&ward, 3);
+    ward.hosts[1].facts.no_network = true;
+    ward.hosts[1].facts.address_count = 0;
+    for (uint32_t i = 0; i < 3; i += 2) {
+        trial(&ward, i, 1)->count = 0;
+        trial(&ward, 1, i)->links[0].stage = trial(&ward, 1, i)->links[1].stage =
+            KOLO__LINK_CONNECT;
+    }
+    EXPECT(&ward, KOLO__AILMENT_NO_NETWORK, 0);
+    ward.hosts[1].facts.no_network = false;
+    ward.hosts[1].facts.no_loopback = true; /* explains nothing between hosts */
+    EXPECT(&ward, KOLO__AILMENT_NO_NETWORK, KOLO__AILMENT_UNREACHABLE, KOLO__AILMENT_UNREACHABLE,
+           KOLO__AILMENT_UNREACHABLE, KOLO__AILMENT_UNREACHABLE, 0);
+    (void)state;
+}
+
 static void absent_hosts_are_found_once(void **state)
 {
     struct ward ward;
@@ -268,6 +320,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(healthy_hosts),
         cmocka_unit_test(limits),
+        cmocka_unit_test(rdma_that_not_all_have),
+        cmocka_unit_test(a_host_without_network_explains_what_fails),
         cmocka_unit_test(absent_hosts_are_found_once),
         cmocka_unit_test(tokens),
         cmocka_unit_test(one_way),

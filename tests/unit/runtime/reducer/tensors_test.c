@@ -18,7 +18,7 @@ static kolo_tensor good(void)
 static void expect_refused(const kolo_tensor *tensor, const char *why)
 {
     kolo_tensor list[2] = {good(), *tensor};
-    assert_int_equal(kolo__tensors_check("op", list, 2, true), KOLO_ERR_INVALID);
+    assert_int_equal(kolo__tensors_check("op", list, 2, true, NULL), KOLO_ERR_INVALID);
     assert_non_null(strstr(kolo_error_text(), "op: tensor 1"));
     assert_non_null(strstr(kolo_error_text(), why));
 }
@@ -27,8 +27,8 @@ static void test_wrong_tensors_are_refused(void **state)
 {
     kolo_tensor tensor = good();
     (void)state;
-    assert_int_equal(kolo__tensors_check("op", &tensor, 1, true), KOLO_OK);
-    assert_int_equal(kolo__tensors_check("op", NULL, 1, true), KOLO_ERR_INVALID);
+    assert_int_equal(kolo__tensors_check("op", &tensor, 1, true, NULL), KOLO_OK);
+    assert_int_equal(kolo__tensors_check("op", NULL, 1, true, NULL), KOLO_ERR_INVALID);
     tensor.count = 7;
     expect_refused(&tensor, "7 elements, but its shape has 6");
     tensor = good();
@@ -39,7 +39,7 @@ static void test_wrong_tensors_are_refused(void **state)
     expect_refused(&tensor, "77 is no dtype");
     tensor.dtype = KOLO_INT32;
     expect_refused(&tensor, "int32");
-    assert_int_equal(kolo__tensors_check("op", &tensor, 1, false), KOLO_OK);
+    assert_int_equal(kolo__tensors_check("op", &tensor, 1, false, NULL), KOLO_OK);
     tensor = (kolo_tensor){.count = SIZE_MAX / 2, .dtype = KOLO_FP64};
     expect_refused(&tensor, "more than memory has");
     tensor = good();

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launcher/recorders.h"
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "launcher/processes.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct kolo__recorders_block {
+    struct kolo__recorders_block *next;
+    const struct kolo__flight *flights;
+    uint32_t places;
+    dev_t device;
+    ino_t inode;
+};
+
+static int by_job_and_rank(const void *a, const void *b)
+{
+    const struct kolo__flight *x = ((const struct kolo__flight_rank *)a)->flight;
+    const struct kolo__flight *y = ((const struct kolo__flight_rank *)b)->flight;
+    int order = strncmp(x->job, y->job, sizeof x->job);
+    return order != 0 ? order : (x->rank > y->rank) - (x->rank < y->rank);
+}
+
+kolo_status kolo__recorders_add_rank(struct kolo__recorders *recorders,
+                                     const struct kolo__flight *flight, char state)
+{
+    struct kolo__flight_rank *ranks =
+        realloc(recorders->ranks, (recorders->count + 1) * sizeof *ranks);
+    if (ranks == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for a list of flight recorders");
+    recorders->ranks = ranks;
+    ranks[recorders->count++] = (struct kolo__flight_rank){.flight = flight, .state = state};
+    return KOLO_OK;
+}
+
+static kolo_status take_places(struct kolo__recorders *recorders,
+                               const struct kolo__recorders_block *block)
+{
+    kolo_status status = KOLO_OK;
+    for (uint32_t i = 0; i < block->places && status == KOLO_OK; i++) {
+        const struct kolo__flight *flight = &block->flights[i];
+        if (atomic_load(&flight->version) == KOLO__FLIGHT_VERSION)
+            status = kolo__recorders_add_rank(recorders, flight,
+                                              kolo__process_state((pid_t)flight->pid));
+    }
+    return status;
+}
+
+kolo_status kolo__recorders_add(struct kolo__recorders *recorders, int fd)
+{
+    struct stat file;
+    if (fstat(fd, &file) != 0)
+        return KOLO_OK;
+    for (const struct kolo__recorders_block *b = recorders->blocks; b != NULL; b = b->next)
+        if (b->device == file.st_dev && b->inode == file.st_ino)
+            return KOLO_OK; /* by another descriptor of it */
+    struct kolo__recorders_block *block = calloc(1, sizeof *block);
+    if (block == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for a flight recorder");
+    *block = (struct kolo__recorders_block){
+        .next = recorders->blocks, .device = file.st_dev, .inode = file.st_ino};
+    block->flights = kolo__flight_map(fd, &block->places);
+    recorders->blocks = block;
+    return block->flights != NULL ? take_places(recorders, block) : KOLO_OK;
+}
+
+/* ---- of all processes ------------------------------------------------------------------------ */
+
+static kolo_status look_at_descriptor(struct kolo__recorders *recorders, const char *path)
+{
+    static const char NAME[] = "/memfd:kolo-flight";
+    char target[sizeof NAME];
+    kolo_status status = KOLO_OK;
+    ssize_t length = readlink(path, target, sizeof target);
+    if (length < (ssize_t)sizeof NAME - 1 || memcmp(target, NAME, sizeof NAME - 1) != 0)
+        return status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        status = kolo__recorders_add(recorders, fd);
+        close(fd);
+    }
+    return status;
+}
+
+static kolo_status look_at_process(struct kolo__recorders *recorders, const char *pid)
+{
+    char path[PATH_MAX];
+    kolo_status status = KOLO_OK;
+    const struct dirent *entry;
+    snprintf(path, sizeof path, "/proc/%s/fd", pid);
+    DIR *descriptors = opendir(path);
+    if (descriptors == NULL)
+        return status; /* it has ended, or is somebody else's */
+    while (status == KOLO_OK && (entry = readdir(descriptors)) != NULL) {
+        snprintf(path, sizeof path, "/proc/%s/fd/%s", pid, entry->d_name);
+        status = look_at_descriptor(recorders, path);
+    }
+    closedir(descriptors);
+    return status;
+}
+
+kolo_status kolo__recorders_find(struct kolo__recorders *recorders)
+{
+    kolo_status status = KOLO_OK;
+    const struct dirent *entry;
+    DIR *processes = opendir("/proc");
+    if (processes == NULL)
+        return kolo__error_errno(errno, "cannot read /proc");
+    while (status == KOLO_OK && (entry = readdir(processes)) != NULL)
+        if (isdigit((unsigned char)entry->d_name[0]))
+            status = look_at_process(recorders, entry->d_name);
+    closedir(processes);
+    if (recorders->count > 0)
+        qsort(recorders->ranks, recorders->count, sizeof *recorders->ranks, by_job_and_rank);
+    return status;
+}
+
+void kolo__recorders_free(struct kolo__recorders *recorders)
+{
+    for (struct kolo__recorders_block *block = recorders->blocks, *next; block != NULL;
+         block = next) {
+        next = block->next;
+        kolo__flight_unmap(block->flights, block->places);
+        free(block);
+    }
+    free(recorders->ranks);
+    *recorders = (struct kolo__recorders){0};
+}
+
+/* ---- as a table ------------------------------------------------------------------------------ */
+
+static const char *phase_name(enum kolo__flight_phase phase)
+{
+    switch (phase) {
+    case KOLO__FLIGHT_CALLED:
+        return "called";
+    case KOLO__FLIGHT_DONE:
+        return "done";
+    case KOLO__FLIGHT_FAILED:
+        return "failed";
+    default:
+        return "unknown";
+    }
+}
+
+static double seconds(uint64_t from_ns, uint64_t to_ns)
+{
+    return to_ns > from_ns ? (double)(to_ns - from_ns) / 1e9 : 0;
+}
+
+static void write_operation(uint32_t rank, uint64_t began_ns,
+                            const struct kolo__flight_operation *operation, FILE *out)
+{
+    static const char *const KINDS[] = {"collective", "send", "recv"};
+    char text[200];
+    fprintf(out, "%u,%u,%s,\"%s\",%s,%u,", rank, operation->signature.comm,
+            operation->kind <= KOLO__FLIGHT_RECV ? KINDS[operation->kind] : "unknown",
+            kolo__signature_text(&operation->signature, text, sizeof text),
+            phase_name(operation->phase), operation->other);
+    if (operation->wait_begin_ns != 0)
+        fprintf(out, "%.6f,", seconds(began_ns, operation->wait_begin_ns));
+    else
+        fprintf(out, ",");
+    if (operation->wait_begin_ns != 0 && operation->wait_end_ns != 0)
+        fprintf(out, "%.6f,", seconds(operation->wait_begin_ns, operation->wait_end_ns));
+    else
+        fprintf(out, ",");
+    fprintf(out, "%u,%u\n", operation->step, operation->bucket);
+}
+
+void kolo__recorders_write_csv(const struct kolo__flight_rank *ranks, uint32_t count, FILE *out)
+{
+    static struct kolo__flight_operation operations[KOLO__FLIGHT_ENTRIES];
+    fprintf(out, "rank,communicator,kind,operation,phase,peer_or_root,wait_began_s,waited_s,step,"
+                 "bucket\n");
+    for (uint32_t r = 0; r < count; r++) {
+        uint32_t found = kolo__flight_operations(ranks[r].flight, operations, KOLO__FLIGHT_ENTRIES);
+        for (uint32_t i = 0; i < found; i++)
+            write_operation(ranks[r].flight->rank, ranks[r].flight->began_ns, &operations[i], out);
+    }
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime/rdma.h"
+
+#include "base/log.h"
+#include "base/status.h"
+#include "collectives/transport/rdma_load.h"
+
+#include <hwloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A peer's card that does not answer is given up before the operation is. */
+enum { PATIENCE_MOST_S = 60 };
+
+/* -1: this process may run on several nodes, or nobody knows. */
+static int find_node(void)
+{
+    hwloc_topology_t topology;
+    int node = -1;
+    if (hwloc_topology_init(&topology) != 0)
+        return -1;
+    hwloc_bitmap_t processors = hwloc_bitmap_alloc(), nodes = hwloc_bitmap_alloc();
+    if (processors != NULL && nodes != NULL && hwloc_topology_load(topology) == 0 &&
+        hwloc_get_cpubind(topology, processors, HWLOC_CPUBIND_PROCESS) == 0) {
+        hwloc_cpuset_to_nodeset(topology, processors, nodes);
+        if (hwloc_bitmap_weight(nodes) == 1)
+            node = hwloc_bitmap_first(nodes);
+    }
+    hwloc_bitmap_free(processors);
+    hwloc_bitmap_free(nodes);
+    hwloc_topology_destroy(topology);
+    return node;
+}
+
+uint32_t kolo__rdma_turn(const kolo_context *context)
+{
+    return context->launch.local_rank >= 0 ? (uint32_t)context->launch.local_rank : context->rank;
+}
+
+static kolo_status choose_port(const struct kolo__interfaces *own, uint32_t turn, bool unasked,
+                               struct kolo__rdma_port_in_use *use)
+{
+    char why[200];
+    kolo_status status = kolo__rdma_load(&use->module);
+    if (status == KOLO_OK && !use->module->survey(&use->survey, why, sizeof why))
+        status = kolo__error(KOLO_ERR_SYSTEM, "%s", why);
+    if (status == KOLO_OK)
+        status = kolo__rdma_options_read(environ, &use->options);
+    if (status != KOLO_OK)
+        return status;
+    use->options.unasked = unasked;
+    const struct kolo__rdma_place place = {
+        .own = own, .node = use->survey.port_count > 1 ? find_node() : -1, .turn = turn};
+    return kolo__rdma_choose(&use->survey, &use->options, &place, &use->choice);
+}
+
+kolo_status kolo__rdma_find_port(const struct kolo__interfaces *own, uint32_t turn, bool unasked,
+                                 struct kolo__rdma_port_in_use **use)
+{
+    *use = calloc(1, sizeof **use);
+    if (*use == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for the list of RDMA devices");
+    kolo_status status = choose_port(own, turn, unasked, *use);
+    if (status != KOLO_OK) {
+        free(*use);
+        *use = NULL;
+    }
+    return status;
+}
+
+kolo_status kolo__context_demand_rdma(kolo_context *context)
+{
+    char why[400], text[KOLO__RDMA_CHOICE_TEXT_BYTES];
+    if (!kolo__config_wants_rdma(&context->config))
+        return KOLO_OK;
+    if (context->config.encrypt == 1)
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "KOLO_TRANSPORT=%s does not go with KOLO_ENCRYPT=1: what network cards "
+                           "write is plain. Use KOLO_TRANSPORT=auto, or no encryption",
+                           context->config.transport);
+    kolo_status status =
+        kolo__rdma_find_port(&context->interfaces, kolo__rdma_turn(context), false, &context->rdma);
+    if (status != KOLO_OK) {
+        snprintf(why, sizeof why, "%s", kolo_error_text());
+        return kolo__error(status, "KOLO_TRANSPORT=%s: %s", context->config.transport, why);
+    }
+    kolo__log(KOLO__LOG_INFO, "RDMA: %s", kolo__rdma_choice_text(&context->rdma->choice, text));
+    return KOLO_OK;
+}
+
+void kolo__context_close_rdma(kolo_context *context)
+{
+    free(context->rdma);
+    context->rdma = NULL;
+}
+
+kolo_status kolo__rdma_take_over(const kolo_comm *comm, struct kolo__transport **transport)
+{
+    const kolo_context *context = comm->context;
+    const struct kolo__rdma_port_in_use *use = context->rdma;
+    if (use == NULL)
+        return KOLO_OK;
+    uint64_t half_s = ((uint64_t)context->config.timeout + 1) / 2;
+    const struct kolo__rdma_setup setup = {
+        .module = use->module,
+        .options = use->options,
+        .choice = &use->choice,
+        .tcp = *transport,
+        .comm = comm->id,
+        .checksum = context->config.checksum == 1,
+        .hosts = comm->hosts,
+        .patience_ns = (half_s < PATIENCE_MOST_S ? half_s : PATIENCE_MOST_S) * 1000000000u,
+    };
+    *transport = NULL;
+    return kolo__rdma_create(&setup, transport);
+}

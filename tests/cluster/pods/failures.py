@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Cases of pods.py in which a job fails, and says why in the words of docs/KUBERNETES.md: one of its pods is missing, is told something
+else than the others, is cut off from them, or is killed.
+"""
+import os
+import re
+import signal
+
+from cluster import space_of, wait_until
+from mpi import LAUNCHED
+from pods import AGENT, LONG, Case, expect, says
+
+
+def no_record(build, kind):
+    """Pod 0's name never comes into the DNS."""
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        for pod in case.pods:
+            pod.start(publish=False)
+        codes = [pod.wait(40) for pod in case.ranks]
+        expect(f"codes {codes}", 75 in codes and 0 not in codes, case.pods)
+        says(case.pods, r"cannot be resolved|not known|resolve", 1)
+        says(case.pods, r"train-(0|worker-0|launcher|ranks-0|ranks-0-0|node-0-0)", 1)
+
+
+def wrong_token(build, kind):
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        victim = case.pods[-1]
+        for path in victim.files:
+            if path.endswith(("/token", "/id_rsa")):
+                victim.files[path] = ("another secret, long enough", victim.files[path][1])
+        case.start()
+        codes = [pod.wait(40) for pod in case.ranks]
+        if kind in LAUNCHED:
+            expect(f"codes {codes}", codes == [64], case.pods)
+            return says(case.pods, r"another token", 1)
+        expect(f"codes {codes}", codes == [75] * len(codes), case.pods)
+        last = victim.termination()
+        expect("its last word names the token first", re.search(r"another token.*Mount one Secret", last) and "NetworkPolicy" not in last, case.pods)
+        for pod in case.pods[:-1]:
+            expect("the others' too", re.search(r"missing: 2 .*refused was: .*another token", pod.termination()), case.pods)
+
+
+def one_missing(build, kind):
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        for pod in case.pods[:-1]:
+            pod.start()
+        codes = [pod.wait(40) for pod in case.ranks if pod.process]
+        expect(f"codes {codes}", set(codes) == {255 if kind == "mpijob-ssh" else 75}, case.pods)
+        for pod in case.pods[:1] if kind in LAUNCHED else case.pods[:-1]:
+            expect("the termination message says who", case.pods[-1].hostname in pod.termination(), case.pods)
+
+
+def world_mismatch(build, kind):
+    """A pod of a manifest with another number of ranks. The others wait for the right one, in vain."""
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        case.pods[-1].environment["KOLO_WORLD_SIZE"] = "5"
+        case.start()
+        address = case.pods[-1].address
+        codes = [pod.wait(40) for pod in case.ranks]
+        expect(f"codes {codes}", codes == [65] * len(codes), case.pods)
+        for pod in case.pods:
+            words = rf"rank 2 of a world of 5 \(host {case.pods[-1].hostname} at {address}\) does not fit the world of 3 .* or port of its own"
+            expect(f"the termination message, {pod.termination()}", re.search(words, pod.termination()), case.pods)
+
+
+def port_blocked(build, kind):
+    """A NetworkPolicy too many: the agents' port is closed to the launcher."""
+    with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        for pod in case.pods[1:]:
+            pod.start()
+            pod.inside("nft", "add table inet netpol")
+            pod.inside("nft", "add chain inet netpol in { type filter hook input priority 0; }")
+            pod.inside("nft", f"add rule inet netpol in tcp dport {AGENT} drop")
+        launcher = case.pods[0].start()
+        expect("code", launcher.wait(40) == 75, case.pods)
+        says([launcher], r"NetworkPolicy", 1)
+
+
+def little_memlock(build, kind):
+    """On a node whose container runtime lets pods lock little memory, RDMA is not even begun with. mpirun's log may be long."""
+    more = ("--per-pod", "4") if kind == "mpijob-ssh" else ()
+    for with_run in (True, False) if kind == "job" else (True,):
+        with Case(build, kind, "--rdma", "rdma/hca", *more, workers=2, environment={"KOLO_INIT_TIMEOUT": "10"}) as case:
+            victim = case.pods[-1]
+            victim.command = ["prlimit", "--memlock=65536", *victim.command[0 if with_run else victim.command.index("--") + 1:]]
+            case.start()
+            pod = case.pods[0] if kind in LAUNCHED else victim
+            code = pod.wait(40)
+            expect(f"code {code}", code == 64 if with_run else code != 0, case.pods)
+            words = rf"{victim.hostname} may lock 64 KiB.*KOLO_MEMLOCK"
+            expect(f"words in {pod.termination()}", re.search(words, pod.termination()), case.pods)
+    with Case(build, kind, "--rdma", "rdma/hca", workers=2) as case:
+        for pod in case.pods:
+            pod.command = ["prlimit", "--memlock=8388608", *pod.command]
+        case.start()
+        case.finish()
+
+
+def killed(build, kind):
+    """As the kernel does when a container has more memory than its limit: SIGKILL to a rank."""
+    with Case(build, kind, command=LONG) as case:
+        case.start()
+        wait_until(lambda: any("step" in p.log() for p in case.pods), 40, "the first step")
+        victim = case.pods[-1]
+        pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and
+                space_of(p) == space_of(victim.pid) and name_of(p) == "train_bytes"]
+        expect("a rank to kill", pids, case.pods)
+        os.kill(pids[0], signal.SIGKILL)
+        codes = [pod.wait(30) for pod in case.ranks]
+        if kind == "mpijob-ssh":
+            expect(f"codes {codes}", codes == [137], case.pods)
+            last = case.ranks[0].termination()
+            return expect(f"mpirun's word in {last}", re.search(rf"{victim.hostname}\..* exited on signal 9 \(Killed\)", last), case.pods)
+        expect(f"codes {codes}", set(codes) == {76}, case.pods)
+        says(case.pods, r"SIGKILL", 1)
+        expect("the termination message", any("SIGKILL" in p.termination() for p in case.pods), case.pods)
+        for pod in case.pods[:-1] if kind not in LAUNCHED else []:
+            expect("which peer was lost", f"rank 2 (host {victim.hostname}" in pod.termination() and
+                   pod.termination().count("rank 2") == 1, case.pods)
+
+
+def name_of(pid):
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def small_shm(build, kind):
+    """/dev/shm of 64 KiB is none of kolo's business: its memory has no name there."""
+    with Case(build, kind, "--per-pod", "2", workers=2) as case:
+        for pod in case.pods:
+            pod.shm = "64k"
+        case.start()
+        case.finish()

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Verbs within one process, for the rdma transport where there is no device, and under sanitizers.
+ * Stricter than a card where that finds mistakes: a write is carried out late, so memory that was
+ * given back too early shows; and it ends the program when it breaks a promise that a card would
+ * only punish by time: more writes than receive requests, or than a queue has room for.
+ */
+#ifndef KOLO_TESTS_CONFORMANCE_FAKE_VERBS_H
+#define KOLO_TESTS_CONFORMANCE_FAKE_VERBS_H
+
+#include "collectives/transport/rdma_module.h"
+
+extern const struct kolo__rdma_module fake_verbs;
+
+/* Of links opened from here on: how much they take inline, at most. */
+void fake_verbs_set_inline(uint32_t bytes);
+
+#endif

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Flight recorders: who holds up whom, while it hangs (kolo inspect) and when it failed (kolo run).
+# shellcheck source=common.sh
+source "$SOURCE_DIR/tests/integration/launcher/common.sh"
+holdup=$TEST_DIR/launcher_holdup
+host=$(uname -n)
+entered="rank 2 (host $host) never entered allreduce #11 (5 x fp32, sum"
+
+# start ARGUMENTS: in the background, until all four ranks are ready; leaves $pid.
+start() {
+    rm -f out err
+    "$kolo" run -n 4 "$@" >out 2>err &
+    pid=$!
+    wait_until 10 lines_in out 4 || fail "the ranks do not start: $(<err)"
+}
+
+# stuck TEXT: kolo inspect of the job says so.
+stuck() {
+    "$kolo" inspect "$job" >seen 2>&1 && grep -qF "$1" seen
+}
+
+find_job() {
+    job=$(tr '\0' '\n' <"/proc/$(children_of $pid | awk '{print $NF}')/environ" | sed -n 's/^KOLO_JOB=//p')
+}
+
+end() {
+    kill -KILL $pid
+    wait $pid 2>/dev/null
+}
+
+# ---- while it hangs
+start -- "$holdup" 2 sleep
+find_job
+wait_until 10 stuck "$entered" || fail "a rank that computes is not named: $(<seen)"
+expect_text "the job" "job $job: 4 of 4 ranks are on this host" "$(<seen)"
+expect "a line a rank" 4 "$(grep -c '^  rank [0-3]' seen)"
+expect_text "what it does" "; it is outside of kolo, after allreduce #10 (5 x fp32" "$(<seen)"
+expect "who waits" 3 "$(grep -c 'allreduce #11 .*, waits since [0-9.]* s$' seen)"
+"$kolo" inspect --csv "$job" >csv || fail "no csv"
+expect "columns" 'rank,communicator,kind,operation,phase,peer_or_root,wait_began_s,waited_s,step,bucket' "$(head -1 csv)"
+expect "operations of the late rank" 10 "$(grep -c '^2,[0-9]*,collective,"allreduce #[0-9]* (5 x fp32.*",done,' csv)"
+expect "of one that waits" 1 "$(grep -c '^0,[0-9]*,collective,"allreduce #11 (5 x fp32.*",called,' csv)"
+"$kolo" inspect >all || fail "without a name"
+expect_text "all jobs" "job $job: " "$(<all)"
+end
+"$kolo" inspect "$job" >seen 2>&1
+expect "a job that is gone" "1 kolo inspect: no job $job runs on host $host, as far as this user may see" "$? $(<seen)"
+"$kolo" inspect one two >seen 2>&1
+expect "usage" 64 $?
+
+start -- "$holdup" 2 stop
+find_job
+wait_until 10 stuck "; it is stopped (SIGSTOP, or a debugger); 3 ranks wait since " || fail "a stopped rank is not named: $(<seen)"
+end
+
+# ---- when it failed
+KOLO_TIMEOUT=2 run -n 4 --flight-file flight.csv -- "$holdup" 2 sleep
+expect "time-out: code" 3 "$code"
+expect_text "time-out" "kolo run: $entered" "$err"
+expect "the file" "$(printf '%s\n' 10 11 11 11)" "$(for rank in 2 0 1 3; do grep -c "^$rank,[0-9]*,collective,\"allreduce #" flight.csv; done)"
+expect "what failed" 3 "$(grep -c 'allreduce #11 .*,failed,' flight.csv)"
+run -n 2 --flight-file nowhere/flight.csv -- "$holdup" 1 die
+expect "no such folder: code" 76 "$code"
+expect_text "no such folder" "kolo run: KOLO_FLIGHT_FILE=nowhere/flight.csv: cannot write it: No such file" "$err"
+run -n 4 --timeout 2 -- "$holdup" 2 stop
+expect "--timeout: code" 124 "$code"
+expect_text "--timeout" "; it is stopped (SIGSTOP, or a debugger); 3 ranks wait since " "$err"
+run -n 4 -- "$holdup" 2 die
+expect "a rank that dies: code" 76 "$code"
+expect_text "a rank that dies" "kolo run: $entered" "$err"
+expect_text "a rank that dies" "; its process has ended; 3 ranks wait since " "$err"
+run -n 4 -- "$holdup" 2 other
+expect_text "another collective" "kolo run: rank 2 (host $host) called barrier #11" "$err"
+KOLO_TRANSPORT=tcp run -n 4 -- "$holdup" 2 die
+expect_text "over TCP" "kolo run: $entered" "$err"
+run -n 4 -- "$holdup" 2 none
+expect "nobody: code and stderr" "0 " "$code $err"
+
+((failures == 0))

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * launcher_holdup RANK WHAT: ten allreduces; then RANK does something else, and the others go on.
+ *
+ *   sleep  for a minute
+ *   stop   itself
+ *   die    of a signal
+ *   other  calls another collective
+ *   none   everybody goes on
+ *
+ * Says "ready" before the eleventh.
+ */
+#include <kolo/kolo.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void hold_up(const char *what)
+{
+    if (strcmp(what, "sleep") == 0)
+        sleep(60);
+    else if (strcmp(what, "stop") == 0)
+        raise(SIGSTOP);
+    else if (strcmp(what, "die") == 0)
+        raise(SIGKILL);
+}
+
+int main(int argc, char **argv)
+{
+    kolo_context *context;
+    float values[5] = {0};
+    if (argc < 3 || kolo_init(NULL, &context) != KOLO_OK) {
+        fprintf(stderr, "%s\n", kolo_error_text());
+        return 1;
+    }
+    kolo_comm *world = kolo_world(context);
+    for (int i = 0; i < 10; i++)
+        kolo_allreduce(world, values, values, 5, KOLO_FP32, KOLO_SUM, NULL);
+    printf("ready\n");
+    fflush(stdout);
+    bool is_it = kolo_comm_rank(world) == atoi(argv[1]);
+    if (is_it)
+        hold_up(argv[2]);
+    kolo_status status = is_it && strcmp(argv[2], "other") == 0
+                             ? kolo_barrier(world)
+                             : kolo_allreduce(world, values, values, 5, KOLO_FP32, KOLO_SUM, NULL);
+    if (status == KOLO_OK)
+        status = kolo_finalize(context);
+    if (status != KOLO_OK)
+        fprintf(stderr, "%s\n", kolo_error_text());
+    return status == KOLO_OK ? 0 : 3;
+}

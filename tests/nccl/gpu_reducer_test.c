@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A reducer of gradients in a GPU's memory (runtime/reducer/gpu.c) beside one of the same gradients
+ * on the host, in a world of two processes: with a stand-in for the driver that runs the kernels,
+ * and collectives through the host. Then what is asked of streams, and with NCCL's stand-in what it
+ * is given.
+ */
+#include "cases.h"
+#include "kernels/device.h"
+#include "runtime/call.h"
+
+#include <setjmp.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { TENSORS = 7, STEPS = 3, MOST = 5003 };
+
+/* One is empty, one is a single element, none ends with a vector of 16 bytes. */
+static const size_t COUNTS[TENSORS] = {3, 1001, 0, 1, MOST, 17, 2049};
+
+struct model {
+    kolo_tensor tensors[TENSORS], on_host[TENSORS];
+    kolo_reducer *reducer, *of_host;
+};
+
+static kolo_dtype dtype_of(int i)
+{
+    return i == 5 ? KOLO_FP64 : KOLO_FP32;
+}
+
+static void fill(void *memory, kolo_dtype dtype, size_t count, int seed)
+{
+    for (size_t i = 0; i < count; i++) {
+        float value = (float)((i * 7 + (size_t)seed * 13) % 101) / 8;
+        if (dtype == KOLO_FP64)
+            ((double *)memory)[i] = value;
+        else
+            ((float *)memory)[i] = value;
+    }
+}
+
+static struct model make(kolo_comm *world, const kolo_reducer_options *options)
+{
+    struct model model = {0};
+    for (int i = 0; i < TENSORS; i++) {
+        size_t bytes = (COUNTS[i] + 1) * kolo_dtype_bytes(dtype_of(i));
+        model.tensors[i] = (kolo_tensor){
+            .data = device_memory(bytes / 4), .count = COUNTS[i], .dtype = dtype_of(i)};
+        model.on_host[i] = model.tensors[i];
+        model.on_host[i].data = malloc(bytes);
+        CHECK(model.on_host[i].data != NULL);
+    }
+    kolo_reducer_options of_host = *options;
+    of_host.stream = NULL;
+    CHECK(kolo_reducer_create(world, model.tensors, TENSORS, options, &model.reducer) == KOLO_OK);
+    CHECK(kolo_reducer_create(world, model.on_host, TENSORS, &of_host, &model.of_host) == KOLO_OK);
+    return model;
+}
+
+static void step(struct model *model, int seed)
+{
+    for (int i = TENSORS - 1; i >= 0; i--) {
+        fill(model->tensors[i].data, dtype_of(i), COUNTS[i], seed + i);
+        fill(model->on_host[i].data, dtype_of(i), COUNTS[i], seed + i);
+        CHECK(kolo_reducer_ready(model->reducer, (size_t)i) == KOLO_OK);
+        CHECK(kolo_reducer_ready(model->of_host, (size_t)i) == KOLO_OK);
+    }
+    CHECK(kolo_reducer_wait(model->reducer, -1) == KOLO_OK);
+    CHECK(kolo_reducer_wait(model->of_host, -1) == KOLO_OK);
+}
+
+static double element(const kolo_tensor *tensor, size_t i)
+{
+    return tensor->dtype == KOLO_FP64 ? ((const double *)tensor->data)[i]
+                                      : (double)((const float *)tensor->data)[i];
+}
+
+static void compare(const struct model *model, double tolerance)
+{
+    for (int t = 0; t < TENSORS; t++)
+        for (size_t i = 0; i < COUNTS[t]; i++) {
+            double expected = element(&model->on_host[t], i);
+            CHECK(fabs(element(&model->tensors[t], i) - expected) <= tolerance * fabs(expected));
+        }
+}
+
+static void end(struct model *model)
+{
+    CHECK(kolo_reducer_free(model->reducer) == KOLO_OK);
+    CHECK(kolo_reducer_free(model->of_host) == KOLO_OK);
+    for (int i = 0; i < TENSORS; i++) {
+        release(model->tensors[i].data);
+        free(model->on_host[i].data);
+    }
+}
+
+/* Eighths of two ranks: sums and averages are exact, but for the last two. */
+static void same_as_host(kolo_comm *world, kolo_reducer_options options, double tolerance)
+{
+    static char stream;
+    options.size = sizeof options;
+    options.stream = &stream;
+    struct model model = make(world, &options);
+    for (int s = 0; s < STEPS; s++) {
+        step(&model, 3 * s + (int)world->rank);
+        compare(&model, tolerance);
+        kolo_reducer_report report = {.size = sizeof report}, of_host = {.size = sizeof of_host};
+        CHECK(kolo_reducer_get_report(model.reducer, &report) == KOLO_OK);
+        CHECK(kolo_reducer_get_report(model.of_host, &of_host) == KOLO_OK);
+        CHECK(report.step == (uint64_t)s + 1 && report.finite == of_host.finite);
+        CHECK(fabs(report.norm - of_host.norm) <= 1e-12 * of_host.norm);
+        CHECK(fabs(report.clip_factor - of_host.clip_factor) <= 1e-12);
+    }
+    end(&model);
+}
+
+static void reduces(kolo_comm *world)
+{
+    same_as_host(world, (kolo_reducer_options){.sum = 1}, 0);
+    same_as_host(world, (kolo_reducer_options){.fixed_order = 1}, 0);
+    same_as_host(world, (kolo_reducer_options){.bucket_bytes = 5000, .first_bucket_bytes = 16}, 0);
+    same_as_host(world, (kolo_reducer_options){.scale = 0.5, .no_overlap = 1}, 0);
+    same_as_host(world, (kolo_reducer_options){.wire = KOLO_WIRE_FP16, .sum = 1}, 0);
+    same_as_host(world, (kolo_reducer_options){.wire = KOLO_WIRE_BF16}, 1.0 / 64);
+    same_as_host(world, (kolo_reducer_options){.statistics = 1, .bucket_bytes = 5000}, 0);
+    same_as_host(world, (kolo_reducer_options){.clip_norm = 1}, 1e-6);
+}
+
+static void tells_of_infinity(kolo_comm *world)
+{
+    const kolo_reducer_options options = {.size = sizeof options, .clip_norm = 1};
+    struct model model = make(world, &options);
+    kolo_reducer_report report = {.size = sizeof report};
+    for (int i = 0; i < TENSORS; i++) {
+        fill(model.tensors[i].data, dtype_of(i), COUNTS[i], i);
+        if (i == 4 && world->rank == 1)
+            ((float *)model.tensors[i].data)[MOST - 1] = INFINITY;
+        CHECK(kolo_reducer_ready(model.reducer, (size_t)i) == KOLO_OK);
+    }
+    CHECK(kolo_reducer_wait(model.reducer, -1) == KOLO_OK);
+    CHECK(kolo_reducer_get_report(model.reducer, &report) == KOLO_OK);
+    CHECK(!report.finite && report.clip_factor == 1);
+    end(&model);
+}
+
+/* ---- streams -------------------------------------------------------------------------------- */
+
+/* Two buckets, the first one of two gradients: an event for each that is ready, on the user's
+ * stream. Then, on the reducer's, which waits for them (a), packing and NCCL's work, which is not
+ * in the trace, but the watch's events 3 and 4 behind it are; unpacking; and the user's (b) waits
+ * for the end. */
+static void is_in_order(kolo_comm *world)
+{
+    static char stream;
+    const kolo_reducer_options options = {.size = sizeof options,
+                                          .stream = &stream,
+                                          .bucket_bytes = 8000,
+                                          .first_bucket_bytes = 8000,
+                                          .fixed_order = 1,
+                                          .no_overlap = 1,
+                                          .sum = 1};
+    kolo_tensor tensors[3];
+    kolo_reducer *reducer;
+    char *trace = of_driver("standin_trace");
+    for (int i = 0; i < 3; i++)
+        tensors[i] = (kolo_tensor){.data = device_memory(1000), .count = 1000, .dtype = KOLO_FP32};
+    CHECK(kolo_reducer_create(world, tensors, 3, &options, &reducer) == KOLO_OK);
+    trace[0] = '\0';
+    for (size_t i = 3; i-- > 0;)
+        CHECK(kolo_reducer_ready(reducer, i) == KOLO_OK);
+    CHECK(strcmp(trace, "Ra1 Ra1 Ra2") == 0);
+    trace[0] = '\0';
+    CHECK(kolo_reducer_wait(reducer, -1) == KOLO_OK);
+    CHECK(strcmp(trace, "Wa1 Ka Wa2 Ka Ra3 Ra4 Ka Ka Ra5 Wb5") == 0);
+    CHECK(((float *)tensors[1].data)[5] == RANKS * 6.0F);
+    CHECK(kolo_reducer_free(reducer) == KOLO_OK);
+    CHECK(counted("standin_count_memory") == 0 && counted("standin_count_abort") == 0);
+}
+
+/* The host has sent everything, and waits for nothing. */
+static void waits_for_no_gpu(kolo_comm *world)
+{
+    const kolo_reducer_options options = {.size = sizeof options, .statistics = 1};
+    struct model model = make(world, &options);
+    atomic_store((atomic_int *)of_driver("standin_pending"), 1);
+    for (int s = 0; s < STEPS; s++)
+        step(&model, s);
+    atomic_store((atomic_int *)of_driver("standin_pending"), 0);
+    end(&model);
+}
+
+/* ---- what is wrong -------------------------------------------------------------------------- */
+
+static void refuses(kolo_comm *world)
+{
+    float *device = device_memory(8), host[8];
+    static char stream;
+    kolo_tensor tensors[] = {{.data = device, .count = 8, .dtype = KOLO_FP32},
+                             {.data = host, .count = 8, .dtype = KOLO_FP32}};
+    kolo_reducer_options options = {.size = sizeof options};
+    kolo_reducer *reducer;
+    CHECK(kolo_reducer_create(world, tensors, 2, NULL, &reducer) == KOLO_ERR_INVALID);
+    CHECK(said("tensor 1 '(no name)' is in memory of the host, others are not") ||
+          said("tensor 1 '' is in memory of the host, others are not"));
+    options.error_feedback = 1;
+    options.wire = KOLO_WIRE_BF16;
+    CHECK(kolo_reducer_create(world, tensors, 1, &options, &reducer) == KOLO_ERR_UNSUPPORTED);
+    CHECK(said("error_feedback"));
+    options = (kolo_reducer_options){.size = sizeof options, .wire = KOLO_WIRE_FP8_E4M3};
+    CHECK(kolo_reducer_create(world, tensors, 1, &options, &reducer) == KOLO_ERR_UNSUPPORTED);
+    options = (kolo_reducer_options){.size = sizeof options, .allow_unused = 1};
+    CHECK(kolo_reducer_create(world, tensors, 1, &options, &reducer) == KOLO_ERR_UNSUPPORTED);
+    options = (kolo_reducer_options){.size = sizeof options, .stream = &stream};
+    CHECK(kolo_reducer_create(world, tensors + 1, 1, &options, &reducer) == KOLO_ERR_INVALID);
+    CHECK(said("options->stream"));
+    tensors[0].data = world->rank == 0 ? device : host;
+    CHECK(kolo_reducer_create(world, tensors, 1, NULL, &reducer) == KOLO_ERR_MISMATCH);
+    CHECK(said("a GPU's memory"));
+    still_works(world);
+}
+
+/* On one rank, in a step: the others hear of it. */
+static void gpu_fails(kolo_comm *world)
+{
+    const kolo_reducer_options options = {.size = sizeof options};
+    struct model model = make(world, &options);
+    step(&model, 1);
+    let_rank_1_go_on(world);
+    if (world->rank == 1)
+        atomic_store((atomic_int *)of_driver("standin_late"), 700);
+    for (size_t i = 0; i < TENSORS; i++)
+        CHECK(kolo_reducer_ready(model.reducer, i) == KOLO_OK);
+    CHECK(kolo_reducer_wait(model.reducer, -1) == KOLO_ERR_DEVICE && said("STANDIN_ERROR_700"));
+    kolo_reducer_free(model.reducer);
+}
+
+/* A pack that cannot be queued on one rank: NCCL would wait for it on the others. */
+static void launch_fails(kolo_comm *world)
+{
+    const kolo_reducer_options options = {.size = sizeof options};
+    struct model model = make(world, &options);
+    kolo_status status = KOLO_OK;
+    step(&model, 1);
+    let_rank_1_go_on(world);
+    if (world->rank == 1)
+        atomic_store((atomic_int *)of_driver("standin_no_launch"), 719);
+    for (int s = 0; s < 1000 && status == KOLO_OK; s++) {
+        for (size_t i = 0; i < TENSORS; i++)
+            CHECK(kolo_reducer_ready(model.reducer, i) == KOLO_OK || s > 0);
+        status = kolo_reducer_wait(model.reducer, -1);
+        usleep(1000);
+    }
+    CHECK(status == KOLO_ERR_DEVICE && said("STANDIN_ERROR_719"));
+    kolo_reducer_free(model.reducer);
+}
+
+/* Who asks for statistics waits for the GPU, and not for ever. */
+static void report_waits(kolo_comm *world)
+{
+    const kolo_reducer_options options = {.size = sizeof options, .statistics = 1};
+    struct model model = make(world, &options);
+    kolo_reducer_report report = {.size = sizeof report};
+    atomic_store((atomic_int *)of_driver("standin_pending"), 1);
+    step(&model, 1);
+    CHECK(kolo_reducer_get_report(model.reducer, &report) == KOLO_ERR_TIMEOUT);
+    CHECK(said("the last step did not end on GPU 1 within 2 s"));
+    atomic_store((atomic_int *)of_driver("standin_pending"), 0);
+    CHECK(kolo_reducer_get_report(model.reducer, &report) == KOLO_OK);
+    kolo_reducer_free(model.reducer);
+}
+
+static void running(void (*body)(kolo_comm *world))
+{
+    use_driver("running");
+    setenv("KOLO_NCCL", "off", 1);
+    in_world("", "", body);
+    unsetenv("KOLO_NCCL");
+    use_driver("whole");
+}
+
+#define RUNNING_CASE(name)                                                                         \
+    static void test_##name(void **state)                                                          \
+    {                                                                                              \
+        (void)state;                                                                               \
+        running(name);                                                                             \
+    }
+
+RUNNING_CASE(reduces)
+RUNNING_CASE(tells_of_infinity)
+RUNNING_CASE(refuses)
+RUNNING_CASE(gpu_fails)
+WORLD_CASE(waits_for_no_gpu, "", "")
+WORLD_CASE(launch_fails, "", "")
+
+static void test_report_waits(void **state)
+{
+    (void)state;
+    setenv("KOLO_TIMEOUT", "2", 1);
+    in_world("", "", report_waits);
+    unsetenv("KOLO_TIMEOUT");
+}
+
+static void test_is_in_order(void **state)
+{
+    (void)state;
+    use_driver("running");
+    in_world("", "", is_in_order);
+    use_driver("whole");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reduces),      cmocka_unit_test(test_tells_of_infinity),
+        cmocka_unit_test(test_is_in_order),  cmocka_unit_test(test_waits_for_no_gpu),
+        cmocka_unit_test(test_refuses),      cmocka_unit_test(test_gpu_fails),
+        cmocka_unit_test(test_launch_fails), cmocka_unit_test(test_report_waits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# All collectives between ranks on two devices, checked element by element by kolo bench; also while one
+# packet in a hundred is lost. And ranks who agree on RDMA but cannot have it are told so.
+set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+
+# bench RANKS COLLECTIVE ARGUMENT...: fails when an element is wrong.
+bench() {
+    local ranks=$1
+    shift
+    "$BIN_DIR/kolo" run --no-prefix -n "$ranks" --transport rdma -- bash "$here/on_device.sh" "$BIN_DIR/kolo" bench "$@" \
+        --seconds 0.02 --format csv >rows
+    echo "$* with $ranks ranks: $(grep -c rdma rows) rows"
+    awk -F, '/rdma/ && $NF != 0 { print "wrong: " $0; bad = 1 } END { exit bad }' rows
+    grep -q rdma rows
+}
+
+if [[ ${1:-} == inside ]]; then
+    cd /tmp
+    for collective in allreduce reduce_scatter allgather broadcast reduce alltoall; do
+        bench 2 "$collective" --min 8 --max 4M --factor 64
+    done
+    bench 4 allreduce --min 8 --max 1M --factor 64
+    tc qdisc add dev veth0 root netem loss 1%
+    NCCL_IB_TIMEOUT=10 bench 2 allreduce --min 8 --max 1M --factor 128
+    exit
+fi
+
+# shellcheck source=tests/rdma/common.sh
+source "$here/common.sh"
+in_vm "$SOURCE_DIR/tests/rdma/collectives_test.sh" inside

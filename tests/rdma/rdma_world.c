@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rdma_world.h"
+
+#include "base/socket.h"
+#include "collectives/transport/rdma_load.h"
+#include "collectives/transport/tcp.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct kolo__rdma_module *module;
+static struct kolo__rdma_survey survey;
+
+void rdma_world_begin(void)
+{
+    char why[200] = "";
+    if (kolo__rdma_load(&module) == KOLO_OK && module->survey(&survey, why, sizeof why))
+        return;
+    fprintf(stderr, "no RDMA: %s%s\n", kolo_error_text(), why);
+    exit(1);
+}
+
+static kolo_status create_rdma(struct kolo__transport *tcp, const struct rdma_rank *rank,
+                               struct kolo__transport **transport)
+{
+    struct kolo__rdma_choice choice;
+    const struct kolo__rdma_place place = {.node = -1};
+    struct kolo__rdma_options options;
+    char *none[] = {NULL};
+    kolo_status status = kolo__rdma_options_read(none, &options);
+    options.devices = rank->rank % 2 == 0 ? "=rxe0" : "=rxe1";
+    options.timeout = 14;    /* an emulated machine loses nothing for long */
+    options.retry_count = 6; /* 7 is for ever to Soft-RoCE */
+    if (status == KOLO_OK)
+        status = kolo__rdma_choose(&survey, &options, &place, &choice);
+    if (status != KOLO_OK) {
+        tcp->ops->close(tcp);
+        return status;
+    }
+    const struct kolo__rdma_setup setup = {
+        .module = module,
+        .options = options,
+        .choice = &choice,
+        .tcp = tcp,
+        .epoch = 1,
+        .comm = 7,
+        .checksum = rank->checksum,
+        .patience_ns = RDMA_WORLD_PATIENCE_S * (uint64_t)1000000000,
+    };
+    return kolo__rdma_create(&setup, transport);
+}
+
+kolo_status rdma_world_join(const struct rdma_rank *rank, int listen_fd,
+                            const struct kolo__endpoint *endpoints,
+                            struct kolo__transport **transport)
+{
+    const struct kolo__tcp_options options = {
+        .rank = rank->rank,
+        .size = rank->size,
+        .epoch = 1,
+        .comm = 7,
+        .job = "conformance",
+        .token = "secret",
+        .listen_fd = listen_fd,
+        .endpoints = endpoints,
+        .streams = 1,
+        .connect_timeout_ns = 20 * (uint64_t)1000000000,
+    };
+    struct kolo__transport *tcp;
+    kolo_status status = kolo__tcp_create(&options, &tcp);
+    return status == KOLO_OK ? create_rdma(tcp, rank, transport) : status;
+}
+
+kolo_status rdma_world_listen(uint32_t size, int *listeners, struct kolo__endpoint *endpoints)
+{
+    kolo_status status = KOLO_OK;
+    for (uint32_t r = 0; r < size && status == KOLO_OK; r++) {
+        endpoints[r] = (struct kolo__endpoint){.count = 1};
+        status = kolo__listen("127.0.0.1", 0, &listeners[r], &endpoints[r].addresses[0]);
+    }
+    return status;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ranks that move messages by RDMA in the virtual machine, on its two devices in turn. */
+#ifndef KOLO_TESTS_RDMA_WORLD_H
+#define KOLO_TESTS_RDMA_WORLD_H
+
+#include "base/socket.h"
+#include "collectives/transport/rdma.h"
+
+enum { RDMA_WORLD_PATIENCE_S = 5 };
+
+struct rdma_rank {
+    uint32_t rank, size;
+    bool checksum;
+};
+
+/* Ends the program where there is no RDMA. */
+void rdma_world_begin(void);
+/* size of each. */
+kolo_status rdma_world_listen(uint32_t size, int *listeners, struct kolo__endpoint *endpoints);
+/* listen_fd passes to the transport. */
+kolo_status rdma_world_join(const struct rdma_rank *rank, int listen_fd,
+                            const struct kolo__endpoint *endpoints,
+                            struct kolo__transport **transport);
+
+#endif

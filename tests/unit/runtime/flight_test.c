@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime/flight.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const uint64_t SECOND = 1000000000;
+
+/* Ranks of a world, each with a recorder of its own and a pen for communicator 1. */
+enum { RANKS = 4, WORLD = 1 };
+
+struct world {
+    struct kolo__flight_recorder recorders[RANKS];
+    struct kolo__flight_pen pens[RANKS];
+    struct kolo__flight_rank ranks[RANKS];
+    char text[1024];
+};
+
+static struct world world;
+
+static int open_world(void **state)
+{
+    (void)state;
+    memset(&world, 0, sizeof world);
+    for (uint32_t r = 0; r < RANKS; r++) {
+        struct kolo__flight_recorder *recorder = &world.recorders[r];
+        assert_int_equal(kolo__flight_open(recorder, "", -1, r, RANKS, "job"), KOLO_OK);
+        kolo__flight_take_line(recorder->flight, &world.pens[r], WORLD, r, RANKS);
+        world.ranks[r] = (struct kolo__flight_rank){.flight = recorder->flight, .state = 'S'};
+    }
+    return 0;
+}
+
+static int close_world(void **state)
+{
+    (void)state;
+    for (uint32_t r = 0; r < RANKS; r++)
+        kolo__flight_close(&world.recorders[r]);
+    return 0;
+}
+
+static struct kolo__signature allreduce(uint32_t comm, uint64_t sequence)
+{
+    return (struct kolo__signature){.comm = comm,
+                                    .sequence = sequence,
+                                    .collective = KOLO__ALLREDUCE,
+                                    .dtype = KOLO_FP32,
+                                    .op = KOLO_SUM,
+                                    .algorithm = 0xff,
+                                    .count = 100};
+}
+
+/* Calls it, and waits since then; 0: does not wait. */
+static struct kolo__flight_entry *call(struct kolo__flight_pen *pen, uint64_t sequence,
+                                       uint64_t wait_ns)
+{
+    struct kolo__signature signature = allreduce(WORLD, sequence);
+    struct kolo__flight_entry *entry =
+        kolo__flight_add(pen, &signature, KOLO__FLIGHT_COLLECTIVE, 0);
+    kolo__flight_waits(entry, &signature, wait_ns);
+    return entry;
+}
+
+static void complete(struct kolo__flight_pen *pen, struct kolo__flight_entry *entry)
+{
+    atomic_store(&pen->line->completed, atomic_load(&entry->sequence));
+    kolo__flight_set_phase(entry, KOLO__FLIGHT_DONE);
+}
+
+static const char *verdict(uint64_t now_ns)
+{
+    kolo__flight_verdict(world.ranks, RANKS, now_ns, world.text, sizeof world.text);
+    char *host = strstr(world.text, " (host "), *end = host != NULL ? strchr(host, ')') : NULL;
+    if (end != NULL)
+        memmove(host, end + 1, strlen(end + 1) + 1);
+    return world.text;
+}
+
+static void everybody_completes(uint64_t sequence)
+{
+    for (uint32_t r = 0; r < RANKS; r++)
+        complete(&world.pens[r], call(&world.pens[r], sequence, 0));
+}
+
+/* ---- operations ------------------------------------------------------------------------------ */
+
+static void test_the_last_operations_are_kept_in_order(void **state)
+{
+    (void)state;
+    static struct kolo__flight_operation operations[KOLO__FLIGHT_ENTRIES];
+    const struct kolo__flight *flight = world.recorders[0].flight;
+    uint64_t last = 3 * KOLO__FLIGHT_ENTRIES + 7;
+    for (uint64_t i = 1; i <= last; i++)
+        complete(&world.pens[0], call(&world.pens[0], i, 0));
+    uint32_t found = kolo__flight_operations(flight, operations, KOLO__FLIGHT_ENTRIES);
+    /* The page that is being written on holds 7 of 32. */
+    assert_int_equal(found, KOLO__FLIGHT_ENTRIES - KOLO__FLIGHT_PAGE_ENTRIES + 7);
+    for (uint32_t i = 0; i < found; i++)
+        assert_int_equal(operations[i].signature.sequence, last - found + 1 + i);
+    assert_int_equal(kolo__flight_operations(flight, operations, 3), 3);
+    assert_int_equal(operations[2].signature.sequence, last);
+    assert_string_equal(kolo__flight_operation_text(&operations[2], world.text, sizeof world.text),
+                        "allreduce #3079 (100 x fp32, sum)");
+}
+
+static void test_two_communicators_write_on_pages_of_their_own(void **state)
+{
+    (void)state;
+    struct kolo__flight_operation operation;
+    struct kolo__flight_pen other;
+    struct kolo__flight *flight = world.recorders[0].flight;
+    kolo__flight_take_line(flight, &other, 2, 0, RANKS);
+    struct kolo__signature idle = allreduce(2, 1);
+    struct kolo__flight_entry *entry = kolo__flight_add(&other, &idle, KOLO__FLIGHT_COLLECTIVE, 0);
+    for (uint64_t i = 1; i <= 100; i++)
+        call(&world.pens[0], i, 0);
+    assert_true(kolo__flight_find(flight, 2, 1, &operation));
+    assert_true(kolo__flight_find(flight, WORLD, 100, &operation));
+    assert_false(kolo__flight_find(flight, WORLD, 101, &operation));
+    /* Its page is taken by the other in the end; what it then does goes on another one. */
+    for (uint64_t i = 101; i <= 2 * KOLO__FLIGHT_ENTRIES; i++)
+        call(&world.pens[0], i, 0);
+    assert_false(kolo__flight_find(flight, 2, 1, &operation));
+    assert_false(kolo__flight_is_of(entry, &idle));
+    kolo__flight_waits(entry, &idle, SECOND);
+    assert_int_equal(atomic_load(&entry->wait_begin_ns), 0);
+    idle.sequence = 2;
+    kolo__flight_add(&other, &idle, KOLO__FLIGHT_COLLECTIVE, 0);
+    assert_true(kolo__flight_find(flight, 2, 2, &operation));
+    assert_true(kolo__flight_find(flight, WORLD, 2 * KOLO__FLIGHT_ENTRIES, &operation));
+}
+
+static void test_more_communicators_than_lines(void **state)
+{
+    (void)state;
+    static struct kolo__flight_pen pens[KOLO__FLIGHT_COMMS + 2];
+    struct kolo__flight *flight = world.recorders[0].flight;
+    struct kolo__flight_operation operation;
+    for (uint32_t i = 0; i < KOLO__FLIGHT_COMMS + 2; i++) {
+        kolo__flight_take_line(flight, &pens[i], 10 + i, 0, RANKS);
+        struct kolo__signature signature = allreduce(10 + i, 1);
+        kolo__flight_add(&pens[i], &signature, KOLO__FLIGHT_COLLECTIVE, 0);
+    }
+    assert_true(kolo__flight_find(flight, 10 + KOLO__FLIGHT_COMMS + 1, 1, &operation));
+    kolo__flight_give_line_back(&pens[0]);
+    kolo__flight_take_line(flight, &pens[0], 500, 0, RANKS);
+    assert_ptr_not_equal(pens[0].line, &pens[0].spare);
+}
+
+static void test_ranks_have_places_in_the_memory_of_their_launcher(void **state)
+{
+    (void)state;
+    struct kolo__flight_memory memory;
+    struct kolo__flight_recorder recorders[2];
+    uint32_t places;
+    kolo__flight_memory_open(2, &memory);
+    assert_true(memory.fd >= 0);
+    for (uint32_t r = 0; r < 2; r++)
+        assert_int_equal(kolo__flight_open(&recorders[r], memory.path, r, 10 + r, 20, "job"),
+                         KOLO_OK);
+    const struct kolo__flight *flights = kolo__flight_map(memory.fd, &places);
+    assert_non_null(flights);
+    assert_int_equal(places, 2);
+    for (uint32_t r = 0; r < 2; r++) {
+        assert_int_equal(recorders[r].own.fd, -1);
+        assert_int_equal(flights[r].rank, 10 + r);
+        kolo__flight_close(&recorders[r]);
+        assert_true(atomic_load(&flights[r].left_ns) > 0);
+    }
+    /* No place: memory of its own. */
+    assert_int_equal(kolo__flight_open(&recorders[0], memory.path, 2, 1, 2, "job"), KOLO_OK);
+    assert_true(recorders[0].own.fd >= 0);
+    kolo__flight_close(&recorders[0]);
+    kolo__flight_unmap(flights, places);
+    kolo__flight_memory_close(&memory);
+}
+
+/* ---- verdicts -------------------------------------------------------------------------------- */
+
+static void test_nobody_waits(void **state)
+{
+    (void)state;
+    assert_string_equal(verdict(SECOND), "");
+    everybody_completes(1);
+    assert_string_equal(verdict(SECOND), "");
+}
+
+static void test_the_rank_that_never_entered(void **state)
+{
+    (void)state;
+    everybody_completes(811);
+    for (uint32_t r = 0; r < 3; r++)
+        kolo__flight_name(call(&world.pens[r], 812, (10 + r) * SECOND),
+                          &(struct kolo__signature){.comm = WORLD, .sequence = 812}, 811, 4);
+    assert_string_equal(verdict(16 * SECOND + SECOND / 5),
+                        "rank 3 never entered allreduce #812 (100 x fp32, sum), bucket 4 of step "
+                        "811; it is outside of kolo, after allreduce #811 (100 x fp32, sum); "
+                        "3 ranks wait since 6.2 s");
+    world.ranks[3].state = 'T';
+    assert_non_null(strstr(verdict(16 * SECOND), "; it is stopped (SIGSTOP, or a debugger); "));
+    world.ranks[3].state = 0;
+    assert_non_null(strstr(verdict(16 * SECOND), "; its process has ended; "));
+}
+
+static void test_who_waits_elsewhere_is_not_the_one_to_look_at(void **state)
+{
+    (void)state;
+    /* Rank 1 is behind because it waits for a message; rank 2 is just late. */
+    struct kolo__signature message = {.comm = WORLD,
+                                      .sequence = 1,
+                                      .collective = KOLO__POINT_TO_POINT,
+                                      .dtype = KOLO_FP32,
+                                      .algorithm = 0xff,
+                                      .count = 5};
+    struct kolo__flight_entry *entry =
+        kolo__flight_add(&world.pens[1], &message, KOLO__FLIGHT_RECV, 2);
+    kolo__flight_waits(entry, &message, 3 * SECOND);
+    call(&world.pens[0], 1, SECOND);
+    call(&world.pens[3], 1, SECOND);
+    assert_non_null(strstr(verdict(5 * SECOND), "rank 2 never entered allreduce #1"));
+    assert_non_null(strstr(world.text, " (nor did 1 more)"));
+    /* It has come: what remains is the one that waits. */
+    call(&world.pens[2], 1, SECOND);
+    assert_non_null(strstr(verdict(5 * SECOND),
+                           "rank 1 never entered allreduce #1 (100 x fp32, sum); it waits in "
+                           "receive from rank 2, "));
+}
+
+static void test_ranks_that_called_different_things(void **state)
+{
+    (void)state;
+    for (uint32_t r = 0; r < 3; r++)
+        call(&world.pens[r], 1, SECOND);
+    struct kolo__signature other = allreduce(WORLD, 1);
+    other.count = 101;
+    kolo__flight_add(&world.pens[3], &other, KOLO__FLIGHT_COLLECTIVE, 0);
+    assert_string_equal(verdict(2 * SECOND),
+                        "rank 3 called allreduce #1 (101 x fp32, sum) where rank 0 called "
+                        "allreduce #1 (100 x fp32, sum)");
+}
+
+static void test_all_are_in(void **state)
+{
+    (void)state;
+    for (uint32_t r = 0; r < RANKS; r++)
+        call(&world.pens[r], 1, SECOND);
+    assert_string_equal(verdict(2 * SECOND), "all 4 ranks have entered allreduce #1 (100 x fp32, "
+                                             "sum), and 4 ranks wait since 1.0 s");
+    /* Two are on another host. */
+    kolo__flight_verdict(world.ranks, 2, 2 * SECOND, world.text, sizeof world.text);
+    assert_non_null(strstr(world.text, "look at the other 2 of its 4 ranks, on their hosts"));
+}
+
+static void test_what_failed_is_judged_as_it_was(void **state)
+{
+    (void)state;
+    for (uint32_t r = 1; r < RANKS; r++) {
+        struct kolo__flight_entry *entry = call(&world.pens[r], 1, SECOND);
+        atomic_store(&entry->wait_end_ns, 4 * SECOND);
+        kolo__flight_set_phase(entry, KOLO__FLIGHT_FAILED);
+    }
+    assert_string_equal(verdict(60 * SECOND),
+                        "rank 0 never entered allreduce #1 (100 x fp32, sum); it is outside of "
+                        "kolo; 3 ranks wait since 3.0 s");
+}
+
+/* Whatever some program has written there. */
+static void test_nonsense_is_read_without_harm(void **state)
+{
+    (void)state;
+    static struct kolo__flight_operation operations[KOLO__FLIGHT_ENTRIES];
+    srand(1);
+    for (int round = 0; round < 20; round++) {
+        for (uint32_t r = 0; r < RANKS; r++) {
+            struct kolo__flight *flight = world.recorders[r].flight;
+            unsigned char *bytes = (unsigned char *)flight;
+            for (size_t i = 0; i < sizeof *flight; i++)
+                bytes[i] = (unsigned char)(rand() >> 8);
+            atomic_store(&flight->version, KOLO__FLIGHT_VERSION);
+            for (uint32_t i = 0; i < KOLO__FLIGHT_PAGES; i++)
+                atomic_store(&flight->page_number[i],
+                             atomic_load(&flight->pages_taken) - KOLO__FLIGHT_PAGES + i);
+            kolo__flight_operations(flight, operations, KOLO__FLIGHT_ENTRIES);
+        }
+        verdict(SECOND);
+        assert_true(memchr(world.text, '\0', sizeof world.text) != NULL);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_the_last_operations_are_kept_in_order, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(test_two_communicators_write_on_pages_of_their_own,
+                                        open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_more_communicators_than_lines, open_world,
+                                        close_world),
+        cmocka_unit_test(test_ranks_have_places_in_the_memory_of_their_launcher),
+        cmocka_unit_test_setup_teardown(test_nobody_waits, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_the_rank_that_never_entered, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_who_waits_elsewhere_is_not_the_one_to_look_at,
+                                        open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_ranks_that_called_different_things, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(test_all_are_in, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_what_failed_is_judged_as_it_was, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(test_nonsense_is_read_without_harm, open_world,
+                                        close_world),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
