@@ -131,6 +131,15 @@ static void end_lull(struct lull *lull, kolo_comm *comm, uint64_t busy)
     lull->peer = -1;
 }
 
+/* Before the caller computes. Who ended by sending has a peer that wants nothing but the processor
+ * to receive it, and is the last to end; who ended by receiving keeps nobody, and would only let
+ * others compute first. */
+static void let_receive(const kolo_comm *comm)
+{
+    if (comm->crowded && comm->transport != NULL && comm->transport->sent_last)
+        sched_yield();
+}
+
 /* For whoever looks at a rank that waits for long. */
 static void record_missing(const kolo_comm *comm)
 {
@@ -147,8 +156,10 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
         sched_yield();
         moved = kolo__comm_progress(comm);
     }
-    if (request->done)
+    if (request->done) {
+        let_receive(comm);
         return kolo__request_finish(request);
+    }
 
     uint64_t start = kolo__now_ns(&kolo__real_clock), now = start, busy = start;
     kolo__flight_waits(request->flight, &request->signature, start);
@@ -202,6 +213,7 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
     end_lull(&lull, comm, busy);
     if (now != start)
         kolo__flight_waited(request->flight, &request->signature, now);
+    let_receive(comm);
     return kolo__request_finish(request);
 }
 

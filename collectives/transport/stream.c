@@ -282,6 +282,7 @@ static bool push(struct kolo__stream *stream, uint32_t peer)
         if (status != KOLO_OK || moved == 0)
             break;
         any = true;
+        stream->transport.sent_last = true;
         if (stream->transport.traffic != NULL)
             kolo__counter_add(&stream->transport.traffic->sent_bytes, moved);
         count_sent(stream, pipe, moved);
@@ -337,6 +338,7 @@ static bool fill(struct kolo__stream *stream, uint32_t peer, struct kolo__post *
         break_pipe(stream, peer, status);
     if (status != KOLO_OK || moved == 0)
         return false;
+    stream->transport.sent_last = false;
     if (stream->transport.traffic != NULL)
         kolo__counter_add(&stream->transport.traffic->received_bytes, moved);
     size_t of_payload = moved < payload_left ? moved : payload_left;

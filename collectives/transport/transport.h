@@ -116,6 +116,8 @@ struct kolo__transport {
     uint32_t rank, size;                   /* in the communicator */
     struct kolo__fault fault;
     struct kolo__traffic *traffic; /* borrowed; NULL: nobody counts. Of those that move bytes */
+    /* The last bytes that moved went out, so a peer waits for them. Of byte streams, else false. */
+    bool sent_last;
 };
 
 /* ---- mapped memory: for algorithms that reach into peers' buffers --------------------------- */

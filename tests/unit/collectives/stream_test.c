@@ -437,9 +437,37 @@ static void signatures_differ_in_every_field(void **state)
         assert_false(kolo__signature_equal(&others[i], &signature));
 }
 
+/* Who ended by sending lets its peer have the processor, so a look that finds nothing is no move.
+ */
+static void the_last_move_is_known(void **state)
+{
+    unsigned char out[3] = "out", in[3];
+    struct kolo__post sent, received;
+    (void)state;
+    open_ends(&header_ahead, SIZE_MAX);
+    receive(&received, in, sizeof in);
+    send(&sent, out, sizeof out);
+    turn();
+    assert_true(sent.complete && received.complete);
+    assert_true(ends[0].stream.transport.sent_last);
+    assert_false(ends[1].stream.transport.sent_last);
+    received = (struct kolo__post){.data = in, .bytes = sizeof in, .signature = &signature};
+    kolo__stream_post_recv(&ends[0].stream.transport, 1, &received);
+    kolo__stream_progress(&ends[0].stream);
+    assert_true(ends[0].stream.transport.sent_last);
+    sent = (struct kolo__post){.data = out, .bytes = sizeof out, .signature = &signature};
+    kolo__stream_post_send(&ends[1].stream.transport, 0, &sent);
+    kolo__stream_progress(&ends[0].stream);
+    assert_true(received.complete);
+    assert_false(ends[0].stream.transport.sent_last);
+    assert_true(ends[1].stream.transport.sent_last);
+    close_ends();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_last_move_is_known),
         cmocka_unit_test(checksums_stand_behind_each_block),
         cmocka_unit_test(a_sender_may_write_behind_itself),
         cmocka_unit_test(every_change_is_found),
