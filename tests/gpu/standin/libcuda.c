@@ -210,7 +210,8 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
 CUresult cuEventCreate(CUevent *event, unsigned flags)
 {
     (void)flags;
-    *event = (CUevent)calloc(1, sizeof(int)); /* which record of all it was */
+    int *record = calloc(1, sizeof *record); /* which record of all it was */
+    *event = (CUevent)record;
     return CUDA_SUCCESS;
 }
 
