@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inside of the rendezvous server, shared by its five parts and by nobody else:
+ * The inside of the rendezvous server, shared by its six parts and by nobody else:
  *
  *   rendezvous.c        connections: bytes in and out, proof of the token, strangers
- *   rendezvous_world.c  members: the world forming, exchanges, losses, faults
+ *   rendezvous_form.c   the world forming: who is let in, set-up steps
+ *   rendezvous_world.c  members: losses, faults
  *   rendezvous_absent.c who has not come
  *   rendezvous_stuck.c  members that wait too long
  *   rendezvous_join.c   members that have joined (kolo_join)
@@ -138,13 +139,23 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
 void kolo__world_obstacle(struct kolo__rendezvous *server, kolo_status status, const char *text);
 /* A member's connection ended; silent: because its host does not answer any more. */
 void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bool silent);
-/* Decides about those who wait for the place of another. */
-void kolo__world_judge_held(struct kolo__rendezvous *server, uint64_t now_ns);
 /* Spreads the losses whose grace is over. */
 void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns);
 /* Tells every member. comm 0: the whole world; only the first such fault counts. */
 void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status status,
                         int rank, const char *text);
+
+/* Tells it the world's fault, if there is one. */
+void kolo__world_tell_fault(struct kolo__rendezvous *server, struct kolo__connection *to);
+
+/* ---- the world forming (rendezvous_form.c) --------------------------------------------------- */
+
+/* A JOIN message: of a rank of this world, or it is refused. */
+void kolo__world_enter(struct kolo__connection *connection, struct kolo__frame_reader *payload);
+/* A member's EXCHANGE message. */
+void kolo__world_exchange(struct kolo__connection *connection, struct kolo__frame_reader *payload);
+/* Decides about those who wait for the place of another. */
+void kolo__world_judge_held(struct kolo__rendezvous *server, uint64_t now_ns);
 
 /* ---- absent ranks (rendezvous_absent.c) ------------------------------------------------------ */
 
