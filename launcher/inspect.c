@@ -53,14 +53,11 @@ static const char *state_name(char state)
     case 'T':
     case 't':
         return "stopped";
+    case '?':
+        return "in another pid namespace";
     default:
         return "sleeping";
     }
-}
-
-static bool is_of_job(const struct kolo__flight_rank *rank, const char *job)
-{
-    return strncmp(rank->flight->job, job, sizeof rank->flight->job) == 0;
 }
 
 static void print_rank(const struct kolo__flight_rank *rank, uint64_t now_ns)
@@ -77,9 +74,19 @@ static void print_rank(const struct kolo__flight_rank *rank, uint64_t now_ns)
            state_name(rank->state), what, since);
 }
 
+/* They have one name, and are told apart by nothing. */
+static bool are_several_jobs(const struct kolo__flight_rank *ranks, uint32_t count)
+{
+    for (uint32_t r = 1; r < count; r++)
+        if (ranks[r].flight->rank == ranks[r - 1].flight->rank)
+            return true;
+    return false;
+}
+
 static void print_job(const struct kolo__flight_rank *ranks, uint32_t count)
 {
-    char verdict[1024], job[sizeof ranks->flight->job];
+    char job[sizeof ranks->flight->job];
+    struct kolo__flight_verdict verdict;
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
     const struct kolo__flight *first = ranks[0].flight;
     snprintf(job, sizeof job, "%.*s", (int)sizeof job - 1, first->job);
@@ -88,8 +95,12 @@ static void print_job(const struct kolo__flight_rank *ranks, uint32_t count)
            count, first->world_size);
     for (uint32_t r = 0; r < count; r++)
         print_rank(&ranks[r], now_ns);
-    kolo__flight_verdict(ranks, count, now_ns, verdict, sizeof verdict);
-    printf("%s\n", verdict[0] != '\0' ? verdict : "nobody waits");
+    if (are_several_jobs(ranks, count)) {
+        printf("several jobs have this name, so nothing is said of who waits for whom\n");
+        return;
+    }
+    kolo__flight_judge(ranks, count, now_ns, &verdict);
+    printf("%s\n", verdict.text[0] != '\0' ? verdict.text : "nobody waits");
 }
 
 /* Ranks of a job stand side by side. */
@@ -99,9 +110,10 @@ static uint32_t print_jobs(const struct kolo__recorders *recorders, const struct
     for (uint32_t begin = 0, end; begin < recorders->count; begin = end) {
         const struct kolo__flight_rank *ranks = &recorders->ranks[begin];
         for (end = begin + 1; end < recorders->count; end++)
-            if (!is_of_job(&recorders->ranks[end], ranks->flight->job))
+            if (!kolo__recorders_same_job(&recorders->ranks[end], ranks))
                 break;
-        if (wanted->job != NULL && !is_of_job(ranks, wanted->job))
+        if (wanted->job != NULL &&
+            strncmp(ranks->flight->job, wanted->job, sizeof ranks->flight->job) != 0)
             continue;
         jobs++;
         if (wanted->csv)

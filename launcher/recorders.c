@@ -21,14 +21,37 @@ struct kolo__recorders_block {
     uint32_t places;
     dev_t device;
     ino_t inode;
+    uid_t owner;
 };
 
-static int by_job_and_rank(const void *a, const void *b)
+bool kolo__recorders_same_job(const struct kolo__flight_rank *a, const struct kolo__flight_rank *b)
 {
-    const struct kolo__flight *x = ((const struct kolo__flight_rank *)a)->flight;
-    const struct kolo__flight *y = ((const struct kolo__flight_rank *)b)->flight;
-    int order = strncmp(x->job, y->job, sizeof x->job);
-    return order != 0 ? order : (x->rank > y->rank) - (x->rank < y->rank);
+    return a->owner == b->owner && a->flight->world_size == b->flight->world_size &&
+           strncmp(a->flight->job, b->flight->job, sizeof a->flight->job) == 0;
+}
+
+static int order(uint64_t a, uint64_t b)
+{
+    return (a > b) - (a < b);
+}
+
+static int by_job_and_rank(const void *left, const void *right)
+{
+    const struct kolo__flight_rank *a = left, *b = right;
+    int by_name = strncmp(a->flight->job, b->flight->job, sizeof a->flight->job);
+    int by_owner = order(a->owner, b->owner);
+    int by_size = order(a->flight->world_size, b->flight->world_size);
+    return by_name != 0    ? by_name
+           : by_owner != 0 ? by_owner
+           : by_size != 0  ? by_size
+                           : order(a->flight->rank, b->flight->rank);
+}
+
+/* Process ids of another namespace, a container's, mean nothing here. */
+static char state_of(const struct kolo__flight *flight)
+{
+    return flight->pid_space == kolo__flight_pid_space() ? kolo__process_state((pid_t)flight->pid)
+                                                         : '?';
 }
 
 kolo_status kolo__recorders_add_rank(struct kolo__recorders *recorders,
@@ -49,9 +72,11 @@ static kolo_status take_places(struct kolo__recorders *recorders,
     kolo_status status = KOLO_OK;
     for (uint32_t i = 0; i < block->places && status == KOLO_OK; i++) {
         const struct kolo__flight *flight = &block->flights[i];
-        if (atomic_load(&flight->version) == KOLO__FLIGHT_VERSION)
-            status = kolo__recorders_add_rank(recorders, flight,
-                                              kolo__process_state((pid_t)flight->pid));
+        if (atomic_load(&flight->version) != KOLO__FLIGHT_VERSION)
+            continue;
+        status = kolo__recorders_add_rank(recorders, flight, state_of(flight));
+        if (status == KOLO_OK)
+            recorders->ranks[recorders->count - 1].owner = block->owner;
     }
     return status;
 }
@@ -67,8 +92,10 @@ kolo_status kolo__recorders_add(struct kolo__recorders *recorders, int fd)
     struct kolo__recorders_block *block = calloc(1, sizeof *block);
     if (block == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for a flight recorder");
-    *block = (struct kolo__recorders_block){
-        .next = recorders->blocks, .device = file.st_dev, .inode = file.st_ino};
+    *block = (struct kolo__recorders_block){.next = recorders->blocks,
+                                            .device = file.st_dev,
+                                            .inode = file.st_ino,
+                                            .owner = file.st_uid};
     block->flights = kolo__flight_map(fd, &block->places);
     recorders->blocks = block;
     return block->flights != NULL ? take_places(recorders, block) : KOLO_OK;

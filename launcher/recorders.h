@@ -20,6 +20,8 @@ kolo_status kolo__recorders_add_rank(struct kolo__recorders *recorders,
                                      const struct kolo__flight *flight, char state);
 /* Those of all processes of this machine that may be looked at. */
 kolo_status kolo__recorders_find(struct kolo__recorders *recorders);
+/* One job, as far as is known: its name, user and size are the same. */
+bool kolo__recorders_same_job(const struct kolo__flight_rank *a, const struct kolo__flight_rank *b);
 void kolo__recorders_free(struct kolo__recorders *recorders);
 
 /* One line an operation, with a line of names above. */

@@ -7,6 +7,7 @@
 #include "launcher/termination.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
 enum {
     NOTICE_MS = 1000, /* for survivors to learn of a failure and say so themselves */
     REPORT_MS = 500,
+    HUNG_S = 2,      /* healthy jobs wait less */
     ANSWER_MS = 500, /* for other hosts to say what their ranks have recorded */
     LOOK_AGAIN_MS = 20,
     OWN_ENTRIES = 3, /* of the poll array: signals, rendezvous, input; then those of the ranks' ops,
@@ -39,7 +41,7 @@ struct supervision {
     uint64_t ended_at_ns; /* 0: some rank runs */
     bool urged;           /* SIGINT or SIGTERM came */
     bool killing, strays_gone, reported, judged;
-    char verdict[1024]; /* who held up whom, before anybody was told to end */
+    struct kolo__flight_verdict verdict; /* before anybody was told to end */
 };
 
 /* ---- the rendezvous, which may be elsewhere ------------------------------------------------ */
@@ -77,7 +79,9 @@ static void end_ranks(struct supervision *s, int number)
 
 static void write_flight_file(const char *path, const struct kolo__recorders *recorders)
 {
-    FILE *file = fopen(path, "we");
+    /* Not of a reader that has not come: that would wait for him. */
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0666);
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (file != NULL)
         kolo__recorders_write_csv(recorders->ranks, recorders->count, file);
     if (file == NULL || (ferror(file) | fclose(file)) != 0)
@@ -92,10 +96,9 @@ static void judge(struct supervision *s)
     if (s->asked > 0 || s->judged)
         return;
     s->judged = true;
-    if (s->job->ops->recorders(s->job->self, &recorders) == KOLO_OK &&
-        kolo__flight_verdict(recorders.ranks, recorders.count, kolo__now_ns(&kolo__real_clock),
-                             s->verdict, sizeof s->verdict) <= KOLO__FLIGHT_ELSEWHERE)
-        s->verdict[0] = '\0';
+    if (s->job->ops->recorders(s->job->self, &recorders) == KOLO_OK)
+        kolo__flight_judge(recorders.ranks, recorders.count, kolo__now_ns(&kolo__real_clock),
+                           &s->verdict);
     if (s->job->flight_file[0] != '\0')
         write_flight_file(s->job->flight_file, &recorders);
     kolo__recorders_free(&recorders);
@@ -144,6 +147,7 @@ static void pass_on_end(struct supervision *s, int number)
     bool urgent = number == SIGINT || number == SIGTERM;
     if (s->signal == 0)
         s->signal = number;
+    judge(s);
     if (urgent && s->urged) {
         s->killing = true;
         end_ranks(s, SIGKILL);
@@ -295,9 +299,9 @@ static void say_verdict(struct supervision *s)
 {
     char line[1100];
     judge(s);
-    if (s->verdict[0] == '\0')
+    if (s->verdict.finding <= KOLO__FLIGHT_ELSEWHERE)
         return;
-    snprintf(line, sizeof line, "kolo run: %s", s->verdict);
+    snprintf(line, sizeof line, "kolo run: %s", s->verdict.text);
     say(s, line);
 }
 
@@ -321,6 +325,9 @@ static void report(struct supervision *s)
         return;
     }
     int first = kolo__first_failure(s->endings, s->job->started, lost_rank(s));
+    bool hung = s->verdict.longest_ns >= HUNG_S * SECOND;
+    if (first < 0 && s->signal != 0 && hung) /* that may be why the user ended it */
+        say_verdict(s);
     if (first < 0 || is_broken_pipe(s, first))
         return;
     describe_others(s, others, sizeof others);

@@ -58,7 +58,7 @@ struct kolo__supervised {
     long timeout_s; /* of the whole job, from now on; 0: none */
     struct kolo__signals *signals;
     struct kolo__rendezvous *rendezvous; /* NULL: rank 0's process holds it, wherever that is */
-    const char *flight_file; /* for what all ranks recorded, when they fail; "": none */
+    const char *flight_file;             /* for what all ranks recorded, when they fail; "": none */
     const struct kolo__last_words *last_words; /* of the ranks, by their place here */
     struct kolo__input *input;
     struct kolo__output *output; /* NULL: the rank writes for itself */

@@ -15,14 +15,17 @@
 
 static const size_t PLACE_BYTES = sizeof(struct kolo__flight);
 
-enum { PLACES_MAX = 1 << 16 };
+enum { PLACES_MAX = 1 << 14 };
 
 /* ---- the memory ------------------------------------------------------------------------------ */
 
 void kolo__flight_memory_open(uint32_t ranks, struct kolo__flight_memory *memory)
 {
-    *memory = (struct kolo__flight_memory){.fd = memfd_create("kolo-flight", MFD_CLOEXEC)};
-    if (memory->fd >= 0 && ftruncate(memory->fd, (off_t)(ranks * PLACE_BYTES)) != 0)
+    *memory = (struct kolo__flight_memory){
+        .fd = memfd_create("kolo-flight", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    /* Sealed, for who maps it may be another user. */
+    if (memory->fd >= 0 && (ftruncate(memory->fd, (off_t)(ranks * PLACE_BYTES)) != 0 ||
+                            fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0))
         kolo__flight_memory_close(memory);
     if (memory->fd >= 0)
         snprintf(memory->path, sizeof memory->path, "/proc/%d/fd/%d", (int)getpid(), memory->fd);
@@ -38,8 +41,9 @@ void kolo__flight_memory_close(struct kolo__flight_memory *memory)
 const struct kolo__flight *kolo__flight_map(int fd, uint32_t *places)
 {
     struct stat file;
-    if (fstat(fd, &file) != 0 || file.st_size < (off_t)PLACE_BYTES ||
-        file.st_size > (off_t)PLACES_MAX * (off_t)PLACE_BYTES)
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || fstat(fd, &file) != 0 ||
+        file.st_size < (off_t)PLACE_BYTES || file.st_size > (off_t)PLACES_MAX * (off_t)PLACE_BYTES)
         return NULL;
     *places = (uint32_t)((size_t)file.st_size / PLACE_BYTES);
     void *memory = mmap(NULL, *places * PLACE_BYTES, PROT_READ, MAP_SHARED, fd, 0);
@@ -50,6 +54,12 @@ void kolo__flight_unmap(const struct kolo__flight *flights, uint32_t places)
 {
     if (flights != NULL)
         munmap((void *)(uintptr_t)flights, places * PLACE_BYTES);
+}
+
+uint64_t kolo__flight_pid_space(void)
+{
+    struct stat space;
+    return stat("/proc/self/ns/pid", &space) == 0 ? (uint64_t)space.st_ino : 0;
 }
 
 /* ---- begin and end --------------------------------------------------------------------------- */
@@ -102,6 +112,7 @@ kolo_status kolo__flight_open(struct kolo__flight_recorder *recorder, const char
     flight->rank = rank;
     flight->world_size = world_size;
     flight->pid = (uint32_t)getpid();
+    flight->pid_space = kolo__flight_pid_space();
     flight->began_ns = kolo__now_ns(&kolo__real_clock);
     snprintf(flight->host, sizeof flight->host, "%s", kolo__host_name());
     snprintf(flight->job, sizeof flight->job, "%s", job);
@@ -126,7 +137,7 @@ static void write_line(struct kolo__flight_comm *line, uint32_t rank, uint32_t s
 {
     atomic_store(&line->rank, rank);
     atomic_store(&line->size, size);
-    atomic_store(&line->missing, -1);
+    atomic_store(&line->joined, 0);
     atomic_store(&line->entered, 0);
     atomic_store(&line->completed, 0);
 }

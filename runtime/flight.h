@@ -42,7 +42,7 @@ enum kolo__flight_phase {
 struct kolo__flight_entry {
     _Alignas(64) _Atomic uint64_t sequence; /* as in signatures */
     _Atomic uint64_t count;
-    _Atomic uint64_t place; /* communicator << 32 | a message's peer, or the root */
+    _Atomic uint64_t place; /* communicator << 32 | a message's peer, of the world, or the root */
     _Atomic uint64_t what;  /* dtype << 24 | op << 16 | algorithm << 8 | collective; kind << 32 */
     _Atomic uint64_t part;  /* of a reducer: step << 32 | bucket, from 1; 0: none */
     _Atomic uint64_t wait_begin_ns; /* of the caller, if it has to; else 0 */
@@ -54,7 +54,7 @@ struct kolo__flight_entry {
 struct kolo__flight_comm {
     _Alignas(32) _Atomic uint32_t id_plus_1; /* 0: nobody's */
     _Atomic uint32_t rank, size;
-    _Atomic int32_t missing;    /* the peer that is waited for, if that is one; -1 */
+    _Atomic uint32_t joined;    /* 1: this rank is in kolo_join, and holds nobody up */
     _Atomic uint64_t entered;   /* collectives called, */
     _Atomic uint64_t completed; /* and ended well or badly */
 };
@@ -62,6 +62,7 @@ struct kolo__flight_comm {
 struct kolo__flight {
     _Atomic uint32_t version; /* 0: nobody has come yet. Written last */
     uint32_t rank, world_size, pid;
+    uint64_t pid_space; /* in which pid is one: inode of its namespace */
     uint64_t began_ns;
     char host[64], job[64];
     _Atomic uint64_t left_ns; /* kolo_finalize or a failed kolo_init; 0: it has not left */
@@ -84,6 +85,9 @@ void kolo__flight_memory_close(struct kolo__flight_memory *memory);
 /* Maps the places of the descriptor's ranks to be read: NULL when it is no such memory. */
 const struct kolo__flight *kolo__flight_map(int fd, uint32_t *places);
 void kolo__flight_unmap(const struct kolo__flight *flights, uint32_t places);
+
+/* Of the caller: which namespace its process ids are of. */
+uint64_t kolo__flight_pid_space(void);
 
 /* ---- a rank's side --------------------------------------------------------------------------- */
 
@@ -211,7 +215,8 @@ const char *kolo__flight_operation_text(const struct kolo__flight_operation *ope
 /* A rank as the reader knows it. */
 struct kolo__flight_rank {
     const struct kolo__flight *flight;
-    char state; /* of its process, as in /proc: R, S, T, ...; 0: it has ended */
+    uint32_t owner; /* user to whom its memory belongs, where that matters */
+    char state;     /* of its process, as in /proc: R, S, T, ...; ?: unknown; 0: it has ended */
 };
 
 /* What is wrong, from the vaguest to the plainest. */
@@ -224,11 +229,16 @@ enum kolo__flight_finding {
     KOLO__FLIGHT_DIFFERS,        /* ranks called different things */
 };
 
-/* Who holds up whom, as one line; "" when nobody waits. The ranks are those of one world, in any
- * order, and not necessarily all of them. */
-enum kolo__flight_finding kolo__flight_verdict(const struct kolo__flight_rank *ranks,
-                                               uint32_t count, uint64_t now_ns, char *text,
-                                               size_t bytes);
+struct kolo__flight_verdict {
+    enum kolo__flight_finding finding;
+    uint64_t longest_ns; /* of those that wait */
+    char text[1024];     /* one line; "": nobody waits */
+};
+
+/* Who holds up whom. The ranks are those of one world, in any order, and not necessarily all of
+ * them. */
+void kolo__flight_judge(const struct kolo__flight_rank *ranks, uint32_t count, uint64_t now_ns,
+                        struct kolo__flight_verdict *verdict);
 
 /* Takes over what another host's rank has recorded: `bytes` as they lay in its memory at their_ns
  * of its clock, which is our_ns of this one. False: they are something else. */

@@ -436,8 +436,11 @@ kolo_status kolo_join(kolo_comm *comm, int *last)
         status = kolo__comm_check(comm, "kolo_join");
     if (status == KOLO_OK)
         status = check_guarded(comm);
-    if (status == KOLO_OK && comm->size > 1)
+    if (status == KOLO_OK && comm->size > 1) {
+        atomic_store(&comm->pen.line->joined, 1);
         status = join(comm, &last_rank);
+        atomic_store(&comm->pen.line->joined, 0);
+    }
     if (status == KOLO_OK && last != NULL)
         *last = (int)last_rank;
     return status;

@@ -62,9 +62,10 @@ static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, 
         .algorithm = 0xff,
         .count = count,
     };
-    request->flight = kolo__flight_add(
-        &comm->pen, &request->signature,
-        kind == KOLO__REQUEST_SEND ? KOLO__FLIGHT_SEND : KOLO__FLIGHT_RECV, request->peer);
+    request->flight =
+        kolo__flight_add(&comm->pen, &request->signature,
+                         kind == KOLO__REQUEST_SEND ? KOLO__FLIGHT_SEND : KOLO__FLIGHT_RECV,
+                         comm->world_ranks[peer]);
     *result = request;
     return KOLO_OK;
 }

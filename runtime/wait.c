@@ -140,12 +140,6 @@ static void let_receive(const kolo_comm *comm)
         sched_yield();
 }
 
-/* For whoever looks at a rank that waits for long. */
-static void record_missing(const kolo_comm *comm)
-{
-    atomic_store_explicit(&comm->pen.line->missing, kolo__metrics_peer(comm), memory_order_relaxed);
-}
-
 static kolo_status wait_for(kolo_request *request, int timeout_ms)
 {
     kolo_comm *comm = request->comm;
@@ -204,7 +198,6 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
             kolo__comm_stuck(request, !may_stop);
             told = true;
         }
-        record_missing(comm);
         uint64_t left_ms = (deadline - now + MILLISECOND - 1) / MILLISECOND;
         uint64_t most_ms = told ? 1000 : 200;
         sleep_until_something(comm, (int)(left_ms < most_ms ? left_ms : most_ms));
@@ -262,7 +255,6 @@ static void rest(kolo_comm *comm, uint64_t idle_ns, uint64_t most_ns)
         return;
     kolo__flight_waits(comm->first->flight, &comm->first->signature,
                        kolo__now_ns(&kolo__real_clock) - idle_ns);
-    record_missing(comm);
     if (!comm->first->told && idle_ns > STUCK_AFTER_S * SECOND && comm->context->control != NULL) {
         kolo__comm_stuck(comm->first, false);
         comm->first->told = true;

@@ -63,6 +63,7 @@ static const char HELP[] =
     "  19 little lockable memory\n"
     "  20 small /dev/shm\n"
     "  21 fewer processors, or less quota, than ranks\n"
+    "  22 RDMA is not used\n"
     "  64 wrong usage, 1 doctor itself cannot go on, 74 stdout cannot be written\n"
     "docs/DOCTOR.md has the remedies.";
 

@@ -78,6 +78,14 @@ expect_text "nobody listens" ", host3 (" "$err"
 expect_text "doctor" "host2" "$(<out)"
 grep -q 'cannot\|does not answer' out err && fail "doctor: $(<out) $(<err)"
 
+# ---- without a token, for who says so on both sides
+KOLO_TOKEN_FILE='' KOLO_INSECURE=1 on host2 "$kolo" agent --listen 7702 </dev/null 2>"$place/insecure.err" &
+wait_until 10 grep -q "listens at" "$place/insecure.err" || fail "no agent without a token: $(<"$place/insecure.err")"
+KOLO_TOKEN_FILE='' KOLO_INSECURE=1 run_at host1 --agent-port 7702 --hosts host1:1,host2:1 -- "$place/bin/hello_allreduce"
+expect "without a token: code and lines" "0 2" "$code $(grep -c . out)"
+KOLO_INIT_TIMEOUT=2 run_at host1 --agent-port 7702 --hosts host2:1 -- true
+expect "a token where there is none: code" 64 "$code"
+
 # ---- failures
 run --hosts host1:1,host2:1 -- sh -c '[ $KOLO_RANK = 1 ] || exec sleep 30; kill -SEGV $$'
 expect "crash: code" 76 "$code"

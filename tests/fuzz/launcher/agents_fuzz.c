@@ -60,8 +60,8 @@ static void talk(struct kolo__agents *agents, int to, const uint8_t *data, size_
     }
     struct kolo__recorders recorders = {0};
     KOLO__ASSERT(kolo__agents_ranks.recorders(agents, &recorders) == KOLO_OK);
-    kolo__flight_verdict(recorders.ranks, recorders.count, kolo__now_ns(&kolo__real_clock), text,
-                         sizeof text);
+    struct kolo__flight_verdict verdict;
+    kolo__flight_judge(recorders.ranks, recorders.count, kolo__now_ns(&kolo__real_clock), &verdict);
     kolo__recorders_free(&recorders);
     for (int r = 0; r < RANKS; r++)
         free(agents->ranks[r]->flight);

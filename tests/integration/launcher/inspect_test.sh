@@ -75,6 +75,20 @@ run -n 4 -- "$holdup" 2 other
 expect_text "another collective" "kolo run: rank 2 (host $host) called barrier #11" "$err"
 KOLO_TRANSPORT=tcp run -n 4 -- "$holdup" 2 die
 expect_text "over TCP" "kolo run: $entered" "$err"
+rm -f pipe && mkfifo pipe
+run -n 2 --flight-file pipe -- "$holdup" 1 die
+expect "a pipe that nobody reads: code" 76 "$code"
+start -- "$holdup" 2 sleep
+find_job
+wait_until 10 stuck "$entered" && sleep 2.5
+kill -TERM $pid
+wait_code $pid
+expect_text "SIGTERM to a job that hangs" "kolo run: $entered" "$(<err)"
+start -- "$holdup" 2 message
+find_job
+wait_until 10 stuck "s in receive from rank 3" || fail "a message that does not come: $(<seen)"
+expect_text "a message that does not come" "rank 2 (host $host) waits since " "$(<seen)"
+end
 run -n 4 -- "$holdup" 2 none
 expect "nobody: code and stderr" "0 " "$code $err"
 

@@ -75,7 +75,9 @@ static void complete(struct kolo__flight_pen *pen, struct kolo__flight_entry *en
 
 static const char *verdict(uint64_t now_ns)
 {
-    kolo__flight_verdict(world.ranks, RANKS, now_ns, world.text, sizeof world.text);
+    struct kolo__flight_verdict found;
+    kolo__flight_judge(world.ranks, RANKS, now_ns, &found);
+    snprintf(world.text, sizeof world.text, "%s", found.text);
     char *host = strstr(world.text, " (host "), *end = host != NULL ? strchr(host, ')') : NULL;
     if (end != NULL)
         memmove(host, end + 1, strlen(end + 1) + 1);
@@ -245,6 +247,69 @@ static void test_ranks_that_called_different_things(void **state)
                         "allreduce #1 (100 x fp32, sum)");
 }
 
+/* Buckets of a reducer: the rank waits for the first of those that it has begun. */
+static void test_an_earlier_one_is_waited_for(void **state)
+{
+    (void)state;
+    everybody_completes(4);
+    for (uint32_t r = 0; r < 3; r++) {
+        call(&world.pens[r], 5, SECOND);
+        call(&world.pens[r], 6, 0);
+        call(&world.pens[r], 7, 0);
+    }
+    assert_non_null(strstr(verdict(3 * SECOND), "rank 3 never entered allreduce #5 "));
+    assert_non_null(strstr(world.text, "; 3 ranks wait since 2.0 s"));
+}
+
+/* The root of a reduce waits; who has sent its part computes, far ahead. */
+static void test_who_is_ahead_and_computes(void **state)
+{
+    (void)state;
+    everybody_completes(4);
+    call(&world.pens[0], 5, SECOND);
+    for (uint64_t i = 5; i < 9; i++)
+        for (uint32_t r = 1; r < 3; r++)
+            complete(&world.pens[r], call(&world.pens[r], i, 0));
+    assert_non_null(strstr(verdict(3 * SECOND), "rank 3 never entered allreduce #5 "));
+    assert_non_null(strstr(world.text, "; 1 rank waits since 2.0 s"));
+}
+
+static void test_a_message_that_does_not_come(void **state)
+{
+    (void)state;
+    everybody_completes(4);
+    struct kolo__signature message = {.comm = WORLD,
+                                      .sequence = 1,
+                                      .collective = KOLO__POINT_TO_POINT,
+                                      .dtype = KOLO_FP32,
+                                      .algorithm = 0xff,
+                                      .count = 5};
+    kolo__flight_waits(kolo__flight_add(&world.pens[1], &message, KOLO__FLIGHT_RECV, 2), &message,
+                       3 * SECOND);
+    assert_non_null(strstr(verdict(5 * SECOND), "rank 1 waits since 2.0 s in receive from rank 2"));
+    assert_non_null(strstr(world.text, "; of rank 2: it is outside of kolo, after allreduce #4"));
+}
+
+static void test_who_has_joined_holds_nobody_up(void **state)
+{
+    (void)state;
+    everybody_completes(4);
+    atomic_store(&world.pens[3].line->joined, 1);
+    call(&world.pens[0], 5, SECOND);
+    assert_non_null(strstr(verdict(3 * SECOND), "rank 1 never entered allreduce #5 "));
+    assert_non_null(strstr(world.text, " (nor did 1 more)"));
+}
+
+static void test_a_failure_that_was_lived_through(void **state)
+{
+    (void)state;
+    struct kolo__flight_entry *entry = call(&world.pens[1], 1, SECOND);
+    kolo__flight_set_phase(entry, KOLO__FLIGHT_FAILED);
+    assert_string_not_equal(verdict(60 * SECOND), "");
+    complete(&world.pens[1], call(&world.pens[1], 2, 0));
+    assert_string_equal(verdict(60 * SECOND), "");
+}
+
 static void test_all_are_in(void **state)
 {
     (void)state;
@@ -253,8 +318,10 @@ static void test_all_are_in(void **state)
     assert_string_equal(verdict(2 * SECOND), "all 4 ranks have entered allreduce #1 (100 x fp32, "
                                              "sum), and 4 ranks wait since 1.0 s");
     /* Two are on another host. */
-    kolo__flight_verdict(world.ranks, 2, 2 * SECOND, world.text, sizeof world.text);
-    assert_non_null(strstr(world.text, "look at the other 2 of its 4 ranks, on their hosts"));
+    struct kolo__flight_verdict found;
+    kolo__flight_judge(world.ranks, 2, 2 * SECOND, &found);
+    assert_int_equal(found.finding, KOLO__FLIGHT_ELSEWHERE);
+    assert_non_null(strstr(found.text, "look at the other 2 of its 4 ranks, on their hosts"));
 }
 
 static void test_what_failed_is_judged_as_it_was(void **state)
@@ -308,6 +375,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_who_waits_elsewhere_is_not_the_one_to_look_at,
                                         open_world, close_world),
         cmocka_unit_test_setup_teardown(test_ranks_that_called_different_things, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(test_an_earlier_one_is_waited_for, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_who_is_ahead_and_computes, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_a_message_that_does_not_come, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_who_has_joined_holds_nobody_up, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(test_a_failure_that_was_lived_through, open_world,
                                         close_world),
         cmocka_unit_test_setup_teardown(test_all_are_in, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_what_failed_is_judged_as_it_was, open_world,

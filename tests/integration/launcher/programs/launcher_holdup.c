@@ -6,6 +6,7 @@
  *   stop   itself
  *   die    of a signal
  *   other  calls another collective
+ *   message receives from the next rank, and all others sleep for a minute
  *   none   everybody goes on
  *
  * Says "ready" before the eleventh.
@@ -18,9 +19,12 @@
 #include <string.h>
 #include <unistd.h>
 
-static void hold_up(const char *what)
+static void hold_up(kolo_comm *world, const char *what)
 {
-    if (strcmp(what, "sleep") == 0)
+    float value;
+    if (strcmp(what, "message") == 0)
+        kolo_recv(world, &value, 1, KOLO_FP32, (kolo_comm_rank(world) + 1) % kolo_comm_size(world));
+    else if (strcmp(what, "sleep") == 0)
         sleep(60);
     else if (strcmp(what, "stop") == 0)
         raise(SIGSTOP);
@@ -43,7 +47,9 @@ int main(int argc, char **argv)
     fflush(stdout);
     bool is_it = kolo_comm_rank(world) == atoi(argv[1]);
     if (is_it)
-        hold_up(argv[2]);
+        hold_up(world, argv[2]);
+    else if (strcmp(argv[2], "message") == 0)
+        sleep(60);
     kolo_status status = is_it && strcmp(argv[2], "other") == 0
                              ? kolo_barrier(world)
                              : kolo_allreduce(world, values, values, 5, KOLO_FP32, KOLO_SUM, NULL);
