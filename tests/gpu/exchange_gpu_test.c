@@ -240,7 +240,8 @@ static int be_rank(uint32_t rank, uint32_t rank_count, int parent, uint64_t seed
     struct kolo__device_handle handles[RANKS];
     struct kolo__device_exchange part = {.rank = rank};
     char *arguments[] = {"", "", NULL}, text[32], done = 1;
-    unsigned char *inputs[RANKS], *came = malloc(SLOT_BYTES), *expected = malloc(SLOT_BYTES);
+    unsigned char *inputs[RANKS] = {NULL}, *came = malloc(SLOT_BYTES),
+                  *expected = malloc(SLOT_BYTES);
     alarm(60);
     snprintf(text, sizeof text, "0x%llx", (unsigned long long)seed);
     arguments[1] = text;

@@ -66,8 +66,12 @@ expect_text "mpiexec: who is missing" "KOLO_ERR_TIMEOUT: 2 of 5 ranks did not ca
 # ---- mpiexec: a rank that fails before it meets the others ends the job, though they wait, or have not come so far
 # shellcheck disable=SC2016
 wrong='[[ $PMI_RANK != 1 ]] || export KOLO_STREAMS=many; [[ $PMI_RANK != 2 ]] || exec sleep 1000; exec "$0" sum'
-by_mpiexec 4 bash -c "$wrong" "$member"
-[[ $code != 0 && $code != 124 ]] || fail "mpiexec: a rank's option is wrong, and the code is $code"
+# Where it was just writing to a rank that it has killed, hydra breaks itself and loses what ranks said.
+for ((try = 0; try < 5; try++)); do
+    by_mpiexec 4 bash -c "$wrong" "$member"
+    [[ $code != 0 && $code != 124 ]] || fail "mpiexec: a rank's option is wrong, and the code is $code"
+    [[ $err == *"HYDU_sock_write"*"Broken pipe"* ]] || break
+done
 expect_text "mpiexec: a wrong option" "KOLO_STREAMS=many: give a number" "$err$out"
 # shellcheck disable=SC2016
 never='[[ $PMI_RANK != 1 ]] || exec sleep 1000; exec "$0" sum'
