@@ -43,4 +43,4 @@ look
 ! cmp -s before tree/build/clang-tidy/base%planted.c || { echo "a change of a header does not count"; exit 1; }
 
 # ---- this tree
-bash "$SOURCE_DIR/tests/house/clang_tidy.sh" "$BUILD_DIR" 50
+bash "$SOURCE_DIR/tests/house/clang_tidy.sh" "$BUILD_DIR" 30
