@@ -10,7 +10,7 @@
  * that threads need no lock.
  *
  * Readers are other processes, and the writer does not wait for them: fields are atomic one by one,
- * and a line may be half of one operation and half of the next. flight_read.c makes sense of it.
+ * and a line may be half of one operation and half of the next. flight_read.c and flight_judge.c make sense of it.
  */
 #ifndef KOLO_RUNTIME_FLIGHT_H
 #define KOLO_RUNTIME_FLIGHT_H
@@ -187,7 +187,7 @@ static inline void kolo__flight_name(struct kolo__flight_entry *entry,
         atomic_store_explicit(&entry->part, (uint64_t)step << 32 | bucket, memory_order_relaxed);
 }
 
-/* ---- a reader's side (flight_read.c) --------------------------------------------------------- */
+/* ---- a reader's side (flight_read.c, flight_judge.c) --------------------------------------- */
 
 /* An entry as it was at some moment. */
 struct kolo__flight_operation {
