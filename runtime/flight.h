@@ -10,7 +10,8 @@
  * that threads need no lock.
  *
  * Readers are other processes, and the writer does not wait for them: fields are atomic one by one,
- * and a line may be half of one operation and half of the next. flight_read.c and flight_judge.c make sense of it.
+ * and a line may be half of one operation and half of the next. flight_read.c and flight_judge.c
+ * make sense of it.
  */
 #ifndef KOLO_RUNTIME_FLIGHT_H
 #define KOLO_RUNTIME_FLIGHT_H
