@@ -263,7 +263,8 @@ void kolo__comm_destroy(kolo_comm *comm)
     if (comm->context->control != NULL)
         kolo__control_forget(comm->context->control, comm->id);
     kolo__offload_detach(comm);
-    kolo__flight_give_line_back(&comm->pen);
+    if (comm->fault.status == KOLO_OK) /* what failed is to be looked at afterwards */
+        kolo__flight_give_line_back(&comm->pen);
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
     kolo__staging_close(comm); /* what the transport may have written to until now */

@@ -308,7 +308,8 @@ void kolo__flight_judge(const struct kolo__flight_rank *ranks, uint32_t count, u
             if (seen)
                 continue;
             find_places(&view, one->signature.comm);
-            judge_collective(&view, one->signature.comm, verdict);
+            if (view.place_count > 0) /* else it has been freed */
+                judge_collective(&view, one->signature.comm, verdict);
         }
     }
     free(view.waits);

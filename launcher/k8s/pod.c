@@ -97,7 +97,7 @@ static void write_environment(struct kolo__yaml *yaml, const struct kolo__manife
         kolo__k8s_variable(yaml, "KOLO_METRICS_PORT", number);
     }
     if (asks_for_memlock(manifest, role))
-        kolo__k8s_variable(yaml, "KOLO_MEMLOCK", "8M"); /* more than the kernel's default */
+        kolo__k8s_variable(yaml, "KOLO_MEMLOCK", "8M"); /* as recent kernels give: less was set */
 }
 
 /* ---- what it may do, and gets -----------------------------------------------------------------

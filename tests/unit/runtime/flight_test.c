@@ -300,6 +300,16 @@ static void test_who_has_joined_holds_nobody_up(void **state)
     assert_non_null(strstr(world.text, " (nor did 1 more)"));
 }
 
+static void test_a_communicator_that_is_gone(void **state)
+{
+    (void)state;
+    for (uint32_t r = 0; r < RANKS; r++) {
+        kolo__flight_set_phase(call(&world.pens[r], 1, SECOND), KOLO__FLIGHT_FAILED);
+        kolo__flight_give_line_back(&world.pens[r]);
+    }
+    assert_string_equal(verdict(60 * SECOND), "");
+}
+
 static void test_a_failure_that_was_lived_through(void **state)
 {
     (void)state;
@@ -381,6 +391,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_message_that_does_not_come, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_who_has_joined_holds_nobody_up, open_world,
                                         close_world),
+        cmocka_unit_test_setup_teardown(test_a_communicator_that_is_gone, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_a_failure_that_was_lived_through, open_world,
                                         close_world),
         cmocka_unit_test_setup_teardown(test_all_are_in, open_world, close_world),
