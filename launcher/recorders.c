@@ -111,7 +111,8 @@ static kolo_status look_at_descriptor(struct kolo__recorders *recorders, const c
     ssize_t length = readlink(path, target, sizeof target);
     if (length < (ssize_t)sizeof NAME - 1 || memcmp(target, NAME, sizeof NAME - 1) != 0)
         return status;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* It may have become something else by now, a pipe that nobody writes to. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd >= 0) {
         status = kolo__recorders_add(recorders, fd);
         close(fd);

@@ -15,7 +15,7 @@
 
 static const size_t PLACE_BYTES = sizeof(struct kolo__flight);
 
-enum { PLACES_MAX = 1 << 14 };
+enum { PLACES_MAX = 1 << 12 };
 
 /* ---- the memory ------------------------------------------------------------------------------ */
 

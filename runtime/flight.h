@@ -66,7 +66,8 @@ struct kolo__flight {
     uint64_t pid_space; /* in which pid is one: inode of its namespace */
     uint64_t began_ns;
     char host[64], job[64];
-    _Atomic uint64_t left_ns; /* kolo_finalize or a failed kolo_init; 0: it has not left */
+    _Atomic uint64_t left_ns;     /* kolo_finalize or a failed kolo_init; 0: it has not left */
+    _Atomic uint32_t in_reducers; /* threads in kolo_reducer_wait */
     _Alignas(64) _Atomic uint64_t pages_taken;
     _Alignas(64) _Atomic uint64_t page_number[KOLO__FLIGHT_PAGES]; /* from 1, in order of taking */
     struct kolo__flight_comm comms[KOLO__FLIGHT_COMMS];

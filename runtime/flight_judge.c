@@ -58,15 +58,22 @@ static const struct kolo__flight_comm *find_line(const struct kolo__flight *flig
     return NULL;
 }
 
-static bool is_running(const struct wait *wait)
+static bool is_stopped(const struct kolo__flight_rank *rank)
 {
-    return wait->rank->state != 0;
+    return rank->state == 'T' || rank->state == 't';
 }
 
-/* It is itself held up. */
+/* Its wait cannot end by what others do: it is stopped, or was killed in it. */
+static bool is_halted(const struct wait *wait)
+{
+    return is_stopped(wait->rank) ||
+           (wait->rank->state == 0 && wait->operation.phase != KOLO__FLIGHT_FAILED);
+}
+
+/* It is itself held up, or was until that failed. */
 static bool is_held_up(const struct wait *wait)
 {
-    return is_running(wait) && wait->operation.phase != KOLO__FLIGHT_NONE;
+    return wait->operation.phase != KOLO__FLIGHT_NONE && !is_halted(wait);
 }
 
 static const struct wait *wait_of(const struct view *view, const struct kolo__flight_rank *rank)
@@ -82,15 +89,20 @@ static void describe_instead(const struct view *view, const struct kolo__flight_
     char what[240];
     const struct kolo__flight_comm *line = find_line(rank->flight, comm);
     uint64_t entered = line != NULL ? atomic_load(&line->entered) : 0;
-    if (rank->state == 0)
+    const struct wait *wait = wait_of(view, rank);
+    kolo__flight_operation_text(&wait->operation, what, sizeof what);
+    if (is_held_up(wait) && wait->operation.phase == KOLO__FLIGHT_FAILED)
+        snprintf(text, bytes, "it waited in %s until that failed", what);
+    else if (rank->state == 0)
         snprintf(text, bytes, "its process has ended");
-    else if (rank->state == 'T' || rank->state == 't')
+    else if (is_stopped(rank))
         snprintf(text, bytes, "it is stopped (SIGSTOP, or a debugger)");
     else if (atomic_load(&rank->flight->left_ns) != 0)
         snprintf(text, bytes, "it has left (kolo_finalize)");
-    else if (is_held_up(wait_of(view, rank)))
-        snprintf(text, bytes, "it waits in %s",
-                 kolo__flight_operation_text(&wait_of(view, rank)->operation, what, sizeof what));
+    else if (is_held_up(wait))
+        snprintf(text, bytes, "it waits in %s", what);
+    else if (atomic_load(&rank->flight->in_reducers) > 0)
+        snprintf(text, bytes, "it is in kolo_reducer_wait, for gradients that are not ready");
     else if (entered == 0)
         snprintf(text, bytes, "it is outside of kolo");
     else
@@ -143,8 +155,7 @@ static void judge_message(const struct view *view, const struct wait *wait,
 
 static bool waits_here(const struct wait *wait, uint32_t comm)
 {
-    return wait->operation.phase != KOLO__FLIGHT_NONE &&
-           wait->operation.kind == KOLO__FLIGHT_COLLECTIVE &&
+    return is_held_up(wait) && wait->operation.kind == KOLO__FLIGHT_COLLECTIVE &&
            wait->operation.signature.comm == comm;
 }
 
@@ -228,6 +239,16 @@ static const struct place *find_other(const struct view *view, const struct wait
     return NULL;
 }
 
+/* One that has entered it and does not go on. */
+static const struct wait *find_halted(const struct view *view, uint32_t comm)
+{
+    for (uint32_t r = 0; r < view->count; r++)
+        if (view->waits[r].operation.phase != KOLO__FLIGHT_NONE &&
+            view->waits[r].operation.signature.comm == comm && is_halted(&view->waits[r]))
+            return &view->waits[r];
+    return NULL;
+}
+
 static void judge_collective(const struct view *view, uint32_t comm,
                              struct kolo__flight_verdict *verdict)
 {
@@ -250,6 +271,7 @@ static void judge_collective(const struct view *view, uint32_t comm,
              (double)longest / SECOND);
     const struct place *other = find_other(view, wait, &theirs);
     const struct place *straggler = find_straggler(view, sequence, &others);
+    const struct wait *halted = NULL;
     if (other != NULL) {
         kolo__flight_operation_text(&theirs, more, sizeof more);
         snprintf(text, sizeof text, "rank %u (host %.63s) called %s where rank %u called %s",
@@ -268,6 +290,13 @@ static void judge_collective(const struct view *view, uint32_t comm,
              is_held_up(wait_of(view, straggler->rank)) ? KOLO__FLIGHT_BEHIND_IN_TURN
                                                         : KOLO__FLIGHT_BEHIND,
              longest, text);
+    } else if ((halted = find_halted(view, comm)) != NULL) {
+        snprintf(text, sizeof text, "rank %u (host %.63s) is in %s, but %s; %s",
+                 halted->rank->flight->rank, halted->rank->flight->host, what,
+                 is_stopped(halted->rank) ? "it is stopped (SIGSTOP, or a debugger)"
+                                          : "its process has ended",
+                 who);
+        take(verdict, KOLO__FLIGHT_BEHIND, longest, text);
     } else if (view->place_count < view->size) {
         snprintf(text, sizeof text,
                  "%s in %s, which all that are known here have entered: look at the other %u of "
@@ -278,6 +307,35 @@ static void judge_collective(const struct view *view, uint32_t comm,
         snprintf(text, sizeof text, "all %u ranks have entered %s, and %s", view->size, what, who);
         take(verdict, KOLO__FLIGHT_ALL_ENTERED, longest, text);
     }
+}
+
+/* Ranks that wait in calls which are no operations. */
+static void judge_calls(const struct view *view, struct kolo__flight_verdict *verdict)
+{
+    char text[200];
+    uint32_t starting = 0, joined = 0;
+    for (uint32_t r = 0; r < view->count; r++) {
+        const struct kolo__flight *flight = view->ranks[r].flight;
+        bool lives = is_open(flight) && view->ranks[r].state != 0 && !is_stopped(&view->ranks[r]) &&
+                     atomic_load(&flight->left_ns) == 0;
+        bool has_lines = atomic_load(&flight->pages_taken) > 0, in_join = false;
+        for (uint32_t i = 0; i < KOLO__FLIGHT_COMMS; i++) {
+            bool used = atomic_load(&flight->comms[i].id_plus_1) != 0;
+            has_lines |= used;
+            in_join |= used && atomic_load(&flight->comms[i].joined) != 0;
+        }
+        starting += lives && !has_lines;
+        joined += lives && in_join;
+    }
+    if (joined > 0)
+        snprintf(text, sizeof text, "%u rank%s in kolo_join, for the others to come there", joined,
+                 joined == 1 ? " waits" : "s wait");
+    else
+        snprintf(text, sizeof text, "%u of %u ranks %s in kolo_init, which all must come to",
+                 starting, view->count > 0 ? view->ranks[0].flight->world_size : 0,
+                 starting == 1 ? "is" : "are");
+    if (joined > 0 || starting > 0)
+        take(verdict, KOLO__FLIGHT_ELSEWHERE, 1, text);
 }
 
 void kolo__flight_judge(const struct kolo__flight_rank *ranks, uint32_t count, uint64_t now_ns,
@@ -296,7 +354,7 @@ void kolo__flight_judge(const struct kolo__flight_rank *ranks, uint32_t count, u
         /* Of each communicator that is waited on, once. */
         for (uint32_t r = 0; r < count; r++) {
             const struct kolo__flight_operation *one = &view.waits[r].operation;
-            if (one->phase == KOLO__FLIGHT_NONE)
+            if (!is_held_up(&view.waits[r]))
                 continue;
             if (one->kind != KOLO__FLIGHT_COLLECTIVE) {
                 judge_message(&view, &view.waits[r], verdict);
@@ -311,6 +369,7 @@ void kolo__flight_judge(const struct kolo__flight_rank *ranks, uint32_t count, u
             if (view.place_count > 0) /* else it has been freed */
                 judge_collective(&view, one->signature.comm, verdict);
         }
+        judge_calls(&view, verdict);
     }
     free(view.waits);
     free(view.places);

@@ -291,8 +291,11 @@ kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms)
     uint64_t began = kolo__trace_now(trace), began_ns = metrics != NULL ? now_ns() : 0;
     kolo_status status = KOLO_OK;
     /* While the thread drives, the status is the thread's. */
+    struct kolo__flight *flight = reducer->context->recorder.flight;
+    atomic_fetch_add(&flight->in_reducers, 1);
     if (atomic_load(&reducer->driver) != KOLO__DRIVER_CALLER || reducer->status == KOLO_OK)
         status = wait_for_step(reducer, timeout_ms);
+    atomic_fetch_sub(&flight->in_reducers, 1);
     if (metrics != NULL)
         kolo__counter_add_shared(&metrics->reducer_wait_ns, now_ns() - began_ns);
     if (status == KOLO_AGAIN)

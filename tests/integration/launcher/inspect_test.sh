@@ -89,6 +89,17 @@ find_job
 wait_until 10 stuck "s in receive from rank 3" || fail "a message that does not come: $(<seen)"
 expect_text "a message that does not come" "rank 2 (host $host) waits since " "$(<seen)"
 end
+# What bears the recorders' name and is none: a pipe without a writer.
+if [[ -w / ]]; then
+    trap 'rm -f "/memfd:kolo-flight-$mark"' EXIT
+    mkfifo "/memfd:kolo-flight-$mark"
+    # shellcheck disable=SC2094 # it holds both ends for a moment, so that neither waits
+    (exec 3<>"/memfd:kolo-flight-$mark" 4<"/memfd:kolo-flight-$mark" 3>&- && exec sleep 20) &
+    sleeper=$!
+    timeout 10 "$kolo" inspect none-of-that-name >seen 2>&1
+    expect "a pipe of that name" 1 $?
+    kill $sleeper
+fi
 run -n 4 -- "$holdup" 2 none
 expect "nobody: code and stderr" "0 " "$code $err"
 

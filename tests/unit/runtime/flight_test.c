@@ -300,6 +300,65 @@ static void test_who_has_joined_holds_nobody_up(void **state)
     assert_non_null(strstr(world.text, " (nor did 1 more)"));
 }
 
+static void test_who_stops_inside_is_named(void **state)
+{
+    (void)state;
+    for (uint32_t r = 0; r < RANKS; r++)
+        call(&world.pens[r], 1, SECOND);
+    world.ranks[1].state = 'T';
+    assert_string_equal(verdict(3 * SECOND),
+                        "rank 1 is in allreduce #1 (100 x fp32, sum), but it is stopped (SIGSTOP, "
+                        "or a debugger); 3 ranks wait since 2.0 s");
+    world.ranks[1].state = 0;
+    assert_non_null(strstr(verdict(3 * SECOND), ", but its process has ended; 3 ranks wait"));
+}
+
+/* Rank 2 is gone because its message did not come; rank 3 is why. */
+static void test_a_victim_is_not_blamed(void **state)
+{
+    (void)state;
+    everybody_completes(4);
+    call(&world.pens[0], 5, SECOND);
+    call(&world.pens[1], 5, SECOND);
+    struct kolo__signature message = {
+        .comm = WORLD, .sequence = 1, .collective = KOLO__POINT_TO_POINT, .algorithm = 0xff};
+    struct kolo__flight_entry *entry =
+        kolo__flight_add(&world.pens[2], &message, KOLO__FLIGHT_RECV, 3);
+    kolo__flight_waits(entry, &message, SECOND);
+    kolo__flight_waited(entry, &message, 2 * SECOND);
+    kolo__flight_set_phase(entry, KOLO__FLIGHT_FAILED);
+    world.ranks[2].state = 0;
+    assert_non_null(strstr(verdict(4 * SECOND), "rank 3 never entered allreduce #5 "));
+    assert_non_null(strstr(world.text, "it is outside of kolo, after allreduce #4"));
+}
+
+static void test_calls_that_are_no_operations(void **state)
+{
+    (void)state;
+    for (uint32_t r = 0; r < 2; r++)
+        atomic_store(&world.pens[r].line->joined, 1);
+    assert_string_equal(verdict(SECOND), "2 ranks wait in kolo_join, for the others to come there");
+    for (uint32_t r = 0; r < RANKS; r++) {
+        kolo__flight_give_line_back(&world.pens[r]);
+        atomic_store(&world.recorders[r].flight->pages_taken, 0);
+    }
+    struct kolo__flight_verdict found;
+    kolo__flight_judge(world.ranks, 3, SECOND, &found);
+    assert_string_equal(found.text, "3 of 4 ranks are in kolo_init, which all must come to");
+    assert_int_equal(found.finding, KOLO__FLIGHT_ELSEWHERE);
+}
+
+static void test_a_reducer_waits_for_gradients(void **state)
+{
+    (void)state;
+    everybody_completes(4);
+    call(&world.pens[0], 5, SECOND);
+    atomic_store(&world.recorders[1].flight->in_reducers, 1);
+    assert_non_null(strstr(verdict(3 * SECOND), "rank 1 never entered allreduce #5 "));
+    assert_non_null(
+        strstr(world.text, "; it is in kolo_reducer_wait, for gradients that are not "));
+}
+
 static void test_a_communicator_that_is_gone(void **state)
 {
     (void)state;
@@ -390,6 +449,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_who_is_ahead_and_computes, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_a_message_that_does_not_come, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_who_has_joined_holds_nobody_up, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(test_who_stops_inside_is_named, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_a_victim_is_not_blamed, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_calls_that_are_no_operations, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_a_reducer_waits_for_gradients, open_world,
                                         close_world),
         cmocka_unit_test_setup_teardown(test_a_communicator_that_is_gone, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_a_failure_that_was_lived_through, open_world,
