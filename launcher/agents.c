@@ -402,11 +402,14 @@ static kolo_status recorders(const void *self, struct kolo__recorders *recorders
 {
     const struct kolo__agents *agents = self;
     kolo_status status = KOLO_OK;
-    for (uint32_t r = 0; r < agents->world_size && status == KOLO_OK; r++)
-        if (agents->ranks[r]->flight != NULL)
-            status = kolo__recorders_add_rank(
-                recorders, agents->ranks[r]->flight,
-                agents->ranks[r]->state == KOLO__RANK_RUNS ? agents->ranks[r]->flight_state : 0);
+    for (uint32_t r = 0; r < agents->world_size && status == KOLO_OK; r++) {
+        const struct kolo__agent_rank *rank = agents->ranks[r];
+        const struct kolo__flight_rank recorded = {
+            .flight = rank->flight,
+            .state = rank->state == KOLO__RANK_RUNS ? rank->flight_state : 0};
+        if (rank->flight != NULL)
+            status = kolo__recorders_add_rank(recorders, &recorded);
+    }
     return status;
 }
 

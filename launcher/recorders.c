@@ -47,22 +47,15 @@ static int by_job_and_rank(const void *left, const void *right)
                            : order(a->flight->rank, b->flight->rank);
 }
 
-/* Process ids of another namespace, a container's, mean nothing here. */
-static char state_of(const struct kolo__flight *flight)
-{
-    return flight->pid_space == kolo__flight_pid_space() ? kolo__process_state((pid_t)flight->pid)
-                                                         : '?';
-}
-
 kolo_status kolo__recorders_add_rank(struct kolo__recorders *recorders,
-                                     const struct kolo__flight *flight, char state)
+                                     const struct kolo__flight_rank *rank)
 {
     struct kolo__flight_rank *ranks =
         realloc(recorders->ranks, (recorders->count + 1) * sizeof *ranks);
     if (ranks == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for a list of flight recorders");
     recorders->ranks = ranks;
-    ranks[recorders->count++] = (struct kolo__flight_rank){.flight = flight, .state = state};
+    ranks[recorders->count++] = *rank;
     return KOLO_OK;
 }
 
@@ -70,13 +63,15 @@ static kolo_status take_places(struct kolo__recorders *recorders,
                                const struct kolo__recorders_block *block)
 {
     kolo_status status = KOLO_OK;
+    const uint64_t our_space = kolo__flight_pid_space();
     for (uint32_t i = 0; i < block->places && status == KOLO_OK; i++) {
         const struct kolo__flight *flight = &block->flights[i];
+        struct kolo__flight_rank rank = {.flight = flight, .owner = block->owner, .state = '?'};
         if (atomic_load(&flight->version) != KOLO__FLIGHT_VERSION)
             continue;
-        status = kolo__recorders_add_rank(recorders, flight, state_of(flight));
-        if (status == KOLO_OK)
-            recorders->ranks[recorders->count - 1].owner = block->owner;
+        if (flight->pid_space == our_space) /* else a container's ids, which mean nothing here */
+            rank.state = kolo__process_state((pid_t)flight->pid);
+        status = kolo__recorders_add_rank(recorders, &rank);
     }
     return status;
 }

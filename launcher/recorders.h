@@ -17,7 +17,7 @@ struct kolo__recorders {
 kolo_status kolo__recorders_add(struct kolo__recorders *recorders, int fd);
 /* One that lies elsewhere. */
 kolo_status kolo__recorders_add_rank(struct kolo__recorders *recorders,
-                                     const struct kolo__flight *flight, char state);
+                                     const struct kolo__flight_rank *rank);
 /* Those of all processes of this machine that may be looked at. */
 kolo_status kolo__recorders_find(struct kolo__recorders *recorders);
 /* One job, as far as is known: its name, user and size are the same. */

@@ -229,7 +229,7 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
     comm->plan_context.model = kolo__costs_for(&context->costs, comm->mapping != NULL, comm->size);
     comm->plan_context.deterministic = context->config.deterministic != 0;
     kolo__offload_attach(comm);
-    kolo__flight_take_line(context->recorder.flight, &comm->pen, comm->id, comm->rank, comm->size);
+    kolo__flight_take_line(context->recorder.flight, &comm->pen, comm->id, comm->size);
     status = kolo__metrics_attach(comm);
     if (status != KOLO_OK) {
         kolo__comm_destroy(comm);

@@ -133,17 +133,8 @@ void kolo__flight_close(struct kolo__flight_recorder *recorder)
 /* ---- a communicator's lines and pages ---------------------------------------------------------
  */
 
-static void write_line(struct kolo__flight_comm *line, uint32_t rank, uint32_t size)
-{
-    atomic_store(&line->rank, rank);
-    atomic_store(&line->size, size);
-    atomic_store(&line->joined, 0);
-    atomic_store(&line->entered, 0);
-    atomic_store(&line->completed, 0);
-}
-
 void kolo__flight_take_line(struct kolo__flight *flight, struct kolo__flight_pen *pen, uint32_t id,
-                            uint32_t rank, uint32_t size)
+                            uint32_t size)
 {
     *pen = (struct kolo__flight_pen){.flight = flight};
     pen->line = &pen->spare;
@@ -152,7 +143,9 @@ void kolo__flight_take_line(struct kolo__flight *flight, struct kolo__flight_pen
         if (atomic_compare_exchange_strong(&flight->comms[i].id_plus_1, &nobody, id + 1))
             pen->line = &flight->comms[i];
     }
-    write_line(pen->line, rank, size);
+    atomic_store(&pen->line->size, size);
+    atomic_store(&pen->line->joined, 0);
+    atomic_store(&pen->line->entered, 0);
     kolo__flight_turn_page(pen);
 }
 

@@ -54,10 +54,9 @@ struct kolo__flight_entry {
 /* Half a cache line, of one communicator. */
 struct kolo__flight_comm {
     _Alignas(32) _Atomic uint32_t id_plus_1; /* 0: nobody's */
-    _Atomic uint32_t rank, size;
-    _Atomic uint32_t joined;    /* 1: this rank is in kolo_join, and holds nobody up */
-    _Atomic uint64_t entered;   /* collectives called, */
-    _Atomic uint64_t completed; /* and ended well or badly */
+    _Atomic uint32_t size;
+    _Atomic uint32_t joined;  /* 1: this rank is in kolo_join, and holds nobody up */
+    _Atomic uint64_t entered; /* collectives called */
 };
 
 struct kolo__flight {
@@ -116,7 +115,7 @@ struct kolo__flight_pen {
 };
 
 void kolo__flight_take_line(struct kolo__flight *flight, struct kolo__flight_pen *pen, uint32_t id,
-                            uint32_t rank, uint32_t size);
+                            uint32_t size);
 void kolo__flight_give_line_back(struct kolo__flight_pen *pen);
 void kolo__flight_turn_page(struct kolo__flight_pen *pen);
 

@@ -291,11 +291,9 @@ static void judge_collective(const struct view *view, uint32_t comm,
                                                         : KOLO__FLIGHT_BEHIND,
              longest, text);
     } else if ((halted = find_halted(view, comm)) != NULL) {
+        describe_instead(view, halted->rank, comm, more, sizeof more);
         snprintf(text, sizeof text, "rank %u (host %.63s) is in %s, but %s; %s",
-                 halted->rank->flight->rank, halted->rank->flight->host, what,
-                 is_stopped(halted->rank) ? "it is stopped (SIGSTOP, or a debugger)"
-                                          : "its process has ended",
-                 who);
+                 halted->rank->flight->rank, halted->rank->flight->host, what, more, who);
         take(verdict, KOLO__FLIGHT_BEHIND, longest, text);
     } else if (view->place_count < view->size) {
         snprintf(text, sizeof text,
@@ -338,6 +336,28 @@ static void judge_calls(const struct view *view, struct kolo__flight_verdict *ve
         take(verdict, KOLO__FLIGHT_ELSEWHERE, 1, text);
 }
 
+static void judge_waits(struct view *view, struct kolo__flight_verdict *verdict)
+{
+    for (uint32_t r = 0; r < view->count; r++) {
+        const struct kolo__flight_operation *one = &view->waits[r].operation;
+        if (!is_held_up(&view->waits[r]))
+            continue;
+        if (one->kind != KOLO__FLIGHT_COLLECTIVE) {
+            judge_message(view, &view->waits[r], verdict);
+            continue;
+        }
+        /* Of each communicator that is waited on, once. */
+        uint32_t first = 0;
+        while (!waits_here(&view->waits[first], one->signature.comm))
+            first++;
+        if (first < r)
+            continue;
+        find_places(view, one->signature.comm);
+        if (view->place_count > 0) /* else it has been freed */
+            judge_collective(view, one->signature.comm, verdict);
+    }
+}
+
 void kolo__flight_judge(const struct kolo__flight_rank *ranks, uint32_t count, uint64_t now_ns,
                         struct kolo__flight_verdict *verdict)
 {
@@ -345,30 +365,14 @@ void kolo__flight_judge(const struct kolo__flight_rank *ranks, uint32_t count, u
     struct view view = {.ranks = ranks, .count = count, .now_ns = now_ns};
     view.waits = calloc(count > 0 ? count : 1, sizeof *view.waits);
     view.places = calloc(count > 0 ? count : 1, sizeof *view.places);
-    if (view.waits != NULL && view.places != NULL) {
-        for (uint32_t r = 0; r < count; r++) {
-            view.waits[r].rank = &ranks[r];
-            if (is_open(ranks[r].flight))
-                kolo__flight_waiting(ranks[r].flight, &view.waits[r].operation);
-        }
-        /* Of each communicator that is waited on, once. */
-        for (uint32_t r = 0; r < count; r++) {
-            const struct kolo__flight_operation *one = &view.waits[r].operation;
-            if (!is_held_up(&view.waits[r]))
-                continue;
-            if (one->kind != KOLO__FLIGHT_COLLECTIVE) {
-                judge_message(&view, &view.waits[r], verdict);
-                continue;
-            }
-            bool seen = false;
-            for (uint32_t before = 0; before < r && !seen; before++)
-                seen = waits_here(&view.waits[before], one->signature.comm);
-            if (seen)
-                continue;
-            find_places(&view, one->signature.comm);
-            if (view.place_count > 0) /* else it has been freed */
-                judge_collective(&view, one->signature.comm, verdict);
-        }
+    bool roomy = view.waits != NULL && view.places != NULL;
+    for (uint32_t r = 0; roomy && r < count; r++) {
+        view.waits[r].rank = &ranks[r];
+        if (is_open(ranks[r].flight))
+            kolo__flight_waiting(ranks[r].flight, &view.waits[r].operation);
+    }
+    if (roomy) {
+        judge_waits(&view, verdict);
         judge_calls(&view, verdict);
     }
     free(view.waits);

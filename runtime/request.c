@@ -74,13 +74,10 @@ __attribute__((noinline, cold)) static void record(const kolo_request *request)
     kolo__trace_record(context->trace, &event);
 }
 
-/* For the flight recorder. A collective that failed is one that was not completed. */
+/* For the flight recorder. */
 static void record_end(const kolo_request *request, kolo_status status)
 {
     struct kolo__flight_entry *entry = request->flight;
-    if (status == KOLO_OK && request->kind == KOLO__REQUEST_COLLECTIVE)
-        atomic_store_explicit(&request->comm->pen.line->completed, request->signature.sequence,
-                              memory_order_relaxed);
     if (!kolo__flight_is_of(entry, &request->signature))
         return;
     kolo__flight_set_phase(entry, status == KOLO_OK ? KOLO__FLIGHT_DONE : KOLO__FLIGHT_FAILED);

@@ -31,7 +31,7 @@ static int open_world(void **state)
     for (uint32_t r = 0; r < RANKS; r++) {
         struct kolo__flight_recorder *recorder = &world.recorders[r];
         assert_int_equal(kolo__flight_open(recorder, "", -1, r, RANKS, "job"), KOLO_OK);
-        kolo__flight_take_line(recorder->flight, &world.pens[r], WORLD, r, RANKS);
+        kolo__flight_take_line(recorder->flight, &world.pens[r], WORLD, RANKS);
         world.ranks[r] = (struct kolo__flight_rank){.flight = recorder->flight, .state = 'S'};
     }
     return 0;
@@ -67,9 +67,8 @@ static struct kolo__flight_entry *call(struct kolo__flight_pen *pen, uint64_t se
     return entry;
 }
 
-static void complete(struct kolo__flight_pen *pen, struct kolo__flight_entry *entry)
+static void complete(struct kolo__flight_entry *entry)
 {
-    atomic_store(&pen->line->completed, atomic_load(&entry->sequence));
     kolo__flight_set_phase(entry, KOLO__FLIGHT_DONE);
 }
 
@@ -87,7 +86,7 @@ static const char *verdict(uint64_t now_ns)
 static void everybody_completes(uint64_t sequence)
 {
     for (uint32_t r = 0; r < RANKS; r++)
-        complete(&world.pens[r], call(&world.pens[r], sequence, 0));
+        complete(call(&world.pens[r], sequence, 0));
 }
 
 /* ---- operations ------------------------------------------------------------------------------ */
@@ -99,7 +98,7 @@ static void test_the_last_operations_are_kept_in_order(void **state)
     const struct kolo__flight *flight = world.recorders[0].flight;
     uint64_t last = 3 * KOLO__FLIGHT_ENTRIES + 7;
     for (uint64_t i = 1; i <= last; i++)
-        complete(&world.pens[0], call(&world.pens[0], i, 0));
+        complete(call(&world.pens[0], i, 0));
     uint32_t found = kolo__flight_operations(flight, operations, KOLO__FLIGHT_ENTRIES);
     /* The page that is being written on holds 7 of 32. */
     assert_int_equal(found, KOLO__FLIGHT_ENTRIES - KOLO__FLIGHT_PAGE_ENTRIES + 7);
@@ -117,7 +116,7 @@ static void test_two_communicators_write_on_pages_of_their_own(void **state)
     struct kolo__flight_operation operation;
     struct kolo__flight_pen other;
     struct kolo__flight *flight = world.recorders[0].flight;
-    kolo__flight_take_line(flight, &other, 2, 0, RANKS);
+    kolo__flight_take_line(flight, &other, 2, RANKS);
     struct kolo__signature idle = allreduce(2, 1);
     struct kolo__flight_entry *entry = kolo__flight_add(&other, &idle, KOLO__FLIGHT_COLLECTIVE, 0);
     for (uint64_t i = 1; i <= 100; i++)
@@ -145,13 +144,13 @@ static void test_more_communicators_than_lines(void **state)
     struct kolo__flight *flight = world.recorders[0].flight;
     struct kolo__flight_operation operation;
     for (uint32_t i = 0; i < KOLO__FLIGHT_COMMS + 2; i++) {
-        kolo__flight_take_line(flight, &pens[i], 10 + i, 0, RANKS);
+        kolo__flight_take_line(flight, &pens[i], 10 + i, RANKS);
         struct kolo__signature signature = allreduce(10 + i, 1);
         kolo__flight_add(&pens[i], &signature, KOLO__FLIGHT_COLLECTIVE, 0);
     }
     assert_true(kolo__flight_find(flight, 10 + KOLO__FLIGHT_COMMS + 1, 1, &operation));
     kolo__flight_give_line_back(&pens[0]);
-    kolo__flight_take_line(flight, &pens[0], 500, 0, RANKS);
+    kolo__flight_take_line(flight, &pens[0], 500, RANKS);
     assert_ptr_not_equal(pens[0].line, &pens[0].spare);
 }
 
@@ -269,7 +268,7 @@ static void test_who_is_ahead_and_computes(void **state)
     call(&world.pens[0], 5, SECOND);
     for (uint64_t i = 5; i < 9; i++)
         for (uint32_t r = 1; r < 3; r++)
-            complete(&world.pens[r], call(&world.pens[r], i, 0));
+            complete(call(&world.pens[r], i, 0));
     assert_non_null(strstr(verdict(3 * SECOND), "rank 3 never entered allreduce #5 "));
     assert_non_null(strstr(world.text, "; 1 rank waits since 2.0 s"));
 }
@@ -375,7 +374,7 @@ static void test_a_failure_that_was_lived_through(void **state)
     struct kolo__flight_entry *entry = call(&world.pens[1], 1, SECOND);
     kolo__flight_set_phase(entry, KOLO__FLIGHT_FAILED);
     assert_string_not_equal(verdict(60 * SECOND), "");
-    complete(&world.pens[1], call(&world.pens[1], 2, 0));
+    complete(call(&world.pens[1], 2, 0));
     assert_string_equal(verdict(60 * SECOND), "");
 }
 
