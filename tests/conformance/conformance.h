@@ -27,9 +27,9 @@ struct kolo__conformance_fixture {
     kolo_status (*create)(uint32_t size, uint64_t seed, struct kolo__transport **transports,
                           void **world);
     /* Called once in each round of the suite's loops, after every rank's progress: a simulation
-     * lets its time pass. Others do nothing. */
+     * lets its time pass. NULL: nothing has to be done. */
     void (*step)(void *world);
-    /* After the suite has closed all transports with their own close. */
+    /* After the suite has closed all transports with their own close. NULL: the same. */
     void (*destroy)(void *world);
     /* Different ranks may be driven by different threads (false: only by one thread in turn; the
      * checks with threads are then skipped, and say so). */

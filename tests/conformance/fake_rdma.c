@@ -2,28 +2,16 @@
 #include "fake_rdma.h"
 
 #include "fake_verbs.h"
+#include "tcp_ends.h"
 
-#include "base/socket.h"
 #include "collectives/transport/rdma.h"
-#include "collectives/transport/tcp.h"
 
 #include <stdio.h>
 
 static kolo_status join(uint32_t rank, uint32_t size, bool checksum, int listen_fd,
                         const struct kolo__endpoint *endpoints, struct kolo__transport **transport)
 {
-    const struct kolo__tcp_options options = {
-        .rank = rank,
-        .size = size,
-        .epoch = 1,
-        .comm = 7,
-        .job = "conformance",
-        .token = "secret",
-        .listen_fd = listen_fd,
-        .endpoints = endpoints,
-        .streams = 1,
-        .connect_timeout_ns = 20 * (uint64_t)1000000000,
-    };
+    const struct kolo__tcp_options options = tcp_ends_options(rank, size, listen_fd, endpoints);
     struct kolo__rdma_gid gid = {.kind = KOLO__RDMA_GID_ROCE_V2, .raw = {[15] = (uint8_t)rank}};
     struct kolo__rdma_port port = {.number = 1, .active = true, .mtu_bytes = 1024};
     snprintf(port.device, sizeof port.device, "fake%u", rank);
@@ -43,12 +31,8 @@ static kolo_status join(uint32_t rank, uint32_t size, bool checksum, int listen_
 kolo_status fake_rdma_create(uint32_t size, bool checksum, struct kolo__transport **transports)
 {
     int listeners[KOLO__CONFORMANCE_SIZE_MAX];
-    struct kolo__endpoint endpoints[KOLO__CONFORMANCE_SIZE_MAX] = {{.count = 0}};
-    kolo_status status = KOLO_OK;
-    for (uint32_t r = 0; r < size && status == KOLO_OK; r++) {
-        status = kolo__listen("127.0.0.1", 0, &listeners[r], &endpoints[r].addresses[0]);
-        endpoints[r].count = 1;
-    }
+    struct kolo__endpoint endpoints[KOLO__CONFORMANCE_SIZE_MAX];
+    kolo_status status = tcp_ends_listen(size, listeners, endpoints);
     for (uint32_t r = 0; r < size && status == KOLO_OK; r++)
         status = join(r, size, checksum, listeners[r], endpoints, &transports[r]);
     return status;

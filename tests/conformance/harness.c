@@ -38,7 +38,8 @@ void close_world(struct world *world)
     for (uint32_t r = 0; r < world->size; r++)
         if (world->transports[r] != NULL)
             world->transports[r]->ops->close(world->transports[r]);
-    fixture->destroy(world->inner);
+    if (fixture->destroy != NULL)
+        fixture->destroy(world->inner);
 }
 
 void turn(struct world *world)
@@ -46,7 +47,8 @@ void turn(struct world *world)
     for (uint32_t r = 0; r < world->size; r++)
         if (world->transports[r] != NULL)
             world->transports[r]->ops->progress(world->transports[r]);
-    fixture->step(world->inner);
+    if (fixture->step != NULL)
+        fixture->step(world->inner);
 }
 
 void finish(struct world *world, struct message *messages, size_t count)

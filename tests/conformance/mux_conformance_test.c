@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Two hosts, even and odd ranks: shm within a host, tcp between them, and one transport of both. */
 #include "conformance.h"
+#include "tcp_ends.h"
 
 #include "base/clock.h"
 #include "collectives/transport/mux.h"
@@ -35,15 +36,7 @@ static kolo_status create_rank(const struct hosts *hosts, uint32_t rank, uint32_
                                           .heap = hosts->heaps[rank % 2],
                                           .mailboxes = mailboxes,
                                           .doorbell = hosts->name};
-    const struct kolo__tcp_options tcp = {.rank = rank,
-                                          .size = size,
-                                          .epoch = 1,
-                                          .comm = 7,
-                                          .job = "conformance",
-                                          .token = "secret",
-                                          .listen_fd = listen_fd,
-                                          .endpoints = endpoints,
-                                          .connect_timeout_ns = 20 * (uint64_t)1000000000};
+    const struct kolo__tcp_options tcp = tcp_ends_options(rank, size, listen_fd, endpoints);
     struct kolo__mapping *mapping;
     kolo_status status = kolo__shm_create(&shm, &children[0], &mapping);
     if (status == KOLO_OK)
@@ -78,22 +71,15 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
         status = kolo__heap_open(&heap, &hosts->heaps[1]);
 
     uint64_t positions[KOLO__CONFORMANCE_SIZE_MAX];
-    struct kolo__endpoint endpoints[KOLO__CONFORMANCE_SIZE_MAX] = {{.count = 0}};
+    struct kolo__endpoint endpoints[KOLO__CONFORMANCE_SIZE_MAX];
     int listeners[KOLO__CONFORMANCE_SIZE_MAX];
-    for (uint32_t r = 0; r < size && status == KOLO_OK; r++) {
-        status = kolo__listen("127.0.0.1", 0, &listeners[r], &endpoints[r].addresses[0]);
-        endpoints[r].count = 1;
-        if (status == KOLO_OK)
-            status = kolo__shm_mailbox_create(hosts->heaps[r % 2], size, true, &positions[r]);
-    }
+    if (status == KOLO_OK)
+        status = tcp_ends_listen(size, listeners, endpoints);
+    for (uint32_t r = 0; r < size && status == KOLO_OK; r++)
+        status = kolo__shm_mailbox_create(hosts->heaps[r % 2], size, true, &positions[r]);
     for (uint32_t r = 0; r < size && status == KOLO_OK; r++)
         status = create_rank(hosts, r, size, positions, listeners[r], endpoints, &transports[r]);
     return status;
-}
-
-static void step(void *world)
-{
-    (void)world;
 }
 
 static void destroy(void *argument)
@@ -107,6 +93,6 @@ static void destroy(void *argument)
 int main(void)
 {
     static const struct kolo__conformance_fixture mux = {
-        .name = "mux", .create = create, .step = step, .destroy = destroy, .threads = true};
+        .name = "mux", .create = create, .destroy = destroy, .threads = true};
     return kolo__conformance_run(&mux);
 }

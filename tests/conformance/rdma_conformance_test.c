@@ -17,20 +17,10 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
     return fake_rdma_create(size, checksum, transports);
 }
 
-static void step(void *world)
-{
-    (void)world;
-}
-
-static void destroy(void *world)
-{
-    (void)world;
-}
-
 int main(void)
 {
     static const struct kolo__conformance_fixture rdma = {
-        .name = "rdma", .create = create, .step = step, .destroy = destroy, .threads = true};
+        .name = "rdma", .create = create, .threads = true};
     int failed = 0;
     for (int kind = 0; kind < 4; kind++) {
         checksum = kind % 2 == 1;

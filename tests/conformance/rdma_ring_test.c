@@ -22,13 +22,8 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
     return fake_rdma_create(size, false, transports);
 }
 
-static void step(void *world)
-{
-    (void)world;
-}
-
 static const struct kolo__conformance_fixture rdma = {
-    .name = "rdma", .create = create, .step = step, .destroy = step, .threads = true};
+    .name = "rdma", .create = create, .threads = true};
 
 static void pass(struct world *world, size_t bytes)
 {

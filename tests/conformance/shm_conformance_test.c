@@ -82,14 +82,9 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
     return status;
 }
 
-static void step(void *world)
-{
-    (void)world;
-}
-
 int main(void)
 {
     static const struct kolo__conformance_fixture shm = {
-        .name = "shm", .create = create, .step = step, .destroy = destroy, .threads = true};
+        .name = "shm", .create = create, .destroy = destroy, .threads = true};
     return kolo__conformance_run(&shm);
 }

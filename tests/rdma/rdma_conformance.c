@@ -3,6 +3,7 @@
  * virtual machine by conformance_test.sh. */
 #include "conformance.h"
 #include "rdma_world.h"
+#include "tcp_ends.h"
 
 #include <stddef.h>
 
@@ -14,7 +15,7 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
     (void)seed;
     int listeners[KOLO__CONFORMANCE_SIZE_MAX];
     struct kolo__endpoint endpoints[KOLO__CONFORMANCE_SIZE_MAX];
-    kolo_status status = rdma_world_listen(size, listeners, endpoints);
+    kolo_status status = tcp_ends_listen(size, listeners, endpoints);
     for (uint32_t r = 0; r < size && status == KOLO_OK; r++) {
         const struct rdma_rank rank = {.rank = r, .size = size, .checksum = checksum};
         status = rdma_world_join(&rank, listeners[r], endpoints, &transports[r]);
@@ -23,20 +24,10 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
     return status;
 }
 
-static void step(void *world)
-{
-    (void)world;
-}
-
-static void destroy(void *world)
-{
-    (void)world;
-}
-
 int main(void)
 {
     static const struct kolo__conformance_fixture rdma = {
-        .name = "rdma", .create = create, .step = step, .destroy = destroy, .threads = true};
+        .name = "rdma", .create = create, .threads = true};
     int failed = 0;
     rdma_world_begin();
     for (int with = 0; with < 2; with++) {

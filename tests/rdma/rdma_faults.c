@@ -5,6 +5,7 @@
  * what is written while nothing breaks. Run in the virtual machine by faults_test.sh.
  */
 #include "rdma_world.h"
+#include "tcp_ends.h"
 
 #include "base/clock.h"
 #include "collectives/transport/rdma_transport.h"
@@ -43,7 +44,7 @@ static int open_both(void **state)
     (void)state;
     memset(sequence, 0, sizeof sequence);
     signature_count = 0;
-    if (rdma_world_listen(2, listeners, endpoints) != KOLO_OK || join(0) != KOLO_OK ||
+    if (tcp_ends_listen(2, listeners, endpoints) != KOLO_OK || join(0) != KOLO_OK ||
         join(1) != KOLO_OK) {
         print_error("%s\n", kolo_error_text());
         return -1;
@@ -237,7 +238,7 @@ static int open_own(void **state)
     (void)state;
     memset(sequence, 0, sizeof sequence);
     signature_count = 0;
-    return rdma_world_listen(2, listeners, endpoints) == KOLO_OK ? 0 : -1;
+    return tcp_ends_listen(2, listeners, endpoints) == KOLO_OK ? 0 : -1;
 }
 
 /* Rank 0 in a process that waits to be killed after the first message. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rdma_world.h"
 
-#include "base/socket.h"
+#include "tcp_ends.h"
+
 #include "collectives/transport/rdma_load.h"
-#include "collectives/transport/tcp.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,29 +54,9 @@ kolo_status rdma_world_join(const struct rdma_rank *rank, int listen_fd,
                             const struct kolo__endpoint *endpoints,
                             struct kolo__transport **transport)
 {
-    const struct kolo__tcp_options options = {
-        .rank = rank->rank,
-        .size = rank->size,
-        .epoch = 1,
-        .comm = 7,
-        .job = "conformance",
-        .token = "secret",
-        .listen_fd = listen_fd,
-        .endpoints = endpoints,
-        .streams = 1,
-        .connect_timeout_ns = 20 * (uint64_t)1000000000,
-    };
+    const struct kolo__tcp_options options =
+        tcp_ends_options(rank->rank, rank->size, listen_fd, endpoints);
     struct kolo__transport *tcp;
     kolo_status status = kolo__tcp_create(&options, &tcp);
     return status == KOLO_OK ? create_rdma(tcp, rank, transport) : status;
-}
-
-kolo_status rdma_world_listen(uint32_t size, int *listeners, struct kolo__endpoint *endpoints)
-{
-    kolo_status status = KOLO_OK;
-    for (uint32_t r = 0; r < size && status == KOLO_OK; r++) {
-        endpoints[r] = (struct kolo__endpoint){.count = 1};
-        status = kolo__listen("127.0.0.1", 0, &listeners[r], &endpoints[r].addresses[0]);
-    }
-    return status;
 }

@@ -15,9 +15,7 @@ struct rdma_rank {
 
 /* Ends the program where there is no RDMA. */
 void rdma_world_begin(void);
-/* size of each. */
-kolo_status rdma_world_listen(uint32_t size, int *listeners, struct kolo__endpoint *endpoints);
-/* listen_fd passes to the transport. */
+/* listen_fd (tcp_ends.h) passes to the transport. */
 kolo_status rdma_world_join(const struct rdma_rank *rank, int listen_fd,
                             const struct kolo__endpoint *endpoints,
                             struct kolo__transport **transport);
