@@ -27,9 +27,9 @@ CONVERSION uint32_t extend(uint32_t bits, int bytes, bool is_signed)
     return bits;
 }
 
-CONVERSION uint32_t combine_two_words(uint32_t op, bool is_signed, uint32_t a, uint32_t b)
+/* less: b < a, as the type has it. Of shorter integers the lower bits of this are right. */
+CONVERSION uint64_t combine_two_integers(uint32_t op, bool less, uint64_t a, uint64_t b)
 {
-    bool less = is_signed ? (int32_t)b < (int32_t)a : b < a;
     switch (op) {
     case COMBINE_PRODUCT:
         return a * b;
@@ -48,25 +48,16 @@ CONVERSION uint32_t combine_two_words(uint32_t op, bool is_signed, uint32_t a, u
     }
 }
 
+CONVERSION uint32_t combine_two_words(uint32_t op, bool is_signed, uint32_t a, uint32_t b)
+{
+    bool less = is_signed ? (int32_t)b < (int32_t)a : b < a;
+    return (uint32_t)combine_two_integers(op, less, a, b);
+}
+
 CONVERSION uint64_t combine_two_longs(uint32_t op, bool is_signed, uint64_t a, uint64_t b)
 {
     bool less = is_signed ? (int64_t)b < (int64_t)a : b < a;
-    switch (op) {
-    case COMBINE_PRODUCT:
-        return a * b;
-    case COMBINE_MIN:
-        return less ? b : a;
-    case COMBINE_MAX:
-        return less ? a : b;
-    case COMBINE_AND:
-        return a & b;
-    case COMBINE_OR:
-        return a | b;
-    case COMBINE_XOR:
-        return a ^ b;
-    default:
-        return a + b;
-    }
+    return combine_two_integers(op, less, a, b);
 }
 
 /* By magnitudes, so that it truncates toward zero. */
