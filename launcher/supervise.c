@@ -5,6 +5,7 @@
 #include "launcher/command.h"
 #include "launcher/counts.h"
 #include "launcher/termination.h"
+#include "launcher/watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,6 +43,7 @@ struct supervision {
     bool urged;           /* SIGINT or SIGTERM came */
     bool killing, strays_gone, reported, judged;
     struct kolo__flight_verdict verdict; /* before anybody was told to end */
+    struct kolo__watch watch;
 };
 
 /* ---- the rendezvous, which may be elsewhere ------------------------------------------------ */
@@ -379,6 +381,17 @@ static int exit_code(const struct supervision *s)
     return 0;
 }
 
+/* While nobody has failed. */
+static void watch_over(struct supervision *s)
+{
+    char line[1200];
+    if (s->failed_at_ns != 0 || s->asked > 0)
+        return;
+    kolo__watch_step(&s->watch, s->job, kolo__now_ns(&kolo__real_clock), line, sizeof line);
+    if (line[0] != '\0')
+        say(s, line);
+}
+
 /* ---- the loop ------------------------------------------------------------------------------ */
 
 static bool is_reading(const struct supervision *s)
@@ -398,6 +411,9 @@ static int next_timeout_ms(const struct supervision *s, uint64_t now_ns)
 {
     int timeout = s->job->rendezvous != NULL ? kolo__rendezvous_timeout_ms(s->job->rendezvous) : -1;
     int theirs = s->job->ops->timeout_ms(s->job->self);
+    if (theirs >= 0 && (timeout < 0 || theirs < timeout))
+        timeout = theirs;
+    theirs = kolo__watch_timeout_ms(&s->watch);
     if (theirs >= 0 && (timeout < 0 || theirs < timeout))
         timeout = theirs;
     const uint64_t deadlines[] = {s->term_at_ns, s->kill_at_ns, s->timeout_at_ns};
@@ -436,6 +452,7 @@ static void wait_and_serve(struct supervision *s)
     job->ops->step(job->self, theirs, note_ending, s);
     if (job->rendezvous != NULL)
         kolo__rendezvous_step(job->rendezvous);
+    watch_over(s);
     kolo__input_step(job->input, &s->fds[2]);
     if (job->output != NULL) {
         kolo__output_step(job->output, outputs);
