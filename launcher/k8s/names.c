@@ -145,7 +145,8 @@ const char *kolo__k8s_resource_fault(const char *name)
     static const char FAULT[] = "give the name that the device plugin has in `kubectl describe "
                                 "node`, as rdma/hca_shared_devices_a";
     if (is_gpu(name))
-        return "that is a GPU and no network: --gpus gives NVIDIA's, and kolo knows no others; here "
+        return "that is a GPU and no network: --gpus gives NVIDIA's, and kolo knows no others; "
+               "here "
                "give the device plugin's name of the RDMA device, as rdma/hca_shared_devices_a";
     if (strstr(name, "kubernetes.io/") != NULL || strncmp(name, "requests.", 9) == 0)
         return "Kubernetes keeps names in kubernetes.io and those that begin with requests. for "

@@ -3,6 +3,7 @@
 Where manifests come from: `kolo k8s render`, and `kubectl kustomize` of the folders in k8s/.
 """
 
+import functools
 import os
 import re
 import shlex
@@ -81,13 +82,14 @@ def build_with(kind, form, component, scratch):
     return build(folder)
 
 
+@functools.cache
 def with_token(scratch):
-    """Our folders with the file that a user puts beside the component."""
+    """A copy of our folders with the file that a user puts beside the component."""
     folder = os.path.realpath(os.path.join(scratch, "k8s-with-token"))
-    if not os.path.isdir(folder):
-        shutil.copytree(f"{SOURCE}/k8s", folder)
-        with open(f"{folder}/components/token/token", "w", encoding="utf-8") as file:
-            file.write("0123456789abcdef0123456789abcdef\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(f"{SOURCE}/k8s", folder)
+    with open(f"{folder}/components/token/token", "w", encoding="utf-8") as file:
+        file.write("0123456789abcdef0123456789abcdef\n")
     return folder
 
 

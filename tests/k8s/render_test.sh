@@ -175,6 +175,18 @@ while read -r folder; do
     [[ -e $SOURCE_DIR/$folder/kustomization.yaml ]] || fail "docs/KUBERNETES.md names $folder"
 done < <(grep -oE 'k8s/[a-z-]+/[a-z0-9-]+' "$document" | grep -v '^k8s/image/' | sort -u)
 
+# Images are built as the Dockerfile's head says, on a CUDA whose NCCL the module can be made with (13 has 2.27), and pods with GPUs name that one.
+while read -r line; do
+    grep -qF -- "$line" "$SOURCE_DIR/k8s/image/Dockerfile" || fail "docs/KUBERNETES.md has another way to build an image: $line"
+done < <(grep -E '^docker build|--build-arg' "$document")
+mapfile -t versions < <(grep -ohE 'nvidia/cuda:[0-9]+' "$document" "$SOURCE_DIR/k8s/image/Dockerfile" | cut -d: -f2)
+[[ ${#versions[@]} == 4 ]] || fail "images of CUDA: ${versions[*]}"
+for version in "${versions[@]}"; do
+    ((version >= 13)) || fail "CUDA $version has no NCCL of 2.27"
+done
+image=$("$kolo" k8s render job "${good[@]}" --gpus 1 -- p | sed -n 's/^ *image: "\(.*\)"/\1/p')
+grep -qF -- "--target kolo -t $image \\" "$SOURCE_DIR/k8s/image/Dockerfile" || fail "nothing builds $image"
+
 need_python yaml
 "$python" "$SOURCE_DIR/tests/k8s/check_document.py" || fail "docs/KUBERNETES.md"
 # shellcheck disable=SC1003 # a backslash
