@@ -11,9 +11,9 @@ bool kolo__report_begins_with_fault(const struct kolo__report_facts *facts)
     bool of_a_peer = facts->fault == KOLO_ERR_PEER_LOST || facts->fault == KOLO_ERR_NETWORK;
     if (!of_a_peer || (first != NULL && first->at_ns <= facts->fault_ns))
         return false;
-    /* How its process ended tells more. */
-    return facts->first < 0 || facts->fault_rank != facts->first ||
-           facts->fault == KOLO_ERR_NETWORK;
+    /* A connection may be seen to end before the process whose end it was. */
+    bool by_signal = first != NULL && first->lost == NULL && WIFSIGNALED(first->wait_status);
+    return !by_signal || facts->fault_rank != facts->first;
 }
 
 /* Whose fault it is, and so no consequence; -1: nobody's in particular. */

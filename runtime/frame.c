@@ -106,7 +106,6 @@ void kolo__put_announcement(struct kolo__frame_writer *writer,
 void kolo__put_beat(struct kolo__frame_writer *writer, const struct kolo__beat *beat)
 {
     kolo__put_u32(writer, beat->timeout_ms);
-    kolo__put_u32(writer, beat->silent_ms);
     kolo__put_u32(writer, beat->waiting_ms);
     kolo__put_text(writer, beat->doing);
 }
@@ -242,7 +241,6 @@ void kolo__get_announcement(struct kolo__frame_reader *reader,
 void kolo__get_beat(struct kolo__frame_reader *reader, struct kolo__beat *beat)
 {
     beat->timeout_ms = kolo__get_u32(reader);
-    beat->silent_ms = kolo__get_u32(reader);
     beat->waiting_ms = kolo__get_u32(reader);
     kolo__get_text(reader, beat->doing, sizeof beat->doing);
 }

@@ -74,7 +74,6 @@ enum { KOLO__BEAT_TEXT_BYTES = 256 };
 /* What a rank says of itself. */
 struct kolo__beat {
     uint32_t timeout_ms; /* without another beat it is lost after so long; 0: it does not beat */
-    uint32_t silent_ms;  /* it has heard nothing of the server for so long */
     uint32_t waiting_ms; /* it waits in an operation, and has for so long */
     char doing[KOLO__BEAT_TEXT_BYTES]; /* "it waited since 0.2 s in allreduce #8 (...)" */
 };

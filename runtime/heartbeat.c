@@ -90,13 +90,12 @@ uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__
     if (silent_ns > now_ns - since_ns)
         silent_ns = now_ns - since_ns;
     bool lost = silent_ns >= timeout_ns;
-    if (beat || lost) { /* the server may hear us, though we do not hear it */
-        own.silent_ms = (uint32_t)(silent_ns / MILLISECOND);
+    if (lost) {
+        kolo__control_lose_server(control, silent_ns);
+    } else if (beat) {
         describe(flight, now_ns, &own);
         say(control, &own);
     }
-    if (lost)
-        kolo__control_lose_server(control, silent_ns);
     return lost ? UINT64_MAX : now_ns + timeout_ns - silent_ns;
 }
 

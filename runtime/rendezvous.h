@@ -71,7 +71,8 @@ uint64_t kolo__rendezvous_longest_wait_ns(const struct kolo__rendezvous *rendezv
 const char *kolo__rendezvous_fault(const struct kolo__rendezvous *rendezvous, kolo_status *status,
                                    int *rank);
 
-/* When it was spread (kolo__real_clock); 0: there is none. */
+/* When it began, as far as is known: when it was spread, or when a rank was heard last that was
+ * lost in silence (kolo__real_clock). 0: there is none. */
 uint64_t kolo__rendezvous_fault_ns(const struct kolo__rendezvous *rendezvous);
 
 /* The first thing that kept the world from forming: a rank refused, or a fault before the last

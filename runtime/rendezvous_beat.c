@@ -37,12 +37,11 @@ void kolo__world_beat(struct kolo__connection *connection, struct kolo__frame_re
         return;
     }
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-    if (signs->timeout_ns == 0 || beat.silent_ms >= beat.timeout_ms)
+    if (signs->timeout_ns == 0)
         server->beats_due_ns = server->due_ns = now_ns;
     signs->timeout_ns = beat.timeout_ms * MILLISECOND;
     signs->heard_ns = now_ns;
     signs->waits_since_ns = beat.waiting_ms > 0 ? now_ns - beat.waiting_ms * MILLISECOND : 0;
-    signs->silent_ms = beat.silent_ms;
     signs->asked = false;
     signs->state = 0;
     memcpy(signs->doing, beat.doing, sizeof signs->doing);
@@ -59,6 +58,12 @@ static bool beats(const struct kolo__member *member)
 bool kolo__world_is_quiet(const struct kolo__member *member, uint64_t now_ns)
 {
     return beats(member) && now_ns >= member->signs.heard_ns + member->signs.timeout_ns * 3 / 8;
+}
+
+bool kolo__world_is_cut_off(const struct kolo__member *member, uint64_t now_ns)
+{
+    return kolo__world_is_quiet(member, now_ns) &&
+           kolo__silence_is_unanswered(member->connection->fd);
 }
 
 const char *kolo__world_last_heard(const struct kolo__member *member, uint64_t now_ns, char *text,
@@ -87,14 +92,9 @@ static bool is_lost(const struct kolo__member *member, uint64_t silent_ns, char 
 {
     const struct kolo__signs_of_life *signs = &member->signs;
     double seconds = (double)silent_ns / 1e9;
-    if (signs->silent_ms * MILLISECOND >= signs->timeout_ns)
-        snprintf(why, bytes,
-                 "has heard nothing of the rendezvous for %.1f s, which hears it: the network to "
-                 "it is cut, one way",
-                 signs->silent_ms / 1e3);
-    else if (silent_ns < signs->timeout_ns)
+    if (silent_ns < signs->timeout_ns)
         return false;
-    else if (kolo__silence_is_unanswered(member->connection->fd))
+    if (kolo__silence_is_unanswered(member->connection->fd))
         snprintf(why, bytes,
                  "was lost with its host, which " KOLO__SILENCE_TEXT ", silent for %.1f s",
                  seconds);

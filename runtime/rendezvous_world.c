@@ -130,6 +130,9 @@ void kolo__world_declare_lost(struct kolo__rendezvous *server, uint32_t rank, co
     else
         snprintf(text, sizeof text, "rank %u %s before it joined (kolo_init)", rank, why);
     kolo__world_spread(server, 0, KOLO_ERR_PEER_LOST, (int)rank, text);
+    if (kolo__world_is_quiet(member,
+                             server->fault.at_ns)) /* which it was before its process ended */
+        server->fault.at_ns = member->signs.heard_ns;
 }
 
 void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank, bool clean,
@@ -146,6 +149,10 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank,
         return;
     snprintf(text, sizeof text, "%s%s", why,
              clean && member->joined ? " without kolo_finalize" : "");
+    /* Whoever was cut off knows it too, and exits. */
+    if (member->joined && kolo__world_is_cut_off(member, kolo__now_ns(&kolo__real_clock)))
+        snprintf(text, sizeof text, "was lost with its host, which " KOLO__SILENCE_TEXT "; it %s",
+                 why);
     if (somebody_needs(server, rank))
         kolo__world_declare_lost(server, rank, text);
     else
@@ -211,8 +218,11 @@ static void spread_broken_link(struct kolo__rendezvous *server, uint32_t rank)
     const struct kolo__member *member = &server->members[rank];
     uint32_t teller = (uint32_t)member->blamed_by;
     char text[KOLO__FAULT_TEXT_BYTES];
-    snprintf(text, sizeof text, "between rank %u (host %s) and %s", teller,
-             server->members[teller].host, member->lost_why);
+    const char *name =
+        strncmp(member->lost_why, "rank ", 5) == 0 ? strstr(member->lost_why, "): ") : NULL;
+    snprintf(text, sizeof text, "between rank %u (host %s) and rank %u (host %s): %s", teller,
+             server->members[teller].host, rank, member->host,
+             name != NULL ? name + 3 : member->lost_why);
     kolo__world_spread(server, 0, KOLO_ERR_NETWORK, (int)rank, text);
 }
 

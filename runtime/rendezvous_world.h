@@ -63,9 +63,8 @@ struct kolo__connection {
 struct kolo__signs_of_life {
     uint64_t timeout_ns; /* 0: it has never beaten, and is not missed */
     uint64_t heard_ns, waits_since_ns /* 0: it does not wait */;
-    uint32_t silent_ms; /* it does not hear us */
-    bool asked;         /* after half of the time */
-    char state;         /* of its process, as who started it sees it; 0: not known */
+    bool asked; /* after half of the time */
+    char state; /* of its process, as who started it sees it; 0: not known */
     char doing[KOLO__BEAT_TEXT_BYTES];
 };
 
@@ -176,6 +175,8 @@ void kolo__world_beat(struct kolo__connection *connection, struct kolo__frame_re
 void kolo__world_judge_beats(struct kolo__rendezvous *server, uint64_t now_ns);
 /* Whoever beats may just have died: true when this member has not beaten when it should have. */
 bool kolo__world_is_quiet(const struct kolo__member *member, uint64_t now_ns);
+/* And its host does not acknowledge what was sent to it since. */
+bool kolo__world_is_cut_off(const struct kolo__member *member, uint64_t now_ns);
 /* "; when last heard, 0.8 s before, it waited since 0.2 s in allreduce #8 (...)"; "" when it never
  * was. */
 const char *kolo__world_last_heard(const struct kolo__member *member, uint64_t now_ns, char *text,

@@ -126,11 +126,10 @@ static void put_forgotten(struct kolo__frame_writer *w, uint32_t comm, uint64_t 
     kolo__frame_end(w);
 }
 
-static void put_beat(struct kolo__frame_writer *w, uint32_t silent_ms)
+static void put_beat(struct kolo__frame_writer *w, uint32_t waiting_ms)
 {
     struct kolo__beat beat = {.timeout_ms = 5000,
-                              .silent_ms = silent_ms,
-                              .waiting_ms = 200,
+                              .waiting_ms = waiting_ms,
                               .doing = "it waited since 0.2 s in allreduce #8"};
     kolo__frame_begin(w, KOLO__FRAME_BEAT);
     kolo__put_beat(w, &beat);
@@ -307,7 +306,7 @@ static void server_members(void)
     begin(&play, 7);
     put_beat(&play.message, 100);
     act(&play, 0);
-    put_beat(&play.message, 5000); /* it hears nothing */
+    put_beat(&play.message, 5000);
     act(&play, 1);
     put_beat(&play.message, 0);
     act(&play, 2);

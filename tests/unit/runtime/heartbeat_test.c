@@ -236,20 +236,6 @@ static void test_who_never_beats_is_not_missed(void **state)
     assert_int_equal(server->beats_due_ns, 0);
 }
 
-static void test_who_does_not_hear_is_cut_off_one_way(void **state)
-{
-    (void)state;
-    uint64_t heard_ns = beat();
-    server->members[1].signs.silent_ms = 4999;
-    server->beats_due_ns = heard_ns + SECOND;
-    kolo__world_judge_beats(server, heard_ns + SECOND);
-    assert_sound();
-    server->members[1].signs.silent_ms = 5000;
-    server->beats_due_ns = heard_ns + SECOND;
-    kolo__world_judge_beats(server, heard_ns + SECOND);
-    assert_lost("has heard nothing of the rendezvous for 5.0 s");
-}
-
 /* Rank 0 says that its connection to rank 1 broke. Whether the network did it, or rank 1 is lost,
  * depends on whether that is heard. */
 static void blame_rank_1(void)
@@ -280,7 +266,8 @@ static void test_a_broken_link_is_named_by_its_ends(void **state)
     assert_non_null(text);
     assert_int_equal(status, KOLO_ERR_NETWORK);
     assert_true(strncmp(text, "between rank 0 (host ", 21) == 0);
-    assert_non_null(strstr(text, "and rank 1 (host b): it does not answer"));
+    assert_non_null(strstr(text, " and rank 1 (host "));
+    assert_non_null(strstr(text, "): it does not answer"));
 }
 
 static void test_waits_are_known(void **state)
@@ -347,7 +334,6 @@ int main(void)
         TEST(test_time_in_which_the_server_did_not_run_does_not_count),
         TEST(test_who_has_left_is_not_missed),
         TEST(test_who_never_beats_is_not_missed),
-        TEST(test_who_does_not_hear_is_cut_off_one_way),
         TEST(test_a_broken_link_is_named_by_its_ends),
         TEST(test_waits_are_known),
         TEST(test_a_server_that_says_nothing_is_lost),
