@@ -71,7 +71,10 @@ bool kolo__silence_is_unanswered(int fd)
 {
     struct tcp_info info = {0};
     socklen_t bytes = sizeof info;
-    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && is_unanswered(&info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
+        return false;
+    /* What the other end repeats, because it hears no answer either, is none. */
+    return is_unanswered(&info) || (info.tcpi_unacked > 0 && info.tcpi_retransmits > 0);
 }
 
 bool kolo__silence_check(struct kolo__silence *silence, int fd, long silence_s, uint64_t now_ns)

@@ -31,7 +31,8 @@ long kolo__silence_seconds(long peer_timeout_s, long timeout_s);
 void kolo__silence_tune(int fd, long silence_s);
 /* Between two looks: 20 of them find it in time. */
 uint64_t kolo__silence_pause_ns(long silence_s);
-/* Was something sent after the last answer? */
+/* Was something sent after the last answer, or again and again? Of a connection on which little is
+ * sent, so that its window is open. */
 bool kolo__silence_is_unanswered(int fd);
 /* True when something is under way and nothing was heard for so long, or will have been before the
  * next look. To be asked about every kolo__silence_pause_ns while waiting; who did not look for

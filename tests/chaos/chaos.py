@@ -170,6 +170,8 @@ class Fault:
             raise Wrong(f"rank {rank} has not noticed")
         _, at_ns, status, text = lines[1].split(" ", 3)
         self.expect_named(text, f"rank {rank}")
+        if re.search(r", in .*#[0-9]+ ", text) is None:
+            raise Wrong(f"rank {rank} does not say in which operation it was: {text}")
         wanted = NETWORK if self.kind == "link" else PEER_LOST
         if int(status) != wanted:
             raise Wrong(f"rank {rank}: status {status} instead of {wanted}: {text}")
