@@ -211,13 +211,18 @@ def fewer_hosts(build, kind):
 
 
 def wrong_size(build, kind):
-    """A pod that is told of another world than its controller made: it says so, and does not wait."""
+    """A pod that is told of another world than its controller made: it says so, does not wait, and the others, which do, say the same."""
     with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
         victim = case.pods[-1]
         victim.environment["KOLO_WORLD_SIZE"] = "5"
         case.start()
         expect("65", victim.wait(10) == 65, case.pods)
-        expect("the last word", re.search(r"KOLO_WORLD_SIZE is 5, but 3 pods \(\w+\) with 1 rank each make 3", victim.termination()), case.pods)
+        codes = [pod.wait(20) for pod in case.pods[:-1]]
+        expect(f"codes of the others {codes}", set(codes) == {65}, case.pods)
+        words = r"KOLO_WORLD_SIZE is 5, but 3 pods \(\w+\) with 1 rank each make 3"
+        for pod in case.pods:
+            who = "" if pod is victim else rf"missing: 2 \(pod {victim.hostname}.*refused was: rank 2 \(host {victim.hostname} at .*takes no part: "
+            expect(f"the last word, {pod.termination()}", re.search(who + words, pod.termination()), case.pods)
 
 
 def hostfile_alone(build, kind):
