@@ -39,12 +39,12 @@ def start_beside(case, before):
     case.cluster.publish(case.pods[wanted], [pods[wanted].address for pods in [*before, case.pods] if pods[wanted].address])
 
 
-def two_generations(build, kind):
+def two_generations(build, kind, *arguments):
     """
     Those of before wait for one more, which does not come. They say who came instead, and end as where one is missing; a launcher,
     which looks for workers by their names, as where they have another token.
     """
-    with Case(build, kind) as case:
+    with Case(build, kind, *arguments) as case:
         before = begin_again(case)
         left = [pod for pods in before for pod in (pods[0], pods[1] if kind in LAUNCHED else pods[-1])]
         for pod in left:
@@ -61,6 +61,28 @@ def two_generations(build, kind):
         for pod in left:
             expect("who is missing is said", re.search(words, pod.termination()), [pod])
         expect("who came instead is said", any(re.search("refused was: .*it is of job", pod.termination()) for pod in left), left)
+
+
+def one_secret(build, kind):
+    """The token of both is that of a Secret which somebody made. The key that the operator makes anew tells them apart all the same."""
+    two_generations(build, kind, "--token-secret", "kolo-token")
+
+
+def old_worker(build, kind):
+    """mpirun's ssh is led to a worker of before, which has another key: what ssh says of it, and that a launcher which is made anew gets through."""
+    with Case(build, kind) as case:
+        old = begin_again(case)[0][1].start(publish=False)
+        for pod in case.pods[1:]:
+            pod.start()
+        case.wait_ready()
+        case.cluster.publish(case.pods[1], [old.address])
+        code = case.pods[0].start().wait(40)
+        expect(f"code {code}", code == 255, case.pods)
+        words = rf"{case.pods[1].hostname}\S*: Permission denied \(publickey"
+        expect(f"ssh's words in {case.pods[0].termination()}", re.search(words, case.pods[0].termination()), case.pods)
+        case.cluster.publish(case.pods[1], [case.pods[1].address])
+        case.pods[0].start()
+        case.finish()
 
 
 def two_worlds(build, kind):

@@ -50,7 +50,8 @@ class Case:
 
     def apply(self):
         """As kubectl does it: other objects, of the same names and with the same token, where there were some."""
-        self.manifest = getattr(self, "manifest", None) or render(self.kolo, *self.arguments)
+        self.manifest = getattr(self, "manifest", None) or [*render(self.kolo, *self.arguments), {
+            "kind": "Secret", "metadata": {"name": "kolo-token"}, "stringData": {"token": "what somebody made for all jobs"}}]
         self.documents = copy.deepcopy(self.manifest)
 
     def make(self, attempt=0):
