@@ -13,6 +13,7 @@ What is not here: a scheduler, a network plug-in, NetworkPolicies, cgroup limits
 import ipaddress
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,7 @@ class Pod:
         self.last_word_from_log = last_word_from_log  # terminationMessagePolicy: FallbackToLogsOnError
         self.process = self.address = self.node = None  # node: its host name, with hostNetwork
         self.beside = None  # with hostNetwork: a pod that runs on the same node
+        self.policy = None  # what a NetworkPolicy becomes in its network: rules of nftables, there before its container
         self.restarts = -1
 
     @property
@@ -252,6 +254,15 @@ class Pod:
             except ProcessLookupError:
                 pass  # it has just ended
 
+    def catches(self, number):
+        """Whether its process 1 waits for that signal, which until then is lost on it, as on every process 1."""
+        try:
+            with open(f"/proc/{self.pid}/status") as file:
+                masks = re.findall(r"^Sig(?:Blk|Cgt):\s*(\w+)", file.read(), re.M)
+        except OSError:
+            return False
+        return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
     def terminate(self, grace):
         """As the kubelet does it. Returns the exit code."""
         self.signal(signal.SIGTERM)
@@ -320,6 +331,8 @@ class Cluster:
         self._net(self.switch, "ip", "link", "set", port, "master", "node", "up")
         self._net(pid, "ip", "link", "set", "lo", "up")
         self._net(pid, "ip", "address", "add", f"{pod.address}/16", "dev", "eth0")
+        if pod.policy:
+            self._net(pid, "nft", pod.policy)
         self._net(pid, "ip", "link", "set", "eth0", "up")
 
     # ---- names ---------------------------------------------------------------------------------
