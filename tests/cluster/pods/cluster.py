@@ -158,6 +158,7 @@ class Pod:
         else:
             self._start_machine(hostname, environment)
         cluster.started.append(self.process)
+        cluster.containers.append(self.process)
         with open(os.path.join(folder, "ready")) as ready:
             ready.read()
         if not cluster.image:
@@ -290,7 +291,7 @@ class Cluster:
         self.extra_environment = dict(environment or {})
         self.folder = tempfile.mkdtemp(prefix="kolo-pods.")
         os.chmod(self.folder, 0o755)
-        self.started, self.records, self.used = [], {}, 0
+        self.started, self.containers, self.records, self.used = [], [], {}, 0
         self.first_processes, self.spaces = [], {}  # name of a namespace of process ids -> descriptor
         self.dns = self.dns_pid = None
         self.switch = self._hold()
@@ -402,6 +403,11 @@ class Cluster:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        for process in self.containers:  # who reap them; whoever inherits them may take seconds for it
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                pass  # one that got no container
         for process in reversed(self.started):
             if process.poll() is None:
                 process.kill()
