@@ -42,20 +42,6 @@ struct choice {
     int32_t color, key;
 };
 
-/* An allgather that errors call kolo_comm_split. */
-static kolo_status gather(kolo_comm *comm, const void *send, void *recv, size_t bytes)
-{
-    struct kolo__call call = {.name = "kolo_comm_split",
-                              .collective = KOLO__ALLGATHER,
-                              .send = send,
-                              .recv = recv,
-                              .count = bytes,
-                              .send_slices = 1,
-                              .recv_slices = comm->size,
-                              .dtype = KOLO_UINT8};
-    return kolo__call_run(comm, &call);
-}
-
 /* Sorts out who is in the caller's new communicator; old ranks in the new order. */
 static kolo_status find_members(kolo_comm *comm, int color, int key, uint32_t *old_ranks,
                                 uint32_t *size, uint32_t *rank)
@@ -66,7 +52,7 @@ static kolo_status find_members(kolo_comm *comm, int color, int key, uint32_t *o
     if (all == NULL || choices == NULL)
         kolo__error(status, "kolo_comm_split: no memory for %u ranks", comm->size);
     else
-        status = gather(comm, &mine, choices, sizeof mine);
+        status = kolo__call_gather(comm, "kolo_comm_split", &mine, choices, sizeof mine);
     *size = 0;
     for (uint32_t r = 0; status == KOLO_OK && r < comm->size; r++)
         if (choices[r].takes_part == 0)
@@ -175,7 +161,7 @@ static kolo_status split(kolo_comm *comm, int color, int key, uint32_t *old_rank
         size = 0;
     make_offer(comm, old_ranks, size, comm->plan_context.remote, &offer, &mailbox,
                &members.listen_fd);
-    status = gather(comm, &offer, offers, sizeof offer);
+    status = kolo__call_gather(comm, "kolo_comm_split", &offer, offers, sizeof offer);
     if (status == KOLO_OK)
         status = read_offers(comm, offers, old_ranks, size, world_ranks, mailboxes, endpoints);
     if (status != KOLO_OK || size == 0) {

@@ -23,9 +23,9 @@ enum {
 
 static void set_watched(struct kolo__nccl *nccl, bool watched)
 {
-    pthread_mutex_lock(&nccl->lock);
-    nccl->watched = watched && nccl->comm != NULL;
-    pthread_mutex_unlock(&nccl->lock);
+    pthread_mutex_lock(&nccl->watch.lock);
+    nccl->watch.on = watched && nccl->comm != NULL;
+    pthread_mutex_unlock(&nccl->watch.lock);
 }
 
 /* With the lock. */
@@ -35,18 +35,37 @@ static void abort_comm(kolo_comm *comm)
     struct kolo__nccl_comm *ending = nccl->comm;
     char why[KOLO__NCCL_WHY_BYTES] = "";
     nccl->comm = NULL; /* first: nobody else is to end it as well */
-    nccl->watched = false;
-    kolo__nccl_watch_forget(nccl);
+    nccl->watch.on = false;
+    kolo__watch_forget(&nccl->watch);
     if (ending != NULL && nccl->module->comm_abort(ending, ABORT_MS, why) != KOLO_OK)
         kolo__log(KOLO__LOG_WARN, "rank %u (host %s): %s", comm->rank, kolo__host_name(), why);
 }
 
 static void abort_own(kolo_comm *comm)
 {
-    pthread_mutex_lock(&comm->nccl->lock);
+    pthread_mutex_lock(&comm->nccl->watch.lock);
     abort_comm(comm);
-    pthread_mutex_unlock(&comm->nccl->lock);
+    pthread_mutex_unlock(&comm->nccl->watch.lock);
 }
+
+/* As struct kolo__watched has them. */
+static void end_comm(kolo_comm *comm, const struct kolo__fault *fault)
+{
+    struct kolo__nccl *nccl = comm->nccl;
+    if (nccl->comm == NULL)
+        return;
+    nccl->status = fault->status;
+    snprintf(nccl->text, sizeof nccl->text, "%.*s", (int)sizeof nccl->text - 1, fault->text);
+    abort_comm(comm);
+}
+
+static kolo_status ask_comm(kolo_comm *comm, char *why)
+{
+    return comm->nccl->module->comm_poll(comm->nccl->comm, why);
+}
+
+_Static_assert((int)KOLO__NCCL_WHY_BYTES <= (int)KOLO__WATCH_WHY_BYTES, "reasons have room");
+static const struct kolo__watched WATCHED = {.name = "NCCL", .ask = ask_comm, .end = end_comm};
 
 /* What all ranks have to say to one that failed; remembered for later calls. */
 static kolo_status refuse(kolo_comm *comm, const char *operation, kolo_status status,
@@ -54,7 +73,7 @@ static kolo_status refuse(kolo_comm *comm, const char *operation, kolo_status st
 {
     struct kolo__nccl *nccl = comm->nccl;
     abort_own(comm);
-    kolo__nccl_watch_stop(nccl);
+    kolo__watch_stop(&nccl->watch);
     nccl->status = status;
     snprintf(nccl->text, sizeof nccl->text, "%s", text);
     return kolo__error(status, "%s: %s", operation, nccl->text);
@@ -90,9 +109,10 @@ static void introduce(kolo_comm *comm, const char *operation, struct kolo__nccl_
         return;
     }
     mine->status = (int32_t)kolo__nccl_load(path, &nccl->module, &nccl->library);
-    if (mine->status == KOLO_OK && nccl->watch == NULL) {
+    if (mine->status == KOLO_OK && nccl->watch.thread == NULL) {
         open_device(nccl);
-        mine->status = (int32_t)kolo__nccl_watch_start(comm, operation);
+        mine->status = (int32_t)kolo__watch_start(&nccl->watch, operation, nccl->gpus, nccl->device,
+                                                  nccl->ordinal);
     }
     if (mine->status != KOLO_OK) {
         snprintf(mine->why, sizeof mine->why, "%.*s", KOLO__NCCL_WHY_BYTES - 1, kolo_error_text());
@@ -175,9 +195,9 @@ kolo_status kolo__nccl_open(kolo_comm *comm, const char *operation, int ordinal)
     struct kolo__nccl_word *all;
     if (comm->nccl != NULL) {
         struct kolo__nccl *nccl = comm->nccl;
-        pthread_mutex_lock(&nccl->lock);
+        pthread_mutex_lock(&nccl->watch.lock);
         kolo_status ended = nccl->status;
-        pthread_mutex_unlock(&nccl->lock);
+        pthread_mutex_unlock(&nccl->watch.lock);
         if (ended != KOLO_OK)
             return kolo__error(ended, "%s: %s", operation, nccl->text);
         if (nccl->ordinal != ordinal)
@@ -196,7 +216,7 @@ kolo_status kolo__nccl_open(kolo_comm *comm, const char *operation, int ordinal)
         return kolo__error(KOLO_ERR_MEMORY, "%s: no memory for NCCL's communicator", operation);
     }
     comm->nccl->ordinal = ordinal;
-    pthread_mutex_init(&comm->nccl->lock, NULL);
+    kolo__watch_init(&comm->nccl->watch, comm, &WATCHED);
     status = open_all(comm, operation, all);
     free(all);
     return status;
@@ -204,23 +224,13 @@ kolo_status kolo__nccl_open(kolo_comm *comm, const char *operation, int ordinal)
 
 /* ---- the end -------------------------------------------------------------------------------- */
 
-void kolo__nccl_end(kolo_comm *comm, const struct kolo__fault *fault)
-{
-    struct kolo__nccl *nccl = comm->nccl;
-    if (nccl->comm == NULL)
-        return;
-    nccl->status = fault->status;
-    snprintf(nccl->text, sizeof nccl->text, "%.*s", (int)sizeof nccl->text - 1, fault->text);
-    abort_comm(comm);
-}
-
 void kolo__nccl_fail(kolo_comm *comm)
 {
     if (comm->nccl == NULL)
         return;
-    pthread_mutex_lock(&comm->nccl->lock);
-    kolo__nccl_end(comm, &comm->fault);
-    pthread_mutex_unlock(&comm->nccl->lock);
+    pthread_mutex_lock(&comm->nccl->watch.lock);
+    end_comm(comm, &comm->fault);
+    pthread_mutex_unlock(&comm->nccl->watch.lock);
 }
 
 static bool finalize(struct kolo__nccl *nccl)
@@ -235,14 +245,14 @@ void kolo__nccl_close(kolo_comm *comm)
     struct kolo__nccl *nccl = comm->nccl;
     if (nccl == NULL)
         return;
-    kolo__nccl_watch_stop(nccl);
+    kolo__watch_stop(&nccl->watch);
     if (nccl->comm != NULL && comm->fault.status == KOLO_OK && finalize(nccl)) {
         nccl->module->comm_destroy(nccl->comm);
         nccl->comm = NULL;
     }
     abort_own(comm);
     comm->nccl = NULL;
-    pthread_mutex_destroy(&nccl->lock);
+    kolo__watch_free(&nccl->watch);
     free(nccl);
 }
 

@@ -10,7 +10,7 @@
  *       kolo__nccl_begin, _progress          there: no message of kolo's, nobody waits for the GPU
  *     a fault of the communicator          aborted, in ABORT_MS at most
  *       kolo__nccl_fail
- *     the caller waits for his stream      a thread watches, and aborts (nccl_watch.c)
+ *     the caller waits for his stream      a thread watches, and aborts (watch.h)
  *
  * All ranks have it or none: whatever one of them lacks, all learn with its name, and the call goes
  * through the host's memory everywhere (staging.h), as later ones do. Every wait has KOLO_TIMEOUT.
@@ -46,8 +46,9 @@ void kolo__nccl_buffer_close(kolo_comm *comm, struct kolo__nccl_buffer *buffer);
 /* Where the used buffers of a call are: *ordinal of their GPU, -1: all in the host's memory.
  * KOLO_ERR_INVALID: some here, some there. */
 kolo_status kolo__nccl_find_buffers(const struct kolo__call *call, int *ordinal);
-/* The plan of a call with a GPU's buffers, instead of the one for the host's: opens NCCL where that
- * is to be done. Where NCCL is not here, or has no such collective, it is staging.h's. */
+/* The plan of a call with a GPU's buffers, instead of the one for the host's: exchange.h's where
+ * that takes it, else NCCL's, which it opens where that is to be done. Where NCCL is not here, or
+ * has no such collective, it is staging.h's. */
 kolo_status kolo__nccl_plan(kolo_comm *comm, const struct kolo__call *call, int ordinal,
                             struct kolo__plan_key *key, struct kolo__plan **plan);
 /* A request whose plan is NCCL's: as kolo__run_begin and kolo__run_progress. Done: it is on the

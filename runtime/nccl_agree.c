@@ -16,19 +16,7 @@ enum { ROUND_MS_MOST = 20 }; /* between two rounds of asking whether all are rea
 kolo_status kolo__nccl_tell(kolo_comm *comm, const char *operation,
                             const struct kolo__nccl_word *mine, struct kolo__nccl_word *all)
 {
-    if (comm->size == 1) {
-        *all = *mine;
-        return KOLO_OK;
-    }
-    const struct kolo__call call = {.name = operation,
-                                    .collective = KOLO__ALLGATHER,
-                                    .send = mine,
-                                    .recv = all,
-                                    .count = sizeof *mine,
-                                    .send_slices = 1,
-                                    .recv_slices = comm->size,
-                                    .dtype = KOLO_UINT8};
-    return kolo__call_run(comm, &call);
+    return kolo__call_gather(comm, operation, mine, all, sizeof *mine);
 }
 
 int kolo__nccl_find_failed(const kolo_comm *comm, const struct kolo__nccl_word *all, bool *pending)
