@@ -21,7 +21,7 @@ enum {
     BLOCKS_MOST = 32,
     THREADS = 512, /* of a block */
     /* Looks at a flag in a second are fewer. So a kernel that nobody ends, because its process
-     * hangs, ends by itself, but not before KOLO_TIMEOUT. */
+     * hangs, ends by itself, but not before the watch would have ended it. */
     SPINS_PER_SECOND = 10000000,
     /* What a rank reads in the time of one more wait for all others: an estimate, 1.5 us at 400
      * GB/s. */

@@ -21,7 +21,7 @@ enum {
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-static void set_watched(struct kolo__nccl *nccl, bool watched)
+void kolo__nccl_set_watched(struct kolo__nccl *nccl, bool watched)
 {
     pthread_mutex_lock(&nccl->watch.lock);
     nccl->watch.on = watched && nccl->comm != NULL;
@@ -49,7 +49,7 @@ static void abort_own(kolo_comm *comm)
 }
 
 /* As struct kolo__watched has them. */
-static void end_comm(kolo_comm *comm, const struct kolo__fault *fault)
+void kolo__nccl_end(kolo_comm *comm, const struct kolo__fault *fault)
 {
     struct kolo__nccl *nccl = comm->nccl;
     if (nccl->comm == NULL)
@@ -65,7 +65,8 @@ static kolo_status ask_comm(kolo_comm *comm, char *why)
 }
 
 _Static_assert((int)KOLO__NCCL_WHY_BYTES <= (int)KOLO__WATCH_WHY_BYTES, "reasons have room");
-static const struct kolo__watched WATCHED = {.name = "NCCL", .ask = ask_comm, .end = end_comm};
+const struct kolo__watched kolo__nccl_watched = {
+    .name = "NCCL", .ask = ask_comm, .end = kolo__nccl_end};
 
 /* What all ranks have to say to one that failed; remembered for later calls. */
 static kolo_status refuse(kolo_comm *comm, const char *operation, kolo_status status,
@@ -143,7 +144,7 @@ static kolo_status check_versions(kolo_comm *comm, const char *operation,
     return KOLO_OK;
 }
 
-static uint64_t limit_ns(const kolo_comm *comm)
+uint64_t kolo__nccl_limit_ns(const kolo_comm *comm)
 {
     return (uint64_t)comm->context->config.timeout * SECOND_NS;
 }
@@ -171,13 +172,13 @@ static kolo_status open_all(kolo_comm *comm, const char *operation, struct kolo_
     }
     mine.status = (int32_t)nccl->module->comm_begin(all[0].id, (int)comm->rank, (int)comm->size,
                                                     nccl->ordinal, &nccl->comm, mine.why);
-    status = kolo__nccl_settle(comm, operation, limit_ns(comm),
+    status = kolo__nccl_settle(comm, operation, nccl->module, nccl->comm, kolo__nccl_limit_ns(comm),
                                "making its communicator (KOLO_TIMEOUT)", &mine, all, &failed);
     if (status != KOLO_OK)
         return refuse(comm, operation, status, kolo_error_text());
     if (failed >= 0)
         return refuse_for(comm, operation, all, failed);
-    set_watched(nccl, true);
+    kolo__nccl_set_watched(nccl, true);
     return KOLO_OK;
 }
 
@@ -216,10 +217,25 @@ kolo_status kolo__nccl_open(kolo_comm *comm, const char *operation, int ordinal)
         return kolo__error(KOLO_ERR_MEMORY, "%s: no memory for NCCL's communicator", operation);
     }
     comm->nccl->ordinal = ordinal;
-    kolo__watch_init(&comm->nccl->watch, comm, &WATCHED);
+    kolo__watch_init(&comm->nccl->watch, comm, &kolo__nccl_watched);
     status = open_all(comm, operation, all);
     free(all);
     return status;
+}
+
+kolo_status kolo__nccl_take(kolo_comm *comm, const char *operation)
+{
+    struct kolo__nccl *nccl = comm->nccl;
+    kolo__nccl_set_watched(nccl, false);
+    return nccl->comm != NULL ? KOLO_OK
+                              : kolo__error(nccl->status, "%s: %s", operation, nccl->text);
+}
+
+kolo_status kolo__nccl_open_again(kolo_comm *comm, const char *operation,
+                                  struct kolo__nccl_word *all)
+{
+    abort_own(comm);
+    return open_all(comm, operation, all);
 }
 
 /* ---- the end -------------------------------------------------------------------------------- */
@@ -229,7 +245,7 @@ void kolo__nccl_fail(kolo_comm *comm)
     if (comm->nccl == NULL)
         return;
     pthread_mutex_lock(&comm->nccl->watch.lock);
-    end_comm(comm, &comm->fault);
+    kolo__nccl_end(comm, &comm->fault);
     pthread_mutex_unlock(&comm->nccl->watch.lock);
 }
 
@@ -258,25 +274,6 @@ void kolo__nccl_close(kolo_comm *comm)
 
 /* ---- buffers -------------------------------------------------------------------------------- */
 
-/* Whoever was refused has a communicator with an error, and whoever was not may wait in his for
- * that rank: both are good for nothing. Another one, whose memory is not registered. */
-static kolo_status open_again(kolo_comm *comm, const char *operation, struct kolo__nccl_word *all)
-{
-    abort_own(comm);
-    kolo_status status = open_all(comm, operation, all);
-    comm->nccl->no_windows = true;
-    return status;
-}
-
-/* Takes the communicator for oneself; an error: it was ended. */
-static kolo_status take(kolo_comm *comm, const char *operation)
-{
-    struct kolo__nccl *nccl = comm->nccl;
-    set_watched(nccl, false);
-    return nccl->comm != NULL ? KOLO_OK
-                              : kolo__error(nccl->status, "%s: %s", operation, nccl->text);
-}
-
 /* Registers on all ranks, or says so once and registers on none. */
 static kolo_status register_all(kolo_comm *comm, const char *operation, struct kolo__nccl_word *all,
                                 struct kolo__nccl_buffer *buffer)
@@ -284,21 +281,23 @@ static kolo_status register_all(kolo_comm *comm, const char *operation, struct k
     struct kolo__nccl *nccl = comm->nccl;
     struct kolo__nccl_word mine = {.status = KOLO_OK};
     int failed;
-    kolo_status status = take(comm, operation);
+    kolo_status status = kolo__nccl_take(comm, operation);
     if (status != KOLO_OK)
         return status;
     mine.status = (int32_t)nccl->module->window_begin(nccl->comm, buffer->memory, buffer->bytes,
                                                       &buffer->window, mine.why);
-    status = kolo__nccl_settle(comm, operation, WINDOW_MS * (SECOND_NS / 1000),
-                               "registering memory", &mine, all, &failed);
-    set_watched(nccl, status == KOLO_OK && failed < 0);
+    status =
+        kolo__nccl_settle(comm, operation, nccl->module, nccl->comm, WINDOW_MS * (SECOND_NS / 1000),
+                          "registering memory", &mine, all, &failed);
+    kolo__nccl_set_watched(nccl, status == KOLO_OK && failed < 0);
     if (status != KOLO_OK || failed < 0)
         return status;
     if (comm->rank == 0)
         kolo__log(KOLO__LOG_INFO,
                   "NCCL's memory is registered on no rank: rank %d (host %s) was refused (%.*s)",
                   failed, comm->hosts[failed], KOLO__NCCL_WHY_BYTES - 1, all[failed].why);
-    status = open_again(comm, operation, all);
+    status = kolo__nccl_open_again(comm, operation, all);
+    nccl->no_windows = true;
     nccl->module->window_close(NULL, buffer->window, mine.why);
     buffer->window = NULL;
     return status;
@@ -340,11 +339,11 @@ static void close_window(kolo_comm *comm, struct kolo__nccl_window *window)
     struct kolo__nccl *nccl = comm->nccl;
     struct kolo__fault fault = {.status = KOLO_OK, .peer = -1};
     char why[KOLO__NCCL_WHY_BYTES] = "";
-    set_watched(nccl, false);
+    kolo__nccl_set_watched(nccl, false);
     fault.status = nccl->module->window_close(nccl->comm, window, why);
     if (fault.status == KOLO_OK && nccl->comm != NULL)
         fault.status = kolo__nccl_await(nccl, WINDOW_MS, why);
-    set_watched(nccl, fault.status == KOLO_OK);
+    kolo__nccl_set_watched(nccl, fault.status == KOLO_OK);
     if (fault.status == KOLO_OK)
         return;
     if (fault.status == KOLO_AGAIN) {

@@ -37,6 +37,22 @@ void kolo__nccl_close(kolo_comm *comm);
 /* The communicator is poisoned: ends what NCCL has under way. */
 void kolo__nccl_fail(kolo_comm *comm);
 
+/* ---- parts (nccl_parts.c) ---- */
+
+/* For kolo_comm_split. Collective on comm: what the new communicator of this color takes over as
+ * its NCCL, so that it need not begin its own; rank and size are those of it. color negative: there
+ * is none. NULL where comm has no NCCL, and where NCCL could not, of which rank 0 says why. */
+kolo_status kolo__nccl_split(kolo_comm *comm, int color, uint32_t rank, uint32_t size,
+                             struct kolo__nccl **part);
+/* part, which may be NULL, is the communicator's from now on. */
+kolo_status kolo__nccl_adopt(kolo_comm *comm, struct kolo__nccl *part);
+/* For a world that goes on without some of its ranks, none of which has failed: collective on
+ * `smaller`, which has the others of comm in their order, and no NCCL so far. left: ranks of comm,
+ * ascending. Where comm has none, or it cannot be shrunk, `smaller` begins its own when need be. */
+kolo_status kolo__nccl_shrink(kolo_comm *comm, const int *left, int left_count, kolo_comm *smaller);
+
+/* ---- memory ---- */
+
 /* Collective, blocks. As many bytes on every rank. Where one of them cannot register its memory
  * none does, and the buffer serves nevertheless. */
 kolo_status kolo__nccl_buffer_open(kolo_comm *comm, const char *operation, size_t bytes,

@@ -37,16 +37,16 @@ static void pause_ms(unsigned milliseconds)
     nanosleep(&time, NULL);
 }
 
-kolo_status kolo__nccl_settle(kolo_comm *comm, const char *operation, uint64_t limit_ns,
-                              const char *doing, struct kolo__nccl_word *mine,
+kolo_status kolo__nccl_settle(kolo_comm *comm, const char *operation,
+                              const struct kolo__nccl_module *module, struct kolo__nccl_comm *begun,
+                              uint64_t limit_ns, const char *doing, struct kolo__nccl_word *mine,
                               struct kolo__nccl_word *all, int *failed)
 {
-    struct kolo__nccl *nccl = comm->nccl;
     uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + limit_ns;
     unsigned round_ms = 1;
     for (bool pending = true; pending;) {
         if (mine->status == KOLO_OK || mine->status == KOLO_AGAIN)
-            mine->status = (int32_t)nccl->module->comm_poll(nccl->comm, mine->why);
+            mine->status = (int32_t)module->comm_poll(begun, mine->why);
         if (mine->status == KOLO_AGAIN && kolo__now_ns(&kolo__real_clock) > deadline_ns) {
             mine->status = KOLO_ERR_TIMEOUT;
             snprintf(mine->why, sizeof mine->why, "%s did not finish within %llu s", doing,
