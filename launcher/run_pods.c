@@ -133,8 +133,7 @@ static kolo_status find_pod(struct kolo__run *run)
 
 kolo_status kolo__run_find_pods(struct kolo__run *run)
 {
-    const char *role = getenv("K_MPI_JOB_ROLE");
-    bool worker = role != NULL && strcmp(role, "worker") == 0;
+    const char *role;
     struct kolo__run_options *options = &run->options;
     if (options->hosts != NULL || options->hostfile != NULL) {
         if (options->per_pod > 0)
@@ -142,6 +141,10 @@ kolo_status kolo__run_find_pods(struct kolo__run *run)
                                                 "its own kolo run: hosts have slots");
         return KOLO_OK;
     }
+    kolo_status status = kolo__pod_role(environ, &role);
+    if (status != KOLO_OK)
+        return status;
+    bool worker = role != NULL && strcmp(role, "worker") == 0;
     if (worker && options->ranks == 0)
         return kolo__error(KOLO_ERR_CONFIG,
                            "this is a worker of an MPIJob (K_MPI_JOB_ROLE): it has to run `kolo "

@@ -129,9 +129,13 @@ def name_of(pid):
 
 
 def small_shm(build, kind):
-    """/dev/shm of 64 KiB is none of kolo's business: its memory has no name there."""
+    """/dev/shm of 64 KiB is none of kolo's business: its memory has no name there. kolo doctor says what else it is too small for."""
     with Case(build, kind, "--per-pod", "2", workers=2) as case:
         for pod in case.pods:
             pod.shm = "64k"
         case.start()
         case.finish()
+        pod = case.pods[0]
+        pod.command = ["kolo", "doctor"]
+        expect("code 20", pod.start().wait(30) == 20, [pod])
+        expect("its words", re.search(rf"host {pod.hostname} has a /dev/shm of 0\.1 MiB.*medium: Memory", pod.log(), re.S), [pod])

@@ -289,7 +289,7 @@ def entrypoint(build, kind):
     wanted = "docker.io/library/" + re.search(r"'image': '([^']+)'", manifest).group(1)
     expect(f"name {IMAGE.name}", IMAGE.name == wanted)
     expect(f"user {IMAGE.user}", IMAGE.user == 65532)
-    for arguments, words in (((), "kolo run"), (("info",), "transports shm, tcp"), (("run", "-n", "2", "--", "hello_allreduce"), "rank 1 of 2")):
+    for arguments, words in (((), "kolo run"), (("info",), "transports shm, tcp, rdma"), (("run", "-n", "2", "--", "hello_allreduce"), "rank 1 of 2")):
         with Cluster(PLACE, image=IMAGE) as cluster:
             pod = Pod(cluster, "alone", command=IMAGE.command(*arguments), user=IMAGE.user).start()
             expect(f"code of {pod.command}", pod.wait(30) == 0, [pod])
