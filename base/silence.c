@@ -36,7 +36,7 @@ void kolo__silence_tune(int fd, long silence_s)
 
 uint64_t kolo__silence_pause_ns(long silence_s)
 {
-    return (uint64_t)silence_s * SECOND_NS / 20;
+    return (uint64_t)silence_s * SECOND_NS / 25;
 }
 
 bool kolo__silence_judge(struct kolo__silence *silence, bool unanswered, uint64_t heard_ns_ago,
@@ -55,7 +55,7 @@ bool kolo__silence_judge(struct kolo__silence *silence, bool unanswered, uint64_
         silence->began_ns = now_ns;
     else if (heard_ns_ago < now_ns - silence->began_ns)
         silence->began_ns = now_ns - heard_ns_ago;
-    return now_ns - silence->began_ns >= limit_ns - kolo__silence_pause_ns(silence_s);
+    return now_ns - silence->began_ns >= limit_ns - 2 * kolo__silence_pause_ns(silence_s);
 }
 
 /* A closed window leaves bytes unsent and is probed ever more seldom: nothing was heard for long,

@@ -29,13 +29,13 @@ long kolo__silence_seconds(long peer_timeout_s, long timeout_s);
 /* Keepalive: an idle connection ends that long after its host vanished. 0: as it is. Errors are
  * ignored: they are only wishes. */
 void kolo__silence_tune(int fd, long silence_s);
-/* Between two looks: 20 of them find it in time. */
+/* Between two looks. */
 uint64_t kolo__silence_pause_ns(long silence_s);
 /* Was something sent after the last answer, or again and again? Of a connection on which little is
  * sent, so that its window is open. */
 bool kolo__silence_is_unanswered(int fd);
-/* True when something is under way and nothing was heard for so long, or will have been before the
- * next look. To be asked about every kolo__silence_pause_ns while waiting; who did not look for
+/* True when something is under way and nothing was heard for so long, less two pauses: it begins
+ * with the first look that finds it so, and ends with the last. To be asked about every kolo__silence_pause_ns while waiting; who did not look for
  * longer begins anew. 0: never. */
 bool kolo__silence_check(struct kolo__silence *silence, int fd, long silence_s, uint64_t now_ns);
 /* The same without a socket: unanswered: something was sent after the last answer, which came

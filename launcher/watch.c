@@ -8,6 +8,7 @@ static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
 enum {
     LOOK_MS = 100,   /* between two looks */
     ANSWER_MS = 200, /* for agents to tell what their ranks do */
+    LATER_MS = 600,  /* what is lost is found before anything is said of who waits for it */
 };
 
 static bool somebody_is_quiet(const struct kolo__supervised *job)
@@ -50,7 +51,7 @@ void kolo__watch_step(struct kolo__watch *watch, const struct kolo__supervised *
         now_ns < watch->looked_ns + LOOK_MS * MILLISECOND)
         return;
     watch->looked_ns = now_ns;
-    uint64_t limit_ns = (uint64_t)job->peer_timeout_s * SECOND;
+    uint64_t limit_ns = (uint64_t)job->peer_timeout_s * SECOND + LATER_MS * MILLISECOND;
     uint64_t wait_ns = kolo__rendezvous_longest_wait_ns(job->rendezvous, now_ns);
     bool stuck = wait_ns >= limit_ns && wait_ns >= 2 * watch->said_ns;
     bool quiet = somebody_is_quiet(job);

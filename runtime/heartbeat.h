@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Signs of life, from a thread of its own: a rank that computes for minutes is alive, and one whose
- * process is stopped is not, though its kernel goes on answering for it. Four times in
+ * process is stopped is not, though its kernel goes on answering for it. Three times in
  * KOLO_PEER_TIMEOUT the rank says what it is in (a BEAT message), and the rendezvous answers. Who
  * hears nothing of the other for KOLO_PEER_TIMEOUT calls it lost (rendezvous_beat.c is the other
  * end).
@@ -37,6 +37,6 @@ uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__
                               uint64_t timeout_ns, uint64_t since_ns, bool beat);
 
 /* How often within the time. */
-enum { KOLO__HEARTBEATS = 4 };
+enum { KOLO__HEARTBEATS = 3 };
 
 #endif

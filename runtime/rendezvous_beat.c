@@ -57,7 +57,7 @@ static bool beats(const struct kolo__member *member)
 
 bool kolo__world_is_quiet(const struct kolo__member *member, uint64_t now_ns)
 {
-    return beats(member) && now_ns >= member->signs.heard_ns + member->signs.timeout_ns * 3 / 8;
+    return beats(member) && now_ns >= member->signs.heard_ns + member->signs.timeout_ns / 2;
 }
 
 bool kolo__world_is_cut_off(const struct kolo__member *member, uint64_t now_ns)

@@ -104,7 +104,9 @@ static void suspect(struct kolo__rendezvous *server, uint32_t rank, int blamed_b
         member->blamed_comm = 0;
     if (member->left || member->lost_at_ns != 0 || server->fault.set)
         return;
-    member->lost_at_ns = kolo__now_ns(&kolo__real_clock) + LOSS_GRACE_MS * MILLISECOND;
+    member->lost_at_ns = kolo__now_ns(&kolo__real_clock);
+    if (strstr(why, KOLO__SILENCE_TEXT) == NULL) /* a silence has been long enough already */
+        member->lost_at_ns += LOSS_GRACE_MS * MILLISECOND;
     member->blamed_by = blamed_by;
     member->blamed_comm = comm;
     snprintf(member->lost_why, sizeof member->lost_why, "%.*s", (int)sizeof member->lost_why - 1,
