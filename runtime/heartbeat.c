@@ -129,7 +129,7 @@ static bool rest(struct kolo__heartbeat *heartbeat, uint64_t until_ns)
 static void *beat_on(void *self)
 {
     struct kolo__heartbeat *heartbeat = self;
-    uint64_t pause_ns = heartbeat->timeout_ns / KOLO__HEARTBEATS;
+    uint64_t pause_ns = kolo__heartbeat_pause_ns(heartbeat->timeout_ns);
     uint64_t since_ns = kolo__now_ns(&kolo__real_clock), beat_ns = since_ns, next_ns = since_ns;
     while (next_ns != UINT64_MAX && rest(heartbeat, next_ns)) {
         uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
