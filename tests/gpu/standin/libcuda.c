@@ -127,7 +127,7 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
 {
     (void)device;
     *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9
-             : attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT   ? 4
+             : attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT   ? 132
              : attribute == CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED      ? scripted("dma_buf") != 0
                                                                        : 0;
     return CUDA_SUCCESS;
