@@ -5,9 +5,7 @@
 
 #include "base/clock.h"
 #include "base/secure.h"
-#include "base/status.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <pthread.h>
@@ -16,7 +14,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
