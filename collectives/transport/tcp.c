@@ -285,6 +285,7 @@ static const struct kolo__pipe_ops socket_ops = {
     .write = write_socket,
     .read = read_socket,
     .read_ahead_bytes = 2048,
+    .stop = kolo__pipe_lends_nothing,
 };
 
 static void post_send(struct kolo__transport *transport, uint32_t peer, struct kolo__post *post)
