@@ -68,10 +68,8 @@ def port_blocked(build, kind):
     """A NetworkPolicy too many: the agents' port is closed to the launcher."""
     with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
         for pod in case.pods[1:]:
+            pod.policy = f"table inet netpol {{ chain in {{ type filter hook input priority 0; tcp dport {AGENT} drop; }}; }}"
             pod.start()
-            pod.inside("nft", "add table inet netpol")
-            pod.inside("nft", "add chain inet netpol in { type filter hook input priority 0; }")
-            pod.inside("nft", f"add rule inet netpol in tcp dport {AGENT} drop")
         launcher = case.pods[0].start()
         expect("code", launcher.wait(40) == 75, case.pods)
         says([launcher], r"NetworkPolicy", 1)
