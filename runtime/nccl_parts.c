@@ -49,6 +49,14 @@ static void say_why(const kolo_comm *comm, const char *what, const struct kolo__
                   what, failed, comm->hosts[failed], KOLO__NCCL_WHY_BYTES - 1, all[failed].why);
 }
 
+static kolo_status status_of(struct kolo__nccl *nccl)
+{
+    pthread_mutex_lock(&nccl->watch.lock);
+    kolo_status status = nccl->status;
+    pthread_mutex_unlock(&nccl->watch.lock);
+    return status;
+}
+
 /* NCCL may be at work on a part as long as the one that it comes from is there. */
 static void end_with(kolo_comm *comm, kolo_status status, const char *text)
 {
@@ -100,7 +108,7 @@ kolo_status kolo__nccl_split(kolo_comm *comm, int color, uint32_t rank, uint32_t
                              struct kolo__nccl **part)
 {
     *part = NULL;
-    if (comm->nccl == NULL || comm->nccl->status != KOLO_OK)
+    if (comm->nccl == NULL || status_of(comm->nccl) != KOLO_OK)
         return KOLO_OK;
     struct kolo__nccl_word *all = calloc(comm->size, sizeof *all);
     if (all == NULL)
@@ -161,7 +169,7 @@ static kolo_status shrink(kolo_comm *comm, const int *left, int left_count, kolo
 
 kolo_status kolo__nccl_shrink(kolo_comm *comm, const int *left, int left_count, kolo_comm *smaller)
 {
-    if (comm->nccl == NULL || comm->nccl->status == KOLO_ERR_UNSUPPORTED)
+    if (comm->nccl == NULL || status_of(comm->nccl) == KOLO_ERR_UNSUPPORTED)
         return KOLO_OK;
     struct kolo__nccl_word *all = calloc(smaller->size, sizeof *all);
     if (all == NULL)
