@@ -27,8 +27,9 @@ struct kolo__pipe_ops {
     kolo_status (*read)(struct kolo__stream *stream, uint32_t peer, const struct iovec *parts,
                         int part_count, size_t *moved);
     /* Bytes read ahead when a header is wanted, at least a header: large where reading is a system
-     * call, a header where it is a copy. */
-    size_t read_ahead_bytes;
+     * call, a header where it is a copy. Where the next message has no more bytes than a short one,
+     * so many more: copying them costs less than the second call. */
+    size_t read_ahead_bytes, short_message_bytes;
     /* After a fault, before posts complete with it: when this returns nothing touches their memory
      * any more. Of pipes that never lend: kolo__pipe_lends_nothing. */
     void (*stop)(struct kolo__stream *stream);
