@@ -7,6 +7,7 @@
 # ratios mean anything, and they only while nothing else runs on this machine.
 #
 #   rdma.sh [--boots N] [--rounds N] [--output FILE]    3 boots of 3 rounds; FILE keeps every measurement
+#   rdma.sh --table FILE                                what FILE has kept
 #
 # TCP is at an advantage that a network would not give it: over veth its packets are of 64 KiB and have no checksum,
 # while Soft-RoCE's are of 4 KiB with a CRC that the processor computes at both ends. What ib_write_bw reaches bounds RDMA.
@@ -16,7 +17,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$here/..
 build=$root/build
 sizes=(65536 131072 1048576)
-boots=3 rounds=3 raw=''
+boots=3 rounds=3 raw='' kept=''
 
 fail() {
     echo "rdma.sh: $*" >&2
@@ -81,15 +82,16 @@ while (($#)); do
     --boots) boots=$2 ;;
     --rounds) rounds=$2 ;;
     --output) raw=$2 ;;
+    --table) kept=$2 ;;
     *) fail "unknown option $1" ;;
     esac
     shift 2
 done
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-raw=${raw:-$scratch/raw}
-: >"$raw"
-for ((boot = 1; boot <= boots; boot++)); do
+raw=${kept:-${raw:-$scratch/raw}}
+[[ $kept ]] || : >"$raw"
+for ((boot = 1; boot <= boots && !${#kept}; boot++)); do
     XDG_CACHE_HOME=$build/rdma "$root/tests/rdma/vm.sh" --timeout $((150 + 100 * rounds)) --share "$root" -- "$here/rdma.sh" inside "$rounds" |
         sed "s/^/$boot /" >>"$raw"
 done
