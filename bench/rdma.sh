@@ -91,13 +91,14 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 raw=${kept:-${raw:-$scratch/raw}}
 [[ $kept ]] || : >"$raw"
-for ((boot = 1; boot <= boots && !${#kept}; boot++)); do
+[[ ! $kept ]] || boots=0
+for ((boot = 1; boot <= boots; boot++)); do
     XDG_CACHE_HOME=$build/rdma "$root/tests/rdma/vm.sh" --timeout $((150 + 100 * rounds)) --share "$root" -- "$here/rdma.sh" inside "$rounds" |
         sed "s/^/$boot /" >>"$raw"
 done
 
-# Lines: boot round what who value.
-sort -k1,1n -k3,3 -k4,4 -k5,5n "$raw" | awk '
+# Lines: boot round what who value; or comments.
+grep -v '^#' "$raw" | sort -k1,1n -k3,3 -k4,4 -k5,5n | awk '
     { key = $1 " " $3 " " $4; n[key]++; sorted[key, n[key]] = $5; if ($1 > boots) boots = $1; what[$3] }
     function median(key) { return sorted[key, int((n[key] + 1) / 2)] }
     function row(w, mine, other, goal, inverse, label,    b, r, list, count, i, k, t, a, c) {
