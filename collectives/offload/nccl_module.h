@@ -25,7 +25,7 @@
 #include <stddef.h>
 
 enum {
-    KOLO__NCCL_MODULE_VERSION = 2,
+    KOLO__NCCL_MODULE_VERSION = 3,
     KOLO__NCCL_ID_BYTES = 128,
     KOLO__NCCL_WHY_BYTES = 256,
     /* In NCCL's own form. Before the first ncclMemAlloc is missing; from the second on memory can
