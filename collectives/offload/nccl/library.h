@@ -59,7 +59,7 @@ struct kolo__nccl_comm {
     ncclComm_t comm; /* of a part: NULL until NCCL has made it */
     /* Of a part that is being made: NCCL's state of that stands with the parent. Then NULL. */
     struct kolo__nccl_comm *parent;
-    int rank, size, ordinal;
+    int size, ordinal;
 };
 
 kolo_status kolo__nccl_abort(struct kolo__nccl_comm *comm, unsigned limit_ms, char *why);

@@ -43,7 +43,6 @@ static kolo_status comm_begin(const void *id, int rank, int size, int ordinal,
     if (comm == NULL)
         return kolo__nccl_no_memory(why);
     memcpy(&given, id, sizeof given);
-    comm->rank = rank;
     comm->size = size;
     comm->ordinal = ordinal;
     void *entered = kolo__nccl_enter(ordinal);
@@ -60,12 +59,11 @@ static kolo_status comm_begin(const void *id, int rank, int size, int ordinal,
 }
 
 /* The part of comm that the call behind it is about to make, or NULL: no memory. */
-static struct kolo__nccl_comm *new_part(struct kolo__nccl_comm *comm, int rank, int size)
+static struct kolo__nccl_comm *new_part(struct kolo__nccl_comm *comm, int size)
 {
     struct kolo__nccl_comm *part = calloc(1, sizeof *part);
     if (part != NULL) {
         part->parent = comm;
-        part->rank = rank;
         part->size = size;
         part->ordinal = comm->ordinal;
     }
@@ -76,7 +74,7 @@ static kolo_status comm_split(struct kolo__nccl_comm *comm, int color, int rank,
                               struct kolo__nccl_comm **result, char *why)
 {
     ncclConfig_t config = make_config();
-    struct kolo__nccl_comm *part = new_part(comm, rank, size);
+    struct kolo__nccl_comm *part = new_part(comm, size);
     *result = NULL;
     if (part == NULL)
         return kolo__nccl_no_memory(why);
@@ -102,10 +100,7 @@ static kolo_status comm_shrink(struct kolo__nccl_comm *comm, const int *left, in
         snprintf(why, KOLO__NCCL_WHY_BYTES, "this NCCL has no ncclCommShrink: 2.27 has");
         return KOLO_ERR_UNSUPPORTED;
     }
-    int rank = comm->rank;
-    for (int i = 0; i < left_count; i++)
-        rank -= left[i] < comm->rank;
-    struct kolo__nccl_comm *part = new_part(comm, rank, comm->size - left_count);
+    struct kolo__nccl_comm *part = new_part(comm, comm->size - left_count);
     if (part == NULL)
         return kolo__nccl_no_memory(why);
     void *entered = kolo__nccl_enter(comm->ordinal);
