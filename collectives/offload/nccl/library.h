@@ -40,6 +40,7 @@
     X(ncclCommWindowRegister)                                                                      \
     X(ncclCommWindowDeregister)
 
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): it declares a member */
 #define KOLO__NCCL_MEMBER(function) __typeof__(&(function)) function;
 struct kolo__nccl_functions {
     KOLO__NCCL_FUNCTIONS(KOLO__NCCL_MEMBER)
