@@ -231,9 +231,11 @@ class Fault:
             self.start()
             job = self.job_id()
             time.sleep(self.delay)
-            began_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            before_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
             self.strike()
-            self.check(began_ns)
+            # A cut takes some commands; a signal may be noticed before kill(2) comes back.
+            after_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            self.check(after_ns if self.kind in CUTS else before_ns)
             if self.kind in CUTS:
                 self.rack.heal()
             self.check_nothing_left(job)
@@ -254,7 +256,7 @@ class Chaos:
         self.at_once = max(1, min(arguments.at_once, self.kills))
         self.log = open(arguments.log, "w") if arguments.log else None
         self.lock = threading.Lock()
-        self.next, self.wrong, self.times = 0, 0, {}
+        self.next, self.wrong, self.times, self.playing = 0, 0, {}, set()
 
     def say(self, line):
         print(line, flush=True)
@@ -268,12 +270,20 @@ class Chaos:
             return self.kinds[number % len(self.kinds)]
         return (*LOCAL, CUTS[number // 3 % len(CUTS)])[number % 3]
 
+    def stop(self, *_):
+        """By a signal: no more faults, and those under way end soon, for their jobs do."""
+        self.kills = min(self.kills, self.next)
+        for fault in list(self.playing):
+            if hasattr(fault, "run") and fault.run.poll() is None:
+                os.killpg(fault.run.pid, signal.SIGKILL)
+
     def play_some(self):
         rack = folder = None
         try:
             while True:
                 with self.lock:
-                    number, self.next = self.next, self.next + 1
+                    number = self.next
+                    self.next += number < self.kills
                 if number >= self.kills:
                     return
                 kind = self.kind_of(number)
@@ -288,10 +298,12 @@ class Chaos:
 
     def play(self, fault):
         outcome = "ok"
+        self.playing.add(fault)
         try:
             fault.play()
         except Wrong as wrong:
             outcome = f"WRONG: {wrong} (its files: {fault.folder})"
+        self.playing.discard(fault)
         with self.lock:
             self.wrong += outcome != "ok"
             if fault.took is not None:
@@ -304,6 +316,8 @@ class Chaos:
         self.say(f"{self.kills} faults, seed {self.seed}, {RANKS} ranks, KOLO_PEER_TIMEOUT {self.peer_timeout} s, "
                  f"{self.at_once} at once")
         threads = [threading.Thread(target=self.play_some) for _ in range(self.at_once)]
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.stop)
         for thread in threads:
             thread.start()
         for thread in threads:
