@@ -117,7 +117,8 @@ static void activate(struct kolo__stream *stream, uint32_t peer)
 static void deactivate_idle(struct kolo__stream *stream, uint32_t peer)
 {
     struct kolo__stream_peer *pipe = &stream->peers[peer];
-    if (pipe->sends.first != NULL || pipe->recvs.first != NULL || pipe->active_index == UINT32_MAX)
+    if (pipe->sends.first != NULL || pipe->lent.first != NULL || pipe->recvs.first != NULL ||
+        pipe->active_index == UINT32_MAX)
         return;
     uint32_t last = stream->active[--stream->active_count];
     stream->active[pipe->active_index] = last;
@@ -127,8 +128,10 @@ static void deactivate_idle(struct kolo__stream *stream, uint32_t peer)
 
 static void complete_all(struct kolo__stream *stream, kolo_status status)
 {
+    stream->pipes->stop(stream);
     while (stream->active_count > 0) {
         uint32_t peer = stream->active[stream->active_count - 1];
+        complete_queue(&stream->peers[peer].lent, status);
         complete_queue(&stream->peers[peer].sends, status);
         complete_queue(&stream->peers[peer].recvs, status);
         deactivate_idle(stream, peer);
@@ -200,6 +203,11 @@ static struct iovec part_of(const struct kolo__post *post, size_t begin, size_t 
     return (struct iovec){.iov_base = bytes > 0 ? post->data + begin : NULL, .iov_len = bytes};
 }
 
+void kolo__pipe_lends_nothing(struct kolo__stream *stream)
+{
+    (void)stream;
+}
+
 bool kolo__stream_has_work(const struct kolo__stream *stream)
 {
     return stream->unfinished ||
@@ -256,7 +264,19 @@ static void count_sent(struct kolo__stream *stream, struct kolo__stream_peer *pi
     }
     pipe->send_begun = false;
     pipe->sent++;
-    complete_first(&pipe->sends, KOLO_OK);
+    if (!pipe->lends) {
+        complete_first(&pipe->sends, KOLO_OK);
+        return;
+    }
+    pipe->lends = false;
+    pipe->sends.first = post->next;
+    append(&pipe->lent, post);
+}
+
+/* The peer stays active: this may be called while progress goes through those that are. */
+void kolo__stream_return_lent(struct kolo__stream *stream, uint32_t peer)
+{
+    complete_first(&stream->peers[peer].lent, KOLO_OK);
 }
 
 static bool push(struct kolo__stream *stream, uint32_t peer)

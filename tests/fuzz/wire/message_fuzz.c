@@ -88,7 +88,8 @@ static size_t receive(struct source *source, bool checksum, unsigned char *recei
     static const struct kolo__pipe_ops pipe = {.write = write_nothing,
                                                .read = read_piece,
                                                .read_ahead_bytes = 100,
-                                               .short_message_bytes = 200};
+                                               .short_message_bytes = 200,
+                                               .stop = kolo__pipe_lends_nothing};
     const struct kolo__signature signature = {.epoch = 1,
                                               .comm = 2,
                                               .sequence = 3,

@@ -75,12 +75,19 @@ static kolo_status read_pipe(struct kolo__stream *stream, uint32_t peer, const s
     return KOLO_OK;
 }
 
-static const struct kolo__pipe_ops header_ahead = {
-    .write = write_pipe, .read = read_pipe, .read_ahead_bytes = KOLO__MESSAGE_HEADER_BYTES};
-static const struct kolo__pipe_ops far_ahead = {
-    .write = write_pipe, .read = read_pipe, .read_ahead_bytes = 1000};
-static const struct kolo__pipe_ops short_ahead = {
-    .write = write_pipe, .read = read_pipe, .read_ahead_bytes = 100, .short_message_bytes = 500};
+static const struct kolo__pipe_ops header_ahead = {.write = write_pipe,
+                                                   .read = read_pipe,
+                                                   .read_ahead_bytes = KOLO__MESSAGE_HEADER_BYTES,
+                                                   .stop = kolo__pipe_lends_nothing};
+static const struct kolo__pipe_ops far_ahead = {.write = write_pipe,
+                                                .read = read_pipe,
+                                                .read_ahead_bytes = 1000,
+                                                .stop = kolo__pipe_lends_nothing};
+static const struct kolo__pipe_ops short_ahead = {.write = write_pipe,
+                                                  .read = read_pipe,
+                                                  .read_ahead_bytes = 100,
+                                                  .short_message_bytes = 500,
+                                                  .stop = kolo__pipe_lends_nothing};
 
 static const char *const hosts[] = {"a", "b"};
 static struct memory_pipe pipes[2];
