@@ -19,10 +19,11 @@ def no_record(build, kind):
             pod.start(publish=False)
         codes = [pod.wait(40) for pod in case.ranks]
         expect(f"codes {codes}", set(codes) == {255 if kind == "mpijob-ssh" else 75}, case.pods)
+        if kind == "mpijob-ssh":  # above all that mpirun says of it, which may be more than a termination message holds
+            return says(case.pods[:1], r"Could not resolve hostname train-worker-\d", 1)
         wanted = case.pods[1 if kind in LAUNCHED else 0].hostname
         for pod in case.ranks[:1] if kind in LAUNCHED else case.ranks[1:]:
-            words = rf"cannot resolve '{wanted}|Could not resolve hostname {wanted}"
-            expect(f"whose name, in {pod.termination()}", re.search(words, pod.termination()), case.pods)
+            expect(f"whose name, in {pod.termination()}", f"cannot resolve '{wanted}" in pod.termination(), case.pods)
 
 
 def wrong_token(build, kind):
