@@ -56,8 +56,13 @@ def one_missing(build, kind):
 
 
 def world_mismatch(build, kind):
-    """A pod of a manifest with another number of ranks. The others wait for the right one, in vain."""
+    """A pod of a manifest with another number of ranks. The others wait for the right one, in vain; a launcher has the operator's word against it."""
     with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
+        if kind in LAUNCHED:
+            case.pods[0].environment["KOLO_WORLD_SIZE"] = "5"
+            expect("65", case.pods[0].start().wait(20) == 65, case.pods)
+            words = "KOLO_WORLD_SIZE is 5, but the operator's /etc/mpi/hostfile has 3 slots"
+            return expect(f"the termination message, {case.pods[0].termination()}", words in case.pods[0].termination(), case.pods)
         case.pods[-1].environment["KOLO_WORLD_SIZE"] = "5"
         case.start()
         address = case.pods[-1].address
@@ -76,10 +81,13 @@ def port_blocked(build, kind):
             port = RENDEZVOUS if kind not in LAUNCHED else pod.ready_port
             pod.policy = f"table inet netpol {{ chain in {{ type filter hook input priority 0; iif != lo tcp dport {port} drop; }}; }}"
         case.start()
-        codes = [pod.wait(40) for pod in case.ranks]
+        codes = [pod.wait(40 if kind != "mpijob-ssh" else 200) for pod in case.ranks]  # ssh tries ten times
+        if kind == "mpijob-ssh":
+            expect(f"codes {codes}", codes == [255], case.pods)
+            return says(case.pods[:1], r"connect to host train-worker-\d\S* port 2222: Connection timed out", 1)
         expect(f"codes {codes}", set(codes) == {75}, case.pods)
         for pod in case.ranks:
-            expect("a remedy", "NetworkPolicy" in pod.termination(), case.pods)
+            expect(f"a remedy in {pod.termination()}", "NetworkPolicy" in pod.termination(), case.pods)
 
 
 def little_memlock(build, kind):
