@@ -150,8 +150,8 @@ static void measures(int p, bool finite)
         CHECK(total.factor == 1);
     }
     if (!packings[p].narrows) {
-        CHECK(gpu->measure(device, &packings[p], w.gpu_fused, w.layout.count, partials, NULL) ==
-              KOLO_OK);
+        CHECK(gpu->measure(device, &packings[p], w.gpu_fused, w.layout.count, NULL, partials,
+                           NULL) == KOLO_OK);
         CHECK(gpu->total(device, partials, count, 1e-3, gpu_total, NULL) == KOLO_OK);
         copy(&again, gpu_total, sizeof again);
         /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): the same bits */

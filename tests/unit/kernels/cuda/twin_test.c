@@ -400,8 +400,8 @@ static void same_cast(uint32_t bits)
     float value = fp32_from_bits(bits);
     assert_int_equal(cast_to_fp16(value), fp16_from_fp32(value));
     assert_int_equal(cast_to_bf16(value), bf16_from_fp32(value));
-    assert_int_equal(cast_to_e4m3(value), e4m3_from_fp32(value));
-    assert_int_equal(cast_to_e5m2(value), e5m2_from_fp32(value));
+    assert_int_equal(cast_to_fp8(false, value), e4m3_from_fp32(value));
+    assert_int_equal(cast_to_fp8(true, value), e5m2_from_fp32(value));
 }
 
 static void test_casts(void **state)
