@@ -2,6 +2,7 @@
 /* Making and releasing communicators. */
 #include "runtime/comm.h"
 #include "runtime/offload.h"
+#include "runtime/bounce.h"
 #include "runtime/staging.h"
 
 #include "base/clock.h"
@@ -268,6 +269,7 @@ void kolo__comm_destroy(kolo_comm *comm)
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
     kolo__staging_close(comm); /* what the transport may have written to until now */
+    kolo__bounces_close(comm);
     for (kolo_request *request = comm->first, *next; request != NULL; request = next) {
         next = request->next;
         if (request->plan != NULL)

@@ -38,8 +38,9 @@ struct kolo_request {
     const struct kolo__piece *pieces; /* instead of input and output; borrowed */
     uint32_t piece_count;
     double scale;
-    void *stream;  /* of a GPU's buffers */
-    uint32_t peer; /* point to point */
+    void *stream;                /* of a GPU's buffers */
+    uint32_t peer;               /* point to point */
+    struct kolo__bounce *bounce; /* of a message of a GPU's memory (bounce.h), or NULL */
     struct kolo__post post;
     uint64_t began_ns; /* for metrics; 0: not timed */
 };
@@ -59,6 +60,8 @@ struct kolo_comm {
     struct kolo__mpi_comm *mpi;    /* NULL: none */
     struct kolo__nccl *nccl;       /* runtime/nccl.h; NULL: nobody has asked for it */
     struct kolo__staging *staging; /* runtime/staging.h; NULL: the same */
+    struct kolo__bounce *bounces;  /* runtime/bounce.h; NULL: the same */
+    uint32_t held;                 /* messages that wait for a GPU before they are sent */
     bool polls;                    /* what is under way wakes nobody */
     bool crowded;                  /* ranks of this host share processors, as far as is known */
     struct kolo__plan_context plan_context;

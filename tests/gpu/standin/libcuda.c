@@ -175,7 +175,7 @@ CUresult cuCtxGetDevice(CUdevice *device)
 CUresult cuStreamGetCtx(CUstream stream, CUcontext *context)
 {
     (void)stream;
-    *context = (CUcontext)(intptr_t)1;
+    *context = (CUcontext)(intptr_t)2; /* GPU 1's, as all memory is */
     return CUDA_SUCCESS;
 }
 
