@@ -102,4 +102,5 @@ nccl() {
 export -f nccl
 export root build
 optional_step nccl 240 bash -c nccl
+optional_step train 120 "$root/tests/gpu/train.sh" "$build"
 finish
