@@ -55,15 +55,16 @@ struct kolo_comm {
     struct kolo__transport *transport; /* NULL with one rank */
     struct kolo__mapping *mapping;     /* NULL unless all ranks share a heap */
     struct kolo__mapping
-        *host_mapping;             /* with those that do: the same, or those of this host, or NULL
-                                    */
-    struct kolo__mpi_comm *mpi;    /* NULL: none */
-    struct kolo__nccl *nccl;       /* runtime/nccl.h; NULL: nobody has asked for it */
-    struct kolo__staging *staging; /* runtime/staging.h; NULL: the same */
-    struct kolo__bounce *bounces;  /* runtime/bounce.h; NULL: the same */
-    uint32_t held;                 /* messages that wait for a GPU before they are sent */
-    bool polls;                    /* what is under way wakes nobody */
-    bool crowded;                  /* ranks of this host share processors, as far as is known */
+        *host_mapping;               /* with those that do: the same, or those of this host, or NULL
+                                      */
+    struct kolo__mpi_comm *mpi;      /* NULL: none */
+    struct kolo__nccl *nccl;         /* runtime/nccl.h; NULL: nobody has asked for it */
+    struct kolo__exchange *exchange; /* runtime/exchange.h; NULL: the same */
+    struct kolo__staging *staging;   /* runtime/staging.h; NULL: the same */
+    struct kolo__bounce *bounces;    /* runtime/bounce.h; NULL: the same */
+    uint32_t held;                   /* messages that wait for a GPU before they are sent */
+    bool polls;                      /* what is under way wakes nobody */
+    bool crowded;                    /* ranks of this host share processors, as far as is known */
     struct kolo__plan_context plan_context;
     struct kolo__plan_cache plans;
     kolo_request *first, *last, *free_requests;

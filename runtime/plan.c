@@ -166,9 +166,10 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         if (strcmp(preferred, kolo__offload_mpi.name) == 0)
             preferred = "";
     }
-    if (key->forced == &kolo__offload_nccl) {
+    if (key->forced == &kolo__offload_nccl || key->forced == &kolo__offload_exchange) {
         plan->algorithm = key->forced;
-        plan->algorithm_index = KOLO__OFFLOAD_NCCL_INDEX;
+        plan->algorithm_index = key->forced == &kolo__offload_nccl ? KOLO__OFFLOAD_NCCL_INDEX
+                                                                   : KOLO__OFFLOAD_EXCHANGE_INDEX;
         return KOLO_OK;
     }
     kolo_status status = kolo__select(&input, key->forced != NULL ? key->forced->name : preferred,

@@ -3,6 +3,7 @@
  * wait.c. */
 #include "runtime/bounce.h"
 #include "runtime/call.h"
+#include "runtime/exchange.h"
 #include "runtime/nccl.h"
 #include "runtime/offload.h"
 
@@ -189,6 +190,7 @@ void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spre
     if (comm->transport != NULL)
         comm->transport->ops->fail(comm->transport, &comm->fault);
     kolo__nccl_fail(comm);
+    kolo__exchange_fail(comm);
     for (kolo_request *request = comm->first; request != NULL; request = request->next)
         if (!request->done)
             finish(request, comm->fault.status);
