@@ -146,6 +146,8 @@ kolo_status kolo__comm_check(kolo_comm *comm, const char *operation);
 bool kolo__comm_heard(const kolo_comm *comm, struct kolo__fault *fault);
 /* Tells those who have joined (kolo_join) what this rank has begun after them (join.c). */
 void kolo__comm_announce(kolo_comm *comm);
+/* As kolo_comm_abort, by any thread, because of this. */
+void kolo__comm_abort(kolo_comm *comm, const struct kolo__fault *fault);
 /* Poisons the communicator. spread: tell the others. */
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread);
 

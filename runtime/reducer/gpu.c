@@ -5,6 +5,7 @@
 #include "runtime/reducer/gpu_state.h"
 #include "runtime/reducer/tensors.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -15,6 +16,16 @@ kolo_status kolo__gpu_checked(const kolo_reducer *reducer, kolo_status status)
 {
     if (status != KOLO_OK && reducer->comm->fault.status == KOLO_OK)
         kolo__tensors_give_up(reducer->comm, status);
+    return status;
+}
+
+kolo_status kolo__gpu_told(const kolo_reducer *reducer, kolo_status status)
+{
+    kolo_comm *comm = reducer->comm;
+    struct kolo__fault fault = {.status = status, .peer = (int)comm->world_ranks[comm->rank]};
+    snprintf(fault.text, sizeof fault.text, "%.*s", (int)sizeof fault.text - 1, kolo_error_text());
+    if (status != KOLO_OK)
+        kolo__comm_abort(comm, &fault);
     return status;
 }
 
@@ -151,7 +162,7 @@ kolo_status kolo__gpu_report(const kolo_reducer *reducer, kolo_reducer_report *r
                            "%ld s (KOLO_TIMEOUT)",
                            gpu->ordinal, timeout_s);
     if (status != KOLO_OK)
-        return status;
+        return kolo__gpu_told(reducer, status);
     report->norm = gpu->host_total->norm;
     report->finite = gpu->host_total->not_finite == 0;
     report->clip_factor = gpu->host_total->factor;

@@ -64,6 +64,8 @@ struct kolo__reducer_gpu {
 
 /* What goes wrong on one GPU the other ranks would wait for. */
 kolo_status kolo__gpu_checked(const kolo_reducer *reducer, kolo_status status);
+/* The same from any thread, and where the caller may do nothing more. */
+kolo_status kolo__gpu_told(const kolo_reducer *reducer, kolo_status status);
 
 static inline struct kolo__gpu_unit *kolo__gpu_unit(const kolo_reducer *reducer,
                                                     const struct kolo__unit *unit)

@@ -19,7 +19,9 @@ kolo_status kolo__gpu_ready(kolo_reducer *reducer, size_t tensor)
 {
     const struct kolo__reducer_gpu *gpu = reducer->gpu;
     uint32_t bucket = gpu->by_bucket ? reducer->fusion.tensors[tensor].bucket : 0;
-    return gpu->module->event_record(gpu->device, kolo__gpu_ready_event(gpu, bucket), gpu->caller);
+    return kolo__gpu_told(
+        reducer,
+        gpu->module->event_record(gpu->device, kolo__gpu_ready_event(gpu, bucket), gpu->caller));
 }
 
 /* ---- out: packed and on its way ------------------------------------------------------------- */
