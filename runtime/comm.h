@@ -26,7 +26,7 @@ struct kolo_request {
     const char *operation;     /* as errors name it: "kolo_allreduce"; not owned, never freed */
     enum kolo__request_kind kind;
     bool begun, done;
-    bool told;          /* the rendezvous, by kolo__comm_rest */
+    bool told;          /* the rendezvous that it waits, or there is nobody to tell */
     kolo_status status; /* once done */
     /* Where there is a timeline: once begun (see begun); while a call waits for it. Else 0. */
     uint64_t begin_ticks, wait_ticks;
@@ -42,7 +42,8 @@ struct kolo_request {
     uint32_t peer;               /* point to point */
     struct kolo__bounce *bounce; /* of a message of a GPU's memory (bounce.h), or NULL */
     struct kolo__post post;
-    uint64_t began_ns; /* for metrics; 0: not timed */
+    uint64_t began_ns;       /* for metrics; 0: not timed */
+    uint64_t waits_since_ns; /* the first call that waited for it, which may have had a limit */
 };
 
 struct kolo_comm {

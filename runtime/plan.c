@@ -193,6 +193,7 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         .segment_bytes = context->segment_bytes,
         .depth = SEGMENTS_IN_FLIGHT,
         .cache_bytes = (size_t)context->model->memory[KOLO__COST_LEVELS - 2].bytes,
+        .heap = context->heap,
     };
     return kolo__program_create(&schedule, &options, &plan->program);
 }

@@ -79,7 +79,8 @@ struct kolo__plan_context {
     bool mapped;       /* all ranks share memory */
     bool hosts_mapped; /* on every host all do; the same on all ranks */
     bool remote;
-    const char *preferred; /* KOLO_ALGORITHM; "": none */
+    struct kolo__heap *heap; /* whose memory network cards reach; NULL: none */
+    const char *preferred;   /* KOLO_ALGORITHM; "": none */
     size_t segment_bytes;
     bool deterministic; /* KOLO_DETERMINISTIC */
     const struct kolo__cost_model *model;
