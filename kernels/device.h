@@ -340,8 +340,4 @@ bool kolo__device_is_loaded(void);
  * CUDA driver in it; before, and without the module, all memory is the host's. */
 void kolo__memory_find(const void *memory, struct kolo__memory_place *place);
 
-/* KOLO_ERR_UNSUPPORTED when `memory` is a GPU's, for calls that only take the host's: it would be
- * read by a processor, which cannot. what: "the send buffer". */
-kolo_status kolo__memory_check_host(const char *operation, const char *what, const void *memory);
-
 #endif

@@ -13,6 +13,10 @@ build=$1
 # shellcheck source-path=SCRIPTDIR source=../integration/train/common.sh
 source "$root/tests/integration/train/common.sh"
 
+ldconfig -p | grep -q 'libcuda\.so\.1' || {
+    echo "no NVIDIA driver (libcuda.so.1)"
+    exit 77
+}
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
 cuda=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
 program=$build/bin/train_bytes

@@ -43,6 +43,7 @@ on_gpu 2 --steps 20 --csv narrow_gpu.csv --wire fp8_e4m3 text >narrow_gpu.log
 same_losses narrow.csv narrow_gpu.csv 0.02 || fail "with 8 bits the curve is another one"
 
 # A checkpoint of the one goes on with the other.
+rm -f state
 train 1 --steps 10 --checkpoint state --checkpoint-every 10 text >begin.log
 on_gpu 2 --steps 20 --checkpoint state --resume --csv resumed.csv text >resumed.log
 grep -q '^20,' resumed.csv || fail "no step 20 after a checkpoint: $(cat resumed.log)"
