@@ -11,7 +11,8 @@ source "$(dirname "$0")/common.sh"
 make_text text
 code=0
 timeout 20 "$BIN_DIR/train_bytes" "${model[@]}" --steps 1 --device gpu text 2>err || code=$?
-[[ $code == 64 ]] && grep -q 'neither cpu nor cuda' err || fail "--device gpu ended with $code: $(cat err)"
+[[ $code == 64 ]] || fail "--device gpu ended with $code: $(cat err)"
+grep -q 'neither cpu nor cuda' err || fail "no word on --device gpu: $(cat err)"
 
 standins=$TEST_DIR/standin_train
 if [[ ! -e $standins/libtrain_bytes_cuda.so ]]; then
