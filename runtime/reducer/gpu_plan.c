@@ -56,14 +56,15 @@ kolo_status kolo__gpu_make_views(kolo_reducer *reducer)
 
 /* ---- units ---------------------------------------------------------------------------------- */
 
-/* Zeroed, if there is any. */
-static kolo_status make_zeros(const struct kolo__reducer_gpu *gpu, size_t bytes, void **memory)
+/* NULL where there is to be none, or the status is an error or becomes one. */
+static void *make_zeros(const struct kolo__reducer_gpu *gpu, size_t bytes, kolo_status *status)
 {
-    *memory = NULL;
-    if (bytes == 0)
-        return KOLO_OK;
-    kolo_status status = gpu->module->alloc(gpu->device, bytes, memory);
-    return status == KOLO_OK ? gpu->module->zero(gpu->device, *memory, bytes, gpu->own) : status;
+    void *memory = NULL;
+    if (*status == KOLO_OK && bytes > 0)
+        *status = gpu->module->alloc(gpu->device, bytes, &memory);
+    if (memory != NULL)
+        *status = gpu->module->zero(gpu->device, memory, bytes, gpu->own);
+    return memory;
 }
 
 /* Elements of an array for all units; where each begins, so that all are aligned. */
@@ -101,64 +102,77 @@ static void describe(const kolo_reducer *reducer, const struct kolo__unit *unit,
     mine->first = reducer->options.sharded ? reducer->comm->rank * mine->count : 0;
 }
 
-/* Where everything of units is, of memory that is made here. */
+/* What units take of the memory that is made for all of them. */
+struct sizes {
+    size_t fused, errors, scratch, findings; /* bytes, bytes, partials, number */
+};
+
+/* Adds the unit's, and says where its parts begin. */
+static void add_sizes(const kolo_reducer *reducer, const struct kolo__gpu_unit *mine,
+                      struct sizes *sizes, struct sizes *begin)
+{
+    size_t partials = kolo__device_partials(&mine->packing, mine->packed);
+    size_t bytes = mine->packed * kolo__device_wire_bytes(&mine->packing);
+    *begin = *sizes;
+    if (!mine->in_place)
+        begin->fused = place(&sizes->fused, mine->slice > 0 ? 2 * bytes : bytes);
+    if (reducer->options.error_feedback && mine->packing.narrows)
+        begin->errors = place(&sizes->errors, mine->packed * sizeof(float));
+    if (mine->slice > 0) {
+        sizes->scratch = partials > sizes->scratch ? partials : sizes->scratch;
+        sizes->findings++;
+    }
+}
+
+static kolo_status make_arrays(kolo_reducer *reducer, const struct sizes *sizes)
+{
+    struct kolo__reducer_gpu *gpu = reducer->gpu;
+    size_t parts = reducer->options.sharded ? reducer->comm->size : 1;
+    size_t partials = reducer->options.statistics ? parts * gpu->partial_count : 0;
+    kolo_status status =
+        sizes->fused > 0 ? make_memory(reducer, sizes->fused, &gpu->fused) : KOLO_OK;
+    gpu->errors = make_zeros(gpu, sizes->errors, &status);
+    gpu->findings = make_zeros(gpu, sizes->findings * sizeof *gpu->findings, &status);
+    gpu->scratch = make_zeros(gpu, sizes->scratch * sizeof *gpu->scratch, &status);
+    gpu->partials = make_zeros(gpu, partials * sizeof *gpu->partials, &status);
+    return status;
+}
+
 static kolo_status place_units(kolo_reducer *reducer)
 {
     struct kolo__reducer_gpu *gpu = reducer->gpu;
     const kolo_reducer_options *options = &reducer->options;
-    size_t fused = 0, errors = 0, scratch = 0, findings = 0;
-    size_t parts = options->sharded ? reducer->comm->size : 1;
-    void *memory;
+    struct sizes all = {0}, used = {0}, begin;
     gpu->partial_count = 0;
     for (uint32_t i = 0; i < reducer->unit_count; i++) {
         struct kolo__gpu_unit *mine = &gpu->units[i];
         if (!is_of_gradients(&reducer->units[i]))
             continue;
         describe(reducer, &reducer->units[i], mine);
-        size_t wire = kolo__device_wire_bytes(&mine->packing);
-        size_t most = kolo__device_partials(&mine->packing, mine->packed);
-        if (!mine->in_place)
-            place(&fused, (mine->slice > 0 ? 2 : 1) * mine->packed * wire);
-        if (options->error_feedback && mine->packing.narrows)
-            place(&errors, mine->packed * sizeof(float));
-        if (mine->slice > 0)
-            scratch = most > scratch ? most : scratch;
-        findings += mine->slice > 0;
+        add_sizes(reducer, mine, &all, &begin);
         gpu->partial_count += kolo__device_partials(&mine->packing, mine->count);
     }
-    kolo_status status = fused > 0 ? make_memory(reducer, fused, &gpu->fused) : KOLO_OK;
-    if (status == KOLO_OK)
-        status = make_zeros(gpu, errors, &memory), gpu->errors = memory;
-    if (status == KOLO_OK)
-        status = make_zeros(gpu, findings * sizeof *gpu->findings, &memory), gpu->findings = memory;
-    if (status == KOLO_OK)
-        status = make_zeros(gpu, scratch * sizeof *gpu->scratch, &memory), gpu->scratch = memory;
-    if (status == KOLO_OK && options->statistics)
-        status = make_zeros(gpu, parts * gpu->partial_count * sizeof *gpu->partials, &memory),
-        gpu->partials = memory;
+    kolo_status status = make_arrays(reducer, &all);
     if (status != KOLO_OK)
         return status;
-    struct kolo__device_partial *partials =
-        gpu->partials + (options->sharded ? reducer->comm->rank * gpu->partial_count : 0);
-    fused = errors = findings = 0;
+    struct kolo__device_partial *partials = gpu->partials;
+    if (partials != NULL && options->sharded)
+        partials += reducer->comm->rank * gpu->partial_count;
     for (uint32_t i = 0; i < reducer->unit_count; i++) {
         const struct kolo__unit *unit = &reducer->units[i];
         struct kolo__gpu_unit *mine = &gpu->units[i];
         if (!is_of_gradients(unit))
             continue;
-        size_t wire = kolo__device_wire_bytes(&mine->packing);
-        if (mine->in_place)
-            mine->fused = reducer->arena + reducer->fusion.buckets[unit->bucket].offset;
-        else
-            mine->fused = (unsigned char *)gpu->fused.buffer.memory +
-                          place(&fused, (mine->slice > 0 ? 2 : 1) * mine->packed * wire);
+        add_sizes(reducer, mine, &used, &begin);
+        mine->fused = mine->in_place ? reducer->arena + reducer->fusion.buckets[unit->bucket].offset
+                                     : (unsigned char *)gpu->fused.buffer.memory + begin.fused;
         if (options->error_feedback && mine->packing.narrows)
-            mine->error =
-                gpu->errors + place(&errors, mine->packed * sizeof(float)) / sizeof(float);
+            mine->error = gpu->errors + begin.errors / sizeof(float);
         if (mine->slice > 0)
-            mine->finding = &gpu->findings[findings++];
+            mine->finding = &gpu->findings[begin.findings];
         mine->partials = partials;
-        partials += kolo__device_partials(&mine->packing, mine->count);
+        if (partials != NULL)
+            partials += kolo__device_partials(&mine->packing, mine->count);
     }
     return KOLO_OK;
 }

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Training on the GPU follows the processor's curve: train_bytes --device cuda beside --device cpu, one rank, with all
-# that it asks of a reducer. Takes what build_nccl.sh has compiled and adds the rest, or a train_bytes that was built
-# elsewhere (build/bin, by ./dev build). Status 77, and what is missing: neither can be.
+# that it asks of a reducer. Takes what build_nccl.sh has compiled and adds the rest, or a train_bytes that came
+# along (build-carry/, by carry.sh). Status 77, and what is missing: neither can be.
 #
 #     tests/gpu/train.sh <folder>
 set -euo pipefail
@@ -29,11 +29,12 @@ if compgen -G "$build/objects/*.o" >/dev/null && pkg-config --exists openblas hw
         -o "$build/bin/libtrain_bytes_cuda.so" "$root/examples/train_bytes/cuda/device.cu" -lcublas \
         "-Xlinker=-rpath,$cuda/lib64"
 else
-    program=$root/build/bin/train_bytes
+    program=$root/build-carry/bin/train_bytes
     [[ -x $program ]] || {
-        echo "no headers of OpenBLAS, hwloc or OpenSSL, and no build/bin/train_bytes from elsewhere"
+        echo "no headers of OpenBLAS, hwloc or OpenSSL, and no build-carry/bin/train_bytes from elsewhere (tests/gpu/carry.sh)"
         exit 77
     }
+    export LD_LIBRARY_PATH=$root/build-carry/lib
 fi
 lacking=$(ldd "$program" "$(dirname "$program")/libtrain_bytes_cuda.so" 2>&1 | grep -e "not found" -e "No such" -e "not a dynamic" | tr -s ' \t\n' ' ') || true
 if [[ -n $lacking ]]; then
