@@ -2,6 +2,7 @@
 /* Making and releasing communicators. */
 #include "runtime/comm.h"
 #include "runtime/offload.h"
+#include "runtime/bounce.h"
 #include "runtime/staging.h"
 
 #include "base/clock.h"
@@ -269,6 +270,7 @@ void kolo__comm_destroy(kolo_comm *comm)
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
     kolo__staging_close(comm); /* what the transport may have written to until now */
+    kolo__bounces_close(comm);
     for (kolo_request *request = comm->first, *next; request != NULL; request = next) {
         next = request->next;
         if (request->plan != NULL)
@@ -330,6 +332,18 @@ kolo_status kolo_comm_set_algorithm(kolo_comm *comm, const char *algorithm)
     return KOLO_OK;
 }
 
+void kolo__comm_abort(kolo_comm *comm, const struct kolo__fault *fault)
+{
+    pthread_mutex_lock(&comm->context->lock);
+    if (!atomic_load(&comm->aborted)) {
+        comm->abort_fault = *fault;
+        atomic_store(&comm->aborted, true);
+    }
+    pthread_mutex_unlock(&comm->context->lock);
+    if (comm->context->control != NULL)
+        kolo__control_report(comm->context->control, comm->id, fault);
+}
+
 kolo_status kolo_comm_abort(kolo_comm *comm, const char *reason)
 {
     if (comm == NULL)
@@ -338,14 +352,7 @@ kolo_status kolo_comm_abort(kolo_comm *comm, const char *reason)
                                 .peer = (int)comm->world_ranks[comm->rank]};
     snprintf(fault.text, sizeof fault.text, "rank %u (host %s) aborted: %s", comm->rank,
              kolo__host_name(), reason != NULL ? reason : "no reason given");
-    pthread_mutex_lock(&comm->context->lock);
-    if (!atomic_load(&comm->aborted)) {
-        comm->abort_fault = fault;
-        atomic_store(&comm->aborted, true);
-    }
-    pthread_mutex_unlock(&comm->context->lock);
-    if (comm->context->control != NULL)
-        kolo__control_report(comm->context->control, comm->id, &fault);
+    kolo__comm_abort(comm, &fault);
     return KOLO_OK;
 }
 
