@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inside of a rank's end of the control plane, shared by its two parts and by nobody else:
+ * The inside of a rank's end of the control plane, shared by its parts and by nobody else:
  *
  *   control.c        frames in and out, faults, kolo_join
  *   control_world.c  how a rank comes into the world
+ *   heartbeat.c      signs of life
  */
 #ifndef KOLO_RUNTIME_CONTROL_FRAMES_H
 #define KOLO_RUNTIME_CONTROL_FRAMES_H
@@ -59,5 +60,8 @@ kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__
                                       uint64_t deadline_ns, const char *doing,
                                       struct kolo__frame_reader *payload, size_t *length);
 void kolo__control_drop_frame(struct kolo__control *control, size_t length);
+
+/* Without the lock: the server has said nothing for so long, as everybody is told from now on. */
+void kolo__control_lose_server(struct kolo__control *control, uint64_t silent_ns);
 
 #endif

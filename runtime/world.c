@@ -306,7 +306,7 @@ static kolo_status find_rendezvous(kolo_context *context, uint64_t deadline_ns)
         .net = context->config.net,
         .insecure = context->config.insecure != 0,
         .keep_mpi = strcmp(context->config.algorithm, kolo__offload_mpi.name) == 0,
-        .silence_s = kolo__silence_seconds(context->config.timeout),
+        .silence_s = kolo__silence_seconds(context->config.peer_timeout, context->config.timeout),
         .token = context->token,
         .token_bytes = sizeof context->token,
         .job = context->job,
@@ -356,7 +356,7 @@ static kolo_status form_world(kolo_context *context, struct kolo__comm_members *
             .size = context->size,
             .deadline_ns = deadline_ns,
             .timeout_s = (int)context->config.init_timeout,
-            .silence_s = kolo__silence_seconds(context->config.timeout),
+            .silence_s = kolo__silence_seconds(context->config.peer_timeout, context->config.timeout),
         };
         status = kolo__control_connect(&options, &context->control);
         if (status == KOLO_OK)
