@@ -46,7 +46,7 @@ static uint32_t count_sharers(const struct kolo__comm_members *members)
 static kolo_status create_shm(kolo_comm *comm, const struct kolo__comm_members *members,
                               struct kolo__transport **transport)
 {
-    char doorbell[80];
+    char doorbell[96];
     snprintf(doorbell, sizeof doorbell, "kolo-%s-%u-%u", comm->context->local_name, comm->id,
              comm->world_ranks[0]);
     struct kolo__shm_options options = {
@@ -74,6 +74,7 @@ static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *
     struct kolo__tcp_options options = {
         .rank = comm->rank,
         .size = comm->size,
+        .epoch = comm->epoch,
         .comm = comm->id,
         .job = comm->context->job,
         .token = comm->context->token,
@@ -201,6 +202,7 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
         return kolo__error(KOLO_ERR_MEMORY, "no memory for a communicator");
     }
     comm->context = context;
+    comm->epoch = context->epoch;
     comm->id = members->id;
     comm->rank = members->rank;
     comm->size = members->size;
@@ -255,19 +257,53 @@ static void unlink_comm(kolo_comm *comm)
     pthread_mutex_unlock(&comm->context->lock);
 }
 
+/* What reaches beyond this process. */
+static void disconnect(kolo_comm *comm)
+{
+    if (comm->context->control != NULL)
+        kolo__control_forget(comm->context->control, comm->id);
+    kolo__offload_detach(comm);
+    if (comm->transport != NULL)
+        comm->transport->ops->close(comm->transport);
+    kolo__staging_close(comm); /* what the transport may have written to until now */
+    kolo__plan_cache_clear(&comm->plans);
+    kolo__metrics_detach(comm);
+}
+
+void kolo__comm_retire(kolo_comm *comm)
+{
+    if (comm->retired)
+        return;
+    if (comm->retire != NULL)
+        comm->retire(comm->owner);
+    if (comm->fault.status == KOLO_OK) {
+        comm->fault.status = KOLO_ERR_ABORTED;
+        comm->fault.peer = -1;
+        snprintf(comm->fault.text, sizeof comm->fault.text,
+                 "this communicator is of epoch %u of the world, which was renewed: take the new "
+                 "kolo_world, and what is made of that",
+                 comm->epoch);
+        kolo__comm_end(comm);
+    }
+    disconnect(comm);
+    kolo__flight_give_line_back(&comm->pen);
+    comm->transport = NULL;
+    comm->mapping = comm->host_mapping = NULL;
+    comm->retired = true;
+    for (uint32_t r = 0; r < comm->size; r++)
+        comm->hosts[r] = "of an earlier epoch"; /* the names were the control plane's */
+}
+
 void kolo__comm_destroy(kolo_comm *comm)
 {
     if (comm == NULL)
         return;
     unlink_comm(comm);
-    if (comm->context->control != NULL)
-        kolo__control_forget(comm->context->control, comm->id);
-    kolo__offload_detach(comm);
-    if (comm->fault.status == KOLO_OK) /* what failed is to be looked at afterwards */
-        kolo__flight_give_line_back(&comm->pen);
-    if (comm->transport != NULL)
-        comm->transport->ops->close(comm->transport);
-    kolo__staging_close(comm); /* what the transport may have written to until now */
+    if (!comm->retired) {
+        if (comm->fault.status == KOLO_OK) /* what failed is to be looked at afterwards */
+            kolo__flight_give_line_back(&comm->pen);
+        disconnect(comm);
+    }
     for (kolo_request *request = comm->first, *next; request != NULL; request = next) {
         next = request->next;
         if (request->plan != NULL)
@@ -278,8 +314,6 @@ void kolo__comm_destroy(kolo_comm *comm)
         next = request->next;
         free(request);
     }
-    kolo__plan_cache_clear(&comm->plans);
-    kolo__metrics_detach(comm);
     free(comm->world_ranks);
     free(comm->host_of);
     free(comm->hosts);
@@ -292,7 +326,7 @@ kolo_status kolo_comm_free(kolo_comm *comm)
 {
     if (comm == NULL)
         return KOLO_OK;
-    if (comm == comm->context->world)
+    if (comm->id == KOLO__WORLD_COMM)
         return kolo__error(KOLO_ERR_INVALID,
                            "kolo_comm_free: the world communicator belongs to the context; "
                            "kolo_finalize releases it");
@@ -343,7 +377,7 @@ kolo_status kolo_comm_abort(kolo_comm *comm, const char *reason)
         atomic_store(&comm->aborted, true);
     }
     pthread_mutex_unlock(&comm->context->lock);
-    if (comm->context->control != NULL)
+    if (comm->context->control != NULL && !comm->retired)
         kolo__control_report(comm->context->control, comm->id, &fault);
     return KOLO_OK;
 }

@@ -18,6 +18,8 @@
 
 #include <stdatomic.h>
 
+enum { KOLO__WORLD_COMM = 1 }; /* id of each epoch's */
+
 enum kolo__request_kind { KOLO__REQUEST_COLLECTIVE, KOLO__REQUEST_SEND, KOLO__REQUEST_RECV };
 
 struct kolo_request {
@@ -47,6 +49,8 @@ struct kolo_request {
 struct kolo_comm {
     kolo_context *context;
     kolo_comm *next; /* in the context's list */
+    uint32_t epoch; /* that it belongs to */
+    bool retired;   /* which is over */
     uint32_t id, rank, size, local_rank, local_size;
     uint32_t *world_ranks; /* by rank */
     uint32_t *host_of;     /* by rank: number of its host among those of this communicator */
@@ -87,6 +91,9 @@ struct kolo_comm {
      * kolo_join. last: the rank that joined last. Collective on this communicator. */
     kolo_status (*rejoined)(void *owner, uint32_t last);
     void *owner;
+    /* Or NULL: called before this communicator dies with its epoch: no other thread uses it from
+     * then on. */
+    void (*retire)(void *owner);
     /* For metrics. */
     struct kolo__sheet *sheet; /* NULL: nobody counts */
     struct kolo__transport
@@ -108,6 +115,9 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
                               kolo_comm **comm);
 /* Local. comm may be NULL. */
 void kolo__comm_destroy(kolo_comm *comm);
+/* Local: its epoch is over. Ends what is under way, and gives up all that connects it with other
+ * ranks; what is left answers every call with its fault, until it is freed. */
+void kolo__comm_retire(kolo_comm *comm);
 
 /* Collective. A communicator of the same ranks, whose guardian is comm. */
 kolo_status kolo__comm_duplicate(kolo_comm *comm, kolo_comm **result);
@@ -142,6 +152,10 @@ kolo_status kolo__comm_check(kolo_comm *comm, const char *operation);
 bool kolo__comm_heard(const kolo_comm *comm, struct kolo__fault *fault);
 /* Tells those who have joined (kolo_join) what this rank has begun after them (join.c). */
 void kolo__comm_announce(kolo_comm *comm);
+/* It has its fault: what is under way ends with that. */
+void kolo__comm_end(kolo_comm *comm);
+/* The world has lived through it. */
+void kolo__comm_forget_first_fault(const kolo_context *context);
 /* Poisons the communicator. spread: tell the others. */
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread);
 

@@ -108,6 +108,7 @@ kolo_status kolo__rdma_take_over(const kolo_comm *comm, struct kolo__transport *
         .options = use->options,
         .choice = &use->choice,
         .tcp = *transport,
+        .epoch = comm->epoch,
         .comm = comm->id,
         .checksum = context->config.checksum == 1,
         .hosts = comm->hosts,

@@ -287,6 +287,8 @@ static void free_connection(struct kolo__connection *connection)
     if (connection->phase == MEMBER) {
         kolo__world_disconnected(server, connection->rank,
                                  connection->silent || kolo__secure_timed_out(connection->secure));
+    } else if (connection->phase == NEWCOMER) {
+        kolo__world_newcomer_gone(connection);
     }
     kolo__secure_free(connection->secure);
     close(connection->fd);
@@ -306,7 +308,7 @@ static void check_silence(struct kolo__rendezvous *server, uint64_t now_ns)
         return;
     server->silence_looked_ns = now_ns;
     for (struct kolo__connection *c = server->connections; c != NULL; c = c->next)
-        if (c->phase == MEMBER && !c->closing &&
+        if ((c->phase == MEMBER || c->phase == NEWCOMER) && !c->closing &&
             kolo__silence_check(&c->silence, c->fd, server->silence_s, now_ns))
             c->silent = c->closing = true;
 }
@@ -352,6 +354,7 @@ void kolo__rendezvous_step(struct kolo__rendezvous *server)
         watch_listeners(server, true);
     kolo__world_judge_held(server, now_ns);
     kolo__world_judge_losses(server, now_ns);
+    kolo__world_judge_epoch(server, now_ns);
     kolo__world_tell_absent(server, now_ns);
 }
 
@@ -360,6 +363,8 @@ int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *server)
     for (uint32_t r = 0; r < server->size; r++)
         if (server->members[r].lost_at_ns != 0 && !server->fault.set)
             return 50;
+    if (server->renew_by_ns != 0)
+        return 50;
     if (server->accept_again_ns != 0)
         return ACCEPT_PAUSE_MS;
     for (const struct kolo__connection *c = server->connections; c != NULL; c = c->next)
@@ -443,7 +448,8 @@ kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *optio
     struct kolo__rendezvous *server = calloc(1, sizeof *server);
     if (server == NULL)
         goto out_of_memory;
-    server->size = options->world_size;
+    server->size = server->first_size = server->next_id = options->world_size;
+    server->min_ranks = options->min_ranks;
     server->silence_s = options->silence_s;
     server->members_restart = options->members_restart;
     server->where = options->where;
@@ -453,6 +459,8 @@ kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *optio
     server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (server->members == NULL)
         goto out_of_memory;
+    for (uint32_t r = 0; r < server->size; r++)
+        server->members[r].id = server->members[r].place = r;
     status = kolo__credentials_create(KOLO__PURPOSE_CONTROL, options->job, options->token,
                                       &server->credentials);
     if (status == KOLO_OK && server->epoll_fd < 0)
@@ -482,6 +490,7 @@ void kolo__rendezvous_free(struct kolo__rendezvous *server)
         free_connection(connection);
     }
     kolo__world_forget_joins(server);
+    kolo__world_end_epochs(server);
     for (uint32_t r = 0; server->members != NULL && r < server->size; r++) {
         free(server->members[r].blob);
         kolo__member_forget_reports(&server->members[r]);

@@ -113,6 +113,7 @@ static void suspect(struct kolo__rendezvous *server, uint32_t rank, int blamed_b
 static void declare_lost(struct kolo__rendezvous *server, uint32_t rank, const char *why)
 {
     struct kolo__member *member = &server->members[rank];
+    kolo__world_gone(server, rank, why);
     char text[KOLO__FAULT_TEXT_BYTES];
     /* A transport's words begin with the rank too. */
     const char *name = strncmp(why, "rank ", 5) == 0 ? strstr(why, "): ") : NULL;
@@ -130,11 +131,23 @@ static void declare_lost(struct kolo__rendezvous *server, uint32_t rank, const c
     kolo__world_spread(server, 0, KOLO_ERR_PEER_LOST, (int)rank, text);
 }
 
-void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank, bool clean,
+/* The rank of this epoch that came from there; the size: none. */
+static uint32_t find_place(const struct kolo__rendezvous *server, uint32_t place)
+{
+    uint32_t rank = 0;
+    while (rank < server->size && server->members[rank].place != place)
+        rank++;
+    return rank;
+}
+
+void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t place, bool clean,
                                  const char *why)
 {
-    struct kolo__member *member = &server->members[rank];
+    uint32_t rank = find_place(server, place);
     char text[KOLO__FAULT_TEXT_BYTES];
+    if (rank == server->size)
+        return; /* lost in an earlier epoch, or a newcomer: its connection says so */
+    struct kolo__member *member = &server->members[rank];
     member->ended = true;
     /* Its last words, a goodbye or a fault, may still wait to be read. */
     if (member->connection != NULL)
@@ -143,6 +156,7 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank,
         return;
     snprintf(text, sizeof text, "%s%s", why,
              clean && member->joined ? " without kolo_finalize" : "");
+    kolo__world_gone(server, rank, text);
     if (somebody_needs(server, rank))
         declare_lost(server, rank, text);
     else
@@ -150,13 +164,26 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank,
 }
 
 const char *kolo__rendezvous_fault(const struct kolo__rendezvous *server, kolo_status *status,
-                                   int *rank)
+                                   int *place)
 {
+    int rank = server->fault.rank;
     if (!server->fault.set)
         return NULL;
     *status = server->fault.status;
-    *rank = server->fault.rank;
+    *place = -1;
+    if (rank >= 0 && server->members[rank].place != KOLO__NO_PLACE)
+        *place = (int)server->members[rank].place;
     return server->fault.text;
+}
+
+uint32_t kolo__rendezvous_epoch(const struct kolo__rendezvous *server)
+{
+    return server->membership.epoch;
+}
+
+uint32_t kolo__rendezvous_size(const struct kolo__rendezvous *server)
+{
+    return server->size;
 }
 
 kolo_status kolo__rendezvous_obstacle(const struct kolo__rendezvous *server, const char **text)
@@ -174,9 +201,9 @@ bool kolo__rendezvous_is_over(const struct kolo__rendezvous *server)
     return true;
 }
 
-bool kolo__rendezvous_joined(const struct kolo__rendezvous *server, uint32_t rank)
+bool kolo__rendezvous_joined(const struct kolo__rendezvous *server, uint32_t place)
 {
-    return server->members[rank].joined;
+    return place < server->place_count && server->places[place];
 }
 
 void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bool silent)
@@ -192,9 +219,11 @@ void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bo
         server->joined--;
         return;
     }
-    suspect(server, rank, -1, 0,
-            silent ? "was lost with its host, which " KOLO__SILENCE_TEXT
-                   : "closed its connection to the rendezvous without kolo_finalize");
+    const char *why = silent ? "was lost with its host, which " KOLO__SILENCE_TEXT
+                             : "closed its connection to the rendezvous without kolo_finalize";
+    if (!member->left)
+        kolo__world_gone(server, rank, why);
+    suspect(server, rank, -1, 0, why);
 }
 
 void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns)
@@ -214,6 +243,19 @@ void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns)
 
 /* ---- faults ---------------------------------------------------------------- */
 
+/* That rank has closed its connections because it is in kolo_renew. */
+static void tell_to_renew(struct kolo__rendezvous *server, struct kolo__connection *to,
+                          uint32_t rank)
+{
+    const struct kolo__member *member = &server->members[rank];
+    char text[KOLO__FAULT_TEXT_BYTES];
+    snprintf(text, sizeof text,
+             "rank %u (host %s, pid %u) waits in kolo_renew for the next epoch of the world: all "
+             "ranks have to call it",
+             rank, member->host, member->pid);
+    send_fault(server, to, 0, KOLO_ERR_ABORTED, (int)rank, text);
+}
+
 static void on_fault(struct kolo__connection *connection, struct kolo__frame_reader *payload)
 {
     struct kolo__rendezvous *server = connection->server;
@@ -227,7 +269,11 @@ static void on_fault(struct kolo__connection *connection, struct kolo__frame_rea
         return;
     }
     bool about_a_rank = peer < server->size && peer != connection->rank;
-    if (about_a_rank && (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK)) {
+    if (about_a_rank && kolo__world_has_come(server, peer)) {
+        tell_to_renew(server, connection, peer);
+    } else if (kolo__world_has_come(server, connection->rank)) {
+        /* It was said of the epoch that its rank has left. */
+    } else if (about_a_rank && (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK)) {
         if (!is_broken(server, comm))
             suspect(server, peer, (int)connection->rank, comm, text);
     } else {
@@ -241,7 +287,14 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
                          struct kolo__frame_reader *payload)
 {
     struct kolo__rendezvous *server = connection->server;
-    if ((type == KOLO__FRAME_JOIN) != (connection->phase == WANT_JOIN)) {
+    if (connection->phase == NEWCOMER && type == KOLO__FRAME_ABSENT) {
+        kolo__connection_refuse(connection, KOLO_ERR_TIMEOUT,
+                                "the ranks of the world have not called kolo_renew since this "
+                                "newcomer came");
+        return;
+    }
+    if ((type == KOLO__FRAME_JOIN) != (connection->phase == WANT_JOIN) ||
+        connection->phase > MEMBER) {
         kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a message came out of turn");
         return;
     }
@@ -254,7 +307,11 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
         break;
     case KOLO__FRAME_BYE:
         server->members[connection->rank].left = true;
+        kolo__world_gone(server, connection->rank, "has left in good order");
         kolo__world_member_left(server, connection->rank);
+        break;
+    case KOLO__FRAME_RENEW:
+        kolo__world_renew(connection, payload);
         break;
     case KOLO__FRAME_FAULT:
         on_fault(connection, payload);

@@ -178,6 +178,7 @@ static kolo_status complete(kolo_reducer *reducer, const kolo_tensor *tensors, s
         comm->plan_context.deterministic = true;
     comm->owner = reducer;
     comm->rejoined = kolo__reducer_rejoined;
+    comm->retire = kolo__reducer_retire;
     if (reducer->options.sharded)
         comm->cannot_join = "a sharded reducer needs the parameters of every rank";
     else if (kolo__reducer_is_fp8(reducer))

@@ -3,6 +3,7 @@
  * The inside of a reducer, shared by the files of this folder:
  *
  *   reducer.c   create, free, what users ask
+ *   renew.c     in the next epoch of the world
  *   freeze.c    the first step's order becomes the plan: buckets, units, memory
  *   ready.c     a gradient gets ready
  *   step.c      units move, the caller waits, the next step begins
@@ -211,6 +212,11 @@ static inline kolo_dtype kolo__reducer_wire_dtype(const struct kolo_reducer *r, 
         return dtype;
     return r->options.wire == KOLO_WIRE_BF16 ? KOLO_BF16 : KOLO_FP16;
 }
+
+/* ---- renew.c -------------------------------------------------------------------------------- */
+
+/* Its communicator dies: the progress thread lets go of the step. */
+void kolo__reducer_retire(void *reducer);
 
 /* ---- freeze.c ------------------------------------------------------------------------------- */
 
