@@ -33,6 +33,7 @@ struct supervision {
     struct pollfd *fds;
     uint32_t running;
     uint32_t asked;                  /* ranks that had to be told to end */
+    uint32_t survived;               /* ranks that failed, and the others went on */
     int signal;                      /* the first that asks the job to end; 0: none */
     uint64_t failed_at_ns;           /* 0: no rank has failed by itself */
     uint64_t term_at_ns, kill_at_ns; /* 0: not planned, or done */
@@ -123,9 +124,24 @@ static void check_timeout(struct supervision *s, uint64_t now_ns)
     plan_end(s, now_ns + (s->job->ops->ask_recorders != NULL ? ANSWER_MS * MILLISECOND : 0));
 }
 
+/* Who was expelled, stopped for instance, has nothing to do any more, and does not end by itself.
+ */
+static void end_expelled(struct supervision *s, uint64_t now_ns)
+{
+    const struct kolo__rendezvous *rendezvous = s->job->rendezvous;
+    if (s->job->min_ranks == 0 || rendezvous == NULL || s->running == 0 ||
+        kolo__rendezvous_epoch(rendezvous) == 0)
+        return;
+    for (uint32_t r = 0; r < s->job->started; r++)
+        if (!s->endings[r].ended && kolo__rendezvous_is_member(rendezvous, s->job->first_rank + r))
+            return;
+    plan_end(s, now_ns + NOTICE_MS * MILLISECOND);
+}
+
 static void keep_plan(struct supervision *s, uint64_t now_ns)
 {
     check_timeout(s, now_ns);
+    end_expelled(s, now_ns);
     if (s->term_at_ns != 0 && now_ns >= s->term_at_ns) {
         s->kill_at_ns = s->term_at_ns + (uint64_t)s->job->grace_s * SECOND;
         s->term_at_ns = 0;
@@ -185,7 +201,34 @@ static void hear_signals(struct supervision *s)
 
 /* ---- reaping ------------------------------------------------------------------------------- */
 
-/* A rank that failed by itself begins the end of all, unless the user has asked for it anyway. */
+static void say(const struct supervision *s, const char *line)
+{
+    if (s->job->output != NULL)
+        kolo__output_say(s->job->output, line);
+    else
+        fprintf(stderr, "%s\n", line);
+}
+
+/* The others can make a world without it (kolo_renew). */
+static bool is_survived(const struct supervision *s)
+{
+    return s->job->min_ranks > 0 && s->running >= (uint32_t)s->job->min_ranks &&
+           s->job->rendezvous != NULL && kolo__rendezvous_has_formed(s->job->rendezvous);
+}
+
+static void survive(struct supervision *s, uint32_t rank, const char *why)
+{
+    char where[160], line[720];
+    s->endings[rank].survived = true;
+    s->survived++;
+    snprintf(line, sizeof line, "kolo run: rank %u (%s) %s; the other %u go on",
+             s->job->first_rank + rank, s->job->ops->where(s->job->self, rank, where, sizeof where),
+             why, s->running);
+    say(s, line);
+}
+
+/* A rank that failed by itself begins the end of all, unless the others can go on without it, or
+ * the user has asked for it anyway. */
 static void note_ending(void *self, uint32_t rank, int wait_status, const char *lost)
 {
     struct supervision *s = self;
@@ -208,7 +251,10 @@ static void note_ending(void *self, uint32_t rank, int wait_status, const char *
                                     kolo__ending_text(ending, why, sizeof why));
     if (rank == 0)
         kolo__input_close(s->job->input);
-    if (kolo__ending_is_failure(ending) && !ending->asked && s->failed_at_ns == 0) {
+    bool failed = kolo__ending_is_failure(ending) && !ending->asked && s->failed_at_ns == 0;
+    if (failed && is_survived(s)) {
+        survive(s, rank, kolo__ending_text(ending, why, sizeof why));
+    } else if (failed) {
         s->failed_at_ns = now_ns;
         plan_end(s, now_ns + NOTICE_MS * MILLISECOND);
     }
@@ -239,7 +285,7 @@ static int lost_rank(const struct supervision *s)
 /* "; ended the other 3 ranks". */
 static void describe_others(const struct supervision *s, char *text, size_t bytes)
 {
-    uint32_t others = s->job->started - 1;
+    uint32_t others = s->job->started - 1 - s->survived;
     const char *plural = others == 1 ? "" : "s";
     text[0] = '\0';
     if (others == 0)
@@ -251,14 +297,6 @@ static void describe_others(const struct supervision *s, char *text, size_t byte
         snprintf(text, bytes, "; ended the other %u rank%s", others, plural);
     else
         snprintf(text, bytes, "; ended %u of the other %u ranks", s->asked, others);
-}
-
-static void say(const struct supervision *s, const char *line)
-{
-    if (s->job->output != NULL)
-        kolo__output_say(s->job->output, line);
-    else
-        fprintf(stderr, "%s\n", line);
 }
 
 /* A rank that wrote for itself to a reader that has gone: nobody wants to hear of that. */

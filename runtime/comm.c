@@ -266,26 +266,39 @@ static void disconnect(kolo_comm *comm)
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
     kolo__staging_close(comm); /* what the transport may have written to until now */
-    kolo__plan_cache_clear(&comm->plans);
-    kolo__metrics_detach(comm);
+}
+
+static void set_aborted(kolo_comm *comm, const struct kolo__fault *fault)
+{
+    pthread_mutex_lock(&comm->context->lock);
+    if (!atomic_load(&comm->aborted)) {
+        comm->abort_fault = *fault;
+        atomic_store(&comm->aborted, true);
+    }
+    pthread_mutex_unlock(&comm->context->lock);
 }
 
 void kolo__comm_retire(kolo_comm *comm)
 {
+    struct kolo__fault fault = {.status = KOLO_ERR_ABORTED, .peer = -1};
     if (comm->retired)
         return;
-    if (comm->retire != NULL)
+    snprintf(fault.text, sizeof fault.text,
+             "this communicator is of epoch %u of the world, which was renewed: take the new "
+             "kolo_world, and what is made of that",
+             comm->epoch);
+    if (comm->retire != NULL) {
+        set_aborted(comm, &fault); /* should another thread wait on it */
         comm->retire(comm->owner);
+    }
     if (comm->fault.status == KOLO_OK) {
-        comm->fault.status = KOLO_ERR_ABORTED;
-        comm->fault.peer = -1;
-        snprintf(comm->fault.text, sizeof comm->fault.text,
-                 "this communicator is of epoch %u of the world, which was renewed: take the new "
-                 "kolo_world, and what is made of that",
-                 comm->epoch);
-        kolo__comm_end(comm);
+        comm->fault = fault;
+        if (comm->first != NULL) /* else a peer may still be at the end of what is over here */
+            kolo__comm_end(comm);
     }
     disconnect(comm);
+    kolo__plan_cache_clear(&comm->plans);
+    kolo__metrics_detach(comm);
     kolo__flight_give_line_back(&comm->pen);
     comm->transport = NULL;
     comm->mapping = comm->host_mapping = NULL;
@@ -314,6 +327,8 @@ void kolo__comm_destroy(kolo_comm *comm)
         next = request->next;
         free(request);
     }
+    kolo__plan_cache_clear(&comm->plans);
+    kolo__metrics_detach(comm);
     free(comm->world_ranks);
     free(comm->host_of);
     free(comm->hosts);
@@ -371,12 +386,7 @@ kolo_status kolo_comm_abort(kolo_comm *comm, const char *reason)
                                 .peer = (int)comm->world_ranks[comm->rank]};
     snprintf(fault.text, sizeof fault.text, "rank %u (host %s) aborted: %s", comm->rank,
              kolo__host_name(), reason != NULL ? reason : "no reason given");
-    pthread_mutex_lock(&comm->context->lock);
-    if (!atomic_load(&comm->aborted)) {
-        comm->abort_fault = fault;
-        atomic_store(&comm->aborted, true);
-    }
-    pthread_mutex_unlock(&comm->context->lock);
+    set_aborted(comm, &fault);
     if (comm->context->control != NULL && !comm->retired)
         kolo__control_report(comm->context->control, comm->id, &fault);
     return KOLO_OK;

@@ -49,8 +49,8 @@ struct kolo_request {
 struct kolo_comm {
     kolo_context *context;
     kolo_comm *next; /* in the context's list */
-    uint32_t epoch; /* that it belongs to */
-    bool retired;   /* which is over */
+    uint32_t epoch;  /* that it belongs to */
+    bool retired;    /* which is over */
     uint32_t id, rank, size, local_rank, local_size;
     uint32_t *world_ranks; /* by rank */
     uint32_t *host_of;     /* by rank: number of its host among those of this communicator */

@@ -36,7 +36,7 @@ struct kolo_context {
     bool shared_memory;   /* this host's ranks share the heap */
     bool all_hosts_share; /* so do those of every other host, where there are several */
     pthread_mutex_t lock; /* of heap (when made late) and comms */
-    struct kolo__heap *heap; /* NULL: made at the first kolo_alloc */
+    struct kolo__heap *heap;       /* NULL: made at the first kolo_alloc */
     struct kolo__heap **old_heaps; /* of earlier epochs, private now: what users still have there */
     size_t old_heap_count;
     kolo_comm *world;

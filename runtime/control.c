@@ -154,8 +154,8 @@ static void take_refusal(struct kolo__control *control, struct kolo__frame_reade
 {
     uint8_t status = kolo__get_u8(payload);
     kolo__get_text(payload, control->refusal.text, sizeof control->refusal.text);
-    control->refusal.status = status > KOLO_AGAIN && status <= KOLO_ERR_DEVICE ? (kolo_status)status
-                                                                               : KOLO_ERR_NETWORK;
+    control->refusal.status =
+        status > KOLO_AGAIN && status <= KOLO_ERR_DEVICE ? (kolo_status)status : KOLO_ERR_NETWORK;
 }
 
 static void take_join(struct kolo__control *control, enum kolo__frame_type type,
@@ -179,8 +179,8 @@ static void take_newcomers(struct kolo__control *control, struct kolo__frame_rea
         atomic_store(&control->newcomers, count);
 }
 
-/* Handles what nobody waits for, faults, kolo_join and epochs, at the front of the buffer. Returns the
- * length of the first other frame, 0 when none is whole yet. */
+/* Handles what nobody waits for, faults, kolo_join and epochs, at the front of the buffer. Returns
+ * the length of the first other frame, 0 when none is whole yet. */
 static size_t next_frame(struct kolo__control *control, enum kolo__frame_type *type,
                          struct kolo__frame_reader *payload)
 {
@@ -284,10 +284,9 @@ kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__
             take_refusal(control, payload);
             control->come_again =
                 control->refusal.status == KOLO_ERR_PEER_LOST && control->options.in_pods;
-            return kolo__error(control->refusal.status,
-                               "%s: the rendezvous at %.256s refused rank %u: %s", doing,
-                               control->options.rendezvous, control->options.rank,
-                               control->refusal.text);
+            return kolo__error(
+                control->refusal.status, "%s: the rendezvous at %.256s refused rank %u: %s", doing,
+                control->options.rendezvous, control->options.rank, control->refusal.text);
         }
         if (*length > 0) {
             kolo__control_drop_frame(control, *length); /* an answer that came too late */

@@ -17,7 +17,7 @@ struct kolo__control_options {
     bool at_rank_0;         /* rank 0's process is the server */
     bool in_pods;           /* and the rendezvous is a name of its pod */
     const char *job, *token;
-    uint32_t rank, size;  /* size 0: a newcomer, whose rank is its place (rendezvous.h) */
+    uint32_t rank, size; /* size KOLO__SIZE_UNKNOWN: a newcomer; rank is its place (rendezvous.h) */
     uint64_t deadline_ns; /* kolo__real_clock: to connect and join */
     int timeout_s;        /* the same, for messages */
     long silence_s;       /* base/silence.h: of the server's host; 0: by the kernel's limits */

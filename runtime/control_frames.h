@@ -46,7 +46,7 @@ struct kolo__control {
     struct {
         kolo_status status; /* KOLO_OK: none */
         char text[600];
-    } refusal; /* of this rank, by which the server ended the connection */
+    } refusal;                  /* of this rank, by which the server ended the connection */
     bool closed;                /* the server is gone */
     bool come_again;            /* REFUSED, but the next world may be this rank's */
     char at[80], passed_by[80]; /* where the server is; who did so, for one round, "": nobody */

@@ -60,7 +60,8 @@ void kolo__control_take_epoch(struct kolo__control *control, struct kolo__frame_
 static kolo_status find_end(struct kolo__control *control)
 {
     if (control->refusal.status != KOLO_OK)
-        return kolo__error(control->refusal.status, "kolo_renew: the world goes on without rank %u: %s",
+        return kolo__error(control->refusal.status,
+                           "kolo_renew: the world goes on without rank %u: %s",
                            control->options.rank, control->refusal.text);
     if (control->closed) {
         char text[KOLO__FAULT_TEXT_BYTES];
@@ -79,8 +80,8 @@ static kolo_status ask(struct kolo__control *control, uint32_t patience_ms, cons
     struct kolo__frame_writer frame = {0};
     struct kolo__frame_reader payload;
     size_t length;
-    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) +
-                           ((uint64_t)patience_ms + ANSWER_MS) * MILLISECOND_NS;
+    uint64_t deadline_ns =
+        kolo__now_ns(&kolo__real_clock) + ((uint64_t)patience_ms + ANSWER_MS) * MILLISECOND_NS;
     kolo__frame_begin(&frame, KOLO__FRAME_RENEW);
     kolo__put_u32(&frame, control->epoch.number);
     kolo__put_u32(&frame, patience_ms);

@@ -318,7 +318,7 @@ static kolo_status join_once(struct kolo__control *control, const void *blob, si
         status = kolo__control_await_frame(control, KOLO__FRAME_WORLD, control->options.deadline_ns,
                                            control->doing, &payload, &length);
     /* A fault may be a timeout too: of another rank, which has told everybody already. */
-    if (status == KOLO_ERR_TIMEOUT && control->options.size == 0)
+    if (status == KOLO_ERR_TIMEOUT && control->options.size == KOLO__SIZE_UNKNOWN)
         kolo__error(status,
                     "kolo_init: the world took this newcomer in within %d s (KOLO_INIT_TIMEOUT) "
                     "not: its ranks have to call kolo_renew (see kolo_renewal_wanted)",
@@ -392,8 +392,8 @@ kolo_status kolo__control_exchange(struct kolo__control *control, uint32_t tag, 
     pthread_mutex_lock(&control->lock);
     kolo_status status = kolo__control_send_frame(control, &frame);
     if (status == KOLO_OK)
-        status = kolo__control_await_frame(control, KOLO__FRAME_EXCHANGED, deadline_ns, control->doing,
-                                           &payload, &length);
+        status = kolo__control_await_frame(control, KOLO__FRAME_EXCHANGED, deadline_ns,
+                                           control->doing, &payload, &length);
     if (status == KOLO_ERR_TIMEOUT && atomic_load(&control->fault_count) == 0)
         kolo__error(status, "%s: not all ranks took set-up step %u in time", control->doing, tag);
     if (status == KOLO_OK) {

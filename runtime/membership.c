@@ -84,8 +84,7 @@ bool kolo__membership_is_forming(const struct kolo__membership *membership)
 }
 
 /* The first rank that has not come; NULL: all have. */
-static const struct kolo__membership_entry *
-find_late(const struct kolo__membership *membership)
+static const struct kolo__membership_entry *find_late(const struct kolo__membership *membership)
 {
     for (uint32_t i = 0; i < membership->count; i++)
         if (membership->entries[i].state == KOLO__MEMBER_ACTIVE)
@@ -97,8 +96,7 @@ enum kolo__membership_decision kolo__membership_decide(struct kolo__membership *
                                                        bool time_is_over, uint32_t *id)
 {
     const struct kolo__membership_entry *late = find_late(membership);
-    bool all_gone = membership->count ==
-                    kolo__membership_count(membership, KOLO__MEMBER_WAITING);
+    bool all_gone = membership->count == kolo__membership_count(membership, KOLO__MEMBER_WAITING);
     if (membership->count == 0)
         return KOLO__MEMBERSHIP_NOTHING;
     if (all_gone) { /* nobody knows what newcomers would have to know */

@@ -291,6 +291,8 @@ static void free_connection(struct kolo__connection *connection)
         kolo__world_newcomer_gone(connection);
     }
     kolo__secure_free(connection->secure);
+    /* A process that is being started may have it for a moment longer. */
+    epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, connection->fd, NULL);
     close(connection->fd);
     free(connection->in);
     free(connection->held);

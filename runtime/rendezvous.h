@@ -26,7 +26,7 @@ struct kolo__rendezvous_options {
     const char *token; /* copied */
     bool insecure;     /* may listen beyond loopback without a token */
     uint32_t world_size;
-    uint32_t min_ranks; /* that an epoch after the first must have; 0: 1 */
+    uint32_t min_ranks;            /* that an epoch after the first must have; 0: 1 */
     kolo__rendezvous_where *where; /* NULL: not known */
     void *where_self;
     bool members_restart; /* pods: who goes before the world has formed may come again */
@@ -51,13 +51,14 @@ void kolo__rendezvous_step(struct kolo__rendezvous *rendezvous);
 int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *rendezvous);
 
 /* From here on `place` is the number by which the embedder knows a process: its rank in the first
- * epoch, or what it was told (KOLO_RANK) as a newcomer. Ranks change with each epoch, places do not.
+ * epoch, or what it was told (KOLO_RANK) as a newcomer. Ranks change with each epoch, places do
+ * not.
  */
 
-/* The embedder saw the process of a place end. why: "was killed by signal 9 (SIGKILL)", "exited with code
- * 3". A rank that has not said goodbye (kolo_finalize) is thereby lost, and the others are told
- * this reason. A rank that never joined is reported too when the others wait for it. clean: exit
- * code 0 (still a loss if others wait for it). */
+/* The embedder saw the process of a place end. why: "was killed by signal 9 (SIGKILL)", "exited
+ * with code 3". A rank that has not said goodbye (kolo_finalize) is thereby lost, and the others
+ * are told this reason. A rank that never joined is reported too when the others wait for it.
+ * clean: exit code 0 (still a loss if others wait for it). */
 void kolo__rendezvous_rank_ended(struct kolo__rendezvous *rendezvous, uint32_t place, bool clean,
                                  const char *why);
 
@@ -72,6 +73,10 @@ uint32_t kolo__rendezvous_size(const struct kolo__rendezvous *rendezvous);
 /* The first thing that kept the world from forming: a rank refused, or a fault before the last
  * set-up step. KOLO_OK, and no text, when the world has formed or nothing stands against it. */
 kolo_status kolo__rendezvous_obstacle(const struct kolo__rendezvous *rendezvous, const char **text);
+/* All ranks of the first epoch have joined. */
+bool kolo__rendezvous_has_formed(const struct kolo__rendezvous *rendezvous);
+/* The process of this place is a rank of the present epoch, or was one when it left. */
+bool kolo__rendezvous_is_member(const struct kolo__rendezvous *rendezvous, uint32_t place);
 /* No rank that has joined is still here. */
 bool kolo__rendezvous_is_over(const struct kolo__rendezvous *rendezvous);
 /* Did a process of this place ever join (kolo_init)? */

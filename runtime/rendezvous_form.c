@@ -143,9 +143,10 @@ static bool is_newcomer(const struct kolo__rendezvous *server, uint32_t size, ui
 {
     if (!server->formed)
         return false;
-    if (size == 0)
+    if (size == KOLO__SIZE_UNKNOWN)
         return true;
-    if ((server->min_ranks == 0 && server->membership.epoch == 0) || size != server->first_size || rank >= size)
+    if ((server->min_ranks == 0 && server->membership.epoch == 0) || size != server->first_size ||
+        rank >= size)
         return false;
     for (uint32_t r = 0; r < server->size; r++)
         if (server->members[r].place == rank && server->members[r].connection != NULL)
@@ -156,10 +157,11 @@ static bool is_newcomer(const struct kolo__rendezvous *server, uint32_t size, ui
 static void refuse_late(struct kolo__connection *connection, uint32_t rank)
 {
     char text[KOLO__REFUSED_TEXT_BYTES];
-    snprintf(text, sizeof text,
-             "rank %u of the first epoch is in this world, which is in epoch %u, and still connected: "
-             "two processes have the same rank",
-             rank, connection->server->membership.epoch);
+    snprintf(
+        text, sizeof text,
+        "rank %u of the first epoch is in this world, which is in epoch %u, and still connected: "
+        "two processes have the same rank",
+        rank, connection->server->membership.epoch);
     kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How one epoch of the world follows another (kolo_renew): who has come, who is expelled, newcomers.
- * What is decided when is membership.h's; here it is carried out.
+ * How one epoch of the world follows another (kolo_renew): who has come, who is expelled,
+ * newcomers. What is decided when is membership.h's; here it is carried out.
  */
 #include "runtime/rendezvous_world.h"
 
@@ -19,13 +19,24 @@ static const uint64_t MILLISECOND = 1000000;
 
 /* ---- who is gone ---------------------------------------------------------------------------- */
 
-/* "rank 2 (host a, pid 17) was killed by signal 9 (SIGKILL); rank 3 ...", as much as fits. */
-static void note_gone(struct kolo__rendezvous *server, uint32_t rank, const char *why)
+static void note_gone(struct kolo__member *member, const char *why)
 {
-    const struct kolo__member *member = &server->members[rank];
-    size_t used = strlen(server->gone);
-    snprintf(server->gone + used, sizeof server->gone - used, "%srank %u (host %s, pid %u) %s",
-             used > 0 ? "; " : "", rank, member->host, member->pid, why);
+    snprintf(member->gone_why, sizeof member->gone_why, "%.*s", (int)sizeof member->gone_why - 1,
+             why);
+}
+
+/* "rank 2 (host a, pid 17) was killed by signal 9 (SIGKILL); rank 3 ...", as much as fits. */
+static void list_gone(const struct kolo__rendezvous *server, char *text, size_t bytes)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (uint32_t r = 0; r < server->size && used < bytes; r++) {
+        const struct kolo__member *member = &server->members[r];
+        if (member->gone_why[0] != '\0')
+            used += (size_t)snprintf(text + used, bytes - used, "%srank %u (host %s, pid %u) %s",
+                                     used > 0 ? "; " : "", r, member->host, member->pid,
+                                     member->gone_why);
+    }
 }
 
 static bool is_in(const struct kolo__membership *membership, uint32_t id)
@@ -38,11 +49,11 @@ static bool is_in(const struct kolo__membership *membership, uint32_t id)
 
 void kolo__world_gone(struct kolo__rendezvous *server, uint32_t rank, const char *why)
 {
-    const struct kolo__member *member = &server->members[rank];
-    if (!is_in(&server->membership, member->id))
-        return;
+    struct kolo__member *member = &server->members[rank];
+    bool was_in = is_in(&server->membership, member->id);
     kolo__membership_remove(&server->membership, member->id);
-    note_gone(server, rank, why);
+    if (was_in || member->gone_why[0] != '\0') /* who says so later knows it better */
+        note_gone(member, why);
 }
 
 bool kolo__world_has_come(const struct kolo__rendezvous *server, uint32_t rank)
@@ -52,6 +63,17 @@ bool kolo__world_has_come(const struct kolo__rendezvous *server, uint32_t rank)
         if (membership->entries[i].id == server->members[rank].id)
             return membership->entries[i].state == KOLO__MEMBER_COME;
     return false;
+}
+
+void kolo__world_tell_to_renew(struct kolo__connection *to, uint32_t rank)
+{
+    const struct kolo__member *member = &to->server->members[rank];
+    char text[KOLO__FAULT_TEXT_BYTES];
+    snprintf(text, sizeof text,
+             "rank %u (host %s, pid %u) waits in kolo_renew for the next epoch of the world: all "
+             "ranks have to call it",
+             rank, member->host, member->pid);
+    kolo__world_send_fault(to, 0, KOLO_ERR_ABORTED, (int)rank, text);
 }
 
 bool kolo__world_note_place(struct kolo__rendezvous *server, uint32_t place)
@@ -149,8 +171,9 @@ void kolo__world_arrive(struct kolo__connection *connection, const struct kolo__
     if (!is_alike(server, newcomer, text, sizeof text)) {
         kolo__connection_refuse(connection, KOLO_ERR_CONFIG, text);
     } else if (kolo__rendezvous_is_over(server)) {
-        kolo__connection_refuse(connection, KOLO_ERR_WORLD,
-                                "the ranks of this world have left it: there is nothing to come to");
+        kolo__connection_refuse(
+            connection, KOLO_ERR_WORLD,
+            "the ranks of this world have left it: there is nothing to come to");
     } else if (member == NULL || !kolo__world_note_place(server, newcomer->place) ||
                !kolo__membership_arrive(&server->membership, server->next_id)) {
         kolo__connection_refuse(connection, KOLO_ERR_MEMORY,
@@ -284,7 +307,7 @@ static void move_out(struct kolo__rendezvous *server)
 }
 
 static void tell_epoch(struct kolo__rendezvous *server, const uint32_t *previous,
-                       uint32_t survivors, uint32_t previous_size)
+                       uint32_t survivors, uint32_t previous_size, const char *gone)
 {
     for (uint32_t r = 0; r < server->size; r++) {
         struct kolo__frame_writer *out = &server->members[r].connection->out;
@@ -296,7 +319,7 @@ static void tell_epoch(struct kolo__rendezvous *server, const uint32_t *previous
         kolo__put_u32(out, survivors);
         for (uint32_t i = 0; i < survivors; i++)
             kolo__put_u32(out, previous[i]);
-        kolo__put_text(out, server->gone);
+        kolo__put_text(out, gone);
         kolo__frame_end(out);
     }
     kolo__world_announce(server);
@@ -304,6 +327,7 @@ static void tell_epoch(struct kolo__rendezvous *server, const uint32_t *previous
 
 static void form(struct kolo__rendezvous *server)
 {
+    char gone[KOLO__GONE_TEXT_BYTES];
     uint32_t count = server->membership.count, survivors, previous_size = server->size;
     struct kolo__member *members = calloc(count, sizeof *members);
     uint32_t *previous = calloc(count, sizeof *previous);
@@ -314,6 +338,7 @@ static void form(struct kolo__rendezvous *server)
                            "the rendezvous has no memory for the next epoch of the world");
         return;
     }
+    list_gone(server, gone, sizeof gone);
     forget_epoch(server);
     move_in(server, members, previous, &survivors);
     move_out(server);
@@ -321,9 +346,8 @@ static void form(struct kolo__rendezvous *server)
     server->size = server->joined = count;
     kolo__log(KOLO__LOG_WARN, "epoch %u of the world: %u of %u ranks, and %u newcomers%s%s",
               server->membership.epoch, survivors, previous_size, count - survivors,
-              server->gone[0] != '\0' ? "; " : "", server->gone);
-    tell_epoch(server, previous, survivors, previous_size);
-    server->gone[0] = '\0';
+              gone[0] != '\0' ? "; " : "", gone);
+    tell_epoch(server, previous, survivors, previous_size, gone);
     free(previous);
 }
 
@@ -341,8 +365,7 @@ static void dismiss(struct kolo__rendezvous *server, struct kolo__connection *co
 static void expel(struct kolo__rendezvous *server, uint32_t id)
 {
     struct kolo__member *member = find_member(server, id);
-    uint32_t rank = (uint32_t)(member - server->members);
-    note_gone(server, rank, "did not come in time for the next epoch (kolo_renew), and was expelled");
+    note_gone(member, "did not come in time for the next epoch (kolo_renew), and was expelled");
     if (member->connection != NULL)
         dismiss(server, member->connection,
                 "it did not come in time for the next epoch (kolo_renew): the others go on without "
@@ -351,10 +374,13 @@ static void expel(struct kolo__rendezvous *server, uint32_t id)
 
 static void end(struct kolo__rendezvous *server)
 {
-    char text[KOLO__REFUSED_TEXT_BYTES];
-    snprintf(text, sizeof text, "fewer than %u ranks of the world are left: %.300s",
-             server->min_ranks > 0 ? server->min_ranks : 1,
-             server->gone[0] != '\0' ? server->gone : "all have left it");
+    char text[KOLO__REFUSED_TEXT_BYTES], gone[300];
+    list_gone(server, gone, sizeof gone);
+    if (server->min_ranks > 1)
+        snprintf(text, sizeof text, "fewer than %u ranks of the world are left: %s",
+                 server->min_ranks, gone);
+    else
+        snprintf(text, sizeof text, "no ranks of the world are left: %s", gone);
     for (struct kolo__connection *c = server->connections; c != NULL; c = c->next)
         if (c->phase == NEWCOMER || (c->phase == MEMBER && !server->members[c->rank].left))
             dismiss(server, c, text);

@@ -18,10 +18,9 @@ static const uint64_t MILLISECOND = 1000000;
 
 /* ---- telling everybody ------------------------------------------------------------------ */
 
-static void send_fault(struct kolo__rendezvous *server, struct kolo__connection *to, uint32_t comm,
-                       kolo_status status, int rank, const char *text)
+void kolo__world_send_fault(struct kolo__connection *to, uint32_t comm, kolo_status status,
+                            int rank, const char *text)
 {
-    (void)server;
     kolo__frame_begin(&to->out, KOLO__FRAME_FAULT);
     kolo__put_u32(&to->out, comm);
     kolo__put_u8(&to->out, (uint8_t)status);
@@ -76,13 +75,13 @@ void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_sta
         note_broken(server, comm);
     for (uint32_t r = 0; r < server->size; r++)
         if (server->members[r].connection != NULL)
-            send_fault(server, server->members[r].connection, comm, status, rank, text);
+            kolo__world_send_fault(server->members[r].connection, comm, status, rank, text);
 }
 
 void kolo__world_tell_fault(struct kolo__rendezvous *server, struct kolo__connection *to)
 {
     if (server->fault.set)
-        send_fault(server, to, 0, server->fault.status, server->fault.rank, server->fault.text);
+        kolo__world_send_fault(to, 0, server->fault.status, server->fault.rank, server->fault.text);
 }
 
 /* ---- losses -------------------------------------------------------------------------------- */
@@ -201,6 +200,16 @@ bool kolo__rendezvous_is_over(const struct kolo__rendezvous *server)
     return true;
 }
 
+bool kolo__rendezvous_has_formed(const struct kolo__rendezvous *server)
+{
+    return server->formed;
+}
+
+bool kolo__rendezvous_is_member(const struct kolo__rendezvous *server, uint32_t place)
+{
+    return find_place(server, place) < server->size;
+}
+
 bool kolo__rendezvous_joined(const struct kolo__rendezvous *server, uint32_t place)
 {
     return place < server->place_count && server->places[place];
@@ -243,19 +252,6 @@ void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns)
 
 /* ---- faults ---------------------------------------------------------------- */
 
-/* That rank has closed its connections because it is in kolo_renew. */
-static void tell_to_renew(struct kolo__rendezvous *server, struct kolo__connection *to,
-                          uint32_t rank)
-{
-    const struct kolo__member *member = &server->members[rank];
-    char text[KOLO__FAULT_TEXT_BYTES];
-    snprintf(text, sizeof text,
-             "rank %u (host %s, pid %u) waits in kolo_renew for the next epoch of the world: all "
-             "ranks have to call it",
-             rank, member->host, member->pid);
-    send_fault(server, to, 0, KOLO_ERR_ABORTED, (int)rank, text);
-}
-
 static void on_fault(struct kolo__connection *connection, struct kolo__frame_reader *payload)
 {
     struct kolo__rendezvous *server = connection->server;
@@ -270,7 +266,7 @@ static void on_fault(struct kolo__connection *connection, struct kolo__frame_rea
     }
     bool about_a_rank = peer < server->size && peer != connection->rank;
     if (about_a_rank && kolo__world_has_come(server, peer)) {
-        tell_to_renew(server, connection, peer);
+        kolo__world_tell_to_renew(connection, peer);
     } else if (kolo__world_has_come(server, connection->rank)) {
         /* It was said of the epoch that its rank has left. */
     } else if (about_a_rank && (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK)) {
@@ -307,7 +303,7 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
         break;
     case KOLO__FRAME_BYE:
         server->members[connection->rank].left = true;
-        kolo__world_gone(server, connection->rank, "has left in good order");
+        kolo__world_gone(server, connection->rank, "left in good order");
         kolo__world_member_left(server, connection->rank);
         break;
     case KOLO__FRAME_RENEW:

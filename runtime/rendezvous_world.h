@@ -51,7 +51,7 @@ struct kolo__connection {
     size_t out_sent;
     struct kolo__shared_frame *shared; /* NULL: none; sent when shared_at bytes of out are */
     size_t shared_at, shared_sent;
-    uint32_t rank; /* of members, and of who is held */
+    uint32_t rank;                 /* of members, and of who is held */
     struct kolo__member *newcomer; /* of newcomers; owned */
     /* A JOIN that came while another pod is that rank: it counts when that one turns out to have
      * gone, and is refused when it has not by then. Owned; NULL: none. */
@@ -70,6 +70,7 @@ struct kolo__member {
     uint64_t
         lost_at_ns; /* 0, or when the loss of this rank is spread unless a better reason comes */
     char lost_why[640];
+    char gone_why[200];   /* lost, expelled or left in this epoch; "": not */
     int blamed_by;        /* who noticed, -1: the server itself */
     uint32_t blamed_comm; /* on which communicator; 0: on several */
     uint32_t pid;
@@ -92,17 +93,17 @@ struct kolo__rendezvous {
     char address[KOLO__LOCAL_ADDRESSES_MAX * 64], job[128];
     struct kolo__credentials *credentials;
     struct kolo__refusals refusals;
-    uint32_t size, joined; /* of this epoch */
-    uint32_t first_size;   /* of epoch 0 */
+    uint32_t size, joined;              /* of this epoch */
+    uint32_t first_size;                /* of epoch 0 */
     struct kolo__membership membership; /* once the world has formed */
     uint32_t min_ranks, next_id;
-    uint64_t renew_by_ns; /* 0: nobody has come for the next epoch; else until when the others may */
-    bool *places;         /* that ever joined */
+    uint64_t
+        renew_by_ns; /* 0: nobody has come for the next epoch; else until when the others may */
+    bool *places;    /* that ever joined */
     uint32_t place_count;
     /* What the first member told of itself: newcomers are compared with it. Owned. */
     unsigned char *introduction;
     size_t introduction_bytes;
-    char gone[KOLO__GONE_TEXT_BYTES]; /* who was lost, expelled or left in this epoch */
     kolo__rendezvous_where *where;
     void *where_self;
     uint64_t word_due_ns, word_pause_ns; /* about who has not come; 0: nobody waits */
@@ -163,6 +164,9 @@ void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns);
 void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status status,
                         int rank, const char *text);
 
+/* Tells one of them. */
+void kolo__world_send_fault(struct kolo__connection *to, uint32_t comm, kolo_status status,
+                            int rank, const char *text);
 /* Tells it the world's fault, if there is one. */
 void kolo__world_tell_fault(struct kolo__rendezvous *server, struct kolo__connection *to);
 
@@ -194,7 +198,10 @@ void kolo__world_gone(struct kolo__rendezvous *server, uint32_t rank, const char
 void kolo__world_newcomer_gone(struct kolo__connection *connection);
 /* Begins the next epoch if it is time. */
 void kolo__world_judge_epoch(struct kolo__rendezvous *server, uint64_t now_ns);
+/* This rank waits in kolo_renew, and has closed its connections. */
 bool kolo__world_has_come(const struct kolo__rendezvous *server, uint32_t rank);
+/* Tells one that would wait for it in vain. */
+void kolo__world_tell_to_renew(struct kolo__connection *to, uint32_t rank);
 void kolo__world_end_epochs(struct kolo__rendezvous *server);
 bool kolo__world_note_place(struct kolo__rendezvous *server, uint32_t place);
 

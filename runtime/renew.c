@@ -2,10 +2,10 @@
 /*
  * kolo_renew: from one epoch of the world into the next.
  *
- *   retire    communicators end, their connections close; memory of users leaves the shared heap, so
- *             that nobody who was left behind can write into it
- *   come      tell the rendezvous, which answers once the next epoch has formed
- *   set up    as kolo_init does: introductions, heap, transports, world communicator
+ *   retire    communicators end, their connections close; memory of users leaves the shared heap,
+ * so that nobody who was left behind can write into it come      tell the rendezvous, which answers
+ * once the next epoch has formed set up    as kolo_init does: introductions, heap, transports,
+ * world communicator
  *
  * A rank that is lost during the last is lost to an epoch that has formed: all others meet its
  * fault, and come for the next one.
@@ -86,8 +86,7 @@ static uint32_t patience_ms(const kolo_context *context, const kolo_renew_option
  * without it. */
 static bool is_of_others(kolo_status status)
 {
-    return status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK ||
-           status == KOLO_ERR_TIMEOUT;
+    return status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK || status == KOLO_ERR_TIMEOUT;
 }
 
 static kolo_status enter_next(kolo_context *context, uint32_t patience)

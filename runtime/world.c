@@ -370,7 +370,7 @@ static kolo_status connect_control(kolo_context *context, uint64_t deadline_ns)
         .job = context->job,
         .token = context->place.secret,
         .rank = context->launch.newcomer ? context->launch.place : context->rank,
-        .size = context->launch.newcomer ? 0 : context->size,
+        .size = context->launch.newcomer ? KOLO__SIZE_UNKNOWN : context->size,
         .deadline_ns = deadline_ns,
         .timeout_s = (int)context->config.init_timeout,
         .silence_s = kolo__silence_seconds(context->config.timeout),
@@ -409,7 +409,8 @@ static kolo_status set_up(kolo_context *context, struct kolo__comm_members *memb
         if (status == KOLO_OK)
             status = kolo__context_try_rdma(context, deadline_ns);
         if (status == KOLO_OK)
-            status = agree_on_sharing(context, deadline_ns, (uint64_t *)(uintptr_t)members->mailboxes);
+            status =
+                agree_on_sharing(context, deadline_ns, (uint64_t *)(uintptr_t)members->mailboxes);
         if (status == KOLO_OK)
             status = kolo__streams_find(context, deadline_ns);
     }

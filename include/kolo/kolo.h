@@ -452,8 +452,8 @@ KOLO_API kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *ten
 KOLO_API kolo_status kolo_reducer_free(kolo_reducer *reducer);
 
 /* After kolo_renew. Collective on comm, a communicator of the new epoch, on which newcomers call
- * kolo_reducer_create with the same tensors and options. *reducer becomes a new one, and the old one
- * is freed: as at first, the next step learns the order. The step that was interrupted is to be
+ * kolo_reducer_create with the same tensors and options. *reducer becomes a new one, and the old
+ * one is freed: as at first, the next step learns the order. The step that was interrupted is to be
  * repeated from the gradients on. Views move (ask kolo_reducer_view again) and are zero; parameters
  * of a sharded reducer move with their contents, pieces and kolo_reducer_state_count are others. On
  * failure *reducer stays what it was. */

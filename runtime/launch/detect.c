@@ -350,10 +350,11 @@ static kolo_status take_newcomer(char *const *environment, struct kolo__launch *
     launch->newcomer = true;
     launch->rank = -1;
     if (given == NULL || job == NULL)
-        return kolo__error(KOLO_ERR_CONFIG,
-                           "KOLO_NEWCOMER=1, but %s is not set: a newcomer has to be told where the "
-                           "world is, by KOLO_RENDEZVOUS, and which job's, by KOLO_JOB",
-                           given == NULL ? "KOLO_RENDEZVOUS" : "KOLO_JOB");
+        return kolo__error(
+            KOLO_ERR_CONFIG,
+            "KOLO_NEWCOMER=1, but %s is not set: a newcomer has to be told where the "
+            "world is, by KOLO_RENDEZVOUS, and which job's, by KOLO_JOB",
+            given == NULL ? "KOLO_RENDEZVOUS" : "KOLO_JOB");
     if (place != NULL)
         status = read_number("KOLO_RANK", place, &number);
     if (status == KOLO_OK && local_rank != NULL)

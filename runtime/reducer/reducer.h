@@ -126,6 +126,7 @@ struct kolo_reducer {
     bool views, frozen, accumulates, tunes;
     uint32_t tensor_count;
     struct kolo__reducer_tensor *tensors;
+    kolo_tensor *given;            /* as they were described; names are the tensors' labels */
     struct kolo__reducer_gpu *gpu; /* gpu.h; NULL: they are in the host's memory */
 
     /* The plan. */

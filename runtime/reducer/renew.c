@@ -4,36 +4,43 @@
 
 #include "base/status.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-void kolo__reducer_retire(void *self)
+void kolo__reducer_retire(void *reducer)
 {
-    kolo_reducer *reducer = self;
-    /* It may be in the middle of a wait for a rank that is lost, which a fault ends. */
-    if (!atomic_load(&reducer->comm->aborted)) {
-        reducer->comm->abort_fault = (struct kolo__fault){
-            .status = KOLO_ERR_ABORTED, .peer = -1, .text = "the world is being renewed"};
-        atomic_store(&reducer->comm->aborted, true);
-    }
     kolo__driver_take_back(reducer, UINT64_MAX);
 }
 
-static kolo_tensor *list_tensors(const kolo_reducer *reducer)
+/* What is not of the step: parameters, and what rounding has held back. */
+static void inherit(kolo_reducer *from, kolo_reducer *to)
 {
-    kolo_tensor *tensors = calloc(reducer->tensor_count, sizeof *tensors);
-    for (uint32_t i = 0; i < reducer->tensor_count && tensors != NULL; i++)
-        tensors[i] = (kolo_tensor){.data = reducer->views ? NULL : reducer->tensors[i].data,
-                                   .count = reducer->tensors[i].count,
-                                   .dtype = reducer->tensors[i].dtype,
-                                   .name = reducer->tensors[i].label};
-    return tensors;
+    to->accumulates = from->accumulates;
+    for (uint32_t i = 0; i < from->tensor_count; i++) {
+        struct kolo__reducer_tensor *old = &from->tensors[i], *new = &to->tensors[i];
+        float *error = new->error;
+        if (from->options.sharded)
+            memcpy(kolo_reducer_parameters(to, i), kolo_reducer_parameters(from, i),
+                   old->count * kolo_dtype_bytes(old->dtype));
+        new->error = old->error;
+        old->error = error;
+    }
 }
 
-static kolo_status keep_parameters(const kolo_reducer *from, kolo_reducer *to)
+kolo_status kolo_reducer_renew(kolo_reducer **reducer, kolo_comm *comm)
 {
-    for (uint32_t i = 0; i < from->tensor_count && from->options.sharded; i++)
-        memcpy(kolo_reducer_parameters(to, i), kolo_reducer_parameters(from, i),
-               from->tensors[i].count * kolo_dtype_bytes(from->tensors[i].dtype));
+    kolo_reducer *renewed, *old = reducer != NULL ? *reducer : NULL;
+    if (old == NULL)
+        return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_renew: the reducer is NULL");
+    if (!old->comm->retired)
+        return kolo__error(KOLO_ERR_INVALID,
+                           "kolo_reducer_renew: this reducer is of the present epoch of the world: "
+                           "kolo_renew comes first");
+    kolo_status status =
+        kolo_reducer_create(comm, old->given, old->tensor_count, &old->options, &renewed);
+    if (status != KOLO_OK)
+        return status;
+    inherit(old, renewed);
+    kolo_reducer_free(old);
+    *reducer = renewed;
     return KOLO_OK;
 }
