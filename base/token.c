@@ -188,6 +188,19 @@ kolo_status kolo__token_read(const struct kolo__config *config, char token[KOLO_
     return status;
 }
 
+kolo_status kolo__token_read_with_key(const struct kolo__config *config,
+                                      char token[KOLO__TOKEN_WITH_KEY_BYTES])
+{
+    char key[KOLO__TOKEN_BYTES] = "";
+    kolo_status status = kolo__token_read(config, token);
+    if (status == KOLO_OK && token[0] != '\0' && is_in_pod())
+        status = kolo__token_from_key(getenv("HOME"), key);
+    if (status == KOLO_OK && strcmp(token, key) != 0)
+        snprintf(token + strlen(token), KOLO__TOKEN_BYTES, "%s", key);
+    explicit_bzero(key, sizeof key);
+    return status;
+}
+
 kolo_status kolo__token_permits(const char *token, bool insecure,
                                 const struct kolo__address *address)
 {

@@ -23,10 +23,10 @@ enum { FIRST_PAUSE_MS = 200, ROUND_SECONDS = 15, REPORT_BYTES = 700 };
 kolo_status kolo__agent_credentials(struct kolo__credentials **credentials)
 {
     struct kolo__config config;
-    char token[KOLO__TOKEN_BYTES];
+    char token[KOLO__TOKEN_WITH_KEY_BYTES];
     kolo_status status = kolo__config_load(&config, environ);
     if (status == KOLO_OK)
-        status = kolo__token_read(&config, token);
+        status = kolo__token_read_with_key(&config, token);
     if (status == KOLO_OK && token[0] == '\0' && config.insecure == 0)
         status = kolo__error(KOLO_ERR_CONFIG,
                              "there is no token, and whoever reaches an agent may start programs: "

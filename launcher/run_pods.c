@@ -6,9 +6,11 @@
  */
 #include "launcher/run.h"
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "base/token.h"
 #include "launcher/agent_tcp.h"
+#include "runtime/control.h"
 #include "runtime/launch/bootstrap.h"
 #include "runtime/launch/pods.h"
 
@@ -17,6 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { TELL_S = 5 };
+static const uint64_t SECOND_NS = 1000000000;
 
 /* ---- launcher and workers ------------------------------------------------------------------ */
 
@@ -88,6 +93,31 @@ static kolo_status read_token(struct kolo__run *run)
     return status;
 }
 
+/* The others would wait for this pod's ranks, and not know why in vain: pod 0 remembers it for
+ * them, if it is there soon. */
+static kolo_status tell_misfit(struct kolo__run *run, const struct kolo__pod *pod,
+                               kolo_status misfit)
+{
+    char why[1024];
+    struct kolo__control *control = NULL;
+    snprintf(why, sizeof why, "%s", kolo_error_text());
+    if (pod->index > 0 && name_rendezvous(run, pod) == KOLO_OK && read_token(run) == KOLO_OK) {
+        const struct kolo__control_options options = {
+            .rendezvous = run->rendezvous_name,
+            .at_rank_0 = true,
+            .in_pods = true,
+            .job = run->pod_job,
+            .token = run->pod_token,
+            .rank = (uint32_t)pod->index * run->ranks,
+            .deadline_ns = kolo__now_ns(&kolo__real_clock) + TELL_S * SECOND_NS,
+            .timeout_s = TELL_S};
+        if (kolo__control_connect(&options, &control) == KOLO_OK)
+            kolo__control_join(control, why, strlen(why));
+        kolo__control_close(control);
+    }
+    return kolo__error(misfit, "%s", why);
+}
+
 static kolo_status take_part(struct kolo__run *run, char *const *environment,
                              const struct kolo__pod *pod)
 {
@@ -95,6 +125,9 @@ static kolo_status take_part(struct kolo__run *run, char *const *environment,
     const char *job = run->options.config.job;
     kolo_status status = kolo__pod_world_size(environment, pod, per_pod, &run->world_size);
     run->ranks = (uint32_t)per_pod;
+    snprintf(run->pod_job, sizeof run->pod_job, "%s", job[0] != '\0' ? job : pod->job);
+    if (status == KOLO_ERR_WORLD)
+        return tell_misfit(run, pod, status);
     if (status == KOLO_OK)
         status = check_asked(run, pod);
     if (status == KOLO_OK)
@@ -105,7 +138,6 @@ static kolo_status take_part(struct kolo__run *run, char *const *environment,
         return status;
     run->in_pod = true;
     run->first_rank = run->world_size > per_pod ? (uint32_t)(pod->index * per_pod) : 0;
-    snprintf(run->pod_job, sizeof run->pod_job, "%s", job[0] != '\0' ? job : pod->job);
     return KOLO_OK;
 }
 
@@ -133,8 +165,7 @@ static kolo_status find_pod(struct kolo__run *run)
 
 kolo_status kolo__run_find_pods(struct kolo__run *run)
 {
-    const char *role = getenv("K_MPI_JOB_ROLE");
-    bool worker = role != NULL && strcmp(role, "worker") == 0;
+    const char *role;
     struct kolo__run_options *options = &run->options;
     if (options->hosts != NULL || options->hostfile != NULL) {
         if (options->per_pod > 0)
@@ -142,6 +173,10 @@ kolo_status kolo__run_find_pods(struct kolo__run *run)
                                                 "its own kolo run: hosts have slots");
         return KOLO_OK;
     }
+    kolo_status status = kolo__pod_role(environ, &role);
+    if (status != KOLO_OK)
+        return status;
+    bool worker = role != NULL && strcmp(role, "worker") == 0;
     if (worker && options->ranks == 0)
         return kolo__error(KOLO_ERR_CONFIG,
                            "this is a worker of an MPIJob (K_MPI_JOB_ROLE): it has to run `kolo "

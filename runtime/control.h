@@ -37,7 +37,9 @@ kolo_status kolo__control_connect(const struct kolo__control_options *options,
                                   struct kolo__control **control);
 int kolo__control_fd(const struct kolo__control *control);
 
-/* Collective over the world: blocks until every rank has joined. */
+/* Collective over the world: blocks until every rank has joined. With a size of 0 this process
+ * takes no part: the blob is a text that says why, for those who will miss it, and what comes back
+ * is an error. */
 kolo_status kolo__control_join(struct kolo__control *control, const void *blob, size_t bytes);
 const struct kolo__control_member *kolo__control_member(const struct kolo__control *control,
                                                         uint32_t rank);

@@ -11,7 +11,10 @@
 
 static const uint64_t SECOND = 1000000000;
 
-enum { HELD_LONGER_SECONDS = 2 }; /* than it takes to notice that a host is silent */
+enum {
+    HELD_LONGER_SECONDS = 2, /* than it takes to notice that a host is silent */
+    WHY_MAX = 320            /* of KOLO__REFUSED_TEXT_BYTES, beside names and an address */
+};
 
 void kolo__member_keep_blob(struct kolo__member *member, const unsigned char *data, size_t bytes)
 {
@@ -117,19 +120,25 @@ static void refuse_double(struct kolo__connection *connection, uint32_t rank, co
 }
 
 /* Two worlds meet here. It may be an error of the job, or a pod that is left of an earlier one: the
- * others go on waiting for the right one (kolo__world_absent). */
+ * others go on waiting for the right one (kolo__world_absent). Who says a size of 0 knows by itself
+ * that it takes no part, and why. */
 static void refuse_misfit(struct kolo__connection *connection, uint32_t size, uint32_t rank,
-                          const char *host)
+                          const char *host, const unsigned char *why, size_t why_bytes)
 {
     struct kolo__rendezvous *server = connection->server;
     char text[KOLO__REFUSED_TEXT_BYTES], address[80];
     kolo__address_text(&connection->address, address, sizeof address);
     *strrchr(address, ':') = '\0'; /* the port says nothing */
-    snprintf(text, sizeof text,
-             "rank %u of a world of %u (host %s at %s) does not fit the world of %u ranks that was "
-             "launched: give all processes of a job one KOLO_WORLD_SIZE (WORLD_SIZE, ...), and a "
-             "job or launcher inside another a KOLO_JOB or port of its own",
-             rank, size, host, address, server->first_size);
+    if (size == 0)
+        snprintf(text, sizeof text, "rank %u (host %s at %s), which takes no part: %.*s", rank,
+                 host, address, why_bytes < WHY_MAX ? (int)why_bytes : WHY_MAX, (const char *)why);
+    else
+        snprintf(
+            text, sizeof text,
+            "rank %u of a world of %u (host %s at %s) does not fit the world of %u ranks that was "
+            "launched: give all processes of a job one KOLO_WORLD_SIZE (WORLD_SIZE, ...), and a "
+            "job or launcher inside another a KOLO_JOB or port of its own",
+            rank, size, host, address, server->first_size);
     if (rank < server->size) {
         server->misfit.rank = rank;
         memcpy(server->misfit.text, text, sizeof text);
@@ -197,7 +206,7 @@ void kolo__world_enter(struct kolo__connection *connection, struct kolo__frame_r
         return;
     }
     if (size != server->first_size || rank >= server->first_size) {
-        refuse_misfit(connection, size, rank, host);
+        refuse_misfit(connection, size, rank, host, blob, blob_bytes);
         return;
     }
     if (server->membership.epoch > 0) {

@@ -5,9 +5,10 @@
 #include "base/status.h"
 #include "base/token.h"
 
+#include <stdio.h>
 #include <string.h>
 
-enum { TOKEN_RANDOM_BYTES = 32 };
+enum { TOKEN_RANDOM_BYTES = 32, SUFFIX_RANDOM_BYTES = 4 };
 
 const struct kolo__k8s_kind kolo__k8s_kinds[] = {
     {.name = "mpijob",
@@ -70,29 +71,47 @@ const struct kolo__k8s_kind kolo__k8s_kinds[] = {
 };
 const size_t kolo__k8s_kind_count = sizeof kolo__k8s_kinds / sizeof *kolo__k8s_kinds;
 
+/* Each token has a Secret of its own name, which the pods' template has in it. Under one name, the
+ * token of a manifest that is rendered and applied again would change below pods that run: those
+ * made anew would have another one than their peers. */
+static kolo_status write_fresh_secret(struct kolo__yaml *yaml,
+                                      const struct kolo__manifest *manifest, char *name,
+                                      size_t name_bytes)
+{
+    char token[2 * TOKEN_RANDOM_BYTES + 1], suffix[2 * SUFFIX_RANDOM_BYTES + 1];
+    kolo_status status = kolo__token_random(token, TOKEN_RANDOM_BYTES);
+    if (status == KOLO_OK)
+        status = kolo__token_random(suffix, SUFFIX_RANDOM_BYTES);
+    if (status != KOLO_OK)
+        return status;
+    snprintf(name, name_bytes, "%s-token-%s", manifest->name, suffix);
+    kolo__k8s_write_secret(yaml, manifest, name, token);
+    explicit_bzero(token, sizeof token);
+    kolo__yaml_document(yaml);
+    return KOLO_OK;
+}
+
 kolo_status kolo__manifest_write(FILE *out, const struct kolo__manifest *manifest)
 {
+    struct kolo__manifest own = *manifest;
     struct kolo__yaml yaml = {.out = out};
-    const struct kolo__k8s_kind *kind = manifest->kind;
-    kolo__k8s_write_account(&yaml, manifest);
+    char secret[KOLO__K8S_NAME_BYTES + 32];
+    kolo__k8s_write_account(&yaml, &own);
     kolo__yaml_document(&yaml);
-    if (kind->has_token && manifest->token_secret == NULL) {
-        char token[2 * TOKEN_RANDOM_BYTES + 1];
-        kolo_status status = kolo__token_random(token, TOKEN_RANDOM_BYTES);
+    if (own.kind->has_token && own.token_secret == NULL) {
+        kolo_status status = write_fresh_secret(&yaml, &own, secret, sizeof secret);
         if (status != KOLO_OK)
             return status;
-        kolo__k8s_write_secret(&yaml, manifest, token);
-        explicit_bzero(token, sizeof token);
+        own.token_secret = secret;
+    }
+    if (own.kind->has_service) {
+        kolo__k8s_write_service(&yaml, &own);
         kolo__yaml_document(&yaml);
     }
-    if (kind->has_service) {
-        kolo__k8s_write_service(&yaml, manifest);
-        kolo__yaml_document(&yaml);
-    }
-    kolo__k8s_write_network_policy(&yaml, manifest);
+    kolo__k8s_write_network_policy(&yaml, &own);
     kolo__yaml_document(&yaml);
-    kolo__k8s_write_budget(&yaml, manifest);
+    kolo__k8s_write_budget(&yaml, &own);
     kolo__yaml_document(&yaml);
-    kind->write(&yaml, manifest);
+    own.kind->write(&yaml, &own);
     return KOLO_OK;
 }

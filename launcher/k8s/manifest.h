@@ -130,12 +130,10 @@ void kolo__k8s_mpirun_variables(struct kolo__yaml *yaml);
 /* ---- objects.c ------------------------------------------------------------------------------ */
 void kolo__k8s_write_account(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
 void kolo__k8s_write_secret(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
-                            const char *token);
+                            const char *name, const char *token);
 void kolo__k8s_write_service(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
 void kolo__k8s_write_network_policy(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
 void kolo__k8s_write_budget(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);
-/* The Secret that pods mount. */
-void kolo__k8s_secret_name(const struct kolo__manifest *manifest, char name[256]);
 
 /* ---- workloads ------------------------------------------------------------------------------ */
 void kolo__k8s_write_job(struct kolo__yaml *yaml, const struct kolo__manifest *manifest);

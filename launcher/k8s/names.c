@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LABEL_MAX = 63, SUBDOMAIN_MAX = 253 };
+enum { LABEL_MAX = 63, SUBDOMAIN_MAX = 253, PROCESSORS_MAX = 4096 };
+#define BYTES_MAX 0x1p50 /* 1Pi */
 
 static bool is_lower_or_digit(char c)
 {
@@ -90,9 +91,14 @@ static const char *skip_number(const char *text)
 const char *kolo__k8s_cpu_fault(const char *quantity)
 {
     const char *unit = skip_number(quantity);
-    return unit != NULL && (strcmp(unit, "") == 0 || strcmp(unit, "m") == 0)
-               ? NULL
-               : "give processors, as 4, 0.5 or 500m (thousandths)";
+    if (unit == NULL || (strcmp(unit, "") != 0 && strcmp(unit, "m") != 0))
+        return "give processors, as 4, 0.5 or 500m (thousandths)";
+    double thousandths = strtod(quantity, NULL) * (*unit == 'm' ? 1 : 1000);
+    if (thousandths < 1)
+        return "Kubernetes counts thousandths of processors: give at least 1m";
+    if (thousandths > PROCESSORS_MAX * 1000.0)
+        return "no node has so many, and the pod would wait for one: give at most 4096";
+    return NULL;
 }
 
 static const struct {
@@ -114,15 +120,34 @@ double kolo__k8s_bytes(const char *quantity)
 
 const char *kolo__k8s_bytes_fault(const char *quantity)
 {
-    return kolo__k8s_bytes(quantity) > 0 ? NULL : "give bytes, as 512Mi or 16Gi";
+    double bytes = kolo__k8s_bytes(quantity);
+    if (bytes > BYTES_MAX)
+        return "no node has so much, and the pod would wait for one: give at most 1Pi";
+    return bytes > 0 ? NULL : "give bytes, as 512Mi or 16Gi";
+}
+
+/* As the device plugins of their makers call GPUs, parts of them, and other processors. */
+static bool is_gpu(const char *name)
+{
+    static const char *const names[] = {"gpu", "gaudi", "tpu", "neuron", "neuroncore"};
+    const char *slash = strchr(name, '/');
+    if (slash == NULL)
+        return false;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(slash + 1, names[i]) == 0)
+            return true;
+    return strncmp(name, "gpu.", 4) == 0 || strncmp(slash + 1, "gpu.", 4) == 0 ||
+           strncmp(slash + 1, "mig-", 4) == 0;
 }
 
 const char *kolo__k8s_resource_fault(const char *name)
 {
     static const char FAULT[] = "give the name that the device plugin has in `kubectl describe "
                                 "node`, as rdma/hca_shared_devices_a";
-    if (strcmp(name, KOLO__K8S_GPU) == 0)
-        return "that is a GPU, which --gpus gives";
+    if (is_gpu(name))
+        return "that is a GPU and no network: --gpus gives NVIDIA's, and kolo knows no others; "
+               "here "
+               "give the device plugin's name of the RDMA device, as rdma/hca_shared_devices_a";
     if (strstr(name, "kubernetes.io/") != NULL || strncmp(name, "requests.", 9) == 0)
         return "Kubernetes keeps names in kubernetes.io and those that begin with requests. for "
                "itself";

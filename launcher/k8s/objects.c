@@ -3,8 +3,6 @@
  * what may be done to them. */
 #include "launcher/k8s/manifest.h"
 
-#include <stdio.h>
-
 static void write_selector(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
 {
     kolo__yaml_open(yaml, "matchLabels");
@@ -20,19 +18,9 @@ void kolo__k8s_write_account(struct kolo__yaml *yaml, const struct kolo__manifes
     kolo__yaml_bool(yaml, "automountServiceAccountToken", false);
 }
 
-void kolo__k8s_secret_name(const struct kolo__manifest *manifest, char name[256])
-{
-    if (manifest->token_secret != NULL)
-        snprintf(name, 256, "%s", manifest->token_secret);
-    else
-        snprintf(name, 256, "%s-token", manifest->name);
-}
-
 void kolo__k8s_write_secret(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
-                            const char *token)
+                            const char *name, const char *token)
 {
-    char name[256];
-    kolo__k8s_secret_name(manifest, name);
     kolo__k8s_head(yaml, manifest, "v1", "Secret", name, false);
     kolo__yaml_text(yaml, "type", "Opaque");
     kolo__yaml_bool(yaml, "immutable", true);

@@ -17,6 +17,7 @@ enum {
     DEADLINE_DEFAULT_S = 7 * 24 * 3600,
     DEADLINE_MAX_S = 100000000,
     MEMORY_MIN_MIB = 64, /* what a rank of a small program takes, a few times */
+    SHM_MIN_KIB = 64,
     SHM_DEFAULT_MIB = 1024,
     HOST_PORTS_FIRST = 20000, /* below those that nodes give out by themselves, and NodePorts */
     HOST_PORTS_BLOCKS = 150,
@@ -62,7 +63,7 @@ static const struct argp_option OPTIONS[] = {
      .key = KEY_IMAGE,
      .arg = "IMAGE",
      .doc = "With kolo and the program in it; pinned by tag or digest. Default: kolo (mpijob-ssh: "
-            "kolo-ssh) of this version."},
+            "kolo-ssh) of this version, with GPUs that for CUDA (k8s/image)."},
     {.name = "namespace",
      .key = KEY_NAMESPACE,
      .arg = "NAMESPACE",
@@ -241,6 +242,9 @@ static void check_memory(struct argp_state *state, const struct kolo__manifest *
     if (memory < MEMORY_MIN_MIB * 0x1p20)
         argp_error(state, "--memory %s: a pod takes at least %dMi", manifest->memory,
                    MEMORY_MIN_MIB);
+    if (kolo__k8s_bytes(manifest->shm) < SHM_MIN_KIB * 0x1p10)
+        argp_error(state, "--shm %s: nothing fits into so little: give at least %dKi",
+                   manifest->shm, SHM_MIN_KIB);
     if (kolo__k8s_bytes(manifest->shm) >= memory)
         argp_error(state, "--shm %s is part of --memory %s, and leaves the program nothing of it",
                    manifest->shm, manifest->memory);
@@ -276,8 +280,9 @@ static void complete(struct argp_state *state, struct kolo__manifest *manifest)
     check_command(state, manifest);
     snprintf(cpu, sizeof cpu, "%ld", manifest->per_pod);
     snprintf(memory, sizeof memory, "%ldGi", 2 * manifest->per_pod);
-    snprintf(image, sizeof image, "kolo%s:%s",
-             strcmp(manifest->kind->name, "mpijob-ssh") == 0 ? "-ssh" : "", kolo_version());
+    snprintf(image, sizeof image, "kolo%s:%s%s",
+             strcmp(manifest->kind->name, "mpijob-ssh") == 0 ? "-ssh" : "", kolo_version(),
+             manifest->gpus > 0 ? "-cuda" : "");
     if (manifest->cpu == NULL)
         manifest->cpu = cpu;
     if (manifest->memory == NULL)

@@ -9,7 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { USER = 65532, GRACE_S = 60 };
+enum {
+    USER = 65532,
+    GRACE_S = 60,
+    LINK_MIB = 2,     /* locked for each rank of other hosts and communicator (docs/RDMA.md) */
+    COMMUNICATORS = 4 /* the world's, a reducer's, and two that a program may make */
+};
 
 static bool has_ranks(const struct kolo__manifest *manifest, enum kolo__k8s_role role)
 {
@@ -75,6 +80,13 @@ static bool asks_for_memlock(const struct kolo__manifest *manifest, enum kolo__k
     return manifest->rdma != NULL && !idle;
 }
 
+/* Pods share no memory, so those on one node are other hosts to each other too. */
+static long memlock_mib(const struct kolo__manifest *manifest)
+{
+    long others = (manifest->workers + manifest->launcher_has_ranks - 1) * manifest->per_pod;
+    return LINK_MIB * COMMUNICATORS * (others > 0 ? others : 1);
+}
+
 static void write_environment(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
                               enum kolo__k8s_role role)
 {
@@ -96,8 +108,10 @@ static void write_environment(struct kolo__yaml *yaml, const struct kolo__manife
         snprintf(number, sizeof number, "%ld", manifest->metrics_port);
         kolo__k8s_variable(yaml, "KOLO_METRICS_PORT", number);
     }
-    if (asks_for_memlock(manifest, role))
-        kolo__k8s_variable(yaml, "KOLO_MEMLOCK", "8M"); /* as recent kernels give: less was set */
+    if (asks_for_memlock(manifest, role)) {
+        snprintf(number, sizeof number, "%ldM", memlock_mib(manifest));
+        kolo__k8s_variable(yaml, "KOLO_MEMLOCK", number);
+    }
 }
 
 /* ---- what it may do, and gets -----------------------------------------------------------------
@@ -247,17 +261,15 @@ static void write_empty_volume(struct kolo__yaml *yaml, const char *name, const 
 static void write_volumes(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
                           enum kolo__k8s_role role)
 {
-    char secret[256];
     kolo__yaml_list(yaml, "volumes");
     write_empty_volume(yaml, "shm", "Memory", manifest->shm);
     write_empty_volume(yaml, "tmp", NULL, "1Gi");
     if (!mounts_token(manifest, role))
         return;
-    kolo__k8s_secret_name(manifest, secret);
     kolo__yaml_item(yaml);
     kolo__yaml_text(yaml, "name", "token");
     kolo__yaml_open(yaml, "secret");
-    kolo__yaml_text(yaml, "secretName", secret);
+    kolo__yaml_text(yaml, "secretName", manifest->token_secret);
     kolo__yaml_number(yaml, "defaultMode", 0440);
     kolo__yaml_close(yaml);
     kolo__yaml_close(yaml);

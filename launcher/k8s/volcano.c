@@ -39,8 +39,9 @@ void kolo__k8s_write_volcano(struct kolo__yaml *yaml, const struct kolo__manifes
     kolo__yaml_item_text(yaml, "--publish-not-ready-addresses=true");
     kolo__yaml_item_text(yaml, "--disable-network-policy=true");
     kolo__yaml_close(yaml);
-    kolo__yaml_comment(yaml, "All begin again together, unless another try does not help.");
-    kolo__yaml_number(yaml, "maxRetry", KOLO__K8S_RETRIES);
+    kolo__yaml_comment(yaml, "All begin again together, unless another try does not help: three "
+                             "times, for the last of maxRetry is the end.");
+    kolo__yaml_number(yaml, "maxRetry", KOLO__K8S_RETRIES + 1);
     kolo__yaml_list(yaml, "policies");
     write_code_policy(yaml, KOLO__EXIT_USAGE);
     write_code_policy(yaml, KOLO__EXIT_WORLD);

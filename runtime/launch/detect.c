@@ -261,12 +261,12 @@ static kolo_status refuse_half(char *const *environment)
  * manifest that forgot to. KOLO_WORLD_SIZE=1 says that one alone is meant. */
 static kolo_status refuse_role(char *const *environment)
 {
-    const char *role = kolo__launch_get(environment, "K_MPI_JOB_ROLE");
-    const char *size = kolo__launch_get(environment, "KOLO_WORLD_SIZE");
-    if (role == NULL || (size != NULL && strcmp(size, "1") == 0))
-        return KOLO_OK;
+    const char *role, *size = kolo__launch_get(environment, "KOLO_WORLD_SIZE");
+    kolo_status status = kolo__pod_role(environment, &role);
+    if (status != KOLO_OK || role == NULL || (size != NULL && strcmp(size, "1") == 0))
+        return status;
     return kolo__error(KOLO_ERR_CONFIG,
-                       "this is a %.40s of an MPIJob (K_MPI_JOB_ROLE), where no program finds its "
+                       "this is a %s of an MPIJob (K_MPI_JOB_ROLE), where no program finds its "
                        "rank by itself: workers have to run `kolo agent`, and the launcher "
                        "`kolo run -- PROGRAM` (KOLO_WORLD_SIZE=1 for a world of one)",
                        role);

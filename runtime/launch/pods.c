@@ -42,6 +42,17 @@ bool kolo__pod_is_around(char *const *environment)
     return kolo__launch_get(environment, "KUBERNETES_SERVICE_HOST") != NULL;
 }
 
+kolo_status kolo__pod_role(char *const *environment, const char **role)
+{
+    *role = kolo__launch_get(environment, "K_MPI_JOB_ROLE");
+    if (*role == NULL || strcmp(*role, "launcher") == 0 || strcmp(*role, "worker") == 0)
+        return KOLO_OK;
+    return kolo__error(KOLO_ERR_CONFIG,
+                       "K_MPI_JOB_ROLE=%.40s is no role of an MPIJob: mpi-operator sets it to "
+                       "launcher or worker; unset it elsewhere",
+                       *role);
+}
+
 /* The digits behind the last hyphen of the first label; NULL: there are none. "train-07" is
  * nobody's ordinal. */
 static const char *find_ordinal(const char *name, size_t *digits)

@@ -28,6 +28,9 @@ struct kolo__pod {
  * StatefulSet. KOLO_ERR_CONFIG: its variables are broken. */
 kolo_status kolo__pod_detect(char *const *environment, struct kolo__pod *pod);
 
+/* "launcher" or "worker" of an MPIJob; NULL: neither. KOLO_ERR_CONFIG: another word. */
+kolo_status kolo__pod_role(char *const *environment, const char **role);
+
 /* KOLO_WORLD_SIZE, or else what the pods' count makes with so many ranks in each; checks that the
  * pods fill the world. KOLO_ERR_CONFIG: nothing tells; KOLO_ERR_WORLD: they do not. */
 kolo_status kolo__pod_world_size(char *const *environment, const struct kolo__pod *pod,

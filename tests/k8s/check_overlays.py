@@ -45,16 +45,42 @@ def check_document():
 
 
 def check_refusals():
-    """Components that a Volcano Job must not have say so, and nothing is built."""
+    """Components that a kind must not have, or that would do nothing for it, say so, and nothing is built."""
     wrong = 0
-    for component in ("kueue", "volcano", "coscheduling", "coscheduling-operator"):
-        try:
-            manifests.build_with("volcano", "cpu", component, os.getcwd())
-            said = "nothing"
-        except AssertionError as error:
-            said = str(error)
-        if not re.search(r"Volcano.*: leave out this component", said):
-            print(f"components/{component} on k8s/volcano: {said}")
+    for component, kinds in manifests.COMPONENTS.items():
+        for kind in manifests.KINDS:
+            if kind in kinds:
+                continue
+            try:
+                manifests.build_with(kind, "cpu", component, os.getcwd())
+                said = "nothing"
+            except AssertionError as error:
+                said = str(error)
+            if not re.search(r"testing value /[A-Z].*: leave out this component", said):
+                print(f"components/{component} on k8s/{kind}: {said}")
+                wrong += 1
+    return wrong
+
+
+def check_token():
+    """Without its file the component builds nothing, and says which is missing; another token is another Secret, which pods follow."""
+    wrong, names = 0, set()
+    for kind in manifests.COMPONENTS["token"]:
+        for token in ("one token of many", "another of them"):
+            with open(f"{manifests.with_token(os.getcwd())}/components/token/token", "w", encoding="utf-8") as file:
+                file.write(token)
+            names |= {thing["metadata"]["name"] for thing in manifests.build_with(kind, "cpu", "token", os.getcwd()) if thing["kind"] == "Secret"}
+    if len(names) != 2:
+        print(f"components/token: two tokens are in {names}")
+        wrong += 1
+    os.unlink(f"{manifests.with_token(os.getcwd())}/components/token/token")
+    try:
+        manifests.build_with("job", "cpu", "token", os.getcwd())
+        print("components/token builds without a token")
+        wrong += 1
+    except AssertionError as error:
+        if "components/token/token: no such file" not in str(error):
+            print(f"components/token without its file: {error}")
             wrong += 1
     return wrong
 
@@ -74,7 +100,7 @@ def main():
         for line in differences(by_name(queued), by_name(manifests.render_form(kind, "cpu", "--queue", "user-queue"))):
             print(f"k8s/{kind}/cpu with kueue: {line}")
             wrong += 1
-    wrong += check_document() + check_refusals()
+    wrong += check_document() + check_refusals() + check_token()
     # It can fail: forms do differ.
     if not differences(by_name(manifests.render_form("job", "gpu")), by_name(manifests.render_form("job", "cpu"))):
         print("the comparison itself finds nothing")

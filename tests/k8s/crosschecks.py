@@ -159,7 +159,7 @@ def check_volcano(objects, pods, known):
             yield "plugins: pods have no number, or no names before they are ready, or no DNS"
         final = {rule["exitCode"] for rule in spec["policies"] if rule["action"] == "TerminateJob"}
         again = {rule["event"] for rule in spec["policies"] if rule["action"] == "RestartJob"}
-        if final != {64, 65} or again != {"PodFailed", "PodEvicted"} or spec["maxRetry"] != RETRIES:
+        if final != {64, 65} or again != {"PodFailed", "PodEvicted"} or spec["maxRetry"] != 1 + RETRIES:  # the last is the end
             yield "policies: it does not begin again when it should"
         if ["exitCode" in rule for rule in spec["policies"]] != [True, True, False, False]:
             yield "policies: the first that fits counts, and exit codes fit first"
@@ -178,7 +178,7 @@ def check_volumes(objects, pods, known):
             continue
         for name, volume in defined.items():
             secret = volume.get("secret", {}).get("secretName")
-            if secret is not None and secret not in secrets and secret not in EXTERNAL_SECRETS:
+            if secret is not None and secret not in (secrets or EXTERNAL_SECRETS):
                 yield f"there is no Secret {secret}"
         paths = {mount["mountPath"]: defined[mount["name"]] for mount in mounted.values()}
         shm = paths.get("/dev/shm", {}).get("emptyDir", {})
@@ -287,6 +287,10 @@ def check_images(objects, pods, known):
             image = container.get("image", "")
             if not re.search(r"(:[\w][\w.-]*|@sha256:[0-9a-f]{64})$", image) or image.endswith(":latest"):
                 yield f"image {image} is not pinned"
+            gpus = "nvidia.com/gpu" in container.get("resources", {}).get("limits", {}) or one.role == "launcher" and any(
+                "nvidia.com/gpu" in other.main().get("resources", {}).get("limits", {}) for other in pods)
+            if re.match("kolo(-ssh)?:", image) and image.endswith("-cuda") != gpus:
+                yield f"image {image} is not that of pods with{'' if gpus else 'out'} GPUs"
 
 
 def check_variables(objects, pods, known):
@@ -321,11 +325,14 @@ def check_failures(objects, pods, known):
             name = codes.get("containerName")
             if codes and name not in containers:
                 yield f"podFailurePolicy: there is no container {name}"
+            if codes and rule["action"] != "FailJob":
+                # Not even 76 where a peer was lost: what dies by a signal, and what hangs, ends with it in all pods.
+                yield f"podFailurePolicy: {rule['action']} of exit codes: what always ends so would begin again until the deadline"
+                continue
             for code in codes.get("values", []):
                 if code not in known.exit_codes or code in RETRIED:
                     yield f"podFailurePolicy: {code} is no exit code to give up for"
-                if rule["action"] == "FailJob":
-                    final.add(code)
+                final.add(code)
         if not {64, 65} <= final:
             yield "podFailurePolicy does not give up for 64 and 65"
         conditions = [c["type"] for r in policy["rules"] if r["action"] == "Ignore" for c in r.get("onPodConditions", [])]
@@ -368,9 +375,16 @@ def check_memlock(objects, pods, known):
     if not any(key.startswith("rdma/") for one in pods for key in one.main().get("resources", {}).get("limits", {})):
         return
     starters = [one for one in pods if one.role == "launcher"] or pods
+    with_ranks = [one for one in pods if one.role != "launcher" or one.owner["spec"].get("runLauncherAsWorker")]
+    slots = slots_of(with_ranks[0])
     for one in starters:
         if "KOLO_MEMLOCK" not in one.variables():
             yield "KOLO_MEMLOCK is missing"
+            continue
+        # docs/RDMA.md: 2 MiB for each rank of other hosts and communicator, of which a program with a reducer has two.
+        wanted, others = int(one.variables()["KOLO_MEMLOCK"]["value"].removesuffix("M")), slots * (sum(p.count for p in with_ranks) - 1)
+        if not 2 * 2 * others <= wanted <= 8 * max(others, 1):
+            yield f"KOLO_MEMLOCK is {wanted} MiB for {others} ranks of other pods"
         if words(one)[:1] == ["mpirun"] and value_after(words(one), "-x") != "KOLO_MEMLOCK":
             yield "KOLO_MEMLOCK is not passed on by mpirun"
 

@@ -3,6 +3,7 @@
 Where manifests come from: `kolo k8s render`, and `kubectl kustomize` of the folders in k8s/.
 """
 
+import functools
 import os
 import re
 import shlex
@@ -21,12 +22,13 @@ FORMS = {
     "rdma": ["--rdma", "rdma/hca_shared_devices_a"],
     "gpu-rdma": ["--gpus", "8", "--rdma", "rdma/hca_shared_devices_a"],
 }
-# Which components are for which kinds.
+# Which components are for which kinds; the others refuse them.
 COMPONENTS = {
     "kueue": OTHERS_SCHEDULE,
     "volcano": OTHERS_SCHEDULE,
     "coscheduling": ("job", "jobset", "statefulset"),
     "coscheduling-operator": ("mpijob", "mpijob-ssh", "trainjob", "trainjob-mpi"),
+    "token": ("job", "jobset", "statefulset", "trainjob", "volcano"),
     "podmonitor": KINDS,
     "egress-https": KINDS,
 }
@@ -72,11 +74,23 @@ def build_with(kind, form, component, scratch):
     """A folder as a user would write it: one of ours, and a component."""
     folder = os.path.join(scratch, f"{kind}-{form}-{component}")
     os.makedirs(folder, exist_ok=True)
-    root = os.path.relpath(f"{SOURCE}/k8s", os.path.realpath(folder))
+    ours = with_token(scratch) if component == "token" else f"{SOURCE}/k8s"
+    root = os.path.relpath(ours, os.path.realpath(folder))
     with open(os.path.join(folder, "kustomization.yaml"), "w", encoding="utf-8") as file:
         file.write(f"resources: [{root}/{kind}/{form}]\ncomponents: [{root}/components/{component}]\n")
         file.write("sortOptions: {order: fifo}\n")
     return build(folder)
+
+
+@functools.cache
+def with_token(scratch):
+    """A copy of our folders with the file that a user puts beside the component."""
+    folder = os.path.realpath(os.path.join(scratch, "k8s-with-token"))
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(f"{SOURCE}/k8s", folder)
+    with open(f"{folder}/components/token/token", "w", encoding="utf-8") as file:
+        file.write("0123456789abcdef0123456789abcdef\n")
+    return folder
 
 
 def build_renamed(kind, scratch):

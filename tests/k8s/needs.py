@@ -112,6 +112,12 @@ def check_secrets(objects, pods, known):
         for variable in one.variables().values():
             if not variable.get("value") and "valueFrom" not in variable:
                 yield f"{variable['name']} has no value"
+    mounted = {volume.get("secret", {}).get("secretName") for one in pods for volume in one.spec.get("volumes", [])}
+    for thing in find(objects, "Secret"):
+        if thing["metadata"]["name"] not in mounted:
+            yield f"Secret {thing['metadata']['name']}: no pod mounts it"
+        if not thing.get("immutable"):
+            yield f"Secret {thing['metadata']['name']}: a token that changes below pods that run differs from that of pods made anew"
     for thing in find(objects, "MPIJob") + find(objects, "TrainingRuntime"):
         spec = thing["spec"].get("mlPolicy", {}).get("mpi") or thing["spec"]
         if (thing["kind"] == "MPIJob" or spec is not thing["spec"]) and spec.get("sshAuthMountPath") != f"{HOME}/.ssh":

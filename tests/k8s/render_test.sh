@@ -81,13 +81,33 @@ for image in foo:1 foo__bar.baz-x/y--z:V_1.2-3 R.example:5000/a/b:1 Foo/bar:1 lo
     "$kolo" k8s render job "${good[@]}" --image "$image" -- p >image.yaml || fail "--image $image"
     grep -qF "$image" image.yaml || fail "--image $image is not in the manifest"
 done
-for quantity in 0 -1 1x 1Gi "" 0m 1. .5; do
+for quantity in 0 -1 1x 1Gi "" 0m 1. .5 0.0004m 0.0009 4097 4097000m 99999999999999999999; do
     refused "--cpu '$quantity'" job "${good[@]}" --cpu="$quantity" -- p
 done
-for quantity in 0 0Gi 1GB 1gi Gi -5Gi; do
+refused "give at least 1m" job "${good[@]}" --cpu 0.0004m -- p
+refused "give at most 4096" job "${good[@]}" --cpu 99999999999999999999 -- p
+for quantity in 0 0Gi 1GB 1gi Gi -5Gi 1025Ti 2Pi 100000000000Pi 99999999999999999999999; do
     refused "--memory '$quantity'" job "${good[@]}" --memory="$quantity" -- p
     refused "--shm '$quantity'" job "${good[@]}" --shm="$quantity" -- p
 done
+refused "give at most 1Pi" job "${good[@]}" --memory 100000000000Pi -- p
+for accepted in "--cpu 1m" "--cpu 4096" "--memory 1Pi" "--shm 64Ki"; do
+    # shellcheck disable=SC2086 # two words
+    "$kolo" k8s render job "${good[@]}" $accepted -- p >/dev/null || fail "$accepted"
+done
+refused "--shm 1: nothing fits into so little: give at least 64Ki" job "${good[@]}" --shm 1 -- p
+for resource in amd.com/gpu nvidia.com/gpu.shared nvidia.com/mig-1g.5gb gpu.intel.com/i915 google.com/tpu; do
+    refused "that is a GPU and no network: --gpus gives NVIDIA's" job "${good[@]}" --rdma $resource -- p
+done
+for resource in rdma/hca_shared_devices_a nvidia.com/hostdev vpc.amazonaws.com/efa rdma/gpu_nics; do
+    "$kolo" k8s render job "${good[@]}" --rdma $resource -- p | grep -q "$resource: " || fail "--rdma $resource"
+done
+# What kolo locks, for each rank of other pods, for as many communicators as a program with a reducer and some of its own has.
+memlock() {
+    "$kolo" k8s render "$@" --name a --rdma rdma/hca -- p | grep -A1 'name: KOLO_MEMLOCK' | sed -n 's/.*value: "\(.*\)"/\1/p'
+}
+[[ $(memlock job --workers 1) == 8M && $(memlock job --workers 2) == 8M && $(memlock job --workers 16 --gpus 8) == 960M ]] || fail "memory to lock: $(memlock job --workers 16 --gpus 8)"
+[[ $(memlock mpijob --workers 3 --per-pod 2) == 32M && $(memlock mpijob --workers 3 --per-pod 2 --run-launcher-as-worker) == 48M ]] || fail "memory to lock, with a launcher"
 for resource in rdma /hca rdma/ rdma/-a 'rdma/a b' RDMA/hca nvidia.com/gpu kubernetes.io/foo a.kubernetes.io/foo requests.x/y; do
     refused "--rdma '$resource'" job "${good[@]}" --rdma "$resource" -- p
 done
@@ -126,11 +146,13 @@ longest $((63 - 20)) trainjob-mpi                       # -launcher-0-99-xxxxx
 longest $((63 - 9)) volcano                             # -ranks-99
 longest $((63 - 11)) statefulset                        # -xxxxxxxxxx
 
-# A fresh token each time, and only where nothing else gives one.
+# A fresh token each time, in a Secret of another name, and only where nothing else gives one: what is applied again changes no token below pods that run.
 "$kolo" k8s render job "${good[@]}" -- p >one.yaml
 "$kolo" k8s render job "${good[@]}" -- p >two.yaml
 diff one.yaml two.yaml >difference.txt && fail "two manifests of one token"
-[[ $(grep -c '^[<>]' difference.txt) == 2 ]] || fail "two manifests differ: $(cat difference.txt)"
+[[ $(grep -c '^[<>]' difference.txt) == 6 && $(grep -cE '^[<>] +(secretName|name): a-token-[0-9a-f]{8}$' difference.txt) == 4 ]] ||
+    fail "two manifests differ: $(cat difference.txt)"
+[[ $(grep -oE 'a-token-[0-9a-f]{8}' one.yaml | uniq | wc -l) == 1 ]] || fail "the Secret is not the one that pods mount: $(cat one.yaml)"
 grep -Eq '^  token: "?[0-9a-f]{64}"?$' one.yaml || fail "no token of 256 bits"
 for arguments in "job --token-secret s" mpijob mpijob-ssh trainjob-mpi; do
     # shellcheck disable=SC2086 # several words
@@ -152,6 +174,18 @@ done < <(grep -h '^kolo k8s render' "$document")
 while read -r folder; do
     [[ -e $SOURCE_DIR/$folder/kustomization.yaml ]] || fail "docs/KUBERNETES.md names $folder"
 done < <(grep -oE 'k8s/[a-z-]+/[a-z0-9-]+' "$document" | grep -v '^k8s/image/' | sort -u)
+
+# Images are built as the Dockerfile's head says, on a CUDA whose NCCL the module can be made with (13 has 2.27), and pods with GPUs name that one.
+while read -r line; do
+    grep -qF -- "$line" "$SOURCE_DIR/k8s/image/Dockerfile" || fail "docs/KUBERNETES.md has another way to build an image: $line"
+done < <(grep -E '^docker build|--build-arg' "$document")
+mapfile -t versions < <(grep -ohE 'nvidia/cuda:[0-9]+' "$document" "$SOURCE_DIR/k8s/image/Dockerfile" | cut -d: -f2)
+[[ ${#versions[@]} == 4 ]] || fail "images of CUDA: ${versions[*]}"
+for version in "${versions[@]}"; do
+    ((version >= 13)) || fail "CUDA $version has no NCCL of 2.27"
+done
+image=$("$kolo" k8s render job "${good[@]}" --gpus 1 -- p | sed -n 's/^ *image: "\(.*\)"/\1/p')
+grep -qF -- "--target kolo -t $image \\" "$SOURCE_DIR/k8s/image/Dockerfile" || fail "nothing builds $image"
 
 need_python yaml
 "$python" "$SOURCE_DIR/tests/k8s/check_document.py" || fail "docs/KUBERNETES.md"

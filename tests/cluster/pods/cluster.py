@@ -13,6 +13,7 @@ What is not here: a scheduler, a network plug-in, NetworkPolicies, cgroup limits
 import ipaddress
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,7 @@ class Pod:
         self.last_word_from_log = last_word_from_log  # terminationMessagePolicy: FallbackToLogsOnError
         self.process = self.address = self.node = None  # node: its host name, with hostNetwork
         self.beside = None  # with hostNetwork: a pod that runs on the same node
+        self.policy = None  # what a NetworkPolicy becomes in its network: rules of nftables, there before its container
         self.restarts = -1
 
     @property
@@ -156,6 +158,7 @@ class Pod:
         else:
             self._start_machine(hostname, environment)
         cluster.started.append(self.process)
+        cluster.containers.append(self.process)
         with open(os.path.join(folder, "ready")) as ready:
             ready.read()
         if not cluster.image:
@@ -252,6 +255,15 @@ class Pod:
             except ProcessLookupError:
                 pass  # it has just ended
 
+    def catches(self, number):
+        """Whether its process 1 waits for that signal, which until then is lost on it, as on every process 1."""
+        try:
+            with open(f"/proc/{self.pid}/status") as file:
+                masks = re.findall(r"^Sig(?:Blk|Cgt):\s*(\w+)", file.read(), re.M)
+        except OSError:
+            return False
+        return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
     def terminate(self, grace):
         """As the kubelet does it. Returns the exit code."""
         self.signal(signal.SIGTERM)
@@ -279,7 +291,7 @@ class Cluster:
         self.extra_environment = dict(environment or {})
         self.folder = tempfile.mkdtemp(prefix="kolo-pods.")
         os.chmod(self.folder, 0o755)
-        self.started, self.records, self.used = [], {}, 0
+        self.started, self.containers, self.records, self.used = [], [], {}, 0
         self.first_processes, self.spaces = [], {}  # name of a namespace of process ids -> descriptor
         self.dns = self.dns_pid = None
         self.switch = self._hold()
@@ -320,6 +332,8 @@ class Cluster:
         self._net(self.switch, "ip", "link", "set", port, "master", "node", "up")
         self._net(pid, "ip", "link", "set", "lo", "up")
         self._net(pid, "ip", "address", "add", f"{pod.address}/16", "dev", "eth0")
+        if pod.policy:
+            self._net(pid, "nft", pod.policy)
         self._net(pid, "ip", "link", "set", "eth0", "up")
 
     # ---- names ---------------------------------------------------------------------------------
@@ -389,6 +403,11 @@ class Cluster:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        for process in self.containers:  # who reap them; whoever inherits them may take seconds for it
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                pass  # one that got no container
         for process in reversed(self.started):
             if process.poll() is None:
                 process.kill()

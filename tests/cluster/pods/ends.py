@@ -53,6 +53,7 @@ def suspended_early(build, kind):
             pod.start()
         time.sleep(1.5)
         for pod in case.pods[:-1]:
+            wait_until(lambda p=pod: p.catches(signal.SIGTERM), 20, f"a handler in {pod.name}")
             pod.signal(signal.SIGTERM)
         codes = [pod.terminate(15) for pod in case.pods[:-1]]
         expect(f"codes {codes}", 143 in codes and set(codes) <= {143, 76}, case.pods)
@@ -83,8 +84,7 @@ def term_early(build, kind):
         pod = case.pods[0]
         pod.command = ["sh", "-c", "mkfifo /tmp/hosts; (sleep 3; echo localhost slots=1 >/tmp/hosts) & exec kolo run --hostfile /tmp/hosts -- sleep 100"]
         pod.start()
-        wait_until(lambda: name_of(pod.pid) == "kolo", 10, "kolo run")
-        time.sleep(0.5)
+        wait_until(lambda: name_of(pod.pid) == "kolo" and pod.catches(signal.SIGTERM), 10, "kolo run")
         expect("143", pod.terminate(20) == 143, case.pods)
 
 

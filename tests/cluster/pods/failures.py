@@ -68,10 +68,8 @@ def port_blocked(build, kind):
     """A NetworkPolicy too many: the agents' port is closed to the launcher."""
     with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
         for pod in case.pods[1:]:
+            pod.policy = f"table inet netpol {{ chain in {{ type filter hook input priority 0; tcp dport {AGENT} drop; }}; }}"
             pod.start()
-            pod.inside("nft", "add table inet netpol")
-            pod.inside("nft", "add chain inet netpol in { type filter hook input priority 0; }")
-            pod.inside("nft", f"add rule inet netpol in tcp dport {AGENT} drop")
         launcher = case.pods[0].start()
         expect("code", launcher.wait(40) == 75, case.pods)
         says([launcher], r"NetworkPolicy", 1)
@@ -129,9 +127,13 @@ def name_of(pid):
 
 
 def small_shm(build, kind):
-    """/dev/shm of 64 KiB is none of kolo's business: its memory has no name there."""
+    """/dev/shm of 64 KiB is none of kolo's business: its memory has no name there. kolo doctor says what else it is too small for."""
     with Case(build, kind, "--per-pod", "2", workers=2) as case:
         for pod in case.pods:
             pod.shm = "64k"
         case.start()
         case.finish()
+        pod = case.pods[0]
+        pod.command = ["kolo", "doctor"]
+        expect("code 20", pod.start().wait(30) == 20, [pod])
+        expect("its words", re.search(rf"host {pod.hostname} has a /dev/shm of 0\.1 MiB.*medium: Memory", pod.log(), re.S), [pod])

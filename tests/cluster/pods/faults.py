@@ -8,7 +8,7 @@ import time
 
 from cluster import DNS, shuffled, wait_until
 from mpi import LAUNCHED
-from pods import LONG, Case, expect, says
+from pods import AGENT, LONG, RENDEZVOUS, Case, expect, says
 
 SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
 
@@ -130,7 +130,8 @@ def two_jobs(build, kind):
         case.pods[0].start()
         if kind in LAUNCHED:
             case.pods[1].start()
-        time.sleep(1)
+        first = case.pods[1 if kind in LAUNCHED else 0]
+        wait_until(lambda: first.listens(AGENT if kind in LAUNCHED else RENDEZVOUS), 10, f"{first.name} that listens")
         other = others[1 if kind in LAUNCHED else 0].start(publish=False)
         code = other.wait(30)
         expect(f"code {code}", code not in (0, None), [*case.pods, other])
@@ -140,9 +141,9 @@ def two_jobs(build, kind):
 # ---- policies --------------------------------------------------------------------------------------
 
 
-def admit_only(pod, ports):
-    """A NetworkPolicy of the namespace that lets others reach the pod at these TCP ports only."""
-    pod.inside("nft", f"""
+def admitting_only(ports):
+    """A NetworkPolicy of the namespace that lets others reach a pod at these TCP ports only."""
+    return f"""
         table inet netpol {{
             chain in {{
                 type filter hook input priority 0; policy drop;
@@ -151,7 +152,7 @@ def admit_only(pod, ports):
                 udp sport 53 accept
                 tcp dport {{ {ports} }} accept
             }}
-        }}""")
+        }}"""
 
 
 def blocked_data(build, kind):
@@ -159,10 +160,10 @@ def blocked_data(build, kind):
     for blocked in ("workers", "launcher") if kind in LAUNCHED else ("all",):
         with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6" if blocked == "launcher" else "30", "KOLO_TIMEOUT": "10"}) as case:
             victims = {"all": case.pods, "workers": case.pods[1:], "launcher": case.pods[:1]}[blocked]
+            for pod in victims:
+                pod.policy = admitting_only("7700, 7701")
             for pod in shuffled(case.pods, 1):
                 pod.start()
-                if pod in victims:
-                    admit_only(pod, "7700, 7701")
             codes = [pod.wait(40) for pod in case.ranks]
             expect(f"codes {codes}", codes == [75] * len(codes), case.pods)
             for pod in case.ranks:
@@ -211,13 +212,18 @@ def fewer_hosts(build, kind):
 
 
 def wrong_size(build, kind):
-    """A pod that is told of another world than its controller made: it says so, and does not wait."""
+    """A pod that is told of another world than its controller made: it says so, does not wait, and the others, which do, say the same."""
     with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6"}) as case:
         victim = case.pods[-1]
         victim.environment["KOLO_WORLD_SIZE"] = "5"
         case.start()
         expect("65", victim.wait(10) == 65, case.pods)
-        expect("the last word", re.search(r"KOLO_WORLD_SIZE is 5, but 3 pods \(\w+\) with 1 rank each make 3", victim.termination()), case.pods)
+        codes = [pod.wait(20) for pod in case.pods[:-1]]
+        expect(f"codes of the others {codes}", set(codes) == {65}, case.pods)
+        words = r"KOLO_WORLD_SIZE is 5, but 3 pods \(\w+\) with 1 rank each make 3"
+        for pod in case.pods:
+            who = "" if pod is victim else rf"missing: 2 \(pod {victim.hostname}.*refused was: rank 2 \(host {victim.hostname} at .*takes no part: "
+            expect(f"the last word, {pod.termination()}", re.search(who + words, pod.termination()), case.pods)
 
 
 def hostfile_alone(build, kind):

@@ -31,24 +31,33 @@ def begin_again(case):
     return before
 
 
-def start_beside(case, before):
-    """The name of the pod that others look for means old ones too."""
-    wanted = 1 if case.kind in LAUNCHED else 0
+def start_beside(case, before, refusal="it (is of job|has another token)"):
+    """
+    The name of the pod that others look for means old ones first, who refuse them, and say it; then the pod of now comes, and the
+    name means all of them. Who found the pod of now first would look no further.
+    """
+    wanted = case.pods[1 if case.kind in LAUNCHED else 0]
+    old = [pod for pods in before for pod in pods if pod.hostname == wanted.hostname and pod.address]
+    case.cluster.publish(wanted, [pod.address for pod in old])
     for pod in case.pods:
-        pod.start()
-    case.cluster.publish(case.pods[wanted], [pods[wanted].address for pods in [*before, case.pods] if pods[wanted].address])
+        if pod is not wanted:
+            pod.start()
+    for pod in old:
+        says([pod], rf"refused a connection from .*{refusal}", 30)
+    wanted.start(publish=False)
+    case.cluster.publish(wanted, [pod.address for pod in [*old, wanted]])
 
 
-def two_generations(build, kind):
+def two_generations(build, kind, *arguments):
     """
     Those of before wait for one more, which does not come. They say who came instead, and end as where one is missing; a launcher,
     which looks for workers by their names, as where they have another token.
     """
-    with Case(build, kind) as case:
+    with Case(build, kind, *arguments) as case:
         before = begin_again(case)
         left = [pod for pods in before for pod in (pods[0], pods[1] if kind in LAUNCHED else pods[-1])]
         for pod in left:
-            pod.environment["KOLO_INIT_TIMEOUT"] = "12"
+            pod.environment["KOLO_INIT_TIMEOUT"] = "15"
             pod.start()
         start_beside(case, before)
         case.finish()
@@ -60,7 +69,31 @@ def two_generations(build, kind):
         words = rf"(missing: 1 \(pod {case.pods[1].hostname}|found no rendezvous.*{case.pods[0].hostname}.*does not belong to job)"
         for pod in left:
             expect("who is missing is said", re.search(words, pod.termination()), [pod])
-        expect("who came instead is said", any(re.search("refused was: .*it is of job", pod.termination()) for pod in left), left)
+        for pod in left:
+            if pod.hostname == case.pods[0].hostname:
+                expect("who came instead is said", re.search("refused was: .*it is of job", pod.termination()), [pod])
+
+
+def one_secret(build, kind):
+    """The token of both is that of a Secret which somebody made. The key that the operator makes anew tells them apart all the same."""
+    two_generations(build, kind, "--token-secret", "kolo-token")
+
+
+def old_worker(build, kind):
+    """mpirun's ssh is led to a worker of before, which has another key: what ssh says of it, and that a launcher which is made anew gets through."""
+    with Case(build, kind) as case:
+        old = begin_again(case)[0][1].start(publish=False)
+        for pod in case.pods[1:]:
+            pod.start()
+        case.wait_ready()
+        case.cluster.publish(case.pods[1], [old.address])
+        code = case.pods[0].start().wait(40)
+        expect(f"code {code}", code == 255, case.pods)
+        words = rf"{case.pods[1].hostname}\S*: Permission denied \(publickey"
+        expect(f"ssh's words in {case.pods[0].termination()}", re.search(words, case.pods[0].termination()), case.pods)
+        case.cluster.publish(case.pods[1], [case.pods[1].address])
+        case.pods[0].start()
+        case.finish()
 
 
 def two_worlds(build, kind):
@@ -92,7 +125,7 @@ def resumed_beside(build, kind):
         for pod, old in zip(case.pods, before):
             pod.name += "-resumed"
             pod.command, pod.environment = [*pod.command[:-len(LONG)], *STEPS], old.environment
-        start_beside(case, [before])
+        start_beside(case, [before], "its world has formed before")
         case.finish()
         expect("those of before train", all(pod.runs() for pod in before), before)
 

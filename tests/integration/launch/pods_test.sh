@@ -107,6 +107,8 @@ expect_text "a program alone in a worker" "workers have to run \`kolo agent\`" "
 
 # ---- the launcher of an MPIJob: the operator says where
 K_MPI_JOB_ROLE=worker refused 64 "it has to run \`kolo agent\`" -- true
+K_MPI_JOB_ROLE=weird OMPI_MCA_orte_default_hostfile=/etc/hostname refused 64 "K_MPI_JOB_ROLE=weird is no role of an MPIJob" -- true
+expect_text "a program alone in no role" "K_MPI_JOB_ROLE=weird is no role" "$(K_MPI_JOB_ROLE=weird "$member" sum 2>&1)"
 printf 'localhost slots=2\nw-0.train.ns.svc slots=2\n' >hostfile
 export K_MPI_JOB_ROLE=launcher JOB_COMPLETION_INDEX=0
 for variable in OMPI_MCA_orte_default_hostfile HYDRA_HOST_FILE I_MPI_HYDRA_HOST_FILE; do

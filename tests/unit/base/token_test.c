@@ -98,6 +98,14 @@ static void test_derived_from_a_key(void **state)
     write_file("token", "given by a Secret", 17);
     assert_int_equal(read_from("", "token"), KOLO_OK);
     assert_string_equal(token, "given by a Secret");
+    char with_key[KOLO__TOKEN_WITH_KEY_BYTES];
+    struct kolo__config config = {.token = "", .token_file = "token"};
+    assert_int_equal(kolo__token_read_with_key(&config, with_key), KOLO_OK);
+    assert_int_equal(strncmp(with_key, token, strlen(token)), 0);
+    assert_string_equal(with_key + strlen(token), expected);
+    config.token_file = ""; /* nothing twice */
+    assert_int_equal(kolo__token_read_with_key(&config, with_key), KOLO_OK);
+    assert_string_equal(with_key, expected);
     setenv("OMPI_COMM_WORLD_RANK", "0", 1);
     assert_int_equal(read_from("", ""), KOLO_OK);
     assert_string_equal(token, "");

@@ -348,6 +348,25 @@ static void test_misfit_instead_of_nobody(void **state)
     assert_says("missing: 1; refused was: rank 2 of a world of 3");
 }
 
+/* A process that knows by itself that it takes no part: its words reach those who wait for it, as
+ * far as there is room. */
+static void test_who_takes_no_part(void **state)
+{
+    (void)state;
+    char why[500];
+    struct kolo__control *control;
+    struct kolo__control_options options = options_of(1);
+    memset(why, 'w', sizeof why);
+    memcpy(why, "it was told of 5", 16);
+    options.size = 0;
+    assert_int_equal(kolo__control_connect(&options, &control), KOLO_OK);
+    assert_int_equal(kolo__control_join(control, why, sizeof why), KOLO_ERR_WORLD);
+    kolo__control_close(control);
+    assert_int_equal(wait_as_rank_0(2), KOLO_ERR_WORLD);
+    assert_says("missing: 1; refused was: rank 1 (host ");
+    assert_says(" at 127.0.0.1), which takes no part: it was told of 5www");
+}
+
 static void place_of(void *self, uint32_t rank, char *text, size_t bytes)
 {
     (void)self;
@@ -516,6 +535,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_wrong_token_and_job, start, end),
         cmocka_unit_test_setup_teardown(test_garbage_after_the_proof, start, end),
         cmocka_unit_test_setup_teardown(test_misfit_instead_of_a_rank, start, end),
+        cmocka_unit_test_setup_teardown(test_who_takes_no_part, start, end),
         cmocka_unit_test_setup_teardown(test_misfit_before_a_rank, start, end),
         cmocka_unit_test_setup_teardown(test_misfit_instead_of_nobody, start, end),
         cmocka_unit_test_setup_teardown(test_a_broken_communicator_breaks_no_world, start, end),
