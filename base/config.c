@@ -266,7 +266,7 @@ const struct kolo__option kolo__options[] = {
      .maximum = 1,
      .help = "1: this process comes to a world that is under way: it gets its rank when the ranks "
              "of that world call kolo_renew. KOLO_RENDEZVOUS and KOLO_JOB say which; KOLO_RANK "
-             "may say as which process the launcher knows it."},
+             "may say by which number the launcher knows the process."},
     {.name = "flight",
      .type = KOLO__OPTION_TEXT,
      .use = KOLO__OPTION_LAUNCHER,

@@ -296,7 +296,8 @@ kolo_status kolo__bootstrap(const struct kolo__bootstrap_options *options,
     /* kolo run gives its ranks a job, and an address. */
     place->at_rank_0 =
         launch->rank != 0 && launch->meeting != KOLO__MEET_NOBODY &&
-        (launch->in_pods || strcmp(launch->source, "kolo") != 0 || options->job[0] == '\0');
+        (launch->in_pods || (strcmp(launch->source, "kolo") != 0 && !launch->newcomer) ||
+         options->job[0] == '\0');
     kolo_status status = find_place(options, place);
     if (status != KOLO_OK)
         return status;

@@ -349,12 +349,10 @@ static kolo_status take_newcomer(char *const *environment, struct kolo__launch *
     launch->source = "KOLO_NEWCOMER";
     launch->newcomer = true;
     launch->rank = -1;
-    if (given == NULL || job == NULL)
-        return kolo__error(
-            KOLO_ERR_CONFIG,
-            "KOLO_NEWCOMER=1, but %s is not set: a newcomer has to be told where the "
-            "world is, by KOLO_RENDEZVOUS, and which job's, by KOLO_JOB",
-            given == NULL ? "KOLO_RENDEZVOUS" : "KOLO_JOB");
+    if (given == NULL)
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "KOLO_NEWCOMER=1, but KOLO_RENDEZVOUS is not set: a newcomer has to be "
+                           "told where the world is");
     if (place != NULL)
         status = read_number("KOLO_RANK", place, &number);
     if (status == KOLO_OK && local_rank != NULL)
@@ -367,7 +365,7 @@ static kolo_status take_newcomer(char *const *environment, struct kolo__launch *
     launch->place = (uint32_t)number;
     launch->meeting = KOLO__MEET_HELD;
     strcpy(launch->places, given);
-    snprintf(launch->job, sizeof launch->job, "%s", job);
+    snprintf(launch->job, sizeof launch->job, "%s", job != NULL ? job : "");
     return KOLO_OK;
 }
 
