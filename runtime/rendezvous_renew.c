@@ -47,12 +47,12 @@ static bool is_in(const struct kolo__membership *membership, uint32_t id)
     return false;
 }
 
-void kolo__world_gone(struct kolo__rendezvous *server, uint32_t rank, const char *why)
+void kolo__world_gone(struct kolo__rendezvous *server, uint32_t rank, const char *why, bool surely)
 {
     struct kolo__member *member = &server->members[rank];
     bool was_in = is_in(&server->membership, member->id);
     kolo__membership_remove(&server->membership, member->id);
-    if (was_in || member->gone_why[0] != '\0') /* who says so later knows it better */
+    if (was_in || (surely && member->gone_why[0] != '\0'))
         note_gone(member, why);
 }
 
@@ -106,7 +106,7 @@ void kolo__world_begin_epochs(struct kolo__rendezvous *server)
     server->introduction_bytes = first->blob_bytes;
     for (uint32_t r = 0; r < server->size; r++)
         if (server->members[r].connection == NULL)
-            kolo__world_gone(server, r, "was lost before the world had formed");
+            kolo__world_gone(server, r, "was lost before the world had formed", false);
 }
 
 void kolo__world_end_epochs(struct kolo__rendezvous *server)

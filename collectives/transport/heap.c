@@ -108,67 +108,63 @@ void kolo__heap_close(struct kolo__heap *heap)
     free(heap);
 }
 
-/* A block's bytes go into pages of its own, which then take the place of the shared ones. */
-static kolo_status make_private(struct kolo__heap *heap, const struct kolo__heap_range *range,
-                                unsigned char **copy)
+/* Addresses stay taken, with nothing behind them. */
+static void blank(struct kolo__heap *heap, uint64_t position, uint64_t bytes)
 {
-    *copy = mmap(NULL, range->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (*copy == MAP_FAILED)
+    if (bytes == 0)
+        return;
+    void *space = mmap(heap->base + position, bytes, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    KOLO__ASSERT(space != MAP_FAILED); /* it takes no more than was taken before */
+}
+
+/* A block's bytes go into pages of its own, which then take the place of the shared ones. */
+static kolo_status make_private(struct kolo__heap *heap, struct kolo__heap_range *range)
+{
+    unsigned char *place = heap->base + range->position;
+    void *copy =
+        mmap(NULL, range->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
         return kolo__error(KOLO_ERR_MEMORY,
                            "no memory to take %llu bytes out of the shared heap: %s",
                            (unsigned long long)range->bytes, strerror(errno));
-    kolo__huge_pages_allow(*copy, range->bytes);
-    memcpy(*copy, heap->base + range->position, range->bytes);
+    kolo__huge_pages_allow(copy, range->bytes);
+    memcpy(copy, place, range->bytes);
+    void *moved = mremap(copy, range->bytes, range->bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place);
+    KOLO__ASSERT(moved == place);
+    range->is_private = true;
+    fallocate(heap->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)range->position,
+              (off_t)range->bytes);
     return KOLO_OK;
 }
 
+/* What was to be freed later is nobody's. */
 static bool is_kept(const struct kolo__heap_range *range)
 {
-    return !range->free && range->unused == NULL; /* what was to be freed later is nobody's */
-}
-
-static uint64_t kept_bytes(const struct kolo__heap *heap, size_t index)
-{
-    const struct kolo__heap_range *range = heap->share.first;
-    while (!is_kept(range) || index-- > 0)
-        range = range->next;
-    return range->bytes;
+    return !range->free && range->unused == NULL;
 }
 
 kolo_status kolo__heap_detach(struct kolo__heap *heap)
 {
     kolo_status status = KOLO_OK;
+    uint64_t end = 0;
     pthread_mutex_lock(&heap->lock);
     collect(heap);
-    size_t count = 0, done = 0;
-    for (struct kolo__heap_range *r = heap->share.first; r != NULL; r = r->next)
-        count += is_kept(r);
-    unsigned char **copies = calloc(count + 1, sizeof *copies);
-    if (copies == NULL)
-        status = kolo__error(KOLO_ERR_MEMORY, "no memory to list %zu blocks", count);
     for (struct kolo__heap_range *r = heap->share.first; r != NULL && status == KOLO_OK;
          r = r->next)
-        if (is_kept(r) && (status = make_private(heap, r, &copies[done])) == KOLO_OK)
-            done++;
+        if (is_kept(r) && !r->is_private)
+            status = make_private(heap, r);
+    for (struct kolo__heap_range *r = heap->share.first; r != NULL && status == KOLO_OK;
+         r = r->next)
+        if (is_kept(r)) {
+            blank(heap, end, r->position - end);
+            end = r->position + r->bytes;
+        }
     if (status == KOLO_OK) {
-        /* Addresses stay taken, with nothing behind them; then the blocks come back, each whole. */
-        void *space = mmap(heap->base, heap->bytes, PROT_NONE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-        KOLO__ASSERT(space == heap->base); /* it takes no more than was taken before */
-        done = 0;
-        for (struct kolo__heap_range *r = heap->share.first; r != NULL; r = r->next)
-            if (is_kept(r)) {
-                void *moved = mremap(copies[done++], r->bytes, r->bytes,
-                                     MREMAP_MAYMOVE | MREMAP_FIXED, heap->base + r->position);
-                KOLO__ASSERT(moved == heap->base + r->position);
-            }
+        blank(heap, end, heap->bytes - end);
         close(heap->fd);
         heap->fd = -1;
-    } else {
-        for (size_t i = 0; i < done; i++)
-            munmap(copies[i], kept_bytes(heap, i));
     }
-    free(copies);
     pthread_mutex_unlock(&heap->lock);
     return status;
 }
@@ -279,9 +275,9 @@ static void collect(struct kolo__heap *heap)
 
 static void give_back(struct kolo__heap *heap, struct kolo__heap_range *range)
 {
-    if (heap->fd < 0) { /* detached: nobody takes it again */
-        mmap(heap->base + range->position, range->bytes, PROT_NONE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (range->is_private) { /* nobody takes it again */
+        range->is_private = false;
+        blank(heap, range->position, range->bytes);
         kolo__heap_share_give(range);
         return;
     }

@@ -40,7 +40,7 @@ kolo_status kolo__heap_open(const struct kolo__heap_options *options, struct kol
 void kolo__heap_close(struct kolo__heap *heap);
 /* What this member has allocated stays where it is, and becomes memory of this process alone, of
  * which no other member, late as it may be, can change a byte. From then on the heap is for
- * kolo__heap_free only. On failure it is as it was. */
+ * kolo__heap_free only. On failure some may be so already, and it may be called again. */
 kolo_status kolo__heap_detach(struct kolo__heap *heap);
 /* Nothing is allocated in this member's share. */
 bool kolo__heap_is_empty(struct kolo__heap *heap);

@@ -71,10 +71,15 @@ static void touch(const unsigned char *data, size_t bytes)
     (void)last;
 }
 
+static uint32_t size_of(const struct kolo__control *control)
+{
+    const struct kolo__epoch *epoch = kolo__control_epoch(control);
+    return epoch->number > 0 ? epoch->size : RANKS;
+}
+
 static void visit(void *self, uint32_t rank, const unsigned char *blob, size_t bytes)
 {
-    (void)self;
-    KOLO__ASSERT(rank < RANKS);
+    KOLO__ASSERT(rank < size_of(self));
     touch(blob, bytes);
 }
 
@@ -88,7 +93,11 @@ static void check_text(const char *text, size_t bytes)
 
 static void check_members(const struct kolo__control *control)
 {
-    for (uint32_t r = 0; r < RANKS; r++) {
+    const struct kolo__epoch *epoch = kolo__control_epoch(control);
+    check_text(epoch->gone, sizeof epoch->gone);
+    KOLO__ASSERT(epoch->number == 0 || epoch->rank < epoch->size);
+    touch((const unsigned char *)epoch->previous, epoch->survivors * sizeof *epoch->previous);
+    for (uint32_t r = 0; r < size_of(control); r++) {
         const struct kolo__control_member *member = kolo__control_member(control, r);
         check_text(member->host, sizeof member->host);
         touch(member->blob, member->blob_bytes);
@@ -110,7 +119,7 @@ static void check_faults(struct kolo__control *control)
             if (!kolo__control_fault(control, comm, &fault))
                 continue;
             KOLO__ASSERT(fault.status > KOLO_AGAIN && fault.status <= KOLO_ERR_DEVICE);
-            KOLO__ASSERT(fault.peer >= -1 && fault.peer < RANKS);
+            KOLO__ASSERT(fault.peer >= -1 && fault.peer < (int)size_of(control));
             check_text(fault.text, sizeof fault.text);
         }
     }
@@ -162,8 +171,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     KOLO__ASSERT(kolo__control_connect(&options, &control) == KOLO_OK);
     if (kolo__control_join(control, "blob", 4) == KOLO_OK) {
         check_members(control);
-        kolo__control_exchange(control, 1, "blob", 4, soon(), visit, NULL);
+        kolo__control_exchange(control, 1, "blob", 4, soon(), visit, control);
         check_members(control);
+        if (kolo__control_renew(control, 100, "blob", 4) == KOLO_OK) {
+            check_members(control);
+            kolo__control_exchange(control, 1, "blob", 4, soon(), visit, control);
+        }
     }
     check_faults(control);
     check_joins(control);
