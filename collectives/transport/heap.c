@@ -43,8 +43,9 @@ struct kolo__heap {
     int fd;
     unsigned char *base;
     uint64_t bytes;
-    pthread_mutex_t lock; /* share */
+    pthread_mutex_t lock; /* share, watchers */
     struct kolo__heap_share share;
+    struct kolo__heap_watcher *watchers;
     uint64_t credit; /* heap_reserve.h */
 };
 
@@ -149,6 +150,7 @@ kolo_status kolo__heap_detach(struct kolo__heap *heap)
     kolo_status status = KOLO_OK;
     uint64_t end = 0;
     pthread_mutex_lock(&heap->lock);
+    KOLO__ASSERT(heap->watchers == NULL); /* transports have closed */
     collect(heap);
     for (struct kolo__heap_range *r = heap->share.first; r != NULL && status == KOLO_OK;
          r = r->next)
@@ -251,6 +253,46 @@ uint64_t kolo__heap_position(const struct kolo__heap *heap, const void *pointer,
     return at - first;
 }
 
+static struct kolo__heap_extent extent_of(const struct kolo__heap *heap,
+                                          const struct kolo__heap_range *range)
+{
+    return (struct kolo__heap_extent){.memory = heap->base + range->position,
+                                      .bytes = range->bytes};
+}
+
+bool kolo__heap_find(struct kolo__heap *heap, const void *pointer, size_t bytes,
+                     struct kolo__heap_extent *extent)
+{
+    uint64_t position = kolo__heap_position(heap, pointer, bytes);
+    if (position == UINT64_MAX)
+        return false;
+    pthread_mutex_lock(&heap->lock);
+    const struct kolo__heap_range *range = kolo__heap_share_around(&heap->share, position);
+    bool whole = range != NULL && bytes <= range->bytes - (position - range->position);
+    if (whole)
+        *extent = extent_of(heap, range);
+    pthread_mutex_unlock(&heap->lock);
+    return whole;
+}
+
+void kolo__heap_watch(struct kolo__heap *heap, struct kolo__heap_watcher *watcher)
+{
+    pthread_mutex_lock(&heap->lock);
+    watcher->next = heap->watchers;
+    heap->watchers = watcher;
+    pthread_mutex_unlock(&heap->lock);
+}
+
+void kolo__heap_unwatch(struct kolo__heap *heap, struct kolo__heap_watcher *watcher)
+{
+    pthread_mutex_lock(&heap->lock);
+    struct kolo__heap_watcher **at = &heap->watchers;
+    while (*at != watcher)
+        at = &(*at)->next;
+    *at = watcher->next;
+    pthread_mutex_unlock(&heap->lock);
+}
+
 unsigned char *kolo__heap_address(const struct kolo__heap *heap, uint64_t position, size_t bytes)
 {
     if (position > heap->bytes || bytes > heap->bytes - position)
@@ -281,6 +323,10 @@ static void give_back(struct kolo__heap *heap, struct kolo__heap_range *range)
         kolo__heap_share_give(range);
         return;
     }
+    const struct kolo__heap_extent extent = extent_of(heap, range);
+    for (struct kolo__heap_watcher *watcher = heap->watchers; watcher != NULL;
+         watcher = watcher->next)
+        watcher->freed(watcher, &extent);
     /* Also makes the memory zero for its next owner. */
     int failed = fallocate(heap->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                            (off_t)range->position, (off_t)range->bytes);

@@ -150,6 +150,49 @@ static void memory_is_aligned_zero_and_used_again(void **state)
     kolo__heap_close(heap);
 }
 
+struct listener {
+    struct kolo__heap_watcher watcher;
+    struct kolo__heap_extent last;
+    int count;
+};
+
+static void note_freed(struct kolo__heap_watcher *watcher, const struct kolo__heap_extent *extent)
+{
+    struct listener *listener = (struct listener *)(void *)watcher;
+    listener->last = *extent;
+    listener->count++;
+    assert_int_equal(extent->memory[0], 7); /* its pages are still there */
+}
+
+static void blocks_are_found_and_missed(void **state)
+{
+    (void)state;
+    struct kolo__heap *heap = open_alone(8 * MIB);
+    struct kolo__heap_extent extent;
+    struct listener listener = {.watcher = {.freed = note_freed}};
+    void *memory, *next;
+    assert_int_equal(kolo__heap_alloc(heap, 10000, 64, &memory), KOLO_OK);
+    assert_int_equal(kolo__heap_alloc(heap, 10000, 64, &next), KOLO_OK);
+    unsigned char *block = memory;
+    block[0] = 7;
+    assert_true(kolo__heap_find(heap, block + 5000, 5000, &extent));
+    assert_ptr_equal(extent.memory, block);
+    assert_int_equal(extent.bytes, 12288); /* whole pages */
+    assert_true(kolo__heap_find(heap, block, 12288, &extent));
+    assert_false(kolo__heap_find(heap, block, 12289, &extent)); /* another one begins */
+    assert_false(kolo__heap_find(heap, &extent, 1, &extent));
+    kolo__heap_watch(heap, &listener.watcher);
+    kolo__heap_free(heap, memory);
+    assert_int_equal(listener.count, 1);
+    assert_ptr_equal(listener.last.memory, block);
+    assert_int_equal(listener.last.bytes, 12288);
+    assert_false(kolo__heap_find(heap, block, 1, &extent));
+    kolo__heap_unwatch(heap, &listener.watcher);
+    kolo__heap_free(heap, next);
+    assert_int_equal(listener.count, 1);
+    kolo__heap_close(heap);
+}
+
 static void a_full_share_is_an_error(void **state)
 {
     (void)state;
@@ -434,6 +477,7 @@ int main(void)
         cmocka_unit_test(members_share_memory),
         cmocka_unit_test(positions_outside_are_refused),
         cmocka_unit_test(memory_is_aligned_zero_and_used_again),
+        cmocka_unit_test(blocks_are_found_and_missed),
         cmocka_unit_test(a_full_share_is_an_error),
         cmocka_unit_test(more_than_the_machine_has_is_an_error),
         cmocka_unit_test(memory_freed_later_waits_until_unused),
