@@ -116,6 +116,8 @@ kolo_status kolo__control_renew(struct kolo__control *control, uint32_t patience
         forget_epoch(control);
         control->renewing = control->expects_epoch = true;
         status = ask(control, patience_ms, blob, bytes);
+        if (status != KOLO_OK && status != KOLO_ERR_TIMEOUT)
+            kolo__control_take_all(control); /* the server may have said why it closed */
         if (status != KOLO_OK && (control->closed || control->refusal.status != KOLO_OK))
             status = find_end(control);
     }
