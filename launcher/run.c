@@ -190,6 +190,7 @@ int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops
                                                 .ops = ops,
                                                 .self = self,
                                                 .min_ranks = run->options.config.min_ranks,
+                                                .restarts = run->options.restarts,
                                                 .grace_s = run->options.grace_s,
                                                 .timeout_s = run->options.timeout_s,
                                                 .peer_timeout_s = run->options.config.peer_timeout,
