@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/last_words.h"
 #include "base/log.h"
+#include "base/status.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,7 +26,7 @@ static bool is_there(const struct kolo__agent *agent)
 static void say_to(struct kolo__agent *agent, enum kolo__agent_frame type, uint32_t value)
 {
     kolo__agent_begin(&agent->carrier.out, type);
-    if (type != KOLO__AGENT_END && type != KOLO__AGENT_RECORD)
+    if (type != KOLO__AGENT_END && type != KOLO__AGENT_LAST && type != KOLO__AGENT_RECORD)
         kolo__put_u32(&agent->carrier.out, value);
     kolo__frame_end(&agent->carrier.out);
     kolo__carrier_flush(&agent->carrier, kolo__now_ns(&kolo__real_clock));
@@ -160,6 +161,17 @@ static bool on_record(struct kolo__agent *agent, struct kolo__frame_reader *payl
                                                        kolo__now_ns(&kolo__real_clock));
 }
 
+static bool on_again(struct kolo__agent *agent, struct kolo__frame_reader *payload)
+{
+    uint32_t local = kolo__get_u32(payload);
+    uint32_t pid = kolo__get_u32(payload);
+    if (!kolo__frame_done(payload) || local >= agent->count ||
+        agent->ranks[local].state != KOLO__RANK_RUNS)
+        return false;
+    agent->ranks[local].pid = pid;
+    return true;
+}
+
 static bool on_taken(struct kolo__agents *agents, struct kolo__frame_reader *payload)
 {
     uint32_t bytes = kolo__get_u32(payload);
@@ -199,6 +211,9 @@ static void on_frame(struct kolo__agents *agents, struct kolo__agent *agent,
         break;
     case KOLO__AGENT_RECORD:
         good = agent->phase >= KOLO__AGENT_ASKED && on_record(agent, payload);
+        break;
+    case KOLO__AGENT_AGAIN:
+        good = agent->phase == KOLO__AGENT_RUNNING && on_again(agent, payload);
         break;
     case KOLO__AGENT_TAKEN:
         good = on_taken(agents, payload);
@@ -362,8 +377,12 @@ static bool clear(void *self, bool impatient)
     struct kolo__agents *agents = self;
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
     bool all = true;
-    if (agents->ending_ns == 0)
+    if (agents->ending_ns == 0) {
         agents->ending_ns = now_ns;
+        for (uint32_t i = 0; agents->stay && i < agents->count; i++)
+            if (is_there(&agents->list[i]))
+                say_to(&agents->list[i], KOLO__AGENT_LAST, 0);
+    }
     for (uint32_t i = 0; i < agents->count; i++) {
         struct kolo__agent *agent = &agents->list[i];
         if (impatient && !agents->ending && is_there(agent))
@@ -388,6 +407,23 @@ static const char *where(const void *self, uint32_t rank, char *text, size_t byt
              agent->hello.host[0] != '\0' ? agent->hello.host : agent->host->name,
              agents->ranks[rank]->pid);
     return text;
+}
+
+static kolo_status start_again(void *self, uint32_t number, struct kolo__output *output)
+{
+    struct kolo__agents *agents = self;
+    struct kolo__agent *agent = agents->agent_of[number];
+    struct kolo__agent_rank *rank = agents->ranks[number];
+    (void)output; /* the rank's streams are open as long as its agent is there */
+    if (agent->phase != KOLO__AGENT_RUNNING)
+        return kolo__error(KOLO_ERR_PEER_LOST, "its host %s has gone: %s", agent->host->name,
+                           agent->why);
+    free(rank->flight);
+    *rank = (struct kolo__agent_rank){.rank = number, .state = KOLO__RANK_RUNS};
+    if (number == 0)
+        agents->input_fd = -1; /* a newcomer reads nothing */
+    say_to(agent, KOLO__AGENT_AGAIN, (uint32_t)(rank - agent->ranks));
+    return KOLO_OK;
 }
 
 static void ask_recorders(void *self)
@@ -421,6 +457,7 @@ const struct kolo__ranks_ops kolo__agents_ranks = {
     .step = step,
     .clear = clear,
     .where = where,
+    .start_again = start_again,
     .ask_recorders = ask_recorders,
     .recorders = recorders,
 };

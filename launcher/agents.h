@@ -55,6 +55,7 @@ struct kolo__agents {
     const struct kolo__remote_shell *shell; /* borrowed, as the following */
     struct kolo__output *output;
     bool report_bindings;
+    bool stay; /* ranks may be started again: agents wait to hear that none is */
     const char
         *last_words; /* path of what ranks said, by rank (base/last_words.h); "", NULL: unwanted */
     int input_fd;    /* what rank 0 shall read; -1: no more; borrowed */
