@@ -15,14 +15,16 @@
 
 #include <kolo/kolo.h>
 
+#include "device.h"
 #include "model.h"
 #include "optimizer.h"
 
 #include <stdbool.h>
 
 struct parallel {
-    kolo_comm *world;      /* borrowed */
-    kolo_reducer *reducer; /* owned */
+    kolo_comm *world;            /* borrowed */
+    const struct device *device; /* borrowed; what is computed with is in its memory */
+    kolo_reducer *reducer;       /* owned */
     bool sharded, out_of_memory;
     size_t tensor_count;
     struct model_tensor *tensors;    /* owned, as all that follow */
@@ -32,14 +34,15 @@ struct parallel {
     kolo_reducer_shard *pieces;
     size_t piece_count;
     float *mean, *variance; /* of the pieces' elements */
-    float *scratch;         /* as long as the longest tensor */
+    float *scratch;         /* the host's: as long as the longest tensor */
     kolo_status ready_status;
 };
 
 /* Collective. KOLO_ERR_MEMORY with out_of_memory set has no text of kolo's. In any case
  * parallel_destroy has to follow. */
-kolo_status parallel_create(kolo_comm *world, const struct model_config *model, kolo_wire wire,
-                            bool sharded, struct parallel *parallel);
+kolo_status parallel_create(kolo_comm *world, const struct device *device,
+                            const struct model_config *model, kolo_wire wire, bool sharded,
+                            struct parallel *parallel);
 
 /* Before kolo_finalize. Parameters stay until parallel_destroy, where there is memory for them. */
 void parallel_leave(struct parallel *parallel);
@@ -55,7 +58,9 @@ kolo_status parallel_collect(struct parallel *parallel, struct training_state *w
 void parallel_begin_step(struct parallel *parallel);
 /* A model_final: the gradient may travel. */
 void parallel_final(void *parallel, size_t tensor);
-/* Collective: waits until the sums of all gradients are there. */
+/* Collective: waits until the sums of all gradients are there, on a GPU until they are queued. Then
+ * they are clipped, and of the report norm and finite are not told, for which the host would have
+ * to wait. */
 kolo_status parallel_end_step(struct parallel *parallel, kolo_reducer_report *report);
 /* Of this rank's pieces. */
 void parallel_update(struct parallel *parallel, const struct adamw *adamw);

@@ -61,7 +61,7 @@ int main(int argc, char **argv)
 
     parallel_destroy(&trainer.parallel);
     model_destroy(trainer.model);
-    free(trainer.window);
+    train_release(&trainer);
     corpus_close(&trainer.corpus);
     return code;
 }
@@ -99,9 +99,15 @@ static int join(struct trainer *trainer)
     trainer->rank = kolo_comm_rank(trainer->world);
     trainer->size = kolo_comm_size(trainer->world);
 
-    trainer->window = malloc((size_t)options->model.context + 1);
-    trainer->model = model_create(&options->model);
-    return trainer->window && trainer->model ? 0 : out_of_memory();
+    char why[DEVICE_WHY_BYTES] = "";
+    trainer->device = device_open(options->device, kolo_comm_local_rank(trainer->world), why);
+    if (!trainer->device) {
+        fprintf(stderr, "train_bytes: rank %d: --device %s: %s\n", trainer->rank, options->device,
+                why);
+        return EXIT_FAILED;
+    }
+    trainer->model = model_create(&options->model, trainer->device);
+    return trainer->model && train_prepare(trainer) == 0 ? 0 : out_of_memory();
 }
 
 /* This rank's share of the machine: what the launcher has bound it to, or else an even part. */
@@ -190,7 +196,8 @@ static int share_state(struct trainer *trainer)
     if (status != KOLO_OK)
         return trainer_failure(trainer, status);
     trainer->all_give_up = code != 0;
-    trainer->step = (uint64_t)facts[1];
+    trainer->step = trainer->collected = (uint64_t)facts[1];
+    trainer->last.step = trainer->step;
     trainer->seconds = facts[2];
     trainer->progress = facts[3];
     return code;
@@ -215,17 +222,18 @@ static int start(struct trainer *trainer)
         if (trainer->corpus.unreadable > 0)
             printf("text: %zu files or directories cannot be read and are left out\n",
                    trainer->corpus.unreadable);
-        printf("model: %zu parameters; batch %llu x %d bytes over %d rank%s of %d thread%s\n",
+        printf("model: %zu parameters; batch %llu x %d bytes over %d rank%s of %d thread%s%s%s\n",
                model_parameter_count(&options->model), (unsigned long long)options->batch,
                options->model.context, trainer->size, trainer->size == 1 ? "" : "s", threads,
-               threads == 1 ? "" : "s");
+               threads == 1 ? "" : "s", trainer->device->stream ? " and a GPU each: " : "",
+               trainer->device->stream ? trainer->device->name : "");
     }
     code = agree_on_the_run(trainer);
     if (code != 0)
         return code;
     struct parallel *parallel = &trainer->parallel;
-    kolo_status status = parallel_create(trainer->world, &options->model, options->wire,
-                                         options->shard_optimizer, parallel);
+    kolo_status status = parallel_create(trainer->world, trainer->device, &options->model,
+                                         options->wire, options->shard_optimizer, parallel);
     if (status != KOLO_OK)
         return parallel->out_of_memory ? out_of_memory() : trainer_failure(trainer, status);
     return share_state(trainer);
@@ -254,22 +262,23 @@ static int train(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
     bool leader = trainer->rank == 0;
-    struct step_report report = {.step = trainer->step};
     uint64_t saved = trainer->step;
 
     int code = 0;
     while (code == 0 && trainer->progress < 1) {
-        code = train_step(trainer, &report);
-        if (code == 0 && leader)
-            progress_step(&trainer->shown, &report);
+        code = train_step(trainer);
         bool due = options->checkpoint &&
                    (trainer->step % options->checkpoint_every == 0 || trainer->progress >= 1);
-        if (code == 0 && due && trainer->step != saved) {
+        if (code != 0 || !due || trainer->step == saved)
+            continue;
+        code = train_collect(trainer, 0); /* their rows are in the CSV before */
+        if (code == 0)
             code = save(trainer);
-            saved = trainer->step;
-        }
+        saved = trainer->step;
     }
-    if (leader && progress_close(&trainer->shown, &report) != 0 && code == 0)
+    if (code == 0)
+        code = train_collect(trainer, 0);
+    if (leader && progress_close(&trainer->shown, &trainer->last) != 0 && code == 0)
         code = EXIT_FAILED;
     return code;
 }

@@ -7,6 +7,7 @@
 
 #include "checkpoint.h"
 #include "corpus.h"
+#include "device.h"
 #include "model.h"
 #include "options.h"
 #include "parallel.h"
@@ -26,21 +27,35 @@ struct trainer {
     kolo_comm *world;
     int rank, size;
     struct corpus corpus;
+    const struct device *device;
     struct model *model;
     struct run_identity identity;
     struct parallel parallel;   /* parameters, gradients, state of the optimizer */
     uint64_t step;              /* steps done */
     double seconds;             /* spent on them, on rank 0, over all runs */
     double riders[RIDER_COUNT]; /* of a step under way, and then of all ranks */
-    uint8_t *window;            /* [context + 1] */
+    /* Of the steps that are under way on the device, step % (lag + 1), of each: this rank's windows
+     * of context + 1 bytes, on the host and on the device, and the loss. */
+    uint8_t *windows, *device_windows;
+    size_t windows_bytes; /* of one step */
+    double *losses, *device_losses;
+    struct step_report pending[DEVICE_LAG_MOST + 1];
+    uint64_t collected;         /* steps that were waited for, and shown */
+    struct step_report last;    /* of them */
     double progress;            /* 0 to 1, decided by rank 0, the same on all ranks */
     double communication_share; /* of this rank's last step */
     bool all_give_up;           /* for a reason that every rank knows: nobody has to be told */
     struct progress shown;      /* rank 0's */
 };
 
-/* One step: 0, or an exit code after a message on stderr. */
-int train_step(struct trainer *trainer, struct step_report *report);
+/* Memory for steps. 0, or -1 when it is short. */
+int train_prepare(struct trainer *trainer);
+void train_release(struct trainer *trainer);
+/* One step: 0, or an exit code after a message on stderr. The steps before the last `lag` of the
+ * device are over afterwards, and shown. */
+int train_step(struct trainer *trainer);
+/* Waits until at most so many steps are under way; the same. */
+int train_collect(struct trainer *trainer, uint64_t under_way);
 
 /* The exit code for a status of kolo, after its text has been printed. */
 int trainer_failure(const struct trainer *trainer, kolo_status status);
