@@ -157,16 +157,17 @@ static int start_ranks(struct session *s)
                           start->folder);
         return KOLO__EXIT_USAGE;
     }
-    if (kolo__binding_plan(s->binding, start->bind, start->count) != KOLO_OK)
+    if (kolo__binding_plan(s->binding, start->bind, start->room) != KOLO_OK)
         return KOLO__EXIT_USAGE;
     kolo_status status =
-        kolo__agent_streams_open(&s->streams, start->count, has_rank_0(start), &stdin_fd);
+        kolo__agent_streams_open(&s->streams, start->room, has_rank_0(start), &stdin_fd);
     kolo__last_words_open(&s->last_words);
     struct kolo__spawn spawn = {.program = start->program,
                                 .environment = start->environment,
                                 .binding = s->binding,
                                 .world_size = start->world_size,
                                 .local_size = start->count,
+                                .room = start->room,
                                 .rendezvous = start->rendezvous,
                                 .job = start->job,
                                 .token = start->token,
@@ -219,16 +220,18 @@ static void on_again(struct session *s, struct kolo__frame_reader *payload)
 {
     int exec_errno = 0;
     uint32_t local = kolo__get_u32(payload);
-    if (!kolo__frame_done(payload) || !s->start.stays || local >= s->crew.started ||
-        !s->crew.ended[local]) {
+    uint32_t rank = kolo__get_u32(payload);
+    if (!kolo__frame_done(payload) || !s->start.stays || rank >= s->start.world_size ||
+        local > s->crew.started || local >= s->crew.capacity ||
+        (local < s->crew.started && !s->crew.ended[local])) {
         kolo__carrier_break(&s->carrier, "a message is broken");
         return;
     }
-    kolo_status status =
-        kolo__crew_start_again(&s->crew, s->start.ranks[local], local, &exec_errno);
+    s->start.ranks[local] = rank;
+    kolo_status status = kolo__crew_start_again(&s->crew, rank, local, &exec_errno);
     if (status != KOLO_OK) {
-        kolo__log(KOLO__LOG_WARN, "kolo agent: rank %u is not started again: %s",
-                  s->start.ranks[local], kolo_error_text());
+        kolo__log(KOLO__LOG_WARN, "kolo agent: rank %u is not started again: %s", rank,
+                  kolo_error_text());
         int code = exec_errno == ENOENT ? KOLO__EXIT_NOT_FOUND : KOLO__EXIT_CANNOT_EXECUTE;
         say_ended(s, local, code << 8); /* as wait has it */
         return;

@@ -29,7 +29,8 @@ kolo_status kolo__crew_open(struct kolo__crew *crew, const char *job);
  * if ranks are started again. */
 kolo_status kolo__crew_start(struct kolo__crew *crew, const struct kolo__spawn *spawn,
                              const uint32_t *ranks, uint32_t count, int *exec_errno);
-/* Starts a rank that has ended once more, as a newcomer. Errors as above. */
+/* Starts a rank that has ended once more, as a newcomer; or one more, while there is room. Errors
+ * as above. */
 kolo_status kolo__crew_start_again(struct kolo__crew *crew, uint32_t rank, uint32_t local_rank,
                                    int *exec_errno);
 /* To the process group of every rank that runs. Those who are to end must run to hear it. */

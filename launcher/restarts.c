@@ -45,6 +45,12 @@ bool kolo__restarts_is_planned(const struct kolo__restarts *restarts, uint32_t r
     return restarts->list[rank].due_ns != 0;
 }
 
+void kolo__restarts_postpone(struct kolo__restarts *restarts, uint32_t rank, uint64_t due_ns)
+{
+    restarts->planned += !kolo__restarts_is_planned(restarts, rank);
+    restarts->list[rank].due_ns = due_ns;
+}
+
 void kolo__restarts_drop(struct kolo__restarts *restarts, uint32_t rank)
 {
     if (!kolo__restarts_is_planned(restarts, rank))

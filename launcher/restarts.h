@@ -21,6 +21,8 @@ void kolo__restarts_close(struct kolo__restarts *restarts);
  * False: none is left. */
 bool kolo__restarts_plan(struct kolo__restarts *restarts, uint32_t rank, uint64_t now_ns);
 bool kolo__restarts_is_planned(const struct kolo__restarts *restarts, uint32_t rank);
+/* It cannot be yet. */
+void kolo__restarts_postpone(struct kolo__restarts *restarts, uint32_t rank, uint64_t due_ns);
 /* The plan is off. */
 void kolo__restarts_drop(struct kolo__restarts *restarts, uint32_t rank);
 /* One whose time has come, which is then not planned any more; -1: none. */

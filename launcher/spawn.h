@@ -15,6 +15,7 @@ struct kolo__spawn {
     char **environment; /* NAME=VALUE beside our own, up to a NULL */
     const struct kolo__binding *binding;
     uint32_t world_size, local_size;
+    uint32_t room; /* local ranks that there may be later, if that is more */
     const char *rendezvous, *job, *token;
     const char *last_words; /* path; NULL or "": none */
     const char *flight;     /* the same */

@@ -246,7 +246,7 @@ static bool survive(struct supervision *s, uint32_t rank, const char *why, bool 
         return false;
     bool over = kolo__rendezvous_is_over(rendezvous);
     bool late = over && !member; /* a newcomer, when the others had ended their work */
-    if (!over && s->endings[rank].lost == NULL && s->term_at_ns == 0 && s->asked == 0 &&
+    if (!over && s->term_at_ns == 0 && s->asked == 0 &&
         kolo__restarts_plan(&s->restarts, rank, now_ns))
         snprintf(again, sizeof again, ", and it is started again (%ld of %ld)", s->restarts.used,
                  s->restarts.limit);
@@ -274,7 +274,14 @@ static void start_again(struct supervision *s, uint64_t now_ns)
     for (int r; (r = kolo__restarts_take(&s->restarts, now_ns)) >= 0;) {
         if (ending)
             continue;
-        if (s->job->ops->start_again(s->job->self, (uint32_t)r, s->job->output) == KOLO_OK) {
+        uint64_t later_ns = now_ns;
+        kolo_status status =
+            s->job->ops->start_again(s->job->self, (uint32_t)r, s->job->output, &later_ns);
+        if (status == KOLO_AGAIN)
+            kolo__restarts_postpone(&s->restarts, (uint32_t)r, later_ns);
+        if (status == KOLO_AGAIN)
+            continue;
+        if (status == KOLO_OK) {
             kolo__counts_started(1);
             s->endings[r] = (struct kolo__ending){0};
             s->running++;

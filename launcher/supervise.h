@@ -40,9 +40,10 @@ struct kolo__ranks_ops {
     bool (*clear)(void *ranks, bool impatient);
     /* "host node7, pid 4711" into text. Returns text. */
     const char *(*where)(const void *ranks, uint32_t rank, char *text, size_t bytes);
-    /* Once more one that has ended: as a newcomer to the world of the others, which has its output
-     * for the rank's. */
-    kolo_status (*start_again)(void *ranks, uint32_t rank, struct kolo__output *output);
+    /* Once more one that has ended: as a newcomer to the world of the others, whose output is the
+     * rank's. KOLO_AGAIN: not before *later_ns. */
+    kolo_status (*start_again)(void *ranks, uint32_t rank, struct kolo__output *output,
+                               uint64_t *later_ns);
     /* Asks for what the ranks have recorded, if that takes a while; NULL: it does not. */
     void (*ask_recorders)(void *ranks);
     /* What is known of it by now. To be freed in any case. */

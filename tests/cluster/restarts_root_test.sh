@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# kolo run --restarts over several hosts: ranks that fail are started again where they were.
+# kolo run --restarts over several hosts: ranks that fail are started again where they were, or elsewhere.
 # shellcheck disable=SC2317 # functions are called by name
 # shellcheck source=tests/cluster/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -36,25 +36,52 @@ begin() {
     pid=$!
 }
 
-# ---- the only rank of a host, whose agent then waits; and a rank beside others
-for hosts in host1:2,host2:1 host1:1,host2:2; do
-    begin --min 3 --restarts 2 --hosts "$hosts" -x LD_LIBRARY_PATH="$place/lib" -- bin/launcher_elastic "$end"
-    wait_until 20 said 0 3 || fail "$hosts: three ranks do not start: $(<err)"
-    first=$(pid_of 0 2)
-    on host2 kill -9 "$first"
-    wait_until 20 said 1 3 || fail "$hosts: the lost rank is not replaced: $(<err)"
-    expect_text "$hosts" "[2] epoch 1: rank 2 of 3" "$(<out)"
-    expect_text "$hosts" \
-        "kolo run: rank 2 (host host2, pid $first) was killed by signal 9 (SIGKILL); the other 2 go on, and it is started again (1 of 2)" "$(<err)"
-    second=$(pid_of 1 2)
-    on host2 kill -9 "$second"
-    wait_until 20 said 2 3 || fail "$hosts: the successor is not replaced: $(<err)"
-    expect_text "$hosts: successor" "rank 2 (host host2, pid $second) was killed by" "$(<err)"
+# run_three HOSTS [FLAG...]: three ranks, all needed, until the file is there.
+run_three() {
+    begin --min 3 --restarts 3 -n 3 --hosts "$1" "${@:2}" -x LD_LIBRARY_PATH="$place/lib" -- bin/launcher_elastic "$end"
+    wait_until 20 said 0 3 || fail "$1: three ranks do not start: $(<err)"
+}
+
+# end_three HOSTS
+end_three() {
     touch "$end"
     wait $pid
-    expect "$hosts: code" 0 $?
-    wait_until 5 none_left host1 || fail "$hosts: left behind: $(left_on host1)"
-done
+    expect "$1: code" 0 $?
+    wait_until 5 none_left host1 || fail "$1: left behind: $(left_on host1)"
+}
+
+# ---- the only rank of a host, whose agent waits; then that host has failed twice, and another takes it
+run_three host2:1,host1:3
+first=$(pid_of 0 0)
+on host2 kill -9 "$first"
+wait_until 20 said 1 3 || fail "the lost rank is not replaced: $(<err)"
+expect_text "replaced" "[0] epoch 1: rank 2 of 3" "$(<out)"
+expect_text "replaced" \
+    "kolo run: rank 0 (host host2, pid $first) was killed by signal 9 (SIGKILL); the other 2 go on, and it is started again (1 of 3)" "$(<err)"
+second=$(pid_of 1 2)
+on host2 kill -9 "$second"
+wait_until 20 said 2 3 || fail "the successor is not replaced: $(<err)"
+expect_text "successor" "rank 0 (host host2, pid $second) was killed by" "$(<err)"
+expect_text "cool-down" "host2: two ranks failed within a minute: none is started again here for 30 s" "$(<err)"
+third=$(pid_of 2 2)
+on host1 kill -9 "$third"
+wait_until 20 said 3 3 || fail "the successor elsewhere is not replaced: $(<err)"
+expect_text "elsewhere" "rank 0 (host host1, pid $third) was killed by" "$(<err)"
+end_three "two hosts"
+
+# ---- a host that had no ranks takes those of one whose agent is lost
+run_three host2:3,host1:3
+agent=$(on host2 ps -o ppid= -p "$(pid_of 0 0)")
+on host2 kill -9 $agent # a number
+wait $pid
+expect "all lost: code" 76 $?
+run_three host2:2,host1:3
+agent=$(on host2 ps -o ppid= -p "$(pid_of 0 0)")
+on host2 kill -9 $agent
+wait_until 20 said 1 3 || fail "ranks of a lost host are not replaced: $(<err)"
+expect_text "a lost host" "rank 0 (host host2, pid " "$(<err)"
+expect_text "a lost host" "was lost: its agent has gone" "$(<err)"
+end_three "lost host"
 
 # ---- none is left: the others' end is the job's
 begin --min 2 --restarts 1 --hosts host1:1,host2:2 -x LD_LIBRARY_PATH="$place/lib" -- bin/launcher_elastic "$end"

@@ -60,6 +60,7 @@ static void put_start(struct kolo__frame_writer *frames, uint32_t *ranks, uint32
                                       .bind = bind,
                                       .grace_s = 3,
                                       .world_size = 4,
+                                      .room = count,
                                       .count = count,
                                       .ranks = ranks,
                                       .program = words,
@@ -92,7 +93,10 @@ static void write_agent_seeds(void)
     put_start(&frames, ranks, 2);
     put_text_frame(&frames, KOLO__AGENT_SIGNAL, 15, NULL);
     put_text_frame(&frames, KOLO__AGENT_ALIVE, 0, NULL);
-    put_text_frame(&frames, KOLO__AGENT_AGAIN, 1, NULL);
+    kolo__agent_begin(&frames, KOLO__AGENT_AGAIN);
+    kolo__put_u32(&frames, 1);
+    kolo__put_u32(&frames, 3);
+    kolo__frame_end(&frames);
     kolo__agent_begin(&frames, KOLO__AGENT_LAST);
     kolo__frame_end(&frames);
     write_frames("run_side", &frames);
