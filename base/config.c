@@ -59,6 +59,17 @@ const struct kolo__option kolo__options[] = {
      .help = "NVIDIA's NCCL for buffers in a GPU's memory: a path of libnccl.so.2, for one that "
              "neither the program has loaded nor the dynamic linker finds (in a wheel, say); off: "
              "do without. Empty: what is found. Off or not alike on every rank."},
+    {.name = "gpu-exchange", /* until figures of several GPUs say where it wins */
+     .type = KOLO__OPTION_BYTES,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(gpu_exchange),
+     .default_text = "0",
+     .minimum = 0,
+     .maximum = 64L << 20,
+     .unit = "bytes",
+     .help = "An experiment: allreduces of floats of at most so many bytes, among up to 8 GPUs of "
+             "one host, are done by kolo's own kernels instead of NCCL (docs/GPU.md). 0: none. The "
+             "same on every rank."},
     {.name = "timeout",
      /* mpirun's --timeout, which people have in their scripts, is the time of the whole job. */
      .flag = "operation-timeout",

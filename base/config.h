@@ -26,6 +26,7 @@ struct kolo__config {
     const char *algorithm;    /* "" : chosen by cost */
     const char *net;          /* interfaces: base/interfaces.h; "" : all that serve */
     const char *nccl;         /* path of its library, or off; "" : found */
+    long gpu_exchange;        /* bytes of an allreduce, at most; 0: none */
     long streams;             /* connections between two ranks, at least; 0: found out */
     const char *log;          /* error, warn, info, debug */
     long timeout;             /* s, one operation */

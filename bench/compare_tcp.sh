@@ -10,7 +10,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 kolo=$here/../build/bin/kolo
 peers_script=$here/peers/run.sh
-parts=loopback2,loopback4,hosts2,hosts4,tls rounds=5 seconds=0.1 classes=small,large raw='' table='' quick=0
+parts=loopback2,loopback4,hosts2,hosts4,tls rounds=5 seconds=0.1 classes=small,middle,large raw='' table='' quick=0
 run_limit=30
 
 usage() {
@@ -23,7 +23,8 @@ usage: compare.sh --tcp [option...]
                       hosts2     2 hosts of 1 rank, over veth; from 64K beside plain sockets
                       hosts4     2 hosts of 2 ranks
                       tls        2 ranks over loopback with KOLO_ENCRYPT=1, beside sockets with TLS
-  -s, --sizes LIST    small (4 to 16K, inputs left alone), large (64K to 64M, rewritten) (small,large)
+  -s, --sizes LIST    small (4 to 1K) and middle (8K to 32K), inputs left alone; large (64K to 64M),
+                      rewritten (small,middle,large)
   -r, --rounds N      at least 5 (5)
   -t, --seconds S     timed work per size and round (0.1)
   -q, --quick         a first impression in under 3 minutes: 2 rounds, few sizes
@@ -73,7 +74,7 @@ for part in ${parts//,/ }; do
     [[ $part =~ ^(loopback2|loopback4|hosts2|hosts4|tls)$ ]] ||
         fail "--parts $part: say loopback2, loopback4, hosts2, hosts4 or tls, or several with commas"
 done
-[[ ,$classes, =~ ^(,small|,large)+,$ ]] || fail "--sizes $classes: say small, large or small,large"
+[[ ,$classes, =~ ^(,small|,middle|,large)+,$ ]] || fail "--sizes $classes: say small, middle or large, or several with commas"
 [[ $rounds =~ ^[0-9]+$ && $rounds -ge $((quick ? 2 : 5)) ]] || fail "--rounds $rounds: say 5 or more; fewer show no spread"
 [[ $seconds =~ ^[0-9]*\.?[0-9]+$ ]] || fail "--seconds $seconds: say a number such as 0.1"
 [[ -x $kolo ]] || fail "no program $kolo: build it (./dev build), or say where it is with -k"
@@ -208,13 +209,20 @@ measure_part() {
     local contenders=(kolo)
     [[ $part != *4 ]] || ranks=4
     for class in ${classes//,/ }; do
-        if [[ $class == small ]]; then
-            sizes=4,64,1024,16384 factor=16 rewritten=0
+        case $class in
+        small)
+            sizes=4,64,1024 factor=16 rewritten=0
             [[ $quick == 0 ]] || sizes=4,1024 factor=256
-        else
+            ;;
+        middle)
+            sizes=8192,16384,32768 factor=2 rewritten=0
+            [[ $quick == 0 ]] || sizes=8192
+            ;;
+        large)
             sizes=65536,262144,1048576,4194304,16777216,67108864 factor=4 rewritten=1
             [[ $quick == 0 ]] || sizes=65536,1048576,16777216 factor=16
-        fi
+            ;;
+        esac
         case $part in
         loopback*) contenders=(kolo openmpi:tcp openmpi:tcp2 mpich:tcp gloo:tcp) ;;
         hosts*)
@@ -235,7 +243,7 @@ measure_part() {
             contenders=("${kept[@]}")
             grep -q "^#note $part: MPICH" "$raw" || echo "#note $part: MPICH left out, it spins, and there are more ranks than CPUs" >>"$raw"
         fi
-        [[ $class == small || $part == hosts4 || $part == tls ]] || contenders+=(limit)
+        [[ $class != large || $part == hosts4 || $part == tls ]] || contenders+=(limit)
         measure "${contenders[@]}"
     done
 }

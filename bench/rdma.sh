@@ -89,7 +89,7 @@ trap 'rm -rf "$scratch"' EXIT
 raw=${raw:-$scratch/raw}
 : >"$raw"
 for ((boot = 1; boot <= boots; boot++)); do
-    XDG_CACHE_HOME=$build/rdma "$root/tests/rdma/vm.sh" --timeout $((60 + 40 * rounds)) --share "$root" -- "$here/rdma.sh" inside "$rounds" |
+    XDG_CACHE_HOME=$build/rdma "$root/tests/rdma/vm.sh" --timeout $((150 + 100 * rounds)) --share "$root" -- "$here/rdma.sh" inside "$rounds" |
         sed "s/^/$boot /" >>"$raw"
 done
 

@@ -72,8 +72,8 @@ void kolo__program_free(struct kolo__program *program)
     free(program->steps);
     free(program->posts);
     free(program->post_slots);
-    free(program->scratch);
-    free(program->staging);
+    kolo__program_give_memory(program, program->scratch);
+    kolo__program_give_memory(program, program->staging);
     free(program->free_slots);
     free(program->operands);
     free(program->scales);
@@ -408,8 +408,8 @@ static kolo_status allocate(struct kolo__program *program)
     program->targets = zeroed(needs.targets, sizeof(*program->targets));
     program->peers = zeroed(s->mapped ? s->problem.size : 0, sizeof(*program->peers));
     program->slots = zeroed(s->mapped ? 2 * s->problem.size : 0, sizeof(*program->slots));
-    program->staging = aligned_alloc(64, staging_bytes + 64);
-    program->scratch = aligned_alloc(64, (scratch_bytes + 127) / 64 * 64);
+    program->staging = kolo__program_take_memory(program, staging_bytes);
+    program->scratch = kolo__program_take_memory(program, scratch_bytes);
     if (program->plan == NULL || program->dependencies == NULL || program->steps == NULL ||
         program->posts == NULL || program->post_slots == NULL || program->free_slots == NULL ||
         program->operands == NULL || program->scales == NULL || program->targets == NULL ||

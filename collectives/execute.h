@@ -21,6 +21,7 @@
 #define KOLO_COLLECTIVES_EXECUTE_H
 
 #include "base/trace.h"
+#include "collectives/transport/heap.h"
 #include "collectives/transport/transport.h"
 
 enum { KOLO__EXECUTE_WINDOW = 64 };
@@ -36,6 +37,9 @@ struct kolo__program_options {
     /* What this rank may touch and keep in the outermost cache: copies to OUTPUT are written past
      * the caches where its buffers are larger. 0: never. */
     size_t cache_bytes;
+    /* Network cards reach its memory: large scratch and staging are taken from it. NULL: they reach
+     * none. Borrowed until free. */
+    struct kolo__heap *heap;
 };
 
 /* Takes over the schedule (moved: *schedule is emptied, also on failure). */

@@ -201,4 +201,8 @@ kolo_status kolo__program_cross_read(struct kolo__program *program, const struct
                                      size_t skip, void *to, size_t bytes,
                                      struct kolo__fault *fault);
 
+/* execute_memory.c: scratch and staging, aligned to cache lines. take: NULL without memory. */
+unsigned char *kolo__program_take_memory(const struct kolo__program *program, size_t bytes);
+void kolo__program_give_memory(const struct kolo__program *program, unsigned char *memory);
+
 #endif

@@ -258,7 +258,9 @@ bool kolo__collective_reduces(enum kolo__collective collective);
 
 /* ---- algorithms (collectives/algorithm/, one file each) ------------------------------------ */
 
-struct kolo__cost_terms; /* collectives/algorithm/algorithm.h */
+struct kolo__cost_terms;   /* collectives/algorithm/algorithm.h */
+struct kolo__flow_problem; /* collectives/flows.h */
+struct kolo__flow_sink;
 
 struct kolo__algorithm {
     const char *name;
@@ -276,6 +278,9 @@ struct kolo__algorithm {
     kolo_status (*build)(const struct kolo__problem *problem, struct kolo__schedule *schedule);
     /* Predicted seconds for a problem that it accepts; select.h compares them. */
     double (*seconds)(const struct kolo__cost_terms *terms);
+    /* What one rank sends in an allreduce, for predictions on larger networks; NULL: it does none,
+     * or sends nothing. */
+    void (*flows)(const struct kolo__flow_problem *problem, struct kolo__flow_sink *sink);
 };
 
 /* All algorithms, NULL-terminated, in the order of docs. */

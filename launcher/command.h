@@ -28,5 +28,6 @@ int kolo__agent_main(int argc, char **argv);
 int kolo__doctor_main(int argc, char **argv);
 int kolo__inspect_main(int argc, char **argv);
 int kolo__k8s_main(int argc, char **argv);
+int kolo__sim_main(int argc, char **argv);
 
 #endif

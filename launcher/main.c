@@ -21,6 +21,7 @@ static const char OVERVIEW[] =
     "  agent      what kolo run starts on other hosts\n"
     "  doctor     find what would stop or slow a job on these hosts\n"
     "  inspect    show what the ranks of a job do now, and who holds them up\n"
+    "  sim        predict how long an allreduce takes on larger networks\n"
     "  k8s        print manifests for Kubernetes\n"
     "  info       show what was found on this machine\n"
     "  version    print the version\n"
@@ -40,6 +41,7 @@ static const struct command {
     {"info", "kolo info", kolo__info_main},
     {"k8s", "kolo k8s", kolo__k8s_main},
     {"inspect", "kolo inspect", kolo__inspect_main},
+    {"sim", "kolo sim", kolo__sim_main},
 };
 
 static const struct command *find_command(const char *name)

@@ -31,6 +31,7 @@ void kolo__tell_rdma(struct kolo__findings *findings, const struct kolo__interfa
     const struct kolo__rdma_module *module = NULL;
     struct kolo__rdma_options options;
     struct kolo__rdma_choice choice;
+    uint32_t count;
     const struct kolo__rdma_place place = {.own = own, .node = -1};
     struct kolo__rdma_survey *survey = calloc(1, sizeof *survey);
     kolo_status status = kolo__rdma_load(&module);
@@ -41,7 +42,7 @@ void kolo__tell_rdma(struct kolo__findings *findings, const struct kolo__interfa
     if (status == KOLO_OK)
         status = kolo__rdma_options_read(environ, &options);
     if (status == KOLO_OK)
-        status = kolo__rdma_choose(survey, &options, &place, &choice);
+        status = kolo__rdma_choose(survey, &options, &place, 1, &choice, &count);
 
     kolo__findings_section(findings, "rdma", "rdma");
     kolo__findings_flag(findings, "found", status == KOLO_OK, "%s",

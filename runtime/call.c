@@ -227,6 +227,20 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
     return KOLO_OK;
 }
 
+kolo_status kolo__call_gather(kolo_comm *comm, const char *name, const void *mine, void *all,
+                              size_t bytes)
+{
+    const struct kolo__call call = {.name = name,
+                                    .collective = KOLO__ALLGATHER,
+                                    .send = mine,
+                                    .recv = all,
+                                    .count = bytes,
+                                    .send_slices = 1,
+                                    .recv_slices = comm->size,
+                                    .dtype = KOLO_UINT8};
+    return kolo__call_run(comm, &call);
+}
+
 kolo_status kolo__allreduce_pieces_start(kolo_comm *comm, const char *name,
                                          const struct kolo__piece *pieces, uint32_t piece_count,
                                          size_t count, kolo_dtype dtype, kolo_op op, double scale,

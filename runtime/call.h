@@ -35,6 +35,10 @@ static inline kolo_status kolo__call_run(kolo_comm *on, const struct kolo__call 
     return status == KOLO_OK ? kolo__request_wait(request, -1) : status;
 }
 
+/* What each rank has to say, `bytes` of the host's memory, in the order of ranks. Waits. */
+kolo_status kolo__call_gather(kolo_comm *comm, const char *name, const void *mine, void *all,
+                              size_t bytes);
+
 /* A broadcast, and an allreduce in place, as kolo's own parts use them. */
 static inline struct kolo__call kolo__call_broadcast(const char *name, void *data, size_t count,
                                                      kolo_dtype dtype, uint32_t root)

@@ -120,6 +120,7 @@ static kolo_status create_transport(kolo_comm *comm, const struct kolo__comm_mem
             children[0]->ops->close(children[0]);
         return status;
     }
+    comm->plan_context.heap = comm->context->rdma != NULL ? comm->context->heap : NULL;
     comm->paths[comm->context->rdma != NULL ? KOLO__PATH_RDMA : KOLO__PATH_TCP] = children[0];
     comm->paths[KOLO__PATH_SHM] = children[1];
     if (children[0] == NULL || children[1] == NULL) {

@@ -28,7 +28,7 @@ struct kolo_request {
     const char *operation;     /* as errors name it: "kolo_allreduce"; not owned, never freed */
     enum kolo__request_kind kind;
     bool begun, done;
-    bool told;          /* the rendezvous, by kolo__comm_rest */
+    bool told;          /* the rendezvous that it waits, or there is nobody to tell */
     kolo_status status; /* once done */
     /* Where there is a timeline: once begun (see begun); while a call waits for it. Else 0. */
     uint64_t begin_ticks, wait_ticks;
@@ -43,7 +43,8 @@ struct kolo_request {
     void *stream;  /* of a GPU's buffers */
     uint32_t peer; /* point to point */
     struct kolo__post post;
-    uint64_t began_ns; /* for metrics; 0: not timed */
+    uint64_t began_ns;       /* for metrics; 0: not timed */
+    uint64_t waits_since_ns; /* the first call that waited for it, which may have had a limit */
 };
 
 struct kolo_comm {
@@ -58,13 +59,14 @@ struct kolo_comm {
     struct kolo__transport *transport; /* NULL with one rank */
     struct kolo__mapping *mapping;     /* NULL unless all ranks share a heap */
     struct kolo__mapping
-        *host_mapping;             /* with those that do: the same, or those of this host, or NULL
-                                    */
-    struct kolo__mpi_comm *mpi;    /* NULL: none */
-    struct kolo__nccl *nccl;       /* runtime/nccl.h; NULL: nobody has asked for it */
-    struct kolo__staging *staging; /* runtime/staging.h; NULL: the same */
-    bool polls;                    /* what is under way wakes nobody */
-    bool crowded;                  /* ranks of this host share processors, as far as is known */
+        *host_mapping;               /* with those that do: the same, or those of this host, or NULL
+                                      */
+    struct kolo__mpi_comm *mpi;      /* NULL: none */
+    struct kolo__nccl *nccl;         /* runtime/nccl.h; NULL: nobody has asked for it */
+    struct kolo__exchange *exchange; /* runtime/exchange.h; NULL: the same */
+    struct kolo__staging *staging;   /* runtime/staging.h; NULL: the same */
+    bool polls;                      /* what is under way wakes nobody */
+    bool crowded;                    /* ranks of this host share processors, as far as is known */
     struct kolo__plan_context plan_context;
     struct kolo__plan_cache plans;
     kolo_request *first, *last, *free_requests;

@@ -2,9 +2,10 @@
 /*
  * kolo_comm_split, in two allgathers over the old communicator: colors and keys, from which
  * everybody knows who is in the new one; then what each member offers: where it listens, where its
- * mailbox is.
+ * mailbox is. If the old one has NCCL, that is split as well.
  */
 #include "runtime/call.h"
+#include "runtime/nccl.h"
 
 #include "base/assert.h"
 #include "base/bytes.h"
@@ -42,20 +43,6 @@ struct choice {
     int32_t color, key;
 };
 
-/* An allgather that errors call kolo_comm_split. */
-static kolo_status gather(kolo_comm *comm, const void *send, void *recv, size_t bytes)
-{
-    struct kolo__call call = {.name = "kolo_comm_split",
-                              .collective = KOLO__ALLGATHER,
-                              .send = send,
-                              .recv = recv,
-                              .count = bytes,
-                              .send_slices = 1,
-                              .recv_slices = comm->size,
-                              .dtype = KOLO_UINT8};
-    return kolo__call_run(comm, &call);
-}
-
 /* Sorts out who is in the caller's new communicator; old ranks in the new order. */
 static kolo_status find_members(kolo_comm *comm, int color, int key, uint32_t *old_ranks,
                                 uint32_t *size, uint32_t *rank)
@@ -66,7 +53,7 @@ static kolo_status find_members(kolo_comm *comm, int color, int key, uint32_t *o
     if (all == NULL || choices == NULL)
         kolo__error(status, "kolo_comm_split: no memory for %u ranks", comm->size);
     else
-        status = gather(comm, &mine, choices, sizeof mine);
+        status = kolo__call_gather(comm, "kolo_comm_split", &mine, choices, sizeof mine);
     *size = 0;
     for (uint32_t r = 0; status == KOLO_OK && r < comm->size; r++)
         if (choices[r].takes_part == 0)
@@ -165,6 +152,7 @@ static kolo_status split(kolo_comm *comm, int color, int key, uint32_t *old_rank
 {
     struct kolo__comm_members members = {.listen_fd = -1};
     struct offer offer = {0};
+    struct kolo__nccl *nccl = NULL;
     uint64_t mailbox;
     uint32_t size, rank = 0;
     kolo_status status = find_members(comm, color, key, old_ranks, &size, &rank);
@@ -175,9 +163,11 @@ static kolo_status split(kolo_comm *comm, int color, int key, uint32_t *old_rank
         size = 0;
     make_offer(comm, old_ranks, size, comm->plan_context.remote, &offer, &mailbox,
                &members.listen_fd);
-    status = gather(comm, &offer, offers, sizeof offer);
+    status = kolo__call_gather(comm, "kolo_comm_split", &offer, offers, sizeof offer);
     if (status == KOLO_OK)
         status = read_offers(comm, offers, old_ranks, size, world_ranks, mailboxes, endpoints);
+    if (status == KOLO_OK)
+        status = kolo__nccl_split(comm, color == KOLO_NO_COLOR ? -1 : color, rank, size, &nccl);
     if (status != KOLO_OK || size == 0) {
         if (members.listen_fd >= 0)
             close(members.listen_fd);
@@ -191,7 +181,13 @@ static kolo_status split(kolo_comm *comm, int color, int key, uint32_t *old_rank
     members.world_ranks = world_ranks;
     members.endpoints = endpoints;
     members.mailboxes = mailboxes;
-    return kolo__comm_create(comm->context, &members, result);
+    status = kolo__comm_create(comm->context, &members, result);
+    kolo_status adopted = kolo__nccl_adopt(*result, nccl);
+    if (adopted == KOLO_OK)
+        return status;
+    kolo__comm_destroy(*result);
+    *result = NULL;
+    return adopted;
 }
 
 kolo_status kolo_comm_split(kolo_comm *comm, int color, int key, kolo_comm **result)

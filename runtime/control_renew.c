@@ -26,6 +26,7 @@ static void forget_epoch(struct kolo__control *control)
     atomic_store(&control->fault_count, 0);
     kolo__joins_free(&control->joins);
     memset(&control->joins, 0, sizeof control->joins);
+    control->closed = false; /* if it is, the next look finds it again */
 }
 
 void kolo__control_take_epoch(struct kolo__control *control, struct kolo__frame_reader *payload)
@@ -48,6 +49,7 @@ void kolo__control_take_epoch(struct kolo__control *control, struct kolo__frame_
         free(epoch.previous);
         return;
     }
+    forget_epoch(control);
     free(control->epoch.previous);
     control->epoch = epoch;
     control->options.rank = epoch.rank;

@@ -21,8 +21,9 @@ static const uint64_t SECOND_NS = 1000000000;
 static const char ITS_WORLD_IS_FULL[] = "its world has formed before, without this pod";
 
 enum {
-    ROUND_SECONDS = 10, /* for an address to answer, before all begin anew */
-    WORD_SECONDS = 10,  /* until the first word about what is in the way */
+    ROUND_SECONDS = 10,      /* for an address to answer, before all begin anew */
+    WORD_SECONDS = 10,       /* until the first word about what is in the way */
+    LEAST_MEMBER_BYTES = 12, /* of WORLD, for each rank */
 };
 
 /* ---- connecting ---------------------------------------------------------------------------- */
@@ -279,6 +280,12 @@ kolo_status kolo__control_read_world(struct kolo__control *control,
     size_t offset = (size_t)(payload->next - control->in);
     free(control->world);
     free(control->members);
+    control->world = NULL;
+    control->members = NULL;
+    if (control->options.size > length / LEAST_MEMBER_BYTES) {
+        kolo__control_drop_frame(control, length);
+        return kolo__error(KOLO_ERR_NETWORK, "the table of ranks from the rendezvous is too short");
+    }
     control->world = malloc(length);
     control->members = calloc(control->options.size, sizeof *control->members);
     if (control->world == NULL || control->members == NULL)

@@ -19,12 +19,19 @@ static bool add(struct kolo__membership *membership, uint32_t id, enum kolo__mem
     return true;
 }
 
-static struct kolo__membership_entry *find(struct kolo__membership *membership, uint32_t id)
+uint32_t kolo__membership_find(const struct kolo__membership *membership, uint32_t id)
 {
-    for (uint32_t i = 0; i < membership->count; i++)
-        if (membership->entries[i].id == id)
-            return &membership->entries[i];
-    return NULL;
+    uint32_t place = 0;
+    while (place < membership->count && membership->entries[place].id != id)
+        place++;
+    return place;
+}
+
+bool kolo__membership_has(const struct kolo__membership *membership, uint32_t id,
+                          enum kolo__membership_state state)
+{
+    uint32_t place = kolo__membership_find(membership, id);
+    return place < membership->count && membership->entries[place].state == state;
 }
 
 bool kolo__membership_begin(struct kolo__membership *membership, uint32_t size, uint32_t least)
@@ -51,20 +58,20 @@ bool kolo__membership_arrive(struct kolo__membership *membership, uint32_t id)
 
 bool kolo__membership_come(struct kolo__membership *membership, uint32_t id, uint32_t epoch)
 {
-    struct kolo__membership_entry *entry = find(membership, id);
-    if (entry == NULL || entry->state != KOLO__MEMBER_ACTIVE || epoch != membership->epoch)
+    if (epoch != membership->epoch || !kolo__membership_has(membership, id, KOLO__MEMBER_ACTIVE))
         return false;
-    entry->state = KOLO__MEMBER_COME;
+    membership->entries[kolo__membership_find(membership, id)].state = KOLO__MEMBER_COME;
     return true;
 }
 
 void kolo__membership_remove(struct kolo__membership *membership, uint32_t id)
 {
-    struct kolo__membership_entry *entry = find(membership, id);
-    if (entry == NULL)
+    uint32_t place = kolo__membership_find(membership, id);
+    if (place == membership->count)
         return;
-    size_t after = (size_t)(membership->entries + --membership->count - entry);
-    memmove(entry, entry + 1, after * sizeof *entry);
+    membership->count--;
+    memmove(membership->entries + place, membership->entries + place + 1,
+            (membership->count - place) * sizeof *membership->entries);
 }
 
 /* ---- what follows from it -------------------------------------------------------------------- */

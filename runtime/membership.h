@@ -65,6 +65,10 @@ void kolo__membership_remove(struct kolo__membership *membership, uint32_t id);
 
 /* Some have come, and others have not: the time runs. */
 bool kolo__membership_is_forming(const struct kolo__membership *membership);
+/* Its place among the entries; count: it is gone, or never was. */
+uint32_t kolo__membership_find(const struct kolo__membership *membership, uint32_t id);
+bool kolo__membership_has(const struct kolo__membership *membership, uint32_t id,
+                          enum kolo__membership_state state);
 /* How many are in this state. */
 uint32_t kolo__membership_count(const struct kolo__membership *membership,
                                 enum kolo__membership_state state);

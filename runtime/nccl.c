@@ -21,11 +21,11 @@ enum {
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-static void set_watched(struct kolo__nccl *nccl, bool watched)
+void kolo__nccl_set_watched(struct kolo__nccl *nccl, bool watched)
 {
-    pthread_mutex_lock(&nccl->lock);
-    nccl->watched = watched && nccl->comm != NULL;
-    pthread_mutex_unlock(&nccl->lock);
+    pthread_mutex_lock(&nccl->watch.lock);
+    nccl->watch.on = watched && nccl->comm != NULL;
+    pthread_mutex_unlock(&nccl->watch.lock);
 }
 
 /* With the lock. */
@@ -35,18 +35,38 @@ static void abort_comm(kolo_comm *comm)
     struct kolo__nccl_comm *ending = nccl->comm;
     char why[KOLO__NCCL_WHY_BYTES] = "";
     nccl->comm = NULL; /* first: nobody else is to end it as well */
-    nccl->watched = false;
-    kolo__nccl_watch_forget(nccl);
+    nccl->watch.on = false;
+    kolo__watch_forget(&nccl->watch);
     if (ending != NULL && nccl->module->comm_abort(ending, ABORT_MS, why) != KOLO_OK)
         kolo__log(KOLO__LOG_WARN, "rank %u (host %s): %s", comm->rank, kolo__host_name(), why);
 }
 
 static void abort_own(kolo_comm *comm)
 {
-    pthread_mutex_lock(&comm->nccl->lock);
+    pthread_mutex_lock(&comm->nccl->watch.lock);
     abort_comm(comm);
-    pthread_mutex_unlock(&comm->nccl->lock);
+    pthread_mutex_unlock(&comm->nccl->watch.lock);
 }
+
+/* As struct kolo__watched has them. */
+void kolo__nccl_end(kolo_comm *comm, const struct kolo__fault *fault)
+{
+    struct kolo__nccl *nccl = comm->nccl;
+    if (nccl->comm == NULL)
+        return;
+    nccl->status = fault->status;
+    snprintf(nccl->text, sizeof nccl->text, "%.*s", (int)sizeof nccl->text - 1, fault->text);
+    abort_comm(comm);
+}
+
+static kolo_status ask_comm(kolo_comm *comm, char *why)
+{
+    return comm->nccl->module->comm_poll(comm->nccl->comm, why);
+}
+
+_Static_assert((int)KOLO__NCCL_WHY_BYTES <= (int)KOLO__WATCH_WHY_BYTES, "reasons have room");
+const struct kolo__watched kolo__nccl_watched = {
+    .name = "NCCL", .ask = ask_comm, .end = kolo__nccl_end};
 
 /* What all ranks have to say to one that failed; remembered for later calls. */
 static kolo_status refuse(kolo_comm *comm, const char *operation, kolo_status status,
@@ -54,7 +74,7 @@ static kolo_status refuse(kolo_comm *comm, const char *operation, kolo_status st
 {
     struct kolo__nccl *nccl = comm->nccl;
     abort_own(comm);
-    kolo__nccl_watch_stop(nccl);
+    kolo__watch_stop(&nccl->watch);
     nccl->status = status;
     snprintf(nccl->text, sizeof nccl->text, "%s", text);
     return kolo__error(status, "%s: %s", operation, nccl->text);
@@ -90,9 +110,10 @@ static void introduce(kolo_comm *comm, const char *operation, struct kolo__nccl_
         return;
     }
     mine->status = (int32_t)kolo__nccl_load(path, &nccl->module, &nccl->library);
-    if (mine->status == KOLO_OK && nccl->watch == NULL) {
+    if (mine->status == KOLO_OK && nccl->watch.thread == NULL) {
         open_device(nccl);
-        mine->status = (int32_t)kolo__nccl_watch_start(comm, operation);
+        mine->status = (int32_t)kolo__watch_start(&nccl->watch, operation, nccl->gpus, nccl->device,
+                                                  nccl->ordinal);
     }
     if (mine->status != KOLO_OK) {
         snprintf(mine->why, sizeof mine->why, "%.*s", KOLO__NCCL_WHY_BYTES - 1, kolo_error_text());
@@ -123,7 +144,7 @@ static kolo_status check_versions(kolo_comm *comm, const char *operation,
     return KOLO_OK;
 }
 
-static uint64_t limit_ns(const kolo_comm *comm)
+uint64_t kolo__nccl_limit_ns(const kolo_comm *comm)
 {
     return (uint64_t)comm->context->config.timeout * SECOND_NS;
 }
@@ -151,13 +172,13 @@ static kolo_status open_all(kolo_comm *comm, const char *operation, struct kolo_
     }
     mine.status = (int32_t)nccl->module->comm_begin(all[0].id, (int)comm->rank, (int)comm->size,
                                                     nccl->ordinal, &nccl->comm, mine.why);
-    status = kolo__nccl_settle(comm, operation, limit_ns(comm),
+    status = kolo__nccl_settle(comm, operation, nccl->module, nccl->comm, kolo__nccl_limit_ns(comm),
                                "making its communicator (KOLO_TIMEOUT)", &mine, all, &failed);
     if (status != KOLO_OK)
         return refuse(comm, operation, status, kolo_error_text());
     if (failed >= 0)
         return refuse_for(comm, operation, all, failed);
-    set_watched(nccl, true);
+    kolo__nccl_set_watched(nccl, true);
     return KOLO_OK;
 }
 
@@ -175,9 +196,9 @@ kolo_status kolo__nccl_open(kolo_comm *comm, const char *operation, int ordinal)
     struct kolo__nccl_word *all;
     if (comm->nccl != NULL) {
         struct kolo__nccl *nccl = comm->nccl;
-        pthread_mutex_lock(&nccl->lock);
+        pthread_mutex_lock(&nccl->watch.lock);
         kolo_status ended = nccl->status;
-        pthread_mutex_unlock(&nccl->lock);
+        pthread_mutex_unlock(&nccl->watch.lock);
         if (ended != KOLO_OK)
             return kolo__error(ended, "%s: %s", operation, nccl->text);
         if (nccl->ordinal != ordinal)
@@ -196,31 +217,36 @@ kolo_status kolo__nccl_open(kolo_comm *comm, const char *operation, int ordinal)
         return kolo__error(KOLO_ERR_MEMORY, "%s: no memory for NCCL's communicator", operation);
     }
     comm->nccl->ordinal = ordinal;
-    pthread_mutex_init(&comm->nccl->lock, NULL);
+    kolo__watch_init(&comm->nccl->watch, comm, &kolo__nccl_watched);
     status = open_all(comm, operation, all);
     free(all);
     return status;
 }
 
-/* ---- the end -------------------------------------------------------------------------------- */
-
-void kolo__nccl_end(kolo_comm *comm, const struct kolo__fault *fault)
+kolo_status kolo__nccl_take(kolo_comm *comm, const char *operation)
 {
     struct kolo__nccl *nccl = comm->nccl;
-    if (nccl->comm == NULL)
-        return;
-    nccl->status = fault->status;
-    snprintf(nccl->text, sizeof nccl->text, "%.*s", (int)sizeof nccl->text - 1, fault->text);
-    abort_comm(comm);
+    kolo__nccl_set_watched(nccl, false);
+    return nccl->comm != NULL ? KOLO_OK
+                              : kolo__error(nccl->status, "%s: %s", operation, nccl->text);
 }
+
+kolo_status kolo__nccl_open_again(kolo_comm *comm, const char *operation,
+                                  struct kolo__nccl_word *all)
+{
+    abort_own(comm);
+    return open_all(comm, operation, all);
+}
+
+/* ---- the end -------------------------------------------------------------------------------- */
 
 void kolo__nccl_fail(kolo_comm *comm)
 {
     if (comm->nccl == NULL)
         return;
-    pthread_mutex_lock(&comm->nccl->lock);
+    pthread_mutex_lock(&comm->nccl->watch.lock);
     kolo__nccl_end(comm, &comm->fault);
-    pthread_mutex_unlock(&comm->nccl->lock);
+    pthread_mutex_unlock(&comm->nccl->watch.lock);
 }
 
 static bool finalize(struct kolo__nccl *nccl)
@@ -235,37 +261,18 @@ void kolo__nccl_close(kolo_comm *comm)
     struct kolo__nccl *nccl = comm->nccl;
     if (nccl == NULL)
         return;
-    kolo__nccl_watch_stop(nccl);
+    kolo__watch_stop(&nccl->watch);
     if (nccl->comm != NULL && comm->fault.status == KOLO_OK && finalize(nccl)) {
         nccl->module->comm_destroy(nccl->comm);
         nccl->comm = NULL;
     }
     abort_own(comm);
     comm->nccl = NULL;
-    pthread_mutex_destroy(&nccl->lock);
+    kolo__watch_free(&nccl->watch);
     free(nccl);
 }
 
 /* ---- buffers -------------------------------------------------------------------------------- */
-
-/* Whoever was refused has a communicator with an error, and whoever was not may wait in his for
- * that rank: both are good for nothing. Another one, whose memory is not registered. */
-static kolo_status open_again(kolo_comm *comm, const char *operation, struct kolo__nccl_word *all)
-{
-    abort_own(comm);
-    kolo_status status = open_all(comm, operation, all);
-    comm->nccl->no_windows = true;
-    return status;
-}
-
-/* Takes the communicator for oneself; an error: it was ended. */
-static kolo_status take(kolo_comm *comm, const char *operation)
-{
-    struct kolo__nccl *nccl = comm->nccl;
-    set_watched(nccl, false);
-    return nccl->comm != NULL ? KOLO_OK
-                              : kolo__error(nccl->status, "%s: %s", operation, nccl->text);
-}
 
 /* Registers on all ranks, or says so once and registers on none. */
 static kolo_status register_all(kolo_comm *comm, const char *operation, struct kolo__nccl_word *all,
@@ -274,21 +281,23 @@ static kolo_status register_all(kolo_comm *comm, const char *operation, struct k
     struct kolo__nccl *nccl = comm->nccl;
     struct kolo__nccl_word mine = {.status = KOLO_OK};
     int failed;
-    kolo_status status = take(comm, operation);
+    kolo_status status = kolo__nccl_take(comm, operation);
     if (status != KOLO_OK)
         return status;
     mine.status = (int32_t)nccl->module->window_begin(nccl->comm, buffer->memory, buffer->bytes,
                                                       &buffer->window, mine.why);
-    status = kolo__nccl_settle(comm, operation, WINDOW_MS * (SECOND_NS / 1000),
-                               "registering memory", &mine, all, &failed);
-    set_watched(nccl, status == KOLO_OK && failed < 0);
+    status =
+        kolo__nccl_settle(comm, operation, nccl->module, nccl->comm, WINDOW_MS * (SECOND_NS / 1000),
+                          "registering memory", &mine, all, &failed);
+    kolo__nccl_set_watched(nccl, status == KOLO_OK && failed < 0);
     if (status != KOLO_OK || failed < 0)
         return status;
     if (comm->rank == 0)
         kolo__log(KOLO__LOG_INFO,
                   "NCCL's memory is registered on no rank: rank %d (host %s) was refused (%.*s)",
                   failed, comm->hosts[failed], KOLO__NCCL_WHY_BYTES - 1, all[failed].why);
-    status = open_again(comm, operation, all);
+    status = kolo__nccl_open_again(comm, operation, all);
+    nccl->no_windows = true;
     nccl->module->window_close(NULL, buffer->window, mine.why);
     buffer->window = NULL;
     return status;
@@ -330,11 +339,11 @@ static void close_window(kolo_comm *comm, struct kolo__nccl_window *window)
     struct kolo__nccl *nccl = comm->nccl;
     struct kolo__fault fault = {.status = KOLO_OK, .peer = -1};
     char why[KOLO__NCCL_WHY_BYTES] = "";
-    set_watched(nccl, false);
+    kolo__nccl_set_watched(nccl, false);
     fault.status = nccl->module->window_close(nccl->comm, window, why);
     if (fault.status == KOLO_OK && nccl->comm != NULL)
         fault.status = kolo__nccl_await(nccl, WINDOW_MS, why);
-    set_watched(nccl, fault.status == KOLO_OK);
+    kolo__nccl_set_watched(nccl, fault.status == KOLO_OK);
     if (fault.status == KOLO_OK)
         return;
     if (fault.status == KOLO_AGAIN) {

@@ -16,19 +16,7 @@ enum { ROUND_MS_MOST = 20 }; /* between two rounds of asking whether all are rea
 kolo_status kolo__nccl_tell(kolo_comm *comm, const char *operation,
                             const struct kolo__nccl_word *mine, struct kolo__nccl_word *all)
 {
-    if (comm->size == 1) {
-        *all = *mine;
-        return KOLO_OK;
-    }
-    const struct kolo__call call = {.name = operation,
-                                    .collective = KOLO__ALLGATHER,
-                                    .send = mine,
-                                    .recv = all,
-                                    .count = sizeof *mine,
-                                    .send_slices = 1,
-                                    .recv_slices = comm->size,
-                                    .dtype = KOLO_UINT8};
-    return kolo__call_run(comm, &call);
+    return kolo__call_gather(comm, operation, mine, all, sizeof *mine);
 }
 
 int kolo__nccl_find_failed(const kolo_comm *comm, const struct kolo__nccl_word *all, bool *pending)
@@ -49,16 +37,16 @@ static void pause_ms(unsigned milliseconds)
     nanosleep(&time, NULL);
 }
 
-kolo_status kolo__nccl_settle(kolo_comm *comm, const char *operation, uint64_t limit_ns,
-                              const char *doing, struct kolo__nccl_word *mine,
+kolo_status kolo__nccl_settle(kolo_comm *comm, const char *operation,
+                              const struct kolo__nccl_module *module, struct kolo__nccl_comm *begun,
+                              uint64_t limit_ns, const char *doing, struct kolo__nccl_word *mine,
                               struct kolo__nccl_word *all, int *failed)
 {
-    struct kolo__nccl *nccl = comm->nccl;
     uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + limit_ns;
     unsigned round_ms = 1;
     for (bool pending = true; pending;) {
         if (mine->status == KOLO_OK || mine->status == KOLO_AGAIN)
-            mine->status = (int32_t)nccl->module->comm_poll(nccl->comm, mine->why);
+            mine->status = (int32_t)module->comm_poll(begun, mine->why);
         if (mine->status == KOLO_AGAIN && kolo__now_ns(&kolo__real_clock) > deadline_ns) {
             mine->status = KOLO_ERR_TIMEOUT;
             snprintf(mine->why, sizeof mine->why, "%s did not finish within %llu s", doing,

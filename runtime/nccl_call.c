@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See nccl.h: calls with buffers in a GPU's memory, from where they are to NCCL's queue. */
+#include "runtime/exchange.h"
 #include "runtime/nccl_state.h"
 #include "runtime/staging.h"
 
@@ -89,17 +90,34 @@ static const char *find_lack(const struct kolo__call *call, bool in_place)
     return kolo__nccl_lacks(call->collective, call->dtype, call->op, in_place);
 }
 
+/* A plan without a program, whose ranks cannot do without each other. */
+static kolo_status get_plan(kolo_comm *comm, const struct kolo__algorithm *offload,
+                            struct kolo__plan_key *key, struct kolo__plan **plan)
+{
+    comm->cannot_join = offload == &kolo__offload_nccl
+                            ? "NCCL carries its GPU buffers, and needs every rank"
+                            : "its GPUs exchange buffers among them, and need every rank";
+    key->forced = offload;
+    return kolo__plan_get(&comm->plans, &comm->plan_context, key, plan);
+}
+
 kolo_status kolo__nccl_plan(kolo_comm *comm, const struct kolo__call *call, int ordinal,
                             struct kolo__plan_key *key, struct kolo__plan **plan)
 {
-    static const char CANNOT_JOIN[] = "NCCL carries its GPU buffers, and needs every rank";
     const char *lack = find_lack(call, key->in_place);
     char why[512];
-    if (lack != NULL) {
+    kolo_status status = kolo__comm_check(comm, call->name);
+    if (status == KOLO_OK && kolo__exchange_takes(comm, call)) {
+        status = kolo__exchange_open(comm, call->name, ordinal);
+        if (status == KOLO_OK)
+            return get_plan(comm, &kolo__offload_exchange, key, plan);
+        if (status == KOLO_ERR_UNSUPPORTED)
+            status = KOLO_OK;
+    }
+    if (status == KOLO_OK && lack != NULL) {
         snprintf(why, sizeof why, "NCCL has %s", lack);
         return kolo__staging_plan(comm, call, ordinal, why, key, plan);
     }
-    kolo_status status = kolo__comm_check(comm, call->name);
     if (status == KOLO_OK)
         status = kolo__nccl_open(comm, call->name, ordinal);
     if (status == KOLO_ERR_UNSUPPORTED)
@@ -109,11 +127,7 @@ kolo_status kolo__nccl_plan(kolo_comm *comm, const struct kolo__call *call, int 
                                   "kolo's kernels, which scale what NCCL sums, do not run on every "
                                   "rank's GPU",
                                   key, plan);
-    if (status != KOLO_OK)
-        return status;
-    comm->cannot_join = CANNOT_JOIN;
-    key->forced = &kolo__offload_nccl;
-    return kolo__plan_get(&comm->plans, &comm->plan_context, key, plan);
+    return status == KOLO_OK ? get_plan(comm, &kolo__offload_nccl, key, plan) : status;
 }
 
 static kolo_status nccl_failed(const kolo_request *request, kolo_status status, const char *why,
@@ -148,7 +162,7 @@ kolo_status kolo__nccl_begin(kolo_request *request, struct kolo__fault *fault)
         .root = (int)signature->root,
         .stream = request->stream,
     };
-    pthread_mutex_lock(&nccl->lock);
+    pthread_mutex_lock(&nccl->watch.lock);
     /* An error of what was queued before is told here at the latest. */
     kolo_status status = ask(nccl, why);
     KOLO__ASSERT(status != KOLO_AGAIN || nccl->comm == NULL); /* requests run one at a time */
@@ -159,7 +173,7 @@ kolo_status kolo__nccl_begin(kolo_request *request, struct kolo__fault *fault)
     }
     if (status == KOLO_OK)
         status = nccl->module->queue(nccl->comm, &call, why);
-    pthread_mutex_unlock(&nccl->lock);
+    pthread_mutex_unlock(&nccl->watch.lock);
     if (status == KOLO_OK || status == KOLO_AGAIN)
         return KOLO_OK;
     return nccl_failed(request, status, why, fault);
@@ -174,13 +188,13 @@ kolo_status kolo__nccl_progress(kolo_request *request, struct kolo__fault *fault
         signature->op == KOLO_AVERAGE &&
         (signature->collective == KOLO__REDUCE_SCATTER ||
          (signature->collective == KOLO__REDUCE_TO_ROOT && signature->root == request->comm->rank));
-    pthread_mutex_lock(&nccl->lock);
+    pthread_mutex_lock(&nccl->watch.lock);
     kolo_status status = ask(nccl, why);
     if (status == KOLO_OK && divides)
         status = scale(request, request->output, why);
     if (status == KOLO_OK)
-        kolo__nccl_watch_note(request);
-    pthread_mutex_unlock(&nccl->lock);
+        kolo__watch_note(&nccl->watch, request);
+    pthread_mutex_unlock(&nccl->watch.lock);
     if (status == KOLO_OK || status == KOLO_AGAIN)
         return status;
     return nccl_failed(request, status, why, fault);

@@ -7,6 +7,7 @@
 #include "collectives/offload/mpi_load.h"
 #include "kernels/kernels.h"
 #include "runtime/call.h"
+#include "runtime/exchange.h"
 #include "runtime/nccl.h"
 #include "runtime/staging.h"
 
@@ -141,6 +142,7 @@ void kolo__offload_attach(kolo_comm *comm)
 void kolo__offload_detach(kolo_comm *comm)
 {
     kolo__nccl_close(comm);
+    kolo__exchange_close(comm);
     if (comm->mpi != NULL && comm->context->place.mpi != NULL)
         comm->context->place.mpi->comm_close(comm->mpi);
     comm->mpi = NULL;
@@ -165,6 +167,8 @@ kolo_status kolo__offload_begin(kolo_request *request, struct kolo__fault *fault
     char why[200] = "this communicator has none of MPI's: only those of all ranks have";
     if (request->plan->algorithm == &kolo__offload_nccl)
         return kolo__nccl_begin(request, fault);
+    if (request->plan->algorithm == &kolo__offload_exchange)
+        return kolo__exchange_begin(request, fault);
     if (request->plan->algorithm == &kolo__offload_staged)
         return kolo__staging_begin(request, fault);
     if (comm->mpi != NULL &&
@@ -184,6 +188,8 @@ kolo_status kolo__offload_progress(kolo_request *request, bool *moved, struct ko
     bool done = false, alike = true;
     if (request->plan->algorithm == &kolo__offload_nccl)
         return kolo__nccl_progress(request, fault);
+    if (request->plan->algorithm == &kolo__offload_exchange)
+        return kolo__exchange_progress(request);
     if (request->plan->algorithm == &kolo__offload_staged)
         return kolo__staging_progress(request, moved, fault);
     if (!comm->context->place.mpi->allreduce_test(comm->mpi, &done, &alike, why, sizeof why))
@@ -209,11 +215,14 @@ kolo_status kolo__offload_progress(kolo_request *request, bool *moved, struct ko
 
 void kolo__offload_state(const kolo_request *request, char *text, size_t bytes)
 {
-    if (request->plan->algorithm == &kolo__offload_staged)
+    const struct kolo__algorithm *algorithm = request->plan->algorithm;
+    if (algorithm == &kolo__offload_staged)
         kolo__staging_state(request, text, bytes);
     else
         snprintf(text, bytes, "%s",
-                 request->plan->algorithm == &kolo__offload_nccl ? "NCCL to take it" : "MPI");
+                 algorithm == &kolo__offload_nccl       ? "NCCL to take it"
+                 : algorithm == &kolo__offload_exchange ? "the cause of a failure"
+                                                        : "MPI");
 }
 
 int kolo__offload_waiting_for(const kolo_request *request)

@@ -166,9 +166,10 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         if (strcmp(preferred, kolo__offload_mpi.name) == 0)
             preferred = "";
     }
-    if (key->forced == &kolo__offload_nccl) {
+    if (key->forced == &kolo__offload_nccl || key->forced == &kolo__offload_exchange) {
         plan->algorithm = key->forced;
-        plan->algorithm_index = KOLO__OFFLOAD_NCCL_INDEX;
+        plan->algorithm_index = key->forced == &kolo__offload_nccl ? KOLO__OFFLOAD_NCCL_INDEX
+                                                                   : KOLO__OFFLOAD_EXCHANGE_INDEX;
         return KOLO_OK;
     }
     kolo_status status = kolo__select(&input, key->forced != NULL ? key->forced->name : preferred,
@@ -192,6 +193,7 @@ static kolo_status make(const struct kolo__plan_context *context, const struct k
         .segment_bytes = context->segment_bytes,
         .depth = SEGMENTS_IN_FLIGHT,
         .cache_bytes = (size_t)context->model->memory[KOLO__COST_LEVELS - 2].bytes,
+        .heap = context->heap,
     };
     return kolo__program_create(&schedule, &options, &plan->program);
 }

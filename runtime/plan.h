@@ -53,7 +53,7 @@ struct kolo__plan {
     struct kolo__plan_key key;
     const struct kolo__algorithm *algorithm;
     uint8_t algorithm_index;
-    struct kolo__program *program; /* NULL: MPI or NCCL does it, or it is staged */
+    struct kolo__program *program; /* NULL: an offload's (collectives/offload/offload.h) */
     /* Staged, once it is used: the plan of all chunks but the last, and that of the last if it is
      * shorter (a user of each); how many chunks there are behind the first. Each takes a sequence
      * number, for to other ranks they are operations. */
@@ -79,7 +79,8 @@ struct kolo__plan_context {
     bool mapped;       /* all ranks share memory */
     bool hosts_mapped; /* on every host all do; the same on all ranks */
     bool remote;
-    const char *preferred; /* KOLO_ALGORITHM; "": none */
+    struct kolo__heap *heap; /* whose memory network cards reach; NULL: none */
+    const char *preferred;   /* KOLO_ALGORITHM; "": none */
     size_t segment_bytes;
     bool deterministic; /* KOLO_DETERMINISTIC */
     const struct kolo__cost_model *model;

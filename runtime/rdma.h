@@ -14,14 +14,19 @@ struct kolo__rdma_port_in_use {
     const struct kolo__rdma_module *module;
     struct kolo__rdma_options options;
     struct kolo__rdma_survey survey;
-    struct kolo__rdma_choice choice; /* in survey */
+    struct kolo__rdma_choice choices[KOLO__RDMA_RAILS_MAX]; /* in survey */
+    uint32_t choice_count;
 };
 
-/* Which port the rank of this turn would use, at this process's NUMA node. own, unasked: as for
- * kolo__rdma_choose. KOLO_ERR_UNSUPPORTED, KOLO_ERR_CONFIG: why none. The caller frees *use. */
-kolo_status kolo__rdma_find_port(const struct kolo__interfaces *own, uint32_t turn, bool unasked,
-                                 struct kolo__rdma_port_in_use **use);
+/* Which ports the rank of this turn, of so many on its host, would use, at this process's NUMA
+ * node. own, unasked: as for kolo__rdma_choose. KOLO_ERR_UNSUPPORTED, KOLO_ERR_CONFIG: why none.
+ * The caller frees *use. */
+kolo_status kolo__rdma_find_port(const struct kolo__interfaces *own, uint32_t turn, uint32_t ranks,
+                                 bool unasked, struct kolo__rdma_port_in_use **use);
 uint32_t kolo__rdma_turn(const kolo_context *context);
+uint32_t kolo__rdma_ranks(const kolo_context *context); /* 0: not known */
+/* For whoever asks for it in the log. */
+void kolo__rdma_say_ports(const struct kolo__rdma_port_in_use *use);
 
 /* Where options demand RDMA. KOLO_ERR_UNSUPPORTED, KOLO_ERR_CONFIG: why there can be none. */
 kolo_status kolo__context_demand_rdma(kolo_context *context);

@@ -29,7 +29,7 @@ enum {
     COMM = 2, /* an id that no other communicator has yet */
     WHY_BYTES = 300,
     OFFER_BYTES = 3, /* port:u16 kind:u8; less: none, and why */
-    LINK_BYTES = 2 << 20,
+    LINK_BYTES = (2 << 20) + 4096,
 };
 static const uint64_t PATIENCE_NS = 5000000000; /* for all messages of a trial */
 
@@ -73,27 +73,31 @@ static uint32_t count_members(const kolo_context *context, uint32_t host)
 static kolo_status check_limits(struct trial *trial)
 {
     const kolo_context *context = trial->context;
-    const struct kolo__rdma_port *port = trial->use->choice.port;
     char why[WHY_BYTES], who[80];
     uint32_t peers = context->size - count_members(context, context->host_of[context->rank]);
-    const struct kolo__rdma_needs needs = {.links = peers, .depths = kolo__rdma_depths};
+    const struct kolo__rdma_needs needs = {
+        .links = peers * (uint32_t)trial->use->options.connections, .depths = kolo__rdma_depths};
     snprintf(who, sizeof who, "RDMA to %u ranks", peers);
     kolo_status status = kolo__memlock_check((long)peers * LINK_BYTES, who);
     if (status != KOLO_OK)
         return status;
-    struct kolo__rdma_device *device =
-        trial->use->module->open(port->device, port->number, &needs, why, sizeof why);
-    if (device == NULL)
-        return kolo__error(KOLO_ERR_UNSUPPORTED, "RDMA device %s: %s", port->device, why);
-    trial->use->module->close(device);
+    for (uint32_t i = 0; i < trial->use->choice_count; i++) {
+        const struct kolo__rdma_port *port = trial->use->choices[i].port;
+        struct kolo__rdma_device *device =
+            trial->use->module->open(port->device, port->number, &needs, why, sizeof why);
+        if (device == NULL)
+            return kolo__error(KOLO_ERR_UNSUPPORTED, "RDMA device %s: %s", port->device, why);
+        trial->use->module->close(device);
+    }
     return KOLO_OK;
 }
 
 static kolo_status find_offer(struct trial *trial, unsigned char blob[OFFER_BYTES])
 {
     uint16_t port = 0;
-    kolo_status status = kolo__rdma_find_port(&trial->context->interfaces,
-                                              kolo__rdma_turn(trial->context), true, &trial->use);
+    kolo_status status =
+        kolo__rdma_find_port(&trial->context->interfaces, kolo__rdma_turn(trial->context),
+                             kolo__rdma_ranks(trial->context), true, &trial->use);
     if (status == KOLO_OK && trial->use->options.disabled == 1)
         status = kolo__error(KOLO_ERR_UNSUPPORTED, "NCCL_IB_DISABLE=1");
     if (status == KOLO_OK)
@@ -101,8 +105,8 @@ static kolo_status find_offer(struct trial *trial, unsigned char blob[OFFER_BYTE
     if (status == KOLO_OK)
         status = kolo__context_listen(trial->context, &trial->listen_fd, &port);
     kolo__store_u16(blob, port);
-    blob[2] = (unsigned char)(status == KOLO_OK && trial->use->choice.gid != NULL
-                                  ? trial->use->choice.gid->kind
+    blob[2] = (unsigned char)(status == KOLO_OK && trial->use->choices[0].gid != NULL
+                                  ? trial->use->choices[0].gid->kind
                                   : KOLO__RDMA_GID_IB);
     return status;
 }
@@ -191,7 +195,8 @@ static kolo_status create(struct trial *trial)
     struct kolo__rdma_setup setup = {
         .module = trial->use->module,
         .options = trial->use->options,
-        .choice = &trial->use->choice,
+        .choices = trial->use->choices,
+        .choice_count = trial->use->choice_count,
         .comm = COMM,
         .patience_ns = 1000000000,
     };
@@ -267,9 +272,8 @@ static kolo_status try_all(struct trial *trial, uint64_t deadline_ns)
 static void tell(const struct trial *trial)
 {
     const kolo_context *context = trial->context;
-    char text[KOLO__RDMA_CHOICE_TEXT_BYTES];
     if (context->rdma != NULL)
-        kolo__log(KOLO__LOG_INFO, "RDMA: %s", kolo__rdma_choice_text(&context->rdma->choice, text));
+        kolo__rdma_say_ports(context->rdma);
     else if (context->rank == 0 && trial->against != UINT32_MAX)
         kolo__log(trial->offers > 0 ? KOLO__LOG_WARN : KOLO__LOG_INFO,
                   "no RDMA between hosts, tcp is used instead: rank %u (host %s): %s",

@@ -39,30 +39,23 @@ static void list_gone(const struct kolo__rendezvous *server, char *text, size_t 
     }
 }
 
-static bool is_in(const struct kolo__membership *membership, uint32_t id)
+static bool is_in(const struct kolo__rendezvous *server, const struct kolo__member *member)
 {
-    for (uint32_t i = 0; i < membership->count; i++)
-        if (membership->entries[i].id == id)
-            return true;
-    return false;
+    return kolo__membership_find(&server->membership, member->id) < server->membership.count;
 }
 
-void kolo__world_gone(struct kolo__rendezvous *server, uint32_t rank, const char *why)
+void kolo__world_gone(struct kolo__rendezvous *server, uint32_t rank, const char *why, bool surely)
 {
     struct kolo__member *member = &server->members[rank];
-    bool was_in = is_in(&server->membership, member->id);
+    bool was_in = is_in(server, member);
     kolo__membership_remove(&server->membership, member->id);
-    if (was_in || member->gone_why[0] != '\0') /* who says so later knows it better */
+    if (was_in || (surely && member->gone_why[0] != '\0'))
         note_gone(member, why);
 }
 
 bool kolo__world_has_come(const struct kolo__rendezvous *server, uint32_t rank)
 {
-    const struct kolo__membership *membership = &server->membership;
-    for (uint32_t i = 0; i < membership->count; i++)
-        if (membership->entries[i].id == server->members[rank].id)
-            return membership->entries[i].state == KOLO__MEMBER_COME;
-    return false;
+    return kolo__membership_has(&server->membership, server->members[rank].id, KOLO__MEMBER_COME);
 }
 
 void kolo__world_tell_to_renew(struct kolo__connection *to, uint32_t rank)
@@ -106,7 +99,7 @@ void kolo__world_begin_epochs(struct kolo__rendezvous *server)
     server->introduction_bytes = first->blob_bytes;
     for (uint32_t r = 0; r < server->size; r++)
         if (server->members[r].connection == NULL)
-            kolo__world_gone(server, r, "was lost before the world had formed");
+            kolo__world_gone(server, r, "was lost before the world had formed", false);
 }
 
 void kolo__world_end_epochs(struct kolo__rendezvous *server)
@@ -219,7 +212,7 @@ void kolo__world_renew(struct kolo__connection *connection, struct kolo__frame_r
     }
     if (!kolo__membership_come(&server->membership, member->id, epoch)) {
         kolo__connection_refuse(connection, KOLO_ERR_WORLD,
-                                is_in(&server->membership, member->id)
+                                is_in(server, member)
                                     ? "a RENEW message is of another epoch than the world's"
                                     : "it is no rank of the world any more: the others took it for "
                                       "lost, and go on without it");

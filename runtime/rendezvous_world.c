@@ -112,7 +112,7 @@ static void suspect(struct kolo__rendezvous *server, uint32_t rank, int blamed_b
 static void declare_lost(struct kolo__rendezvous *server, uint32_t rank, const char *why)
 {
     struct kolo__member *member = &server->members[rank];
-    kolo__world_gone(server, rank, why);
+    kolo__world_gone(server, rank, why, false);
     char text[KOLO__FAULT_TEXT_BYTES];
     /* A transport's words begin with the rank too. */
     const char *name = strncmp(why, "rank ", 5) == 0 ? strstr(why, "): ") : NULL;
@@ -155,7 +155,7 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t place
         return;
     snprintf(text, sizeof text, "%s%s", why,
              clean && member->joined ? " without kolo_finalize" : "");
-    kolo__world_gone(server, rank, text);
+    kolo__world_gone(server, rank, text, true);
     if (somebody_needs(server, rank))
         declare_lost(server, rank, text);
     else
@@ -231,7 +231,7 @@ void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bo
     const char *why = silent ? "was lost with its host, which " KOLO__SILENCE_TEXT
                              : "closed its connection to the rendezvous without kolo_finalize";
     if (!member->left)
-        kolo__world_gone(server, rank, why);
+        kolo__world_gone(server, rank, why, false);
     suspect(server, rank, -1, 0, why);
 }
 
@@ -303,7 +303,7 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
         break;
     case KOLO__FRAME_BYE:
         server->members[connection->rank].left = true;
-        kolo__world_gone(server, connection->rank, "left in good order");
+        kolo__world_gone(server, connection->rank, "left in good order", false);
         kolo__world_member_left(server, connection->rank);
         break;
     case KOLO__FRAME_RENEW:

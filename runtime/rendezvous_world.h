@@ -193,8 +193,9 @@ void kolo__world_begin_epochs(struct kolo__rendezvous *server);
 void kolo__world_arrive(struct kolo__connection *connection, const struct kolo__member *newcomer);
 /* A member's RENEW message. */
 void kolo__world_renew(struct kolo__connection *connection, struct kolo__frame_reader *payload);
-/* A member is lost, or has left in good order: it is in no later epoch. */
-void kolo__world_gone(struct kolo__rendezvous *server, uint32_t rank, const char *why);
+/* A member is lost, or has left in good order: it is in no later epoch. surely: this is why,
+ * whatever was said before. */
+void kolo__world_gone(struct kolo__rendezvous *server, uint32_t rank, const char *why, bool surely);
 void kolo__world_newcomer_gone(struct kolo__connection *connection);
 /* Begins the next epoch if it is time. */
 void kolo__world_judge_epoch(struct kolo__rendezvous *server, uint64_t now_ns);

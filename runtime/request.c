@@ -2,6 +2,7 @@
 /* The queue of a communicator: how operations move, and how failures end them. How callers wait is
  * wait.c. */
 #include "runtime/call.h"
+#include "runtime/exchange.h"
 #include "runtime/nccl.h"
 #include "runtime/offload.h"
 
@@ -173,6 +174,7 @@ void kolo__comm_end(kolo_comm *comm)
     if (comm->transport != NULL)
         comm->transport->ops->fail(comm->transport, &comm->fault);
     kolo__nccl_fail(comm);
+    kolo__exchange_fail(comm);
     for (kolo_request *request = comm->first; request != NULL; request = request->next)
         if (!request->done)
             finish(request, comm->fault.status);

@@ -140,11 +140,19 @@ static void let_receive(const kolo_comm *comm)
         sched_yield();
 }
 
+/* Whoever waits with a limit may do so again and again: what counts is since when. */
+static void tell_if_stuck(kolo_request *request, uint64_t now, bool may_stop)
+{
+    if (request->told || now - request->waits_since_ns <= STUCK_AFTER_S * SECOND)
+        return;
+    kolo__comm_stuck(request, !may_stop);
+    request->told = true;
+}
+
 static kolo_status wait_for(kolo_request *request, int timeout_ms)
 {
     kolo_comm *comm = request->comm;
-    bool may_stop = timeout_ms >= 0, told = comm->context->control == NULL;
-    bool moved = kolo__comm_progress(comm);
+    bool may_stop = timeout_ms >= 0, moved = kolo__comm_progress(comm);
     /* Often what is missing are the ranks that wait for this one's processor. */
     for (int i = 0; i < 2 && !request->done && comm->crowded; i++) {
         sched_yield();
@@ -156,7 +164,11 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
     }
 
     uint64_t start = kolo__now_ns(&kolo__real_clock), now = start, busy = start;
-    kolo__flight_waits(request->flight, &request->signature, start);
+    if (request->waits_since_ns == 0)
+        request->waits_since_ns = start;
+    /* What a wait with a limit told does not say whom this rank needs. */
+    request->told = comm->context->control == NULL || (may_stop && request->told);
+    kolo__flight_waits(request->flight, &request->signature, request->waits_since_ns);
     struct lull lull = {.until_ns = start, .peer = -1};
     uint64_t deadline = start + (may_stop ? (uint64_t)timeout_ms * MILLISECOND
                                           : (uint64_t)comm->context->config.timeout * SECOND);
@@ -177,6 +189,7 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
         if (now >= deadline) {
             if (may_stop) {
                 end_lull(&lull, comm, busy);
+                tell_if_stuck(request, now, may_stop);
                 kolo__flight_waits(request->flight, &request->signature, 0);
                 return KOLO_AGAIN;
             }
@@ -194,12 +207,9 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
             lengthen(&lull, comm);
             continue;
         }
-        if (!told && now - start > STUCK_AFTER_S * SECOND) {
-            kolo__comm_stuck(request, !may_stop);
-            told = true;
-        }
+        tell_if_stuck(request, now, may_stop);
         uint64_t left_ms = (deadline - now + MILLISECOND - 1) / MILLISECOND;
-        uint64_t most_ms = told ? 1000 : 200;
+        uint64_t most_ms = request->told ? 1000 : 200;
         sleep_until_something(comm, (int)(left_ms < most_ms ? left_ms : most_ms));
         lengthen(&lull, comm);
     }

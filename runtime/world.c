@@ -285,8 +285,10 @@ static kolo_status agree_on_sharing(kolo_context *context, uint64_t deadline_ns,
     kolo__store_u64(blob, mailbox);
     kolo_status status = kolo__control_exchange(context->control, 1, blob, bytes, deadline_ns,
                                                 read_sharing, &sharing);
-    if (status != KOLO_OK)
+    if (status != KOLO_OK) {
+        kolo__shm_mailbox_free(context->heap, mailbox);
         return status;
+    }
     context->all_hosts_share = wanted && !sharing.failed_anywhere;
     context->shared_memory = wanted && sharing.failed == UINT32_MAX && mailbox != UINT64_MAX;
     if (sharing.failed == UINT32_MAX)
@@ -413,6 +415,8 @@ static kolo_status set_up(kolo_context *context, struct kolo__comm_members *memb
                 agree_on_sharing(context, deadline_ns, (uint64_t *)(uintptr_t)members->mailboxes);
         if (status == KOLO_OK)
             status = kolo__streams_find(context, deadline_ns);
+        if (status != KOLO_OK && context->heap != NULL)
+            kolo__shm_mailbox_free(context->heap, members->mailboxes[context->rank]);
     }
     if (status != KOLO_OK)
         return status;
@@ -433,17 +437,13 @@ static void free_members(struct kolo__comm_members *members)
     free((void *)(uintptr_t)members->mailboxes);
 }
 
-static uint64_t init_deadline_ns(const kolo_context *context)
-{
-    return kolo__now_ns(&kolo__real_clock) + (uint64_t)context->config.init_timeout * 1000000000u;
-}
-
 kolo_status kolo__world_join(kolo_context *context)
 {
     struct kolo__comm_members members = {.listen_fd = -1};
     unsigned char blob[KOLO__INTRODUCTION_BYTES_MAX];
     size_t bytes = 0;
-    uint64_t deadline_ns = init_deadline_ns(context);
+    uint64_t deadline_ns =
+        kolo__now_ns(&kolo__real_clock) + (uint64_t)context->config.init_timeout * 1000000000u;
     context->streams = 1;
     kolo_status status = find_rendezvous(context, deadline_ns);
     if (status == KOLO_OK && context->place.rendezvous[0] != '\0') {
@@ -472,7 +472,8 @@ kolo_status kolo__world_rejoin(kolo_context *context, uint32_t patience_ms)
         status = kolo__control_renew(context->control, patience_ms, blob, bytes);
     if (status == KOLO_OK) {
         take_place(context);
-        status = set_up(context, &members, init_deadline_ns(context));
+        status = set_up(context, &members,
+                        kolo__now_ns(&kolo__real_clock) + patience_ms * UINT64_C(1000000));
     }
     free_members(&members);
     return status;

@@ -7,6 +7,7 @@
 #define KOLO_COLLECTIVES_ALGORITHM_ALGORITHM_H
 
 #include "collectives/cost.h"
+#include "collectives/flows.h"
 #include "collectives/schedule.h"
 
 extern const struct kolo__algorithm kolo__recursive_doubling, kolo__tree, kolo__double_binary_tree,
@@ -125,5 +126,10 @@ enum kolo__buffer kolo__fold_in(struct kolo__schedule *s, const struct kolo__fol
                                 enum kolo__buffer from);
 /* Both ends of the last one: the result goes to those that were idle. */
 void kolo__fold_out(struct kolo__schedule *s, const struct kolo__fold *fold);
+/* The same for kolo__algorithm.flows. Phase 0, if ranks are folded at all; returns the next. */
+uint32_t kolo__fold_flows_in(const struct kolo__flow_problem *problem,
+                             const struct kolo__fold *fold, struct kolo__flow_sink *sink);
+void kolo__fold_flows_out(const struct kolo__flow_problem *problem, const struct kolo__fold *fold,
+                          uint32_t phase, struct kolo__flow_sink *sink);
 
 #endif

@@ -65,11 +65,29 @@ static double seconds(const struct kolo__cost_terms *t)
     return 2 * depth * t->a + 2 * t->n * t->B + 4 * sqrt(depth * t->n * t->a * t->B) + t->n * t->G;
 }
 
+/* Segments go up and down at one time, so there is one phase. */
+static void flows(const struct kolo__flow_problem *problem, struct kolo__flow_sink *sink)
+{
+    double half = problem->count / TREES;
+    uint32_t depth = 0;
+    while (2u << depth <= problem->size)
+        depth++;
+    for (uint32_t tree = 0; tree < TREES && problem->size > 1; tree++) {
+        struct node node = node_of(problem->rank, problem->size, tree);
+        uint32_t peers[] = {node.parent, node.left, node.right};
+        for (size_t i = 0; i < sizeof peers / sizeof *peers; i++)
+            if (peers[i] != NOBODY)
+                sink->send(sink, 0, peers[i], half);
+    }
+    sink->chain(sink, 0, 2 * depth);
+}
+
 const struct kolo__algorithm kolo__double_binary_tree = {
     .name = "double_binary_tree",
     .accepts = accepts,
     .build = build,
     .seconds = seconds,
+    .flows = flows,
 };
 
 static uint32_t position_of(uint32_t rank, uint32_t size, uint32_t tree)

@@ -50,3 +50,22 @@ void kolo__fold_out(struct kolo__schedule *s, const struct kolo__fold *fold)
     else
         kolo__schedule_send(s, rank - 1, output, s->problem.count);
 }
+
+uint32_t kolo__fold_flows_in(const struct kolo__flow_problem *problem,
+                             const struct kolo__fold *fold, struct kolo__flow_sink *sink)
+{
+    if (fold->idle) {
+        sink->send(sink, 0, problem->rank + 1, problem->count);
+        sink->chain(sink, 0, 1);
+    }
+    return fold->extra > 0 ? 1 : 0;
+}
+
+void kolo__fold_flows_out(const struct kolo__flow_problem *problem, const struct kolo__fold *fold,
+                          uint32_t phase, struct kolo__flow_sink *sink)
+{
+    if (problem->rank >= 2 * fold->extra || fold->idle)
+        return;
+    sink->send(sink, phase, problem->rank - 1, problem->count);
+    sink->chain(sink, phase, 1);
+}

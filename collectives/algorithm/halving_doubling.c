@@ -67,11 +67,30 @@ static double seconds(const struct kolo__cost_terms *t)
     return t->halves * (t->h * t->a + share * t->B) + (t->reduces ? share * t->G : 0) + fold;
 }
 
+/* Distances nodes/2, ..., 2, 1, and back. */
+static void flows(const struct kolo__flow_problem *problem, struct kolo__flow_sink *sink)
+{
+    struct kolo__fold fold = kolo__fold_of(problem->rank, problem->size);
+    uint32_t phase = kolo__fold_flows_in(problem, &fold, sink), half = 0;
+    while (1u << half < fold.nodes)
+        half++;
+    for (uint32_t step = 0; step < 2 * half; step++, phase++) {
+        uint32_t distance = step < half ? fold.nodes >> (step + 1) : 1u << (step - half);
+        if (fold.idle)
+            continue;
+        sink->send(sink, phase, kolo__fold_rank(&fold, fold.node ^ distance),
+                   problem->count * distance / fold.nodes);
+        sink->chain(sink, phase, 1);
+    }
+    kolo__fold_flows_out(problem, &fold, phase, sink);
+}
+
 const struct kolo__algorithm kolo__halving_doubling = {
     .name = "halving_doubling",
     .accepts = accepts,
     .build = build,
     .seconds = seconds,
+    .flows = flows,
 };
 
 /* The slices to keep and to send when partners differ in bit `distance`, and [block, block +

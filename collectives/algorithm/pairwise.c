@@ -50,11 +50,26 @@ static kolo_status build(const struct kolo__problem *problem, struct kolo__sched
 }
 
 /* All messages are under way together, so only a part of each start-up is on the path. */
+static double messages_on_path(double ranks)
+{
+    return 1 + 0.4 * (ranks - 2);
+}
+
 static double seconds(const struct kolo__cost_terms *t)
 {
     double share = (t->p - 1) / t->p * t->n;
-    return t->halves * ((1 + 0.4 * (t->p - 2)) * t->a + share * t->B) +
+    return t->halves * (messages_on_path(t->p) * t->a + share * t->B) +
            (t->reduces ? t->n * t->G : 0);
+}
+
+static void flows(const struct kolo__flow_problem *problem, struct kolo__flow_sink *sink)
+{
+    for (uint32_t phase = 0; phase < 2; phase++) {
+        for (uint32_t k = 1; k < problem->size; k++)
+            sink->send(sink, phase, (problem->rank + k) % problem->size,
+                       problem->count / problem->size);
+        sink->chain(sink, phase, messages_on_path(problem->size));
+    }
 }
 
 const struct kolo__algorithm kolo__pairwise = {
@@ -63,6 +78,7 @@ const struct kolo__algorithm kolo__pairwise = {
     .accepts = accepts,
     .build = build,
     .seconds = seconds,
+    .flows = flows,
 };
 
 static uint32_t ahead(const struct kolo__schedule *s, uint32_t distance)

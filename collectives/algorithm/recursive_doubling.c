@@ -46,11 +46,25 @@ static double seconds(const struct kolo__cost_terms *t)
     return steps * (t->a + t->n * t->B) + t->h * t->n * t->G;
 }
 
+static void flows(const struct kolo__flow_problem *problem, struct kolo__flow_sink *sink)
+{
+    struct kolo__fold fold = kolo__fold_of(problem->rank, problem->size);
+    uint32_t phase = kolo__fold_flows_in(problem, &fold, sink);
+    for (uint32_t distance = 1; distance < fold.nodes; distance *= 2, phase++) {
+        if (fold.idle)
+            continue;
+        sink->send(sink, phase, kolo__fold_rank(&fold, fold.node ^ distance), problem->count);
+        sink->chain(sink, phase, 1);
+    }
+    kolo__fold_flows_out(problem, &fold, phase, sink);
+}
+
 const struct kolo__algorithm kolo__recursive_doubling = {
     .name = "recursive_doubling",
     .accepts = accepts,
     .build = build,
     .seconds = seconds,
+    .flows = flows,
 };
 
 /* The message goes to SCRATCH and not straight into a reduction onto OUTPUT: that would have to

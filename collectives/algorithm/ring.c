@@ -68,11 +68,22 @@ static double seconds(const struct kolo__cost_terms *t)
     return t->halves * ((t->p - 1) * t->a + share * t->B) + (t->reduces ? share * t->G : 0);
 }
 
+static void flows(const struct kolo__flow_problem *problem, struct kolo__flow_sink *sink)
+{
+    double steps = problem->size - 1;
+    for (uint32_t phase = 0; phase < 2; phase++) {
+        sink->send(sink, phase, (problem->rank + 1) % problem->size,
+                   steps * problem->count / problem->size);
+        sink->chain(sink, phase, steps);
+    }
+}
+
 const struct kolo__algorithm kolo__ring = {
     .name = "ring",
     .accepts = accepts,
     .build = build,
     .seconds = seconds,
+    .flows = flows,
 };
 
 /* The slice `distance` positions behind this rank's own. */

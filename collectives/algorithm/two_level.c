@@ -64,11 +64,27 @@ static double seconds(const struct kolo__cost_terms *t)
            2 * (t->N - 1) * t->a + 2 * (t->N - 1) / t->N * t->n / t->q * t->B + t->n * t->G;
 }
 
+static void flows(const struct kolo__flow_problem *problem, struct kolo__flow_sink *sink)
+{
+    uint32_t q = problem->per_host, hosts = problem->size / q, first = problem->rank / q * q;
+    uint32_t next_here = first + (problem->rank + 1 - first) % q;
+    uint32_t next_there = (problem->rank + q) % problem->size;
+    for (uint32_t phase = 0; phase < 4; phase++) {
+        bool across = phase == 1 || phase == 2;
+        double ranks = across ? hosts : q, elements = problem->count / (across ? q : 1);
+        if (ranks > 1)
+            sink->send(sink, phase, across ? next_there : next_here,
+                       (ranks - 1) * elements / ranks);
+        sink->chain(sink, phase, ranks - 1);
+    }
+}
+
 const struct kolo__algorithm kolo__two_level = {
     .name = "two_level",
     .accepts = accepts,
     .build = build,
     .seconds = seconds,
+    .flows = flows,
 };
 
 /* The index-th rank of a host. */

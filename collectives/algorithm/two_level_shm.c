@@ -93,12 +93,25 @@ static double seconds(const struct kolo__cost_terms *t)
            phases * (t->N - 1) * t->a + sent * t->n / t->q * t->B;
 }
 
+/* A lane for each rank of a host, whole between two hosts, else each host's part of it. */
+static void flows(const struct kolo__flow_problem *problem, struct kolo__flow_sink *sink)
+{
+    uint32_t q = problem->per_host, hosts = problem->size / q;
+    for (uint32_t phase = 0; phase < (hosts > 2 ? 2 : 1); phase++) {
+        for (uint32_t k = 1; k < hosts; k++)
+            sink->send(sink, phase, (problem->rank + k * q) % problem->size,
+                       problem->count / q / (hosts > 2 ? hosts : 1));
+        sink->chain(sink, phase, hosts - 1);
+    }
+}
+
 const struct kolo__algorithm kolo__two_level_shm = {
     .name = "two_level_shm",
     .needs_host_mapping = true,
     .accepts = accepts,
     .build = build,
     .seconds = seconds,
+    .flows = flows,
 };
 
 /* ---- rounds, lanes --------------------------------------------------------------------------- */

@@ -25,7 +25,7 @@
 #include <stddef.h>
 
 enum {
-    KOLO__NCCL_MODULE_VERSION = 1,
+    KOLO__NCCL_MODULE_VERSION = 2,
     KOLO__NCCL_ID_BYTES = 128,
     KOLO__NCCL_WHY_BYTES = 256,
     /* In NCCL's own form. Before the first ncclMemAlloc is missing; from the second on memory can
@@ -71,8 +71,9 @@ struct kolo__nccl_module {
     kolo_status (*comm_begin)(const void *id, int rank, int size, int ordinal,
                               struct kolo__nccl_comm **comm, char *why);
     /* Collective on comm: begins one of those ranks that give the same color (negative: no part of
-     * any, *part is NULL), in the order of key. comm takes nothing before part is ready. */
-    kolo_status (*comm_split)(struct kolo__nccl_comm *comm, int color, int key,
+     * any, *part is NULL), of so many, as this rank among them. comm takes nothing before part is
+     * ready, or comm itself where there is none. */
+    kolo_status (*comm_split)(struct kolo__nccl_comm *comm, int color, int rank, int size,
                               struct kolo__nccl_comm **part, char *why);
     /* Collective on those that stay: begins one without the ranks that left, ascending.
      * after_fault: what is under way on comm is ended first. */

@@ -22,6 +22,7 @@ static bool accepts_none(const struct kolo__problem *problem)
 }
 
 const struct kolo__algorithm kolo__offload_nccl = {.name = "nccl", .accepts = accepts_none};
+const struct kolo__algorithm kolo__offload_exchange = {.name = "exchange", .accepts = accepts_none};
 const struct kolo__algorithm kolo__offload_staged = {.name = "staged", .accepts = accepts_none};
 
 const char *kolo__offload_obstacle(const struct kolo__offload *offload,

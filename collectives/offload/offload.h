@@ -17,11 +17,15 @@ extern const struct kolo__algorithm kolo__offload_nccl;
 /* "staged": kolo's own, for buffers in GPUs' memory that NCCL does not take: chunk by chunk through
  * memory of the host (runtime/staging.h). Chosen and forced like "nccl". */
 extern const struct kolo__algorithm kolo__offload_staged;
+/* "exchange": kolo's own kernels, for few bytes in memory of GPUs that map each other's
+ * (runtime/exchange.h). Chosen and forced like "nccl". */
+extern const struct kolo__algorithm kolo__offload_exchange;
 /* In signatures, instead of one into kolo__algorithms. */
 enum {
     KOLO__OFFLOAD_MPI_INDEX = 0xfe,
     KOLO__OFFLOAD_NCCL_INDEX = 0xfd,
-    KOLO__OFFLOAD_STAGED_INDEX = 0xfc
+    KOLO__OFFLOAD_STAGED_INDEX = 0xfc,
+    KOLO__OFFLOAD_EXCHANGE_INDEX = 0xfb
 };
 
 /* Where it may be chosen; what is measured is in seconds, of allreduces of the world. */

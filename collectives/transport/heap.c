@@ -43,8 +43,9 @@ struct kolo__heap {
     int fd;
     unsigned char *base;
     uint64_t bytes;
-    pthread_mutex_t lock; /* share */
+    pthread_mutex_t lock; /* share, watchers */
     struct kolo__heap_share share;
+    struct kolo__heap_watcher *watchers;
     uint64_t credit; /* heap_reserve.h */
 };
 
@@ -108,67 +109,64 @@ void kolo__heap_close(struct kolo__heap *heap)
     free(heap);
 }
 
-/* A block's bytes go into pages of its own, which then take the place of the shared ones. */
-static kolo_status make_private(struct kolo__heap *heap, const struct kolo__heap_range *range,
-                                unsigned char **copy)
+/* Addresses stay taken, with nothing behind them. */
+static void blank(struct kolo__heap *heap, uint64_t position, uint64_t bytes)
 {
-    *copy = mmap(NULL, range->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (*copy == MAP_FAILED)
+    if (bytes == 0)
+        return;
+    void *space = mmap(heap->base + position, bytes, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    KOLO__ASSERT(space != MAP_FAILED); /* it takes no more than was taken before */
+}
+
+/* A block's bytes go into pages of its own, which then take the place of the shared ones. */
+static kolo_status make_private(struct kolo__heap *heap, struct kolo__heap_range *range)
+{
+    unsigned char *place = heap->base + range->position;
+    void *copy =
+        mmap(NULL, range->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
         return kolo__error(KOLO_ERR_MEMORY,
                            "no memory to take %llu bytes out of the shared heap: %s",
                            (unsigned long long)range->bytes, strerror(errno));
-    kolo__huge_pages_allow(*copy, range->bytes);
-    memcpy(*copy, heap->base + range->position, range->bytes);
+    kolo__huge_pages_allow(copy, range->bytes);
+    memcpy(copy, place, range->bytes);
+    void *moved = mremap(copy, range->bytes, range->bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place);
+    KOLO__ASSERT(moved == place);
+    range->is_private = true;
+    fallocate(heap->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)range->position,
+              (off_t)range->bytes);
     return KOLO_OK;
 }
 
+/* What was to be freed later is nobody's. */
 static bool is_kept(const struct kolo__heap_range *range)
 {
-    return !range->free && range->unused == NULL; /* what was to be freed later is nobody's */
-}
-
-static uint64_t kept_bytes(const struct kolo__heap *heap, size_t index)
-{
-    const struct kolo__heap_range *range = heap->share.first;
-    while (!is_kept(range) || index-- > 0)
-        range = range->next;
-    return range->bytes;
+    return !range->free && range->unused == NULL;
 }
 
 kolo_status kolo__heap_detach(struct kolo__heap *heap)
 {
     kolo_status status = KOLO_OK;
+    uint64_t end = 0;
     pthread_mutex_lock(&heap->lock);
+    KOLO__ASSERT(heap->watchers == NULL); /* transports have closed */
     collect(heap);
-    size_t count = 0, done = 0;
-    for (struct kolo__heap_range *r = heap->share.first; r != NULL; r = r->next)
-        count += is_kept(r);
-    unsigned char **copies = calloc(count + 1, sizeof *copies);
-    if (copies == NULL)
-        status = kolo__error(KOLO_ERR_MEMORY, "no memory to list %zu blocks", count);
     for (struct kolo__heap_range *r = heap->share.first; r != NULL && status == KOLO_OK;
          r = r->next)
-        if (is_kept(r) && (status = make_private(heap, r, &copies[done])) == KOLO_OK)
-            done++;
+        if (is_kept(r) && !r->is_private)
+            status = make_private(heap, r);
+    for (struct kolo__heap_range *r = heap->share.first; r != NULL && status == KOLO_OK;
+         r = r->next)
+        if (is_kept(r)) {
+            blank(heap, end, r->position - end);
+            end = r->position + r->bytes;
+        }
     if (status == KOLO_OK) {
-        /* Addresses stay taken, with nothing behind them; then the blocks come back, each whole. */
-        void *space = mmap(heap->base, heap->bytes, PROT_NONE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-        KOLO__ASSERT(space == heap->base); /* it takes no more than was taken before */
-        done = 0;
-        for (struct kolo__heap_range *r = heap->share.first; r != NULL; r = r->next)
-            if (is_kept(r)) {
-                void *moved = mremap(copies[done++], r->bytes, r->bytes,
-                                     MREMAP_MAYMOVE | MREMAP_FIXED, heap->base + r->position);
-                KOLO__ASSERT(moved == heap->base + r->position);
-            }
+        blank(heap, end, heap->bytes - end);
         close(heap->fd);
         heap->fd = -1;
-    } else {
-        for (size_t i = 0; i < done; i++)
-            munmap(copies[i], kept_bytes(heap, i));
     }
-    free(copies);
     pthread_mutex_unlock(&heap->lock);
     return status;
 }
@@ -255,6 +253,46 @@ uint64_t kolo__heap_position(const struct kolo__heap *heap, const void *pointer,
     return at - first;
 }
 
+static struct kolo__heap_extent extent_of(const struct kolo__heap *heap,
+                                          const struct kolo__heap_range *range)
+{
+    return (struct kolo__heap_extent){.memory = heap->base + range->position,
+                                      .bytes = range->bytes};
+}
+
+bool kolo__heap_find(struct kolo__heap *heap, const void *pointer, size_t bytes,
+                     struct kolo__heap_extent *extent)
+{
+    uint64_t position = kolo__heap_position(heap, pointer, bytes);
+    if (position == UINT64_MAX)
+        return false;
+    pthread_mutex_lock(&heap->lock);
+    const struct kolo__heap_range *range = kolo__heap_share_around(&heap->share, position);
+    bool whole = range != NULL && bytes <= range->bytes - (position - range->position);
+    if (whole)
+        *extent = extent_of(heap, range);
+    pthread_mutex_unlock(&heap->lock);
+    return whole;
+}
+
+void kolo__heap_watch(struct kolo__heap *heap, struct kolo__heap_watcher *watcher)
+{
+    pthread_mutex_lock(&heap->lock);
+    watcher->next = heap->watchers;
+    heap->watchers = watcher;
+    pthread_mutex_unlock(&heap->lock);
+}
+
+void kolo__heap_unwatch(struct kolo__heap *heap, struct kolo__heap_watcher *watcher)
+{
+    pthread_mutex_lock(&heap->lock);
+    struct kolo__heap_watcher **at = &heap->watchers;
+    while (*at != watcher)
+        at = &(*at)->next;
+    *at = watcher->next;
+    pthread_mutex_unlock(&heap->lock);
+}
+
 unsigned char *kolo__heap_address(const struct kolo__heap *heap, uint64_t position, size_t bytes)
 {
     if (position > heap->bytes || bytes > heap->bytes - position)
@@ -279,12 +317,16 @@ static void collect(struct kolo__heap *heap)
 
 static void give_back(struct kolo__heap *heap, struct kolo__heap_range *range)
 {
-    if (heap->fd < 0) { /* detached: nobody takes it again */
-        mmap(heap->base + range->position, range->bytes, PROT_NONE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (range->is_private) { /* nobody takes it again */
+        range->is_private = false;
+        blank(heap, range->position, range->bytes);
         kolo__heap_share_give(range);
         return;
     }
+    const struct kolo__heap_extent extent = extent_of(heap, range);
+    for (struct kolo__heap_watcher *watcher = heap->watchers; watcher != NULL;
+         watcher = watcher->next)
+        watcher->freed(watcher, &extent);
     /* Also makes the memory zero for its next owner. */
     int failed = fallocate(heap->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                            (off_t)range->position, (off_t)range->bytes);

@@ -34,13 +34,18 @@ struct kolo__heap_options {
     void *self;
 };
 
+struct kolo__heap_extent {
+    unsigned char *memory;
+    size_t bytes;
+};
+
 /* Collective over the members; blocks until all have mapped it. On failure every member fails by
  * the deadline. */
 kolo_status kolo__heap_open(const struct kolo__heap_options *options, struct kolo__heap **heap);
 void kolo__heap_close(struct kolo__heap *heap);
 /* What this member has allocated stays where it is, and becomes memory of this process alone, of
  * which no other member, late as it may be, can change a byte. From then on the heap is for
- * kolo__heap_free only. On failure it is as it was. */
+ * kolo__heap_free only. On failure some may be so already, and it may be called again. */
 kolo_status kolo__heap_detach(struct kolo__heap *heap);
 /* Nothing is allocated in this member's share. */
 bool kolo__heap_is_empty(struct kolo__heap *heap);
@@ -56,6 +61,20 @@ void kolo__heap_free(struct kolo__heap *heap, void *memory);
  * as it is until unused(memory) is true, which kolo__heap_alloc asks; at the latest until close. */
 void kolo__heap_free_later(struct kolo__heap *heap, void *memory,
                            bool (*unused)(const void *memory));
+
+/* The allocation of this rank that holds [pointer, +bytes). False: none. Thread-safe. */
+bool kolo__heap_find(struct kolo__heap *heap, const void *pointer, size_t bytes,
+                     struct kolo__heap_extent *extent);
+
+/* Who has told a device of blocks hears of each that is freed, before its pages go. In the thread
+ * that frees, under the heap's lock. */
+struct kolo__heap_watcher {
+    void (*freed)(struct kolo__heap_watcher *watcher, const struct kolo__heap_extent *extent);
+    struct kolo__heap_watcher *next; /* the heap's */
+};
+/* Borrows watcher until kolo__heap_unwatch; then freed runs no more. */
+void kolo__heap_watch(struct kolo__heap *heap, struct kolo__heap_watcher *watcher);
+void kolo__heap_unwatch(struct kolo__heap *heap, struct kolo__heap_watcher *watcher);
 
 /* UINT64_MAX when [pointer, +bytes) is not wholly in the heap. */
 uint64_t kolo__heap_position(const struct kolo__heap *heap, const void *pointer, size_t bytes);

@@ -67,6 +67,15 @@ struct kolo__heap_range *kolo__heap_share_find(const struct kolo__heap_share *sh
     return NULL;
 }
 
+struct kolo__heap_range *kolo__heap_share_around(const struct kolo__heap_share *share,
+                                                 uint64_t position)
+{
+    for (struct kolo__heap_range *range = share->first; range != NULL; range = range->next)
+        if (position >= range->position && position - range->position < range->bytes)
+            return range->free ? NULL : range;
+    return NULL;
+}
+
 void kolo__heap_share_give(struct kolo__heap_range *range)
 {
     range->free = true;

@@ -13,6 +13,7 @@ struct kolo__heap_range {
     uint64_t position, bytes;
     bool free;
     bool (*unused)(const void *memory); /* a free that is put off; else NULL */
+    bool is_private;                    /* in use, and no longer shared */
     struct kolo__heap_range *previous, *next;
 };
 
@@ -29,6 +30,9 @@ kolo_status kolo__heap_share_take(struct kolo__heap_share *share, uint64_t bytes
 /* The range in use that begins at position; NULL when there is none. */
 struct kolo__heap_range *kolo__heap_share_find(const struct kolo__heap_share *share,
                                                uint64_t position);
+/* The range in use that position lies in; NULL when there is none. */
+struct kolo__heap_range *kolo__heap_share_around(const struct kolo__heap_share *share,
+                                                 uint64_t position);
 /* Gives a range in use back, joined with free neighbours. */
 void kolo__heap_share_give(struct kolo__heap_range *range);
 /* Bytes of the largest free range. */

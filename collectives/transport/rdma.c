@@ -21,7 +21,9 @@ enum { CALLS_PER_LOOK = 256 };
 
 static const struct kolo__transport_ops transport_ops;
 
-static kolo_status open_device(struct kolo__rdma *rdma);
+static void take_choices(struct kolo__rdma *rdma, const struct kolo__rdma_setup *setup);
+static kolo_status open_devices(struct kolo__rdma *rdma);
+static void open_memory(struct kolo__rdma *rdma, struct kolo__heap *heap);
 static void close_rdma(struct kolo__transport *transport);
 
 kolo_status kolo__rdma_create(const struct kolo__rdma_setup *setup,
@@ -37,10 +39,7 @@ kolo_status kolo__rdma_create(const struct kolo__rdma_setup *setup,
     rdma->epoll_fd = -1;
     rdma->module = setup->module;
     rdma->options = setup->options;
-    rdma->port = *setup->choice->port;
-    rdma->has_gid = setup->choice->gid != NULL;
-    if (rdma->has_gid)
-        rdma->gid = *setup->choice->gid;
+    take_choices(rdma, setup);
     rdma->tcp = setup->tcp;
     rdma->patience_ns = setup->patience_ns;
     rdma->hello_signature = (struct kolo__signature){.epoch = setup->epoch,
@@ -58,60 +57,97 @@ kolo_status kolo__rdma_create(const struct kolo__rdma_setup *setup,
         status = kolo__stream_init(&rdma->stream, rank, size, setup->hosts, &kolo__rdma_ring_ops);
     rdma->stream.checksum = setup->checksum;
     if (status == KOLO_OK)
-        status = open_device(rdma);
+        status = open_devices(rdma);
     if (status != KOLO_OK) {
         close_rdma(&rdma->stream.transport);
         return status;
     }
+    if (setup->heap != NULL)
+        open_memory(rdma, setup->heap);
     *transport = &rdma->stream.transport;
     return KOLO_OK;
 }
 
-static kolo_status open_device(struct kolo__rdma *rdma)
+static void take_choices(struct kolo__rdma *rdma, const struct kolo__rdma_setup *setup)
+{
+    rdma->own_count = setup->choice_count;
+    for (uint32_t i = 0; i < rdma->own_count; i++) {
+        struct kolo__rdma_own *own = &rdma->own[i];
+        own->port = *setup->choices[i].port;
+        own->has_gid = setup->choices[i].gid != NULL;
+        if (own->has_gid)
+            own->gid = *setup->choices[i].gid;
+    }
+    uint32_t rails = rdma->own_count * (uint32_t)setup->options.connections;
+    rdma->rails = rails < KOLO__RDMA_RAILS_MAX ? rails : KOLO__RDMA_RAILS_MAX;
+}
+
+static kolo_status wait_for(const struct kolo__rdma *rdma, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    if (epoll_ctl(rdma->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
+        return kolo__error_errno(errno, "cannot wait for RDMA");
+    return KOLO_OK;
+}
+
+static kolo_status open_device(struct kolo__rdma *rdma, struct kolo__rdma_own *own)
 {
     char why[300];
     /* How many peers there will be is not known: as many as a ring has. */
-    const struct kolo__rdma_needs needs = {.links = rdma->stream.transport.size > 2 ? 2 : 1,
-                                           .depths = kolo__rdma_depths};
-    rdma->device =
-        rdma->module->open(rdma->port.device, rdma->port.number, &needs, why, sizeof why);
-    if (rdma->device == NULL)
-        return kolo__error(KOLO_ERR_UNSUPPORTED, "RDMA device %s: %s", rdma->port.device, why);
+    uint32_t peers = rdma->stream.transport.size > 2 ? 2 : 1;
+    uint32_t each = (rdma->rails + rdma->own_count - 1) / rdma->own_count;
+    const struct kolo__rdma_needs needs = {.links = peers * each, .depths = kolo__rdma_depths};
+    own->device = rdma->module->open(own->port.device, own->port.number, &needs, why, sizeof why);
+    if (own->device == NULL)
+        return kolo__error(KOLO_ERR_UNSUPPORTED, "RDMA device %s: %s", own->port.device, why);
+    kolo_status status = wait_for(rdma, rdma->module->event_fd(own->device));
+    return status == KOLO_OK ? wait_for(rdma, rdma->module->trouble_fd(own->device)) : status;
+}
+
+static kolo_status open_devices(struct kolo__rdma *rdma)
+{
     rdma->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (rdma->epoll_fd < 0)
         return kolo__error_errno(errno, "cannot make a descriptor to wait for RDMA");
-    const int fds[] = {rdma->module->event_fd(rdma->device), rdma->module->trouble_fd(rdma->device),
-                       rdma->tcp->ops->wait_fd(rdma->tcp)};
-    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
-        struct epoll_event event = {.events = EPOLLIN};
-        if (epoll_ctl(rdma->epoll_fd, EPOLL_CTL_ADD, fds[i], &event) != 0)
-            return kolo__error_errno(errno, "cannot wait for RDMA");
-    }
-    return KOLO_OK;
+    kolo_status status = wait_for(rdma, rdma->tcp->ops->wait_fd(rdma->tcp));
+    for (uint32_t i = 0; i < rdma->own_count && status == KOLO_OK; i++)
+        status = open_device(rdma, &rdma->own[i]);
+    return status;
+}
+
+/* Without it messages are copied. */
+static void open_memory(struct kolo__rdma *rdma, struct kolo__heap *heap)
+{
+    struct kolo__rdma_device *devices[KOLO__RDMA_RAILS_MAX];
+    for (uint32_t i = 0; i < rdma->own_count; i++)
+        devices[i] = rdma->own[i].device;
+    rdma->memory = kolo__rdma_memory_open(rdma->module, devices, rdma->own_count, heap);
 }
 
 static void close_rdma(struct kolo__transport *transport)
 {
     struct kolo__rdma *rdma = (struct kolo__rdma *)(void *)transport;
-    if (rdma->device != NULL)
+    if (rdma->peers != NULL)
         kolo__rdma_drain(rdma);
     kolo__stream_release(&rdma->stream);
     /* It has posts in the peers. Whoever sees it close is no more waited for. */
     rdma->tcp->ops->close(rdma->tcp);
     for (uint32_t i = 0; rdma->peers != NULL && i < transport->size; i++)
         kolo__rdma_disconnect(rdma, &rdma->peers[i]);
-    rdma->module->close(rdma->device);
+    kolo__rdma_memory_close(rdma->memory);
+    for (uint32_t i = 0; i < rdma->own_count; i++)
+        rdma->module->close(rdma->own[i].device);
     if (rdma->epoll_fd >= 0)
         close(rdma->epoll_fd);
     free(rdma->peers);
     free(rdma);
 }
 
-const char *kolo__rdma_own_text(const struct kolo__rdma *rdma,
+const char *kolo__rdma_own_text(const struct kolo__rdma_own *own,
                                 char text[KOLO__RDMA_CHOICE_TEXT_BYTES])
 {
-    const struct kolo__rdma_choice own = {&rdma->port, rdma->has_gid ? &rdma->gid : NULL};
-    return kolo__rdma_choice_text(&own, text);
+    const struct kolo__rdma_choice choice = {&own->port, own->has_gid ? &own->gid : NULL};
+    return kolo__rdma_choice_text(&choice, text);
 }
 
 struct kolo__rdma_counts kolo__rdma_count(const struct kolo__transport *transport)
@@ -129,36 +165,44 @@ static void post_recv(struct kolo__transport *transport, uint32_t peer, struct k
 {
     kolo__rdma_want((struct kolo__rdma *)(void *)transport, peer);
     kolo__stream_post_recv(transport, peer, post);
+    if (!post->complete)
+        kolo__rdma_note_recv((struct kolo__rdma *)(void *)transport, peer, post);
 }
 
 /* ---- trouble ------------------------------------------------------------------------------ */
 
 /* A port that loses its link for a moment costs nothing: packets are sent again. */
-static void check_port(struct kolo__rdma *rdma)
+static void check_port(struct kolo__rdma *rdma, const struct kolo__rdma_own *own)
 {
-    char own[KOLO__RDMA_CHOICE_TEXT_BYTES];
+    char text[KOLO__RDMA_CHOICE_TEXT_BYTES];
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-    if (rdma->down_since_ns != 0 && now_ns - rdma->down_since_ns > rdma->patience_ns)
+    if (own->down_since_ns != 0 && now_ns - own->down_since_ns > rdma->patience_ns)
         kolo__stream_set_fault(&rdma->stream, KOLO_ERR_NETWORK, -1,
                                "%s has had no link for %g s: look at its cable and at the switch",
-                               kolo__rdma_own_text(rdma, own), (double)rdma->patience_ns / 1e9);
+                               kolo__rdma_own_text(own, text), (double)rdma->patience_ns / 1e9);
+}
+
+static void take_trouble(struct kolo__rdma *rdma, struct kolo__rdma_own *own)
+{
+    bool fatal, down, up;
+    const char *what;
+    char text[KOLO__RDMA_CHOICE_TEXT_BYTES];
+    while (rdma->module->take_trouble(own->device, &fatal, &down, &up, &what)) {
+        if (fatal)
+            kolo__stream_set_fault(&rdma->stream, KOLO_ERR_NETWORK, -1, "%s: %s",
+                                   kolo__rdma_own_text(own, text), what);
+        if (down && own->down_since_ns == 0)
+            own->down_since_ns = kolo__now_ns(&kolo__real_clock);
+        if (up)
+            own->down_since_ns = 0;
+    }
+    check_port(rdma, own);
 }
 
 void kolo__rdma_take_trouble(struct kolo__rdma *rdma)
 {
-    bool fatal, down, up;
-    const char *text;
-    char own[KOLO__RDMA_CHOICE_TEXT_BYTES];
-    while (rdma->module->take_trouble(rdma->device, &fatal, &down, &up, &text)) {
-        if (fatal)
-            kolo__stream_set_fault(&rdma->stream, KOLO_ERR_NETWORK, -1, "%s: %s",
-                                   kolo__rdma_own_text(rdma, own), text);
-        if (down && rdma->down_since_ns == 0)
-            rdma->down_since_ns = kolo__now_ns(&kolo__real_clock);
-        if (up)
-            rdma->down_since_ns = 0;
-    }
-    check_port(rdma);
+    for (uint32_t i = 0; i < rdma->own_count; i++)
+        take_trouble(rdma, &rdma->own[i]);
 }
 
 /* Of a transport that has posts only while ranks connect. */
@@ -178,6 +222,7 @@ static bool progress(struct kolo__transport *transport)
     if (rdma->connecting > 0)
         moved |= kolo__rdma_advance(rdma);
     moved |= kolo__rdma_take_completions(rdma);
+    kolo__rdma_look_after_lent(rdma);
     if (++rdma->calls % CALLS_PER_LOOK == 0)
         kolo__rdma_take_trouble(rdma);
     return kolo__stream_progress(&rdma->stream) || moved;
@@ -191,6 +236,14 @@ static bool has_work(const struct kolo__rdma *rdma)
            rdma->tcp->fault.status != KOLO_OK;
 }
 
+static bool request_events(struct kolo__rdma *rdma)
+{
+    bool all = true;
+    for (uint32_t i = 0; i < rdma->own_count; i++)
+        all &= rdma->module->request_event(rdma->own[i].device);
+    return all;
+}
+
 static bool arm(struct kolo__transport *transport)
 {
     struct kolo__rdma *rdma = (struct kolo__rdma *)(void *)transport;
@@ -198,8 +251,7 @@ static bool arm(struct kolo__transport *transport)
     if (!rdma->tcp->ops->arm(rdma->tcp))
         return false;
     /* What completes from here on makes an event; what has completed is taken now. */
-    if (!rdma->module->request_event(rdma->device) || kolo__rdma_take_completions(rdma) ||
-        has_work(rdma)) {
+    if (!request_events(rdma) || kolo__rdma_take_completions(rdma) || has_work(rdma)) {
         rdma->tcp->ops->disarm(rdma->tcp);
         return false;
     }
@@ -209,7 +261,8 @@ static bool arm(struct kolo__transport *transport)
 static void disarm(struct kolo__transport *transport)
 {
     struct kolo__rdma *rdma = (struct kolo__rdma *)(void *)transport;
-    rdma->module->take_events(rdma->device);
+    for (uint32_t i = 0; i < rdma->own_count; i++)
+        rdma->module->take_events(rdma->own[i].device);
     rdma->tcp->ops->disarm(rdma->tcp);
 }
 

@@ -8,6 +8,7 @@
 #ifndef KOLO_COLLECTIVES_TRANSPORT_RDMA_H
 #define KOLO_COLLECTIVES_TRANSPORT_RDMA_H
 
+#include "collectives/transport/heap.h"
 #include "collectives/transport/rdma_module.h"
 #include "collectives/transport/rdma_select.h"
 #include "collectives/transport/transport.h"
@@ -15,7 +16,11 @@
 struct kolo__rdma_setup {
     const struct kolo__rdma_module *module;
     struct kolo__rdma_options options;
-    const struct kolo__rdma_choice *choice; /* copied; the same kind of network on all ranks */
+    /* The ports to use, up to KOLO__RDMA_RAILS_MAX; copied. Networks of the same kind on all ranks.
+     */
+    const struct kolo__rdma_choice *choices;
+    uint32_t choice_count;
+    struct kolo__heap *heap; /* whose blocks cards reach; NULL: none. Borrowed until close */
     /* Of the same ranks; nothing else uses it. Passes to the new transport, also on failure. */
     struct kolo__transport *tcp;
     uint32_t epoch, comm;
@@ -34,6 +39,8 @@ kolo_status kolo__rdma_create(const struct kolo__rdma_setup *setup,
 struct kolo__rdma_counts {
     uint64_t data_writes, data_bytes; /* work requests with bytes of messages */
     uint64_t inline_writes;           /* those of them that need no registered memory */
+    uint64_t straight_bytes;          /* those of them that nobody copies */
+    uint64_t offer_writes;            /* that say where a long message is wanted */
     uint64_t credit_writes;           /* that tell what was read */
 };
 struct kolo__rdma_counts kolo__rdma_count(const struct kolo__transport *transport);

@@ -231,6 +231,16 @@ static bool allows(struct ibv_context *context, const struct kolo__rdma_needs *n
     return true;
 }
 
+/* Written by others, and read for what is written to others. */
+static bool finds_pages(struct ibv_context *context)
+{
+    struct ibv_device_attr_ex attr;
+    memset(&attr, 0, sizeof attr);
+    return ibv_query_device_ex(context, NULL, &attr) == 0 &&
+           (attr.odp_caps.general_caps & IBV_ODP_SUPPORT) != 0 &&
+           (attr.odp_caps.per_transport_caps.rc_odp_caps & IBV_ODP_SUPPORT_WRITE) != 0;
+}
+
 struct kolo__rdma_device *kolo__verbs_open(const char *name, uint32_t port,
                                            const struct kolo__rdma_needs *needs, char *why,
                                            size_t bytes)
@@ -247,6 +257,7 @@ struct kolo__rdma_device *kolo__verbs_open(const char *name, uint32_t port,
         kolo__verbs_close(device);
         return NULL;
     }
+    device->on_demand = finds_pages(device->context);
     what = "allocate a protection domain";
     device->pd = ibv_alloc_pd(device->context);
     if (device->pd == NULL)
@@ -288,13 +299,15 @@ bool kolo__verbs_take_trouble(struct kolo__rdma_device *device, bool *fatal, boo
 }
 
 struct kolo__rdma_region *kolo__verbs_region_open(struct kolo__rdma_device *device, void *memory,
-                                                  size_t memory_bytes, uint32_t *remote_key,
-                                                  char *why, size_t bytes)
+                                                  size_t memory_bytes, bool may_fault,
+                                                  uint32_t *remote_key, char *why, size_t bytes)
 {
+    const int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
     struct kolo__rdma_region *region = calloc(1, sizeof *region);
     if (region != NULL)
-        region->mr = ibv_reg_mr(device->pd, memory, memory_bytes,
-                                IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+        region->mr = ibv_reg_mr(device->pd, memory, memory_bytes, access);
+    if (region != NULL && region->mr == NULL && may_fault && device->on_demand)
+        region->mr = ibv_reg_mr(device->pd, memory, memory_bytes, access | IBV_ACCESS_ON_DEMAND);
     if (region == NULL || region->mr == NULL) {
         kolo__verbs_failed(why, bytes, "cannot register %zu bytes: %s%s", memory_bytes,
                            strerror(errno), kolo__verbs_remedy(errno));

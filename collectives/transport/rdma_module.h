@@ -17,8 +17,9 @@
 #include <sys/uio.h>
 
 enum {
-    KOLO__RDMA_MODULE_VERSION = 1,
+    KOLO__RDMA_MODULE_VERSION = 2,
     KOLO__RDMA_PORTS_MAX = 32,
+    KOLO__RDMA_RAILS_MAX = 4,  /* connections of two ranks */
     KOLO__RDMA_GIDS_MAX = 128, /* of a port, empty entries not counted */
     KOLO__RDMA_GID_BYTES = 16,
     KOLO__RDMA_NAME_BYTES = 64,
@@ -126,9 +127,11 @@ struct kolo__rdma_module {
     bool (*take_trouble)(struct kolo__rdma_device *device, bool *fatal, bool *port_down,
                          bool *port_up, const char **text);
 
+    /* may_fault: where the limit of locked memory is reached, the device may look for pages when it
+     * needs them (on-demand paging), if it can. */
     struct kolo__rdma_region *(*region_open)(struct kolo__rdma_device *device, void *memory,
-                                             size_t memory_bytes, uint32_t *remote_key, char *why,
-                                             size_t bytes);
+                                             size_t memory_bytes, bool may_fault,
+                                             uint32_t *remote_key, char *why, size_t bytes);
     void (*region_close)(struct kolo__rdma_region *region);
 
     /* tag: comes back with completions; less than 2^31. *inline_bytes: how many it takes. */

@@ -24,6 +24,8 @@ static const struct number_row NUMBERS[] = {
     {"NCCL_IB_PKEY", offsetof(struct kolo__rdma_options, partition), 0, 0, 65535},
     {"NCCL_IB_TIMEOUT", offsetof(struct kolo__rdma_options, timeout), 20, 1, 31},
     {"NCCL_IB_RETRY_CNT", offsetof(struct kolo__rdma_options, retry_count), 7, 0, 7},
+    /* More than KOLO__RDMA_RAILS_MAX are not used. */
+    {"NCCL_IB_QPS_PER_CONNECTION", offsetof(struct kolo__rdma_options, connections), 1, 1, 128},
     {"NCCL_IB_DISABLE", offsetof(struct kolo__rdma_options, disabled), 0, 0, 1},
 };
 
@@ -197,13 +199,13 @@ static uint64_t best_gid(const struct kolo__rdma_port *port,
 
 kolo_status kolo__rdma_choose(const struct kolo__rdma_survey *survey,
                               const struct kolo__rdma_options *options,
-                              const struct kolo__rdma_place *place,
-                              struct kolo__rdma_choice *choice)
+                              const struct kolo__rdma_place *place, uint32_t most,
+                              struct kolo__rdma_choice *choices, uint32_t *choice_count)
 {
     struct kolo__rdma_choice alike[KOLO__RDMA_PORTS_MAX];
     uint32_t count = 0;
     uint64_t best = 0;
-    *choice = (struct kolo__rdma_choice){NULL, NULL};
+    *choice_count = 0;
     for (uint32_t i = 0; i < survey->port_count; i++) {
         const struct kolo__rdma_port *port = &survey->ports[i];
         const struct kolo__rdma_gid *gid;
@@ -217,7 +219,9 @@ kolo_status kolo__rdma_choose(const struct kolo__rdma_survey *survey,
     }
     if (count == 0)
         return nothing_fits(survey, options);
-    *choice = alike[place->turn % count];
+    uint32_t ranks = place->ranks > 0 ? place->ranks : count;
+    for (uint32_t i = place->turn % count; i < count && *choice_count < most; i += ranks)
+        choices[(*choice_count)++] = alike[i];
     return KOLO_OK;
 }
 

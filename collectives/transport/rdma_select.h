@@ -7,7 +7,7 @@
  *
  * Options have NCCL's names and meanings, so that what people have set for their fabric holds:
  * NCCL_IB_HCA, NCCL_IB_GID_INDEX, NCCL_IB_TC, NCCL_IB_SL, NCCL_IB_TIMEOUT, NCCL_IB_RETRY_CNT,
- * NCCL_IB_PKEY, NCCL_IB_DISABLE.
+ * NCCL_IB_PKEY, NCCL_IB_QPS_PER_CONNECTION, NCCL_IB_DISABLE.
  */
 #ifndef KOLO_COLLECTIVES_TRANSPORT_RDMA_SELECT_H
 #define KOLO_COLLECTIVES_TRANSPORT_RDMA_SELECT_H
@@ -24,6 +24,7 @@ struct kolo__rdma_options {
     long partition;   /* index into the port's table of partition keys */
     long timeout;     /* of a packet without an answer: 4.096 us * 2^timeout */
     long retry_count; /* how often it is sent again */
+    long connections; /* of two ports */
     long disabled;    /* 1: never without being asked to */
     /* Set by the caller: nobody has asked for RDMA, so ports that are made of software are taken
      * only if devices names them. */
@@ -47,17 +48,18 @@ struct kolo__rdma_choice {
 struct kolo__rdma_place {
     const struct kolo__interfaces *own; /* those that kolo uses; may be NULL */
     int node;                           /* NUMA node of its processors; -1: several, or not known */
-    uint32_t turn;                      /* number among the ranks of its host */
+    uint32_t turn, ranks; /* number among the ranks of its host, and how many; 0: not known */
 };
 
 /* Best: a port that is up, with a GID that is the address of one of own, RoCE version 2, IPv4
  * before IPv6, the fastest, at the rank's node; of ports that are alike in all that, ranks take one
- * each in turn. Link-local GIDs do not leave the link and are never taken, but on InfiniBand.
- * KOLO_ERR_UNSUPPORTED says what was found instead, and the remedy. */
+ * each in turn, and again, while there are as many as ranks: up to `most`. Link-local GIDs do not
+ * leave the link and are never taken, but on InfiniBand. KOLO_ERR_UNSUPPORTED says what was found
+ * instead, and the remedy. */
 kolo_status kolo__rdma_choose(const struct kolo__rdma_survey *survey,
                               const struct kolo__rdma_options *options,
-                              const struct kolo__rdma_place *place,
-                              struct kolo__rdma_choice *choice);
+                              const struct kolo__rdma_place *place, uint32_t most,
+                              struct kolo__rdma_choice *choices, uint32_t *choice_count);
 
 /* "rxe0 port 1, GID ::ffff:10.99.0.1 (index 1)", or its LID; returns text. */
 enum { KOLO__RDMA_CHOICE_TEXT_BYTES = 160, KOLO__RDMA_GID_TEXT_BYTES = 48 };

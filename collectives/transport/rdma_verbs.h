@@ -19,6 +19,7 @@ struct kolo__rdma_device {
     struct ibv_cq *cq;
     int cq_wanted; /* completions that all links may leave at once */
     uint32_t port;
+    bool on_demand; /* it can look for pages when it needs them */
 };
 
 struct kolo__rdma_region {
@@ -43,8 +44,8 @@ void kolo__verbs_close(struct kolo__rdma_device *device);
 bool kolo__verbs_take_trouble(struct kolo__rdma_device *device, bool *fatal, bool *port_down,
                               bool *port_up, const char **text);
 struct kolo__rdma_region *kolo__verbs_region_open(struct kolo__rdma_device *device, void *memory,
-                                                  size_t memory_bytes, uint32_t *remote_key,
-                                                  char *why, size_t bytes);
+                                                  size_t memory_bytes, bool may_fault,
+                                                  uint32_t *remote_key, char *why, size_t bytes);
 void kolo__verbs_region_close(struct kolo__rdma_region *region);
 
 #endif

@@ -210,6 +210,7 @@ static const struct kolo__pipe_ops ring_ops = {
     .write = write_ring,
     .read = read_ring,
     .read_ahead_bytes = KOLO__MESSAGE_HEADER_BYTES,
+    .stop = kolo__pipe_lends_nothing,
 };
 
 /* True when a pending post can go on. */

@@ -21,6 +21,8 @@ static const char *algorithm_name(uint8_t index)
         return kolo__offload_nccl.name;
     if (index == KOLO__OFFLOAD_STAGED_INDEX)
         return kolo__offload_staged.name;
+    if (index == KOLO__OFFLOAD_EXCHANGE_INDEX)
+        return kolo__offload_exchange.name;
     return index == KOLO__OFFLOAD_MPI_INDEX ? kolo__offload_mpi.name : NULL;
 }
 

@@ -32,6 +32,11 @@ static void set_corruption(struct kolo__stream *stream, uint32_t peer,
 static void break_pipe(struct kolo__stream *stream, uint32_t peer, kolo_status status);
 static void complete_all(struct kolo__stream *stream, kolo_status status);
 
+static size_t room_ahead(const struct kolo__pipe_ops *pipes)
+{
+    return pipes->read_ahead_bytes + pipes->short_message_bytes;
+}
+
 kolo_status kolo__stream_init(struct kolo__stream *stream, uint32_t rank, uint32_t size,
                               const char *const *hosts, const struct kolo__pipe_ops *pipes)
 {
@@ -41,12 +46,12 @@ kolo_status kolo__stream_init(struct kolo__stream *stream, uint32_t rank, uint32
     stream->pipes = pipes;
     stream->hosts = hosts;
     stream->peers = calloc(size, sizeof *stream->peers);
-    stream->ahead = calloc(size, pipes->read_ahead_bytes);
+    stream->ahead = calloc(size, room_ahead(pipes));
     stream->active = calloc(size, sizeof *stream->active);
     if (stream->peers == NULL || stream->ahead == NULL || stream->active == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for the queues of %u ranks", size);
     for (uint32_t peer = 0; peer < size; peer++) {
-        stream->peers[peer].ahead = stream->ahead + peer * pipes->read_ahead_bytes;
+        stream->peers[peer].ahead = stream->ahead + peer * room_ahead(pipes);
         stream->peers[peer].active_index = UINT32_MAX;
     }
     return KOLO_OK;
@@ -112,7 +117,8 @@ static void activate(struct kolo__stream *stream, uint32_t peer)
 static void deactivate_idle(struct kolo__stream *stream, uint32_t peer)
 {
     struct kolo__stream_peer *pipe = &stream->peers[peer];
-    if (pipe->sends.first != NULL || pipe->recvs.first != NULL || pipe->active_index == UINT32_MAX)
+    if (pipe->sends.first != NULL || pipe->lent.first != NULL || pipe->recvs.first != NULL ||
+        pipe->active_index == UINT32_MAX)
         return;
     uint32_t last = stream->active[--stream->active_count];
     stream->active[pipe->active_index] = last;
@@ -122,8 +128,10 @@ static void deactivate_idle(struct kolo__stream *stream, uint32_t peer)
 
 static void complete_all(struct kolo__stream *stream, kolo_status status)
 {
+    stream->pipes->stop(stream);
     while (stream->active_count > 0) {
         uint32_t peer = stream->active[stream->active_count - 1];
+        complete_queue(&stream->peers[peer].lent, status);
         complete_queue(&stream->peers[peer].sends, status);
         complete_queue(&stream->peers[peer].recvs, status);
         deactivate_idle(stream, peer);
@@ -195,6 +203,11 @@ static struct iovec part_of(const struct kolo__post *post, size_t begin, size_t 
     return (struct iovec){.iov_base = bytes > 0 ? post->data + begin : NULL, .iov_len = bytes};
 }
 
+void kolo__pipe_lends_nothing(struct kolo__stream *stream)
+{
+    (void)stream;
+}
+
 bool kolo__stream_has_work(const struct kolo__stream *stream)
 {
     return stream->unfinished ||
@@ -251,7 +264,19 @@ static void count_sent(struct kolo__stream *stream, struct kolo__stream_peer *pi
     }
     pipe->send_begun = false;
     pipe->sent++;
-    complete_first(&pipe->sends, KOLO_OK);
+    if (!pipe->lends) {
+        complete_first(&pipe->sends, KOLO_OK);
+        return;
+    }
+    pipe->lends = false;
+    pipe->sends.first = post->next;
+    append(&pipe->lent, post);
+}
+
+/* The peer stays active: this may be called while progress goes through those that are. */
+void kolo__stream_return_lent(struct kolo__stream *stream, uint32_t peer)
+{
+    complete_first(&stream->peers[peer].lent, KOLO_OK);
 }
 
 static bool push(struct kolo__stream *stream, uint32_t peer)
@@ -327,13 +352,16 @@ static bool fill(struct kolo__stream *stream, uint32_t peer, struct kolo__post *
         pipe->ahead_end -= pipe->ahead_begin;
         pipe->ahead_begin = 0;
     }
+    const struct kolo__pipe_ops *pipes = stream->pipes;
     size_t payload_left = block_left(stream, pipe, post);
-    struct iovec parts[2] = {part_of(post, post->bytes_done + pipe->recv_block_done, payload_left),
-                             {.iov_base = pipe->ahead + pipe->ahead_end,
-                              .iov_len = stream->pipes->read_ahead_bytes - pipe->ahead_end}};
+    size_t ahead =
+        post->bytes <= pipes->short_message_bytes ? room_ahead(pipes) : pipes->read_ahead_bytes;
+    struct iovec parts[2] = {
+        part_of(post, post->bytes_done + pipe->recv_block_done, payload_left),
+        {.iov_base = pipe->ahead + pipe->ahead_end, .iov_len = ahead - pipe->ahead_end}};
     int skip = payload_left == 0 ? 1 : 0;
     size_t moved = 0;
-    kolo_status status = stream->pipes->read(stream, peer, parts + skip, 2 - skip, &moved);
+    kolo_status status = pipes->read(stream, peer, parts + skip, 2 - skip, &moved);
     if (status != KOLO_OK)
         break_pipe(stream, peer, status);
     if (status != KOLO_OK || moved == 0)

@@ -27,9 +27,15 @@ struct kolo__pipe_ops {
     kolo_status (*read)(struct kolo__stream *stream, uint32_t peer, const struct iovec *parts,
                         int part_count, size_t *moved);
     /* Bytes read ahead when a header is wanted, at least a header: large where reading is a system
-     * call, a header where it is a copy. */
-    size_t read_ahead_bytes;
+     * call, a header where it is a copy. Where the next message has no more bytes than a short one,
+     * so many more: copying them costs less than the second call. */
+    size_t read_ahead_bytes, short_message_bytes;
+    /* After a fault, before posts complete with it: when this returns nothing touches their memory
+     * any more. Of pipes that never lend: kolo__pipe_lends_nothing. */
+    void (*stop)(struct kolo__stream *stream);
 };
+
+void kolo__pipe_lends_nothing(struct kolo__stream *stream);
 
 struct kolo__stream_queue {
     struct kolo__post *first, *last;
@@ -37,6 +43,9 @@ struct kolo__stream_queue {
 
 struct kolo__stream_peer {
     struct kolo__stream_queue sends, recvs;
+    /* Sends that the pipe has taken whole, and still reads; it says when no more. */
+    struct kolo__stream_queue lent;
+    bool lends;              /* set by write: of the first send, whose last byte it takes */
     uint64_t sent, received; /* messages finished */
     /* Of the first send. The payload is counted in bytes_done. */
     unsigned char send_header[KOLO__MESSAGE_HEADER_BYTES];
@@ -76,6 +85,8 @@ void kolo__stream_post_send(struct kolo__transport *transport, uint32_t peer,
 void kolo__stream_post_recv(struct kolo__transport *transport, uint32_t peer,
                             struct kolo__post *post);
 bool kolo__stream_progress(struct kolo__stream *stream);
+/* The oldest send that was lent to this peer's pipe is read no more. */
+void kolo__stream_return_lent(struct kolo__stream *stream, uint32_t peer);
 /* For arm: progress would do something, whatever the pipes have. */
 bool kolo__stream_has_work(const struct kolo__stream *stream);
 void kolo__stream_fail(struct kolo__transport *transport, const struct kolo__fault *fault);

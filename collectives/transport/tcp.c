@@ -285,6 +285,8 @@ static const struct kolo__pipe_ops socket_ops = {
     .write = write_socket,
     .read = read_socket,
     .read_ahead_bytes = 2048,
+    .short_message_bytes = 8192,
+    .stop = kolo__pipe_lends_nothing,
 };
 
 static void post_send(struct kolo__transport *transport, uint32_t peer, struct kolo__post *post)

@@ -31,7 +31,7 @@ void kolo__facts_gather(struct kolo__doctor_facts *facts)
 static bool is_for_nobody(const struct kolo__interfaces *own)
 {
     struct kolo__rdma_port_in_use *use;
-    if (kolo__rdma_find_port(own, 0, false, &use) != KOLO_OK)
+    if (kolo__rdma_find_port(own, 0, 0, false, &use) != KOLO_OK)
         return false;
     free(use);
     return true;
@@ -44,13 +44,13 @@ void kolo__facts_find_rdma(struct kolo__doctor_facts *facts, const struct kolo__
     facts->rdma = KOLO__RDMA_ABSENT;
     if (!kolo__rdma_exists())
         return;
-    if (kolo__rdma_find_port(own, 0, true, &use) == KOLO_OK) {
+    if (kolo__rdma_find_port(own, 0, 0, true, &use) == KOLO_OK) {
         if (use->options.disabled == 0) {
             facts->rdma = KOLO__RDMA_USABLE;
-            facts->rdma_kind =
-                use->choice.gid != NULL ? (uint32_t)use->choice.gid->kind : KOLO__RDMA_GID_IB;
+            facts->rdma_kind = use->choices[0].gid != NULL ? (uint32_t)use->choices[0].gid->kind
+                                                           : KOLO__RDMA_GID_IB;
             snprintf(facts->rdma_text, sizeof facts->rdma_text, "%s",
-                     kolo__rdma_choice_text(&use->choice, text));
+                     kolo__rdma_choice_text(&use->choices[0], text));
         }
         free(use);
         return;

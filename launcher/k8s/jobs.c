@@ -21,7 +21,9 @@ static void write_exit_rule(struct kolo__yaml *yaml, const char *container, long
     kolo__yaml_close(yaml);
 }
 
-/* What another try does not help ends the job; what the cluster did to a pod does not count. */
+/* What another try does not help ends the job; what the cluster did to a pod does not count. That
+ * its peers were lost counts (76): all pods end so too where a rank dies by a signal, hangs, or has
+ * no network, and not to count that would begin again until the deadline. */
 void kolo__k8s_pod_failure_policy(struct kolo__yaml *yaml, const char *container)
 {
     kolo__yaml_open(yaml, "podFailurePolicy");

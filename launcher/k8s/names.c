@@ -146,8 +146,7 @@ const char *kolo__k8s_resource_fault(const char *name)
                                 "node`, as rdma/hca_shared_devices_a";
     if (is_gpu(name))
         return "that is a GPU and no network: --gpus gives NVIDIA's, and kolo knows no others; "
-               "here "
-               "give the device plugin's name of the RDMA device, as rdma/hca_shared_devices_a";
+               "give the device plugin's name of an RDMA device, as rdma/hca_shared_devices_a";
     if (strstr(name, "kubernetes.io/") != NULL || strncmp(name, "requests.", 9) == 0)
         return "Kubernetes keeps names in kubernetes.io and those that begin with requests. for "
                "itself";

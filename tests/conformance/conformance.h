@@ -14,6 +14,7 @@
 #ifndef KOLO_TESTS_CONFORMANCE_H
 #define KOLO_TESTS_CONFORMANCE_H
 
+#include "collectives/transport/heap.h"
 #include "collectives/transport/transport.h"
 
 enum { KOLO__CONFORMANCE_SIZE_MAX = 5 };
@@ -34,6 +35,8 @@ struct kolo__conformance_fixture {
     /* Different ranks may be driven by different threads (false: only by one thread in turn; the
      * checks with threads are then skipped, and say so). */
     bool threads;
+    struct kolo__heap *heap; /* messages are in its memory; NULL: in malloc's */
+    bool mixed;              /* one of three is in malloc's all the same */
 };
 
 /* Runs all checks as one cmocka group and returns the number that failed. Every wait in it has a

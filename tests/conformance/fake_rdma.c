@@ -8,32 +8,41 @@
 
 #include <stdio.h>
 
-static kolo_status join(uint32_t rank, uint32_t size, bool checksum, int listen_fd,
-                        const struct kolo__endpoint *endpoints, struct kolo__transport **transport)
+static kolo_status join(uint32_t rank, uint32_t size, const struct fake_rdma_options *how,
+                        int listen_fd, const struct kolo__endpoint *endpoints,
+                        struct kolo__transport **transport)
 {
     const struct kolo__tcp_options options = tcp_ends_options(rank, size, listen_fd, endpoints);
     struct kolo__rdma_gid gid = {.kind = KOLO__RDMA_GID_ROCE_V2, .raw = {[15] = (uint8_t)rank}};
-    struct kolo__rdma_port port = {.number = 1, .active = true, .mtu_bytes = 1024};
-    snprintf(port.device, sizeof port.device, "fake%u", rank);
-    const struct kolo__rdma_choice choice = {&port, &gid};
+    struct kolo__rdma_port ports[KOLO__RDMA_RAILS_MAX];
+    struct kolo__rdma_choice choices[KOLO__RDMA_RAILS_MAX];
+    for (uint32_t i = 0; i < KOLO__RDMA_RAILS_MAX; i++) {
+        ports[i] = (struct kolo__rdma_port){.number = 1, .active = true, .mtu_bytes = 1024};
+        snprintf(ports[i].device, sizeof ports[i].device, "fake%u", rank);
+        choices[i] = (struct kolo__rdma_choice){&ports[i], &gid};
+    }
     struct kolo__rdma_setup setup = {
         .module = &fake_verbs,
-        .choice = &choice,
+        .options = {.connections = how->connections > 0 ? how->connections : 1},
+        .choices = choices,
+        .choice_count = how->ports > 0 ? how->ports : 1,
+        .heap = how->heap,
         .epoch = 1,
         .comm = 7,
-        .checksum = checksum,
+        .checksum = how->checksum,
         .patience_ns = 10 * (uint64_t)1000000000,
     };
     kolo_status status = kolo__tcp_create(&options, &setup.tcp);
     return status == KOLO_OK ? kolo__rdma_create(&setup, transport) : status;
 }
 
-kolo_status fake_rdma_create(uint32_t size, bool checksum, struct kolo__transport **transports)
+kolo_status fake_rdma_create(uint32_t size, const struct fake_rdma_options *how,
+                             struct kolo__transport **transports)
 {
     int listeners[KOLO__CONFORMANCE_SIZE_MAX];
     struct kolo__endpoint endpoints[KOLO__CONFORMANCE_SIZE_MAX];
     kolo_status status = tcp_ends_listen(size, listeners, endpoints);
     for (uint32_t r = 0; r < size && status == KOLO_OK; r++)
-        status = join(r, size, checksum, listeners[r], endpoints, &transports[r]);
+        status = join(r, size, how, listeners[r], endpoints, &transports[r]);
     return status;
 }

@@ -5,7 +5,16 @@
 
 #include "conformance.h"
 
+/* Zero is the usual for all. */
+struct fake_rdma_options {
+    bool checksum;
+    struct kolo__heap *heap; /* all ranks' */
+    uint32_t ports;          /* of each rank */
+    long connections;        /* of two ports */
+};
+
 /* As the fixture's create. */
-kolo_status fake_rdma_create(uint32_t size, bool checksum, struct kolo__transport **transports);
+kolo_status fake_rdma_create(uint32_t size, const struct fake_rdma_options *how,
+                             struct kolo__transport **transports);
 
 #endif

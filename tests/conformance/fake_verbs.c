@@ -20,6 +20,7 @@ struct kolo__rdma_device {
 };
 
 struct kolo__rdma_region {
+    const struct kolo__rdma_device *device;
     unsigned char *memory;
     size_t bytes;
     uint32_t key;
@@ -49,10 +50,34 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kolo__rdma_link *links[LINKS_MAX];
 static struct kolo__rdma_region *regions[REGIONS_MAX];
 static uint32_t next_key = 1, most_inline = 256;
+static size_t most_registered = SIZE_MAX;
+static bool loses;
 
 void fake_verbs_set_inline(uint32_t bytes)
 {
     most_inline = bytes;
+}
+
+void fake_verbs_set_region_bytes(size_t most)
+{
+    most_registered = most;
+}
+
+void fake_verbs_lose_confirmations(bool lose)
+{
+    pthread_mutex_lock(&lock);
+    loses = lose;
+    pthread_mutex_unlock(&lock);
+}
+
+int fake_verbs_regions(void)
+{
+    int count = 0;
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < REGIONS_MAX; i++)
+        count += regions[i] != NULL;
+    pthread_mutex_unlock(&lock);
+    return count;
 }
 
 /* ---- what a card does --------------------------------------------------------------------- */
@@ -91,13 +116,14 @@ static void break_link(struct kolo__rdma_link *link, bool unreachable, const cha
     drop_writes(link);
 }
 
-static unsigned char *remote_memory(const struct write *write)
+static unsigned char *remote_memory(const struct kolo__rdma_device *device,
+                                    const struct write *write)
 {
     for (size_t i = 0; i < REGIONS_MAX; i++) {
         const struct kolo__rdma_region *region = regions[i];
         uint64_t begin = region != NULL ? (uint64_t)(uintptr_t)region->memory : 0;
-        if (region != NULL && region->key == write->key && write->to >= begin &&
-            write->to + write->bytes <= begin + region->bytes)
+        if (region != NULL && region->device == device && region->key == write->key &&
+            write->to >= begin && write->to + write->bytes <= begin + region->bytes)
             return region->memory + (write->to - begin);
     }
     return NULL;
@@ -112,8 +138,8 @@ static void carry_out(struct kolo__rdma_link *link)
         break_link(link, true, "fake: nobody there");
         return;
     }
-    unsigned char *to = remote_memory(write);
-    if (to == NULL) {
+    unsigned char *to = remote_memory(peer->device, write);
+    if (to == NULL && write->bytes > 0) {
         break_link(link, false, "fake: no such memory");
         break_link(peer, false, "fake: the other end broke");
         return;
@@ -125,7 +151,7 @@ static void carry_out(struct kolo__rdma_link *link)
     complete(peer->device, (struct kolo__rdma_completion){.tag = peer->tag,
                                                           .kind = KOLO__RDMA_IMMEDIATE,
                                                           .immediate = write->immediate});
-    if (write->signalled) {
+    if (write->signalled && !loses) {
         link->unconfirmed = 0;
         for (const struct write *later = write->next; later != NULL; later = later->next)
             link->unconfirmed++;
@@ -220,14 +246,20 @@ static bool take_trouble(struct kolo__rdma_device *device, bool *fatal, bool *po
 }
 
 static struct kolo__rdma_region *region_open(struct kolo__rdma_device *device, void *memory,
-                                             size_t memory_bytes, uint32_t *remote_key, char *why,
-                                             size_t bytes)
+                                             size_t memory_bytes, bool may_fault,
+                                             uint32_t *remote_key, char *why, size_t bytes)
 {
+    (void)may_fault;
+    if (memory_bytes > most_registered) {
+        snprintf(why, bytes, "fake: too large");
+        return NULL;
+    }
     (void)device;
     struct kolo__rdma_region *region = calloc(1, sizeof *region);
     KOLO__ASSERT(region != NULL);
     pthread_mutex_lock(&lock);
-    *region = (struct kolo__rdma_region){.memory = memory, .bytes = memory_bytes, .key = next_key};
+    *region = (struct kolo__rdma_region){
+        .device = device, .memory = memory, .bytes = memory_bytes, .key = next_key};
     *remote_key = next_key++;
     size_t i = 0;
     while (i < REGIONS_MAX && regions[i] != NULL)
@@ -324,7 +356,8 @@ static struct write *copy_write(const struct kolo__rdma_link *link,
     if (!given->in_line) {
         KOLO__ASSERT(given->part_count == 1);
         write->from = given->parts[0].iov_base;
-        KOLO__ASSERT(write->from >= given->region->memory &&
+        KOLO__ASSERT(given->region->device == link->device &&
+                     write->from >= given->region->memory &&
                      write->from + bytes <= given->region->memory + given->region->bytes);
         return write;
     }

@@ -15,4 +15,11 @@ extern const struct kolo__rdma_module fake_verbs;
 /* Of links opened from here on: how much they take inline, at most. */
 void fake_verbs_set_inline(uint32_t bytes);
 
+/* How many regions are registered now. */
+int fake_verbs_regions(void);
+/* Larger ones are refused, as by a limit of locked memory. SIZE_MAX at first. */
+void fake_verbs_set_region_bytes(size_t most);
+/* From now on senders do not learn that what they wrote has come. */
+void fake_verbs_lose_confirmations(bool lose);
+
 #endif

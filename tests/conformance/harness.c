@@ -79,7 +79,14 @@ struct kolo__signature signature_of(uint64_t sequence, uint64_t count)
 static void make(struct message *message, size_t bytes)
 {
     memset(message, 0, sizeof(*message));
-    message->data = bytes == 0 ? NULL : malloc(bytes);
+    static unsigned made;
+    message->in_heap = fixture->heap != NULL && (made++ % 3 > 0 || !fixture->mixed);
+    void *data = NULL;
+    if (bytes > 0 && message->in_heap)
+        assert_int_equal(kolo__heap_alloc(fixture->heap, bytes, 1, &data), KOLO_OK);
+    else if (bytes > 0)
+        data = malloc(bytes);
+    message->data = data;
     assert_true(bytes == 0 || message->data != NULL);
     message->signature = signature_of(1, 100);
     message->post.data = message->data;
@@ -138,5 +145,8 @@ bool untouched(const struct message *message)
 void free_messages(struct message *messages, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        free(messages[i].data);
+        if (messages[i].in_heap)
+            kolo__heap_free(fixture->heap, messages[i].data);
+        else
+            free(messages[i].data);
 }

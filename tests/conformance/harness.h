@@ -23,6 +23,7 @@ struct message {
     struct kolo__post post;
     struct kolo__signature signature;
     unsigned char *data; /* owned; NULL when bytes is 0 */
+    bool in_heap;        /* the fixture's */
 };
 
 extern const struct kolo__conformance_fixture *fixture;

@@ -1,31 +1,50 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rdma transport keeps the contract over verbs that are no device's (fake_verbs.h), plain and
- * with checksums, with small messages inline and without. Over real verbs: tests/rdma. */
+/* The rdma transport keeps the contract over verbs that are no device's (fake_verbs.h): plain and
+ * with checksums, with small messages inline and without, with messages that cards reach, by one
+ * rail and several. Over real verbs: tests/rdma. */
 #include "conformance.h"
 #include "fake_rdma.h"
 #include "fake_verbs.h"
 
 #include <stddef.h>
+#include <stdio.h>
 
-static bool checksum;
+static struct fake_rdma_options how;
 
 static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport **transports,
                           void **world)
 {
     (void)seed;
     *world = NULL;
-    return fake_rdma_create(size, checksum, transports);
+    return fake_rdma_create(size, &how, transports);
+}
+
+static int run(uint32_t inline_bytes)
+{
+    const struct kolo__conformance_fixture rdma = {
+        .name = "rdma", .create = create, .threads = true, .heap = how.heap, .mixed = true};
+    fake_verbs_set_inline(inline_bytes);
+    return kolo__conformance_run(&rdma);
 }
 
 int main(void)
 {
-    static const struct kolo__conformance_fixture rdma = {
-        .name = "rdma", .create = create, .threads = true};
     int failed = 0;
-    for (int kind = 0; kind < 4; kind++) {
-        checksum = kind % 2 == 1;
-        fake_verbs_set_inline(kind < 2 ? 256 : 0);
-        failed += kolo__conformance_run(&rdma);
+    const struct kolo__heap_options options = {.name = "", .token = "", .members = 1};
+    struct kolo__heap *heap;
+    if (kolo__heap_open(&options, &heap) != KOLO_OK) {
+        fprintf(stderr, "%s\n", kolo_error_text());
+        return 1;
     }
+    failed += run(256);
+    how.checksum = true;
+    failed += run(0);
+    how = (struct fake_rdma_options){.heap = heap};
+    failed += run(0);
+    how.ports = 2;
+    failed += run(256);
+    how = (struct fake_rdma_options){.heap = heap, .ports = 1, .connections = 3};
+    failed += run(256);
+    kolo__heap_close(heap);
     return failed;
 }

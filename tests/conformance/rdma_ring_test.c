@@ -5,6 +5,7 @@
 #include "harness.h"
 
 #include "fake_rdma.h"
+#include "fake_verbs.h"
 
 #include "collectives/execute.h"
 #include "collectives/transport/rdma_transport.h"
@@ -14,16 +15,17 @@
 
 enum { MANY = 500 };
 
+static struct fake_rdma_options how;
+
 static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport **transports,
                           void **world)
 {
     (void)seed;
     *world = NULL;
-    return fake_rdma_create(size, false, transports);
+    return fake_rdma_create(size, &how, transports);
 }
 
-static const struct kolo__conformance_fixture rdma = {
-    .name = "rdma", .create = create, .threads = true};
+static struct kolo__conformance_fixture rdma = {.name = "rdma", .create = create, .threads = true};
 
 static void pass(struct world *world, size_t bytes)
 {
@@ -44,25 +46,50 @@ static void check_counts(void **state)
     (void)state;
     static const size_t SIZES[] = {0, 1, 192, 193, 131008, 131009, 700000, 3000000, 8};
     struct world world = open_world(2, 1);
-    uint64_t writes = 0, bytes = 0;
+    uint64_t writes = 0, bytes = 0, position = 0, straight_bytes = 0, offers = 0;
+    bool straight = rdma.heap != NULL;
     for (size_t i = 0; i < 3 * (sizeof SIZES / sizeof *SIZES); i++) {
-        size_t length = SIZES[i % (sizeof SIZES / sizeof *SIZES)] + KOLO__MESSAGE_HEADER_BYTES;
-        writes += kolo__rdma_writes_of(bytes, length);
-        bytes += length;
-        pass(&world, length - KOLO__MESSAGE_HEADER_BYTES);
-        assert_int_equal(kolo__rdma_count(world.transports[0]).data_writes, writes);
-        assert_int_equal(kolo__rdma_count(world.transports[0]).data_bytes, bytes);
+        size_t payload = SIZES[i % (sizeof SIZES / sizeof *SIZES)];
+        bool is_long = payload + KOLO__MESSAGE_HEADER_BYTES > KOLO__RDMA_PIECE_BYTES;
+        writes += kolo__rdma_writes_of_message(&position, payload, straight);
+        bytes += payload + KOLO__MESSAGE_HEADER_BYTES;
+        straight_bytes += is_long && straight ? payload : 0;
+        offers += is_long;
+        pass(&world, payload);
+        struct kolo__rdma_counts counts = kolo__rdma_count(world.transports[0]);
+        assert_int_equal(counts.data_writes, writes);
+        assert_int_equal(counts.data_bytes, bytes);
+        assert_int_equal(counts.straight_bytes, straight_bytes);
     }
     struct kolo__rdma_counts back = kolo__rdma_count(world.transports[1]);
     assert_int_equal(back.data_writes, 0);
-    assert_true(back.credit_writes >= bytes / KOLO__RDMA_RING_BYTES - 1);
+    assert_int_equal(back.offer_writes, offers);
+    assert_true(back.credit_writes + 1 >= position / KOLO__RDMA_RING_BYTES);
     assert_true(back.credit_writes <=
-                bytes / KOLO__RDMA_CREDIT_BYTES + writes / KOLO__RDMA_CREDIT_WRITES);
+                position / KOLO__RDMA_CREDIT_BYTES + writes / KOLO__RDMA_CREDIT_WRITES);
     close_world(&world);
     /* 8 bytes go with their header; 3 MB in 128 KiB each; the ring's end cuts. */
     assert_int_equal(kolo__rdma_writes_of(0, 72), 1);
     assert_int_equal(kolo__rdma_writes_of(0, 3000000), 23);
     assert_int_equal(kolo__rdma_writes_of(KOLO__RDMA_RING_BYTES - 1, 2), 2);
+}
+
+static struct kolo__heap *heap;
+
+static void with_heap(void (*check)(void **state), uint32_t ports)
+{
+    how.heap = rdma.heap = heap;
+    how.ports = ports;
+    check(NULL);
+    how = (struct fake_rdma_options){.ports = 0};
+    rdma.heap = NULL;
+}
+
+static void check_counts_straight(void **state)
+{
+    (void)state;
+    with_heap(check_counts, 1);
+    with_heap(check_counts, 3);
 }
 
 /* An allreduce of so many elements, by all ranks of the world. */
@@ -72,8 +99,11 @@ static void allreduce(struct world *world, const char *algorithm, size_t count,
     struct kolo__program *programs[KOLO__CONFORMANCE_SIZE_MAX];
     float *buffers[KOLO__CONFORMANCE_SIZE_MAX];
     struct kolo__fault fault;
-    const struct kolo__program_options options = {
-        .dtype = KOLO_FP32, .op = KOLO_SUM, .segment_bytes = segment_bytes, .depth = 4};
+    const struct kolo__program_options options = {.dtype = KOLO_FP32,
+                                                  .op = KOLO_SUM,
+                                                  .segment_bytes = segment_bytes,
+                                                  .depth = 4,
+                                                  .heap = rdma.heap};
     for (uint32_t r = 0; r < world->size; r++) {
         struct kolo__schedule schedule = {.steps = NULL};
         const struct kolo__problem problem = {.collective = KOLO__ALLREDUCE,
@@ -81,7 +111,13 @@ static void allreduce(struct world *world, const char *algorithm, size_t count,
                                               .size = world->size,
                                               .count = count,
                                               .in_place = true};
-        buffers[r] = malloc(count * sizeof *buffers[r]);
+        void *memory = malloc(count * sizeof *buffers[r]);
+        if (rdma.heap != NULL) {
+            free(memory);
+            assert_int_equal(kolo__heap_alloc(rdma.heap, count * sizeof *buffers[r], 64, &memory),
+                             KOLO_OK);
+        }
+        buffers[r] = memory;
         assert_non_null(buffers[r]);
         for (size_t i = 0; i < count; i++)
             buffers[r][i] = (float)(i % 100 + r);
@@ -109,7 +145,10 @@ static void allreduce(struct world *world, const char *algorithm, size_t count,
         for (size_t i = 0; i < count; i++)
             assert_true(buffers[r][i] == (float)(i % 100 * world->size + sum_of_ranks));
         kolo__program_free(programs[r]);
-        free(buffers[r]);
+        if (rdma.heap != NULL)
+            kolo__heap_free(rdma.heap, buffers[r]);
+        else
+            free(buffers[r]);
     }
 }
 
@@ -119,18 +158,21 @@ static void check_operation(uint32_t size, const char *algorithm, size_t count,
                             size_t segment_bytes, uint64_t messages, size_t message_bytes)
 {
     struct world world = open_world(size, 1);
-    uint64_t writes = 0, bytes = 0;
+    uint64_t writes = 0, bytes = 0, position = 0;
     size_t length = message_bytes + KOLO__MESSAGE_HEADER_BYTES;
     for (int operation = 0; operation < 2; operation++) {
         allreduce(&world, algorithm, count, segment_bytes);
         for (uint64_t i = 0; i < messages; i++, bytes += length)
-            writes += kolo__rdma_writes_of(bytes, length);
+            writes += kolo__rdma_writes_of_message(&position, message_bytes, rdma.heap != NULL);
         for (uint32_t r = 0; r < size; r++) {
             struct kolo__rdma_counts counts = kolo__rdma_count(world.transports[r]);
             assert_int_equal(counts.data_bytes, bytes);
             assert_int_equal(counts.data_writes, writes);
+            assert_int_equal(counts.straight_bytes,
+                             rdma.heap != NULL && length > KOLO__RDMA_PIECE_BYTES ? bytes - position
+                                                                                  : 0);
             assert_true(counts.credit_writes <=
-                        bytes / KOLO__RDMA_CREDIT_BYTES + writes / KOLO__RDMA_CREDIT_WRITES);
+                        position / KOLO__RDMA_CREDIT_BYTES + writes / KOLO__RDMA_CREDIT_WRITES);
         }
     }
     close_world(&world);
@@ -146,6 +188,12 @@ static void check_operations(void **state)
     check_operation(4, "ring", 1 << 18, 1 << 20, 6, 1 << 18);
     check_operation(4, "ring", 1 << 18, 1 << 16, 6 * 4, 1 << 16);
     check_operation(3, "ring", 3000, 1 << 16, 4, 4000);
+}
+
+static void check_operations_straight(void **state)
+{
+    (void)state;
+    with_heap(check_operations, 1);
 }
 
 /* Small messages, more than there are receive requests: the verbs assert that none goes without. */
@@ -180,7 +228,7 @@ static void check_receiver_that_takes_nothing(void **state)
 static void check_last_words_arrive(void **state)
 {
     (void)state;
-    enum { BYTES = 500000 };
+    enum { BYTES = 100000 };
     struct world world = open_world(2, 1);
     struct message out, in;
     pass(&world, 8);
@@ -199,14 +247,119 @@ static void check_last_words_arrive(void **state)
     close_world(&world);
 }
 
+enum { LONG = 1000000 };
+
+static void check_freed_blocks_are_forgotten(void **state)
+{
+    (void)state;
+    rdma.heap = how.heap = heap;
+    struct world world = open_world(2, 1);
+    for (int round = 0; round < 3; round++) {
+        struct message both[2];
+        make_send(&both[0], (uint64_t)round, LONG);
+        make_recv(&both[1], (uint64_t)round, LONG);
+        send_message(&world, 0, 1, &both[0]);
+        recv_message(&world, 1, 0, &both[1]);
+        finish(&world, both, 2);
+        assert_true(holds(&both[1], (uint64_t)round));
+        assert_int_equal(fake_verbs_regions(), 2 + 2); /* rings and messages */
+        free_messages(both, 2);
+        assert_int_equal(fake_verbs_regions(), 2);
+    }
+    assert_int_equal(kolo__rdma_count(world.transports[0]).straight_bytes, 3 * LONG);
+    close_world(&world);
+    assert_int_equal(fake_verbs_regions(), 0);
+    rdma.heap = how.heap = NULL;
+}
+
+/* As where memory may not be locked: everything is right, and copied. */
+static void check_refused_blocks(void **state)
+{
+    (void)state;
+    rdma.heap = how.heap = heap;
+    fake_verbs_set_region_bytes(KOLO__RDMA_MEMORY_BYTES);
+    struct world world = open_world(2, 1);
+    for (int i = 0; i < 3; i++)
+        pass(&world, KOLO__RDMA_MEMORY_BYTES + 1);
+    assert_int_equal(kolo__rdma_count(world.transports[0]).straight_bytes, 0);
+    close_world(&world);
+    fake_verbs_set_region_bytes(SIZE_MAX);
+    rdma.heap = how.heap = NULL;
+}
+
+/* The receiver has said where it wants it, and gives up: its memory is its own again. */
+static void check_given_up_recv_is_not_written(void **state)
+{
+    (void)state;
+    rdma.heap = how.heap = heap;
+    struct world world = open_world(2, 1);
+    const struct kolo__fault fault = {.status = KOLO_ERR_ABORTED, .peer = -1, .text = "enough"};
+    struct message out, in;
+    pass(&world, 8);
+    make_send(&out, 1, LONG);
+    make_recv(&in, 1, LONG);
+    recv_message(&world, 1, 0, &in);
+    (world.transports[1]->ops->fail)(world.transports[1], &fault); /* cmocka has a macro */
+    world.transports[1]->ops->progress(world.transports[1]);
+    assert_true(in.post.complete && in.post.status == KOLO_ERR_ABORTED);
+    send_message(&world, 0, 1, &out);
+    finish(&world, &out, 1);
+    assert_int_not_equal(out.post.status, KOLO_OK);
+    assert_true(untouched(&in));
+    free_messages(&out, 1);
+    free_messages(&in, 1);
+    close_world(&world);
+    rdma.heap = how.heap = NULL;
+}
+
+/* It has come, and its receiver has gone, before the sender's card knew the one thing. */
+static void check_receiver_that_leaves(void **state)
+{
+    (void)state;
+    rdma.heap = how.heap = heap;
+    struct world world = open_world(2, 1);
+    struct message out, in;
+    pass(&world, 8);
+    make_send(&out, 1, LONG);
+    make_recv(&in, 1, LONG);
+    recv_message(&world, 1, 0, &in);
+    fake_verbs_lose_confirmations(true);
+    send_message(&world, 0, 1, &out);
+    finish(&world, &in, 1);
+    fake_verbs_lose_confirmations(false);
+    assert_true(holds(&in, 1));
+    assert_false(out.post.complete);
+    world.transports[1]->ops->close(world.transports[1]);
+    world.transports[1] = NULL;
+    uint64_t until = deadline();
+    while (!out.post.complete && !passed(until))
+        world.transports[0]->ops->progress(world.transports[0]);
+    assert_int_equal(out.post.status, KOLO_OK);
+    free_messages(&out, 1);
+    free_messages(&in, 1);
+    close_world(&world);
+    rdma.heap = how.heap = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_counts),
+        cmocka_unit_test(check_counts_straight),
         cmocka_unit_test(check_operations),
+        cmocka_unit_test(check_operations_straight),
         cmocka_unit_test(check_receiver_that_takes_nothing),
         cmocka_unit_test(check_last_words_arrive),
+        cmocka_unit_test(check_freed_blocks_are_forgotten),
+        cmocka_unit_test(check_refused_blocks),
+        cmocka_unit_test(check_given_up_recv_is_not_written),
+        cmocka_unit_test(check_receiver_that_leaves),
     };
+    const struct kolo__heap_options options = {.name = "", .token = "", .members = 1};
     fixture = &rdma;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    if (kolo__heap_open(&options, &heap) != KOLO_OK)
+        return 1;
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    kolo__heap_close(heap);
+    return failed;
 }

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -204,6 +205,45 @@ static void shares_memory(const struct kolo__device_module *module)
     module->free(device, memory);
 }
 
+/* Whole pages around the memory, as the driver and network cards want them. */
+static void gives_dma_bufs(const struct kolo__device_module *module)
+{
+    struct kolo__device *device = opened(module);
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = 3 * page + 100;
+    static struct kolo__device_survey survey;
+    struct stat file;
+    void *memory;
+    int fd = -1;
+    uint64_t offset = 0;
+    CHECK(module->survey(&survey) == KOLO_OK && survey.devices[1].dma_buf);
+    CHECK(module->alloc(device, bytes, &memory) == KOLO_OK);
+    CHECK(module->dma_buf(device, memory, bytes, &fd, &offset) == KOLO_OK);
+    CHECK(offset == (uintptr_t)memory % page && fstat(fd, &file) == 0);
+    CHECK((uint64_t)file.st_size % page == 0 && (uint64_t)file.st_size >= offset + bytes &&
+          (uint64_t)file.st_size < offset + bytes + page);
+    CHECK(close(fd) == 0);
+    CHECK(module->dma_buf(device, (char *)memory + page - offset, 1, &fd, &offset) == KOLO_OK);
+    CHECK(offset == 0 && fstat(fd, &file) == 0 && (size_t)file.st_size == page);
+    CHECK(close(fd) == 0);
+    module->free(device, memory);
+}
+
+/* The driver knows how, the GPU does not. */
+static void has_no_dma_bufs(const struct kolo__device_module *module)
+{
+    struct kolo__device *device = opened(module);
+    static struct kolo__device_survey survey;
+    void *memory;
+    int fd = -1;
+    uint64_t offset;
+    CHECK(module->survey(&survey) == KOLO_OK && !survey.devices[1].dma_buf);
+    CHECK(module->alloc(device, 100, &memory) == KOLO_OK);
+    setenv("STANDIN_CUDA", "dma_buf=801", 1);
+    CHECK(module->dma_buf(device, memory, 100, &fd, &offset) == KOLO_ERR_UNSUPPORTED);
+    CHECK(fd == -1 && says("giving memory of GPU 1 to network cards (dma-buf)"));
+    module->free(device, memory);
+}
+
 static void waits_by_asking(const struct kolo__device_module *module)
 {
     struct kolo__device *device = opened(module);
@@ -251,6 +291,8 @@ CASE(out_of_memory, "whole", "memory")
 CASE(a_kernel_fails_later, "whole", "launch=700")
 CASE(finds_memory, "whole", "")
 CASE(shares_memory, "whole", "")
+CASE(gives_dma_bufs, "running", "")
+CASE(has_no_dma_bufs, "running", "dma_buf=0")
 CASE(waits_by_asking, "whole", "pending")
 CASE(tells_what_is_there, "whole", "")
 
@@ -263,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_out_of_memory),       cmocka_unit_test(test_a_kernel_fails_later),
         cmocka_unit_test(test_finds_memory),        cmocka_unit_test(test_shares_memory),
         cmocka_unit_test(test_waits_by_asking),     cmocka_unit_test(test_tells_what_is_there),
+        cmocka_unit_test(test_gives_dma_bufs),      cmocka_unit_test(test_has_no_dma_bufs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,20 +76,25 @@ int counted(const char *what)
     return atomic_load((atomic_int *)of_standin("whole", what));
 }
 
-static void set_rank(int rank, int port, const char *script)
+/* script: NCCL's / the driver's / KOLO_GPU_EXCHANGE, what comes last may be left out. */
+static void set_rank(int rank, int size, int port, const char *script)
 {
+    static const char *const names[] = {"STANDIN_NCCL", "STANDIN_CUDA", "KOLO_GPU_EXCHANGE"};
     char text[512];
     snprintf(text, sizeof text, "%d", rank);
     setenv("KOLO_RANK", text, 1);
-    snprintf(text, sizeof text, "%d", RANKS);
+    snprintf(text, sizeof text, "%d", size);
     setenv("KOLO_WORLD_SIZE", text, 1);
     snprintf(text, sizeof text, "127.0.0.1:%d", port);
     setenv("KOLO_RENDEZVOUS", text, 1);
-    const char *of_cuda = strchr(script, '/');
-    snprintf(text, sizeof text, "%.*s", (int)strcspn(script, "/"), script);
-    setenv("STANDIN_NCCL", text, 1);
-    setenv("STANDIN_CUDA", of_cuda != NULL ? of_cuda + 1 : "", 1);
-    setenv("KOLO_LOG", "error", 1);
+    for (int i = 0; i < 3 && script != NULL; i++) {
+        snprintf(text, sizeof text, "%.*s", (int)strcspn(script, "/"), script);
+        setenv(names[i], text, 1);
+        script = strchr(script, '/');
+        script = script != NULL ? script + 1 : NULL;
+    }
+    if (getenv("KOLO_LOG") == NULL)
+        setenv("KOLO_LOG", "error", 1);
     if (getenv("KOLO_NCCL") == NULL) {
         snprintf(text, sizeof text, "%s/whole/libnccl.so.2", STANDIN);
         setenv("KOLO_NCCL", text, 1);
@@ -113,35 +118,41 @@ static int free_port(void)
     return port;
 }
 
-void in_world(const char *first, const char *second, void (*body)(kolo_comm *world))
+void in_ranks(int size, const char *const *scripts, void (*body)(kolo_comm *world))
 {
     int port = free_port();
-    pid_t children[RANKS];
-    for (int rank = 0; rank < RANKS; rank++) {
+    pid_t children[RANKS_MOST];
+    assert_true(size <= RANKS_MOST);
+    for (int rank = 0; rank < size; rank++) {
         children[rank] = fork();
         assert_true(children[rank] >= 0);
         if (children[rank] == 0) {
             kolo_context *context;
             alarm(60);
-            set_rank(rank, port, rank == 0 ? first : second);
+            set_rank(rank, size, port, scripts[rank]);
             CHECK(kolo_init(NULL, &context) == KOLO_OK);
             body(kolo_world(context));
             kolo_finalize(context);
             _exit(0);
         }
     }
-    for (int rank = 0; rank < RANKS; rank++) {
+    for (int rank = 0; rank < size; rank++) {
         int status = -1;
         assert_int_equal(waitpid(children[rank], &status, 0), children[rank]);
         assert_int_equal(status, 0);
     }
 }
 
+void in_world(const char *first, const char *second, void (*body)(kolo_comm *world))
+{
+    in_ranks(RANKS, (const char *const[]){first, second}, body);
+}
+
 void still_works(kolo_comm *world)
 {
     int one = 1, sum = 0;
     CHECK(kolo_allreduce(world, &one, &sum, 1, KOLO_INT32, KOLO_SUM, NULL) == KOLO_OK);
-    CHECK(sum == RANKS);
+    CHECK(sum == kolo_comm_size(world));
 }
 
 void let_rank_1_go_on(kolo_comm *world)

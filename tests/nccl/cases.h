@@ -29,9 +29,10 @@ void *of_driver(const char *name);
 int counted(const char *what);
 bool said(const char *words);
 
-/* Two processes that run body, each with its script: what NCCL does, and behind a slash what the
- * driver does. */
-enum { RANKS = 2 };
+/* Processes that run body, each with its script: what NCCL does, behind a slash what the driver
+ * does, and behind another one KOLO_GPU_EXCHANGE. */
+enum { RANKS = 2, RANKS_MOST = 4 };
+void in_ranks(int size, const char *const *scripts, void (*body)(kolo_comm *world));
 void in_world(const char *first, const char *second, void (*body)(kolo_comm *world));
 void still_works(kolo_comm *world);
 /* Rank 1 comes back when rank 0 has nothing under way any more, and may break what it likes. */

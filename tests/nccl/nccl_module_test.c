@@ -191,8 +191,8 @@ static void splits_and_shrinks(void)
     const struct kolo__nccl_module *module = loaded();
     struct kolo__nccl_comm *comm = ready(module, 3, 4), *part, *none;
     const int left[] = {2};
-    CHECK(module->comm_split(comm, -1, 0, &none, why) == KOLO_OK && none == NULL);
-    CHECK(module->comm_split(comm, 1, 7, &part, why) == KOLO_OK);
+    CHECK(module->comm_split(comm, -1, 0, 0, &none, why) == KOLO_OK && none == NULL);
+    CHECK(module->comm_split(comm, 1, 7, 9, &part, why) == KOLO_OK);
     CHECK(strcmp(last(), "Split color=1 key=7 blocking=0") == 0);
     CHECK(module->comm_poll(part, why) == KOLO_AGAIN);
     CHECK(poll_until_done(module, part) == KOLO_OK);
@@ -210,7 +210,7 @@ static void abort_of_a_part_that_never_was(void)
 {
     const struct kolo__nccl_module *module = loaded();
     struct kolo__nccl_comm *comm = ready(module, 0, 2), *part;
-    CHECK(module->comm_split(comm, 0, 0, &part, why) == KOLO_OK);
+    CHECK(module->comm_split(comm, 0, 0, 2, &part, why) == KOLO_OK);
     CHECK(module->comm_abort(part, 1000, why) == KOLO_OK);
     CHECK(counted("standin_count_abort") == 0);
 }

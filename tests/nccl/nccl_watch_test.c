@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A program that waits for its stream, and calls nothing of kolo's, while NCCL's kernel waits for
- * ever (runtime/nccl_watch.c). Waiting for the stream is here to wait for what ends such kernels:
+ * ever (runtime/watch.h). Waiting for the stream is here to wait for what ends such kernels:
  * ncclCommAbort. Each test hangs, until its alarm, where that does not come.
  */
 #include "cases.h"

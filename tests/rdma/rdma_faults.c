@@ -28,14 +28,18 @@ static struct kolo__transport *ranks[2]; /* of this process; NULL: the other's *
 static int listeners[2];
 static struct kolo__endpoint endpoints[2];
 static unsigned char *buffers[4];
-static uint64_t sequence[2]; /* of messages from this rank */
+static uint64_t sequence[2];    /* of messages from this rank */
+static struct kolo__heap *heap; /* where the buffers are */
+static struct rdma_rank how;
 
 static struct kolo__signature signatures[64];
 static size_t signature_count;
 
 static kolo_status join(uint32_t r)
 {
-    const struct rdma_rank rank = {.rank = r, .size = 2};
+    struct rdma_rank rank = how;
+    rank.rank = r;
+    rank.size = 2;
     return rdma_world_join(&rank, listeners[r], endpoints, &ranks[r]);
 }
 
@@ -59,7 +63,21 @@ static int close_all(void **state)
         if (ranks[r] != NULL)
             ranks[r]->ops->close(ranks[r]);
     ranks[0] = ranks[1] = NULL;
+    how = (struct rdma_rank){.heap = NULL};
     return 0;
+}
+
+/* What messages are in, the cards reach. */
+static int open_straight(void **state)
+{
+    how.heap = heap;
+    return open_both(state);
+}
+
+static int open_rails(void **state)
+{
+    how.both = true;
+    return open_straight(state);
 }
 
 static struct kolo__post post_of(uint64_t number, int buffer, size_t bytes)
@@ -139,29 +157,28 @@ static void check_counts(void **state)
 {
     (void)state;
     static const size_t SIZES[] = {0, 1, 100, 192, 193, 5000, 131008, 131009, 700000, LARGE, 8};
-    uint64_t writes = 0, bytes = 0, in_line = 0, position = 0;
+    uint64_t writes = 0, bytes = 0, position = 0, straight = 0;
     for (int round = 0; round < 3; round++)
         for (size_t i = 0; i < sizeof SIZES / sizeof *SIZES; i++) {
-            uint64_t length = SIZES[i] + KOLO__MESSAGE_HEADER_BYTES;
-            uint64_t pieces = kolo__rdma_writes_of(position, length);
+            bool is_long = SIZES[i] + KOLO__MESSAGE_HEADER_BYTES > KOLO__RDMA_PIECE_BYTES;
             signature_count = 0;
             pass(SIZES[i]);
-            writes += pieces;
-            bytes += length;
-            position += length;
-            if (pieces == 1)
-                in_line += length <= KOLO__RDMA_INLINE_BYTES;
+            writes += kolo__rdma_writes_of_message(&position, SIZES[i], how.heap != NULL);
+            bytes += SIZES[i] + KOLO__MESSAGE_HEADER_BYTES;
+            straight += how.heap != NULL && is_long ? SIZES[i] : 0;
             struct kolo__rdma_counts counts = kolo__rdma_count(ranks[0]);
             assert_int_equal(counts.data_writes, writes);
             assert_int_equal(counts.data_bytes, bytes);
-            assert_true(counts.inline_writes >= in_line);
+            assert_int_equal(counts.straight_bytes, straight);
+            assert_true(counts.inline_writes > 0);
             assert_int_equal(counts.credit_writes, 0);
         }
     struct kolo__rdma_counts back = kolo__rdma_count(ranks[1]);
     assert_int_equal(back.data_writes, 0);
+    assert_int_equal(back.offer_writes, 3 * 3);
     assert_true(back.credit_writes > 0);
     assert_true(back.credit_writes <=
-                bytes / KOLO__RDMA_CREDIT_BYTES + writes / KOLO__RDMA_CREDIT_WRITES);
+                position / KOLO__RDMA_CREDIT_BYTES + writes / KOLO__RDMA_CREDIT_WRITES);
     /* A message of 8 bytes in its header's write, from where it lies; 3 MB in 128 KiB each. */
     assert_int_equal(kolo__rdma_writes_of(0, 72), 1);
     assert_int_equal(kolo__rdma_writes_of(0, LARGE), 23);
@@ -196,6 +213,28 @@ static void check_completion_with_error(void **state)
     expect_said(ranks[1], KOLO_ERR_NETWORK, OTHER);
 }
 
+/* A buffer that is freed while a message is on its way to it: nobody writes there any more. */
+static void check_memory_that_is_gone(void **state)
+{
+    (void)state;
+    struct kolo__post out, in;
+    void *memory;
+    pass(LARGE);
+    assert_int_equal(kolo__heap_alloc(heap, LARGE, 4096, &memory), KOLO_OK);
+    unsigned char *before = buffers[1];
+    buffers[1] = memory;
+    start_recv(1, sequence[0] + 1, &in, 1, LARGE);
+    buffers[1] = before;
+    kolo__heap_free(heap, memory);
+    start_send(0, &out, 0, LARGE);
+    struct kolo__post *posts[] = {&out, &in};
+    finish(posts, 2);
+    static const char *const SAID[] = {
+        "rank 1: the connection broke from rxe0 port 1, GID ",
+        "::ffff:10.99.0.1 (index 1) to GID ::ffff:10.99.0.2: ", "(vendor error 0x", NULL};
+    expect_said(ranks[0], KOLO_ERR_NETWORK, SAID);
+}
+
 /* Nobody waits for a peer that has left: then nothing is wrong. */
 static void check_peer_that_has_left(void **state)
 {
@@ -221,16 +260,16 @@ static void check_last_words_arrive(void **state)
     (void)state;
     struct kolo__post out, in;
     pass(8);
-    memset(buffers[0], 0x77, 500000);
-    start_send(0, &out, 0, 500000);
+    memset(buffers[0], 0x77, 100000);
+    start_send(0, &out, 0, 100000);
     struct kolo__post *sent[] = {&out}, *came[] = {&in};
     finish(sent, 1);
     ranks[0]->ops->close(ranks[0]);
     ranks[0] = NULL;
-    start_recv(1, sequence[0], &in, 1, 500000);
+    start_recv(1, sequence[0], &in, 1, 100000);
     finish(came, 1);
     assert_int_equal(in.status, KOLO_OK);
-    assert_memory_equal(buffers[0], buffers[1], 500000);
+    assert_memory_equal(buffers[0], buffers[1], 100000);
 }
 
 static int open_own(void **state)
@@ -288,6 +327,24 @@ static void check_killed_while_received_from(void **state)
     assert_int_equal(ranks[1]->fault.peer, 0);
 }
 
+/* Into its memory, or about to be. */
+static void check_killed_while_written_to(void **state)
+{
+    (void)state;
+    struct kolo__post out, in;
+    how.heap = heap;
+    pid_t child = fork_peer();
+    start_send(1, &out, 1, LARGE);
+    start_recv(1, 2, &in, 2, LARGE);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    struct kolo__post *posts[] = {&out, &in};
+    finish(posts, 2);
+    assert_int_equal(out.status, KOLO_ERR_PEER_LOST);
+    assert_int_equal(in.status, KOLO_ERR_PEER_LOST);
+    assert_int_equal(ranks[1]->fault.peer, 0);
+}
+
 static void check_killed_while_sent_to(void **state)
 {
     (void)state;
@@ -334,7 +391,7 @@ static void check_port_down(void **state)
     pass(1000);
     assert_int_equal(system("ip link set veth1 down"), 0);
     start_send(0, &out, 0, LARGE);
-    start_recv(1, sequence[0], &in, 1, LARGE);
+    start_recv(1, sequence[0], &in, 1, 100); /* a long one would write as well */
     struct kolo__post *posts[] = {&out, &in};
     finish(posts, 2);
     static const char *const SENDER[] = {"rank 1: it does not answer from rxe0 port 1, GID ",
@@ -361,18 +418,30 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(check_counts, open_both, close_all),
+        cmocka_unit_test_setup_teardown(check_counts, open_straight, close_all),
+        cmocka_unit_test_setup_teardown(check_counts, open_rails, close_all),
+        cmocka_unit_test_setup_teardown(check_memory_that_is_gone, open_straight, close_all),
         cmocka_unit_test_setup_teardown(check_completion_with_error, open_both, close_all),
         cmocka_unit_test_setup_teardown(check_peer_that_has_left, open_both, close_all),
         cmocka_unit_test_setup_teardown(check_last_words_arrive, open_both, close_all),
         cmocka_unit_test_setup_teardown(check_killed_while_received_from, open_own, close_all),
         cmocka_unit_test_setup_teardown(check_killed_while_sent_to, open_own, close_all),
+        cmocka_unit_test_setup_teardown(check_killed_while_written_to, open_own, close_all),
         cmocka_unit_test_setup_teardown(check_unanswered, open_both, close_all),
         /* Last: the other port's route does not come back with it. */
         cmocka_unit_test_setup_teardown(check_port_down, open_both, close_all),
         cmocka_unit_test(check_nothing_is_left),
     };
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-        buffers[i] = calloc(1, LARGE);
+    const struct kolo__heap_options options = {.name = "", .token = "", .members = 1};
+    kolo_status status = kolo__heap_open(&options, &heap);
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers && status == KOLO_OK; i++)
+        status = kolo__heap_alloc(heap, LARGE, 4096, (void **)(void *)&buffers[i]);
+    if (status != KOLO_OK) {
+        print_error("%s\n", kolo_error_text());
+        return 1;
+    }
     rdma_world_begin();
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    kolo__heap_close(heap);
+    return failed;
 }

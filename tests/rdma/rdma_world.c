@@ -23,16 +23,18 @@ void rdma_world_begin(void)
 static kolo_status create_rdma(struct kolo__transport *tcp, const struct rdma_rank *rank,
                                struct kolo__transport **transport)
 {
-    struct kolo__rdma_choice choice;
+    struct kolo__rdma_choice choices[2];
+    uint32_t count = 0, one;
     const struct kolo__rdma_place place = {.node = -1};
     struct kolo__rdma_options options;
     char *none[] = {NULL};
     kolo_status status = kolo__rdma_options_read(none, &options);
-    options.devices = rank->rank % 2 == 0 ? "=rxe0" : "=rxe1";
     options.timeout = 14;    /* an emulated machine loses nothing for long */
     options.retry_count = 6; /* 7 is for ever to Soft-RoCE */
-    if (status == KOLO_OK)
-        status = kolo__rdma_choose(&survey, &options, &place, &choice);
+    for (uint32_t i = 0; i < (rank->both ? 2 : 1) && status == KOLO_OK; i++, count++) {
+        options.devices = (rank->rank + i) % 2 == 0 ? "=rxe0" : "=rxe1";
+        status = kolo__rdma_choose(&survey, &options, &place, 1, &choices[i], &one);
+    }
     if (status != KOLO_OK) {
         tcp->ops->close(tcp);
         return status;
@@ -40,7 +42,9 @@ static kolo_status create_rdma(struct kolo__transport *tcp, const struct rdma_ra
     const struct kolo__rdma_setup setup = {
         .module = module,
         .options = options,
-        .choice = &choice,
+        .choices = choices,
+        .choice_count = count,
+        .heap = rank->heap,
         .tcp = tcp,
         .epoch = 1,
         .comm = 7,

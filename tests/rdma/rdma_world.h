@@ -11,6 +11,8 @@ enum { RDMA_WORLD_PATIENCE_S = 5 };
 struct rdma_rank {
     uint32_t rank, size;
     bool checksum;
+    struct kolo__heap *heap; /* as in struct kolo__rdma_setup */
+    bool both;               /* devices, the own one first */
 };
 
 /* Ends the program where there is no RDMA. */

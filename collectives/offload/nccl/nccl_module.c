@@ -60,27 +60,29 @@ static kolo_status comm_begin(const void *id, int rank, int size, int ordinal,
 }
 
 /* The part of comm that the call behind it is about to make, or NULL: no memory. */
-static struct kolo__nccl_comm *new_part(struct kolo__nccl_comm *comm)
+static struct kolo__nccl_comm *new_part(struct kolo__nccl_comm *comm, int rank, int size)
 {
     struct kolo__nccl_comm *part = calloc(1, sizeof *part);
     if (part != NULL) {
         part->parent = comm;
+        part->rank = rank;
+        part->size = size;
         part->ordinal = comm->ordinal;
     }
     return part;
 }
 
-static kolo_status comm_split(struct kolo__nccl_comm *comm, int color, int key,
+static kolo_status comm_split(struct kolo__nccl_comm *comm, int color, int rank, int size,
                               struct kolo__nccl_comm **result, char *why)
 {
     ncclConfig_t config = make_config();
-    struct kolo__nccl_comm *part = new_part(comm);
+    struct kolo__nccl_comm *part = new_part(comm, rank, size);
     *result = NULL;
     if (part == NULL)
         return kolo__nccl_no_memory(why);
     void *entered = kolo__nccl_enter(comm->ordinal);
     kolo_status status = kolo__nccl_check(
-        kolo__nccl.ncclCommSplit(comm->comm, color < 0 ? NCCL_SPLIT_NOCOLOR : color, key,
+        kolo__nccl.ncclCommSplit(comm->comm, color < 0 ? NCCL_SPLIT_NOCOLOR : color, rank,
                                  &part->comm, &config),
         comm->comm, "ncclCommSplit", why);
     kolo__nccl_leave(entered);
@@ -100,7 +102,10 @@ static kolo_status comm_shrink(struct kolo__nccl_comm *comm, const int *left, in
         snprintf(why, KOLO__NCCL_WHY_BYTES, "this NCCL has no ncclCommShrink: 2.27 has");
         return KOLO_ERR_UNSUPPORTED;
     }
-    struct kolo__nccl_comm *part = new_part(comm);
+    int rank = comm->rank;
+    for (int i = 0; i < left_count; i++)
+        rank -= left[i] < comm->rank;
+    struct kolo__nccl_comm *part = new_part(comm, rank, comm->size - left_count);
     if (part == NULL)
         return kolo__nccl_no_memory(why);
     void *entered = kolo__nccl_enter(comm->ordinal);

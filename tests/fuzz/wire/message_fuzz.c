@@ -85,8 +85,11 @@ static void check_codec(const uint8_t *data)
 static size_t receive(struct source *source, bool checksum, unsigned char *received, size_t bytes,
                       bool *failed)
 {
-    static const struct kolo__pipe_ops pipe = {
-        .write = write_nothing, .read = read_piece, .read_ahead_bytes = 100};
+    static const struct kolo__pipe_ops pipe = {.write = write_nothing,
+                                               .read = read_piece,
+                                               .read_ahead_bytes = 100,
+                                               .short_message_bytes = 200,
+                                               .stop = kolo__pipe_lends_nothing};
     const struct kolo__signature signature = {.epoch = 1,
                                               .comm = 2,
                                               .sequence = 3,

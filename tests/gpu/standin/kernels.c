@@ -6,6 +6,7 @@
  */
 #include "kernels.h"
 
+#include "kernels/cuda/exchange.h"
 #include "kernels/cuda/forms.h"
 #include "kernels/device.h"
 #include "tests/unit/kernels/cuda/exchange_twin.h"
@@ -81,4 +82,19 @@ bool standin_run(const void *address, unsigned blocks, unsigned threads, void **
                    (size_t) * (const uint64_t *)parameters[1], *(const double *)parameters[2],
                    *(struct kolo__device_total *const *)parameters[3]);
     return true;
+}
+
+size_t standin_waits(const void *address, const void *parameter)
+{
+    const struct kernel *kernel = address;
+    const struct exchange_launch *launch = parameter;
+    bool waits = kernel->of == EXCHANGE && launch->rank_count == 1 &&
+                 launch->ranks[0].first_step != launch->ranks[0].last_step;
+    return waits ? sizeof *launch : 0;
+}
+
+void standin_limit_spins(void *parameter, unsigned spins)
+{
+    struct exchange_launch *launch = parameter;
+    launch->ranks[0].spins = spins;
 }

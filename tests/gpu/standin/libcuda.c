@@ -9,6 +9,10 @@
  *     memory      no allocation succeeds      image=N     the kernels cannot be loaded: error N
  *     launch=N    launches succeed, and the next event tells error N
  *     pending     events are never reached
+ *     ipc         other processes can map memory, which is a memfd's; without it a handle is an
+ * address share=N     no handle: error N          map=N       a handle cannot be opened: error N
+ *     bus=N       GPUs are on bus N           spins=N     kernels give up after N looks at a flag
+ *     dma_buf=N   no dma-buf: error N; 0: GPUs have no such
  *
  * standin_count_launches and standin_count_records count. Events are not reached while
  * standin_pending is not 0, but for the first standin_reached ones that were recorded, and tell the
@@ -16,17 +20,26 @@
  * captured, which questions about events spoil.
  * standin_no_launch is the error of launches, when that is not 0.
  *
+ * Kernels that wait for those of other ranks run in a thread, one at a time: what follows them on
+ * any stream waits, and events behind them are reached when they are done; standin_synchronize
+ * waits as well. standin_count_mapped counts what is mapped.
+ *
  * standin_trace, emptied by whoever wants it, has what was asked of streams, in order: "Ra1 Wb1
  * Cb Kb", event 1 recorded on stream a, stream b waits for it, then copies, then has a kernel.
  * Names are given as they appear.
  */
 #include <cuda.h>
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #ifdef STANDIN_running
 #include "kernels.h"
@@ -34,10 +47,11 @@
 
 static bool begun;
 atomic_int standin_pending, standin_late, standin_capturing, standin_reached, standin_no_launch,
-    standin_count_launches, standin_count_records;
+    standin_count_launches, standin_count_records, standin_count_mapped;
 static struct {
     char *begin;
     size_t bytes;
+    int fd; /* 0: none */
 } blocks[4096];
 
 /* The number behind `word=`, 0 without one, -1 without the word. */
@@ -98,7 +112,7 @@ CUresult cuDeviceGetName(char *name, int bytes, CUdevice device)
 
 CUresult cuDeviceGetPCIBusId(char *name, int bytes, CUdevice device)
 {
-    snprintf(name, (size_t)bytes, "0000:0%d:00.0", device);
+    snprintf(name, (size_t)bytes, "0000:0%d:00.0", scripted("bus") > 0 ? scripted("bus") : device);
     return CUDA_SUCCESS;
 }
 
@@ -112,7 +126,10 @@ CUresult cuDeviceTotalMem(size_t *bytes, CUdevice device)
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device)
 {
     (void)device;
-    *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9 : 0;
+    *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9
+             : attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT   ? 4
+             : attribute == CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED      ? scripted("dma_buf") != 0
+                                                                       : 0;
     return CUDA_SUCCESS;
 }
 
@@ -221,6 +238,65 @@ CUresult cuEventDestroy(CUevent event)
     return CUDA_SUCCESS;
 }
 
+/* ---- kernels that wait ---------------------------------------------------------------------- */
+
+void standin_synchronize(void);
+
+#ifdef STANDIN_running
+static struct {
+    pthread_t thread;
+    bool begun;
+    const void *kernel;
+    unsigned blocks, threads;
+    char parameter[8192];
+} background;
+static atomic_int background_running, background_records;
+
+static void *run_background(void *nothing)
+{
+    void *parameters[] = {background.parameter};
+    standin_run(background.kernel, background.blocks, background.threads, parameters);
+    atomic_store(&background_running, 0);
+    return nothing;
+}
+
+void standin_synchronize(void)
+{
+    if (background.begun)
+        pthread_join(background.thread, NULL);
+    background.begun = false;
+}
+
+static void run_in_background(const void *kernel, unsigned grid, unsigned threads,
+                              const void *parameter, size_t bytes)
+{
+    background.kernel = kernel;
+    background.blocks = grid;
+    background.threads = threads;
+    memcpy(background.parameter, parameter, bytes);
+    if (scripted("spins") > 0)
+        standin_limit_spins(background.parameter, (unsigned)scripted("spins"));
+    atomic_store(&background_records, standin_count_records);
+    atomic_store(&background_running, 1);
+    background.begun = pthread_create(&background.thread, NULL, run_background, NULL) == 0;
+}
+
+static bool is_behind_background(int record)
+{
+    return atomic_load(&background_running) != 0 && record > atomic_load(&background_records);
+}
+#else
+void standin_synchronize(void)
+{
+}
+
+__attribute__((unused)) static bool is_behind_background(int record)
+{
+    (void)record;
+    return false;
+}
+#endif
+
 CUresult cuEventRecord(CUevent event, CUstream stream)
 {
     trace('R', stream, event);
@@ -243,6 +319,8 @@ CUresult cuEventQuery(CUevent event)
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     if (standin_late != 0)
         return (CUresult)standin_late;
+    if (is_behind_background(*(int *)(void *)event))
+        return CUDA_ERROR_NOT_READY;
     bool recorded = *(int *)(void *)event > standin_reached;
     if (recorded && (scripted("pending") >= 0 || standin_pending != 0))
         return CUDA_ERROR_NOT_READY;
@@ -255,8 +333,13 @@ static void *allocate(size_t bytes)
 {
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         if (blocks[i].begin == NULL) {
-            blocks[i].begin = aligned_alloc(256, (bytes + 255) / 256 * 256);
             blocks[i].bytes = bytes;
+            blocks[i].fd = scripted("ipc") >= 0 ? memfd_create("standin", MFD_CLOEXEC) : 0;
+            if (blocks[i].fd == 0)
+                blocks[i].begin = aligned_alloc(256, (bytes + 255) / 256 * 256);
+            else if (ftruncate(blocks[i].fd, (off_t)bytes) == 0)
+                blocks[i].begin =
+                    mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, blocks[i].fd, 0);
             return blocks[i].begin;
         }
     return NULL;
@@ -274,7 +357,13 @@ CUresult cuMemFree(CUdeviceptr memory)
 {
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         if (blocks[i].begin == (char *)(uintptr_t)memory) {
-            free(blocks[i].begin);
+            standin_synchronize();
+            if (blocks[i].fd == 0) {
+                free(blocks[i].begin);
+            } else {
+                munmap(blocks[i].begin, blocks[i].bytes);
+                close(blocks[i].fd);
+            }
             blocks[i].begin = NULL;
             return CUDA_SUCCESS;
         }
@@ -311,6 +400,7 @@ CUresult cuMemHostUnregister(void *memory)
 CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
     trace('C', stream, NULL);
+    standin_synchronize();
     memcpy((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes);
     return CUDA_SUCCESS;
 }
@@ -324,6 +414,7 @@ CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes)
 CUresult cuMemsetD8Async(CUdeviceptr memory, unsigned char value, size_t bytes, CUstream stream)
 {
     (void)stream;
+    standin_synchronize();
     memset((void *)(uintptr_t)memory, value, bytes);
     return CUDA_SUCCESS;
 }
@@ -360,25 +451,87 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute *attributes,
     return CUDA_SUCCESS;
 }
 
+static struct {
+    char *begin;
+    size_t bytes;
+} mapped[64];
+
+/* Of a memfd: the process and its descriptor, by which Linux opens it anew. */
+struct shared {
+    CUdeviceptr memory; /* in that process */
+    size_t bytes;
+    int pid, fd; /* 0: the address is all there is */
+};
+
 CUresult cuIpcGetMemHandle(CUipcMemHandle *handle, CUdeviceptr memory)
 {
+    struct shared shared = {.memory = memory, .pid = getpid()};
+    if (scripted("share") > 0)
+        return (CUresult)scripted("share");
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        if (blocks[i].begin == (char *)(uintptr_t)memory) {
+            shared.fd = blocks[i].fd;
+            shared.bytes = blocks[i].bytes;
+        }
     memset(handle, 0, sizeof *handle);
-    memcpy(handle->reserved, &memory, sizeof memory);
+    memcpy(handle->reserved, &shared, sizeof shared);
     return CUDA_SUCCESS;
 }
 
 CUresult cuIpcOpenMemHandle(CUdeviceptr *memory, CUipcMemHandle handle, unsigned flags)
 {
+    struct shared shared;
+    char path[64];
     (void)flags;
-    memcpy(memory, handle.reserved, sizeof *memory);
+    if (scripted("map") > 0)
+        return (CUresult)scripted("map");
+    memcpy(&shared, handle.reserved, sizeof shared);
+    *memory = shared.memory;
+    for (size_t i = 0; i < sizeof mapped / sizeof *mapped && shared.fd != 0; i++) {
+        if (mapped[i].begin != NULL)
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", shared.pid, shared.fd);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        void *at = mmap(NULL, shared.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (fd >= 0)
+            close(fd);
+        if (at == MAP_FAILED)
+            return CUDA_ERROR_MAP_FAILED;
+        mapped[i].begin = at;
+        mapped[i].bytes = shared.bytes;
+        *memory = (CUdeviceptr)(uintptr_t)at;
+        break;
+    }
+    standin_count_mapped++;
     return CUDA_SUCCESS;
 }
 
 CUresult cuIpcCloseMemHandle(CUdeviceptr memory)
 {
-    (void)memory;
+    standin_synchronize();
+    for (size_t i = 0; i < sizeof mapped / sizeof *mapped; i++)
+        if (mapped[i].begin == (char *)(uintptr_t)memory) {
+            munmap(mapped[i].begin, mapped[i].bytes);
+            mapped[i].begin = NULL;
+        }
+    standin_count_mapped--;
     return CUDA_SUCCESS;
 }
+
+#ifdef STANDIN_running /* the others are older */
+CUresult cuMemGetHandleForAddressRange(void *handle, CUdeviceptr memory, size_t bytes,
+                                       CUmemRangeHandleType type, unsigned long long flags)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (type != CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD || flags != 0 || memory % page != 0 ||
+        bytes % page != 0 || bytes == 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (scripted("dma_buf") > 0)
+        return (CUresult)scripted("dma_buf");
+    *(int *)handle = memfd_create("standin", MFD_CLOEXEC);
+    return ftruncate(*(int *)handle, (off_t)bytes) == 0 ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+}
+#endif
 
 CUresult cuModuleLoadData(CUmodule *module, const void *image)
 {
@@ -413,7 +566,11 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
     trace('K', stream, NULL);
     standin_count_launches++;
 #ifdef STANDIN_running
-    if (!standin_run((const void *)f, x, a, parameters))
+    standin_synchronize();
+    const size_t bytes = standin_waits((const void *)f, parameters[0]);
+    if (bytes > 0)
+        run_in_background((const void *)f, x, a, parameters[0], bytes);
+    else if (!standin_run((const void *)f, x, a, parameters))
         return CUDA_ERROR_INVALID_VALUE;
 #endif
     return CUDA_SUCCESS;

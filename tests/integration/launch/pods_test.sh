@@ -74,6 +74,20 @@ done
 expect_text "a job id that is too long" "up to 103 are allowed" \
     "$(JOB_COMPLETION_INDEX=0 KOLO_WORLD_SIZE=2 KOLO_RENDEZVOUS=127.0.0.1:$port KOLO_JOB=$long$long "$member" sum 2>&1)"
 
+# ---- a pod whose numbers do not fit says so, also to pod 0, which else would wait for it and not know why
+variables_misfit() {
+    echo "$(variables_volcano "$1") KOLO_INIT_TIMEOUT=3 KOLO_WORLD_SIZE=$((4 + 5 * $1))"
+}
+start misfit 2 "$kolo" run -- "$member" sum
+misfit="KOLO_WORLD_SIZE is 9, but 4 pods (Volcano) with 1 rank each make 4"
+code=0
+wait "${pids[1]}" || code=$?
+expect "a pod that does not fit: code" 65 $code
+expect_text "a pod that does not fit" "$misfit" "$(<rank1)"
+wait "${pids[0]}" && fail "a pod that does not fit: the world formed"
+expect_text "who waits for it" "KOLO_ERR_WORLD: kolo_init: 3 of 4 ranks did not join in time; missing: 1-3; refused was: rank 1" "$(<rank0)"
+expect_text "who waits for it" "takes no part: $misfit" "$(<rank0)"
+
 show='echo $KOLO_RANK $KOLO_WORLD_SIZE $KOLO_LOCAL_RANK $KOLO_LOCAL_SIZE $KOLO_RENDEZVOUS $KOLO_JOB'
 PET_NODE_RANK=1 PET_NNODES=3 PET_MASTER_ADDR=tj-node-0-0.tj PET_MASTER_PORT=29400 KOLO_JOB=j \
     run --nproc-per-node 2 --no-prefix -- sh -c "$show"
@@ -96,7 +110,7 @@ refused() {
 }
 JOB_COMPLETION_INDEX=0 refused 64 "the manifest has to set KOLO_WORLD_SIZE" -- true
 JOB_COMPLETION_INDEX=0 KOLO_WORLD_SIZE=2 refused 64 "KOLO_RENDEZVOUS is not set" -- true
-JOB_COMPLETION_INDEX=2 KOLO_WORLD_SIZE=2 KOLO_RENDEZVOUS=a-0.a:7700 refused 65 "needs pods 0 to 1 only" -- true
+KOLO_TOKEN='' HOME=/nowhere JOB_COMPLETION_INDEX=2 KOLO_WORLD_SIZE=2 KOLO_RENDEZVOUS=a-0.a:7700 refused 65 "needs pods 0 to 1 only" -- true
 JOB_COMPLETION_INDEX=0 KOLO_WORLD_SIZE=4 KOLO_RENDEZVOUS=a-0.a:7700 refused 65 "pods with 3 ranks each cannot make" --per-pod 3 -- true
 JOB_COMPLETION_INDEX=0 KOLO_WORLD_SIZE=4 KOLO_RENDEZVOUS=a-0.a:7700 refused 65 "-n 3, but the pods" -n 3 -- true
 KOLO_TOKEN='' JOB_COMPLETION_INDEX=0 KOLO_WORLD_SIZE=4 KOLO_RENDEZVOUS=a-0.a:7700 HOME=/nowhere \

@@ -126,10 +126,11 @@ place=$(grep -o 'meeting at .*' rank0)
 ) 2>/dev/null &
 crowd=$!
 wait_until 20 test -e crowd || fail "no crowd"
-RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=$host MASTER_PORT=$port KOLO_INIT_TIMEOUT=25 timeout 60 "$member" sum >rank1 2>&1 &
+RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=$host MASTER_PORT=$port KOLO_INIT_TIMEOUT=15 timeout 60 "$member" sum >rank1 2>&1 &
 pids[1]=$!
 finish_ranks
 expect "a crowd: codes" "0 0" "$codes"
+expect_text "a crowd" "it proved nothing while many others waited" "$(<rank0)"
 kill $crowd
 
 # ---- two jobs at one port, without ids

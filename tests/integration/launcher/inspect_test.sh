@@ -100,6 +100,31 @@ if [[ -w / ]]; then
     expect "a pipe of that name" 1 $?
     kill $sleeper
 fi
+# ---- a name that a terminal would obey; and one that two users have
+# alone NAME [COMMAND...]: a world of one rank that sleeps; its process is the last of $alone.
+alone=()
+alone() {
+    local name=$1
+    shift
+    KOLO_JOB=$name KOLO_RANK=0 KOLO_WORLD_SIZE=1 "$@" 0 sleep >"ready${#alone[@]}" 2>&1 &
+    alone+=($!)
+    wait_until 10 lines_in "ready$((${#alone[@]} - 1))" 1 || fail "no rank of $name: $(<"ready$((${#alone[@]} - 1))")"
+}
+alone $'a\e[2J'"$mark" "$holdup"
+"$kolo" inspect >seen 2>&1
+expect_text "a name with control characters" "job a?[2J$mark: 1 of 1" "$(<seen)"
+if [[ $(id -u) == 0 ]] && command -v setpriv >/dev/null; then
+    # Where another user may read it, wherever this tree is.
+    place=$(mktemp -d)
+    trap 'rm -rf "$place" "/memfd:kolo-flight-$mark"' EXIT
+    chmod 755 "$place"
+    cp "$holdup" "$BIN_DIR"/../lib/libkolo.so.0 "$place"
+    alone "shared-$mark" "$holdup"
+    alone "shared-$mark" env LD_LIBRARY_PATH="$place" XDG_CACHE_HOME=/nonexistent setpriv --reuid 4711 --regid 4711 --clear-groups "$place/launcher_holdup"
+    "$kolo" inspect "shared-$mark" >seen 2>&1
+    expect "jobs of two users" "$(printf 'job shared-%s: 1 of 1 ranks are on this host\n' "$mark" "$mark")" "$(grep '^job' seen)"
+fi
+kill -KILL "${alone[@]}"
 run -n 4 -- "$holdup" 2 none
 expect "nobody: code and stderr" "0 " "$code $err"
 

@@ -150,14 +150,27 @@ static int started_and_in_a_part(void)
     return 0;
 }
 
+/* Each takes the other for the root. Whoever waits by looks of 20 ms has said what it called. */
+static int waits_with_limits(void)
+{
+    kolo_request *request = NULL; /* where the headers of others tell first, there is none */
+    CHECK(join() == 0);
+    kolo_status status =
+        kolo_broadcast_start(comm, out, 10, KOLO_FP32, rank == 0 ? 1 : 0, NULL, &request);
+    while (request != NULL)
+        status = kolo_wait(&request, 20);
+    CHECK(status == KOLO_ERR_MISMATCH);
+    kolo_finalize(context);
+    return 0;
+}
+
 static void test_circles_are_told(void **state)
 {
     (void)state;
     static const struct scenario scenarios[] = {
-        SCENARIO(receive_against_collective),
-        SCENARIO(two_receive),
-        SCENARIO(all_receive_in_a_ring),
-        SCENARIO(started_and_in_a_part),
+        SCENARIO(receive_against_collective), SCENARIO(two_receive),
+        SCENARIO(all_receive_in_a_ring),      SCENARIO(started_and_in_a_part),
+        SCENARIO(waits_with_limits),
     };
     run_all(scenarios, sizeof scenarios / sizeof *scenarios, TOLD_WITHIN_S);
 }

@@ -206,10 +206,63 @@ static int rank_2_is_stopped(void)
     return 0;
 }
 
+/* Rank 1 stops when the epoch has formed, and the others wait for it in its set-up. */
+static void *stop_at_moment(void *unused)
+{
+    while (kolo__control_sent(context->control) < sent_before + moment.messages)
+        sched_yield();
+    raise(SIGSTOP);
+    return unused;
+}
+
+static int rank_1_stops_on_the_way(void)
+{
+    const kolo_renew_options options = {.size = sizeof options, .timeout_ms = 500};
+    pthread_t stopper;
+    int pids[4], pid = getpid();
+    CHECK(join() == 0);
+    CHECK(kolo_allgather(comm, &pid, pids, 1, KOLO_INT32, NULL) == KOLO_OK);
+    CHECK(kolo_barrier(comm) == KOLO_OK);
+    if (rank == 3)
+        die();
+    CHECK(reduce_until_failure() == KOLO_ERR_PEER_LOST);
+    sent_before = kolo__control_sent(context->control);
+    if (world_rank() == 1) {
+        CHECK(pthread_create(&stopper, NULL, stop_at_moment, NULL) == 0);
+        kolo_status status = kolo_renew(context, &options);
+        while (status == KOLO_OK && look() == 0) { /* it was faster than its end */
+            CHECK(reduce_until_failure() != KOLO_OK);
+            status = kolo_renew(context, &options);
+        }
+        CHECK(status == KOLO_ERR_WORLD);
+        pthread_join(stopper, NULL);
+        kolo_finalize(context);
+        return 0;
+    }
+    CHECK(kolo_renew(context, &options) == KOLO_OK && look() == 0);
+    while (size > 2) {
+        CHECK(reduce_until_failure() != KOLO_OK);
+        CHECK(kolo_renew(context, &options) == KOLO_OK && look() == 0);
+    }
+    CHECK(rank == world_rank() / 2);
+    CHECK(reduces_well() == 0);
+    kill(pids[1], SIGCONT);
+    for (int i = 0; i < 5; i++)
+        CHECK(reduces_well() == 0);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
 static void test_stopped_rank_is_expelled(void **state)
 {
     (void)state;
     expect(4, 0, (int[]){3, -1}, rank_2_is_stopped);
+    /* Where an operation takes as long as it may, that is how a stopped rank is noticed. */
+    const char *const environment[] = {"KOLO_TIMEOUT=2", NULL};
+    for (unsigned messages = 1; messages <= 2; messages++) {
+        moment.messages = messages;
+        expect_on(environment, 4, 0, (int[]){3, -1}, rank_1_stops_on_the_way);
+    }
 }
 
 /* ---- what is late ---------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Started operations, messages between two ranks, split communicators, threads: with real
  * processes. */
+#include "runtime/comm.h"
 #include "member.h"
 
 #include <setjmp.h>
@@ -8,6 +9,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -60,11 +62,66 @@ static int test_and_timed_wait(void)
     return 0;
 }
 
+struct watch {
+    struct kolo__flight_entry *entry;
+    atomic_bool over;
+    atomic_int beginnings;
+};
+
+/* Of waits, as whoever reads the flight recorder sees them. */
+static void *count_beginnings(void *argument)
+{
+    struct watch *watch = argument;
+    for (uint64_t last = 0; !atomic_load(&watch->over);) {
+        uint64_t begin = atomic_load(&watch->entry->wait_begin_ns);
+        if (begin == 0 || begin == last)
+            continue;
+        last = begin;
+        atomic_fetch_add(&watch->beginnings, 1);
+    }
+    return NULL;
+}
+
+static int wait_in_looks(kolo_request **request)
+{
+    pthread_t thread;
+    struct watch watch = {.entry = (*request)->flight};
+    CHECK(pthread_create(&thread, NULL, count_beginnings, &watch) == 0);
+    for (int i = 0; i < 10 || atomic_load(&watch.beginnings) == 0; i++)
+        CHECK(kolo_wait(request, 10) == KOLO_AGAIN);
+    atomic_store(&watch.over, true);
+    pthread_join(thread, NULL);
+    CHECK(atomic_load(&watch.beginnings) == 1);
+    return 0;
+}
+
+/* Whoever waits by looks has waited since the first of them. */
+static int many_waits_are_one(void)
+{
+    int32_t one = 1, sum = 0;
+    kolo_comm *other;
+    kolo_request *request;
+    CHECK(join() == 0);
+    CHECK(kolo_comm_split(comm, 0, rank, &other) == KOLO_OK);
+    if (rank == 0)
+        CHECK(kolo_recv(other, &one, 1, KOLO_INT32, 1) == KOLO_OK);
+    CHECK(kolo_allreduce_start(comm, &one, &sum, 1, KOLO_INT32, KOLO_SUM, NULL, &request) ==
+          KOLO_OK);
+    if (rank == 1) {
+        CHECK(wait_in_looks(&request) == 0);
+        CHECK(kolo_send(other, &one, 1, KOLO_INT32, 0) == KOLO_OK);
+    }
+    CHECK(kolo_wait(&request, -1) == KOLO_OK && sum == size);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
 static void test_started_operations(void **state)
 {
     (void)state;
     world_run_over_both(3, NULL, many_started_at_once);
     world_run_over_both(3, NULL, test_and_timed_wait);
+    world_run_over_both(2, NULL, many_waits_are_one);
 }
 
 /* ---- messages ------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@
  *     queue_hangs     they are never there    async=N         then the communicator has error N
  *     window=N        registration fails      window_hangs    it is never done
  *     memory=N        no allocation: error N  return_hangs    a window is never given back
+ *     split=N         nor any part: error N   shrink=N        the same, by ncclCommShrink
  *
  * What it was asked for last stands in standin_last; standin_count_* count. Compiled with
  * STANDIN_LACKING it has no ncclCommSplit and no ncclMemAlloc; with STANDIN_OLDER none of what came
@@ -44,7 +45,9 @@ atomic_int standin_let_go; /* not 0: an abort that hung comes back */
 atomic_int standin_count_abort;
 atomic_int standin_error; /* not 0: what every communicator says from now on */
 static bool holds_memory; /* until the window is given back */
-int standin_count_destroy, standin_count_group, standin_count_window, standin_count_memory;
+int standin_part_size;    /* of what is split off, which nobody tells NCCL; 0: all */
+int standin_count_split, standin_count_destroy, standin_count_group, standin_count_window,
+    standin_count_memory;
 
 /* The number behind `word=`, 0 without one, -1 without the word. */
 static int scripted(const char *word)
@@ -130,7 +133,12 @@ ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t *part
     snprintf(standin_last, sizeof standin_last, "Split color=%d key=%d blocking=%d", color, key,
              config->blocking);
     *part = NULL;
-    return color == NCCL_SPLIT_NOCOLOR ? ncclSuccess : make_part(comm, part, key, comm->size);
+    if (scripted("split") > 0)
+        return (ncclResult_t)scripted("split");
+    standin_count_split++;
+    return color == NCCL_SPLIT_NOCOLOR
+               ? ncclSuccess
+               : make_part(comm, part, key, standin_part_size > 0 ? standin_part_size : comm->size);
 }
 
 ncclResult_t ncclMemAlloc(void **memory, size_t bytes)
@@ -317,6 +325,8 @@ ncclResult_t ncclCommShrink(ncclComm_t comm, int *left, int left_count, ncclComm
 {
     TELL("Shrink first=%d count=%d blocking=%d flags=%d", left[0], left_count, config->blocking,
          flags);
+    if (scripted("shrink") > 0)
+        return (ncclResult_t)scripted("shrink");
     comm->queued = false;
     return make_part(comm, part, comm->rank, comm->size - left_count);
 }

@@ -258,8 +258,24 @@ static void test_strangers(void **state)
                       "begins with '.....' (0x00)");
         expect_reason(side, old, sizeof old, KOLO_ERR_NETWORK, "an older kolo");
     }
-    expect_reason(ACCEPTOR, endless, sizeof endless, KOLO_ERR_NETWORK, "no kolo");
+    expect_reason(ACCEPTOR, endless, sizeof endless, KOLO_ERR_NETWORK, "has no end");
     expect_reason(ACCEPTOR, "\x15\x03\x03\x00\x02\x02\x28", 7, KOLO_ERR_NETWORK, "no kolo");
+}
+
+/* It says no more, and stays. */
+static void test_the_first_byte_is_enough(void **state)
+{
+    (void)state;
+    for (int side = 0; side < 2; side++) {
+        int fds[2];
+        open_sockets(fds);
+        create_end(side, KOLO__PURPOSE_DATA, "job", "secret", fds[0]);
+        assert_int_equal(send(fds[1], "G", 1, 0), 1);
+        advance(side);
+        assert_int_equal(ends[side].status, KOLO_ERR_NETWORK);
+        close(fds[1]);
+        close_ends(NULL);
+    }
 }
 
 /* A TLS end that is not ours: certificates, or whatever `configure` makes of it. */
@@ -374,6 +390,52 @@ static void test_no_changed_bit_is_believed(void **state)
     }
 }
 
+/* Carries all that was said so far; returns how much, which is in data. */
+static size_t pass_on(int from, int to, unsigned char data[2048])
+{
+    ssize_t bytes = recv(from, data, 2048, 0);
+    assert_true(bytes > 0);
+    assert_int_equal(send(to, data, (size_t)bytes, 0), bytes);
+    return (size_t)bytes;
+}
+
+/* All that one end ever said is answered once, and does not prove anything to a new connection. */
+static void test_a_recording_is_no_proof(void **state)
+{
+    (void)state;
+    unsigned char hello[2048], answer[2048], proof[2048];
+    int left[2], right[2], again[2];
+    open_sockets(left);
+    open_sockets(right);
+    create_end(INITIATOR, KOLO__PURPOSE_DATA, "job", "secret", left[0]);
+    create_end(ACCEPTOR, KOLO__PURPOSE_DATA, "job", "secret", right[1]);
+    advance(INITIATOR);
+    size_t hello_bytes = pass_on(left[1], right[0], hello);
+    advance(ACCEPTOR);
+    pass_on(right[0], left[1], answer);
+    advance(INITIATOR);
+    size_t proof_bytes = pass_on(left[1], right[0], proof);
+    advance(ACCEPTOR);
+    assert_int_equal(ends[INITIATOR].status, KOLO_OK);
+    assert_int_equal(ends[ACCEPTOR].status, KOLO_OK);
+    close(left[1]);
+    close(right[0]);
+    close_ends(NULL);
+
+    open_sockets(again);
+    create_end(ACCEPTOR, KOLO__PURPOSE_DATA, "job", "secret", again[0]);
+    assert_int_equal(send(again[1], hello, hello_bytes, 0), hello_bytes);
+    for (int i = 0; i < 3; i++)
+        advance(ACCEPTOR);
+    assert_true(recv(again[1], answer, sizeof answer, 0) > 0);
+    assert_int_equal(ends[ACCEPTOR].status, KOLO_AGAIN);
+    assert_int_equal(recv(again[1], answer, sizeof answer, 0), -1);
+    assert_int_equal(send(again[1], proof, proof_bytes, 0), proof_bytes);
+    advance(ACCEPTOR);
+    assert_int_equal(ends[ACCEPTOR].status, KOLO_ERR_NETWORK);
+    close(again[1]);
+}
+
 static void test_changed_data_is_noticed(void **state)
 {
     (void)state;
@@ -481,8 +543,10 @@ int main(void)
         cmocka_unit_test_teardown(test_a_name_is_no_proof, close_ends),
         cmocka_unit_test_teardown(test_a_long_job_id, close_ends),
         cmocka_unit_test_teardown(test_strangers, close_ends),
+        cmocka_unit_test_teardown(test_the_first_byte_is_enough, close_ends),
         cmocka_unit_test_teardown(test_certificates_prove_nothing, close_ends),
         cmocka_unit_test_teardown(test_no_changed_bit_is_believed, close_ends),
+        cmocka_unit_test_teardown(test_a_recording_is_no_proof, close_ends),
         cmocka_unit_test_teardown(test_changed_data_is_noticed, close_ends),
         cmocka_unit_test_teardown(test_leaving_loses_no_byte, close_ends),
         cmocka_unit_test_teardown(test_many_bytes, close_ends),

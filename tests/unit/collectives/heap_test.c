@@ -150,6 +150,49 @@ static void memory_is_aligned_zero_and_used_again(void **state)
     kolo__heap_close(heap);
 }
 
+struct listener {
+    struct kolo__heap_watcher watcher;
+    struct kolo__heap_extent last;
+    int count;
+};
+
+static void note_freed(struct kolo__heap_watcher *watcher, const struct kolo__heap_extent *extent)
+{
+    struct listener *listener = (struct listener *)(void *)watcher;
+    listener->last = *extent;
+    listener->count++;
+    assert_int_equal(extent->memory[0], 7); /* its pages are still there */
+}
+
+static void blocks_are_found_and_missed(void **state)
+{
+    (void)state;
+    struct kolo__heap *heap = open_alone(8 * MIB);
+    struct kolo__heap_extent extent;
+    struct listener listener = {.watcher = {.freed = note_freed}};
+    void *memory, *next;
+    assert_int_equal(kolo__heap_alloc(heap, 10000, 64, &memory), KOLO_OK);
+    assert_int_equal(kolo__heap_alloc(heap, 10000, 64, &next), KOLO_OK);
+    unsigned char *block = memory;
+    block[0] = 7;
+    assert_true(kolo__heap_find(heap, block + 5000, 5000, &extent));
+    assert_ptr_equal(extent.memory, block);
+    assert_int_equal(extent.bytes, 12288); /* whole pages */
+    assert_true(kolo__heap_find(heap, block, 12288, &extent));
+    assert_false(kolo__heap_find(heap, block, 12289, &extent)); /* another one begins */
+    assert_false(kolo__heap_find(heap, &extent, 1, &extent));
+    kolo__heap_watch(heap, &listener.watcher);
+    kolo__heap_free(heap, memory);
+    assert_int_equal(listener.count, 1);
+    assert_ptr_equal(listener.last.memory, block);
+    assert_int_equal(listener.last.bytes, 12288);
+    assert_false(kolo__heap_find(heap, block, 1, &extent));
+    kolo__heap_unwatch(heap, &listener.watcher);
+    kolo__heap_free(heap, next);
+    assert_int_equal(listener.count, 1);
+    kolo__heap_close(heap);
+}
+
 static void a_full_share_is_an_error(void **state)
 {
     (void)state;
@@ -203,6 +246,72 @@ static void memory_freed_later_waits_until_unused(void **state)
     assert_int_equal(kolo__heap_alloc(heap, 8 * MIB, 4096, &third), KOLO_OK);
     assert_int_equal(*(unsigned char *)first, 0);
     kolo__heap_close(heap);
+}
+
+/* What a member takes with it stays where it is, and others change nothing of it any more. */
+static void detached_memory_is_private(void **state)
+{
+    (void)state;
+    struct member members[2];
+    void *memory[4], *later;
+    prepare(members, 2, 10);
+    open_all(members, 2);
+    struct kolo__heap *heap = members[1].heap, *peer = members[0].heap;
+    static const size_t bytes[] = {10, 3 * MIB, 5000, 4096};
+    assert_true(kolo__heap_is_empty(heap));
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(kolo__heap_alloc(heap, bytes[i], 4096, &memory[i]), KOLO_OK);
+    assert_int_equal(kolo__heap_alloc(heap, 100, 4096, &later), KOLO_OK);
+    kolo__heap_free(heap, memory[2]);
+    freed_later_is_unused = false;
+    kolo__heap_free_later(heap, later, unused);
+    unsigned char *theirs[4];
+    for (int i = 0; i < 4; i++)
+        if (i != 2) {
+            memset(memory[i], 'a' + i, bytes[i]);
+            theirs[i] =
+                kolo__heap_address(peer, kolo__heap_position(heap, memory[i], bytes[i]), bytes[i]);
+            assert_int_equal(theirs[i][bytes[i] - 1], 'a' + i);
+        }
+    assert_int_equal(kolo__heap_detach(heap), KOLO_OK);
+    assert_false(kolo__heap_is_empty(heap));
+    for (int i = 0; i < 4; i++)
+        if (i != 2) {
+            memset(theirs[i], 'x', bytes[i]);
+            const unsigned char *mine = memory[i];
+            for (size_t b = 0; b < bytes[i]; b++)
+                assert_int_equal(mine[b], 'a' + i);
+            memset(memory[i], 'm', bytes[i]);
+            assert_int_equal(theirs[i][0], 'x');
+        }
+    kolo__heap_free(heap, memory[1]);
+    assert_int_equal(*(unsigned char *)memory[3], 'm');
+    kolo__heap_free(heap, memory[0]);
+    kolo__heap_free(heap, memory[3]);
+    assert_true(kolo__heap_is_empty(heap));
+    kolo__heap_close(heap);
+    kolo__heap_close(peer);
+}
+
+/* As when a rank that should come is lost on the way. */
+static bool nobody_comes(void *asked)
+{
+    return ++*(int *)asked > 2;
+}
+
+static void waiting_in_vain_ends(void **state)
+{
+    (void)state;
+    for (uint32_t alone = 0; alone < 2; alone++) {
+        struct member members[2];
+        int asked = 0;
+        prepare(members, 2, 3600);
+        members[alone].options.is_vain = nobody_comes;
+        members[alone].options.self = &asked;
+        open_one(&members[alone]);
+        assert_int_equal(members[alone].status, KOLO_ERR_TIMEOUT);
+        assert_int_equal(asked, 3);
+    }
 }
 
 static void a_missing_member_fails_all_by_the_deadline(void **state)
@@ -368,9 +477,12 @@ int main(void)
         cmocka_unit_test(members_share_memory),
         cmocka_unit_test(positions_outside_are_refused),
         cmocka_unit_test(memory_is_aligned_zero_and_used_again),
+        cmocka_unit_test(blocks_are_found_and_missed),
         cmocka_unit_test(a_full_share_is_an_error),
         cmocka_unit_test(more_than_the_machine_has_is_an_error),
         cmocka_unit_test(memory_freed_later_waits_until_unused),
+        cmocka_unit_test(detached_memory_is_private),
+        cmocka_unit_test(waiting_in_vain_ends),
         cmocka_unit_test(a_missing_member_fails_all_by_the_deadline),
         cmocka_unit_test(other_tokens_and_sizes_are_refused),
         cmocka_unit_test(a_killed_member_leaves_nothing),

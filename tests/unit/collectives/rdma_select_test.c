@@ -62,7 +62,8 @@ static const char *chosen(void)
 {
     static char text[KOLO__RDMA_CHOICE_TEXT_BYTES];
     struct kolo__rdma_choice choice;
-    if (kolo__rdma_choose(&survey, &options, &place, &choice) != KOLO_OK)
+    uint32_t count;
+    if (kolo__rdma_choose(&survey, &options, &place, 1, &choice, &count) != KOLO_OK)
         return kolo_error_text();
     return kolo__rdma_choice_text(&choice, text);
 }
@@ -170,6 +171,34 @@ static void check_ranks_share_the_ports(void **state)
     survey.ports[2].active = survey.ports[3].active = false;
     place.turn = 1;
     assert_non_null(strstr(chosen(), "mlx5_1"));
+}
+
+/* While there are more ports than ranks, each takes as many. */
+static void check_few_ranks_take_several_ports(void **state)
+{
+    (void)state;
+    enum { MOST = 4 };
+    char name[16], address[32];
+    struct kolo__rdma_choice choices[MOST];
+    uint32_t count;
+    for (int i = 0; i < 6; i++) {
+        snprintf(name, sizeof name, "mlx5_%d", i);
+        snprintf(address, sizeof address, "10.%d.0.7", i + 1);
+        add_roce(name, address, NULL);
+    }
+    static const struct {
+        uint32_t ranks, turn, count, first, last;
+    } CASES[] = {{0, 1, 1, 1, 1}, {1, 0, 4, 0, 3}, {2, 0, 3, 0, 4},
+                 {2, 1, 3, 1, 5}, {4, 0, 2, 0, 4}, {8, 7, 1, 1, 1}};
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        place.ranks = CASES[i].ranks;
+        place.turn = CASES[i].turn;
+        assert_int_equal(kolo__rdma_choose(&survey, &options, &place, MOST, choices, &count),
+                         KOLO_OK);
+        assert_int_equal(count, CASES[i].count);
+        assert_ptr_equal(choices[0].port, &survey.ports[CASES[i].first]);
+        assert_ptr_equal(choices[count - 1].port, &survey.ports[CASES[i].last]);
+    }
 }
 
 /* Only unasked, and unless it is named. */
@@ -289,6 +318,7 @@ int main(void)
         cmocka_unit_test_setup(check_the_route_decides, begin),
         cmocka_unit_test_setup(check_a_port_without_link_is_left_out, begin),
         cmocka_unit_test_setup(check_ranks_share_the_ports, begin),
+        cmocka_unit_test_setup(check_few_ranks_take_several_ports, begin),
         cmocka_unit_test_setup(check_software_is_not_taken_by_itself, begin),
         cmocka_unit_test_setup(check_no_device, begin),
         cmocka_unit_test_setup(check_infiniband, begin),

@@ -27,6 +27,7 @@ struct end {
     struct kolo__stream stream; /* first */
     struct memory_pipe *out, *in;
     size_t step;      /* bytes a call moves at most */
+    unsigned reads;   /* calls that moved something */
     kolo_status next; /* of the next call */
 };
 
@@ -70,13 +71,23 @@ static kolo_status read_pipe(struct kolo__stream *stream, uint32_t peer, const s
         end->in->begin += done;
         *moved += done;
     }
+    end->reads += *moved > 0;
     return KOLO_OK;
 }
 
-static const struct kolo__pipe_ops header_ahead = {
-    .write = write_pipe, .read = read_pipe, .read_ahead_bytes = KOLO__MESSAGE_HEADER_BYTES};
-static const struct kolo__pipe_ops far_ahead = {
-    .write = write_pipe, .read = read_pipe, .read_ahead_bytes = 1000};
+static const struct kolo__pipe_ops header_ahead = {.write = write_pipe,
+                                                   .read = read_pipe,
+                                                   .read_ahead_bytes = KOLO__MESSAGE_HEADER_BYTES,
+                                                   .stop = kolo__pipe_lends_nothing};
+static const struct kolo__pipe_ops far_ahead = {.write = write_pipe,
+                                                .read = read_pipe,
+                                                .read_ahead_bytes = 1000,
+                                                .stop = kolo__pipe_lends_nothing};
+static const struct kolo__pipe_ops short_ahead = {.write = write_pipe,
+                                                  .read = read_pipe,
+                                                  .read_ahead_bytes = 100,
+                                                  .short_message_bytes = 500,
+                                                  .stop = kolo__pipe_lends_nothing};
 
 static const char *const hosts[] = {"a", "b"};
 static struct memory_pipe pipes[2];
@@ -172,8 +183,27 @@ static void messages_survive_any_cut(void **state)
             checksum = with == 1;
             pass_messages(&header_ahead, steps[i]);
             pass_messages(&far_ahead, steps[i]);
+            pass_messages(&short_ahead, steps[i]);
         }
     checksum = false;
+}
+
+/* The payload of a longer one is fetched where it belongs, once its header is known. */
+static void a_short_message_takes_one_read(void **state)
+{
+    (void)state;
+    static unsigned char out[501], in[501];
+    for (size_t bytes = 500; bytes <= 501; bytes++) {
+        struct kolo__post sent, received;
+        open_ends(&short_ahead, PIPE_BYTES);
+        receive(&received, in, bytes);
+        send(&sent, out, bytes);
+        while (turn())
+            continue;
+        assert_true(received.complete);
+        assert_int_equal(ends[1].reads, bytes == 500 ? 1 : 2);
+        close_ends();
+    }
 }
 
 /* A message of `bytes`, of which nothing is done before its block is checked. */
@@ -472,6 +502,7 @@ int main(void)
         cmocka_unit_test(a_sender_may_write_behind_itself),
         cmocka_unit_test(every_change_is_found),
         cmocka_unit_test(messages_survive_any_cut),
+        cmocka_unit_test(a_short_message_takes_one_read),
         cmocka_unit_test(what_a_turn_leaves_is_work),
         cmocka_unit_test(a_mismatch_shows_both_sides_and_touches_nothing),
         cmocka_unit_test(bytes_that_are_no_header_are_refused),

@@ -6,9 +6,12 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static const uint64_t SECOND = 1000000000;
 
@@ -180,6 +183,30 @@ static void test_ranks_have_places_in_the_memory_of_their_launcher(void **state)
     kolo__flight_close(&recorders[0]);
     kolo__flight_unmap(flights, places);
     kolo__flight_memory_close(&memory);
+}
+
+/* Whoever could make it smaller would end the one that reads it (SIGBUS). */
+static void test_only_sealed_memory_is_mapped(void **state)
+{
+    (void)state;
+    uint32_t places;
+    int ends[2], fd = memfd_create("kolo-flight", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    assert_int_equal(ftruncate(fd, (off_t)sizeof(struct kolo__flight)), 0);
+    assert_null(kolo__flight_map(fd, &places));
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+    const struct kolo__flight *flights = kolo__flight_map(fd, &places);
+    assert_non_null(flights);
+    kolo__flight_unmap(flights, places);
+    close(fd);
+    fd = memfd_create("kolo-flight", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    assert_int_equal(ftruncate(fd, (off_t)sizeof(struct kolo__flight) - 1), 0);
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+    assert_null(kolo__flight_map(fd, &places));
+    close(fd);
+    assert_int_equal(pipe(ends), 0);
+    assert_null(kolo__flight_map(ends[0], &places));
+    close(ends[0]);
+    close(ends[1]);
 }
 
 /* ---- verdicts -------------------------------------------------------------------------------- */
@@ -428,6 +455,19 @@ static void test_nonsense_is_read_without_harm(void **state)
     }
 }
 
+/* Words of others, which a terminal would obey. */
+static void test_verdicts_have_no_control_characters(void **state)
+{
+    (void)state;
+    struct kolo__flight_verdict found;
+    for (uint32_t r = 0; r < RANKS; r++)
+        strcpy(world.recorders[r].flight->host, "a\033[2J\nb");
+    for (uint32_t r = 1; r < RANKS; r++)
+        call(&world.pens[r], 1, SECOND);
+    kolo__flight_judge(world.ranks, RANKS, 2 * SECOND, &found);
+    assert_non_null(strstr(found.text, "rank 0 (host a?[2J?b) never entered"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -459,6 +499,9 @@ int main(void)
                                         close_world),
         cmocka_unit_test_setup_teardown(test_all_are_in, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_what_failed_is_judged_as_it_was, open_world,
+                                        close_world),
+        cmocka_unit_test(test_only_sealed_memory_is_mapped),
+        cmocka_unit_test_setup_teardown(test_verdicts_have_no_control_characters, open_world,
                                         close_world),
         cmocka_unit_test_setup_teardown(test_nonsense_is_read_without_harm, open_world,
                                         close_world),

@@ -4,6 +4,7 @@
 #include "runtime/plan.h"
 
 #include "collectives/execute_program.h"
+#include "collectives/transport/tcp.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -231,6 +232,22 @@ static void long_vectors_between_hosts_are_cut_into_chunks(void **state)
     assert_int_equal(plan->program->schedule.step_count, 4);
 }
 
+/* A message that is a little longer than whole bursts costs one more. */
+static void halves_between_hosts_end_where_bursts_do(void **state)
+{
+    (void)state;
+    const size_t bursts = 8 * KOLO__TCP_BURST_BYTES / sizeof(float);
+    struct kolo__plan_context here = context;
+    here.remote = false;
+    struct kolo__plan_key key = key_of(2 * (bursts + 100));
+    struct kolo__plan *plan = NULL;
+    key.forced = kolo__algorithm_find("halving_doubling");
+    assert_int_equal(get_key(&key)->program->schedule.steps[0].count, bursts);
+    clear(NULL);
+    assert_int_equal(kolo__plan_get(&cache, &here, &key, &plan), KOLO_OK);
+    assert_int_equal(plan->program->schedule.steps[0].count, bursts + 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +258,7 @@ int main(void)
         cmocka_unit_test_teardown(all_in_use_are_more_than_the_limit, clear),
         cmocka_unit_test_teardown(memory_is_limited, clear),
         cmocka_unit_test_teardown(long_vectors_between_hosts_are_cut_into_chunks, clear),
+        cmocka_unit_test_teardown(halves_between_hosts_end_where_bursts_do, clear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

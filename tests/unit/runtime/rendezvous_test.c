@@ -356,8 +356,8 @@ static void test_who_takes_no_part(void **state)
     char why[500];
     struct kolo__control *control;
     struct kolo__control_options options = options_of(1);
-    memset(why, 'w', sizeof why);
-    memcpy(why, "it was told of 5", 16);
+    for (size_t i = 0; i < sizeof why; i++)
+        why[i] = i < 16 ? "it was told of 5"[i] : 'w';
     options.size = 0;
     assert_int_equal(kolo__control_connect(&options, &control), KOLO_OK);
     assert_int_equal(kolo__control_join(control, why, sizeof why), KOLO_ERR_WORLD);
