@@ -555,7 +555,7 @@ KOLO_API kolo_status kolo_named_wait(kolo_named *named, int timeout_ms);
  *         compute gradients of this step; kolo_reducer_ready ...
  *         status = kolo_reducer_wait(reducer, -1);
  *         if (status == KOLO_OK)
- *             update the state; after the last step: kolo_elastic_stop(loop);
+ *             update the state;
  *         kolo_elastic_end_step(loop, status);
  *     }
  *     status = kolo_elastic_result(loop);
@@ -579,7 +579,14 @@ typedef struct kolo_elastic_options {
     void *self;             /* enter's first argument */
     int leave_on_sigterm;   /* 1: SIGTERM does what kolo_elastic_leave does, until kolo_elastic_free
                              */
+    uint64_t steps;         /* the loop is over after so many; 0: kolo_elastic_stop ends it */
     uint64_t compare_every; /* after so many steps ranks compare checksums of the state; 0: never */
+    /* Checkpoints: files of the whole state in this folder, which is best one that all hosts see.
+     * Rank 0 writes them, from a copy and in a thread of its own; at the first step it takes up the
+     * last good one, with whatever number of ranks. NULL: none. Copied. */
+    const char *checkpoint_folder;
+    uint64_t checkpoint_every; /* steps; 0: only when the loop ends */
+    int checkpoint_keep;       /* files; 0: 2 */
 } kolo_elastic_options;
 
 /* Local. The state is borrowed until kolo_elastic_free; names are copied. What rank 0 has there at
@@ -588,7 +595,7 @@ typedef struct kolo_elastic_options {
 KOLO_API kolo_status kolo_elastic_create(kolo_context *context, const kolo_tensor *state,
                                          size_t count, const kolo_elastic_options *options,
                                          kolo_elastic **loop);
-/* Local; before kolo_finalize. NULL is allowed. */
+/* Local; before kolo_finalize. Waits for a checkpoint that is being written. NULL is allowed. */
 KOLO_API void kolo_elastic_free(kolo_elastic *loop);
 
 /* Collective. 1: do step *step (0 is the first); the state is that after *step steps, on all ranks.
@@ -599,7 +606,7 @@ KOLO_API int kolo_elastic_begin_step(kolo_elastic *loop, uint64_t *step);
  * (KOLO_ERR_PEER_LOST, _NETWORK, _TIMEOUT, _ABORTED) repeat the step where the world may be
  * renewed; any other error ends the loop. */
 KOLO_API void kolo_elastic_end_step(kolo_elastic *loop, kolo_status status);
-/* In a step, on all ranks alike: it is the last. */
+/* In a step, on all ranks alike: it is the last, whatever options->steps says. */
 KOLO_API void kolo_elastic_stop(kolo_elastic *loop);
 /* From any thread or signal handler: this rank is to go. It finishes its step; if enough ranks are
  * left (KOLO_MIN_RANKS), it leaves the world and they go on, otherwise all end their loops. */
@@ -607,7 +614,8 @@ KOLO_API void kolo_elastic_leave(kolo_elastic *loop);
 /* After the loop: 1 when it ended before its last step because ranks were to go. The program should
  * end by exit code 143, as one that SIGTERM has ended. */
 KOLO_API int kolo_elastic_left(const kolo_elastic *loop);
-/* After the loop: KOLO_OK when it was stopped or left; otherwise what ended it, with its text. */
+/* After the loop: KOLO_OK when it was over or left, and what was to be saved is; otherwise what
+ * ended it, with its text. */
 KOLO_API kolo_status kolo_elastic_result(const kolo_elastic *loop);
 
 /* ---- requests ----------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
  *   share.c     who has which state; those behind take it from those ahead
  *   compare.c   do all ranks have the same?
  *   leave.c     SIGTERM
+ *   save.c      when checkpoints are written and taken up; checkpoint.h says which file does what
  *
  * Everything that blocks happens in kolo_elastic_begin_step:
  *
@@ -28,6 +29,7 @@
 #define KOLO_RUNTIME_ELASTIC_ELASTIC_H
 
 #include "runtime/context.h"
+#include "runtime/elastic/checkpoint.h"
 
 #include <stdatomic.h>
 
@@ -43,7 +45,10 @@ struct kolo_elastic {
     bool stopped;    /* the last step is done */
     bool over, left; /* the loop */
     uint64_t least;  /* KOLO_MIN_RANKS, of whichever rank knows it; 0: the world is not renewed */
-    uint64_t compared; /* the step after which the state was compared last */
+    char *folder;    /* owned; NULL: no checkpoints */
+    struct kolo__checkpoint_writer *writer; /* rank 0's, once it is needed */
+    uint64_t saved;                         /* the step of the last checkpoint; 0: none */
+    uint64_t compared;                      /* the step after which the state was compared last */
     atomic_int leaving;
     kolo_status status; /* of the step that ended, then of the loop */
     char error[512];
@@ -60,6 +65,15 @@ kolo_status kolo__elastic_share(kolo_elastic *loop);
 /* Collective: KOLO_ERR_MISMATCH on all ranks, with who is the odd one out, unless all have the same
  * bits. */
 kolo_status kolo__elastic_compare(kolo_elastic *loop);
+
+/* ---- save.c --------------------------------------------------------------------------------- */
+
+/* On rank 0, where nobody has a state: that of the last checkpoint, or what the user has made. */
+kolo_status kolo__elastic_restore(kolo_elastic *loop);
+/* At a boundary, on every rank: begins to write one if it is time. */
+void kolo__elastic_save_if_due(kolo_elastic *loop);
+/* At the end of the loop: writes one, unless this step has one. */
+kolo_status kolo__elastic_save_last(kolo_elastic *loop);
 
 /* ---- leave.c -------------------------------------------------------------------------------- */
 

@@ -27,6 +27,8 @@ static kolo_status check(const kolo_context *context, const kolo_tensor *state, 
     if (options != NULL && options->size != sizeof *options)
         return kolo__error(KOLO_ERR_INVALID,
                            "%s: set options->size to sizeof(kolo_elastic_options)", operation);
+    if (options != NULL && options->checkpoint_keep < 0)
+        return kolo__error(KOLO_ERR_INVALID, "%s: options->checkpoint_keep is negative", operation);
     kolo_status status = kolo__tensors_check(operation, state, count, false, NULL);
     for (size_t i = 0; i < count && status == KOLO_OK; i++)
         if (state[i].data == NULL && state[i].count > 0)
@@ -64,6 +66,9 @@ kolo_status kolo_elastic_create(kolo_context *context, const kolo_tensor *state,
     if (options != NULL)
         loop->options = *options;
     status = copy_state(loop, state, count);
+    if (status == KOLO_OK && loop->options.checkpoint_folder != NULL &&
+        (loop->folder = strdup(loop->options.checkpoint_folder)) == NULL)
+        status = kolo__error(KOLO_ERR_MEMORY, "kolo_elastic_create: no memory");
     if (status == KOLO_OK && loop->options.leave_on_sigterm)
         status = kolo__elastic_catch_sigterm(loop);
     if (status == KOLO_OK)
@@ -78,6 +83,8 @@ void kolo_elastic_free(kolo_elastic *loop)
     if (loop == NULL)
         return;
     kolo__elastic_release_sigterm(loop);
+    kolo__checkpoint_writer_free(loop->writer);
+    free(loop->folder);
     for (size_t i = 0; i < loop->count; i++)
         free((char *)loop->state[i].name);
     free(loop->state);
@@ -151,6 +158,11 @@ static kolo_status add_up_wishes(kolo_elastic *loop, bool leaving, uint32_t wish
     return kolo__call_run(loop->context->world, &call);
 }
 
+static bool is_done(const kolo_elastic *loop)
+{
+    return loop->stopped || (loop->options.steps > 0 && loop->step >= loop->options.steps);
+}
+
 static void end(kolo_elastic *loop, bool left)
 {
     loop->over = true;
@@ -186,14 +198,17 @@ static kolo_status meet(kolo_elastic *loop, bool *renewed)
         return status;
     loop->compared = loop->step;
     bool enough = loop->least > 0 && wishes[WISH_LEAVE] + loop->least <= size;
-    if (loop->stopped || (wishes[WISH_LEAVE] > 0 && !enough))
-        end(loop, !loop->stopped);
-    else if (wishes[WISH_LEAVE] > 0 && leaving)
+    if (is_done(loop) || (wishes[WISH_LEAVE] > 0 && !enough)) {
+        end(loop, !is_done(loop));
+        return kolo__elastic_save_last(loop);
+    }
+    if (wishes[WISH_LEAVE] > 0 && leaving)
         return depart(loop);
-    else if (wishes[WISH_LEAVE] + wishes[WISH_TAKE_IN] > 0) {
+    if (wishes[WISH_LEAVE] + wishes[WISH_TAKE_IN] > 0) {
         *renewed = true;
         return renew(loop);
     }
+    kolo__elastic_save_if_due(loop);
     return KOLO_OK;
 }
 
@@ -220,7 +235,7 @@ int kolo_elastic_begin_step(kolo_elastic *loop, uint64_t *step)
         again = false;
         if (status == KOLO_OK)
             status = meet(loop, &again);
-        if (status == KOLO_OK)
+        if (status == KOLO_OK || loop->over)
             continue;
         status = recover(loop, status);
         again = status == KOLO_OK;

@@ -109,6 +109,15 @@ static kolo_status compare_lists(kolo_elastic *loop)
                                  loop->count, NULL, 0, NULL);
 }
 
+/* Nobody has a state: rank 0 makes one, or tells all why it cannot. */
+static kolo_status begin_state(kolo_elastic *loop)
+{
+    kolo_status status = loop->context->rank == 0 ? kolo__elastic_restore(loop) : KOLO_OK;
+    return status == KOLO_OK
+               ? compare_lists(loop)
+               : kolo__tensors_refuse(loop->context->world, "kolo_elastic_begin_step", status);
+}
+
 static kolo_status take(kolo_elastic *loop, const uint64_t *facts, const int *holders,
                         uint32_t count)
 {
@@ -138,9 +147,10 @@ kolo_status kolo__elastic_share(kolo_elastic *loop)
                              ? compare_lists(loop)
                              : kolo__error(KOLO_ERR_MEMORY, "kolo_elastic_begin_step: no memory");
     for (int i = 0; i < 2 && count == 0 && status == KOLO_OK; i++) {
-        if (i == 1 && loop->context->rank == 0 && !loop->touched)
-            loop->has_state = true; /* what the user has made there */
-        status = gather_facts(loop, facts);
+        if (i == 1)
+            status = begin_state(loop);
+        if (status == KOLO_OK)
+            status = gather_facts(loop, facts);
         if (status == KOLO_OK)
             count = find_holders(loop, facts, holders);
     }
