@@ -12,6 +12,8 @@
 # A time is the median of 11 rounds; in a round the contenders of a measurement take turns, each with a CUDA graph of
 # 3 ms or more between two events. Buffers rotate among sets of twice the L2 cache's size.
 #
+# COMMIT says which this is, where the tree came without git's folder.
+#
 # Exit code: 0 measured (whatever the goals), 1 a program failed or a result was wrong, 2 wrong arguments,
 # 77 no GPU or no CUDA toolkit.
 set -uo pipefail
@@ -77,7 +79,7 @@ ask() {
 
 describe() {
     local commit
-    commit=$(git -C "$root" rev-parse --short=10 HEAD 2>/dev/null) || commit=unknown
+    commit=$(git -C "$root" rev-parse --short=10 HEAD 2>/dev/null) || commit=${COMMIT:-unknown}
     [[ -z $(git -C "$root" status --porcelain -uno 2>/dev/null) ]] || commit+=+changes
     echo "#set date $(date -u +%Y-%m-%dT%H:%MZ)"
     echo "#set gpu $(ask name), driver $(ask driver_version), compute capability $(ask compute_cap)"

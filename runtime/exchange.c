@@ -1,24 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See exchange.h. */
-#include "runtime/exchange.h"
-
-#include "base/clock.h"
+/* See exchange.h: calls, and the end. How it begins is exchange_open.c. */
 #include "base/log.h"
 #include "base/status.h"
-#include "runtime/watch.h"
+#include "runtime/exchange_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
-
-static const uint64_t SECOND_NS = 1000000000;
 
 enum {
     RANKS = KOLO__EXCHANGE_RANKS,
-    WHY_BYTES = KOLO__WATCH_WHY_BYTES,
-    /* A vector for each thread of so many blocks is 256 KiB. */
-    BLOCKS_MOST = 32,
+    WHY_BYTES = KOLO__EXCHANGE_WHY_BYTES,
     THREADS = 512, /* of a block */
     /* Looks at a flag in a second are fewer. So a kernel that nobody ends, because its process
      * hangs, ends by itself, but not before the watch would have ended it. */
@@ -29,35 +21,6 @@ enum {
     CLOSE_MS = 5000, /* for what is on the streams; */
     END_MS = 1000,   /* then for kernels that were told to stop */
 };
-
-struct kolo__exchange {
-    const struct kolo__device_module *gpus;
-    struct kolo__device *device;
-    int ordinal;
-    size_t slot_bytes;
-    uint32_t blocks_most;
-    struct kolo__device_exchange part; /* from and to: of the call */
-    struct kolo__device_handle handles[RANKS];
-    struct kolo__watch watch;
-    atomic_bool ended;  /* no kernel waits any more, nor does one begin */
-    kolo_status status; /* of opening */
-};
-
-/* What each rank tells all others, by host memory. */
-struct word {
-    int32_t status; /* kolo_status */
-    uint32_t blocks_most;
-    uint64_t slot_bytes;
-    char bus_id[32]; /* of the GPU */
-    struct kolo__device_handle handle;
-    char why[WHY_BYTES];
-};
-
-static void pause_ms(unsigned milliseconds)
-{
-    const struct timespec time = {.tv_nsec = (long)milliseconds * 1000000};
-    nanosleep(&time, NULL);
-}
 
 /* ---- what is watched ------------------------------------------------------------------------ */
 
@@ -93,7 +56,7 @@ static void end_for(kolo_comm *comm, const struct kolo__fault *fault)
     comm->exchange->watch.on = false;
 }
 
-static const struct kolo__watched WATCHED = {
+const struct kolo__watched kolo__exchange_watched = {
     .name = "the exchange among GPUs", .ask = ask, .end = end_for};
 
 void kolo__exchange_fail(kolo_comm *comm)
@@ -102,88 +65,9 @@ void kolo__exchange_fail(kolo_comm *comm)
         end(comm);
 }
 
-/* ---- opening -------------------------------------------------------------------------------- */
+/* ---- the end -------------------------------------------------------------------------------- */
 
-bool kolo__exchange_takes(const kolo_comm *comm, const struct kolo__call *call)
-{
-    size_t limit = (size_t)comm->context->config.gpu_exchange;
-    bool forced = call->options != NULL && call->options->algorithm != NULL &&
-                  call->options->algorithm[0] != '\0';
-    return limit > 0 && !forced && call->collective == KOLO__ALLREDUCE &&
-           call->dtype >= KOLO_FP16 && call->op != KOLO_PREMUL_SUM &&
-           call->count <= limit / kolo_dtype_bytes(call->dtype) && comm->size >= 2 &&
-           comm->size <= RANKS && comm->local_size == comm->size;
-}
-
-/* Zeros, before anybody else looks. */
-static kolo_status zero(const kolo_comm *comm, void *memory, size_t bytes)
-{
-    const struct kolo__device_module *gpus = comm->exchange->gpus;
-    struct kolo__device *device = comm->exchange->device;
-    kolo__device_stream stream = NULL;
-    kolo__device_event event = NULL;
-    uint64_t deadline_ns =
-        kolo__now_ns(&kolo__real_clock) + (uint64_t)comm->context->config.timeout * SECOND_NS;
-    kolo_status status = gpus->stream_create(device, &stream);
-    if (status == KOLO_OK)
-        status = gpus->event_create(device, &event);
-    if (status == KOLO_OK)
-        status = gpus->zero(device, memory, bytes, stream);
-    if (status == KOLO_OK)
-        status = gpus->event_record(device, event, stream);
-    while (status == KOLO_OK && (status = gpus->event_query(device, event)) == KOLO_AGAIN) {
-        if (kolo__now_ns(&kolo__real_clock) > deadline_ns) {
-            status = kolo__error(KOLO_ERR_TIMEOUT, "GPU %d did not zero memory within %ld s",
-                                 comm->exchange->ordinal, comm->context->config.timeout);
-            break;
-        }
-        pause_ms(1);
-        status = KOLO_OK;
-    }
-    gpus->event_destroy(device, event);
-    gpus->stream_destroy(device, stream);
-    return status;
-}
-
-static kolo_status describe(const struct kolo__exchange *exchange, struct word *word)
-{
-    struct kolo__device_survey survey;
-    kolo_status status = exchange->gpus->survey(&survey);
-    if (status != KOLO_OK)
-        return status;
-    const struct kolo__device_description *gpu = &survey.devices[exchange->ordinal];
-    memcpy(word->bus_id, gpu->bus_id, sizeof word->bus_id);
-    word->blocks_most = gpu->processors < BLOCKS_MOST ? (uint32_t)gpu->processors : BLOCKS_MOST;
-    return KOLO_OK;
-}
-
-/* This rank's region, and all that needs no other. */
-static kolo_status make(const kolo_comm *comm, struct word *word)
-{
-    struct kolo__exchange *exchange = comm->exchange;
-    size_t bytes = kolo__exchange_region_bytes(exchange->slot_bytes);
-    void **own = &exchange->part.regions[comm->rank], *stop = NULL;
-    kolo_status status = kolo__device_load(&exchange->gpus);
-    if (status == KOLO_OK)
-        status = exchange->gpus->open(exchange->ordinal, &exchange->device);
-    if (status == KOLO_OK)
-        status = describe(exchange, word);
-    if (status == KOLO_OK)
-        status = exchange->gpus->host_alloc(exchange->device, sizeof(uint32_t), &stop);
-    if (status != KOLO_OK)
-        return status;
-    exchange->part.stop = stop;
-    *exchange->part.stop = 0;
-    exchange->part.rank = comm->rank;
-    status = exchange->gpus->alloc(exchange->device, bytes, own);
-    if (status == KOLO_OK)
-        status = zero(comm, *own, bytes);
-    if (status == KOLO_OK)
-        status = exchange->gpus->share(exchange->device, *own, &word->handle);
-    return status;
-}
-
-static void unmap_all(const kolo_comm *comm)
+void kolo__exchange_unmap(const kolo_comm *comm)
 {
     struct kolo__exchange *exchange = comm->exchange;
     for (uint32_t r = 0; r < comm->size; r++)
@@ -194,128 +78,11 @@ static void unmap_all(const kolo_comm *comm)
         }
 }
 
-static kolo_status map_all(const kolo_comm *comm, const struct word *all)
+static void pause_ms(unsigned milliseconds)
 {
-    struct kolo__exchange *exchange = comm->exchange;
-    kolo_status status = KOLO_OK;
-    for (uint32_t r = 0; r < comm->size && status == KOLO_OK; r++) {
-        exchange->handles[r] = all[r].handle;
-        if (r != comm->rank)
-            status =
-                exchange->gpus->map(exchange->device, &all[r].handle, &exchange->part.regions[r]);
-    }
-    return status;
+    const struct timespec time = {.tv_nsec = (long)milliseconds * 1000000};
+    nanosleep(&time, NULL);
 }
-
-/* Nobody has the region mapped. */
-static void unmake(const kolo_comm *comm)
-{
-    struct kolo__exchange *exchange = comm->exchange;
-    if (exchange->device == NULL)
-        return;
-    exchange->gpus->free(exchange->device, exchange->part.regions[comm->rank]);
-    exchange->gpus->host_free(exchange->device, exchange->part.stop);
-    exchange->part.stop = NULL;
-}
-
-/* What is wrong with some rank, or between two of them; text is empty where all is well. */
-static void find_obstacle(const kolo_comm *comm, const struct word *all, char *text, size_t bytes)
-{
-    text[0] = '\0';
-    for (uint32_t r = 0; r < comm->size && text[0] == '\0'; r++)
-        if (all[r].status != KOLO_OK)
-            snprintf(text, bytes, "on rank %u (host %s): %.*s", r, comm->hosts[r], WHY_BYTES - 1,
-                     all[r].why);
-        else if (all[r].slot_bytes != all[0].slot_bytes)
-            snprintf(text, bytes, "KOLO_GPU_EXCHANGE differs between rank 0 and rank %u", r);
-    for (uint32_t r = 0; r < comm->size && text[0] == '\0'; r++)
-        for (uint32_t before = 0; before < r && text[0] == '\0'; before++)
-            if (strcmp(all[r].bus_id, all[before].bus_id) == 0)
-                snprintf(text, bytes, "rank %u and rank %u have one GPU, %s", before, r,
-                         all[r].bus_id);
-}
-
-static kolo_status tell(kolo_comm *comm, const char *operation, kolo_status status,
-                        struct word *mine, struct word *all)
-{
-    mine->status = (int32_t)status;
-    if (status != KOLO_OK)
-        snprintf(mine->why, sizeof mine->why, "%.*s", WHY_BYTES - 1, kolo_error_text());
-    return kolo__call_gather(comm, operation, mine, all, sizeof *mine);
-}
-
-/* All ranks have it afterwards, or none. An error is the communicator's: what others may have
- * mapped by then is left to the end of the process. */
-static kolo_status open_all(kolo_comm *comm, const char *operation, struct word *all)
-{
-    struct kolo__exchange *exchange = comm->exchange;
-    struct word mine = {.slot_bytes = exchange->slot_bytes};
-    char text[WHY_BYTES + 160];
-    kolo_status status = tell(comm, operation, make(comm, &mine), &mine, all);
-    if (status != KOLO_OK)
-        return status;
-    find_obstacle(comm, all, text, sizeof text);
-    if (text[0] == '\0') {
-        exchange->blocks_most = BLOCKS_MOST;
-        for (uint32_t r = 0; r < comm->size; r++)
-            if (all[r].blocks_most < exchange->blocks_most)
-                exchange->blocks_most = all[r].blocks_most;
-        status = map_all(comm, all);
-        if (status == KOLO_OK)
-            status = kolo__watch_start(&exchange->watch, operation, exchange->gpus,
-                                       exchange->device, exchange->ordinal);
-        status = tell(comm, operation, status, &mine, all);
-        if (status != KOLO_OK)
-            return status;
-        find_obstacle(comm, all, text, sizeof text);
-        if (text[0] == '\0')
-            return KOLO_OK;
-        kolo__watch_stop(&exchange->watch);
-        unmap_all(comm);
-        status = tell(comm, operation, KOLO_OK, &mine, all); /* nobody frees what is mapped */
-    }
-    if (status == KOLO_OK)
-        unmake(comm);
-    exchange->status = KOLO_ERR_UNSUPPORTED;
-    if (status == KOLO_OK && comm->rank == 0)
-        kolo__log(KOLO__LOG_WARN, "no allreduce goes by KOLO_GPU_EXCHANGE here: %s", text);
-    return status;
-}
-
-kolo_status kolo__exchange_open(kolo_comm *comm, const char *operation, int ordinal)
-{
-    if (comm->exchange != NULL) {
-        const struct kolo__exchange *exchange = comm->exchange;
-        if (exchange->status == KOLO_OK && exchange->ordinal != ordinal)
-            return kolo__error(KOLO_ERR_INVALID,
-                               "%s: the buffers are on GPU %d, and this communicator began on GPU "
-                               "%d: a communicator keeps to one GPU on each rank",
-                               operation, ordinal, exchange->ordinal);
-        return exchange->status == KOLO_OK || exchange->status == KOLO_ERR_UNSUPPORTED
-                   ? exchange->status
-                   : kolo__error(exchange->status, "%s: %s was not begun by all ranks", operation,
-                                 WATCHED.name);
-    }
-    struct word *all = calloc(comm->size, sizeof *all);
-    struct kolo__exchange *exchange = calloc(1, sizeof *exchange);
-    if (all == NULL || exchange == NULL) {
-        free(all);
-        free(exchange);
-        return kolo__error(KOLO_ERR_MEMORY, "%s: no memory for an exchange among GPUs", operation);
-    }
-    exchange->ordinal = ordinal;
-    exchange->slot_bytes = ((size_t)comm->context->config.gpu_exchange + 15) / 16 * 16;
-    kolo__watch_init(&exchange->watch, comm, &WATCHED);
-    comm->exchange = exchange;
-    kolo_status status = open_all(comm, operation, all);
-    free(all);
-    if (status != KOLO_OK)
-        exchange->status = status;
-    exchange->watch.on = exchange->status == KOLO_OK;
-    return exchange->status;
-}
-
-/* ---- the end -------------------------------------------------------------------------------- */
 
 static kolo_status await(struct kolo__watch *watch, int limit_ms)
 {
@@ -353,7 +120,7 @@ void kolo__exchange_close(kolo_comm *comm)
     kolo__watch_stop(&exchange->watch);
     kolo__watch_free(&exchange->watch);
     if (status == KOLO_OK) {
-        unmap_all(comm);
+        kolo__exchange_unmap(comm);
         exchange->gpus->host_free(exchange->device, exchange->part.stop);
     }
     comm->exchange = NULL;
@@ -361,6 +128,17 @@ void kolo__exchange_close(kolo_comm *comm)
 }
 
 /* ---- one allreduce -------------------------------------------------------------------------- */
+
+bool kolo__exchange_takes(const kolo_comm *comm, const struct kolo__call *call)
+{
+    size_t limit = (size_t)comm->context->config.gpu_exchange;
+    bool forced = call->options != NULL && call->options->algorithm != NULL &&
+                  call->options->algorithm[0] != '\0';
+    return limit > 0 && !forced && call->collective == KOLO__ALLREDUCE &&
+           call->dtype >= KOLO_FP16 && call->op != KOLO_PREMUL_SUM &&
+           call->count <= limit / kolo_dtype_bytes(call->dtype) && comm->size >= 2 &&
+           comm->size <= RANKS && comm->local_size == comm->size;
+}
 
 /* One-shot reads (n-1)(n-2)/n times the bytes more, and waits once less. */
 static enum kolo__device_exchange_kind kind_for(size_t bytes, size_t ranks)
@@ -381,6 +159,7 @@ static uint32_t spins_for(const kolo_comm *comm)
     return spins < UINT32_MAX ? (uint32_t)spins : UINT32_MAX;
 }
 
+/* Behind the one before it, wherever that is: two at a time would use one slot. */
 static kolo_status launch(const kolo_request *request)
 {
     const struct kolo__signature *signature = &request->signature;
@@ -404,7 +183,10 @@ static kolo_status launch(const kolo_request *request)
     };
     exchange->part.from = request->input;
     exchange->part.to = request->output;
-    return exchange->gpus->exchange(exchange->device, &run, &exchange->part, 1, request->stream);
+    kolo_status status = kolo__watch_follow(&exchange->watch, request->stream);
+    return status == KOLO_OK ? exchange->gpus->exchange(exchange->device, &run, &exchange->part, 1,
+                                                        request->stream)
+                             : status;
 }
 
 kolo_status kolo__exchange_begin(kolo_request *request, struct kolo__fault *fault)
@@ -426,8 +208,8 @@ kolo_status kolo__exchange_begin(kolo_request *request, struct kolo__fault *faul
     if (status == KOLO_OK)
         return KOLO_OK;
     *fault = (struct kolo__fault){.status = status, .peer = -1};
-    snprintf(fault->text, sizeof fault->text, "%s failed on rank %u (host %s): %s", WATCHED.name,
-             comm->rank, kolo__host_name(), why);
+    snprintf(fault->text, sizeof fault->text, "%s failed on rank %u (host %s): %s",
+             kolo__exchange_watched.name, comm->rank, kolo__host_name(), why);
     return status;
 }
 

@@ -49,6 +49,22 @@ static void say_why(const kolo_comm *comm, const char *what, const struct kolo__
                   what, failed, comm->hosts[failed], KOLO__NCCL_WHY_BYTES - 1, all[failed].why);
 }
 
+static kolo_status status_of(struct kolo__nccl *nccl)
+{
+    pthread_mutex_lock(&nccl->watch.lock);
+    kolo_status status = nccl->status;
+    pthread_mutex_unlock(&nccl->watch.lock);
+    return status;
+}
+
+/* NCCL may be at work on a part as long as the one that it comes from is there. */
+static void end_with(kolo_comm *comm, kolo_status status, const char *text)
+{
+    struct kolo__fault fault = {.status = status, .peer = -1};
+    snprintf(fault.text, sizeof fault.text, "%s", text);
+    kolo__nccl_end(comm, &fault);
+}
+
 /* ---- split ---------------------------------------------------------------------------------- */
 
 static kolo_status split(kolo_comm *comm, int color, uint32_t rank, uint32_t size,
@@ -78,10 +94,12 @@ static kolo_status split(kolo_comm *comm, int color, uint32_t rank, uint32_t siz
         *result = part;
         return KOLO_OK;
     }
-    if (status != KOLO_OK) /* part is left: NCCL may be at work on it */
-        return status;
-    say_why(comm, "split", all, failed);
-    status = kolo__nccl_open_again(comm, OPERATION, all);
+    if (status == KOLO_OK) {
+        say_why(comm, "split", all, failed);
+        status = kolo__nccl_open_again(comm, OPERATION, all);
+    } else {
+        end_with(comm, status, kolo_error_text());
+    }
     discard(part); /* nobody is at work on it any more */
     return status == KOLO_ERR_UNSUPPORTED ? KOLO_OK : status;
 }
@@ -90,7 +108,7 @@ kolo_status kolo__nccl_split(kolo_comm *comm, int color, uint32_t rank, uint32_t
                              struct kolo__nccl **part)
 {
     *part = NULL;
-    if (comm->nccl == NULL || comm->nccl->status != KOLO_OK)
+    if (comm->nccl == NULL || status_of(comm->nccl) != KOLO_OK)
         return KOLO_OK;
     struct kolo__nccl_word *all = calloc(comm->size, sizeof *all);
     if (all == NULL)
@@ -142,19 +160,16 @@ static kolo_status shrink(kolo_comm *comm, const int *left, int left_count, kolo
         kolo__nccl_set_watched(nccl, true);
         return kolo__nccl_adopt(smaller, part);
     }
-    if (status != KOLO_OK)
-        return status;
-    say_why(smaller, "shrunk", all, failed);
-    const struct kolo__fault fault = {
-        .status = KOLO_ERR_DEVICE, .peer = -1, .text = "NCCL's communicator could not be shrunk"};
-    kolo__nccl_end(comm, &fault);
+    if (status == KOLO_OK)
+        say_why(smaller, "shrunk", all, failed);
+    end_with(comm, KOLO_ERR_DEVICE, "NCCL's communicator could not be shrunk");
     discard(part); /* nobody is at work on it any more */
-    return KOLO_OK;
+    return status;
 }
 
 kolo_status kolo__nccl_shrink(kolo_comm *comm, const int *left, int left_count, kolo_comm *smaller)
 {
-    if (comm->nccl == NULL || comm->nccl->status == KOLO_ERR_UNSUPPORTED)
+    if (comm->nccl == NULL || status_of(comm->nccl) == KOLO_ERR_UNSUPPORTED)
         return KOLO_OK;
     struct kolo__nccl_word *all = calloc(smaller->size, sizeof *all);
     if (all == NULL)

@@ -53,14 +53,19 @@ static void pause_ms(unsigned milliseconds)
 
 /* ---- what is queued ------------------------------------------------------------------------- */
 
+static bool is_recordable(const struct kolo__watch_thread *thread, void *stream)
+{
+    bool capturing = false;
+    return thread->has_events &&
+           thread->gpus->stream_is_capturing(thread->device, stream, &capturing) == KOLO_OK &&
+           !capturing;
+}
+
 void kolo__watch_note(struct kolo__watch *watch, const kolo_request *request)
 {
     struct kolo__watch_thread *thread = watch->thread;
-    bool capturing = false;
     thread->recent[thread->recent_count++ % KOLO__VERDICT_RECENT] = request->signature;
-    if (!thread->has_events ||
-        thread->gpus->stream_is_capturing(thread->device, request->stream, &capturing) != KOLO_OK ||
-        capturing)
+    if (!is_recordable(thread, request->stream))
         return;
     /* In a full ring the last event moves on: it is then reached later. */
     bool full = thread->count == EVENTS;
@@ -74,6 +79,16 @@ void kolo__watch_note(struct kolo__watch *watch, const kolo_request *request)
         thread->told = false;
     }
     thread->count += !full;
+}
+
+/* The last one is behind all before it, for they followed each other. */
+kolo_status kolo__watch_follow(const struct kolo__watch *watch, void *stream)
+{
+    const struct kolo__watch_thread *thread = watch->thread;
+    if (thread->count == 0 || !is_recordable(thread, stream))
+        return KOLO_OK;
+    unsigned last = (thread->first + thread->count - 1) % EVENTS;
+    return thread->gpus->stream_wait(thread->device, stream, thread->events[last]);
 }
 
 void kolo__watch_forget(struct kolo__watch *watch)

@@ -60,6 +60,9 @@ void kolo__watch_stop(struct kolo__watch *watch);
 void kolo__watch_free(struct kolo__watch *watch);
 /* The request's work is on its stream. With the lock. */
 void kolo__watch_note(struct kolo__watch *watch, const kolo_request *request);
+/* What comes on the stream is behind all that was noted, on whatever streams; but for one that is
+ * being captured. With the lock. */
+kolo_status kolo__watch_follow(const struct kolo__watch *watch, void *stream);
 /* Nothing that was noted is worth waiting for. With the lock. */
 void kolo__watch_forget(struct kolo__watch *watch);
 /* KOLO_OK: the GPU is past all that was noted; KOLO_AGAIN: not yet. With the lock. */

@@ -3,8 +3,8 @@
 #
 # Prints where the test of NCCL on a GPU is, and builds it for that if need be: beside the CUDA module that
 # build.sh has made, with gcc alone. It needs all layers below the launcher, so headers of OpenSSL and hwloc,
-# and nccl.h. Where something is missing, a test that was built on another machine (build/, by ./dev build)
-# serves. Status 77, and what is missing: neither can be.
+# and nccl.h. Where something is missing, a test that was built on another machine serves, with what it needs
+# (build-carry/, by carry.sh). Status 77, and what is missing: neither can be.
 #
 #     tests/gpu/build_nccl.sh <folder>
 set -euo pipefail
@@ -13,14 +13,15 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$1
 
 use_carried() {
-    local carried=$root/build/tests/nccl_gpu_test lacking
+    local carried=$root/build-carry/tests/nccl_gpu_test lacking
     if [[ ! -x $carried ]]; then
-        echo "$1, and no build/tests/nccl_gpu_test from elsewhere"
+        echo "$1, and no build-carry/ from elsewhere (tests/gpu/carry.sh)"
         exit 77
     fi
-    lacking=$(ldd "$carried" 2>&1 | grep -e "not found" -e "not a dynamic" | tr -s ' \t\n' ' ') || true
+    lacking=$(LD_LIBRARY_PATH=$root/build-carry/lib ldd "$carried" 2>&1 |
+        grep -e "not found" -e "not a dynamic" | tr -s ' \t\n' ' ') || true
     if [[ -n $lacking ]]; then
-        echo "$1, and build/tests/nccl_gpu_test does not run here:$lacking"
+        echo "$1, and build-carry/tests/nccl_gpu_test does not run here:$lacking"
         exit 77
     fi
     echo "$carried"

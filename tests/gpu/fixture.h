@@ -34,7 +34,8 @@ static const struct kolo__device_module *gpu;
 static struct kolo__device *device;
 static kolo__device_event event;
 static struct kolo__random fresh;
-static bool quick; /* smaller: every access is checked, or a processor does it all */
+static bool quick;     /* smaller: every access is checked, or a processor does it all */
+static int processors; /* of the GPU */
 static char now_text[200];
 
 /* What is being tried, for the message of a check that fails. */
@@ -113,6 +114,7 @@ static void begin(int argc, char **argv)
     }
     draw_seed(argc, argv);
     printf("%s, seed 0x%llx\n", survey.devices[0].name, (unsigned long long)fresh.state);
+    processors = survey.devices[0].processors;
     CHECK(gpu->open(0, &device) == KOLO_OK);
     CHECK(gpu->event_create(device, &event) == KOLO_OK);
 }

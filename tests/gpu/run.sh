@@ -43,7 +43,7 @@ optional_step() {
         failed=1
         ;;
     esac
-    return $status
+    return "$status"
 }
 
 # The same, for what needs nothing but the GPU: it may not be skipped.
@@ -71,7 +71,8 @@ step reference 60 "$build/tests/reference_gpu_test"
 step pack 120 "$build/tests/pack_gpu_test"
 step exchange 60 "$build/tests/exchange_gpu_test"
 
-# The same, smaller, with every access checked.
+# The same, smaller, with every access checked. The toolkit's programs need not be on the path.
+PATH=$PATH:/usr/local/cuda/bin
 for test in reference pack exchange; do
     if command -v compute-sanitizer >/dev/null; then
         step "memcheck-$test" 100 compute-sanitizer --tool memcheck --error-exitcode 9 \
@@ -82,11 +83,12 @@ for test in reference pack exchange; do
     fi
 done
 
-# NCCL with one rank on one GPU: calls, a CUDA graph, registered memory, the way through the host, a reducer,
-# an abort. Needs more of a machine than the others: each miss is a visible skip.
-# shellcheck disable=SC2317 # called by the shell below
-nccl() {
-    local test status=0 library
+# NCCL with one rank on one GPU: calls, a CUDA graph, registered memory, parts, the way through the host, a
+# reducer, an abort. Where there are several GPUs then a rank on each, and few bytes by kolo's own kernels. Needs
+# more of a machine than the others: each miss is a visible skip.
+# shellcheck disable=SC2317 # called by the shells below
+nccl() { # <ranks>
+    local test status=0 library rank jobs=()
     test=$("$root/tests/gpu/build_nccl.sh" "$build") || status=$?
     if [[ $status != 0 ]]; then
         echo "$test"
@@ -97,9 +99,21 @@ nccl() {
     if [[ -z ${KOLO_NCCL:-} && -f $library ]] && ! ldconfig -p | grep -q 'libnccl\.so\.2'; then
         export KOLO_NCCL=$library
     fi
-    "$test"
+    # Libraries of kolo's that came along (carry.sh).
+    [[ $test != "$root"/build-carry/* ]] || export LD_LIBRARY_PATH=$root/build-carry/lib
+    export KOLO_WORLD_SIZE=$1 KOLO_RENDEZVOUS=127.0.0.1:$((20000 + $$ % 12000))
+    for ((rank = 0; rank < $1; rank++)); do
+        KOLO_RANK=$rank KOLO_LOCAL_RANK=$rank "$test" &
+        jobs+=($!)
+    done
+    for rank in "${jobs[@]}"; do
+        wait "$rank" || status=$?
+    done
+    return "$status"
 }
 export -f nccl
 export root build
-optional_step nccl 240 bash -c nccl
+optional_step nccl 240 bash -c 'nccl 1'
+gpus=$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)
+((gpus < 2)) || optional_step nccl-ranks 120 bash -c "nccl $((gpus < 8 ? gpus : 8))"
 finish

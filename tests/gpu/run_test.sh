@@ -56,6 +56,12 @@ expect 0 'gpu tests: passed'
 grep -q '^build: passed' out || fail "no line of the build"
 grep -Eq '^pack: passed \([0-9]+ s\): the last words of pack$' out || fail "no line of a test that passed"
 grep -q '^memcheck-reference: passed' out || fail "the memory check did not run"
+! grep -q '^nccl-ranks' out || fail "ranks on GPUs that are not there"
+cp bin/nvidia-smi one_gpu
+sed -i 's/echo stand-in, 1, 9.0/&; &/' bin/nvidia-smi
+expect 0 'gpu tests: passed'
+grep -Eq '^nccl-ranks: (passed|skipped)' out || fail "no ranks on two GPUs"
+mv one_gpu bin/nvidia-smi
 RESULTS='reference=1' expect 1 'gpu tests: FAILED'
 grep -q '^reference: FAILED (status 1' out || fail "the test that failed is not named"
 grep -q '^pack: passed' out || fail "one that failed kept another from running"

@@ -2,18 +2,20 @@
 /*
  * NCCL on GPUs, by the public calls: alone with one rank, or one rank a GPU under `kolo run -n N`.
  * Every collective that goes to NCCL against what it has to be, on a stream; as a CUDA graph; in
- * registered memory; one type that goes through the host; a reducer; and the end by
- * kolo_comm_abort. Skipped where there is no GPU or no NCCL.
+ * registered memory; on what kolo_comm_split makes; one type that goes through the host; a reducer;
+ * with several ranks few bytes by kolo's own kernels; and the end by kolo_comm_abort. Skipped where
+ * there is no GPU or no NCCL.
  */
 #include "cases.h"
 #include "kernels/device.h"
+#include "runtime/exchange.h"
 #include "runtime/nccl.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SKIPPED = 77, COUNT = 100003, REPLAYS = 3 };
+enum { SKIPPED = 77, COUNT = 100003, REPLAYS = 3, EXCHANGED_BYTES = 8192 };
 
 static const struct kolo__device_module *gpus;
 static struct kolo__device *device;
@@ -120,24 +122,31 @@ static void moves(kolo_comm *world, const kolo_call_options *options)
 /* ---- graphs --------------------------------------------------------------------------------- */
 
 /* Of the driver, whose header belongs to the CUDA module. */
+static void *find_in_driver(const char *name)
+{
+    return dlsym(dlopen("libcuda.so.1", RTLD_NOW), name);
+}
+
 static int call_driver(const char *name, void *a, void *b, void *c)
 {
     int (*function)(void *, void *, void *);
-    void *found = dlsym(dlopen("libcuda.so.1", RTLD_NOW), name);
+    void *found = find_in_driver(name);
     CHECK(found != NULL);
     memcpy(&function, &found, sizeof function);
     return function(a, b, c);
 }
 
 /* Thread-local capture: NCCL's own threads may do what a capture forbids this one. */
-static void replays(kolo_comm *world, const kolo_call_options *options)
+static void replays(kolo_comm *world, size_t count, const kolo_call_options *options)
 {
     void *graph, *executable, *context;
+    if (find_in_driver("cuGraphLaunch") == NULL) /* a stand-in */
+        return;
     CHECK(call_driver("cuDevicePrimaryCtxRetain", &context, (void *)(intptr_t)ordinal, NULL) == 0);
     CHECK(call_driver("cuCtxSetCurrent", context, NULL, NULL) == 0);
     fill();
     CHECK(call_driver("cuStreamBeginCapture_v2", stream, (void *)1, NULL) == 0);
-    CHECK(kolo_allreduce(world, from, to, COUNT, KOLO_FP32, KOLO_SUM, options) == KOLO_OK);
+    CHECK(kolo_allreduce(world, from, to, count, KOLO_FP32, KOLO_SUM, options) == KOLO_OK);
     CHECK(call_driver("cuStreamEndCapture", stream, &graph, NULL) == 0);
     CHECK(call_driver("cuGraphInstantiateWithFlags", &executable, graph, NULL) == 0);
     for (int i = 0; i < REPLAYS; i++) {
@@ -145,11 +154,43 @@ static void replays(kolo_comm *world, const kolo_call_options *options)
         CHECK(call_driver("cuGraphLaunch", executable, stream, NULL) == 0);
         wait_for_stream();
         read_back(to);
-        for (size_t k = 0; k < COUNT; k++)
+        for (size_t k = 0; k < count; k++)
             CHECK(host[k] == sum_at(k));
     }
     call_driver("cuGraphExecDestroy", executable, NULL, NULL);
     call_driver("cuGraphDestroy", graph, NULL, NULL);
+}
+
+/* ---- kolo's own kernels --------------------------------------------------------------------- */
+
+/* A row of calls, one behind the other, then a graph of one. What is behind the count stays. */
+static void exchanges(kolo_comm *world, const kolo_call_options *options)
+{
+    const size_t few = EXCHANGED_BYTES / sizeof(float), count = few - 3;
+    if (size == 1)
+        return;
+    fill();
+    for (int i = 0; i < 100; i++)
+        CHECK(kolo_allreduce(world, from, to, count, KOLO_FP32, KOLO_SUM, options) == KOLO_OK);
+    read_back(to);
+    for (size_t i = 0; i < few; i++)
+        CHECK(i < count ? host[i] == sum_at(i) : host[i] != host[i]);
+    replays(world, count, options);
+    printf("rank %d: few bytes go by %s\n", rank,
+           kolo__exchange_open(world, "test", ordinal) == KOLO_OK ? "kolo's kernels" : "NCCL");
+}
+
+/* ---- parts ---------------------------------------------------------------------------------- */
+
+static void splits(kolo_comm *world, const kolo_call_options *options)
+{
+    kolo_comm *part;
+    CHECK(kolo_comm_split(world, 0, rank, &part) == KOLO_OK);
+    printf("rank %d: NCCL's communicator was %s\n", rank,
+           part->nccl != NULL ? "split" : "begun anew");
+    allreduces(part, options);
+    moves(part, options);
+    CHECK(kolo_comm_free(part) == KOLO_OK);
 }
 
 /* ---- registered memory ---------------------------------------------------------------------- */
@@ -248,6 +289,7 @@ int main(void)
         return skip(kolo_error_text());
     if (kolo__nccl_load(path != NULL ? path : "", &nccl, NULL) != KOLO_OK)
         return skip(kolo_error_text());
+    setenv("KOLO_GPU_EXCHANGE", "8192", 0);
     ordinal = local != NULL ? atoi(local) % survey.count : 0;
     CHECK(kolo_init(NULL, &context) == KOLO_OK);
     kolo_comm *world = kolo_world(context);
@@ -265,7 +307,9 @@ int main(void)
     const kolo_call_options options = {.size = sizeof options, .stream = stream};
     allreduces(world, &options);
     moves(world, &options);
-    replays(world, &options);
+    replays(world, COUNT, &options);
+    exchanges(world, &options);
+    splits(world, &options);
     takes_registered_memory(world, &options);
     goes_by_the_host(world, &options);
     reduces_gradients(world);

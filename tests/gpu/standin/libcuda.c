@@ -11,14 +11,15 @@
  *     pending     events are never reached
  *     ipc         other processes can map memory, which is a memfd's; without it a handle is an
  * address share=N     no handle: error N          map=N       a handle cannot be opened: error N
- *     bus=N       GPUs are on bus N           spins=N     kernels give up after N looks at a flag
+ *     bus=N       GPUs are on bus N
  *     dma_buf=N   no dma-buf: error N; 0: GPUs have no such
  *
  * standin_count_launches and standin_count_records count. Events are not reached while
  * standin_pending is not 0, but for the first standin_reached ones that were recorded, and tell the
  * error standin_late when that is not 0. While standin_capturing is not 0 all streams are being
  * captured, which questions about events spoil.
- * standin_no_launch is the error of launches, when that is not 0.
+ * standin_no_launch is the error of launches, standin_spins the looks after which kernels give up,
+ * when they are not 0.
  *
  * Kernels that wait for those of other ranks run in a thread, one at a time: what follows them on
  * any stream waits, and events behind them are reached when they are done; standin_synchronize
@@ -47,7 +48,7 @@
 
 static bool begun;
 atomic_int standin_pending, standin_late, standin_capturing, standin_reached, standin_no_launch,
-    standin_count_launches, standin_count_records, standin_count_mapped;
+    standin_count_launches, standin_count_records, standin_count_mapped, standin_spins;
 static struct {
     char *begin;
     size_t bytes;
@@ -127,7 +128,7 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
 {
     (void)device;
     *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9
-             : attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT   ? 4
+             : attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT   ? 132
              : attribute == CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED      ? scripted("dma_buf") != 0
                                                                        : 0;
     return CUDA_SUCCESS;
@@ -274,8 +275,8 @@ static void run_in_background(const void *kernel, unsigned grid, unsigned thread
     background.blocks = grid;
     background.threads = threads;
     memcpy(background.parameter, parameter, bytes);
-    if (scripted("spins") > 0)
-        standin_limit_spins(background.parameter, (unsigned)scripted("spins"));
+    if (standin_spins != 0)
+        standin_limit_spins(background.parameter, (unsigned)standin_spins);
     atomic_store(&background_records, standin_count_records);
     atomic_store(&background_running, 1);
     background.begun = pthread_create(&background.thread, NULL, run_background, NULL) == 0;

@@ -290,11 +290,14 @@ ncclResult_t ncclBroadcast(const void *send, void *recv, size_t count, ncclDataT
     return queue(comm);
 }
 
+static const void *sent; /* to oneself, which comes before it is received */
+
 ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int peer,
                       ncclComm_t comm, cudaStream_t stream)
 {
     TELL("Send count=%zu type=%d peer=%d first=%d group=%d stream=%p", count, type, peer,
          *(const char *)send, standin_count_group, (void *)stream);
+    sent = peer == comm->rank ? send : sent;
     comm->queued = true;
     return ncclSuccess;
 }
@@ -302,7 +305,9 @@ ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int p
 ncclResult_t ncclRecv(void *recv, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream)
 {
-    (void)recv, (void)count, (void)type, (void)peer, (void)stream;
+    (void)stream;
+    if (peer == comm->rank && type == ncclInt8 && sent != NULL)
+        memcpy(recv, sent, count);
     comm->queued = true;
     return ncclSuccess;
 }
