@@ -149,7 +149,7 @@ static void test_other_state_is_refused(void **unused)
     uint64_t step;
     (void)unused;
     save(5, 1, 1);
-    for (int way = 0; way < 4; way++) {
+    for (int way = 0; way < 5; way++) {
         memcpy(other, state, sizeof state);
         if (way == 0)
             other[0].count--;
@@ -157,6 +157,8 @@ static void test_other_state_is_refused(void **unused)
             other[1].dtype = KOLO_UINT64;
         if (way == 2)
             other[0].name = "weight";
+        if (way == 4)
+            other[0].name = "weights2";
         set_state(1);
         assert_int_equal(
             kolo__checkpoint_load(folder, other, way == 3 ? COUNT - 1 : COUNT, &found, &step),
