@@ -57,8 +57,8 @@ static int own_gradients(struct trainer *trainer, uint64_t part, double *loss)
 
 /* Adds up the sums of the gradients and of the riders. *computed: when this rank was done with its
  * own. */
-static int reduce_gradients(struct trainer *trainer, double begin, double *computed,
-                            kolo_reducer_report *report)
+static kolo_status reduce_gradients(struct trainer *trainer, double begin, double *computed,
+                                    kolo_reducer_report *report)
 {
     const struct options *options = trainer->options;
     struct parallel *parallel = &trainer->parallel;
@@ -72,12 +72,12 @@ static int reduce_gradients(struct trainer *trainer, double begin, double *compu
             break;
         int code = own_gradients(trainer, part, &loss);
         if (code != 0)
-            return code;
+            return trainer_give_up(trainer, code);
         if (!last) /* so much like a step of its own that nothing else has to know */
             status = parallel_end_step(parallel, report);
     }
     if (status != KOLO_OK)
-        return trainer_failure(trainer, status);
+        return status;
 
     /* Rank 0 alone says how far training has come: no rank may do one step more than another. The
      * riders are no gradients, to be narrowed, clipped or sharded; started before the wait for
@@ -89,25 +89,24 @@ static int reduce_gradients(struct trainer *trainer, double begin, double *compu
         trainer->rank == 0
             ? progress_after(options, trainer->step + 1, trainer->seconds + *computed - begin)
             : 0;
-    kolo_request *request;
+    kolo_request *request = NULL;
     status = kolo_allreduce_start(trainer->world, trainer->riders, trainer->riders, RIDER_COUNT,
                                   KOLO_FP64, KOLO_SUM, NULL, &request);
     if (status == KOLO_OK)
         status = parallel_end_step(parallel, report);
-    if (status == KOLO_OK)
-        status = kolo_wait(&request, -1);
-    return status == KOLO_OK ? 0 : trainer_failure(trainer, status);
+    kolo_status riders = kolo_wait(&request, -1); /* in any case: it borrows them until then */
+    return status == KOLO_OK ? riders : status;
 }
 
-int train_step(struct trainer *trainer, struct step_report *shown)
+kolo_status train_step(struct trainer *trainer, struct step_report *shown)
 {
     const struct options *options = trainer->options;
     const double *riders = trainer->riders;
     double begin = now(), computed = begin;
     kolo_reducer_report report = {.size = sizeof(report)};
-    int code = reduce_gradients(trainer, begin, &computed, &report);
-    if (code != 0)
-        return code;
+    kolo_status status = reduce_gradients(trainer, begin, &computed, &report);
+    if (status != KOLO_OK)
+        return status;
     double reduced = now();
 
     if (!isfinite(riders[RIDER_LOSS]) || !report.finite) {
@@ -117,7 +116,7 @@ int train_step(struct trainer *trainer, struct step_report *shown)
                     "smaller --lr%s\n",
                     (unsigned long long)trainer->step + 1,
                     options->wire == KOLO_WIRE_SAME ? "" : ", or --wire fp32");
-        return EXIT_FAILED;
+        return trainer_give_up(trainer, EXIT_FAILED);
     }
     struct adamw adamw = {
         .step = trainer->step + 1,
@@ -125,9 +124,9 @@ int train_step(struct trainer *trainer, struct step_report *shown)
         .scale = adamw_clipping(report.norm)};
     parallel_update(&trainer->parallel, &adamw);
     double updated = now();
-    kolo_status status = parallel_gather(&trainer->parallel);
+    status = parallel_gather(&trainer->parallel);
     if (status != KOLO_OK)
-        return trainer_failure(trainer, status);
+        return status;
 
     double end = now();
     trainer->step++;
@@ -141,5 +140,5 @@ int train_step(struct trainer *trainer, struct step_report *shown)
         .seconds = end - begin,
         .communication = riders[RIDER_COMMUNICATION] / trainer->size,
     };
-    return 0;
+    return KOLO_OK;
 }
