@@ -587,6 +587,7 @@ typedef struct kolo_elastic_options {
     const char *checkpoint_folder;
     uint64_t checkpoint_every; /* steps; 0: only when the loop ends */
     int checkpoint_keep;       /* files; 0: 2 */
+    uint64_t copy_every;       /* with sharded tensors: steps between copies in memory; 0: 10 */
 } kolo_elastic_options;
 
 /* Local. The state is borrowed until kolo_elastic_free; names are copied. What rank 0 has there at
@@ -597,6 +598,26 @@ KOLO_API kolo_status kolo_elastic_create(kolo_context *context, const kolo_tenso
                                          kolo_elastic **loop);
 /* Local; before kolo_finalize. Waits for a checkpoint that is being written. NULL is allowed. */
 KOLO_API void kolo_elastic_free(kolo_elastic *loop);
+
+/* Sharded state. A tensor whose data is NULL in kolo_elastic_create is SHARDED: each rank has other
+ * elements of it, as it has of the optimizer's with a sharded reducer. Every copy_every steps a
+ * rank gives the next one a copy of its pieces; when ranks are lost all go back to the last copies,
+ * and the step numbers with them. What a rank and the one behind it had is lost when both are at
+ * once. */
+typedef struct kolo_elastic_piece {
+    size_t tensor;       /* in the list of the state, whose elements these are: */
+    size_t first, count; /* [first, first + count) */
+    void *data;          /* count elements */
+} kolo_elastic_piece;
+
+/* In enter: the pieces that this rank has in this world; those of all ranks are all elements, each
+ * once. What they hold comes back after enter, unless the job begins. The data is borrowed until
+ * the next enter. KOLO_ERR_INVALID: a piece is not of a sharded tensor. */
+KOLO_API kolo_status kolo_elastic_set_pieces(kolo_elastic *loop, const kolo_elastic_piece *pieces,
+                                             size_t count);
+/* In enter: tensor `tensor` of the state, not a sharded one, is there from now on (such as the
+ * parameters of a sharded reducer, which move when it is renewed). */
+KOLO_API kolo_status kolo_elastic_set_data(kolo_elastic *loop, size_t tensor, void *data);
 
 /* Collective. 1: do step *step (0 is the first); the state is that after *step steps, on all ranks.
  * 0: the loop is over, kolo_elastic_result says why. One allreduce of some bytes; here newcomers

@@ -6,6 +6,7 @@
  *   share.c     who has which state; those behind take it from those ahead
  *   compare.c   do all ranks have the same?
  *   leave.c     SIGTERM
+ *   shards_*.c  state of which each rank has a part: copies on neighbours (shards.h)
  *   save.c      when checkpoints are written and taken up; checkpoint.h says which file does what
  *
  * Everything that blocks happens in kolo_elastic_begin_step:
@@ -30,6 +31,7 @@
 
 #include "runtime/context.h"
 #include "runtime/elastic/checkpoint.h"
+#include "runtime/elastic/shards.h"
 
 #include <stdatomic.h>
 
@@ -45,7 +47,8 @@ struct kolo_elastic {
     bool stopped;    /* the last step is done */
     bool over, left; /* the loop */
     uint64_t least;  /* KOLO_MIN_RANKS, of whichever rank knows it; 0: the world is not renewed */
-    char *folder;    /* owned; NULL: no checkpoints */
+    struct kolo__shards shards;
+    char *folder;                           /* owned; NULL: no checkpoints */
     struct kolo__checkpoint_writer *writer; /* rank 0's, once it is needed */
     uint64_t saved;                         /* the step of the last checkpoint; 0: none */
     uint64_t compared;                      /* the step after which the state was compared last */

@@ -30,10 +30,13 @@ static kolo_status check(const kolo_context *context, const kolo_tensor *state, 
     if (options != NULL && options->checkpoint_keep < 0)
         return kolo__error(KOLO_ERR_INVALID, "%s: options->checkpoint_keep is negative", operation);
     kolo_status status = kolo__tensors_check(operation, state, count, false, NULL);
-    for (size_t i = 0; i < count && status == KOLO_OK; i++)
-        if (state[i].data == NULL && state[i].count > 0)
-            status = kolo__error(KOLO_ERR_INVALID, "%s: tensor %zu '%s' has no data", operation, i,
-                                 state[i].name != NULL ? state[i].name : "");
+    bool saves = options != NULL && options->checkpoint_folder != NULL;
+    for (size_t i = 0; i < count && saves && status == KOLO_OK; i++)
+        if (kolo__tensor_is_sharded(&state[i]))
+            status = kolo__error(KOLO_ERR_UNSUPPORTED,
+                                 "%s: tensor %zu '%s' has no data, so it is sharded, and "
+                                 "options->checkpoint_folder cannot be used with those yet",
+                                 operation, i, state[i].name != NULL ? state[i].name : "");
     return status;
 }
 
@@ -85,10 +88,24 @@ void kolo_elastic_free(kolo_elastic *loop)
     kolo__elastic_release_sigterm(loop);
     kolo__checkpoint_writer_free(loop->writer);
     free(loop->folder);
+    kolo__shards_free(loop);
     for (size_t i = 0; i < loop->count; i++)
         free((char *)loop->state[i].name);
     free(loop->state);
     free(loop);
+}
+
+kolo_status kolo_elastic_set_data(kolo_elastic *loop, size_t tensor, void *data)
+{
+    if (loop == NULL || data == NULL || tensor >= loop->count ||
+        kolo__tensor_is_sharded(&loop->state[tensor]))
+        return kolo__error(KOLO_ERR_INVALID, "kolo_elastic_set_data: %s",
+                           loop == NULL           ? "the loop is NULL"
+                           : data == NULL         ? "data is NULL"
+                           : tensor < loop->count ? "a sharded tensor has pieces"
+                                                  : "there is no such tensor");
+    loop->state[tensor].data = data;
+    return KOLO_OK;
 }
 
 /* ---- a world becomes another ------------------------------------------------------------------
@@ -202,9 +219,14 @@ static kolo_status meet(kolo_elastic *loop, bool *renewed)
         end(loop, !is_done(loop));
         return kolo__elastic_save_last(loop);
     }
-    if (wishes[WISH_LEAVE] > 0 && leaving)
+    bool changes = wishes[WISH_LEAVE] + wishes[WISH_TAKE_IN] > 0;
+    if (kolo__elastic_is_sharded(loop) && (changes || kolo__shards_copy_is_due(loop)))
+        status = kolo__shards_copy(loop); /* whoever goes leaves one behind */
+    if (status != KOLO_OK)
+        return status;
+    if (changes && leaving)
         return depart(loop);
-    if (wishes[WISH_LEAVE] + wishes[WISH_TAKE_IN] > 0) {
+    if (changes) {
         *renewed = true;
         return renew(loop);
     }

@@ -65,7 +65,8 @@ static kolo_status send_turn(kolo_elastic *loop, kolo_tensor *blocks, uint32_t t
     for (size_t i = 0; i < loop->count; i++) {
         const kolo_tensor *tensor = &loop->state[i];
         size_t elements = block_elements(tensor);
-        for (size_t first = 0; first < tensor->count; first += elements, at++) {
+        for (size_t first = 0; first < tensor->count && tensor->data != NULL;
+             first += elements, at++) {
             size_t left = tensor->count - first;
             if (at % turns == turn)
                 blocks[count++] = (kolo_tensor){.data = (char *)tensor->data +
@@ -146,6 +147,11 @@ kolo_status kolo__elastic_share(kolo_elastic *loop)
     kolo_status status = facts != NULL && holders != NULL
                              ? compare_lists(loop)
                              : kolo__error(KOLO_ERR_MEMORY, "kolo_elastic_begin_step: no memory");
+    if (status == KOLO_OK && kolo__elastic_is_sharded(loop)) {
+        status = kolo__shards_check(loop);
+        if (status == KOLO_OK)
+            status = kolo__shards_go_back(loop);
+    }
     for (int i = 0; i < 2 && count == 0 && status == KOLO_OK; i++) {
         if (i == 1)
             status = begin_state(loop);
