@@ -82,6 +82,17 @@ const struct kolo__option kolo__options[] = {
      .unit = "s",
      .help = "Longest wait of one operation. Must exceed the longest time that one rank may "
              "lag behind the others (a checkpoint, an evaluation)."},
+    {.name = "peer-timeout",
+     .type = KOLO__OPTION_INTEGER,
+     .use = KOLO__OPTION_USER,
+     .offset = IN(peer_timeout),
+     .default_text = "5",
+     .minimum = 0,
+     .maximum = 3600,
+     .unit = "s",
+     .help = "A process or host of which nothing is heard for so long is lost: stopped, cut off or "
+             "without power. A rank that computes is heard, however long that takes. 0: processes "
+             "may be silent for ever, as in a debugger (docs/FAILURES.md)."},
     {.name = "init-timeout",
      .type = KOLO__OPTION_INTEGER,
      .use = KOLO__OPTION_USER,

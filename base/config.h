@@ -30,6 +30,7 @@ struct kolo__config {
     long streams;             /* connections between two ranks, at least; 0: found out */
     const char *log;          /* error, warn, info, debug */
     long timeout;             /* s, one operation */
+    long peer_timeout;        /* s, without a sign of life of a process or host; 0: for ever */
     long init_timeout;        /* s, forming the world */
     long min_ranks;           /* that an epoch must have; 0: the job ends when a rank is lost */
     long segment_bytes;       /* 0: chosen */

@@ -8,8 +8,10 @@
 
 static const uint64_t SECOND_NS = 1000000000;
 
-long kolo__silence_seconds(long timeout_s)
+long kolo__silence_seconds(long peer_timeout_s, long timeout_s)
 {
+    if (peer_timeout_s > 0)
+        return peer_timeout_s;
     long seconds = timeout_s / 10;
     if (seconds < 5)
         return 5;
@@ -21,7 +23,7 @@ void kolo__silence_tune(int fd, long silence_s)
 {
     if (silence_s <= 0)
         return;
-    int probes = 3, on = 1;
+    int probes = silence_s > 3 ? 3 : silence_s > 1 ? (int)silence_s - 1 : 1, on = 1;
     int interval_s = silence_s < 6 ? 1 : (int)(silence_s / 6);
     int idle_s = (int)silence_s - probes * interval_s;
     if (idle_s < 1)
@@ -32,9 +34,9 @@ void kolo__silence_tune(int fd, long silence_s)
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
-long kolo__silence_pause_seconds(long silence_s)
+uint64_t kolo__silence_pause_ns(long silence_s)
 {
-    return silence_s < 8 ? 1 : silence_s / 8;
+    return (uint64_t)silence_s * SECOND_NS / 25;
 }
 
 bool kolo__silence_judge(struct kolo__silence *silence, bool unanswered, uint64_t heard_ns_ago,
@@ -53,7 +55,26 @@ bool kolo__silence_judge(struct kolo__silence *silence, bool unanswered, uint64_
         silence->began_ns = now_ns;
     else if (heard_ns_ago < now_ns - silence->began_ns)
         silence->began_ns = now_ns - heard_ns_ago;
-    return now_ns - silence->began_ns >= limit_ns;
+    return now_ns - silence->began_ns >= limit_ns - 2 * kolo__silence_pause_ns(silence_s);
+}
+
+/* A closed window leaves bytes unsent and is probed ever more seldom: nothing was heard for long,
+ * yet every probe was answered. The same where a receiver without memory drops what comes and says
+ * so. So the question is whether something was sent since the last answer. */
+static bool is_unanswered(const struct tcp_info *info)
+{
+    return (info->tcpi_unacked > 0 && info->tcpi_last_data_sent < info->tcpi_last_ack_recv) ||
+           info->tcpi_probes > 0;
+}
+
+bool kolo__silence_is_unanswered(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof info;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
+        return false;
+    /* What the other end repeats, because it hears no answer either, is none. */
+    return is_unanswered(&info) || (info.tcpi_unacked > 0 && info.tcpi_retransmits > 0);
 }
 
 bool kolo__silence_check(struct kolo__silence *silence, int fd, long silence_s, uint64_t now_ns)
@@ -62,14 +83,8 @@ bool kolo__silence_check(struct kolo__silence *silence, int fd, long silence_s, 
     socklen_t bytes = sizeof info;
     if (silence_s <= 0 || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
         return false;
-    /* A closed window leaves bytes unsent and is probed ever more seldom: nothing was heard for
-     * long, yet every probe was answered. The same where a receiver without memory drops what comes
-     * and says so. So the question is whether something was sent since the last answer. */
-    bool unanswered =
-        (info.tcpi_unacked > 0 && info.tcpi_last_data_sent < info.tcpi_last_ack_recv) ||
-        info.tcpi_probes > 0;
-    return kolo__silence_judge(silence, unanswered, (uint64_t)info.tcpi_last_ack_recv * 1000000,
-                               silence_s, now_ns);
+    return kolo__silence_judge(silence, is_unanswered(&info),
+                               (uint64_t)info.tcpi_last_ack_recv * 1000000, silence_s, now_ns);
 }
 
 bool kolo__silence_is_errno(int failure)

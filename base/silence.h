@@ -22,16 +22,21 @@ struct kolo__silence {
     uint64_t looked_ns; /* last */
 };
 
-/* How long a host may be silent: a tenth of the longest wait of an operation (KOLO_TIMEOUT), at
- * least 5 s, at most an hour. */
-long kolo__silence_seconds(long timeout_s);
+/* How long a host may be silent: as long as any other peer (KOLO_PEER_TIMEOUT). Where that is 0, as
+ * for debuggers, which stop processes but no hosts: a tenth of the longest wait of an operation
+ * (KOLO_TIMEOUT), at least 5 s, at most an hour. */
+long kolo__silence_seconds(long peer_timeout_s, long timeout_s);
 /* Keepalive: an idle connection ends that long after its host vanished. 0: as it is. Errors are
  * ignored: they are only wishes. */
 void kolo__silence_tune(int fd, long silence_s);
-/* Seconds between two looks. */
-long kolo__silence_pause_seconds(long silence_s);
-/* True when something is under way and nothing was heard for so long. To be asked about every
- * kolo__silence_pause_seconds while waiting; who did not look for longer begins anew. 0: never. */
+/* Between two looks. */
+uint64_t kolo__silence_pause_ns(long silence_s);
+/* Was something sent after the last answer, or again and again? Of a connection on which little is
+ * sent, so that its window is open. */
+bool kolo__silence_is_unanswered(int fd);
+/* True when something is under way and nothing was heard for so long, less two pauses: it begins
+ * with the first look that finds it so, and ends with the last. To be asked about every kolo__silence_pause_ns while waiting; who did not look for
+ * longer begins anew. 0: never. */
 bool kolo__silence_check(struct kolo__silence *silence, int fd, long silence_s, uint64_t now_ns);
 /* The same without a socket: unanswered: something was sent after the last answer, which came
  * heard_ns_ago. */

@@ -7,6 +7,7 @@
 # ratios mean anything, and they only while nothing else runs on this machine.
 #
 #   rdma.sh [--boots N] [--rounds N] [--output FILE]    3 boots of 3 rounds; FILE keeps every measurement
+#   rdma.sh --table FILE                                what FILE has kept
 #
 # TCP is at an advantage that a network would not give it: over veth its packets are of 64 KiB and have no checksum,
 # while Soft-RoCE's are of 4 KiB with a CRC that the processor computes at both ends. What ib_write_bw reaches bounds RDMA.
@@ -16,7 +17,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$here/..
 build=$root/build
 sizes=(65536 131072 1048576)
-boots=3 rounds=3 raw=''
+boots=3 rounds=3 raw='' kept=''
 
 fail() {
     echo "rdma.sh: $*" >&2
@@ -49,9 +50,10 @@ pair() {
 one_round() {
     local size
     echo "latency perftest $(perftest ib_write_lat -s 8 -n 1000 | awk '{ print $5 }')" # t_typical
-    pair rdma "$build/tests/message_rates" "${sizes[@]}" | awk '$1 == "rate" { print "rate_" $2, "kolo", $3 } $1 == "latency" { print "latency kolo", $2 }'
+    pair rdma "$build/tests/message_rates" "${sizes[@]}" | awk '$1 == "latency" { print "latency kolo", $2; next } { print $1 "_" $2, "kolo", $3 }'
     for size in "${sizes[@]}"; do # MiB to MB a second
         echo "rate_$size perftest $(perftest ib_write_bw -t 8 -s "$size" -n $((16000000 / size)) | awk '{ print $4 * 1.048576 }')"
+        echo "exchange_$size perftest $(perftest ib_write_bw -b -t 8 -s "$size" -n $((16000000 / size)) | awk '{ print $4 * 1.048576 }')"
     done
     for transport in tcp rdma; do
         pair "$transport" "$build/bin/kolo" bench allreduce --min 1M --max 1M --seconds 0.3 --format csv |
@@ -80,21 +82,23 @@ while (($#)); do
     --boots) boots=$2 ;;
     --rounds) rounds=$2 ;;
     --output) raw=$2 ;;
+    --table) kept=$2 ;;
     *) fail "unknown option $1" ;;
     esac
     shift 2
 done
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-raw=${raw:-$scratch/raw}
-: >"$raw"
+raw=${kept:-${raw:-$scratch/raw}}
+[[ $kept ]] || : >"$raw"
+[[ ! $kept ]] || boots=0
 for ((boot = 1; boot <= boots; boot++)); do
     XDG_CACHE_HOME=$build/rdma "$root/tests/rdma/vm.sh" --timeout $((150 + 100 * rounds)) --share "$root" -- "$here/rdma.sh" inside "$rounds" |
         sed "s/^/$boot /" >>"$raw"
 done
 
-# Lines: boot round what who value.
-sort -k1,1n -k3,3 -k4,4 -k5,5n "$raw" | awk '
+# Lines: boot round what who value; or comments.
+grep -v '^#' "$raw" | sort -k1,1n -k3,3 -k4,4 -k5,5n | awk '
     { key = $1 " " $3 " " $4; n[key]++; sorted[key, n[key]] = $5; if ($1 > boots) boots = $1; what[$3] }
     function median(key) { return sorted[key, int((n[key] + 1) / 2)] }
     function row(w, mine, other, goal, inverse, label,    b, r, list, count, i, k, t, a, c) {
@@ -107,15 +111,18 @@ sort -k1,1n -k3,3 -k4,4 -k5,5n "$raw" | awk '
         for (i = 2; i <= count; i++)
             for (k = i; k > 1 && list[k] < list[k - 1]; k--) { t = list[k]; list[k] = list[k - 1]; list[k - 1] = t
                 t = ours[k]; ours[k] = ours[k - 1]; ours[k - 1] = t; t = theirs[k]; theirs[k] = theirs[k - 1]; theirs[k - 1] = t }
-        if (!count) { printf "%-34s nothing measured\n", label; return }
+        if (!count) { printf "%-38s nothing measured\n", label; return }
         i = int((count + 1) / 2)
-        printf "%-34s %10.1f %10.1f %7.2f [%.2f %.2f]  %s\n", label, ours[i], theirs[i], list[i], list[1], list[count], goal
+        printf "%-38s %10.1f %10.1f %7.2f [%.2f %.2f]  %s\n", label, ours[i], theirs[i], list[i], list[1], list[count], goal
     }
     END {
-        printf "%-34s %10s %10s %7s %s\n", "", "kolo RDMA", "beside", "ratio", "[over boots]  goal"
+        printf "%-38s %10s %10s %7s %s\n", "", "kolo RDMA", "beside", "ratio", "[over boots]  goal"
         row("latency", "kolo", "perftest", "<= 2", 0, "8 B one way, us; ib_write_lat")
         row("rate_65536", "kolo", "perftest", ">= 0.8", 0, "64 KiB messages, MB/s; ib_write_bw")
         row("rate_131072", "kolo", "perftest", ">= 0.8", 0, "128 KiB")
         row("rate_1048576", "kolo", "perftest", ">= 0.8", 0, "1 MiB")
+        row("exchange_65536", "kolo", "perftest", ">= 0.8", 0, "64 KiB both ways, MB/s; ib_write_bw -b")
+        row("exchange_131072", "kolo", "perftest", ">= 0.8", 0, "128 KiB")
+        row("exchange_1048576", "kolo", "perftest", ">= 0.8", 0, "1 MiB")
         row("allreduce_1048576", "rdma", "tcp", "<= 1", 0, "allreduce 1 MiB, us; kolo by TCP")
     }'

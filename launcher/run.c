@@ -192,6 +192,8 @@ int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops
                                                 .min_ranks = run->options.config.min_ranks,
                                                 .grace_s = run->options.grace_s,
                                                 .timeout_s = run->options.timeout_s,
+                                                .peer_timeout_s = run->options.config.peer_timeout,
+                                                .operation_timeout_s = run->options.config.timeout,
                                                 .signals = &run->signals,
                                                 .rendezvous = run->rendezvous,
                                                 .flight_file = run->options.config.flight_file,

@@ -40,7 +40,12 @@ static const char *find_hostfile(void)
 
 kolo_status kolo__run_check_operator(const struct kolo__run *run, long slots)
 {
-    long ranks = run->options.ranks;
+    long ranks = run->options.ranks, told = run->options.config.world_size;
+    if (run->by_operator && told > 0 && told != slots)
+        return kolo__error(KOLO_ERR_WORLD,
+                           "KOLO_WORLD_SIZE is %ld, but the operator's %s has %ld slots: leave it "
+                           "out, or set the job's slotsPerWorker x workers to as many",
+                           told, run->options.hostfile, slots);
     if (!run->by_operator || ranks == 0 || ranks == slots)
         return KOLO_OK;
     return kolo__error(

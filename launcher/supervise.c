@@ -4,7 +4,9 @@
 #include "base/clock.h"
 #include "launcher/command.h"
 #include "launcher/counts.h"
+#include "launcher/report.h"
 #include "launcher/termination.h"
+#include "launcher/watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +35,6 @@ struct supervision {
     struct pollfd *fds;
     uint32_t running;
     uint32_t asked;                  /* ranks that had to be told to end */
-    uint32_t survived;               /* ranks that failed, and the others went on */
     int signal;                      /* the first that asks the job to end; 0: none */
     uint64_t failed_at_ns;           /* 0: no rank has failed by itself */
     uint64_t term_at_ns, kill_at_ns; /* 0: not planned, or done */
@@ -43,6 +44,7 @@ struct supervision {
     bool urged;           /* SIGINT or SIGTERM came */
     bool killing, strays_gone, reported, judged;
     struct kolo__flight_verdict verdict; /* before anybody was told to end */
+    struct kolo__watch watch;
 };
 
 /* ---- the rendezvous, which may be elsewhere ------------------------------------------------ */
@@ -220,7 +222,6 @@ static void survive(struct supervision *s, uint32_t rank, const char *why)
 {
     char where[160], line[720];
     s->endings[rank].survived = true;
-    s->survived++;
     snprintf(line, sizeof line, "kolo run: rank %u (%s) %s; the other %u go on",
              s->job->first_rank + rank, s->job->ops->where(s->job->self, rank, where, sizeof where),
              why, s->running);
@@ -282,21 +283,22 @@ static int lost_rank(const struct supervision *s)
     return rank;
 }
 
-/* "; ended the other 3 ranks". */
-static void describe_others(const struct supervision *s, char *text, size_t bytes)
+static struct kolo__report_facts gather_facts(const struct supervision *s)
 {
-    uint32_t others = s->job->started - 1 - s->survived;
-    const char *plural = others == 1 ? "" : "s";
-    text[0] = '\0';
-    if (others == 0)
-        return;
-    if (s->asked == 0)
-        snprintf(text, bytes, "; the other %u rank%s ended by %s", others, plural,
-                 others == 1 ? "itself" : "themselves");
-    else if (s->asked == others)
-        snprintf(text, bytes, "; ended the other %u rank%s", others, plural);
-    else
-        snprintf(text, bytes, "; ended %u of the other %u ranks", s->asked, others);
+    struct kolo__report_facts facts = {
+        .endings = s->endings,
+        .started = s->job->started,
+        .first_rank = s->job->first_rank,
+        .first = kolo__first_failure(s->endings, s->job->started, lost_rank(s)),
+        .fault_rank = -1};
+    if (s->job->rendezvous != NULL) {
+        facts.fault_ns = kolo__rendezvous_fault_ns(s->job->rendezvous);
+        facts.fault_text =
+            kolo__rendezvous_fault(s->job->rendezvous, &facts.fault, &facts.fault_rank);
+        if (facts.fault_rank >= (int)s->job->started) /* a newcomer of elsewhere */
+            facts.fault_rank = -1;
+    }
+    return facts;
 }
 
 /* A rank that wrote for itself to a reader that has gone: nobody wants to hear of that. */
@@ -345,16 +347,22 @@ static void say_verdict(struct supervision *s)
 
 static void say_last(struct supervision *s, const char *line)
 {
-    kolo__termination_note(line);
+    char whole[3300];
     say_verdict(s);
+    bool useful = s->verdict.finding > KOLO__FLIGHT_ELSEWHERE;
+    snprintf(whole, sizeof whole, "%s%s%s", line, useful ? "\n" : "",
+             useful ? s->verdict.text : "");
+    kolo__termination_note(whole);
     say(s, line);
 }
 
 /* Names the first failure, once: what kept the world from forming, or else the rank. */
 static void report(struct supervision *s)
 {
-    char why[480], where[160], others[96], said[KOLO__LAST_WORDS_BYTES + 2], line[2048];
+    char where[160], said[KOLO__LAST_WORDS_BYTES + 2], line[2048];
     const char *obstacle;
+    const struct kolo__report_facts facts = gather_facts(s);
+    int first = facts.first;
     s->reported = true;
     if (s->timed_out) {
         snprintf(line, sizeof line, "kolo run: the job did not end within the %ld s of --timeout",
@@ -362,32 +370,31 @@ static void report(struct supervision *s)
         say_last(s, line);
         return;
     }
-    int first = kolo__first_failure(s->endings, s->job->started, lost_rank(s));
     bool hung = s->verdict.longest_ns >= HUNG_S * SECOND;
     if (first < 0 && s->signal != 0 && hung) /* that may be why the user ended it */
         say_verdict(s);
     if (first < 0 || is_broken_pipe(s, first))
         return;
-    describe_others(s, others, sizeof others);
-    describe_words(s, first, said);
     kolo_status status = get_obstacle(s, &obstacle);
-    if (kolo__obstacle_exit_code(status) != 0)
+    if (kolo__obstacle_exit_code(status) != 0) {
         snprintf(line, sizeof line, "kolo run: the world did not form: %s", obstacle);
-    else
-        snprintf(line, sizeof line, "kolo run: rank %u (%s) %s%s%s%s",
-                 s->job->first_rank + (uint32_t)first,
-                 s->job->ops->where(s->job->self, (uint32_t)first, where, sizeof where),
-                 kolo__ending_text(&s->endings[first], why, sizeof why),
-                 describe_omission(s, first), said, others);
+    } else {
+        describe_words(s, first, said);
+        s->job->ops->where(s->job->self, (uint32_t)first, where, sizeof where);
+        kolo__report_line(&facts, where, describe_omission(s, first), said, line, sizeof line);
+    }
     say_last(s, line);
 }
 
-static int failure_code(const struct supervision *s, int first)
+static int failure_code(const struct supervision *s, const struct kolo__report_facts *facts)
 {
     const char *text;
     kolo_status obstacle = get_obstacle(s, &text);
     int code = kolo__obstacle_exit_code(obstacle);
-    return code != 0 ? code : kolo__ending_exit_code(&s->endings[first], obstacle == KOLO_OK);
+    if (code == 0 && obstacle == KOLO_OK && kolo__report_begins_with_fault(facts))
+        code = KOLO__EXIT_PEER_LOST;
+    return code != 0 ? code
+                     : kolo__ending_exit_code(&s->endings[facts->first], obstacle == KOLO_OK);
 }
 
 static int exit_code(const struct supervision *s)
@@ -395,11 +402,11 @@ static int exit_code(const struct supervision *s)
     if (s->timed_out)
         return KOLO__EXIT_TIMEOUT;
     int failure = s->job->output != NULL ? kolo__output_failure(s->job->output) : 0;
-    int first = kolo__first_failure(s->endings, s->job->started, lost_rank(s));
-    if (first >= 0 && is_broken_pipe(s, first))
+    const struct kolo__report_facts facts = gather_facts(s);
+    if (facts.first >= 0 && is_broken_pipe(s, facts.first))
         return KOLO__EXIT_SIGNAL + SIGPIPE;
-    if (first >= 0)
-        return failure_code(s, first);
+    if (facts.first >= 0)
+        return failure_code(s, &facts);
     if (s->signal != 0)
         return KOLO__EXIT_SIGNAL + s->signal;
     if (failure == EPIPE)
@@ -415,6 +422,17 @@ static int exit_code(const struct supervision *s)
         return KOLO__EXIT_OUTPUT;
     }
     return 0;
+}
+
+/* While nobody has failed. */
+static void watch_over(struct supervision *s)
+{
+    char line[1200];
+    if (s->failed_at_ns != 0 || s->asked > 0)
+        return;
+    kolo__watch_step(&s->watch, s->job, kolo__now_ns(&kolo__real_clock), line, sizeof line);
+    if (line[0] != '\0')
+        say(s, line);
 }
 
 /* ---- the loop ------------------------------------------------------------------------------ */
@@ -436,6 +454,9 @@ static int next_timeout_ms(const struct supervision *s, uint64_t now_ns)
 {
     int timeout = s->job->rendezvous != NULL ? kolo__rendezvous_timeout_ms(s->job->rendezvous) : -1;
     int theirs = s->job->ops->timeout_ms(s->job->self);
+    if (theirs >= 0 && (timeout < 0 || theirs < timeout))
+        timeout = theirs;
+    theirs = kolo__watch_timeout_ms(&s->watch);
     if (theirs >= 0 && (timeout < 0 || theirs < timeout))
         timeout = theirs;
     const uint64_t deadlines[] = {s->term_at_ns, s->kill_at_ns, s->timeout_at_ns};
@@ -474,6 +495,7 @@ static void wait_and_serve(struct supervision *s)
     job->ops->step(job->self, theirs, note_ending, s);
     if (job->rendezvous != NULL)
         kolo__rendezvous_step(job->rendezvous);
+    watch_over(s);
     kolo__input_step(job->input, &s->fds[2]);
     if (job->output != NULL) {
         kolo__output_step(job->output, outputs);

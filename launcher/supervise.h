@@ -57,7 +57,8 @@ struct kolo__supervised {
     void *self;     /* of ops */
     long min_ranks; /* with so many left the job goes on; 0: it ends with the first that fails */
     long grace_s;
-    long timeout_s; /* of the whole job, from now on; 0: none */
+    long timeout_s;                           /* of the whole job, from now on; 0: none */
+    long peer_timeout_s, operation_timeout_s; /* KOLO_PEER_TIMEOUT, KOLO_TIMEOUT */
     struct kolo__signals *signals;
     struct kolo__rendezvous *rendezvous; /* NULL: rank 0's process holds it, wherever that is */
     const char *flight_file;             /* for what all ranks recorded, when they fail; "": none */

@@ -86,7 +86,8 @@ static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *
         .streams = comm->context->streams,
         .hosts = comm->hosts,
         .connect_timeout_ns = connect_seconds(comm->context) * 1000000000u,
-        .silence_s = kolo__silence_seconds(comm->context->config.timeout),
+        .silence_s = kolo__silence_seconds(comm->context->config.peer_timeout,
+                                           comm->context->config.timeout),
     };
     return kolo__tcp_create(&options, transport);
 }

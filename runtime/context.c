@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "runtime/comm.h"
 #include "runtime/cpus.h"
+#include "runtime/heartbeat.h"
 #include "runtime/metrics.h"
 #include "runtime/offload.h"
 #include "runtime/rdma.h"
@@ -171,6 +172,7 @@ static void release(kolo_context *context, bool sound)
         kolo__comm_destroy(context->comms);
     kolo__metrics_close(context);
     kolo__offload_close(context, sound);
+    kolo__heartbeat_end(context->heartbeat);
     kolo__flight_close(&context->recorder);
     kolo__context_close_rdma(context);
     kolo__heap_close(context->heap);
@@ -246,6 +248,9 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
         status = kolo__metrics_prepare(context);
     if (status == KOLO_OK)
         status = kolo__world_join(context);
+    if (status == KOLO_OK && context->control != NULL && context->config.peer_timeout > 0)
+        status = kolo__heartbeat_start(context->control, context->recorder.flight,
+                                       context->config.peer_timeout, &context->heartbeat);
     if (status == KOLO_OK)
         status = kolo__context_equip(context);
     if (status != KOLO_OK) {

@@ -25,6 +25,7 @@ struct kolo_context {
     char local_name[64]; /* of this epoch of this world, among the worlds of a host */
     char token[KOLO__TOKEN_BYTES];
     struct kolo__control *control;      /* NULL: a world of one */
+    struct kolo__heartbeat *heartbeat;  /* NULL: it says nothing of itself */
     char listen_host[64];               /* for kolo__listen */
     struct kolo__interfaces interfaces; /* none where all is on loopback */
     uint32_t streams;                   /* between two ranks, at least */

@@ -88,6 +88,27 @@ static void server_gone(struct kolo__control *control, bool silent)
               "the rendezvous (kolo run) is gone: it was killed, or its host was lost");
 }
 
+void kolo__control_lose_server(struct kolo__control *control, uint64_t silent_ns)
+{
+    const struct kolo__control_member *first = control->members;
+    char who[120] = "the rendezvous (kolo run)", text[400];
+    pthread_mutex_lock(&control->lock);
+    if (kolo__silence_is_unanswered(control->fd)) {
+        server_gone(control, true);
+    } else if (!control->closed) {
+        control->closed = true;
+        if (control->options.at_rank_0 && first != NULL)
+            snprintf(who, sizeof who, "rank 0 (host %s, pid %u), which holds the rendezvous,",
+                     first->host, first->pid);
+        snprintf(text, sizeof text,
+                 "%s has said nothing for %.1f s, though its host answers: it is stopped (SIGSTOP, "
+                 "a debugger) or hangs. KOLO_PEER_TIMEOUT sets the limit",
+                 who, (double)silent_ns / 1e9);
+        add_fault(control, 0, KOLO_ERR_PEER_LOST, control->options.at_rank_0 ? 0 : -1, text);
+    }
+    pthread_mutex_unlock(&control->lock);
+}
+
 static bool make_space(struct kolo__control *control)
 {
     if (control->in_capacity - control->in_bytes >= 4096)
@@ -123,8 +144,7 @@ static void check_silence(struct kolo__control *control)
 {
     long silence_s = control->options.silence_s;
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-    if (now_ns >= control->silence.looked_ns +
-                      (uint64_t)kolo__silence_pause_seconds(silence_s) * SECOND_NS &&
+    if (now_ns >= control->silence.looked_ns + kolo__silence_pause_ns(silence_s) &&
         kolo__silence_check(&control->silence, control->fd, silence_s, now_ns))
         server_gone(control, true);
 }
@@ -231,7 +251,8 @@ void kolo__control_poll(struct kolo__control *control)
 {
     if (pthread_mutex_trylock(&control->lock) != 0)
         return; /* another thread is looking */
-    kolo__control_take_all(control);
+    if (!control->awaiting)
+        kolo__control_take_all(control);
     pthread_mutex_unlock(&control->lock);
 }
 
@@ -271,9 +292,9 @@ kolo_status kolo__control_fault_error(struct kolo__control *control, const char 
     return kolo__error(fault->status, "%s: %s", doing, fault->text);
 }
 
-kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__frame_type wanted,
-                                      uint64_t deadline_ns, const char *doing,
-                                      struct kolo__frame_reader *payload, size_t *length)
+static kolo_status await_frame(struct kolo__control *control, enum kolo__frame_type wanted,
+                               uint64_t deadline_ns, const char *doing,
+                               struct kolo__frame_reader *payload, size_t *length)
 {
     for (;;) {
         enum kolo__frame_type type;
@@ -299,10 +320,22 @@ kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__
             return KOLO_ERR_TIMEOUT;
         uint64_t left_ms = (deadline_ns - now) / 1000000 + 1;
         struct pollfd ready = {.fd = control->fd, .events = POLLIN};
+        pthread_mutex_unlock(&control->lock); /* signs of life go on meanwhile */
         poll(&ready, 1, left_ms > 1000 ? 1000 : (int)left_ms);
+        pthread_mutex_lock(&control->lock);
         fill(control);
         check_silence(control);
     }
+}
+
+kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__frame_type wanted,
+                                      uint64_t deadline_ns, const char *doing,
+                                      struct kolo__frame_reader *payload, size_t *length)
+{
+    control->awaiting = true;
+    kolo_status status = await_frame(control, wanted, deadline_ns, doing, payload, length);
+    control->awaiting = false;
+    return status;
 }
 
 /* ---- sending ------------------------------------------------------------------------------- */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inside of a rank's end of the control plane, shared by its three parts and by nobody else:
+ * The inside of a rank's end of the control plane, shared by its parts and by nobody else:
  *
  *   control.c        frames in and out, faults, kolo_join
  *   control_world.c  how a rank comes into the world
  *   control_renew.c  how it comes from one epoch into the next
+ *   heartbeat.c      signs of life
  */
 #ifndef KOLO_RUNTIME_CONTROL_FRAMES_H
 #define KOLO_RUNTIME_CONTROL_FRAMES_H
@@ -41,6 +42,7 @@ struct kolo__control {
     struct kolo__joins joins;
     struct kolo__epoch epoch;
     bool expects_epoch;    /* it is on its way into one */
+    bool awaiting;         /* a thread waits for an answer, and takes all that comes */
     bool renewing;         /* what comes is of the epoch that this rank has left, until EPOCH */
     atomic_uint newcomers; /* read without the lock */
     struct {
@@ -80,5 +82,8 @@ kolo_status kolo__control_fault_error(struct kolo__control *control, const char 
 void kolo__control_take_epoch(struct kolo__control *control, struct kolo__frame_reader *payload);
 /* The server is not to be heard any more. */
 void kolo__control_hang_up(struct kolo__control *control);
+
+/* Without the lock: the server has said nothing for so long, as everybody is told from now on. */
+void kolo__control_lose_server(struct kolo__control *control, uint64_t silent_ns);
 
 #endif

@@ -13,7 +13,7 @@
 static const uint64_t MILLISECOND_NS = 1000000;
 
 /* The server answers when the others' time is over; so much later it does not any more. */
-enum { ANSWER_MS = 10000 };
+enum { ANSWER_MS = 10000, RANKS_MAX = 1 << 20 };
 
 const struct kolo__epoch *kolo__control_epoch(const struct kolo__control *control)
 {
@@ -37,7 +37,8 @@ void kolo__control_take_epoch(struct kolo__control *control, struct kolo__frame_
     epoch.previous_size = kolo__get_u32(payload);
     epoch.survivors = kolo__get_u32(payload);
     size_t room = (size_t)(payload->end - payload->next) / sizeof *epoch.previous;
-    if (epoch.survivors > epoch.size || epoch.survivors > room || epoch.rank >= epoch.size)
+    if (epoch.size > RANKS_MAX || epoch.survivors > epoch.size || epoch.survivors > room ||
+        epoch.rank >= epoch.size)
         payload->bad = true;
     else
         epoch.previous = calloc(epoch.survivors + 1, sizeof *epoch.previous);
@@ -115,6 +116,8 @@ kolo_status kolo__control_renew(struct kolo__control *control, uint32_t patience
         forget_epoch(control);
         control->renewing = control->expects_epoch = true;
         status = ask(control, patience_ms, blob, bytes);
+        if (status != KOLO_OK && status != KOLO_ERR_TIMEOUT)
+            kolo__control_take_all(control); /* the server may have said why it closed */
         if (status != KOLO_OK && (control->closed || control->refusal.status != KOLO_OK))
             status = find_end(control);
     }

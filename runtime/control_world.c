@@ -137,7 +137,7 @@ static void say_why(const struct kolo__control *control, uint64_t now_ns, uint64
     *due_ns = now_ns + *pause_ns;
 }
 
-/* What to look at, by what the last attempt met. */
+/* What to look at, by what an attempt met. */
 static const char *get_advice(const struct kolo__control_options *options, const char *report)
 {
     if (!options->in_pods)
@@ -172,6 +172,7 @@ static kolo_status connect_patiently(struct kolo__control *control)
     bool named = is_name(options->rendezvous);
     struct kolo__backoff backoff = {.pause_ms = named ? 200 : 50,
                                     .random = {due_ns ^ (uint64_t)options->rank << 40}};
+    char refusal[250] = ""; /* says more than that nobody was there in the end */
     for (;;) {
         kolo_status status = connect_once(control);
         if (status == KOLO_OK || status == KOLO_ERR_CONFIG || status == KOLO_ERR_MEMORY)
@@ -182,14 +183,18 @@ static kolo_status connect_patiently(struct kolo__control *control)
         say_why(control, now_ns, &due_ns, &word_ns);
         char report[700];
         snprintf(report, sizeof report, "%s", kolo_error_text());
+        if (status != KOLO_ERR_TIMEOUT)
+            snprintf(refusal, sizeof refusal, "%.249s", report);
+        bool had_gone = status == KOLO_ERR_TIMEOUT && refusal[0] != '\0';
         if (!kolo__backoff_pause(&backoff, options->deadline_ns))
             return kolo__error(
                 KOLO_ERR_TIMEOUT,
                 "rank %u (host %s) found no rendezvous%s within %d s; the last attempt at each "
-                "address: %.450s. %s",
+                "address: %.450s%s%s. %s",
                 options->rank, kolo__host_name(),
                 options->ports > 1 ? " of its job id and token at any of its ports" : "",
-                options->timeout_s, report, get_advice(options, report));
+                options->timeout_s, report, had_gone ? "; before: " : "", had_gone ? refusal : "",
+                get_advice(options, had_gone ? refusal : report));
     }
 }
 
@@ -267,8 +272,9 @@ static kolo_status join_timed_out(struct kolo__control *control)
     kolo__control_drop_frame(control, length);
     snprintf(fault.text, sizeof fault.text,
              "%u of %u ranks did not join within %d s; missing: %s. See whether these processes "
-             "started; KOLO_INIT_TIMEOUT sets the wait",
-             missing, control->options.size, control->options.timeout_s, text);
+             "started%s; KOLO_INIT_TIMEOUT sets the wait",
+             missing, control->options.size, control->options.timeout_s, text,
+             control->options.in_pods ? ", and whether a NetworkPolicy keeps them from pod 0" : "");
     kolo__control_send_fault(control, 0, &fault);
     return kolo__error(fault.status, "kolo_init: %s", fault.text);
 }

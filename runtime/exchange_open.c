@@ -30,6 +30,23 @@ static void pause_ms(unsigned milliseconds)
     nanosleep(&time, NULL);
 }
 
+static kolo_status await(const kolo_comm *comm, kolo__device_event event)
+{
+    const struct kolo__exchange *exchange = comm->exchange;
+    const long limit_s = comm->context->config.timeout;
+    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + (uint64_t)limit_s * SECOND_NS;
+    kolo_status status = KOLO_AGAIN;
+    while (status == KOLO_AGAIN && kolo__now_ns(&kolo__real_clock) < deadline_ns) {
+        status = exchange->gpus->event_query(exchange->device, event);
+        if (status == KOLO_AGAIN)
+            pause_ms(1);
+    }
+    return status == KOLO_AGAIN
+               ? kolo__error(KOLO_ERR_TIMEOUT, "GPU %d did not zero memory within %ld s",
+                             exchange->ordinal, limit_s)
+               : status;
+}
+
 /* Zeros, before anybody else looks. */
 static kolo_status zero(const kolo_comm *comm, void *memory, size_t bytes)
 {
@@ -37,8 +54,6 @@ static kolo_status zero(const kolo_comm *comm, void *memory, size_t bytes)
     struct kolo__device *device = comm->exchange->device;
     kolo__device_stream stream = NULL;
     kolo__device_event event = NULL;
-    uint64_t deadline_ns =
-        kolo__now_ns(&kolo__real_clock) + (uint64_t)comm->context->config.timeout * SECOND_NS;
     kolo_status status = gpus->stream_create(device, &stream);
     if (status == KOLO_OK)
         status = gpus->event_create(device, &event);
@@ -46,15 +61,8 @@ static kolo_status zero(const kolo_comm *comm, void *memory, size_t bytes)
         status = gpus->zero(device, memory, bytes, stream);
     if (status == KOLO_OK)
         status = gpus->event_record(device, event, stream);
-    while (status == KOLO_OK && (status = gpus->event_query(device, event)) == KOLO_AGAIN) {
-        if (kolo__now_ns(&kolo__real_clock) > deadline_ns) {
-            status = kolo__error(KOLO_ERR_TIMEOUT, "GPU %d did not zero memory within %ld s",
-                                 comm->exchange->ordinal, comm->context->config.timeout);
-            break;
-        }
-        pause_ms(1);
-        status = KOLO_OK;
-    }
+    if (status == KOLO_OK)
+        status = await(comm, event);
     gpus->event_destroy(device, event);
     gpus->stream_destroy(device, stream);
     return status;
@@ -109,6 +117,16 @@ static kolo_status map_all(const kolo_comm *comm, const struct word *all)
             status =
                 exchange->gpus->map(exchange->device, &all[r].handle, &exchange->part.regions[r]);
     }
+    return status;
+}
+
+/* Its events order calls, and tell when they are done. */
+static kolo_status start_watch(struct kolo__exchange *exchange, const char *operation)
+{
+    kolo_status status = kolo__watch_start(&exchange->watch, operation, exchange->gpus,
+                                           exchange->device, exchange->ordinal);
+    if (status == KOLO_OK && !kolo__watch_has_events(&exchange->watch))
+        status = kolo__error(KOLO_ERR_UNSUPPORTED, "GPU %d has no events", exchange->ordinal);
     return status;
 }
 
@@ -167,8 +185,7 @@ static kolo_status open_all(kolo_comm *comm, const char *operation, struct word 
                 exchange->blocks_most = all[r].blocks_most;
         status = map_all(comm, all);
         if (status == KOLO_OK)
-            status = kolo__watch_start(&exchange->watch, operation, exchange->gpus,
-                                       exchange->device, exchange->ordinal);
+            status = start_watch(exchange, operation);
         status = tell(comm, operation, status, &mine, all);
         if (status != KOLO_OK)
             return status;

@@ -103,6 +103,13 @@ void kolo__put_announcement(struct kolo__frame_writer *writer,
     kolo__put_u64(writer, announcement->segment_bytes);
 }
 
+void kolo__put_beat(struct kolo__frame_writer *writer, const struct kolo__beat *beat)
+{
+    kolo__put_u32(writer, beat->timeout_ms);
+    kolo__put_u32(writer, beat->waiting_ms);
+    kolo__put_text(writer, beat->doing);
+}
+
 void kolo__put_report(struct kolo__frame_writer *writer, const struct kolo__verdict_report *report)
 {
     kolo__put_u32(writer, report->comm);
@@ -229,6 +236,13 @@ void kolo__get_announcement(struct kolo__frame_reader *reader,
 {
     kolo__get_signature(reader, &announcement->signature);
     announcement->segment_bytes = kolo__get_u64(reader);
+}
+
+void kolo__get_beat(struct kolo__frame_reader *reader, struct kolo__beat *beat)
+{
+    beat->timeout_ms = kolo__get_u32(reader);
+    beat->waiting_ms = kolo__get_u32(reader);
+    kolo__get_text(reader, beat->doing, sizeof beat->doing);
 }
 
 /* Memory is taken for what is there, not for what is promised. */

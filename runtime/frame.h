@@ -26,6 +26,7 @@ enum kolo__frame_type {
     KOLO__FRAME_ANNOUNCE = 11, /* both ways: a collective begun, in which who joined takes part */
     KOLO__FRAME_ALL_JOINED = 12, /* server -> rank: communicator, who joined last */
     KOLO__FRAME_FORGOTTEN = 13,  /* rank -> server: what it can no longer announce */
+    KOLO__FRAME_BEAT = 14,       /* both ways: a sign of life (heartbeat.h) */
     KOLO__FRAME_RENEW = 16,      /* rank -> server: epoch that it leaves, patience, blob */
     KOLO__FRAME_EPOCH = 17,      /* server -> rank: its place in the epoch of the next WORLD */
     KOLO__FRAME_NEWCOMERS = 18,  /* server -> rank: how many wait */
@@ -75,6 +76,17 @@ struct kolo__announcement {
 void kolo__put_announcement(struct kolo__frame_writer *writer,
                             const struct kolo__announcement *announcement);
 
+enum { KOLO__BEAT_TEXT_BYTES = 256 };
+
+/* What a rank says of itself. */
+struct kolo__beat {
+    uint32_t timeout_ms; /* without another beat it is lost after so long; 0: it does not beat */
+    uint32_t waiting_ms; /* it waits in an operation, and has for so long */
+    char doing[KOLO__BEAT_TEXT_BYTES]; /* "it waited since 0.2 s in allreduce #8 (...)" */
+};
+
+void kolo__put_beat(struct kolo__frame_writer *writer, const struct kolo__beat *beat);
+
 struct kolo__frame_reader {
     const unsigned char *next, *end;
     bool bad;
@@ -100,6 +112,7 @@ void kolo__get_text(struct kolo__frame_reader *reader, char *text, size_t bytes)
 void kolo__get_signature(struct kolo__frame_reader *reader, struct kolo__signature *signature);
 void kolo__get_announcement(struct kolo__frame_reader *reader,
                             struct kolo__announcement *announcement);
+void kolo__get_beat(struct kolo__frame_reader *reader, struct kolo__beat *beat);
 /* A payload that is one report. The caller frees report->sent, also when it is broken. */
 void kolo__get_report(struct kolo__frame_reader *reader, struct kolo__verdict_report *report);
 /* True when everything was there, and nothing more. */

@@ -149,8 +149,8 @@ static kolo_status shrink(kolo_comm *comm, const int *left, int left_count, kolo
         mine.status = KOLO_ERR_UNSUPPORTED;
         snprintf(mine.why, sizeof mine.why, "it was ended");
     } else if (part != NULL) {
-        mine.status = (int32_t)nccl->module->comm_shrink(nccl->comm, left, left_count, false,
-                                                         &begun, mine.why);
+        mine.status =
+            (int32_t)nccl->module->comm_shrink(nccl->comm, left, left_count, &begun, mine.why);
         part->comm = begun;
     }
     kolo_status status =

@@ -32,6 +32,9 @@ static const uint64_t MILLISECOND = 1000000;
 
 static void watch(struct kolo__connection *connection, bool want_write)
 {
+    if (connection->watches_writes == want_write)
+        return;
+    connection->watches_writes = want_write;
     struct epoll_event event = {.events = EPOLLIN | (want_write ? EPOLLOUT : 0u),
                                 .data.ptr = connection};
     epoll_ctl(connection->server->epoll_fd, EPOLL_CTL_MOD, connection->fd, &event);
@@ -301,16 +304,23 @@ static void free_connection(struct kolo__connection *connection)
     free(connection);
 }
 
+/* Whether its host is there must be found out: it does not tell by itself (rendezvous_beat.c). */
+static bool needs_looks(const struct kolo__connection *connection)
+{
+    return connection->phase == NEWCOMER ||
+           (connection->phase == MEMBER &&
+            connection->server->members[connection->rank].signs.timeout_ns == 0);
+}
+
 /* Hosts of members that vanished while something is on its way to them. */
 static void check_silence(struct kolo__rendezvous *server, uint64_t now_ns)
 {
-    uint64_t pause_ns =
-        (uint64_t)kolo__silence_pause_seconds(server->silence_s) * 1000 * MILLISECOND;
-    if (server->silence_s == 0 || now_ns < server->silence_looked_ns + pause_ns)
+    if (server->silence_s == 0 ||
+        now_ns < server->silence_looked_ns + kolo__silence_pause_ns(server->silence_s))
         return;
     server->silence_looked_ns = now_ns;
     for (struct kolo__connection *c = server->connections; c != NULL; c = c->next)
-        if ((c->phase == MEMBER || c->phase == NEWCOMER) && !c->closing &&
+        if (needs_looks(c) && !c->closing &&
             kolo__silence_check(&c->silence, c->fd, server->silence_s, now_ns))
             c->silent = c->closing = true;
 }
@@ -333,24 +343,65 @@ static void sweep(struct kolo__rendezvous *server, uint64_t now_ns)
     }
 }
 
+/* Milliseconds until something is due by the clock; UINT64_MAX: nothing is. */
+static uint64_t next_due_ms(const struct kolo__rendezvous *server, uint64_t now_ns)
+{
+    uint64_t most_ms = UINT64_MAX;
+    if (server->beats_due_ns != 0)
+        most_ms = server->beats_due_ns > now_ns
+                      ? (server->beats_due_ns - now_ns + MILLISECOND - 1) / MILLISECOND
+                      : 0;
+    uint64_t pause_ms = kolo__silence_pause_ns(server->silence_s) / MILLISECOND;
+    /* Somebody waits for others, or is to prove itself in time. */
+    bool hurried = server->word_due_ns != 0 && !server->formed && !server->fault.set;
+    for (const struct kolo__connection *c = server->connections; c != NULL; c = c->next) {
+        hurried |= c->phase != MEMBER;
+        if (server->silence_s > 0 && needs_looks(c) && pause_ms < most_ms)
+            most_ms = pause_ms;
+    }
+    if (hurried && most_ms > 1000)
+        most_ms = 1000;
+    if (server->accept_again_ns != 0 && most_ms > ACCEPT_PAUSE_MS)
+        most_ms = ACCEPT_PAUSE_MS;
+    if (server->renew_by_ns != 0 && most_ms > 50)
+        most_ms = 50;
+    for (uint32_t r = 0; r < server->size && !server->fault.set; r++)
+        if (server->members[r].lost_at_ns != 0 && most_ms > 50)
+            most_ms = 50;
+    return most_ms;
+}
+
+static void serve(struct kolo__connection *connection, uint32_t events)
+{
+    struct kolo__rendezvous *server = connection->server;
+    server->eventful |= connection->phase != MEMBER || (events & ~(uint32_t)EPOLLIN) != 0;
+    if ((events & EPOLLOUT) && connection->phase != WANT_HANDSHAKE)
+        kolo__connection_flush(connection);
+    /* What is decrypted already wakes nobody. */
+    while (receive(connection) && kolo__secure_pending(connection->secure)) {
+    }
+    server->eventful |= connection->closing;
+}
+
+/* With a thousand members most steps bring beats and nothing else: everybody is looked at only when
+ * something else came, or is due. */
 void kolo__rendezvous_step(struct kolo__rendezvous *server)
 {
     struct epoll_event events[64];
     int count = epoll_wait(server->epoll_fd, events, 64, 0);
     for (int i = 0; i < count; i++) {
-        struct kolo__connection *connection = events[i].data.ptr;
-        if (connection == NULL) {
-            accept_all(server);
+        if (events[i].data.ptr != NULL) {
+            serve(events[i].data.ptr, events[i].events);
             continue;
         }
-        if ((events[i].events & EPOLLOUT) && connection->phase != WANT_HANDSHAKE)
-            kolo__connection_flush(connection);
-        /* What is decrypted already wakes nobody. */
-        while (receive(connection) && kolo__secure_pending(connection->secure)) {
-        }
+        server->eventful = true;
+        accept_all(server);
     }
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    if (!server->eventful && now_ns < server->due_ns)
+        return;
     check_silence(server, now_ns);
+    kolo__world_judge_beats(server, now_ns);
     sweep(server, now_ns);
     if (server->accept_again_ns != 0 && now_ns >= server->accept_again_ns)
         watch_listeners(server, true);
@@ -358,25 +409,21 @@ void kolo__rendezvous_step(struct kolo__rendezvous *server)
     kolo__world_judge_losses(server, now_ns);
     kolo__world_judge_epoch(server, now_ns);
     kolo__world_tell_absent(server, now_ns);
+    uint64_t due_ms = next_due_ms(server, now_ns);
+    server->due_ns = due_ms == UINT64_MAX ? UINT64_MAX : now_ns + due_ms * MILLISECOND;
+    server->eventful = false;
 }
 
 int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *server)
 {
-    for (uint32_t r = 0; r < server->size; r++)
-        if (server->members[r].lost_at_ns != 0 && !server->fault.set)
-            return 50;
-    if (server->renew_by_ns != 0)
-        return 50;
-    if (server->accept_again_ns != 0)
-        return ACCEPT_PAUSE_MS;
-    for (const struct kolo__connection *c = server->connections; c != NULL; c = c->next)
-        if (c->phase != MEMBER)
-            return 1000;
-    if (server->word_due_ns != 0 && !server->formed && !server->fault.set)
-        return 1000; /* somebody waits for others */
-    if (server->silence_s > 0 && server->connections != NULL)
-        return (int)kolo__silence_pause_seconds(server->silence_s) * 1000;
-    return -1;
+    if (server->eventful)
+        return 0;
+    if (server->due_ns == UINT64_MAX)
+        return -1;
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    return server->due_ns > now_ns
+               ? (int)((server->due_ns - now_ns + MILLISECOND - 1) / MILLISECOND)
+               : 0;
 }
 
 int kolo__rendezvous_fd(const struct kolo__rendezvous *server)

@@ -62,6 +62,16 @@ int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *rendezvous);
 void kolo__rendezvous_rank_ended(struct kolo__rendezvous *rendezvous, uint32_t place, bool clean,
                                  const char *why);
 
+/* True when this rank has said nothing for half of its KOLO_PEER_TIMEOUT: the embedder then says
+ * what its process does (as in /proc: T, S, ...; 0: not known), as soon as it knows. What it says
+ * is forgotten when the rank is heard again. */
+bool kolo__rendezvous_is_quiet(const struct kolo__rendezvous *rendezvous, uint32_t place);
+void kolo__rendezvous_note_state(struct kolo__rendezvous *rendezvous, uint32_t place, char state);
+/* How long the rank that waits for longest has waited in its operation, as far as ranks have said
+ * by now. */
+uint64_t kolo__rendezvous_longest_wait_ns(const struct kolo__rendezvous *rendezvous,
+                                          uint64_t now_ns);
+
 /* The first fault that was spread in this epoch: NULL while there is none. *place: whose fault (-1:
  * nobody in particular). */
 const char *kolo__rendezvous_fault(const struct kolo__rendezvous *rendezvous, kolo_status *status,
@@ -69,6 +79,10 @@ const char *kolo__rendezvous_fault(const struct kolo__rendezvous *rendezvous, ko
 /* How many times the world was renewed, and how many ranks it has now. */
 uint32_t kolo__rendezvous_epoch(const struct kolo__rendezvous *rendezvous);
 uint32_t kolo__rendezvous_size(const struct kolo__rendezvous *rendezvous);
+
+/* When it began, as far as is known: when it was spread, or when a rank was heard last that was
+ * lost in silence (kolo__real_clock). 0: there is none. */
+uint64_t kolo__rendezvous_fault_ns(const struct kolo__rendezvous *rendezvous);
 
 /* The first thing that kept the world from forming: a rank refused, or a fault before the last
  * set-up step. KOLO_OK, and no text, when the world has formed or nothing stands against it. */

@@ -221,6 +221,8 @@ void kolo__world_renew(struct kolo__connection *connection, struct kolo__frame_r
     kolo__member_keep_blob(member, blob, bytes);
     member->exchanging = false;
     if (server->renew_by_ns == 0)
+        kolo__world_listen_again(server);
+    if (server->renew_by_ns == 0)
         server->renew_by_ns = kolo__now_ns(&kolo__real_clock) + patience_ms * MILLISECOND;
 }
 
@@ -234,6 +236,7 @@ static void forget_epoch(struct kolo__rendezvous *server)
     server->misfit.text[0] = '\0';
     server->fault.set = false;
     server->renew_by_ns = 0;
+    kolo__world_listen_again(server);
 }
 
 static struct kolo__connection *find_newcomer(const struct kolo__rendezvous *server, uint32_t id)

@@ -69,6 +69,7 @@ void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_sta
         kolo__world_obstacle(server, status, text);
         server->fault.status = status;
         server->fault.rank = rank;
+        server->fault.at_ns = kolo__now_ns(&kolo__real_clock);
         snprintf(server->fault.text, sizeof server->fault.text, "%s", text);
     }
     if (comm != 0)
@@ -102,36 +103,42 @@ static void suspect(struct kolo__rendezvous *server, uint32_t rank, int blamed_b
         member->blamed_comm = 0;
     if (member->left || member->lost_at_ns != 0 || server->fault.set)
         return;
-    member->lost_at_ns = kolo__now_ns(&kolo__real_clock) + LOSS_GRACE_MS * MILLISECOND;
+    member->lost_at_ns = kolo__now_ns(&kolo__real_clock);
+    if (strstr(why, KOLO__SILENCE_TEXT) == NULL) /* a silence has been long enough already */
+        member->lost_at_ns += LOSS_GRACE_MS * MILLISECOND;
     member->blamed_by = blamed_by;
     member->blamed_comm = comm;
     snprintf(member->lost_why, sizeof member->lost_why, "%.*s", (int)sizeof member->lost_why - 1,
              why);
 }
 
-static void declare_lost(struct kolo__rendezvous *server, uint32_t rank, const char *why)
+void kolo__world_declare_lost(struct kolo__rendezvous *server, uint32_t rank, const char *why)
 {
     struct kolo__member *member = &server->members[rank];
+    char text[KOLO__FAULT_TEXT_BYTES], heard[KOLO__BEAT_TEXT_BYTES + 40];
     kolo__world_gone(server, rank, why, false);
-    char text[KOLO__FAULT_TEXT_BYTES];
+    kolo__world_last_heard(member, kolo__now_ns(&kolo__real_clock), heard, sizeof heard);
     /* A transport's words begin with the rank too. */
     const char *name = strncmp(why, "rank ", 5) == 0 ? strstr(why, "): ") : NULL;
     if (name != NULL && member->joined)
-        snprintf(text, sizeof text, "rank %u (host %s, pid %u): %s", rank, member->host,
-                 member->pid, name + 3);
+        snprintf(text, sizeof text, "rank %u (host %s, pid %u): %s%s", rank, member->host,
+                 member->pid, name + 3, heard);
     else if (member->joined && strncmp(why, "rank ", 5) == 0) /* who says what of it */
-        snprintf(text, sizeof text, "rank %u (host %s, pid %u) is gone: %s", rank, member->host,
-                 member->pid, why);
+        snprintf(text, sizeof text, "rank %u (host %s, pid %u) is gone: %s%s", rank, member->host,
+                 member->pid, why, heard);
     else if (member->joined)
-        snprintf(text, sizeof text, "rank %u (host %s, pid %u) %s", rank, member->host, member->pid,
-                 why);
+        snprintf(text, sizeof text, "rank %u (host %s, pid %u) %s%s", rank, member->host,
+                 member->pid, why, heard);
     else
         snprintf(text, sizeof text, "rank %u %s before it joined (kolo_init)", rank, why);
     kolo__world_spread(server, 0, KOLO_ERR_PEER_LOST, (int)rank, text);
+    if (kolo__world_is_quiet(member,
+                             server->fault.at_ns)) /* which it was before its process ended */
+        server->fault.at_ns = member->signs.heard_ns;
 }
 
 /* The rank of this epoch that came from there; the size: none. */
-static uint32_t find_place(const struct kolo__rendezvous *server, uint32_t place)
+uint32_t kolo__world_find_place(const struct kolo__rendezvous *server, uint32_t place)
 {
     uint32_t rank = 0;
     while (rank < server->size && server->members[rank].place != place)
@@ -142,12 +149,13 @@ static uint32_t find_place(const struct kolo__rendezvous *server, uint32_t place
 void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t place, bool clean,
                                  const char *why)
 {
-    uint32_t rank = find_place(server, place);
+    uint32_t rank = kolo__world_find_place(server, place);
     char text[KOLO__FAULT_TEXT_BYTES];
     if (rank == server->size)
         return; /* lost in an earlier epoch, or a newcomer: its connection says so */
     struct kolo__member *member = &server->members[rank];
     member->ended = true;
+    server->eventful = true;
     /* Its last words, a goodbye or a fault, may still wait to be read. */
     if (member->connection != NULL)
         kolo__connection_drain(member->connection);
@@ -155,9 +163,13 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t place
         return;
     snprintf(text, sizeof text, "%s%s", why,
              clean && member->joined ? " without kolo_finalize" : "");
+    /* Whoever was cut off knows it too, and exits. */
+    if (member->joined && kolo__world_is_cut_off(member, kolo__now_ns(&kolo__real_clock)))
+        snprintf(text, sizeof text, "was lost with its host, which " KOLO__SILENCE_TEXT "; it %s",
+                 why);
     kolo__world_gone(server, rank, text, true);
     if (somebody_needs(server, rank))
-        declare_lost(server, rank, text);
+        kolo__world_declare_lost(server, rank, text);
     else
         suspect(server, rank, -1, 0, text); /* others may be on their way */
 }
@@ -185,6 +197,11 @@ uint32_t kolo__rendezvous_size(const struct kolo__rendezvous *server)
     return server->size;
 }
 
+uint64_t kolo__rendezvous_fault_ns(const struct kolo__rendezvous *server)
+{
+    return server->fault.set ? server->fault.at_ns : 0;
+}
+
 kolo_status kolo__rendezvous_obstacle(const struct kolo__rendezvous *server, const char **text)
 {
     bool stands = server->obstacle.status != KOLO_OK && !server->complete;
@@ -207,7 +224,7 @@ bool kolo__rendezvous_has_formed(const struct kolo__rendezvous *server)
 
 bool kolo__rendezvous_is_member(const struct kolo__rendezvous *server, uint32_t place)
 {
-    return find_place(server, place) < server->size;
+    return kolo__world_find_place(server, place) < server->size;
 }
 
 bool kolo__rendezvous_joined(const struct kolo__rendezvous *server, uint32_t place)
@@ -235,6 +252,20 @@ void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bo
     suspect(server, rank, -1, 0, why);
 }
 
+/* Both ends, whoever was the first to tell. */
+static void spread_broken_link(struct kolo__rendezvous *server, uint32_t rank)
+{
+    const struct kolo__member *member = &server->members[rank];
+    uint32_t teller = (uint32_t)member->blamed_by;
+    char text[KOLO__FAULT_TEXT_BYTES];
+    const char *name =
+        strncmp(member->lost_why, "rank ", 5) == 0 ? strstr(member->lost_why, "): ") : NULL;
+    snprintf(text, sizeof text, "between rank %u (host %s) and rank %u (host %s): %s", teller,
+             server->members[teller].host, rank, member->host,
+             name != NULL ? name + 3 : member->lost_why);
+    kolo__world_spread(server, 0, KOLO_ERR_NETWORK, (int)rank, text);
+}
+
 void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns)
 {
     for (uint32_t r = 0; r < server->size; r++) {
@@ -243,9 +274,10 @@ void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns)
             continue;
         if (member->blamed_by >= 0 && member->connection != NULL) {
             /* Its process lives: the fault is the network's between the two. */
-            kolo__world_spread(server, 0, KOLO_ERR_NETWORK, (int)r, member->lost_why);
+            if (!kolo__world_is_quiet(member, now_ns))
+                spread_broken_link(server, r);
         } else {
-            declare_lost(server, r, member->lost_why);
+            kolo__world_declare_lost(server, r, member->lost_why);
         }
     }
 }
@@ -283,6 +315,7 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
                          struct kolo__frame_reader *payload)
 {
     struct kolo__rendezvous *server = connection->server;
+    server->eventful |= type != KOLO__FRAME_BEAT;
     if (connection->phase == NEWCOMER && type == KOLO__FRAME_ABSENT) {
         kolo__connection_refuse(connection, KOLO_ERR_TIMEOUT,
                                 "the ranks of the world have not called kolo_renew since this "
@@ -314,6 +347,9 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
         break;
     case KOLO__FRAME_STUCK:
         kolo__world_stuck(connection, payload);
+        break;
+    case KOLO__FRAME_BEAT:
+        kolo__world_beat(connection, payload);
         break;
     case KOLO__FRAME_ABSENT:
         kolo__world_absent(connection);

@@ -7,6 +7,7 @@
  *   rendezvous_world.c  members: losses, faults
  *   rendezvous_renew.c  the next epoch: who has come, newcomers (kolo_renew)
  *   rendezvous_absent.c who has not come
+ *   rendezvous_beat.c   members of which nothing is heard
  *   rendezvous_stuck.c  members that wait too long
  *   rendezvous_join.c   members that have joined (kolo_join)
  */
@@ -41,6 +42,7 @@ struct kolo__connection {
     struct kolo__rendezvous *server;
     int fd;
     enum kolo__phase phase;
+    bool watches_writes;
     bool closing;         /* freed at the end of the step, once everything is sent or cannot be */
     uint64_t deadline_ns; /* of strangers */
     struct kolo__address address;
@@ -62,6 +64,15 @@ struct kolo__connection {
     bool silent; /* it is closing because nothing is heard from its host */
 };
 
+/* What a member says of itself, again and again. */
+struct kolo__signs_of_life {
+    uint64_t timeout_ns; /* 0: it has never beaten, and is not missed */
+    uint64_t heard_ns, waits_since_ns /* 0: it does not wait */;
+    bool asked; /* after half of the time */
+    char state; /* of its process, as who started it sees it; 0: not known */
+    char doing[KOLO__BEAT_TEXT_BYTES];
+};
+
 struct kolo__member {
     struct kolo__connection *connection; /* NULL: not joined, or gone */
     uint32_t id;                         /* of membership.h */
@@ -81,6 +92,7 @@ struct kolo__member {
     uint32_t exchange_tag;
     struct kolo__verdict_report *reports; /* one a communicator, oldest first */
     uint32_t report_count;
+    struct kolo__signs_of_life signs;
 };
 
 enum { KOLO__BROKEN_KEPT = 64, KOLO__PLACES_MAX = 1 << 20 };
@@ -110,8 +122,11 @@ struct kolo__rendezvous {
     bool members_restart;
     long silence_s;
     uint64_t silence_looked_ns;
-    bool formed;   /* all have joined */
-    bool complete; /* and taken the set-up step: kolo_init has all it needs */
+    uint64_t beats_due_ns; /* when members are to be looked at; 0: nobody has beaten */
+    uint64_t due_ns;       /* when anything is due by the clock; UINT64_MAX: nothing */
+    bool eventful;         /* this step brought more than beats */
+    bool formed;           /* all have joined */
+    bool complete;         /* and taken the set-up step: kolo_init has all it needs */
     struct kolo__member *members;
     struct kolo__connection *connections;
     struct kolo__join_comm *join_comms; /* on which some, not all, have joined */
@@ -121,6 +136,7 @@ struct kolo__rendezvous {
         bool set;
         kolo_status status;
         int rank;
+        uint64_t at_ns;
         char text[KOLO__FAULT_TEXT_BYTES];
     } fault;
     struct {
@@ -167,8 +183,29 @@ void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_sta
 /* Tells one of them. */
 void kolo__world_send_fault(struct kolo__connection *to, uint32_t comm, kolo_status status,
                             int rank, const char *text);
+/* The rank of this epoch that came from that place; the size: none. */
+uint32_t kolo__world_find_place(const struct kolo__rendezvous *server, uint32_t place);
 /* Tells it the world's fault, if there is one. */
 void kolo__world_tell_fault(struct kolo__rendezvous *server, struct kolo__connection *to);
+
+/* Spreads that it is lost. why begins with a verb, or with the rank as transports say it. */
+void kolo__world_declare_lost(struct kolo__rendezvous *server, uint32_t rank, const char *why);
+
+/* ---- signs of life (rendezvous_beat.c) ------------------------------------------------------- */
+
+/* A member's BEAT message. */
+void kolo__world_beat(struct kolo__connection *connection, struct kolo__frame_reader *payload);
+/* Finds who has been silent for too long. */
+void kolo__world_listen_again(struct kolo__rendezvous *server);
+void kolo__world_judge_beats(struct kolo__rendezvous *server, uint64_t now_ns);
+/* Whoever beats may just have died: true when this member has not beaten when it should have. */
+bool kolo__world_is_quiet(const struct kolo__member *member, uint64_t now_ns);
+/* And its host does not acknowledge what was sent to it since. */
+bool kolo__world_is_cut_off(const struct kolo__member *member, uint64_t now_ns);
+/* "; when last heard, 0.8 s before, it waited since 0.2 s in allreduce #8 (...)"; "" when it never
+ * was. */
+const char *kolo__world_last_heard(const struct kolo__member *member, uint64_t now_ns, char *text,
+                                   size_t bytes);
 
 /* ---- the world forming (rendezvous_form.c) --------------------------------------------------- */
 

@@ -377,11 +377,30 @@ bool kolo__comm_progress(kolo_comm *comm)
     return moved;
 }
 
+/* What befell another says nothing of this rank's operation. */
+static void interrupted(const kolo_request *request)
+{
+    const kolo_comm *comm = request->comm;
+    const struct kolo__flight_entry *entry = request->flight;
+    char signature[160], since[40] = "";
+    bool recorded = kolo__flight_is_of(entry, &request->signature);
+    uint64_t begin_ns = recorded ? atomic_load(&entry->wait_begin_ns) : 0;
+    if (begin_ns != 0)
+        snprintf(since, sizeof since, " since %.1f s",
+                 (double)(kolo__now_ns(&kolo__real_clock) - begin_ns) / 1e9);
+    kolo__error(comm->fault.status, "%s on rank %u (host %s), in %s%s: %s", request->operation,
+                comm->rank, kolo__host_name(),
+                kolo__signature_text(&request->signature, signature, sizeof signature), since,
+                comm->fault.text);
+}
+
 kolo_status kolo__request_finish(kolo_request *request)
 {
     kolo_comm *comm = request->comm;
     kolo_status status = request->status;
-    if (status != KOLO_OK)
+    if (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK)
+        interrupted(request);
+    else if (status != KOLO_OK)
         poisoned(comm, request->operation);
     request->next = comm->free_requests;
     comm->free_requests = request;

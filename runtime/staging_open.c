@@ -17,16 +17,48 @@ static size_t slot_bytes(const kolo_comm *comm)
     return least > KOLO__STAGING_BYTES ? least : KOLO__STAGING_BYTES;
 }
 
-static kolo_status make_slot(const struct kolo__staging *staging, size_t bytes,
+/* Pinned; where network cards reach the heap, in it: then nobody copies between GPU and card. */
+static kolo_status take_pinned(const kolo_comm *comm, const struct kolo__staging *staging,
+                               unsigned char **memory)
+{
+    const struct kolo__device_module *gpus = staging->gpus;
+    struct kolo__heap *heap = comm->plan_context.heap;
+    size_t bytes = slot_bytes(comm);
+    void *taken = NULL;
+    if (heap != NULL && kolo__heap_alloc(heap, bytes, 1, &taken) == KOLO_OK) {
+        *memory = taken;
+        if (gpus->host_register(staging->device, taken, bytes) == KOLO_OK)
+            return KOLO_OK;
+        kolo__heap_free(heap, taken);
+        *memory = NULL;
+    }
+    kolo_status status = gpus->host_alloc(staging->device, bytes, &taken);
+    if (status == KOLO_OK)
+        *memory = taken;
+    return status;
+}
+
+static void give_pinned(const kolo_comm *comm, const struct kolo__staging *staging,
+                        unsigned char *memory)
+{
+    struct kolo__heap *heap = comm->plan_context.heap;
+    bool in_heap =
+        heap != NULL && memory != NULL && kolo__heap_position(heap, memory, 1) != UINT64_MAX;
+    if (!in_heap) {
+        staging->gpus->host_free(staging->device, memory);
+        return;
+    }
+    staging->gpus->host_unregister(staging->device, memory);
+    kolo__heap_free(heap, memory);
+}
+
+static kolo_status make_slot(const kolo_comm *comm, const struct kolo__staging *staging,
                              struct kolo__staging_slot *slot)
 {
     const struct kolo__device_module *gpus = staging->gpus;
-    void *given = NULL, *result = NULL;
-    kolo_status status = gpus->host_alloc(staging->device, bytes, &given);
-    slot->given = given;
+    kolo_status status = take_pinned(comm, staging, &slot->given);
     if (status == KOLO_OK)
-        status = gpus->host_alloc(staging->device, bytes, &result);
-    slot->result = result;
+        status = take_pinned(comm, staging, &slot->result);
     if (status == KOLO_OK)
         status = gpus->event_create(staging->device, &slot->filled);
     if (status == KOLO_OK)
@@ -46,12 +78,12 @@ static kolo_status make(const kolo_comm *comm, struct kolo__staging *staging)
     if (status == KOLO_OK)
         status = staging->gpus->event_create(staging->device, &staging->begun);
     for (int i = 0; i < KOLO__STAGING_SLOTS && status == KOLO_OK; i++)
-        status = make_slot(staging, slot_bytes(comm), &staging->slots[i]);
+        status = make_slot(comm, staging, &staging->slots[i]);
     return status;
 }
 
 /* Leaves nothing but what says so. */
-static void unmake(struct kolo__staging *staging)
+static void unmake(const kolo_comm *comm, struct kolo__staging *staging)
 {
     const struct kolo__device_module *gpus = staging->gpus;
     struct kolo__device *device = staging->device;
@@ -63,8 +95,8 @@ static void unmake(struct kolo__staging *staging)
     for (int i = 0; i < KOLO__STAGING_SLOTS; i++) {
         gpus->event_destroy(device, staging->slots[i].filled);
         gpus->event_destroy(device, staging->slots[i].drained);
-        gpus->host_free(device, staging->slots[i].given);
-        gpus->host_free(device, staging->slots[i].result);
+        give_pinned(comm, staging, staging->slots[i].given);
+        give_pinned(comm, staging, staging->slots[i].result);
     }
     staging->device = NULL;
 }
@@ -84,7 +116,7 @@ static kolo_status open_all(kolo_comm *comm, const char *operation, struct kolo_
     int failed = kolo__nccl_find_failed(comm, all, &pending);
     if (failed < 0)
         return KOLO_OK;
-    unmake(staging);
+    unmake(comm, staging);
     staging->status = (kolo_status)all[failed].status;
     snprintf(staging->text, sizeof staging->text,
              "there is no way through the host either: on rank %d (host %s): %.*s", failed,
@@ -114,7 +146,7 @@ void kolo__staging_close(kolo_comm *comm)
 {
     if (comm->staging == NULL)
         return;
-    unmake(comm->staging);
+    unmake(comm, comm->staging);
     free(comm->staging);
     comm->staging = NULL;
 }

@@ -25,6 +25,7 @@ static const uint64_t NAPS_NS = 200000000, NAP_NS = 5000000;
 
 enum {
     POLL_MS = 1,         /* between looks at what wakes nobody */
+    MOST_MS = 200,       /* between looks at whether hosts answer, and at what threads have heard */
     STUCK_AFTER_S = 1,   /* a rank that waits longer tells the rendezvous what it waits in */
     SPINS_PER_LOOK = 64, /* turns of the waiting loop between two looks at the clock */
 };
@@ -209,8 +210,7 @@ static kolo_status wait_for(kolo_request *request, int timeout_ms)
         }
         tell_if_stuck(request, now, may_stop);
         uint64_t left_ms = (deadline - now + MILLISECOND - 1) / MILLISECOND;
-        uint64_t most_ms = request->told ? 1000 : 200;
-        sleep_until_something(comm, (int)(left_ms < most_ms ? left_ms : most_ms));
+        sleep_until_something(comm, (int)(left_ms < MOST_MS ? left_ms : MOST_MS));
         lengthen(&lull, comm);
     }
     end_lull(&lull, comm, busy);

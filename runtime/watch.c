@@ -358,6 +358,11 @@ kolo_status kolo__watch_start(struct kolo__watch *watch, const char *operation,
     return KOLO_OK;
 }
 
+bool kolo__watch_has_events(const struct kolo__watch *watch)
+{
+    return watch->thread->has_events;
+}
+
 void kolo__watch_stop(struct kolo__watch *watch)
 {
     const uint64_t one = 1;

@@ -54,6 +54,7 @@ void kolo__watch_init(struct kolo__watch *watch, kolo_comm *comm, const struct k
 kolo_status kolo__watch_start(struct kolo__watch *watch, const char *operation,
                               const struct kolo__device_module *gpus, struct kolo__device *device,
                               int ordinal);
+bool kolo__watch_has_events(const struct kolo__watch *watch);
 /* Waits for it, at most as long as ending what it watches takes. */
 void kolo__watch_stop(struct kolo__watch *watch);
 /* Stopped. */

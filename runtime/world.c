@@ -319,7 +319,7 @@ static kolo_status find_rendezvous(kolo_context *context, uint64_t deadline_ns)
         .net = context->config.net,
         .insecure = context->config.insecure != 0,
         .keep_mpi = strcmp(context->config.algorithm, kolo__offload_mpi.name) == 0,
-        .silence_s = kolo__silence_seconds(context->config.timeout),
+        .silence_s = kolo__silence_seconds(context->config.peer_timeout, context->config.timeout),
         .min_ranks = (uint32_t)context->config.min_ranks,
         .token = context->token,
         .token_bytes = sizeof context->token,
@@ -375,7 +375,7 @@ static kolo_status connect_control(kolo_context *context, uint64_t deadline_ns)
         .size = context->launch.newcomer ? KOLO__SIZE_UNKNOWN : context->size,
         .deadline_ns = deadline_ns,
         .timeout_s = (int)context->config.init_timeout,
-        .silence_s = kolo__silence_seconds(context->config.timeout),
+        .silence_s = kolo__silence_seconds(context->config.peer_timeout, context->config.timeout),
     };
     return kolo__control_connect(&options, &context->control);
 }

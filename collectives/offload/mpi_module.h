@@ -14,17 +14,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KOLO__MPI_MODULE_VERSION = 2 };
+enum { KOLO__MPI_MODULE_VERSION = 3 };
 
 struct kolo__mpi_comm; /* the module's: a communicator of all ranks, and what runs on it */
 
 struct kolo__mpi_module {
     unsigned version;
-    /* Begins MPI if the program has not, on this thread. Collective, and blocks until all processes
-     * of the job are here: MPI gives it no deadline. */
+    /* Begins MPI if the program has not, on this thread. Collective; if it begins MPI, it blocks
+     * until all processes of the job are here: MPI gives that no deadline. */
     bool (*open)(int *rank, int *size, char *why, size_t bytes);
-    /* Collective: rank 0's data to all. begin, then test until done. */
-    bool (*broadcast_begin)(void *data, size_t data_bytes, char *why, size_t bytes);
+    /* Collective: rank 0's data to all. begin, then test until done; once, before all below. */
+    void (*broadcast_begin)(void *data, size_t data_bytes);
     bool (*broadcast_test)(bool *done, char *why, size_t bytes);
     /* Ends MPI if open began it. */
     void (*close)(void);

@@ -25,7 +25,7 @@
 #include <stddef.h>
 
 enum {
-    KOLO__NCCL_MODULE_VERSION = 2,
+    KOLO__NCCL_MODULE_VERSION = 3,
     KOLO__NCCL_ID_BYTES = 128,
     KOLO__NCCL_WHY_BYTES = 256,
     /* In NCCL's own form. Before the first ncclMemAlloc is missing; from the second on memory can
@@ -75,10 +75,9 @@ struct kolo__nccl_module {
      * ready, or comm itself where there is none. */
     kolo_status (*comm_split)(struct kolo__nccl_comm *comm, int color, int rank, int size,
                               struct kolo__nccl_comm **part, char *why);
-    /* Collective on those that stay: begins one without the ranks that left, ascending.
-     * after_fault: what is under way on comm is ended first. */
+    /* Collective on those that stay: begins one without the ranks that left, ascending. */
     kolo_status (*comm_shrink)(struct kolo__nccl_comm *comm, const int *left, int left_count,
-                               bool after_fault, struct kolo__nccl_comm **part, char *why);
+                               struct kolo__nccl_comm **part, char *why);
     /* KOLO_OK: what was begun is done, and nothing has failed so far. KOLO_AGAIN: not yet. An error
      * is for good: abort. */
     kolo_status (*comm_poll)(struct kolo__nccl_comm *comm, char *why);
@@ -95,10 +94,6 @@ struct kolo__nccl_module {
      * not block may come back before the work is on the stream. */
     kolo_status (*queue)(struct kolo__nccl_comm *comm, const struct kolo__nccl_call *call,
                          char *why);
-    /* Around several calls of queue on one communicator, which then go as one. */
-    kolo_status (*group_begin)(struct kolo__nccl_comm *comm, char *why);
-    kolo_status (*group_end)(struct kolo__nccl_comm *comm, char *why);
-
     /* Memory that NCCL can register, on the GPU `ordinal`. */
     kolo_status (*alloc)(int ordinal, size_t bytes, void **memory, char *why);
     void (*free)(int ordinal, void *memory); /* NULL is allowed */

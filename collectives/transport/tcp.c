@@ -416,8 +416,8 @@ static void set_silent(struct kolo__tcp *tcp, uint32_t index, const struct kolo_
 static void check_silence(struct kolo__tcp *tcp)
 {
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-    uint64_t pause_ns = (uint64_t)kolo__silence_pause_seconds(tcp->silence_s) * 1000000000;
-    if (tcp->silence_s == 0 || now_ns < tcp->silence_looked_ns + pause_ns)
+    if (tcp->silence_s == 0 ||
+        now_ns < tcp->silence_looked_ns + kolo__silence_pause_ns(tcp->silence_s))
         return;
     tcp->silence_looked_ns = now_ns;
     for (uint32_t i = 0; i < tcp->stream.active_count; i++) {

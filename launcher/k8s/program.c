@@ -203,13 +203,15 @@ void kolo__k8s_identity(struct kolo__yaml *yaml, const struct kolo__manifest *ma
                              "metadata.labels['batch.kubernetes.io/controller-uid']");
 }
 
-/* The operator's own variables are Open MPI 4's; it overwrites OMPI_MCA_plm_rsh_args, but not the
- * agent. Host keys need not be known: who has the job's private key is who was meant. */
+/* The operator's own variables are Open MPI 4's, and it overwrites OMPI_MCA_plm_rsh_args, but not
+ * the agent. Host keys need not be known: who has the job's private key is who was meant. ssh gives
+ * up after two minutes where nobody answers. */
 void kolo__k8s_mpirun_variables(struct kolo__yaml *yaml)
 {
     static const char AGENT[] =
         "ssh -p 2222 -i " SSH_FOLDER
-        "/id_rsa -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR";
+        "/id_rsa -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "
+        "-o ConnectTimeout=10 -o ConnectionAttempts=10";
     kolo__k8s_variable(yaml, "OMPI_MCA_plm_rsh_agent", AGENT);
     kolo__k8s_variable(yaml, "PRTE_MCA_plm_ssh_agent", AGENT);
     kolo__k8s_variable(yaml, "PRTE_MCA_prte_default_hostfile", "/etc/mpi/hostfile");

@@ -92,14 +92,16 @@ static kolo_status broadcast(const struct kolo__mpi_module *mpi, uint64_t deadli
     char why[200] = "";
     const struct timespec pause = {.tv_nsec = 1000000};
     bool done = false;
-    if (!mpi->broadcast_begin(note, NOTE_BYTES, why, sizeof why))
-        return kolo__error(KOLO_ERR_NETWORK, "MPI failed: %s", why);
+    mpi->broadcast_begin(note, NOTE_BYTES);
     while (!done) {
         if (!mpi->broadcast_test(&done, why, sizeof why))
             return kolo__error(KOLO_ERR_NETWORK, "MPI failed: %s", why);
         if (!done && kolo__now_ns(&kolo__real_clock) >= deadline_ns)
-            return kolo__error(KOLO_ERR_TIMEOUT, "rank 0 did not tell where to meet within "
-                                                 "KOLO_INIT_TIMEOUT: it has not called kolo_init");
+            return kolo__error(KOLO_ERR_TIMEOUT,
+                               "rank 0 did not tell where to meet within KOLO_INIT_TIMEOUT: some "
+                               "rank has not called kolo_init, or MPI does not reach it: see "
+                               "whether a firewall (in Kubernetes a NetworkPolicy) lets all hosts "
+                               "of the job reach each other at all TCP ports");
         if (!done)
             nanosleep(&pause, NULL);
     }

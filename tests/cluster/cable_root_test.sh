@@ -69,7 +69,8 @@ link_up host2
 expect_none_left "cut before an operation" 5 host1 host2
 
 # ---- a rank that only does not look: the window is closed, its kernel answers. Stopped besides, for twice
-# as long as a silent host is given.
+# as long as a silent host is given, and allowed to be, as in a debugger.
+export KOLO_PEER_TIMEOUT=0
 start_ranks lend 64000000
 wait_until 20 noted ready || fail "the ranks do not start: $(cat out0 out1)"
 stopped=$(($(<"/proc/${ranks[1]}/task/${ranks[1]}/children")))
@@ -81,6 +82,8 @@ touch "$notes/go"
 ended "a closed window" 0 0 "done"
 ended "a closed window" 1 0 "done"
 expect_none_left "a closed window" 5 host1 host2
+
+unset KOLO_PEER_TIMEOUT
 
 # ---- under kolo run over ssh
 if ssh_need; then

@@ -2,11 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Pods that others end (pods/ends.py), and what comes after: a job suspended and resumed, also before its world has formed; a pod
-# evicted. And the faults of pods_root_test where Volcano makes the pods.
+# evicted.
 # shellcheck source=tests/cluster/pods/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/pods/environment.sh"
 
 pods resumed:job resumed:jobset resumed:mpijob suspended_early:job suspended_early:mpijob part_killed:mpijob hostfile_alone:mpijob \
     term_early:job saves:job saves:mpijob drained:job drained:mpijob drained:statefulset drained:trainjob-mpi \
-    one_missing:volcano wrong_token:volcano oom:volcano killed:volcano suspended:volcano drained:volcano \
-    wrong_size:volcano wrong_size:trainjob all_metrics:job all_metrics:mpijob
+    suspended:volcano drained:volcano all_metrics:job all_metrics:mpijob

@@ -78,7 +78,7 @@ expect "input that nobody wants" "[0] 1" "$(<out)"
 run --hosts host1:1,host2:2 -- sh -c '[ $KOLO_RANK = 2 ] || exec sleep 30; sleep 0.3; exit 3'
 expect "exit: code" 3 "$code"
 expect_text "exit" "kolo run: rank 2 (host host2, pid " "$err"
-expect_text "exit" ") exited with code 3; ended the other 2 ranks" "$err"
+expect_text "exit" ") exited with code 3; in consequence 2 other ranks were ended" "$err"
 run --hosts host1:1,host2:2 -- sh -c '[ $KOLO_RANK = 1 ] || exec sleep 30; sleep 0.3; kill -SEGV $$'
 expect "crash: code" 76 "$code"
 expect_text "crash" "kolo run: rank 1 (host host2, pid " "$err"

@@ -107,6 +107,22 @@ static void is_refused(kolo_comm *world)
     kolo_comm_free(part);
 }
 
+/* What no rank may register on the whole, none tries to on a part. */
+static void has_no_windows(kolo_comm *world)
+{
+    struct kolo__nccl_buffer buffer;
+    kolo_comm *part;
+    reduces(world, RANKS);
+    CHECK(kolo__nccl_buffer_open(world, "test", 4096, &buffer) == KOLO_OK && buffer.window == NULL);
+    kolo__nccl_buffer_close(world, &buffer);
+    CHECK(kolo_comm_split(world, 0, 0, &part) == KOLO_OK && splits() == 1);
+    CHECK(counted("standin_count_abort") == 1);
+    CHECK(kolo__nccl_buffer_open(part, "test", 4096, &buffer) == KOLO_OK && buffer.window == NULL);
+    CHECK(counted("standin_count_abort") == 1);
+    kolo__nccl_buffer_close(part, &buffer);
+    kolo_comm_free(part);
+}
+
 static void peer_dies_meanwhile(kolo_comm *world)
 {
     kolo_comm *part;
@@ -163,6 +179,7 @@ WORLD_CASE(is_left_out, "", "")
 WORLD_CASE(has_none, "", "")
 WORLD_CASE(is_refused, "", "split=1")
 WORLD_CASE(peer_dies_meanwhile, "", "")
+WORLD_CASE(has_no_windows, "", "window=4")
 WORLD_CASE(is_shrunk, "", "")
 WORLD_CASE(cannot_shrink, "", "shrink=3")
 
@@ -176,6 +193,7 @@ int main(void)
         cmocka_unit_test(test_is_shrunk),
         cmocka_unit_test(test_cannot_shrink),
         cmocka_unit_test(test_peer_dies_meanwhile),
+        cmocka_unit_test(test_has_no_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

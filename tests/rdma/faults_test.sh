@@ -11,6 +11,7 @@ if [[ ${1:-} == inside ]]; then
     exit
 fi
 
+in_one_process=1
 # shellcheck source=tests/rdma/common.sh
 source "$here/common.sh"
 [[ -x $TEST_DIR/rdma_faults ]] || skip "built without libibverbs-dev or libcmocka-dev"

@@ -2,7 +2,8 @@
 /*
  * What perftest's ib_write_lat and ib_write_bw measure, by messages of kolo between two ranks: half
  * of the time that 8 bytes take there and back, and how fast messages go one way, some of them
- * under way at once. Prints "latency MICROSECONDS" and "rate BYTES MBPS" (10^6 bytes a second) for
+ * under way at once; then the same both ways at once (ib_write_bw -b), which counts both. Prints
+ * "latency MICROSECONDS", and "rate BYTES MBPS" (10^6 bytes a second) and "exchange BYTES MBPS" for
  * each size given: the median of several rounds.
  */
 #include <kolo/kolo.h>
@@ -98,6 +99,33 @@ static double measure_rate(unsigned char *memory, size_t bytes)
     return median(each);
 }
 
+/* In the first half of memory what is sent, in the second what comes. */
+static double measure_exchange(unsigned char *memory, size_t bytes, size_t half)
+{
+    double each[ROUNDS];
+    kolo_request *sends[WINDOW], *recvs[WINDOW];
+    int count = (int)(BYTES_A_ROUND / bytes) > WINDOW ? (int)(BYTES_A_ROUND / bytes) : WINDOW;
+    for (int round = 0; round < ROUNDS; round++) {
+        there_and_back(memory, 1);
+        double begin = now_us();
+        for (int i = 0; i < count + WINDOW; i++) {
+            size_t at = (size_t)(i % WINDOW) * bytes;
+            if (i >= WINDOW) {
+                need(kolo_wait(&sends[i % WINDOW], -1));
+                need(kolo_wait(&recvs[i % WINDOW], -1));
+            }
+            if (i < count) {
+                need(kolo_recv_start(world, memory + half + at, bytes, KOLO_UINT8, 1 - rank,
+                                     &recvs[i % WINDOW]));
+                need(kolo_send_start(world, memory + at, bytes, KOLO_UINT8, 1 - rank,
+                                     &sends[i % WINDOW]));
+            }
+        }
+        each[round] = 2 * (double)count * (double)bytes / (now_us() - begin);
+    }
+    return median(each);
+}
+
 int main(int argc, char **argv)
 {
     void *memory;
@@ -108,14 +136,15 @@ int main(int argc, char **argv)
 
     world = kolo_world(context);
     rank = kolo_comm_rank(world);
-    need(kolo_alloc(context, WINDOW * most, &memory));
+    need(kolo_alloc(context, 2 * WINDOW * most, &memory));
     double latency = measure_latency(memory);
     if (rank == 0)
         printf("latency %.2f\n", latency);
     for (int i = 1; i < argc; i++) {
         double rate = measure_rate(memory, (size_t)atol(argv[i]));
+        double exchange = measure_exchange(memory, (size_t)atol(argv[i]), WINDOW * most);
         if (rank == 0)
-            printf("rate %s %.2f\n", argv[i], rate);
+            printf("rate %s %.2f\nexchange %s %.2f\n", argv[i], rate, argv[i], exchange);
     }
     kolo_free(context, memory);
     kolo_finalize(context);

@@ -40,6 +40,7 @@
     X(ncclCommWindowRegister)                                                                      \
     X(ncclCommWindowDeregister)
 
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): it declares a member */
 #define KOLO__NCCL_MEMBER(function) __typeof__(&(function)) function;
 struct kolo__nccl_functions {
     KOLO__NCCL_FUNCTIONS(KOLO__NCCL_MEMBER)
@@ -59,7 +60,7 @@ struct kolo__nccl_comm {
     ncclComm_t comm; /* of a part: NULL until NCCL has made it */
     /* Of a part that is being made: NCCL's state of that stands with the parent. Then NULL. */
     struct kolo__nccl_comm *parent;
-    int rank, size, ordinal;
+    int size, ordinal;
 };
 
 kolo_status kolo__nccl_abort(struct kolo__nccl_comm *comm, unsigned limit_ms, char *why);

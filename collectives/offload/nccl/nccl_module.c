@@ -43,7 +43,6 @@ static kolo_status comm_begin(const void *id, int rank, int size, int ordinal,
     if (comm == NULL)
         return kolo__nccl_no_memory(why);
     memcpy(&given, id, sizeof given);
-    comm->rank = rank;
     comm->size = size;
     comm->ordinal = ordinal;
     void *entered = kolo__nccl_enter(ordinal);
@@ -60,12 +59,11 @@ static kolo_status comm_begin(const void *id, int rank, int size, int ordinal,
 }
 
 /* The part of comm that the call behind it is about to make, or NULL: no memory. */
-static struct kolo__nccl_comm *new_part(struct kolo__nccl_comm *comm, int rank, int size)
+static struct kolo__nccl_comm *new_part(struct kolo__nccl_comm *comm, int size)
 {
     struct kolo__nccl_comm *part = calloc(1, sizeof *part);
     if (part != NULL) {
         part->parent = comm;
-        part->rank = rank;
         part->size = size;
         part->ordinal = comm->ordinal;
     }
@@ -76,7 +74,7 @@ static kolo_status comm_split(struct kolo__nccl_comm *comm, int color, int rank,
                               struct kolo__nccl_comm **result, char *why)
 {
     ncclConfig_t config = make_config();
-    struct kolo__nccl_comm *part = new_part(comm, rank, size);
+    struct kolo__nccl_comm *part = new_part(comm, size);
     *result = NULL;
     if (part == NULL)
         return kolo__nccl_no_memory(why);
@@ -94,7 +92,7 @@ static kolo_status comm_split(struct kolo__nccl_comm *comm, int color, int rank,
 }
 
 static kolo_status comm_shrink(struct kolo__nccl_comm *comm, const int *left, int left_count,
-                               bool after_fault, struct kolo__nccl_comm **result, char *why)
+                               struct kolo__nccl_comm **result, char *why)
 {
     ncclConfig_t config = make_config();
     *result = NULL;
@@ -102,17 +100,14 @@ static kolo_status comm_shrink(struct kolo__nccl_comm *comm, const int *left, in
         snprintf(why, KOLO__NCCL_WHY_BYTES, "this NCCL has no ncclCommShrink: 2.27 has");
         return KOLO_ERR_UNSUPPORTED;
     }
-    int rank = comm->rank;
-    for (int i = 0; i < left_count; i++)
-        rank -= left[i] < comm->rank;
-    struct kolo__nccl_comm *part = new_part(comm, rank, comm->size - left_count);
+    struct kolo__nccl_comm *part = new_part(comm, comm->size - left_count);
     if (part == NULL)
         return kolo__nccl_no_memory(why);
     void *entered = kolo__nccl_enter(comm->ordinal);
-    kolo_status status = kolo__nccl_check(
-        kolo__nccl.ncclCommShrink(comm->comm, (int *)(uintptr_t)left, left_count, &part->comm,
-                                  &config, after_fault ? NCCL_SHRINK_ABORT : NCCL_SHRINK_DEFAULT),
-        comm->comm, "ncclCommShrink", why);
+    kolo_status status =
+        kolo__nccl_check(kolo__nccl.ncclCommShrink(comm->comm, (int *)(uintptr_t)left, left_count,
+                                                   &part->comm, &config, NCCL_SHRINK_DEFAULT),
+                         comm->comm, "ncclCommShrink", why);
     kolo__nccl_leave(entered);
     if (status != KOLO_OK) {
         free(part);
@@ -280,19 +275,6 @@ static kolo_status queue(struct kolo__nccl_comm *comm, const struct kolo__nccl_c
     return kolo__nccl_check(result, on, doing, why);
 }
 
-static kolo_status group_begin(struct kolo__nccl_comm *comm, char *why)
-{
-    return kolo__nccl_check(kolo__nccl.ncclGroupStart(), comm->comm, "ncclGroupStart", why);
-}
-
-static kolo_status group_end(struct kolo__nccl_comm *comm, char *why)
-{
-    void *entered = kolo__nccl_enter(comm->ordinal);
-    ncclResult_t result = kolo__nccl.ncclGroupEnd();
-    kolo__nccl_leave(entered);
-    return kolo__nccl_check(result, comm->comm, "ncclGroupEnd", why);
-}
-
 /* ---- memory --------------------------------------------------------------------------------- */
 
 static kolo_status alloc(int ordinal, size_t bytes, void **memory, char *why)
@@ -366,8 +348,6 @@ __attribute__((visibility("default"))) const struct kolo__nccl_module kolo__nccl
     .comm_destroy = comm_destroy,
     .comm_abort = kolo__nccl_abort,
     .queue = queue,
-    .group_begin = group_begin,
-    .group_end = group_end,
     .alloc = alloc,
     .free = free_memory,
     .window_begin = window_begin,

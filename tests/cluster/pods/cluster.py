@@ -38,8 +38,9 @@ for top in etc home; do
     mkdir -p "$pod/$top" "$pod/$top.work"
     mount -t overlay overlay -o "lowerdir=/$top,upperdir=$pod/$top,workdir=$pod/$top.work" "/$top"
 done
-mount --bind "$place/bin" /usr/local/bin
-mount --bind "$place/lib" /usr/local/lib
+for folder in bin lib etc share; do
+    [[ ! -d $place/$folder ]] || mount --bind "$place/$folder" "/usr/local/$folder"
+done
 cp "$place/ld.so.cache" /etc/ld.so.cache
 mkdir "$pod/dev"
 mount -t tmpfs -o mode=755 dev "$pod/dev"
@@ -425,11 +426,13 @@ class Cluster:
                 time.sleep(0.05)  # the last mounts go with their namespaces
 
 
-def install(build):
-    """kolo as `image`: bin and lib that every user may read."""
+def install(build, more=None):
+    """kolo as `image`: bin and lib that every user may read; and what lies in the folder `more`, such as another MPI than the machine's."""
     place = tempfile.mkdtemp(prefix="kolo-image.")
-    os.makedirs(f"{place}/bin")
-    os.makedirs(f"{place}/lib")
+    for folder in ("bin", "lib", "etc", "share") if more else ():
+        shutil.copytree(f"{more}/{folder}", f"{place}/{folder}", symlinks=True)
+    os.makedirs(f"{place}/bin", exist_ok=True)
+    os.makedirs(f"{place}/lib", exist_ok=True)
     for name in ("kolo", "hello_allreduce", "train_bytes"):
         shutil.copy2(f"{build}/bin/{name}", f"{place}/bin")
     for name in os.listdir(f"{build}/lib"):

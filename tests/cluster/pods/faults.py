@@ -6,7 +6,7 @@ import re
 import signal
 import time
 
-from cluster import DNS, shuffled, wait_until
+from cluster import DNS, wait_until
 from mpi import LAUNCHED
 from pods import AGENT, LONG, RENDEZVOUS, Case, expect, says
 
@@ -156,18 +156,25 @@ def admitting_only(ports):
 
 
 def blocked_data(build, kind):
-    """A NetworkPolicy that opens the ports which the manifest names; data have none with a name. A launcher's rendezvous neither."""
+    """A NetworkPolicy that opens the ports which the manifest names; data have none with a name. A launcher's rendezvous neither, nor mpirun's."""
     for blocked in ("workers", "launcher") if kind in LAUNCHED else ("all",):
         with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "6" if blocked == "launcher" else "30", "KOLO_TIMEOUT": "10"}) as case:
             victims = {"all": case.pods, "workers": case.pods[1:], "launcher": case.pods[:1]}[blocked]
             for pod in victims:
-                pod.policy = admitting_only("7700, 7701")
-            for pod in shuffled(case.pods, 1):
-                pod.start()
-            codes = [pod.wait(40) for pod in case.ranks]
+                pod.policy = admitting_only("2222, 7700, 7701")
+            if kind == "mpijob-ssh":
+                command = case.pods[0].command
+                command[command.index("-x"):0] = ["-x", "KOLO_INIT_TIMEOUT=8"]
+            case.start()
+            codes = [pod.wait(40 if (kind, blocked) != ("mpijob-ssh", "launcher") else 250) for pod in case.ranks]
+            if kind == "mpijob-ssh" and blocked == "launcher":
+                expect(f"codes {codes}", codes == [1], case.pods)
+                says(case.pods[:1], r"Remote host: +train-launcher\s+This is usually caused by a firewall", 1)
+                continue
             expect(f"codes {codes}", codes == [75] * len(codes), case.pods)
             for pod in case.ranks:
-                words = r"rank [0-2] \(host train-.*[0-2]\) found no rendezvous within 6 s; .*no answer.*NetworkPolicy" if blocked == "launcher" else \
+                words = "did not tell where to meet .*NetworkPolicy" if kind == "mpijob-ssh" else \
+                    r"rank [0-2] \(host train-.*[0-2]\) found no rendezvous within 6 s; .*no answer.*NetworkPolicy" if blocked == "launcher" else \
                     r"rank [12] \(train-.*[12]\) could not reach rank [01] \(train-.*[01]\) at 10\.244\.1\.\d+:\d+ within 5 s: no answer.*all TCP ports.*NetworkPolicy"
                 expect(f"both ends and a remedy in {pod.termination()}", re.search(words, pod.termination()), case.pods)
 
@@ -176,14 +183,18 @@ def blocked_data(build, kind):
 
 
 def a_minute_late(build, kind):
-    """The last pod comes after 60 s."""
+    """The last pod comes after 60 s. mpirun waits for nobody: there the launcher is made when that pod is ready."""
     with Case(build, kind, environment={"KOLO_INIT_TIMEOUT": "120"}) as case:
-        for pod in case.pods[:-1]:
+        early = case.pods[1:-1] if kind == "mpijob-ssh" else case.pods[:-1]
+        for pod in early:
             pod.start()
         time.sleep(60)
-        expect("all wait", all(pod.runs() for pod in case.pods[:-1]), case.pods)
-        expect("who is missing is said", re.search(r"waits for", case.pods[0].log()), case.pods)
+        expect("all wait", all(pod.runs() for pod in early), case.pods)
+        expect("who is missing is said", kind == "mpijob-ssh" or re.search(r"waits for", case.pods[0].log()), case.pods)
         case.pods[-1].start()
+        if case.pods[0] not in early:
+            case.wait_ready()
+            case.pods[0].start()
         case.finish()
 
 
@@ -254,6 +265,9 @@ def oom(build, kind):
         expect("137", victim.wait(10) == 137, case.pods)
         rest = [pod for pod in case.ranks if pod is not victim]
         codes = [pod.wait(30) for pod in rest]
+        if kind == "mpijob-ssh":  # its ranks' code, or that of what mpirun lost first: ssh, or its daemon
+            expect(f"codes {codes}", codes[0] in (76, 205, 255), case.pods)
+            return says(rest, victim.hostname, 1)
         expect(f"codes {codes}", set(codes) == {76}, case.pods)
         expect("the victim has no last word but its log's", victim.termination() == victim.log()[-2048:] != "", case.pods)
         for pod in rest:

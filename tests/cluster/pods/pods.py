@@ -225,6 +225,16 @@ def as_worker(build, kind):
         case.finish()
 
 
+def openmpi_5(build, kind):
+    """The pods' MPI is the one that the test brought, in the launcher and in what ranks load."""
+    look = "mpirun --version; cat /proc/$PPID/comm; ldd /usr/local/lib/libkolo-mpi.so.0 | grep libmpi; echo $PMIX_RANK of $OMPI_COMM_WORLD_SIZE"
+    with Case(build, kind, workers=2, command=["sh", "-c", look]) as case:
+        case.start()
+        expect("code", case.pods[0].wait(40) == 0, case.pods)
+        for words in (r"\(Open MPI\) 5\.", "prted", r"libmpi.so.40 => /usr/local/lib/libmpi.so.40", "0 of 2", "1 of 2"):
+            expect(words, re.search(words, case.pods[0].log()), case.pods)
+
+
 def host_network(build, kind):
     """Pods with their nodes' names, at ports that follow from the job's name; the launcher of an MPIJob has ranks too."""
     more = ["--run-launcher-as-worker"] if kind == "mpijob" else []
@@ -364,7 +374,7 @@ def main():
     global PLACE, IMAGE
     build, words, failed = sys.argv[1], sys.argv[2:], 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clusters are closed on the way
-    PLACE = install(build)
+    PLACE = install(build, os.environ.get("PODS_MORE"))
     atexit.register(shutil.rmtree, PLACE)
     IMAGE = None
     if words[:1] == ["--image"]:

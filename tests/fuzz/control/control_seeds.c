@@ -161,6 +161,16 @@ static void put_forgotten(struct kolo__frame_writer *w, uint32_t comm, uint64_t 
     kolo__frame_end(w);
 }
 
+static void put_beat(struct kolo__frame_writer *w, uint32_t waiting_ms)
+{
+    struct kolo__beat beat = {.timeout_ms = 5000,
+                              .waiting_ms = waiting_ms,
+                              .doing = "it waited since 0.2 s in allreduce #8"};
+    kolo__frame_begin(w, KOLO__FRAME_BEAT);
+    kolo__put_beat(w, &beat);
+    kolo__frame_end(w);
+}
+
 /* As the server says it. */
 static void put_has_joined(struct kolo__frame_writer *w, uint32_t comm, uint32_t guardian,
                            uint32_t rank, uint64_t sequence)
@@ -328,6 +338,14 @@ static void server_members(void)
     put_stuck_receive(&play.message, 0, 2);
     act(&play, 1);
     end(&play, "stuck_circle");
+    begin(&play, 7);
+    put_beat(&play.message, 100);
+    act(&play, 0);
+    put_beat(&play.message, 5000);
+    act(&play, 1);
+    put_beat(&play.message, 0);
+    act(&play, 2);
+    end(&play, "beat");
     begin(&play, 7);
     put_fault(&play.message, 5, KOLO_ERR_MISMATCH, 1);
     put_fault(&play.message, 0, KOLO_ERR_PEER_LOST, 2);

@@ -135,6 +135,7 @@ done
 export OMPI_MCA_orte_default_hostfile=$PWD/hostfile
 refused 65 "has 4 slots" --dry-run -n 5 -- true
 refused 64 "has 4 slots" --dry-run -n 3 -- true
+KOLO_WORLD_SIZE=5 refused 65 "KOLO_WORLD_SIZE is 5, but the operator's $PWD/hostfile has 4 slots" --dry-run -- true
 POD_NAME=w-0 run --dry-run -- true
 expect_text "hostNetwork: its own line" "4 ranks on this host" "$out"
 echo 'localhost slots=2' >hostfile

@@ -70,7 +70,7 @@ for wanted in 0 1 3 64 75 255; do
 done
 run -n 4 -- sh -c '[ $KOLO_RANK != 2 ] || exit 3; sleep 0.2'
 expect_text "failure" "kolo run: rank 2 (host $(uname -n), pid " "$err"
-expect_text "failure" ") exited with code 3; the other 3 ranks ended by themselves" "$err"
+expect_text "failure" ") exited with code 3; 3 other ranks ended by themselves" "$err"
 expect "failure: named once" 1 "$(grep -c 'kolo run:' err)"
 
 # ---- a program that cannot be executed

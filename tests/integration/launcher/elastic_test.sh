@@ -48,7 +48,7 @@ for transport in shm tcp; do
     kill -9 "$(pid_of 1 1 out)"
     wait_code $pid
     expect "$transport: too few: exit code" 76 "$code"
-    expect_text "$transport: too few" "ended the other 1 rank" "$(<err)"
+    expect_text "$transport: too few" "in consequence" "$(<err)"
 done
 unset KOLO_TRANSPORT
 

@@ -27,7 +27,7 @@ wait_code $pid
 took=$(since "$began")
 expect "killed rank: exit code" 76 "$code"
 expect "killed rank: message" \
-    "kolo run: rank 2 (host $(uname -n), pid $victim) was killed by signal 9 (SIGKILL); ended the other 3 ranks" \
+    "kolo run: rank 2 (host $(uname -n), pid $victim) was killed by signal 9 (SIGKILL); in consequence 3 other ranks were ended" \
     "$(<err)"
 expect "killed rank: the others were asked first" 3 "$(grep -c 'got SIGTERM' out)"
 ((took < 5000)) || fail "killed rank: the others took $took ms to end"
@@ -38,7 +38,7 @@ expect "crash: exit code" 76 "$code"
 expect "crash: survivors speak" 2 "$(grep -c '^\[[02]\] peer lost' err)"
 expect_text "crash" "rank 1 (host" "$err"
 expect_text "crash" "was killed by signal 11 (SIGSEGV" "$err"
-expect_text "crash" "the other 2 ranks ended by themselves" "$err"
+expect_text "crash" "in consequence 2 other ranks failed (exit code 1)" "$err"
 
 # ---- a stopped rank ends too; --grace 0 does not wait
 run -n 2 --grace 0 -- sh -c "[ \$KOLO_RANK = 0 ] && exit 7; kill -STOP \$\$; : $mark"

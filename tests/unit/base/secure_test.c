@@ -180,7 +180,7 @@ static void test_others_are_refused_with_the_reason(void **state)
                    "for 'control', this one is for 'data'");
 
     create_both("job", "secret");
-    strcpy(ends[INITIATOR].credentials->identity, "kolo 3 data job");
+    strcpy(ends[INITIATOR].credentials->identity, "kolo 4 data job");
     expect_refusal(KOLO_ERR_WORLD, "another version", KOLO_ERR_NETWORK, "version 3");
 
     create_both("job", "secret");
@@ -196,7 +196,7 @@ static void test_a_name_is_no_proof(void **state)
     open_sockets(fds);
     create_end(INITIATOR, KOLO__PURPOSE_CONTROL, "job", "secret", fds[0]);
     create_end(ACCEPTOR, KOLO__PURPOSE_DATA, "job", "secret", fds[1]);
-    strcpy(ends[INITIATOR].credentials->identity, "kolo 2 data job");
+    strcpy(ends[INITIATOR].credentials->identity, "kolo 3 data job");
     expect_refusal(KOLO_ERR_NETWORK, "another token", KOLO_ERR_NETWORK, "another token");
 }
 

@@ -171,15 +171,15 @@ static void drive_rank_0(void)
     ranks[0]->ops->disarm(ranks[0]);
 }
 
-/* The whole handshake of somebody who knows `token` and says `join`; the answer, if there is one.
- */
+/* The whole handshake of somebody who knows `token` and says `join`, or more bytes than that; the
+ * answer, if there is one. */
 static void shake_hands(const char *job, const char *token, const struct kolo__join *join,
-                        bool *answered, enum kolo__join_verdict *verdict)
+                        size_t said, bool *answered, enum kolo__join_verdict *verdict)
 {
     struct kolo__credentials *credentials;
     struct kolo__secure *secure;
     struct kolo__join other;
-    unsigned char introduction[KOLO__JOIN_BYTES], answer[KOLO__JOIN_ANSWER_BYTES];
+    unsigned char introduction[KOLO__JOIN_BYTES + 1] = {0}, answer[KOLO__JOIN_ANSWER_BYTES];
     uint64_t deadline = in_seconds(15);
     size_t there = 0, moved;
     int fd = connect_to_rank_0();
@@ -194,7 +194,7 @@ static void shake_hands(const char *job, const char *token, const struct kolo__j
     }
     kolo__join_encode(join, introduction);
     if (status == KOLO_OK)
-        status = kolo__secure_write(secure, introduction, sizeof introduction, &moved);
+        status = kolo__secure_write(secure, introduction, said, &moved);
     while (status <= KOLO_AGAIN && there < sizeof answer && before(deadline)) {
         drive_rank_0();
         status = kolo__secure_read(secure, answer + there, sizeof answer - there, &moved);
@@ -228,9 +228,9 @@ static void strangers_are_refused_while_ranks_work(void **state)
     enum kolo__join_verdict verdict = KOLO__JOIN_ACCEPTED;
     struct kolo__join join = {
         .epoch = 4, .comm = 1, .rank = 1, .size = 2, .lanes = 1, .job = "job"};
-    shake_hands("job", "guess", &join, &answered, &verdict);
+    shake_hands("job", "guess", &join, KOLO__JOIN_BYTES, &answered, &verdict);
     assert_false(answered);
-    shake_hands("jobs", "secret", &join, &answered, &verdict);
+    shake_hands("jobs", "secret", &join, KOLO__JOIN_BYTES, &answered, &verdict);
     assert_false(answered);
 
     static const struct {
@@ -247,7 +247,7 @@ static void strangers_are_refused_while_ranks_work(void **state)
         {{4, 1, 1, 2, 1, 2, "job"}, KOLO__JOIN_OTHER_LANES},
     };
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        shake_hands("job", "secret", &others[i].join, &answered, &verdict);
+        shake_hands("job", "secret", &others[i].join, KOLO__JOIN_BYTES, &answered, &verdict);
         assert_true(answered);
         assert_int_equal(verdict, others[i].verdict);
         exchange();
@@ -256,6 +256,20 @@ static void strangers_are_refused_while_ranks_work(void **state)
     exchange();
     for (int r = 0; r < 2; r++)
         assert_int_equal(ranks[r]->fault.status, KOLO_OK);
+}
+
+/* Its place stays free for the rank. */
+static void who_says_more_than_a_rank_is_none(void **state)
+{
+    (void)state;
+    struct kolo__join join = {
+        .epoch = 4, .comm = 1, .rank = 1, .size = 2, .lanes = 1, .job = "job"};
+    bool answered;
+    enum kolo__join_verdict verdict;
+    create(options_of(0));
+    shake_hands("job", "secret", &join, KOLO__JOIN_BYTES + 1, &answered, &verdict);
+    create(options_of(1));
+    exchange();
 }
 
 /* As many silent strangers as are let in: a rank gets its turn when one of them leaves. */
@@ -441,6 +455,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(strangers_are_refused_while_ranks_work, listen_both,
                                         close_both),
+        cmocka_unit_test_setup_teardown(who_says_more_than_a_rank_is_none, listen_both, close_both),
         cmocka_unit_test_setup_teardown(silent_strangers_only_delay, listen_both, close_both),
         cmocka_unit_test_setup_teardown(a_rank_with_another_token_is_told, listen_both, close_both),
         cmocka_unit_test_setup_teardown(a_rank_of_another_epoch_is_told, listen_both, close_both),

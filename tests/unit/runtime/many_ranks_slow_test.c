@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A world of 1,024 ranks forms: each a thread with the control client only, over loopback. Prints
- * what it took; asserts what must not grow with the world.
+ * A world of 1,024 ranks forms: each a thread with the control client only, over loopback; then all
+ * say for some seconds that they live. Prints what it took; asserts what must not grow with the
+ * world.
  */
 #include "base/clock.h"
 #include "base/status.h"
 #include "runtime/control.h"
+#include "runtime/heartbeat.h"
 #include "runtime/rendezvous.h"
 
 #include <setjmp.h>
@@ -19,8 +21,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
-enum { RANKS = 1024, BLOB_BYTES = 296, STACK_BYTES = 256 << 10 };
+enum { RANKS = 1024, BLOB_BYTES = 296, STACK_BYTES = 256 << 10, BEATS = 4 };
+
+static const uint64_t PEER_TIMEOUT_NS = 5000000000;
 
 static struct kolo__rendezvous *server;
 static atomic_bool stop;
@@ -36,10 +41,45 @@ static void *serve(void *unused)
 {
     while (!atomic_load(&stop)) {
         struct pollfd ready = {.fd = kolo__rendezvous_fd(server), .events = POLLIN};
-        poll(&ready, 1, 10);
+        int timeout_ms = kolo__rendezvous_timeout_ms(server);
+        poll(&ready, 1, timeout_ms >= 0 && timeout_ms < 100 ? timeout_ms : 100);
         kolo__rendezvous_step(server);
     }
     return unused;
+}
+
+static uint64_t processor_ns(pthread_t thread)
+{
+    clockid_t clock;
+    struct timespec used = {0};
+    if (pthread_getcpuclockid(thread, &clock) == 0)
+        clock_gettime(clock, &used);
+    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+/* All at the same moment, as threads of heartbeats do. */
+static void beat(pthread_t serving)
+{
+    static struct kolo__flight flight;
+    uint64_t pause_ns = kolo__heartbeat_pause_ns(PEER_TIMEOUT_NS), began_ns = 0, before_ns = 0;
+    uint64_t next_ns = kolo__now_ns(&kolo__real_clock);
+    for (int i = 0; i <= BEATS; i++) {
+        for (uint32_t r = 0; r < RANKS && i < BEATS; r++)
+            assert_int_not_equal(
+                kolo__heartbeat_once(controls[r], &flight, PEER_TIMEOUT_NS, next_ns, true),
+                UINT64_MAX);
+        next_ns += pause_ns;
+        while (kolo__now_ns(&kolo__real_clock) < next_ns)
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        if (i == 0) { /* buffers are there from now on */
+            began_ns = kolo__now_ns(&kolo__real_clock);
+            before_ns = processor_ns(serving);
+        }
+    }
+    double seconds = (double)(kolo__now_ns(&kolo__real_clock) - began_ns - pause_ns) * 1e-9;
+    double used = (double)(processor_ns(serving) - before_ns) * 1e-9;
+    printf("%d ranks beat: %.2f %% of a core at the server, %.1f us a beat\n", RANKS,
+           100 * used / seconds, 1e6 * used / (RANKS * (BEATS - 1)));
 }
 
 static void count_right(void *self, uint32_t rank, const unsigned char *blob, size_t bytes)
@@ -132,6 +172,7 @@ static void test_world_of_many(void **state)
     /* One connection a rank: its two ends, and nothing else. */
     assert_int_equal(count_descriptors() - before, 2 * RANKS);
 
+    beat(serving);
     for (uint32_t r = 0; r < RANKS; r++) {
         kolo__control_bye(controls[r]);
         kolo__control_close(controls[r]);

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime/heartbeat.h"
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "runtime/control_frames.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+
+static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
+
+/* Answers that wait to be read until the rank comes back from computing. It reads them itself when
+ * it waits, so that what else comes wakes it; but they must not fill the socket. */
+enum { UNREAD_BYTES = 1024 };
+
+struct kolo__heartbeat {
+    struct kolo__control *control;
+    const struct kolo__flight *flight;
+    uint64_t timeout_ns;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool end;
+};
+
+/* ---- what it says ---------------------------------------------------------------------------- */
+
+static void describe(const struct kolo__flight *flight, uint64_t now_ns, struct kolo__beat *beat)
+{
+    struct kolo__flight_operation operation;
+    char what[KOLO__BEAT_TEXT_BYTES - 40];
+    if (kolo__flight_waiting(flight, &operation)) {
+        uint64_t waited_ns =
+            now_ns > operation.wait_begin_ns ? now_ns - operation.wait_begin_ns : 0;
+        beat->waiting_ms = (uint32_t)(waited_ns / MILLISECOND);
+        snprintf(beat->doing, sizeof beat->doing, "it waited since %.1f s in %s",
+                 (double)waited_ns / 1e9,
+                 kolo__flight_operation_text(&operation, what, sizeof what));
+    } else if (kolo__flight_operations(flight, &operation, 1) == 0) {
+        snprintf(beat->doing, sizeof beat->doing, "it had called nothing yet");
+    } else {
+        snprintf(beat->doing, sizeof beat->doing, "it %s %s",
+                 operation.phase == KOLO__FLIGHT_CALLED ? "was in" : "had done",
+                 kolo__flight_operation_text(&operation, what, sizeof what));
+    }
+}
+
+static void say(struct kolo__control *control, const struct kolo__beat *beat)
+{
+    struct kolo__frame_writer frame = {0};
+    kolo__frame_begin(&frame, KOLO__FRAME_BEAT);
+    kolo__put_beat(&frame, beat);
+    pthread_mutex_lock(&control->lock);
+    if (control->closed)
+        kolo__frame_writer_free(&frame);
+    else
+        kolo__control_send_frame(control, &frame);
+    pthread_mutex_unlock(&control->lock);
+}
+
+/* ---- what it hears --------------------------------------------------------------------------- */
+
+/* The kernel knows when something came last, whoever reads it. */
+static uint64_t heard_ns_ago(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof info;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
+        return 0;
+    return info.tcpi_last_data_recv * MILLISECOND;
+}
+
+uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__flight *flight,
+                              uint64_t timeout_ns, uint64_t since_ns, bool beat)
+{
+    int unread = 0;
+    struct kolo__beat own = {.timeout_ms = (uint32_t)(timeout_ns / MILLISECOND)};
+    if (ioctl(control->fd, FIONREAD, &unread) == 0 && unread > UNREAD_BYTES)
+        kolo__control_poll(control);
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    uint64_t silent_ns = heard_ns_ago(control->fd);
+    if (silent_ns > now_ns - since_ns)
+        silent_ns = now_ns - since_ns;
+    bool lost = silent_ns >= timeout_ns;
+    if (lost) {
+        kolo__control_lose_server(control, silent_ns);
+    } else if (beat) {
+        describe(flight, now_ns, &own);
+        say(control, &own);
+    }
+    return lost ? UINT64_MAX : now_ns + timeout_ns - silent_ns;
+}
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+/* All ranks beat at the same moments, as far as their clocks agree: then the server wakes once for
+ * many of them, and ranks of one step are held up together instead of one after the other. */
+static uint64_t next_beat_ns(uint64_t now_ns, uint64_t pause_ns)
+{
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    uint64_t wall_ns = (uint64_t)wall.tv_sec * SECOND + (uint64_t)wall.tv_nsec;
+    uint64_t left_ns = pause_ns - wall_ns % pause_ns;
+    return now_ns + left_ns + (left_ns < pause_ns / 4 ? pause_ns : 0);
+}
+
+/* False: it is to end. */
+static bool rest(struct kolo__heartbeat *heartbeat, uint64_t until_ns)
+{
+    struct timespec until = {.tv_sec = (time_t)(until_ns / SECOND),
+                             .tv_nsec = (long)(until_ns % SECOND)};
+    pthread_mutex_lock(&heartbeat->lock);
+    while (!heartbeat->end &&
+           pthread_cond_timedwait(&heartbeat->wake, &heartbeat->lock, &until) != ETIMEDOUT)
+        ;
+    bool end = heartbeat->end;
+    pthread_mutex_unlock(&heartbeat->lock);
+    return !end;
+}
+
+static void *beat_on(void *self)
+{
+    struct kolo__heartbeat *heartbeat = self;
+    uint64_t pause_ns = kolo__heartbeat_pause_ns(heartbeat->timeout_ns);
+    uint64_t since_ns = kolo__now_ns(&kolo__real_clock), beat_ns = since_ns, next_ns = since_ns;
+    while (next_ns != UINT64_MAX && rest(heartbeat, next_ns)) {
+        uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+        bool beat = now_ns >= beat_ns;
+        if (now_ns > next_ns + pause_ns / 2)
+            since_ns = now_ns; /* nobody here was there to hear */
+        uint64_t look_ns = kolo__heartbeat_once(heartbeat->control, heartbeat->flight,
+                                                heartbeat->timeout_ns, since_ns, beat);
+        if (beat)
+            beat_ns = next_beat_ns(now_ns, pause_ns);
+        next_ns = look_ns == UINT64_MAX || look_ns < beat_ns ? look_ns : beat_ns;
+    }
+    return NULL;
+}
+
+/* Signals are the program's: its handlers run on its own threads. */
+static int start_thread(struct kolo__heartbeat *heartbeat)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int failure = pthread_create(&heartbeat->thread, NULL, beat_on, heartbeat);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return failure;
+}
+
+kolo_status kolo__heartbeat_start(struct kolo__control *control, const struct kolo__flight *flight,
+                                  long timeout_s, struct kolo__heartbeat **result)
+{
+    pthread_condattr_t monotonic;
+    struct kolo__heartbeat *heartbeat = calloc(1, sizeof *heartbeat);
+    if (heartbeat == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for the thread of signs of life");
+    heartbeat->control = control;
+    heartbeat->flight = flight;
+    heartbeat->timeout_ns = (uint64_t)timeout_s * SECOND;
+    pthread_mutex_init(&heartbeat->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&heartbeat->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    int failure = start_thread(heartbeat);
+    if (failure != 0) {
+        pthread_cond_destroy(&heartbeat->wake);
+        pthread_mutex_destroy(&heartbeat->lock);
+        free(heartbeat);
+        return kolo__error_errno(failure, "cannot start the thread of signs of life");
+    }
+    *result = heartbeat;
+    return KOLO_OK;
+}
+
+void kolo__heartbeat_end(struct kolo__heartbeat *heartbeat)
+{
+    if (heartbeat == NULL)
+        return;
+    pthread_mutex_lock(&heartbeat->lock);
+    heartbeat->end = true;
+    pthread_cond_signal(&heartbeat->wake);
+    pthread_mutex_unlock(&heartbeat->lock);
+    pthread_join(heartbeat->thread, NULL);
+    pthread_cond_destroy(&heartbeat->wake);
+    pthread_mutex_destroy(&heartbeat->lock);
+    free(heartbeat);
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who says nothing is lost, and how it is named; who may be silent is not. The server's clock is
+ * the test's. */
+#include "base/clock.h"
+#include "runtime/heartbeat.h"
+#include "runtime/rendezvous_world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { RANKS = 2 };
+
+static const uint64_t SECOND = 1000000000, TIMEOUT = 5000000000;
+
+static struct kolo__rendezvous *server;
+static struct kolo__control *controls[RANKS];
+static struct kolo__flight flight; /* nothing in it */
+
+static uint64_t now(void)
+{
+    return kolo__now_ns(&kolo__real_clock);
+}
+
+/* ---- a world of two, whose server stands still but in here -------------------------------------
+ */
+
+static void *join(void *argument)
+{
+    uint32_t rank = (uint32_t)((struct kolo__control **)argument - controls);
+    struct kolo__control_options options = {.rendezvous = kolo__rendezvous_address(server),
+                                            .job = "job",
+                                            .token = "secret",
+                                            .rank = rank,
+                                            .size = RANKS,
+                                            .deadline_ns = now() + 20 * SECOND,
+                                            .timeout_s = 20};
+    if (kolo__control_connect(&options, &controls[rank]) != KOLO_OK ||
+        kolo__control_join(controls[rank], "", 0) != KOLO_OK)
+        return NULL;
+    return argument;
+}
+
+/* Steps until the member has said so, or for a while. */
+static void serve_until(bool (*done)(void))
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    for (int i = 0; i < 20000 && !done(); i++) {
+        kolo__rendezvous_step(server);
+        nanosleep(&pause, NULL);
+    }
+    assert_true(done());
+}
+
+static bool world_has_formed(void)
+{
+    return server->formed;
+}
+
+static int start(void **state)
+{
+    (void)state;
+    pthread_t threads[RANKS];
+    void *joined;
+    int bad = 0;
+    struct kolo__rendezvous_options options = {
+        .host = "127.0.0.1", .job = "job", .token = "secret", .world_size = RANKS};
+    if (kolo__rendezvous_create(&options, &server) != KOLO_OK)
+        return 1;
+    for (int r = 0; r < RANKS; r++)
+        bad |= pthread_create(&threads[r], NULL, join, &controls[r]);
+    serve_until(world_has_formed);
+    for (int r = 0; r < RANKS; r++) {
+        pthread_join(threads[r], &joined);
+        bad |= joined == NULL;
+    }
+    return bad;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    for (int r = 0; r < RANKS; r++)
+        kolo__control_close(controls[r]);
+    kolo__rendezvous_free(server);
+    return 0;
+}
+
+static bool both_beat(void)
+{
+    return server->members[0].signs.timeout_ns != 0 && server->members[1].signs.timeout_ns != 0;
+}
+
+/* Returns when rank 1 was heard. Rank 0 is heard for ever. */
+static uint64_t beat(void)
+{
+    for (int r = 0; r < RANKS; r++)
+        assert_int_not_equal(kolo__heartbeat_once(controls[r], &flight, TIMEOUT, now(), true),
+                             UINT64_MAX);
+    serve_until(both_beat);
+    server->members[0].signs.heard_ns += 3600 * SECOND;
+    return server->members[1].signs.heard_ns;
+}
+
+static bool rank_1_is_answered_for(void)
+{
+    return server->members[1].connection == NULL ||
+           !kolo__silence_is_unanswered(server->members[1].connection->fd);
+}
+
+/* Looks at each second and half second until then, as a server that always runs; meanwhile rank 1's
+ * host, this one, answers for it. */
+static void look_until(uint64_t from_ns, uint64_t to_ns)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    for (uint64_t at_ns = from_ns; at_ns <= to_ns; at_ns += SECOND / 2) {
+        kolo__world_judge_beats(server, at_ns);
+        for (int i = 0; i < 5000 && !rank_1_is_answered_for(); i++)
+            nanosleep(&pause, NULL);
+    }
+}
+
+static const char *fault(kolo_status *status, int *rank)
+{
+    return kolo__rendezvous_fault(server, status, rank);
+}
+
+static void assert_lost(const char *part)
+{
+    kolo_status status;
+    int rank;
+    const char *text = fault(&status, &rank);
+    assert_non_null(text);
+    assert_int_equal(status, KOLO_ERR_PEER_LOST);
+    assert_int_equal(rank, 1);
+    assert_true(strncmp(text, "rank 1 (host ", 13) == 0);
+    if (strstr(text, part) == NULL)
+        fail_msg("'%s' does not contain '%s'", text, part);
+}
+
+static void assert_sound(void)
+{
+    kolo_status status;
+    int rank;
+    assert_null(fault(&status, &rank));
+}
+
+/* ---- the server ------------------------------------------------------------------------------ */
+
+static void test_silence_is_a_loss(void **state)
+{
+    (void)state;
+    uint64_t heard_ns = beat();
+    look_until(heard_ns, heard_ns + TIMEOUT - SECOND / 2);
+    assert_sound();
+    assert_true(kolo__rendezvous_is_quiet(server, 1));
+    assert_false(kolo__rendezvous_is_quiet(server, 0));
+    kolo__world_judge_beats(server, heard_ns + TIMEOUT);
+    assert_lost("is silent for 5.0 s, though its host answers");
+    assert_lost("before, it had called nothing yet");
+}
+
+static void test_a_stopped_process_is_named_as_such(void **state)
+{
+    (void)state;
+    uint64_t heard_ns = beat();
+    look_until(heard_ns, heard_ns + TIMEOUT - SECOND / 2);
+    kolo__rendezvous_note_state(server, 1, 'T');
+    kolo__world_judge_beats(server, heard_ns + TIMEOUT);
+    assert_lost("is stopped (SIGSTOP), silent for 5.0 s");
+}
+
+static void test_a_process_that_runs_has_longer(void **state)
+{
+    (void)state;
+    uint64_t heard_ns = beat();
+    kolo__rendezvous_note_state(server, 1, 'R');
+    look_until(heard_ns, heard_ns + 2 * TIMEOUT - SECOND / 2);
+    assert_sound();
+    kolo__world_judge_beats(server, heard_ns + 2 * TIMEOUT);
+    assert_lost("does not get to run");
+}
+
+static void test_who_is_heard_again_begins_anew(void **state)
+{
+    (void)state;
+    uint64_t heard_ns = beat();
+    look_until(heard_ns, heard_ns + TIMEOUT - SECOND / 2);
+    kolo__rendezvous_note_state(server, 1, 'T');
+    /* It waits to be read when the time is over. */
+    server->members[1].signs.heard_ns = heard_ns - TIMEOUT;
+    kolo__heartbeat_once(controls[1], &flight, TIMEOUT, now(), true);
+    kolo__world_judge_beats(server, heard_ns + TIMEOUT);
+    assert_sound();
+    assert_int_equal(server->members[1].signs.state, 0);
+}
+
+static void test_time_in_which_the_server_did_not_run_does_not_count(void **state)
+{
+    (void)state;
+    uint64_t heard_ns = beat();
+    look_until(heard_ns, heard_ns + SECOND);
+    kolo__world_judge_beats(server, heard_ns + 3600 * SECOND);
+    assert_sound();
+    look_until(heard_ns + 3600 * SECOND, heard_ns + 3603 * SECOND);
+    assert_sound();
+    look_until(heard_ns + 3603 * SECOND, heard_ns + 3605 * SECOND);
+    assert_lost("is silent");
+}
+
+static bool rank_1_has_left(void)
+{
+    return server->members[1].left;
+}
+
+static void test_who_has_left_is_not_missed(void **state)
+{
+    (void)state;
+    uint64_t heard_ns = beat();
+    kolo__control_bye(controls[1]);
+    serve_until(rank_1_has_left);
+    look_until(heard_ns, heard_ns + 3 * TIMEOUT);
+    assert_sound();
+}
+
+static void test_who_never_beats_is_not_missed(void **state)
+{
+    (void)state;
+    look_until(now(), now() + 3 * TIMEOUT);
+    assert_sound();
+    assert_int_equal(server->beats_due_ns, 0);
+}
+
+/* Rank 0 says that its connection to rank 1 broke. Whether the network did it, or rank 1 is lost,
+ * depends on whether that is heard. */
+static void blame_rank_1(void)
+{
+    struct kolo__fault broken = {.status = KOLO_ERR_PEER_LOST, .peer = 1};
+    snprintf(broken.text, sizeof broken.text, "rank 1 (host b): it does not answer");
+    kolo__control_report(controls[0], 1, &broken);
+}
+
+static bool rank_1_is_blamed(void)
+{
+    return server->members[1].lost_at_ns != 0;
+}
+
+static void test_a_broken_link_is_named_by_its_ends(void **state)
+{
+    (void)state;
+    kolo_status status;
+    int rank;
+    uint64_t heard_ns = beat();
+    blame_rank_1();
+    serve_until(rank_1_is_blamed);
+    server->members[1].lost_at_ns = heard_ns + SECOND / 10;
+    kolo__world_judge_losses(server, heard_ns + 3 * SECOND); /* it may be lost: let that be seen */
+    assert_sound();
+    kolo__world_judge_losses(server, heard_ns + SECOND);
+    const char *text = fault(&status, &rank);
+    assert_non_null(text);
+    assert_int_equal(status, KOLO_ERR_NETWORK);
+    assert_true(strncmp(text, "between rank 0 (host ", 21) == 0);
+    assert_non_null(strstr(text, " and rank 1 (host "));
+    assert_non_null(strstr(text, "): it does not answer"));
+}
+
+static void test_waits_are_known(void **state)
+{
+    (void)state;
+    uint64_t heard_ns = beat();
+    assert_int_equal(kolo__rendezvous_longest_wait_ns(server, heard_ns + SECOND), 0);
+    server->members[1].signs.waits_since_ns = heard_ns - SECOND;
+    assert_int_equal(kolo__rendezvous_longest_wait_ns(server, heard_ns + SECOND), 2 * SECOND);
+}
+
+/* ---- the rank -------------------------------------------------------------------------------- */
+
+static void test_a_server_that_says_nothing_is_lost(void **state)
+{
+    (void)state;
+    const struct timespec pause = {.tv_nsec = 60000000};
+    struct kolo__fault known;
+    uint64_t limit_ns = SECOND / 20;
+    assert_int_not_equal(kolo__heartbeat_once(controls[1], &flight, limit_ns, now(), true),
+                         UINT64_MAX);
+    nanosleep(&pause, NULL); /* the server stands still */
+    assert_int_not_equal(kolo__heartbeat_once(controls[1], &flight, limit_ns, now(), false),
+                         UINT64_MAX); /* so did we */
+    assert_false(kolo__control_fault(controls[1], 1, &known));
+    assert_int_equal(kolo__heartbeat_once(controls[1], &flight, limit_ns, now() - SECOND, false),
+                     UINT64_MAX);
+    assert_true(kolo__control_fault(controls[1], 1, &known));
+    assert_int_equal(known.status, KOLO_ERR_PEER_LOST);
+    assert_non_null(strstr(known.text, "has said nothing for"));
+}
+
+static void test_answers_that_nobody_reads_do_not_pile_up(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4000; i++) {
+        assert_int_not_equal(kolo__heartbeat_once(controls[1], &flight, TIMEOUT, now(), true),
+                             UINT64_MAX);
+        kolo__rendezvous_step(server);
+    }
+    assert_sound();
+}
+
+static void test_a_thread_beats(void **state)
+{
+    (void)state;
+    struct kolo__heartbeat *heartbeats[RANKS];
+    for (int r = 0; r < RANKS; r++)
+        assert_int_equal(kolo__heartbeat_start(controls[r], &flight, 1, &heartbeats[r]), KOLO_OK);
+    serve_until(both_beat);
+    for (int r = 0; r < RANKS; r++)
+        kolo__heartbeat_end(heartbeats[r]);
+    kolo__heartbeat_end(NULL);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, end)
+    const struct CMUnitTest tests[] = {
+        TEST(test_silence_is_a_loss),
+        TEST(test_a_stopped_process_is_named_as_such),
+        TEST(test_a_process_that_runs_has_longer),
+        TEST(test_who_is_heard_again_begins_anew),
+        TEST(test_time_in_which_the_server_did_not_run_does_not_count),
+        TEST(test_who_has_left_is_not_missed),
+        TEST(test_who_never_beats_is_not_missed),
+        TEST(test_a_broken_link_is_named_by_its_ends),
+        TEST(test_waits_are_known),
+        TEST(test_a_server_that_says_nothing_is_lost),
+        TEST(test_answers_that_nobody_reads_do_not_pile_up),
+        TEST(test_a_thread_beats),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
