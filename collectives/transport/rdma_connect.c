@@ -128,7 +128,8 @@ static kolo_status open_end(struct kolo__rdma *rdma, uint32_t index)
     struct kolo__rdma_peer *peer = &rdma->peers[index];
     char why[200];
     peer->memory = aligned_alloc(PAGE_BYTES, KOLO__RDMA_MEMORY_BYTES);
-    if (peer->memory == NULL)
+    peer->rails = calloc(rdma->rails, sizeof *peer->rails);
+    if (peer->memory == NULL || peer->rails == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for a connection (%d bytes)",
                            KOLO__RDMA_MEMORY_BYTES);
     peer->region =
@@ -147,12 +148,12 @@ static kolo_status open_end(struct kolo__rdma *rdma, uint32_t index)
 
 void kolo__rdma_disconnect(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer)
 {
-    for (uint32_t r = 0; r < KOLO__RDMA_RAILS_MAX; r++) {
+    for (uint32_t r = 0; peer->rails != NULL && r < rdma->rails; r++)
         rdma->module->link_close(peer->rails[r].link);
-        peer->rails[r].link = NULL;
-    }
     rdma->module->region_close(peer->region);
     free(peer->memory);
+    free(peer->rails);
+    peer->rails = NULL;
     peer->region = NULL;
     peer->memory = NULL;
     peer->state = KOLO__RDMA_IDLE;

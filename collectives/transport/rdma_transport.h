@@ -126,8 +126,8 @@ struct kolo__rdma_peer {
     struct kolo__rdma_region *region; /* of memory */
     unsigned char *memory;            /* of the layout above */
     uint32_t own_key;
-    struct kolo__rdma_rail rails[KOLO__RDMA_RAILS_MAX];
-    uint32_t rail_count;
+    struct kolo__rdma_rail *rails; /* kolo__rdma.rails of them; NULL: idle */
+    uint32_t rail_count;           /* in use: the peer may have fewer */
     /* Over the TCP connection. */
     struct kolo__post hello_out, hello_in, ready_out, ready_in;
     unsigned char own_hello[KOLO__RDMA_HELLO_BYTES], their_hello[KOLO__RDMA_HELLO_BYTES];

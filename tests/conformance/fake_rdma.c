@@ -25,7 +25,7 @@ static kolo_status join(uint32_t rank, uint32_t size, const struct fake_rdma_opt
         .module = &fake_verbs,
         .options = {.connections = how->connections > 0 ? how->connections : 1},
         .choices = choices,
-        .choice_count = how->ports > 0 ? how->ports : 1,
+        .choice_count = how->ports > 0 && !(how->uneven && rank == 0) ? how->ports : 1,
         .heap = how->heap,
         .epoch = 1,
         .comm = 7,

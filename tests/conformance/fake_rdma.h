@@ -9,7 +9,8 @@
 struct fake_rdma_options {
     bool checksum;
     struct kolo__heap *heap; /* all ranks' */
-    uint32_t ports;          /* of each rank */
+    uint32_t ports;          /* of each rank; */
+    bool uneven;             /* rank 0 has one */
     long connections;        /* of two ports */
 };
 

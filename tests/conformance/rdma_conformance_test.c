@@ -41,7 +41,8 @@ int main(void)
     failed += run(0);
     how = (struct fake_rdma_options){.heap = heap};
     failed += run(0);
-    how.ports = 2;
+    how.ports = 3;
+    how.uneven = true;
     failed += run(256);
     how = (struct fake_rdma_options){.heap = heap, .ports = 1, .connections = 3};
     failed += run(256);

@@ -56,10 +56,10 @@ if [[ ${1:-} == inside ]]; then
 
     DEVICES=named LOCKED=64 job
     expect ',shm+tcp,4,' rows
-    expect 'tcp is used instead: rank 1 .*may lock 64 KiB of memory, and RDMA to 2 ranks wants 4096 KiB: raise the limit' out
+    expect 'tcp is used instead: rank 1 .*may lock 64 KiB of memory, and RDMA to 2 ranks wants 4104 KiB: raise the limit' out
     DEVICES=named LOCKED=64 job --transport shm+rdma
     [[ $code != 0 ]] || fail "memory was locked above the limit"
-    expect 'cannot register 2097152 bytes: Cannot allocate memory; raise the limit of locked memory' out
+    expect 'cannot register 2101248 bytes: Cannot allocate memory; raise the limit of locked memory' out
 
     mkdir -p groups
     mount -t cgroup2 none groups
