@@ -31,7 +31,7 @@ static kolo_status make_setting(const struct bench_options *options, kolo_comm *
         .format = options->format,
         .ranks = kolo_comm_size(comm),
         .rewrite = options->rewrite,
-        .use_malloc = options->use_malloc,
+        .memory = options->memory,
         .check = options->check,
     };
     int32_t largest[] = {cpus, -cpus, (int32_t)sysconf(_SC_NPROCESSORS_ONLN)};
@@ -49,23 +49,32 @@ static kolo_status make_setting(const struct bench_options *options, kolo_comm *
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-static kolo_status allocate(const struct bench_options *options, kolo_context *context,
-                            size_t bytes, void **memory)
+static kolo_status allocate(const struct bench_job *job, kolo_context *context, size_t bytes,
+                            void **memory, void **mirror)
 {
-    if (!options->use_malloc)
-        return kolo_alloc(context, bytes, memory);
-    *memory = malloc(bytes);
-    if (*memory == NULL) {
+    *memory = NULL;
+    if (job->options->memory == BENCH_KOLO_ALLOC) {
+        kolo_status status = kolo_alloc(context, bytes, memory);
+        *mirror = *memory;
+        return status;
+    }
+    *mirror = malloc(bytes);
+    if (*mirror == NULL) {
         fprintf(stderr, "kolo bench: no %zu bytes of memory: choose a smaller --max\n", bytes);
         return KOLO_ERR_MEMORY;
     }
+    if (job->options->memory == BENCH_CUDA)
+        return bench_device_allocate(job->device, bytes, memory);
+    *memory = *mirror;
     return KOLO_OK;
 }
 
-static void release(const struct bench_options *options, kolo_context *context, void *memory)
+static void release(const struct bench_job *job, kolo_context *context, void *memory, void *mirror)
 {
-    if (options->use_malloc)
-        free(memory);
+    if (job->device != NULL)
+        bench_device_free(job->device, memory);
+    if (job->options->memory != BENCH_KOLO_ALLOC)
+        free(mirror);
     else if (memory != NULL)
         kolo_free(context, memory);
 }
@@ -79,23 +88,28 @@ static kolo_status allocate_job(kolo_context *context, struct bench_job *job)
     job->samples = calloc(bench_samples_max(options), sizeof *job->samples);
     if (job->samples == NULL)
         return KOLO_ERR_MEMORY;
-    kolo_status status = allocate(options, context, bytes, &job->first);
+    kolo_status status = KOLO_OK;
+    if (options->memory == BENCH_CUDA)
+        status = bench_device_open(kolo_comm_local_rank(job->comm), &job->device);
+    if (status == KOLO_OK)
+        status = allocate(job, context, bytes, &job->first, &job->first_mirror);
     if (status == KOLO_OK && !options->in_place &&
         options->collective->in_place != BENCH_ALWAYS_IN_PLACE)
-        status = allocate(options, context, bytes, &job->second);
+        status = allocate(job, context, bytes, &job->second, &job->second_mirror);
     if (status != KOLO_OK)
         return status;
     /* Touched here, so that no operation pays for the first touch. */
-    memset(job->first, 0, bytes);
+    memset(job->first_mirror, 0, bytes);
     if (job->second != NULL)
-        memset(job->second, 0, bytes);
+        memset(job->second_mirror, 0, bytes);
     return KOLO_OK;
 }
 
 static void release_job(kolo_context *context, struct bench_job *job)
 {
-    release(job->options, context, job->first);
-    release(job->options, context, job->second);
+    release(job, context, job->first, job->first_mirror);
+    release(job, context, job->second, job->second_mirror);
+    bench_device_close(job->device);
     free(job->samples);
 }
 

@@ -11,6 +11,7 @@
 #ifndef KOLO_BENCH_MEASURE_H
 #define KOLO_BENCH_MEASURE_H
 
+#include "bench/device.h"
 #include "bench/options.h"
 
 #include <kolo/kolo.h>
@@ -23,6 +24,9 @@ struct bench_job {
     int rank, ranks;
     /* Owned by whoever made the job: buffers for the largest size, and times. */
     void *first, *second;
+    struct bench_device *device; /* whose they are, or NULL: the host's */
+    /* On the host, what is filled and checked: the same buffers, unless they are a device's. */
+    void *first_mirror, *second_mirror;
     double *samples; /* bench_samples_max of them */
 };
 

@@ -50,7 +50,8 @@ static const struct argp_option OPTIONS[] = {
      "How bytes travel (KOLO_TRANSPORT, or auto)", 2},
     {"algorithm", KEY_ALGORITHM, "NAME", 0, "ring, ...; otherwise the cheapest by the cost model",
      2},
-    {"alloc", KEY_ALLOC, "kolo|malloc", 0, "Where the buffers come from (kolo)", 2},
+    {"alloc", KEY_ALLOC, "kolo|malloc|cuda", 0,
+     "Where the buffers come from; cuda: a GPU's memory, a GPU for each rank of a host (kolo)", 2},
     {"rewrite", KEY_REWRITE, NULL, 0,
      "Write the input anew before each operation and time each alone, as training does", 3},
     {"iters", KEY_ITERS, "N", 0, "Timed operations per size; 0: as many as fit the time (0)", 3},
@@ -156,7 +157,7 @@ static void check_together(const struct argp_state *state, const struct parsing 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     static const char *const TRANSPORTS[] = {"auto", "shm", "tcp", "rdma", "shm+rdma", NULL};
-    static const char *const ALLOCATORS[] = {"kolo", "malloc", NULL};
+    static const char *const ALLOCATORS[] = {"kolo", "malloc", "cuda", NULL};
     static const char *const FORMATS[] = {"table", "csv", "json", NULL};
     struct parsing *parsing = state->input;
     struct bench_options *options = parsing->options;
@@ -204,7 +205,8 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         options->seconds = bench_argument_seconds(state, text);
         break;
     case KEY_ALLOC:
-        options->use_malloc = bench_argument_choice(state, "alloc", text, ALLOCATORS) == 1;
+        options->memory =
+            (enum bench_memory)bench_argument_choice(state, "alloc", text, ALLOCATORS);
         break;
     case KEY_CHECK:
     case KEY_NO_CHECK:

@@ -10,6 +10,9 @@
 
 enum bench_format { BENCH_TABLE, BENCH_CSV, BENCH_JSON };
 
+/* Where buffers come from. */
+enum bench_memory { BENCH_KOLO_ALLOC, BENCH_MALLOC, BENCH_CUDA };
+
 struct bench_options {
     const struct bench_collective *collective;
     int ranks; /* -n; 0: not said */
@@ -19,7 +22,7 @@ struct bench_options {
     bool in_place;
     bool rewrite;
     bool check;
-    bool use_malloc;       /* buffers from malloc instead of kolo_alloc */
+    enum bench_memory memory;
     bool launched;         /* started by another kolo bench: do not start others */
     const char *transport; /* NULL: not said */
     const char *algorithm; /* NULL: chosen by cost */

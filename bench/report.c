@@ -28,6 +28,7 @@ static const char *bytes_meaning(const struct bench_collective *collective)
 
 static void table_begin(const struct bench_setting *setting, FILE *out)
 {
+    static const char *const memories[] = {"kolo_alloc", "malloc", "a GPU's memory"};
     fprintf(out, "# kolo %s: %s, %d rank%s on %d host%s, transport %s\n", kolo_version(),
             setting->collective->name, setting->ranks, setting->ranks == 1 ? "" : "s",
             setting->hosts, setting->hosts == 1 ? "" : "s", setting->transport);
@@ -38,7 +39,7 @@ static void table_begin(const struct bench_setting *setting, FILE *out)
                 setting->cpus_max, setting->cpus);
     else
         fprintf(out, "# not pinned: each rank may use all %d CPUs", setting->cpus);
-    fprintf(out, "; buffers from %s; inputs %s\n", setting->use_malloc ? "malloc" : "kolo_alloc",
+    fprintf(out, "; buffers from %s; inputs %s\n", memories[setting->memory],
             setting->rewrite ? "rewritten before each operation" : "left alone between operations");
     fprintf(out, "# bytes: %s; times: the slowest rank's; GB = 1e9 bytes\n",
             bytes_meaning(setting->collective));

@@ -13,7 +13,8 @@ struct bench_setting {
     enum bench_format format;
     const char *transport; /* none (one rank), shm, tcp, rdma, shm+tcp, shm+rdma (several hosts) */
     int ranks, hosts;
-    bool rewrite, use_malloc, check;
+    bool rewrite, check;
+    enum bench_memory memory;
     /* CPUs that the ranks may run on: the fewest and the most, of so many that a host has. */
     int cpus_min, cpus_max, cpus;
 };

@@ -90,19 +90,6 @@ void kolo__memory_find(const void *memory, struct kolo__memory_place *place)
     module->find(memory, place);
 }
 
-kolo_status kolo__memory_check_host(const char *operation, const char *what, const void *memory)
-{
-    struct kolo__memory_place place;
-    kolo__memory_find(memory, &place);
-    if (place.kind != KOLO_MEMORY_DEVICE)
-        return KOLO_OK;
-    return kolo__error(
-        KOLO_ERR_UNSUPPORTED,
-        "%s: %s is in memory of GPU %d, which this version cannot take here: copy it "
-        "to memory of the host first",
-        operation, what, place.ordinal);
-}
-
 const char *kolo_memory_kind_name(kolo_memory_kind kind)
 {
     static const char *const names[KOLO_MEMORY_KIND_COUNT] = {

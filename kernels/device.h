@@ -34,7 +34,7 @@
 
 #include "kernels/pack.h"
 
-enum { KOLO__DEVICE_MODULE_VERSION = 2 };
+enum { KOLO__DEVICE_MODULE_VERSION = 3 };
 
 /* The module's. A device is one GPU in its primary context, which it shares with PyTorch, NCCL and
  * everybody else who uses the runtime API. */
@@ -101,6 +101,21 @@ struct kolo__device_total {
 };
 
 enum { KOLO__DEVICE_TILE_VECTORS = 1024 };
+
+/* The scale of an 8-bit unit (runtime/reducer/fp8.c), in device memory; zeroed before the first
+ * choice. */
+struct kolo__device_scale {
+    double wire;         /* a power of two */
+    double pack, unpack; /* factors of runs: scale * wire, and sum / wire * clip */
+    double error;        /* what errors kept under the scale before are multiplied by */
+};
+struct kolo__device_scaling {
+    const uint32_t *absolute_max; /* of all ranks, the bits as fp32; NULL: the choice stays */
+    const double *clip;           /* or NULL: 1 */
+    double largest;               /* that the wire holds */
+    double scale, sum;
+    struct kolo__device_scale *result;
+};
 
 static inline size_t kolo__device_wire_bytes(const struct kolo__packing *packing)
 {
@@ -262,16 +277,20 @@ struct kolo__device_module {
                         kolo__device_stream stream);
     kolo_status (*unpack)(struct kolo__device_plan *plan, const struct kolo__device_run *run,
                           kolo__device_stream stream);
-    /* Queues: partials of `count` elements of a fused buffer, as packing->scale and widening make
-     * them. */
+    /* Queues: partials of `count` elements of a fused buffer, as widening, packing->scale and
+     * factor (or NULL) make them. */
     kolo_status (*measure)(struct kolo__device *device, const struct kolo__packing *packing,
-                           const void *fused, size_t count, struct kolo__device_partial *partials,
-                           kolo__device_stream stream);
+                           const void *fused, size_t count, const double *factor,
+                           struct kolo__device_partial *partials, kolo__device_stream stream);
     /* Queues: the total of so many partials, of one or several buffers. clip_norm 0: factor is 1,
      * as it is when something is not finite. */
     kolo_status (*total)(struct kolo__device *device, const struct kolo__device_partial *partials,
                          size_t partial_count, double clip_norm, struct kolo__device_total *total,
                          kolo__device_stream stream);
+    /* Queues: result, from what the GPU alone knows so far. */
+    kolo_status (*choose_scale)(struct kolo__device *device,
+                                const struct kolo__device_scaling *scaling,
+                                kolo__device_stream stream);
 
     /* Queue. As kolo__reduce and kolo__sum_narrow, the same bits,
      * over at most KOLO__DEVICE_SOURCES_MAX sources in memory that this GPU reaches, aligned to the
@@ -320,9 +339,5 @@ bool kolo__device_is_loaded(void);
 /* Where the memory is, for any call. The module is loaded the first time that the process has a
  * CUDA driver in it; before, and without the module, all memory is the host's. */
 void kolo__memory_find(const void *memory, struct kolo__memory_place *place);
-
-/* KOLO_ERR_UNSUPPORTED when `memory` is a GPU's, for calls that only take the host's: it would be
- * read by a processor, which cannot. what: "the send buffer". */
-kolo_status kolo__memory_check_host(const char *operation, const char *what, const void *memory);
 
 #endif

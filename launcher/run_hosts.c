@@ -58,7 +58,8 @@ static kolo_status open_rendezvous(struct kolo__run *run)
         .min_ranks = (uint32_t)run->options.config.min_ranks,
         .where = where,
         .where_self = run,
-        .silence_s = kolo__silence_seconds(run->options.config.peer_timeout, run->options.config.timeout),
+        .silence_s =
+            kolo__silence_seconds(run->options.config.peer_timeout, run->options.config.timeout),
     };
     return kolo__rendezvous_create(&options, &run->rendezvous);
 }

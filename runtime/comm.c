@@ -2,6 +2,7 @@
 /* Making and releasing communicators. */
 #include "runtime/comm.h"
 #include "runtime/offload.h"
+#include "runtime/bounce.h"
 #include "runtime/staging.h"
 
 #include "base/clock.h"
@@ -268,6 +269,7 @@ static void disconnect(kolo_comm *comm)
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
     kolo__staging_close(comm); /* what the transport may have written to until now */
+    kolo__bounces_close(comm);
 }
 
 static void set_aborted(kolo_comm *comm, const struct kolo__fault *fault)
@@ -380,6 +382,13 @@ kolo_status kolo_comm_set_algorithm(kolo_comm *comm, const char *algorithm)
     return KOLO_OK;
 }
 
+void kolo__comm_abort(kolo_comm *comm, const struct kolo__fault *fault)
+{
+    set_aborted(comm, fault);
+    if (comm->context->control != NULL && !comm->retired)
+        kolo__control_report(comm->context->control, comm->id, fault);
+}
+
 kolo_status kolo_comm_abort(kolo_comm *comm, const char *reason)
 {
     if (comm == NULL)
@@ -388,9 +397,7 @@ kolo_status kolo_comm_abort(kolo_comm *comm, const char *reason)
                                 .peer = (int)comm->world_ranks[comm->rank]};
     snprintf(fault.text, sizeof fault.text, "rank %u (host %s) aborted: %s", comm->rank,
              kolo__host_name(), reason != NULL ? reason : "no reason given");
-    set_aborted(comm, &fault);
-    if (comm->context->control != NULL && !comm->retired)
-        kolo__control_report(comm->context->control, comm->id, &fault);
+    kolo__comm_abort(comm, &fault);
     return KOLO_OK;
 }
 

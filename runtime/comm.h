@@ -40,8 +40,9 @@ struct kolo_request {
     const struct kolo__piece *pieces; /* instead of input and output; borrowed */
     uint32_t piece_count;
     double scale;
-    void *stream;  /* of a GPU's buffers */
-    uint32_t peer; /* point to point */
+    void *stream;                /* of a GPU's buffers */
+    uint32_t peer;               /* point to point */
+    struct kolo__bounce *bounce; /* of a message of a GPU's memory (bounce.h), or NULL */
     struct kolo__post post;
     uint64_t began_ns;       /* for metrics; 0: not timed */
     uint64_t waits_since_ns; /* the first call that waited for it, which may have had a limit */
@@ -65,6 +66,8 @@ struct kolo_comm {
     struct kolo__nccl *nccl;         /* runtime/nccl.h; NULL: nobody has asked for it */
     struct kolo__exchange *exchange; /* runtime/exchange.h; NULL: the same */
     struct kolo__staging *staging;   /* runtime/staging.h; NULL: the same */
+    struct kolo__bounce *bounces;    /* runtime/bounce.h; NULL: the same */
+    uint32_t held;                   /* messages that wait for a GPU before they are sent */
     bool polls;                      /* what is under way wakes nobody */
     bool crowded;                    /* ranks of this host share processors, as far as is known */
     struct kolo__plan_context plan_context;
@@ -158,6 +161,8 @@ void kolo__comm_announce(kolo_comm *comm);
 void kolo__comm_end(kolo_comm *comm);
 /* The world has lived through it. */
 void kolo__comm_forget_first_fault(const kolo_context *context);
+/* As kolo_comm_abort, by any thread, because of this. */
+void kolo__comm_abort(kolo_comm *comm, const struct kolo__fault *fault);
 /* Poisons the communicator. spread: tell the others. */
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread);
 

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Messages between two ranks, in the public interface. */
+#include "runtime/bounce.h"
 #include "runtime/call.h"
 
 #include "base/status.h"
 #include "kernels/device.h"
 
-/* A message has no options, so no stream that a GPU's part of it could go on. */
-static kolo_status check_memory(const char *name, const void *buffer)
+/* Of a buffer in a GPU's memory; NULL: the host's, which goes from and to where it is. */
+static kolo_status take_bounce(kolo_comm *comm, const char *name, const void *input,
+                               const void *output, size_t bytes, struct kolo__bounce **bounce)
 {
     struct kolo__memory_place place;
-    kolo__memory_find(buffer, &place);
+    *bounce = NULL;
+    if (bytes == 0)
+        return KOLO_OK;
+    kolo__memory_find(input != NULL ? input : output, &place);
     if (place.kind != KOLO_MEMORY_DEVICE)
         return KOLO_OK;
-    return kolo__error(
-        KOLO_ERR_UNSUPPORTED,
-        "%s: the buffer is in memory of GPU %d, and messages are of the host's: copy "
-        "it there first, or use kolo_broadcast on a communicator of the two ranks "
-        "(kolo_comm_split)",
-        name, place.ordinal);
+    return kolo__bounce_take(comm, name, place.ordinal, input, bytes, bounce);
 }
 
 static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, const void *input,
@@ -44,12 +44,16 @@ static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, 
                                  &joined_after))
         return kolo__error(KOLO_ERR_INVALID,
                            "%s: rank %d has joined (kolo_join) and receives nothing", name, peer);
-    if (count > 0)
-        status = check_memory(name, input != NULL ? input : output);
+    struct kolo__bounce *bounce;
+    status = take_bounce(comm, name, input, output, count * kolo_dtype_bytes(dtype), &bounce);
     if (status == KOLO_OK)
         status = kolo__request_add(comm, name, kind, &request);
-    if (status != KOLO_OK)
+    if (status != KOLO_OK) {
+        kolo__bounce_give_back(bounce);
         return status;
+    }
+    request->bounce = bounce;
+    comm->held += bounce != NULL && kind == KOLO__REQUEST_SEND;
     uint64_t *sequence = kind == KOLO__REQUEST_SEND ? comm->send_sequence : comm->recv_sequence;
     request->peer = (uint32_t)peer;
     request->input = input;

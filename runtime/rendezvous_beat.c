@@ -83,8 +83,11 @@ const char *kolo__world_last_heard(const struct kolo__member *member, uint64_t n
 static void excuse(struct kolo__rendezvous *server, uint64_t now_ns)
 {
     uint64_t late_ns = now_ns - server->beats_due_ns;
-    for (uint32_t r = 0; late_ns > LATE_MS * MILLISECOND && r < server->size; r++)
-        server->members[r].signs.heard_ns += late_ns;
+    for (uint32_t r = 0; late_ns > LATE_MS * MILLISECOND && r < server->size; r++) {
+        uint64_t *heard_ns = &server->members[r].signs.heard_ns;
+        if (*heard_ns < now_ns) /* else it was read just now */
+            *heard_ns = *heard_ns + late_ns < now_ns ? *heard_ns + late_ns : now_ns;
+    }
 }
 
 /* What is known of it, and false while there is hope. A process that runs is given twice the time:
@@ -125,6 +128,8 @@ static uint64_t judge(struct kolo__rendezvous *server, uint32_t rank, uint64_t n
     char why[240];
     if (now_ns >= signs->heard_ns + signs->timeout_ns / 2)
         kolo__connection_drain(member->connection); /* it may wait to be read */
+    if (!beats(member))
+        return UINT64_MAX; /* it was its goodbye */
     uint64_t silent_ns = now_ns > signs->heard_ns ? now_ns - signs->heard_ns : 0;
     if (is_lost(member, silent_ns, why, sizeof why)) {
         kolo__world_declare_lost(server, rank, why);

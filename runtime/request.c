@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The queue of a communicator: how operations move, and how failures end them. How callers wait is
  * wait.c. */
+#include "runtime/bounce.h"
 #include "runtime/call.h"
 #include "runtime/exchange.h"
 #include "runtime/nccl.h"
@@ -98,6 +99,8 @@ static void finish(kolo_request *request, kolo_status status)
         kolo__metrics_count_message(request);
     }
     request->plan = NULL;
+    kolo__bounce_give_back(request->bounce);
+    request->bounce = NULL;
     request->done = true;
     request->status = status;
     if ((request->begin_ticks | request->wait_ticks) != 0)
@@ -179,6 +182,7 @@ void kolo__comm_end(kolo_comm *comm)
         if (!request->done)
             finish(request, comm->fault.status);
     comm->first = comm->last = NULL;
+    comm->held = 0;
 }
 
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread)
@@ -274,8 +278,9 @@ static void begin_message(kolo_request *request)
     if (request->begin_ticks == 0)
         request->begin_ticks = kolo__trace_now(request->comm->context->trace);
     request->post.signature = &request->signature;
-    request->post.data =
-        request->kind == KOLO__REQUEST_SEND ? (void *)(uintptr_t)request->input : request->output;
+    request->post.data = request->bounce != NULL ? kolo__bounce_memory(request->bounce)
+                         : request->kind == KOLO__REQUEST_SEND ? (void *)(uintptr_t)request->input
+                                                               : request->output;
     request->post.bytes = bytes_of(request);
     if (request->kind == KOLO__REQUEST_SEND)
         transport->ops->post_send(transport, request->peer, &request->post);
@@ -283,16 +288,43 @@ static void begin_message(kolo_request *request)
         transport->ops->post_recv(transport, request->peer, &request->post);
 }
 
+/* KOLO_AGAIN: a send of a GPU's memory has not come to the host yet, or one to the same peer before
+ * it. */
+static kolo_status may_begin(const kolo_request *request, struct kolo__fault *fault)
+{
+    if (request->kind != KOLO__REQUEST_SEND || request->comm->held == 0)
+        return KOLO_OK;
+    for (const kolo_request *before = request->comm->first; before != request;
+         before = before->next)
+        if (before->kind == KOLO__REQUEST_SEND && !before->begun && before->peer == request->peer)
+            return KOLO_AGAIN;
+    return request->bounce != NULL ? kolo__bounce_is_filled(request, fault) : KOLO_OK;
+}
+
 static bool progress_message(kolo_request *request)
 {
     kolo_comm *comm = request->comm;
+    struct kolo__fault fault;
     bool moved = !request->begun;
-    if (!request->begun)
-        begin_message(request);
-    if (!request->post.complete)
+    kolo_status status = KOLO_OK;
+    if (!request->begun) {
+        status = may_begin(request, &fault);
+        if (status == KOLO_AGAIN)
+            return false;
+        comm->held -= request->bounce != NULL && request->kind == KOLO__REQUEST_SEND;
+        if (status == KOLO_OK)
+            begin_message(request);
+    }
+    if (status == KOLO_OK && !request->post.complete)
         return moved;
-    if (request->post.status != KOLO_OK)
-        fail_locally(comm, &comm->transport->fault);
+    if (status == KOLO_OK && request->post.status != KOLO_OK)
+        fault = comm->transport->fault;
+    if (status == KOLO_OK)
+        status = request->post.status;
+    if (status == KOLO_OK && request->bounce != NULL && request->kind == KOLO__REQUEST_RECV)
+        status = kolo__bounce_deliver(request, &fault);
+    if (status != KOLO_OK)
+        fail_locally(comm, &fault);
     else
         finish(request, KOLO_OK);
     return true;

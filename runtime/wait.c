@@ -42,7 +42,7 @@ static void sleep_until_something(kolo_comm *comm, int timeout_ms)
     struct kolo__transport *transport = comm->transport;
     struct pollfd ready[2];
     nfds_t count = 0;
-    if (comm->polls && timeout_ms > POLL_MS)
+    if ((comm->polls || comm->held > 0) && timeout_ms > POLL_MS)
         timeout_ms = POLL_MS;
     if (transport != NULL) {
         if (transport->ops->wait_fd(transport) < 0 || !transport->ops->arm(transport)) {
@@ -65,7 +65,7 @@ static void sleep_until_something(kolo_comm *comm, int timeout_ms)
 /* False: nobody slept. */
 static bool nap(kolo_comm *comm, uint64_t most_ns)
 {
-    if (comm->transport == NULL || comm->polls ||
+    if (comm->transport == NULL || comm->polls || comm->held > 0 ||
         !comm->transport->ops->nap(comm->transport, most_ns < NAP_NS ? most_ns : NAP_NS))
         return false;
     if (comm->context->control != NULL)
@@ -82,6 +82,8 @@ static void describe_wait(const kolo_request *request, char *text, size_t bytes)
         kolo__run_state(request->plan->program, text, bytes);
     else if (request->kind == KOLO__REQUEST_COLLECTIVE)
         snprintf(text, bytes, "the operations started before it");
+    else if (!request->begun)
+        snprintf(text, bytes, "the GPU, or what its default stream had before the message");
     else
         snprintf(text, bytes, "%s rank %u (host %s), %zu of %zu bytes moved",
                  request->kind == KOLO__REQUEST_SEND ? "send to" : "receive from", request->peer,

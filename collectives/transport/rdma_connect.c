@@ -227,7 +227,7 @@ static void try_rails(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer)
 {
     for (uint32_t r = 1; r < peer->rail_count; r++) {
         struct kolo__rdma_write write = {.in_line = true, .signalled = true};
-        if (kolo__rdma_post(rdma, &peer->rails[r], &write, UINT32_MAX, peer) == KOLO_OK)
+        if (kolo__rdma_post(rdma, peer, &peer->rails[r], &write, UINT32_MAX) == KOLO_OK)
             peer->rails[r].writes_under_way++;
     }
 }

@@ -77,7 +77,7 @@ static bool offer(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer)
                                      .remote_address = peer->their_offers + slot,
                                      .remote_key = peer->their_key,
                                      .immediate = kolo__rdma_immediate(KOLO__RDMA_SAID_OFFER, 0)};
-    if (kolo__rdma_post(rdma, &peer->rails[0], &write, UINT32_MAX, peer) != KOLO_OK)
+    if (kolo__rdma_post(rdma, peer, &peer->rails[0], &write, UINT32_MAX) != KOLO_OK)
         return false;
     rdma->counts.offer_writes++;
     *offer_at(peer, peer->offers_end++) = (struct kolo__rdma_offer){
@@ -211,7 +211,7 @@ static kolo_status write_straight(struct kolo__rdma *rdma, struct kolo__rdma_pee
         .remote_key = sending->keys[index],
         .immediate = kolo__rdma_immediate(KOLO__RDMA_SAID_STRAIGHT, sending->offer)};
     kolo_status status =
-        kolo__rdma_post(rdma, rail, &write, last ? peer->lent_end : UINT32_MAX, peer);
+        kolo__rdma_post(rdma, peer, rail, &write, last ? peer->lent_end : UINT32_MAX);
     if (status != KOLO_OK)
         return status;
     rail->writes_under_way++;

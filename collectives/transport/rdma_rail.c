@@ -11,13 +11,12 @@
 enum { BYTES_MASK = (1 << KOLO__RDMA_BYTES_BITS) - 1, WRITES_MASK = 127 };
 static const uint32_t WHAT_MASK = (1u << KOLO__RDMA_KIND_BITS) - 1;
 
-kolo_status kolo__rdma_break(struct kolo__rdma_peer *peer, kolo_status status, const char *why)
+void kolo__rdma_break(struct kolo__rdma_peer *peer, kolo_status status, const char *why)
 {
     if (peer->failure == KOLO_OK) {
         peer->failure = status;
         snprintf(peer->failure_text, sizeof peer->failure_text, "%s", why);
     }
-    return status;
 }
 
 kolo_status kolo__rdma_failure(const struct kolo__rdma_peer *peer)
@@ -38,9 +37,9 @@ bool kolo__rdma_may_write(const struct kolo__rdma_rail *rail)
            kolo__rdma_under_way(rail) < KOLO__RDMA_SENDS - KOLO__RDMA_SENDS_KEPT;
 }
 
-kolo_status kolo__rdma_post(struct kolo__rdma *rdma, struct kolo__rdma_rail *rail,
-                            struct kolo__rdma_write *write, uint32_t lent,
-                            struct kolo__rdma_peer *peer)
+kolo_status kolo__rdma_post(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer,
+                            struct kolo__rdma_rail *rail, struct kolo__rdma_write *write,
+                            uint32_t lent)
 {
     char why[200];
     write->signalled |=
@@ -70,7 +69,7 @@ void kolo__rdma_return_credit(struct kolo__rdma *rdma, struct kolo__rdma_peer *p
         .remote_key = peer->their_key,
         .immediate = kolo__rdma_immediate(KOLO__RDMA_SAID_CREDIT,
                                           rail->writes_owed << KOLO__RDMA_BYTES_BITS | bytes)};
-    if (kolo__rdma_post(rdma, rail, &write, UINT32_MAX, peer) != KOLO_OK)
+    if (kolo__rdma_post(rdma, peer, rail, &write, UINT32_MAX) != KOLO_OK)
         return;
     rdma->counts.credit_writes++;
     rail->writes_owed = 0;
@@ -278,7 +277,7 @@ void kolo__rdma_drain(struct kolo__rdma *rdma)
                                              .remote_address = peer->their_ring,
                                              .remote_key = peer->their_key,
                                              .signalled = true};
-            kolo__rdma_post(rdma, &peer->rails[r], &write, UINT32_MAX, peer);
+            kolo__rdma_post(rdma, peer, &peer->rails[r], &write, UINT32_MAX);
         }
     }
     uint64_t until_ns = kolo__now_ns(&kolo__real_clock) + rdma->patience_ns;

@@ -88,7 +88,7 @@ kolo_status kolo__rdma_write_piece(struct kolo__rdma *rdma, struct kolo__rdma_pe
         pieces[0] = (struct iovec){.iov_base = stage, .iov_len = bytes};
         write.part_count = 1;
     }
-    kolo_status status = kolo__rdma_post(rdma, rail, &write, lent, peer);
+    kolo_status status = kolo__rdma_post(rdma, peer, rail, &write, lent);
     if (status != KOLO_OK)
         return status;
     peer->out_tail += bytes;

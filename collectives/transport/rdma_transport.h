@@ -246,16 +246,16 @@ size_t kolo__rdma_straight_bytes(const struct kolo__rdma_peer *peer,
 
 /* ---- rdma_rail.c ---- */
 
-kolo_status kolo__rdma_break(struct kolo__rdma_peer *peer, kolo_status status, const char *why);
+void kolo__rdma_break(struct kolo__rdma_peer *peer, kolo_status status, const char *why);
 kolo_status kolo__rdma_failure(const struct kolo__rdma_peer *peer);
 /* Work requests that may still be under way. */
 uint64_t kolo__rdma_under_way(const struct kolo__rdma_rail *rail);
 bool kolo__rdma_may_write(const struct kolo__rdma_rail *rail);
 /* Key and address are set by the caller. lent: this is the last work request of the rail for the
  * lent message of this number; UINT32_MAX: of none. */
-kolo_status kolo__rdma_post(struct kolo__rdma *rdma, struct kolo__rdma_rail *rail,
-                            struct kolo__rdma_write *write, uint32_t lent,
-                            struct kolo__rdma_peer *peer);
+kolo_status kolo__rdma_post(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer,
+                            struct kolo__rdma_rail *rail, struct kolo__rdma_write *write,
+                            uint32_t lent);
 void kolo__rdma_return_credit(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer, uint32_t rail);
 /* Takes what the cards have done. True: something. */
 bool kolo__rdma_take_completions(struct kolo__rdma *rdma);

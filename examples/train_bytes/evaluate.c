@@ -27,7 +27,7 @@ static int span_loss(struct model *model, float *const *parameters, int context,
             continue;
         if (corpus_read(span, first, (size_t)length + 1, window) != 0)
             return -1;
-        const float *losses = model_forward(model, parameters, window, window + 1, length);
+        const float *losses = model_losses(model, parameters, window, length);
         for (int t = skip; t < length; t++)
             *nats += losses[t];
     }
@@ -72,11 +72,12 @@ static uint8_t draw(const float *logits, double temperature, double chance)
 void write_sample(struct model *model, float *const *parameters, int context, uint64_t seed,
                   double temperature, uint64_t bytes)
 {
-    uint8_t *window = calloc(1, (size_t)context); /* window[0] is the separator before a file */
+    /* window[0] is the separator before a file; one byte more, as the target of the last */
+    uint8_t *window = calloc(1, (size_t)context + 1);
     int length = 1;
     printf("---- sample ----\n");
     for (uint64_t i = 0; i < bytes && window; i++) {
-        model_forward(model, parameters, window, window, length);
+        model_losses(model, parameters, window, length);
         uint8_t byte = draw(model_logits(model, length - 1), temperature, random_unit(seed, i, 0));
         bool control = (byte < 32 && byte != '\n' && byte != '\t') || byte == 127;
         putchar(control ? '.' : byte);

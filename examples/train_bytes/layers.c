@@ -20,6 +20,22 @@ static void product(CBLAS_TRANSPOSE op_a, CBLAS_TRANSPOSE op_b, int rows, int co
                 ldc);
 }
 
+void embedding_forward(int rows, int width, const float *table, const uint8_t *tokens, float *y)
+{
+    for (int row = 0; row < rows; row++)
+        memcpy(y + (size_t)row * (size_t)width, table + tokens[row] * (size_t)width,
+               (size_t)width * sizeof(float));
+}
+
+void embedding_backward(int rows, int width, const uint8_t *tokens, const float *dy, float *dtable)
+{
+    for (int row = 0; row < rows; row++, dy += width) {
+        float *sums = dtable + tokens[row] * (size_t)width;
+        for (int i = 0; i < width; i++)
+            sums[i] += dy[i];
+    }
+}
+
 void linear_forward(int rows, int in, int out, const float *x, const float *w, float *y)
 {
     product(CblasNoTrans, CblasTrans, rows, out, in, 1, x, in, w, in, 0, y, out);
@@ -242,4 +258,10 @@ void cross_entropy_backward(int rows, int classes, float scale, const uint8_t *t
         for (int i = 0; i < classes; i++)
             logits[i] *= scale;
     }
+}
+
+void add_losses(int count, const float *loss, double scale, double *sum)
+{
+    for (int t = 0; t < count; t++)
+        *sum += loss[t] * scale;
 }

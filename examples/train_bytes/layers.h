@@ -12,6 +12,10 @@
 
 #include <stdint.h>
 
+/* y[rows][width]: of table[][width] the rows that the tokens name. Backward adds to dtable. */
+void embedding_forward(int rows, int width, const float *table, const uint8_t *tokens, float *y);
+void embedding_backward(int rows, int width, const uint8_t *tokens, const float *dy, float *dtable);
+
 /* y[rows][out] = x[rows][in] * w[out][in]^T */
 void linear_forward(int rows, int in, int out, const float *x, const float *w, float *y);
 /* y += x * w^T: a residual branch that ends in its stream. */
@@ -39,7 +43,7 @@ void rotary_turn(int length, int width, int heads, const float *cosine, const fl
  * heads. probability[heads][length][length] is kept for the way back. y[length][width]. */
 void attention_forward(int length, int width, int heads, const float *qkv, float *probability,
                        float *y);
-/* scratch: [length][length]. */
+/* scratch: [heads][length][length], of which a processor uses the first. */
 void attention_backward(int length, int width, int heads, const float *qkv,
                         const float *probability, const float *dy, float *scratch, float *dqkv);
 
@@ -54,5 +58,7 @@ void cross_entropy_forward(int rows, int classes, const float *logits, const uin
 /* In place: logits become scale * d(sum of losses)/d(logits). */
 void cross_entropy_backward(int rows, int classes, float scale, const uint8_t *target,
                             float *logits);
+/* Adds scale times the sum of count losses, in their order. */
+void add_losses(int count, const float *loss, double scale, double *sum);
 
 #endif

@@ -48,6 +48,7 @@ struct layer_state {
 
 struct model {
     struct model_config config;
+    const struct device *device;
     const uint8_t *input, *target; /* borrowed from model_forward to model_backward */
     int length;
     struct layer_state *layers;
@@ -56,8 +57,10 @@ struct model {
     float *head_rms, *losses;         /* [1] */
     float *dstream, *dbranch;         /* [width] */
     float *dwide;                     /* [4 width]: of the MLP's hidden layer or of qkv */
-    float *dscores;                   /* [context] */
-    float *memory;                    /* all of the above, owned */
+    float *dscores;                   /* [heads][context] */
+    float *memory;                    /* all of the above, owned, the device's */
+    uint8_t *window;                  /* the device's: of model_losses */
+    float *shown;                     /* the host's: what it returns */
 };
 
 static size_t layer_at(size_t layer)
@@ -147,28 +150,44 @@ static size_t lay_out(struct model *model)
     model->dstream = take(model, &used, rows, width);
     model->dbranch = take(model, &used, rows, width);
     model->dwide = take(model, &used, rows, 4 * width);
-    model->dscores = take(model, &used, rows, rows);
+    model->dscores = take(model, &used, rows, heads * rows);
     return used;
 }
 
-struct model *model_create(const struct model_config *config)
+/* The host makes the table. 0, or -1: there is no memory for it. */
+static int make_rotary_table(struct model *model)
+{
+    int rows = model->config.context, depth = model->config.width / model->config.heads;
+    size_t count = (size_t)rows * (size_t)(depth / 2);
+    float *table = malloc(2 * count * sizeof(float));
+    if (!table)
+        return -1;
+    rotary_table(rows, depth, table, table + count);
+    model->device->put(model->cosine, table, count * sizeof(float));
+    model->device->put(model->sine, table + count, count * sizeof(float));
+    free(table);
+    return 0;
+}
+
+struct model *model_create(const struct model_config *config, const struct device *device)
 {
     struct model *model = calloc(1, sizeof(*model));
     if (!model)
         return NULL;
+    size_t shown = config->context > MODEL_TOKENS ? (size_t)config->context : MODEL_TOKENS;
     model->config = *config;
+    model->device = device;
     model->layers = calloc((size_t)config->layers, sizeof(*model->layers));
-    if (!model->layers) {
+    model->shown = malloc(shown * sizeof(float));
+    model->window = device->allocate((size_t)config->context + 1);
+    if (model->layers)
+        model->memory = device->allocate(lay_out(model) * sizeof(float));
+    if (model->memory)
+        lay_out(model);
+    if (!model->shown || !model->window || !model->memory || make_rotary_table(model) != 0) {
         model_destroy(model);
         return NULL;
     }
-    model->memory = aligned_alloc(64, lay_out(model) * sizeof(float));
-    if (!model->memory) {
-        model_destroy(model);
-        return NULL;
-    }
-    lay_out(model);
-    rotary_table(config->context, config->width / config->heads, model->cosine, model->sine);
     return model;
 }
 
@@ -176,7 +195,9 @@ void model_destroy(struct model *model)
 {
     if (!model)
         return;
-    free(model->memory);
+    model->device->release(model->memory);
+    model->device->release(model->window);
+    free(model->shown);
     free(model->layers);
     free(model);
 }
@@ -216,21 +237,23 @@ void model_initialize(const struct model_config *config, uint64_t seed, float *p
 static void layer_forward(struct model *model, float *const *p, struct layer_state *s,
                           float *output)
 {
+    const struct device *device = model->device;
     int rows = model->length, width = model->config.width, heads = model->config.heads;
     size_t stream_bytes = (size_t)rows * (size_t)width * sizeof(float);
 
-    rms_norm_forward(rows, width, s->input, p[ATTENTION_GAIN], s->attention_in, s->attention_rms);
-    linear_forward(rows, width, 3 * width, s->attention_in, p[QKV], s->qkv);
-    rotary_turn(rows, width, heads, model->cosine, model->sine, 1, s->qkv);
-    attention_forward(rows, width, heads, s->qkv, s->probability, s->attention_out);
-    memcpy(s->middle, s->input, stream_bytes);
-    linear_forward_add(rows, width, width, s->attention_out, p[PROJECTION], s->middle);
+    device->rms_norm_forward(rows, width, s->input, p[ATTENTION_GAIN], s->attention_in,
+                             s->attention_rms);
+    device->linear_forward(rows, width, 3 * width, s->attention_in, p[QKV], s->qkv);
+    device->rotary_turn(rows, width, heads, model->cosine, model->sine, 1, s->qkv);
+    device->attention_forward(rows, width, heads, s->qkv, s->probability, s->attention_out);
+    device->copy(s->middle, s->input, stream_bytes);
+    device->linear_forward_add(rows, width, width, s->attention_out, p[PROJECTION], s->middle);
 
-    rms_norm_forward(rows, width, s->middle, p[MLP_GAIN], s->mlp_in, s->mlp_rms);
-    linear_forward(rows, width, 4 * width, s->mlp_in, p[UP], s->up);
-    gelu_forward(rows * 4 * width, s->up, s->hidden);
-    memcpy(output, s->middle, stream_bytes);
-    linear_forward_add(rows, 4 * width, width, s->hidden, p[DOWN], output);
+    device->rms_norm_forward(rows, width, s->middle, p[MLP_GAIN], s->mlp_in, s->mlp_rms);
+    device->linear_forward(rows, width, 4 * width, s->mlp_in, p[UP], s->up);
+    device->gelu_forward(rows * 4 * width, s->up, s->hidden);
+    device->copy(output, s->middle, stream_bytes);
+    device->linear_forward_add(rows, 4 * width, width, s->hidden, p[DOWN], output);
 }
 
 /* Who is told of gradients that are final, and of which tensors. */
@@ -250,27 +273,30 @@ static void tell(const struct listener *listener, size_t tensor)
 static void layer_backward(struct model *model, float *const *p, const struct layer_state *s,
                            float *const *g, float *dstream, const struct listener *listener)
 {
+    const struct device *device = model->device;
     int rows = model->length, width = model->config.width, heads = model->config.heads;
     float *dbranch = model->dbranch, *dwide = model->dwide;
 
-    linear_backward(rows, 4 * width, width, s->hidden, p[DOWN], dstream, dwide, g[DOWN]);
+    device->linear_backward(rows, 4 * width, width, s->hidden, p[DOWN], dstream, dwide, g[DOWN]);
     tell(listener, DOWN);
-    gelu_backward(rows * 4 * width, s->up, dwide);
-    linear_backward(rows, width, 4 * width, s->mlp_in, p[UP], dwide, dbranch, g[UP]);
+    device->gelu_backward(rows * 4 * width, s->up, dwide);
+    device->linear_backward(rows, width, 4 * width, s->mlp_in, p[UP], dwide, dbranch, g[UP]);
     tell(listener, UP);
-    rms_norm_backward(rows, width, s->middle, p[MLP_GAIN], s->mlp_rms, dbranch, dstream,
-                      g[MLP_GAIN]);
+    device->rms_norm_backward(rows, width, s->middle, p[MLP_GAIN], s->mlp_rms, dbranch, dstream,
+                              g[MLP_GAIN]);
     tell(listener, MLP_GAIN);
 
-    linear_backward(rows, width, width, s->attention_out, p[PROJECTION], dstream, dbranch,
-                    g[PROJECTION]);
+    device->linear_backward(rows, width, width, s->attention_out, p[PROJECTION], dstream, dbranch,
+                            g[PROJECTION]);
     tell(listener, PROJECTION);
-    attention_backward(rows, width, heads, s->qkv, s->probability, dbranch, model->dscores, dwide);
-    rotary_turn(rows, width, heads, model->cosine, model->sine, -1, dwide);
-    linear_backward(rows, width, 3 * width, s->attention_in, p[QKV], dwide, dbranch, g[QKV]);
+    device->attention_backward(rows, width, heads, s->qkv, s->probability, dbranch, model->dscores,
+                               dwide);
+    device->rotary_turn(rows, width, heads, model->cosine, model->sine, -1, dwide);
+    device->linear_backward(rows, width, 3 * width, s->attention_in, p[QKV], dwide, dbranch,
+                            g[QKV]);
     tell(listener, QKV);
-    rms_norm_backward(rows, width, s->input, p[ATTENTION_GAIN], s->attention_rms, dbranch, dstream,
-                      g[ATTENTION_GAIN]);
+    device->rms_norm_backward(rows, width, s->input, p[ATTENTION_GAIN], s->attention_rms, dbranch,
+                              dstream, g[ATTENTION_GAIN]);
     tell(listener, ATTENTION_GAIN);
 }
 
@@ -278,25 +304,24 @@ const float *model_forward(struct model *model, float *const *parameters, const 
                            const uint8_t *target, int length)
 {
     const struct model_config *config = &model->config;
+    const struct device *device = model->device;
     float *const *behind = parameters + behind_layers(config);
-    size_t width = (size_t)config->width;
     model->input = input;
     model->target = target;
     model->length = length;
 
-    for (int t = 0; t < length; t++)
-        memcpy(model->layers[0].input + (size_t)t * width, parameters[EMBEDDING] + input[t] * width,
-               width * sizeof(float));
+    device->embedding_forward(length, config->width, parameters[EMBEDDING], input,
+                              model->layers[0].input);
     for (int i = 0; i < config->layers; i++) {
         bool last = i + 1 == config->layers;
         layer_forward(model, parameters + layer_at((size_t)i), &model->layers[i],
                       last ? model->stream : model->layers[i + 1].input);
     }
-    rms_norm_forward(length, config->width, model->stream, behind[LAST_GAIN], model->head_in,
-                     model->head_rms);
-    linear_forward(length, config->width, MODEL_TOKENS, model->head_in, behind[HEAD],
-                   model->logits);
-    cross_entropy_forward(length, MODEL_TOKENS, model->logits, target, model->losses);
+    device->rms_norm_forward(length, config->width, model->stream, behind[LAST_GAIN],
+                             model->head_in, model->head_rms);
+    device->linear_forward(length, config->width, MODEL_TOKENS, model->head_in, behind[HEAD],
+                           model->logits);
+    device->cross_entropy_forward(length, MODEL_TOKENS, model->logits, target, model->losses);
     return model->losses;
 }
 
@@ -304,33 +329,42 @@ void model_backward(struct model *model, float *const *parameters, float scale,
                     float *const *gradients, model_final *final, void *self)
 {
     const struct model_config *config = &model->config;
+    const struct device *device = model->device;
     struct listener listener = {.final = final, .self = self, .base = behind_layers(config)};
     float *const *p = parameters + listener.base, *const *g = gradients + listener.base;
     int length = model->length, width = config->width;
 
-    cross_entropy_backward(length, MODEL_TOKENS, scale, model->target, model->logits);
-    linear_backward(length, width, MODEL_TOKENS, model->head_in, p[HEAD], model->logits,
-                    model->dbranch, g[HEAD]);
+    device->cross_entropy_backward(length, MODEL_TOKENS, scale, model->target, model->logits);
+    device->linear_backward(length, width, MODEL_TOKENS, model->head_in, p[HEAD], model->logits,
+                            model->dbranch, g[HEAD]);
     tell(&listener, HEAD);
-    memset(model->dstream, 0, (size_t)length * (size_t)width * sizeof(float));
-    rms_norm_backward(length, width, model->stream, p[LAST_GAIN], model->head_rms, model->dbranch,
-                      model->dstream, g[LAST_GAIN]);
+    device->zero(model->dstream, (size_t)length * (size_t)width * sizeof(float));
+    device->rms_norm_backward(length, width, model->stream, p[LAST_GAIN], model->head_rms,
+                              model->dbranch, model->dstream, g[LAST_GAIN]);
     tell(&listener, LAST_GAIN);
     for (int i = config->layers - 1; i >= 0; i--) {
         listener.base = layer_at((size_t)i);
         layer_backward(model, parameters + listener.base, &model->layers[i],
                        gradients + listener.base, model->dstream, &listener);
     }
-    for (int t = 0; t < length; t++) {
-        float *row = gradients[EMBEDDING] + (size_t)model->input[t] * (size_t)width;
-        for (int i = 0; i < width; i++)
-            row[i] += model->dstream[t * width + i];
-    }
+    device->embedding_backward(length, width, model->input, model->dstream, gradients[EMBEDDING]);
     listener.base = 0;
     tell(&listener, EMBEDDING);
 }
 
+const float *model_losses(struct model *model, float *const *parameters, const uint8_t *window,
+                          int length)
+{
+    model->device->put(model->window, window, (size_t)length + 1);
+    const float *losses =
+        model_forward(model, parameters, model->window, model->window + 1, length);
+    model->device->get(model->shown, losses, (size_t)length * sizeof(float));
+    return model->shown;
+}
+
 const float *model_logits(const struct model *model, int position)
 {
-    return model->logits + (size_t)position * MODEL_TOKENS;
+    model->device->get(model->shown, model->logits + (size_t)position * MODEL_TOKENS,
+                       MODEL_TOKENS * sizeof(float));
+    return model->shown;
 }

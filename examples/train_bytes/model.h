@@ -6,10 +6,13 @@
  *
  * Its parameters are a list of tensors, numbered in the order in which forward comes to them, so
  * that backward ends with their gradients in reverse. Where they are in memory is the caller's
- * choice: parameters and gradients are one pointer for each tensor.
+ * choice: parameters and gradients are one pointer for each tensor, into memory of the device that
+ * computes (device.h), as are input, target and losses.
  */
 #ifndef TRAIN_BYTES_MODEL_H
 #define TRAIN_BYTES_MODEL_H
+
+#include "device.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -26,8 +29,8 @@ struct model_config {
 /* Owns the activations of one sequence between forward and backward. */
 struct model;
 
-/* NULL when memory is short. */
-struct model *model_create(const struct model_config *config);
+/* NULL when memory is short. The device is borrowed. */
+struct model *model_create(const struct model_config *config, const struct device *device);
 void model_destroy(struct model *model);
 
 enum { MODEL_NAME_BYTES = 48 };
@@ -44,7 +47,7 @@ size_t model_tensor_count(const struct model_config *config);
 struct model_tensor model_tensor_at(const struct model_config *config, size_t index);
 /* Of all tensors together. */
 size_t model_parameter_count(const struct model_config *config);
-/* All tensors, one after the other; the same for the same config and seed. */
+/* All tensors, one after the other, in the host's memory; the same for the same config and seed. */
 void model_initialize(const struct model_config *config, uint64_t seed, float *parameters);
 
 /* Predicts target[t] from input[0..t], for 0 <= t < length <= context. Returns the loss of each
@@ -61,7 +64,11 @@ typedef void model_final(void *self, size_t tensor);
 void model_backward(struct model *model, float *const *parameters, float scale,
                     float *const *gradients, model_final *final, void *self);
 
-/* After model_forward, before model_backward: the logits of one position, [MODEL_TOKENS]. */
+/* The losses of predicting window[t + 1] from window[0..t], 0 <= t < length, and afterwards the
+ * logits of one position, [MODEL_TOKENS]: all in the host's memory. Waits; borrowed until the next
+ * call. */
+const float *model_losses(struct model *model, float *const *parameters, const uint8_t *window,
+                          int length);
 const float *model_logits(const struct model *model, int position);
 
 #endif

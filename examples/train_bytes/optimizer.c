@@ -7,7 +7,7 @@
 
 enum { WARM_UP_STEPS = 20 };
 
-static const double BETA_MEAN = 0.9, BETA_VARIANCE = 0.98, WEIGHT_DECAY = 0.05, LARGEST_NORM = 1;
+static const double BETA_MEAN = 0.9, BETA_VARIANCE = 0.98, WEIGHT_DECAY = 0.05;
 
 int training_state_create(size_t count, struct training_state *state)
 {
@@ -35,21 +35,32 @@ float learning_rate(double peak, uint64_t step, double progress)
 
 float adamw_clipping(double norm)
 {
-    return norm > LARGEST_NORM ? (float)(LARGEST_NORM / norm) : 1;
+    return norm > ADAMW_NORM ? (float)(ADAMW_NORM / norm) : 1;
 }
 
-void adamw_update(const struct adamw *adamw, bool decays, size_t count, const float *gradients,
+struct adamw_factors adamw_factors(const struct adamw *adamw, bool decays)
+{
+    return (struct adamw_factors){
+        .beta1 = (float)BETA_MEAN,
+        .beta2 = (float)BETA_VARIANCE,
+        .rate = adamw->rate,
+        .scale = adamw->scale,
+        .decay = decays ? (float)WEIGHT_DECAY : 0,
+        .unbias_mean = (float)(1 / (1 - pow(BETA_MEAN, (double)adamw->step))),
+        .unbias_variance = (float)(1 / (1 - pow(BETA_VARIANCE, (double)adamw->step))),
+    };
+}
+
+void adamw_update(const struct adamw_factors *factors, size_t count, const float *gradients,
                   float *parameters, float *mean, float *variance)
 {
-    const float beta1 = (float)BETA_MEAN, beta2 = (float)BETA_VARIANCE;
-    const float rate = adamw->rate, scale = adamw->scale, decay = decays ? (float)WEIGHT_DECAY : 0;
-    const float unbias_mean = (float)(1 / (1 - pow(BETA_MEAN, (double)adamw->step)));
-    const float unbias_variance = (float)(1 / (1 - pow(BETA_VARIANCE, (double)adamw->step)));
+    const struct adamw_factors f = *factors;
     for (size_t i = 0; i < count; i++) {
-        float g = gradients[i] * scale;
-        mean[i] = beta1 * mean[i] + (1 - beta1) * g;
-        variance[i] = beta2 * variance[i] + (1 - beta2) * g * g;
-        float direction = mean[i] * unbias_mean / (sqrtf(variance[i] * unbias_variance) + 1e-8F);
-        parameters[i] -= rate * (direction + decay * parameters[i]);
+        float g = gradients[i] * f.scale;
+        mean[i] = f.beta1 * mean[i] + (1 - f.beta1) * g;
+        variance[i] = f.beta2 * variance[i] + (1 - f.beta2) * g * g;
+        float direction =
+            mean[i] * f.unbias_mean / (sqrtf(variance[i] * f.unbias_variance) + 1e-8F);
+        parameters[i] -= f.rate * (direction + f.decay * parameters[i]);
     }
 }

@@ -37,11 +37,18 @@ struct adamw {
     float scale; /* of the gradients: see adamw_clipping */
 };
 
-/* Gradients whose global norm is above 1 are scaled down to 1: by this. */
+/* Gradients whose global norm is above this are scaled down to it: by so much. */
+#define ADAMW_NORM 1.0
 float adamw_clipping(double norm);
 
+/* What an update multiplies by. */
+struct adamw_factors {
+    float beta1, beta2, rate, scale, decay, unbias_mean, unbias_variance;
+};
+struct adamw_factors adamw_factors(const struct adamw *adamw, bool decays);
+
 /* One update of count parameters. */
-void adamw_update(const struct adamw *adamw, bool decays, size_t count, const float *gradients,
+void adamw_update(const struct adamw_factors *factors, size_t count, const float *gradients,
                   float *parameters, float *mean, float *variance);
 
 #endif

@@ -19,6 +19,7 @@ enum key {
     RATE,
     SEED,
     HELD_OUT,
+    DEVICE,
     THREADS,
     LOG_EVERY,
     CSV,
@@ -47,6 +48,8 @@ static const struct argp_option TABLE[] = {
     {"seconds", SECONDS, "S", 0, "stop after so much training time (120, without --steps)", 0},
     {"lr", RATE, "R", 0, "highest learning rate (0.002)", 0},
     {"seed", SEED, "N", 0, "of parameters, order of the data and sample (1)", 0},
+    {"device", DEVICE, "NAME", 0,
+     "where to compute: cpu, or cuda, a GPU for each rank of a host (cpu)", 0},
     {"threads", THREADS, "N", 0, "BLAS threads of a rank (its share of the cores)", 0},
     {NULL, 0, NULL, 0, "Between ranks:", 3},
     {"wire", WIRE, "TYPE", 0,
@@ -188,6 +191,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case WIRE:
         options->wire = wire_type(state, text);
         return 0;
+    case DEVICE:
+        if (strcmp(text, "cpu") != 0 && strcmp(text, "cuda") != 0)
+            argp_error(state, "'%s' is neither cpu nor cuda", text);
+        options->device = text;
+        return 0;
     case SHARD:
         options->shard_optimizer = true;
         return 0;
@@ -231,6 +239,7 @@ void options_parse(int argc, char **argv, struct options *options)
         .model = {.layers = 4, .width = 128, .heads = 4, .context = 128},
         .batch = 8,
         .accumulate = 1,
+        .device = "cpu",
         .learning_rate = 0.002,
         .seed = 1,
         .held_out_bytes = 256 << 10,

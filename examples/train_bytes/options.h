@@ -22,6 +22,7 @@ struct options {
     double learning_rate;
     uint64_t seed;
     uint64_t held_out_bytes;
+    const char *device;     /* "cpu" or "cuda" */
     int threads;            /* 0: chosen by train_bytes */
     uint64_t log_every;     /* 0: by time */
     const char *csv;        /* NULL: none */

@@ -40,15 +40,18 @@ static kolo_status list_tensors(struct parallel *parallel, const struct model_co
 
 /* Without data, gradients are views: backward writes them where they travel. Sums, because
  * gradients are of the mean over the whole batch already; the norm for clipping, which costs no
- * pass over the gradients of its own. */
+ * pass over the gradients of its own; but on a GPU, which clips by itself before the host knows it.
+ */
 static kolo_status create_reducer(struct parallel *parallel)
 {
     kolo_reducer_options options = {.size = sizeof(options),
                                     .sum = 1,
                                     .wire = parallel->wire,
                                     .error_feedback = parallel->wire != KOLO_WIRE_SAME,
-                                    .statistics = 1,
-                                    .sharded = parallel->sharded};
+                                    .statistics = parallel->device->stream == NULL,
+                                    .clip_norm = parallel->device->stream ? ADAMW_NORM : 0,
+                                    .sharded = parallel->sharded,
+                                    .stream = parallel->device->stream};
     size_t count = parallel->tensor_count;
     for (size_t i = 0; i < count; i++)
         parallel->descriptions[i].data = NULL;
@@ -84,7 +87,7 @@ static kolo_status place_parameters(struct parallel *parallel)
 {
     const struct model_tensor *last = &parallel->tensors[parallel->tensor_count - 1];
     if (!parallel->sharded) {
-        parallel->block = calloc(last->first + last->count, sizeof(float));
+        parallel->block = parallel->device->allocate((last->first + last->count) * sizeof(float));
         if (!parallel->block)
             return out_of_memory(parallel);
     }
@@ -107,17 +110,22 @@ static kolo_status place_state(struct parallel *parallel)
         return out_of_memory(parallel);
     parallel->state_count = list_pieces(parallel);
     size_t count = parallel->state_count + 1; /* a rank may have no piece at all */
-    parallel->mean = calloc(count, sizeof(float));
-    parallel->variance = calloc(count, sizeof(float));
+    parallel->mean = parallel->device->allocate(count * sizeof(float));
+    parallel->variance = parallel->device->allocate(count * sizeof(float));
     return parallel->mean && parallel->variance ? KOLO_OK : out_of_memory(parallel);
 }
 
-kolo_status parallel_create(const struct model_config *model, kolo_wire wire, bool sharded,
-                            struct parallel *parallel)
+kolo_status parallel_create(const struct device *device, const struct model_config *model,
+                            kolo_wire wire, bool sharded, struct parallel *parallel)
 {
-    *parallel = (struct parallel){.sharded = sharded, .wire = wire};
+    *parallel = (struct parallel){.device = device, .sharded = sharded, .wire = wire};
     kolo_status status = list_tensors(parallel, model);
-    return status == KOLO_OK && !sharded ? place_state(parallel) : status;
+    return status == KOLO_OK && !parallel->sharded ? place_state(parallel) : status;
+}
+
+bool parallel_goes_on(const struct parallel *parallel)
+{
+    return !parallel->sharded && !parallel->device->stream;
 }
 
 kolo_status parallel_enter(struct parallel *parallel, kolo_comm *world)
@@ -132,7 +140,7 @@ kolo_status parallel_enter(struct parallel *parallel, kolo_comm *world)
 size_t parallel_state(const struct parallel *parallel, kolo_tensor *state)
 {
     size_t count = parallel->tensor_count;
-    if (parallel->sharded)
+    if (!parallel_goes_on(parallel))
         return 0;
     memcpy(state, parallel->descriptions, count * sizeof(*state));
     state[count++] = (kolo_tensor){
@@ -148,10 +156,11 @@ void parallel_leave(struct parallel *parallel)
 {
     if (parallel->reducer && parallel->sharded && parallel->parameters[0]) {
         const struct model_tensor *last = &parallel->tensors[parallel->tensor_count - 1];
-        parallel->block = malloc((last->first + last->count) * sizeof(float));
+        parallel->block = parallel->device->allocate((last->first + last->count) * sizeof(float));
         for (size_t i = 0; i < parallel->tensor_count && parallel->block; i++) {
             float *kept = parallel->block + parallel->tensors[i].first;
-            memcpy(kept, parallel->parameters[i], parallel->tensors[i].count * sizeof(float));
+            parallel->device->copy(kept, parallel->parameters[i],
+                                   parallel->tensors[i].count * sizeof(float));
             parallel->parameters[i] = kept;
         }
     }
@@ -165,11 +174,13 @@ void parallel_destroy(struct parallel *parallel)
     free(parallel->descriptions);
     free(parallel->parameters);
     free(parallel->gradients);
-    free(parallel->block);
     free(parallel->pieces);
-    free(parallel->mean);
-    free(parallel->variance);
     free(parallel->scratch);
+    if (!parallel->device) /* nothing was created */
+        return;
+    parallel->device->release(parallel->block);
+    parallel->device->release(parallel->mean);
+    parallel->device->release(parallel->variance);
 }
 
 /* ---- a whole state, for checkpoints --------------------------------------------------------- */
@@ -181,8 +192,12 @@ static void copy_pieces(const struct parallel *parallel, size_t tensor, float *s
     for (size_t k = 0; k < parallel->piece_count; k++) {
         const kolo_reducer_shard *piece = &parallel->pieces[k];
         float *own = state + piece->state, *part = whole + piece->first;
-        if (piece->tensor == tensor)
-            memcpy(to_whole ? part : own, to_whole ? own : part, piece->count * sizeof(float));
+        if (piece->tensor != tensor)
+            continue;
+        if (to_whole)
+            parallel->device->get(part, own, piece->count * sizeof(float));
+        else
+            parallel->device->put(own, part, piece->count * sizeof(float));
     }
 }
 
@@ -210,8 +225,9 @@ void parallel_place(struct parallel *parallel, const struct training_state *whol
 kolo_status parallel_distribute(struct parallel *parallel, const struct training_state *whole)
 {
     for (size_t i = 0; i < parallel->tensor_count && whole; i++)
-        memcpy(parallel->parameters[i], whole->parameters + parallel->tensors[i].first,
-               parallel->tensors[i].count * sizeof(float));
+        parallel->device->put(parallel->parameters[i],
+                              whole->parameters + parallel->tensors[i].first,
+                              parallel->tensors[i].count * sizeof(float));
     kolo_status status =
         kolo_broadcast_tensors(parallel->world, parallel->descriptions, parallel->tensor_count, 0);
     if (status == KOLO_OK)
@@ -241,8 +257,8 @@ static kolo_status collect_state(struct parallel *parallel, float *state, float 
 kolo_status parallel_collect(struct parallel *parallel, struct training_state *whole)
 {
     for (size_t i = 0; i < parallel->tensor_count && whole; i++)
-        memcpy(whole->parameters + parallel->tensors[i].first, parallel->parameters[i],
-               parallel->tensors[i].count * sizeof(float));
+        parallel->device->get(whole->parameters + parallel->tensors[i].first,
+                              parallel->parameters[i], parallel->tensors[i].count * sizeof(float));
     kolo_status status = collect_state(parallel, parallel->mean, whole ? whole->mean : NULL);
     if (status == KOLO_OK)
         status = collect_state(parallel, parallel->variance, whole ? whole->variance : NULL);
@@ -257,7 +273,7 @@ void parallel_begin_step(struct parallel *parallel)
     for (size_t i = 0; i < parallel->tensor_count;
          i++) { /* views move once, after the first step */
         parallel->gradients[i] = kolo_reducer_view(parallel->reducer, i);
-        memset(parallel->gradients[i], 0, parallel->tensors[i].count * sizeof(float));
+        parallel->device->zero(parallel->gradients[i], parallel->tensors[i].count * sizeof(float));
     }
 }
 
@@ -276,7 +292,9 @@ kolo_status parallel_end_step(struct parallel *parallel, kolo_reducer_report *re
         status = kolo_reducer_wait(parallel->reducer, -1);
     if (status != KOLO_OK)
         return status;
-    *report = (kolo_reducer_report){.size = sizeof(*report)};
+    *report = (kolo_reducer_report){.size = sizeof(*report), .finite = 1};
+    if (parallel->device->stream)
+        return KOLO_OK;
     return kolo_reducer_get_report(parallel->reducer, report);
 }
 
@@ -287,9 +305,11 @@ void parallel_update(struct parallel *parallel, const struct adamw *adamw)
         bool decays = parallel->tensors[piece->tensor].dimensions == 2;
         const float *gradients =
             kolo_reducer_view(parallel->reducer, piece->tensor); /* where the sums are now */
-        adamw_update(adamw, decays, piece->count, gradients + piece->first,
-                     parallel->parameters[piece->tensor] + piece->first,
-                     parallel->mean + piece->state, parallel->variance + piece->state);
+        const struct adamw_factors factors = adamw_factors(adamw, decays);
+        parallel->device->adamw_update(&factors, piece->count, gradients + piece->first,
+                                       parallel->parameters[piece->tensor] + piece->first,
+                                       parallel->mean + piece->state,
+                                       parallel->variance + piece->state);
     }
 }
 

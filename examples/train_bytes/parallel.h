@@ -15,14 +15,16 @@
 
 #include <kolo/kolo.h>
 
+#include "device.h"
 #include "model.h"
 #include "optimizer.h"
 
 #include <stdbool.h>
 
 struct parallel {
-    kolo_comm *world;      /* borrowed; of the present epoch */
-    kolo_reducer *reducer; /* owned */
+    kolo_comm *world;            /* borrowed; of the present epoch */
+    const struct device *device; /* borrowed; what is computed with is in its memory */
+    kolo_reducer *reducer;       /* owned */
     kolo_wire wire;
     bool sharded, out_of_memory;
     size_t tensor_count;
@@ -34,28 +36,31 @@ struct parallel {
     size_t piece_count;
     float *mean, *variance; /* of the pieces' elements, [state_count] */
     size_t state_count;
-    float *scratch; /* as long as the longest tensor */
+    float *scratch; /* the host's: as long as the longest tensor */
     kolo_status ready_status;
 };
 
 /* Local. KOLO_ERR_MEMORY with out_of_memory set has no text of kolo's. In any case parallel_destroy
  * has to follow. */
-kolo_status parallel_create(const struct model_config *model, kolo_wire wire, bool sharded,
-                            struct parallel *parallel);
-/* Collective: what belongs to a world; again when it has become another, which a sharded one does
- * not survive. Errors as above. */
+kolo_status parallel_create(const struct device *device, const struct model_config *model,
+                            kolo_wire wire, bool sharded, struct parallel *parallel);
+/* Whether training goes on when the world becomes another: the state is whole on each rank, and the
+ * host knows when it has changed. */
+bool parallel_goes_on(const struct parallel *parallel);
+/* Collective: what belongs to a world; again when it has become another. Errors as above. */
 kolo_status parallel_enter(struct parallel *parallel, kolo_comm *world);
 /* What kolo_elastic_* has to keep the same on all ranks: fills [tensor_count + 2], returns how
- * many. Sharded: none. */
+ * many. None unless parallel_goes_on. */
 size_t parallel_state(const struct parallel *parallel, kolo_tensor *state);
 
 /* Before kolo_finalize. Parameters stay until parallel_destroy, where there is memory for them. */
 void parallel_leave(struct parallel *parallel);
 void parallel_destroy(struct parallel *parallel);
 
-/* Plain: this rank's state is that. */
+/* Where parallel_goes_on: this rank's state is that. */
 void parallel_place(struct parallel *parallel, const struct training_state *whole);
-/* Sharded. Collective: rank 0's whole state, which is NULL on all others, reaches whoever needs it.
+/* Elsewhere. Collective: rank 0's whole state, which is NULL on all others, reaches whoever needs
+ * it.
  */
 kolo_status parallel_distribute(struct parallel *parallel, const struct training_state *whole);
 /* Collective, the other way round: parameters, mean and variance of rank 0's whole are filled in.
@@ -66,7 +71,9 @@ kolo_status parallel_collect(struct parallel *parallel, struct training_state *w
 void parallel_begin_step(struct parallel *parallel);
 /* A model_final: the gradient may travel. */
 void parallel_final(void *parallel, size_t tensor);
-/* Collective: waits until the sums of all gradients are there. */
+/* Collective: waits until the sums of all gradients are there, on a GPU until they are queued. Then
+ * they are clipped, and of the report norm and finite are not told, for which the host would have
+ * to wait. */
 kolo_status parallel_end_step(struct parallel *parallel, kolo_reducer_report *report);
 /* Of this rank's pieces. */
 void parallel_update(struct parallel *parallel, const struct adamw *adamw);

@@ -61,7 +61,7 @@ int main(int argc, char **argv)
 
     parallel_destroy(&trainer.parallel);
     model_destroy(trainer.model);
-    free(trainer.window);
+    train_release(&trainer);
     corpus_close(&trainer.corpus);
     return code;
 }
@@ -105,9 +105,15 @@ static int join(struct trainer *trainer)
     trainer->rank = kolo_comm_rank(trainer->world);
     trainer->size = kolo_comm_size(trainer->world);
 
-    trainer->window = malloc((size_t)options->model.context + 1);
-    trainer->model = model_create(&options->model);
-    return trainer->window && trainer->model ? 0 : out_of_memory();
+    char why[DEVICE_WHY_BYTES] = "";
+    trainer->device = device_open(options->device, kolo_comm_local_rank(trainer->world), why);
+    if (!trainer->device) {
+        fprintf(stderr, "train_bytes: rank %d: --device %s: %s\n", trainer->rank, options->device,
+                why);
+        return EXIT_FAILED;
+    }
+    trainer->model = model_create(&options->model, trainer->device);
+    return trainer->model ? 0 : out_of_memory();
 }
 
 /* This rank's share of the machine: what the launcher has bound it to, or else an even part. */
@@ -189,7 +195,7 @@ static kolo_status begin_state(struct trainer *trainer)
         trainer->all_give_up = true;
         status = trainer_give_up(trainer, code);
     }
-    if (status == KOLO_OK && parallel->sharded)
+    if (status == KOLO_OK && !parallel_goes_on(parallel))
         status = parallel_distribute(parallel, leader ? &whole : NULL);
     else if (status == KOLO_OK && leader)
         parallel_place(parallel, &whole);
@@ -211,10 +217,10 @@ static kolo_status enter(void *self, kolo_comm *world)
     trainer->world = world;
     trainer->rank = kolo_comm_rank(world);
     trainer->size = kolo_comm_size(world);
-    if (epoch.epoch > 0 && trainer->parallel.sharded) {
-        fprintf(stderr,
-                "train_bytes: with --shard-optimizer a lost rank takes state with it: start "
-                "again from a checkpoint, or run without it\n");
+    trainer->entered = true;
+    if (epoch.epoch > 0 && !parallel_goes_on(&trainer->parallel)) {
+        fprintf(stderr, "train_bytes: with --shard-optimizer or a GPU it does not go on without "
+                        "lost ranks: start again from a checkpoint, or run without\n");
         return trainer_give_up(trainer, EXIT_PEER_LOST);
     }
     if (epoch.epoch > 0 && trainer->rank == 0)
@@ -224,7 +230,8 @@ static kolo_status enter(void *self, kolo_comm *world)
         status = agree_on_the_run(trainer);
     if (status == KOLO_OK)
         status = parallel_enter(&trainer->parallel, world);
-    if (status != KOLO_OK && trainer->parallel.out_of_memory)
+    train_release(trainer); /* that of another number of ranks */
+    if (train_prepare(trainer) != 0 || trainer->parallel.out_of_memory)
         return trainer_give_up(trainer, out_of_memory());
     return status == KOLO_OK ? begin_state(trainer) : status;
 }
@@ -269,13 +276,14 @@ static int start(struct trainer *trainer)
         if (trainer->corpus.unreadable > 0)
             printf("text: %zu files or directories cannot be read and are left out\n",
                    trainer->corpus.unreadable);
-        printf("model: %zu parameters; batch %llu x %d bytes over %d rank%s of %d thread%s\n",
+        printf("model: %zu parameters; batch %llu x %d bytes over %d rank%s of %d thread%s%s%s\n",
                model_parameter_count(&options->model), (unsigned long long)options->batch,
                options->model.context, trainer->size, trainer->size == 1 ? "" : "s", threads,
-               threads == 1 ? "" : "s");
+               threads == 1 ? "" : "s", trainer->device->stream ? " and a GPU each: " : "",
+               trainer->device->stream ? trainer->device->name : "");
     }
-    kolo_status status = parallel_create(&options->model, options->wire, options->shard_optimizer,
-                                         &trainer->parallel);
+    kolo_status status = parallel_create(trainer->device, &options->model, options->wire,
+                                         options->shard_optimizer, &trainer->parallel);
     if (status != KOLO_OK)
         return out_of_memory();
     status = create_loop(trainer);
@@ -331,53 +339,61 @@ static kolo_status open_progress(struct trainer *trainer)
     return KOLO_OK;
 }
 
-static int close_progress(struct trainer *trainer, const struct step_report *last)
+static int close_progress(struct trainer *trainer)
 {
     bool shows = trainer->shows;
     trainer->shows = false;
-    return shows && progress_close(&trainer->shown, last) != 0 ? EXIT_FAILED : 0;
+    return shows && progress_close(&trainer->shown, &trainer->last) != 0 ? EXIT_FAILED : 0;
 }
 
 /* A step, and when all are done, what they came to. */
-static kolo_status do_step(struct trainer *trainer, struct step_report *report)
+static kolo_status do_step(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
+    if (trainer->entered) /* perhaps others have done steps for this rank */
+        trainer->last.step = trainer->collected = trainer->step;
+    trainer->entered = false;
     if (trainer->progress >= 1) {
-        if (close_progress(trainer, report) != 0)
+        kolo_status status = train_collect(trainer, 0);
+        if (status != KOLO_OK)
+            return status;
+        if (close_progress(trainer) != 0)
             return trainer_give_up(trainer, EXIT_FAILED);
         kolo_elastic_stop(trainer->loop);
         return evaluate(trainer);
     }
     kolo_status status = open_progress(trainer);
     if (status == KOLO_OK)
-        status = train_step(trainer, report);
-    if (status == KOLO_OK && trainer->shows)
-        progress_step(&trainer->shown, report);
+        status = train_step(trainer);
     bool due = options->checkpoint &&
                (trainer->step % options->checkpoint_every == 0 || trainer->progress >= 1);
-    return status == KOLO_OK && due ? save(trainer) : status;
+    if (status != KOLO_OK || !due)
+        return status;
+    status = train_collect(trainer, 0); /* their rows are in the CSV before */
+    return status == KOLO_OK ? save(trainer) : status;
 }
 
 static int train(struct trainer *trainer)
 {
-    struct step_report report = {.step = 0};
     uint64_t number;
     while (kolo_elastic_begin_step(trainer->loop, &number)) {
         if (!trainer->begun)
             trainer->saved = trainer->step;
         trainer->begun = true;
-        kolo_elastic_end_step(trainer->loop, do_step(trainer, &report));
+        kolo_elastic_end_step(trainer->loop, do_step(trainer));
     }
     kolo_status status = kolo_elastic_result(trainer->loop);
-    bool left = status == KOLO_OK && kolo_elastic_left(trainer->loop);
-    if (left && trainer->options->checkpoint && trainer->saved != trainer->step)
+    trainer->left = status == KOLO_OK && kolo_elastic_left(trainer->loop);
+    if (trainer->left)
+        status = train_collect(trainer, 0);
+    if (trainer->left && status == KOLO_OK && trainer->options->checkpoint &&
+        trainer->saved != trainer->step)
         status = save(trainer);
-    int code = trainer->code       ? trainer->code
-               : status == KOLO_OK ? 0
-                                   : trainer_failure(trainer, status);
-    if (close_progress(trainer, &report) != 0 && code == 0)
+    int code = trainer->code;
+    if (code == 0 && status != KOLO_OK)
+        code = trainer_failure(trainer, status);
+    if (close_progress(trainer) != 0 && code == 0)
         code = EXIT_FAILED;
-    trainer->left = left;
     return code;
 }
 

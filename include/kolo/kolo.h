@@ -329,7 +329,10 @@ KOLO_API kolo_status kolo_barrier(kolo_comm *comm);
 KOLO_API kolo_status kolo_barrier_start(kolo_comm *comm, kolo_request **request);
 
 /* Point to point, matched in order per pair of ranks; count and dtype must agree. A blocking
- * send may return before the receiver has called kolo_recv. Sending to oneself is refused. */
+ * send may return before the receiver has called kolo_recv. Sending to oneself is refused. Of a
+ * buffer in a GPU's memory what CUDA's default stream has at the call comes first: a send waits for
+ * it, and what is put on that stream after a receive sees what came. It goes through memory of the
+ * host of as many bytes, which the communicator keeps; the peer's buffer may be anywhere. */
 KOLO_API kolo_status kolo_send(kolo_comm *comm, const void *buffer, size_t count, kolo_dtype dtype,
                                int peer);
 KOLO_API kolo_status kolo_send_start(kolo_comm *comm, const void *buffer, size_t count,
@@ -358,7 +361,8 @@ typedef struct kolo_tensor {
 } kolo_tensor;
 
 /* Collective: root's contents of these tensors, of any dtype, reach every rank: how training begins
- * with the same parameters everywhere. Small tensors travel together. */
+ * with the same parameters everywhere. Small tensors travel together. All of them are on the host,
+ * or on each rank on one GPU: then in the order of CUDA's default stream. */
 KOLO_API kolo_status kolo_broadcast_tensors(kolo_comm *comm, const kolo_tensor *tensors,
                                             size_t count, int root);
 
@@ -440,8 +444,10 @@ typedef struct kolo_reducer_options {
  * cudaStream_t that gradients are computed on (NULL: CUDA's default stream). kolo_reducer_ready
  * takes what that stream has by then for the gradient; kolo_reducer_wait returns once the step is
  * queued, and what is put on the stream afterwards sees the results. kolo_reducer_get_report waits
- * for the GPU if there are statistics. KOLO_ERR_UNSUPPORTED: 8-bit wires, error_feedback,
- * allow_unused. */
+ * for the GPU if there are statistics. Views are in the memory of the stream's GPU if there is one
+ * (cudaStreamLegacy or cudaStreamPerThread name the default ones); they keep to the order of
+ * fixed_order. kolo_reducer_gather takes what the stream has at the call, and what is put there
+ * afterwards sees all parameters. KOLO_ERR_UNSUPPORTED: an 8-bit wire among more than 64 ranks. */
 
 /* Collective. Tensors are floating-point and borrowed until kolo_reducer_free (names are copied).
  * KOLO_ERR_MISMATCH: ranks have different tensors or options. */
@@ -534,7 +540,10 @@ KOLO_API kolo_status kolo_reducer_gather(kolo_reducer *reducer, int timeout_ms);
 
 typedef struct kolo_named kolo_named;
 
-/* Collective. Of the options sum, scale and bucket_bytes count; the others must be 0. */
+/* Collective. Of the options sum, scale, bucket_bytes and stream count; the others must be 0. With
+ * a stream all tensors are in the memory of its GPU (cudaStreamLegacy is CUDA's default stream):
+ * what the stream has when kolo_named_wait moves a tensor comes first, and what is put there after
+ * it has returned sees the sums. */
 KOLO_API kolo_status kolo_named_create(kolo_comm *comm, const kolo_reducer_options *options,
                                        kolo_named **named);
 KOLO_API kolo_status kolo_named_free(kolo_named *named);

@@ -20,6 +20,8 @@
 #endif
 #include "kernels/cpu/float8.h"
 
+#include <stdbool.h>
+
 CONVERSION uint32_t is_nan_bits(uint32_t bits)
 {
     return (bits & 0x7fffffffu) > 0x7f800000u;
@@ -84,39 +86,26 @@ CONVERSION uint32_t mend_bf16(uint32_t bits, uint32_t converted)
 #define CASTS_HAS_FP8 1
 #endif
 
-CONVERSION uint32_t converted_e4m3(float value)
+CONVERSION uint32_t converted_fp8(bool e5m2, float value)
 {
 #if defined(__CUDA_ARCH__)
-    return __nv_cvt_float_to_fp8(value, __NV_SATFINITE, __NV_E4M3);
+    return __nv_cvt_float_to_fp8(value, __NV_SATFINITE, e5m2 ? __NV_E5M2 : __NV_E4M3);
 #else
     uint32_t bits = fp32_bits(value);
     if ((bits & 0x7fffffffu) == 0x7f800000u)
-        return (bits >> 24 & 0x80u) | 0x7eu;
-    return is_nan_bits(bits) ? 0x7fu : e4m3_from_fp32(value);
+        return (bits >> 24 & 0x80u) | (e5m2 ? 0x7bu : 0x7eu);
+    if (is_nan_bits(bits))
+        return 0x7fu;
+    return e5m2 ? e5m2_from_fp32(value) : e4m3_from_fp32(value);
 #endif
 }
 
-CONVERSION uint32_t mend_e4m3(uint32_t bits, uint32_t converted)
+/* e4m3 has no infinity, and one NaN. */
+CONVERSION uint32_t mend_fp8(bool e5m2, uint32_t bits, uint32_t converted)
 {
-    return (bits & 0x7fffffffu) >= 0x7f800000u ? (bits >> 24 & 0x80u) | 0x7fu : converted;
-}
-
-CONVERSION uint32_t converted_e5m2(float value)
-{
-#if defined(__CUDA_ARCH__)
-    return __nv_cvt_float_to_fp8(value, __NV_SATFINITE, __NV_E5M2);
-#else
-    uint32_t bits = fp32_bits(value);
-    if ((bits & 0x7fffffffu) == 0x7f800000u)
-        return (bits >> 24 & 0x80u) | 0x7bu;
-    return is_nan_bits(bits) ? 0x7fu : e5m2_from_fp32(value);
-#endif
-}
-
-CONVERSION uint32_t mend_e5m2(uint32_t bits, uint32_t converted)
-{
-    uint32_t special = (bits >> 24 & 0x80u) | (is_nan_bits(bits) ? 0x7eu : 0x7cu);
-    return (bits & 0x7fffffffu) >= 0x7f800000u ? special : converted;
+    uint32_t special = !e5m2 ? 0x7fu : is_nan_bits(bits) ? 0x7eu : 0x7cu;
+    bool finite = (bits & 0x7fffffffu) < 0x7f800000u;
+    return finite ? converted : (bits >> 24 & 0x80u) | special;
 }
 
 /* ---- what kernels call ------------------------------------------------------------------------
@@ -137,18 +126,11 @@ CONVERSION uint32_t cast_to_bf16(float value)
     return mend_bf16(fp32_bits(value), converted_bf16(value));
 }
 
-CONVERSION uint32_t cast_to_e4m3(float value)
+CONVERSION uint32_t cast_to_fp8(bool e5m2, float value)
 {
     if (!CASTS_HAS_FP8)
-        return e4m3_from_fp32(value);
-    return mend_e4m3(fp32_bits(value), converted_e4m3(value));
-}
-
-CONVERSION uint32_t cast_to_e5m2(float value)
-{
-    if (!CASTS_HAS_FP8)
-        return e5m2_from_fp32(value);
-    return mend_e5m2(fp32_bits(value), converted_e5m2(value));
+        return e5m2 ? e5m2_from_fp32(value) : e4m3_from_fp32(value);
+    return mend_fp8(e5m2, fp32_bits(value), converted_fp8(e5m2, value));
 }
 
 /* The upper byte of an fp16. */

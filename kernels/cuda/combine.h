@@ -31,33 +31,23 @@ struct combination {
     uint32_t casts;  /* 1: one source alone is widened and narrowed, which quiets its NaNs */
 };
 
-CONVERSION double combine_two(uint32_t op, double a, double b)
-{
-    switch (op) {
-    case COMBINE_PRODUCT:
-        return a * b;
-    case COMBINE_MIN:
-        return b < a || (b == a && signbit(b)) || b != b ? b : a;
-    case COMBINE_MAX:
-        return b > a || (b == a && !signbit(b)) || b != b ? b : a;
-    default:
-        return a + b;
+/* combine_two of fp64, combine_two_floats of the others: C has no name for both. */
+#define COMBINE_TWO(name, number)                                                                  \
+    CONVERSION number name(uint32_t op, number a, number b)                                        \
+    {                                                                                              \
+        switch (op) {                                                                              \
+        case COMBINE_PRODUCT:                                                                      \
+            return a * b;                                                                          \
+        case COMBINE_MIN:                                                                          \
+            return b < a || (b == a && signbit(b)) || b != b ? b : a;                              \
+        case COMBINE_MAX:                                                                          \
+            return b > a || (b == a && !signbit(b)) || b != b ? b : a;                             \
+        default:                                                                                   \
+            return a + b;                                                                          \
+        }                                                                                          \
     }
-}
-
-CONVERSION float combine_two_floats(uint32_t op, float a, float b)
-{
-    switch (op) {
-    case COMBINE_PRODUCT:
-        return a * b;
-    case COMBINE_MIN:
-        return b < a || (b == a && signbit(b)) || b != b ? b : a;
-    case COMBINE_MAX:
-        return b > a || (b == a && !signbit(b)) || b != b ? b : a;
-    default:
-        return a + b;
-    }
-}
+COMBINE_TWO(combine_two, double)
+COMBINE_TWO(combine_two_floats, float)
 
 /* The vector's elements of one source. */
 CONVERSION struct words load_source(enum format format, const struct combination *c,

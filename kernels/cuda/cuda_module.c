@@ -20,6 +20,7 @@
 _Static_assert(sizeof(struct walk_segment) == sizeof(struct kolo__segment), "one table");
 _Static_assert(sizeof(struct walk_partial) == sizeof(struct kolo__device_partial), "one partial");
 _Static_assert(sizeof(struct totals) == sizeof(struct kolo__device_total), "one total");
+_Static_assert(sizeof(struct scales) == sizeof(struct kolo__device_scale), "one scale");
 _Static_assert(WALK_THREADS *WALK_TURNS == KOLO__DEVICE_TILE_VECTORS, "one tile");
 _Static_assert((int)FORMAT_E5M2 == (int)KOLO__NARROW_E5M2 && (int)FORMAT_FP16 == 0,
                "wires are formats");
@@ -292,16 +293,30 @@ static kolo_status unpack(struct kolo__device_plan *plan, const struct kolo__dev
 }
 
 static kolo_status measure(struct kolo__device *device, const struct kolo__packing *packing,
-                           const void *fused, size_t count, struct kolo__device_partial *partials,
-                           kolo__device_stream stream)
+                           const void *fused, size_t count, const double *factor,
+                           struct kolo__device_partial *partials, kolo__device_stream stream)
 {
     size_t vector = kolo__device_vector(packing);
     struct walk walk = {.vector_count = (count + vector - 1) / vector,
                         .fused = (uintptr_t)fused,
                         .partials = (uintptr_t)partials,
+                        .factor = (uintptr_t)factor,
                         .count = count,
                         .scale = packing->scale};
     return launch_walk(device, packing, WALK_MEASURE, &walk, stream);
+}
+
+/* A kernel of one block. */
+static kolo_status launch_block(struct kolo__device *device, CUfunction kernel, unsigned threads,
+                                void **parameters, kolo__device_stream stream)
+{
+    kolo_status status = kolo__device_enter(device);
+    if (status != KOLO_OK)
+        return status;
+    CUresult result =
+        device->driver->cuLaunchKernel(kernel, 1, 1, 1, threads, 1, 1, 0, stream, parameters, NULL);
+    kolo__device_leave(device);
+    return kolo__driver_check(result, "starting a kernel on GPU %d", device->ordinal);
 }
 
 static kolo_status total(struct kolo__device *device, const struct kolo__device_partial *partials,
@@ -310,13 +325,20 @@ static kolo_status total(struct kolo__device *device, const struct kolo__device_
 {
     uint64_t count = partial_count;
     void *parameters[] = {&partials, &count, &clip_norm, &total};
-    kolo_status status = kolo__device_enter(device);
-    if (status != KOLO_OK)
-        return status;
-    CUresult result = device->driver->cuLaunchKernel(device->total, 1, 1, 1, TOTAL_THREADS, 1, 1, 0,
-                                                     stream, parameters, NULL);
-    kolo__device_leave(device);
-    return kolo__driver_check(result, "starting a kernel on GPU %d", device->ordinal);
+    return launch_block(device, device->total, TOTAL_THREADS, parameters, stream);
+}
+
+static kolo_status scale_unit(struct kolo__device *device, const struct kolo__device_scaling *given,
+                              kolo__device_stream stream)
+{
+    struct scaling scaling = {.absolute_max = (uintptr_t)given->absolute_max,
+                              .clip = (uintptr_t)given->clip,
+                              .result = (uintptr_t)given->result,
+                              .largest = given->largest,
+                              .scale = given->scale,
+                              .sum = given->sum};
+    void *parameters[] = {&scaling};
+    return launch_block(device, device->scale, 1, parameters, stream);
 }
 
 const struct kolo__device_module kolo__cuda_module = {
@@ -348,6 +370,7 @@ const struct kolo__device_module kolo__cuda_module = {
     .unpack = unpack,
     .measure = measure,
     .total = total,
+    .choose_scale = scale_unit,
     .reduce = kolo__cuda_reduce,
     .sum_narrow = kolo__cuda_sum_narrow,
     .exchange = kolo__cuda_exchange,

@@ -93,7 +93,7 @@ struct kolo__device {
     CUcontext context;
     CUdevice device;
     CUfunction walks[KOLO__KERNEL_KINDS][KOLO__KERNEL_FORMS]; /* by enum walk_kind, form */
-    CUfunction total;
+    CUfunction total, scale;
     CUfunction reduce[KOLO__KERNEL_FORMATS];           /* by enum format */
     CUfunction reduce_integers[KOLO__KERNEL_INTEGERS]; /* by kolo_dtype */
     CUfunction exchanges[KOLO__KERNEL_EXCHANGES];      /* by kind, then float dtype */

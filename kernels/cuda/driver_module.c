@@ -116,6 +116,26 @@ static bool is_of_an_earlier_operation(CUresult result)
     }
 }
 
+/* What to do about it; "": the text says enough. */
+static const char *remedy(CUresult result)
+{
+    if (is_of_an_earlier_operation(result))
+        return "; this process can use the GPU no more: start it again, under compute-sanitizer if "
+               "that comes back; dmesg has what the driver says (Xid)";
+    switch (result) {
+    case CUDA_ERROR_OUT_OF_MEMORY:
+        return "; nvidia-smi shows who has the GPU's memory";
+    case CUDA_ERROR_DEINITIALIZED:
+    case CUDA_ERROR_DEVICE_UNAVAILABLE:
+    case CUDA_ERROR_CONTEXT_IS_DESTROYED:
+    case CUDA_ERROR_UNKNOWN:
+        return "; this process has lost the GPU or its driver: look at nvidia-smi and dmesg (Xid), "
+               "and start it again";
+    default:
+        return "";
+    }
+}
+
 kolo_status kolo__driver_check(CUresult result, const char *format, ...)
 {
     char doing[200];
@@ -131,10 +151,10 @@ kolo_status kolo__driver_check(CUresult result, const char *format, ...)
     kolo_status status = result == CUDA_ERROR_OUT_OF_MEMORY   ? KOLO_ERR_MEMORY
                          : result == CUDA_ERROR_NOT_SUPPORTED ? KOLO_ERR_UNSUPPORTED
                                                               : KOLO_ERR_DEVICE;
-    return kolo__services.error(
-        status, "%s%s: %s (%s)%s",
-        is_of_an_earlier_operation(result) ? "an earlier operation on the GPU failed, seen when "
-                                           : "",
-        doing, name != NULL ? name : "an unknown error", meaning != NULL ? meaning : "no text",
-        is_of_an_earlier_operation(result) ? "; this process can use the GPU no more" : "");
+    return kolo__services.error(status, "%s%s: %s (%s)%s",
+                                is_of_an_earlier_operation(result)
+                                    ? "an earlier operation on the GPU failed, seen when "
+                                    : "",
+                                doing, name != NULL ? name : "an unknown error",
+                                meaning != NULL ? meaning : "no text", remedy(result));
 }

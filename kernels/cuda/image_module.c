@@ -43,6 +43,8 @@ kolo_status kolo__kernels_load(struct kolo__device *device)
             driver->version % 1000 / 10);
     if (result == CUDA_SUCCESS)
         result = driver->cuModuleGetFunction(&device->total, module, "kolo_total");
+    if (result == CUDA_SUCCESS)
+        result = driver->cuModuleGetFunction(&device->scale, module, "kolo_scale");
     for (int kind = 0; kind < KOLO__KERNEL_KINDS; kind++)
         for (int form = 0; form < KOLO__KERNEL_FORMS && result == CUDA_SUCCESS; form++) {
             char name[64];

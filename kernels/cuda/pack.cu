@@ -97,3 +97,8 @@ extern "C" __global__ void __launch_bounds__(TOTAL_THREADS, 1)
     if (threadIdx.x == 0)
         *total = finish_total(sum, clip_norm);
 }
+
+extern "C" __global__ void __launch_bounds__(1) kolo_scale(const __grid_constant__ scaling scaling)
+{
+    choose_scale(&scaling);
+}

@@ -2,7 +2,7 @@
 /*
  * The total of all partials, by one block: what a norm waits for, so its threads have several loads
  * under way. The order of sums follows from the count alone: thread t adds partials t, t + 1024,
- * ...; then threads are added as those of a tile are (walk.h).
+ * ...; then threads are added as those of a tile are (walk.h). And what follows from totals.
  */
 #ifndef KOLO_KERNELS_CUDA_TOTAL_H
 #define KOLO_KERNELS_CUDA_TOTAL_H
@@ -41,6 +41,46 @@ CONVERSION struct totals finish_total(struct walk_partial sum, double clip_norm)
     if (clip_norm > 0 && finite && result.norm > clip_norm)
         result.factor = clip_norm / result.norm;
     return result;
+}
+
+/* ---- scales of 8-bit units ------------------------------------------------------------------- */
+
+struct scales { /* struct kolo__device_scale */
+    double wire, pack, unpack, error;
+};
+
+/* A kernel's parameter: struct kolo__device_scaling. Addresses; 0: none. */
+struct scaling {
+    uint64_t absolute_max, clip, result;
+    double largest, scale, sum;
+};
+
+/* 2^floor(log2 x), the exponent from -101 to 99; x is normal. */
+CONVERSION double power_below(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    int exponent = (int)(bits >> 52 & 0x7ffu) - 1023;
+    exponent = exponent > 99 ? 99 : exponent < -101 ? -101 : exponent;
+    bits = (uint64_t)(exponent + 1023) << 52;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Of one thread. The rule is runtime/reducer/fp8.c's, the same bits. */
+CONVERSION void choose_scale(const struct scaling *s)
+{
+    struct scales *result = (struct scales *)(uintptr_t)s->result;
+    if (s->absolute_max != 0) {
+        uint32_t most = *(const uint32_t *)(uintptr_t)s->absolute_max;
+        bool usable = most > 0 && most < 0x7f800000u;
+        double wire = usable ? power_below(s->largest / (1.125 * (double)fp32_from_bits(most))) : 1;
+        result->error = result->wire > 0 ? wire / result->wire : 1;
+        result->wire = wire;
+        result->pack = s->scale * wire;
+    }
+    double clip = s->clip != 0 ? *(const double *)(uintptr_t)s->clip : 1;
+    result->unpack = s->sum / result->wire * clip;
 }
 
 #endif

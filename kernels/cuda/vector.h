@@ -190,9 +190,9 @@ CONVERSION uint32_t narrow_bits(enum format format, float value)
     case FORMAT_BF16:
         return cast_to_bf16(value);
     case FORMAT_E4M3:
-        return cast_to_e4m3(value);
+        return cast_to_fp8(false, value);
     case FORMAT_E5M2:
-        return cast_to_e5m2(value);
+        return cast_to_fp8(true, value);
     default:
         return fp32_bits(value);
     }

@@ -61,14 +61,18 @@ kolo_status kolo__fp8_start(kolo_reducer *reducer, struct kolo__unit *unit)
     return kolo__call_start(reducer->comm, &call, &unit->request);
 }
 
+double kolo__fp8_largest(const kolo_reducer *reducer)
+{
+    return reducer->options.wire == KOLO_WIRE_FP8_E4M3 ? 448 : 57344;
+}
+
 /* A power of two, so that scaling rounds nothing, with room for what feedback adds. */
 static double choose_scale(const kolo_reducer *reducer, float amax)
 {
-    double largest = reducer->options.wire == KOLO_WIRE_FP8_E4M3 ? 448 : 57344;
     if (!(amax > 0) || !isfinite(amax))
         return 1;
     int exponent;
-    frexp(largest / (1.125 * (double)amax), &exponent);
+    frexp(kolo__fp8_largest(reducer) / (1.125 * (double)amax), &exponent);
     /* Far from the ends of fp32: what is smaller still counts as 0. */
     exponent = exponent > SCALE_EXPONENT_MOST ? SCALE_EXPONENT_MOST : exponent;
     exponent = exponent < -SCALE_EXPONENT_MOST ? -SCALE_EXPONENT_MOST : exponent;

@@ -109,8 +109,10 @@ kolo_status kolo__reducer_lay_out(kolo_reducer *reducer)
     kolo__fusion_plan(&reducer->fusion, reducer->order, first_bucket_bytes(reducer, &tuning),
                       tuning.bucket_bytes, tail_bytes(reducer), slices_of(reducer));
     if (reducer->views)
-        status = allocate(reducer, reducer->fusion.arena_bytes, &reducer->arena);
-    if (status == KOLO_OK && reducer->options.sharded)
+        status = reducer->gpu != NULL
+                     ? kolo__gpu_make_views(reducer)
+                     : allocate(reducer, reducer->fusion.arena_bytes, &reducer->arena);
+    if (status == KOLO_OK && reducer->options.sharded && reducer->gpu == NULL)
         status = allocate(reducer, reducer->fusion.arena_bytes, &reducer->parameters);
     if (status != KOLO_OK)
         return status;

@@ -21,6 +21,14 @@ static kolo_status refuse(const char *what)
     return kolo__error(KOLO_ERR_INVALID, "kolo_named_create: %s", what);
 }
 
+static kolo_status find_gpu(kolo_named *named)
+{
+    const struct kolo__device_module *gpus;
+    kolo_status status = kolo__device_load(&gpus);
+    return status == KOLO_OK ? gpus->ordinal_of_stream(named->call.stream, &named->ordinal)
+                             : status;
+}
+
 static kolo_status take_options(kolo_named *named, const kolo_reducer_options *given, int ranks)
 {
     kolo_reducer_options o =
@@ -30,7 +38,8 @@ static kolo_status take_options(kolo_named *named, const kolo_reducer_options *g
     if (o.first_bucket_bytes != 0 || o.wire != KOLO_WIRE_SAME || o.error_feedback != 0 ||
         o.statistics != 0 || o.clip_norm != 0 || o.allow_unused != 0 || o.sharded != 0 ||
         o.fixed_order != 0 || o.no_overlap != 0)
-        return refuse("only sum, scale and bucket_bytes count here: leave the other options 0");
+        return refuse("only sum, scale, bucket_bytes and stream count here: leave the other "
+                      "options 0");
     if (!isfinite(o.scale))
         return refuse("options->scale is not finite");
     double scale = o.scale == 0 ? 1 : o.scale;
@@ -39,22 +48,19 @@ static kolo_status take_options(kolo_named *named, const kolo_reducer_options *g
     if (scale != 1)
         named->op = KOLO_PREMUL_SUM;
     named->call = (kolo_call_options){.size = sizeof named->call,
-                                      .scale = named->sums ? scale : scale / ranks};
+                                      .scale = named->sums ? scale : scale / ranks,
+                                      .stream = o.stream};
     named->bucket_bytes = o.bucket_bytes != 0 ? o.bucket_bytes : BUCKET_BYTES;
-    return KOLO_OK;
+    return o.stream != NULL ? find_gpu(named) : KOLO_OK;
 }
 
 static kolo_status take_memory(kolo_named *named)
 {
-    void *staging;
     named->sizes = calloc(named->comm->size, sizeof *named->sizes);
     if (named->sizes == NULL || !kolo__named_make_room(named, 0))
         return kolo__error(KOLO_ERR_MEMORY, "kolo_named_create: no memory for %u ranks",
                            named->comm->size);
-    kolo_status status = kolo_alloc(named->context, named->bucket_bytes, &staging);
-    if (status == KOLO_OK)
-        named->staging = staging;
-    return status;
+    return kolo__scratch_make(named->context, named->ordinal, named->bucket_bytes, &named->staging);
 }
 
 /* What this rank can do and check by itself. */
@@ -65,6 +71,7 @@ static kolo_status begin(kolo_comm *comm, const kolo_reducer_options *options, k
         return kolo__error(KOLO_ERR_MEMORY, "kolo_named_create: no memory");
     *result = named;
     named->context = comm->context;
+    named->ordinal = -1;
     return take_options(named, options, kolo_comm_size(comm));
 }
 
@@ -74,6 +81,7 @@ static kolo_status compare(const kolo_named *named, kolo_comm *comm)
         {"sum", named->sums},
         {"bucket_bytes", (double)named->bucket_bytes},
         {"a scale other than 1", named->op == KOLO_PREMUL_SUM},
+        {"a stream of a GPU", named->ordinal >= 0},
     };
     return kolo__tensors_compare(comm, "kolo_named_create", NULL, 0, settings,
                                  sizeof settings / sizeof *settings, NULL);
@@ -132,7 +140,7 @@ kolo_status kolo_named_free(kolo_named *named)
     if (named->request != NULL)
         kolo__request_finish(named->request);
     kolo__comm_destroy(named->comm);
-    kolo_free(named->context, named->staging);
+    kolo__scratch_free(named->context, &named->staging);
     kolo__names_free(&named->known);
     kolo__names_free(&named->fresh);
     kolo__frame_writer_free(&named->announcement);
@@ -168,7 +176,20 @@ static kolo_status check(const kolo_named *named, const kolo_tensor *tensor)
     if (tensor->data == NULL && tensor->count > 0)
         return kolo__error(KOLO_ERR_INVALID, "%s: tensor '%.80s' has no data", operation,
                            tensor->name);
-    return kolo__tensors_check(operation, tensor, 1, named->op == KOLO_PREMUL_SUM, NULL);
+    int ordinal;
+    kolo_status status =
+        kolo__tensors_check(operation, tensor, 1, named->op == KOLO_PREMUL_SUM, &ordinal);
+    if (status != KOLO_OK || tensor->count == 0 || ordinal == named->ordinal)
+        return status;
+    if (named->ordinal < 0)
+        return kolo__error(KOLO_ERR_INVALID,
+                           "%s: tensor '%.80s' is in memory of GPU %d: give kolo_named_create a "
+                           "stream of that GPU in options->stream",
+                           operation, tensor->name, ordinal);
+    return kolo__error(KOLO_ERR_INVALID,
+                       "%s: tensor '%.80s' is not in memory of GPU %d, whose stream "
+                       "kolo_named_create was given: all tensors have to be there",
+                       operation, tensor->name, named->ordinal);
 }
 
 kolo_status kolo_named_submit(kolo_named *named, const kolo_tensor *tensor)

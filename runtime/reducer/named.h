@@ -44,6 +44,7 @@
 
 #include "runtime/comm.h"
 #include "runtime/reducer/names.h"
+#include "runtime/reducer/scratch.h"
 
 enum kolo__named_stage {
     KOLO__NAMED_BETWEEN, /* no batch is under way */
@@ -65,8 +66,9 @@ struct kolo_named {
     kolo_context *context;
     kolo_comm *comm; /* owned */
     size_t bucket_bytes;
-    unsigned char *staging; /* heap; bucket_bytes */
-    kolo_call_options call; /* scale */
+    int ordinal;                  /* of the GPU that all tensors are on; -1: the host */
+    struct kolo__scratch staging; /* bucket_bytes */
+    kolo_call_options call;       /* of reductions: scale, stream */
     kolo_op op;
     bool sums;
 

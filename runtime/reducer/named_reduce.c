@@ -40,7 +40,8 @@ static size_t bytes_of(const kolo_tensor *tensor)
 static unsigned phase_of(const struct kolo_named *named, const kolo_tensor *tensor)
 {
     size_t bytes = bytes_of(tensor);
-    size_t limit = named->comm->mapping != NULL ? LARGE_MAPPED_BYTES : LARGE_BYTES;
+    bool scatters = named->comm->mapping != NULL && named->ordinal < 0;
+    size_t limit = scatters ? LARGE_MAPPED_BYTES : LARGE_BYTES;
     bool large = bytes >= limit || bytes > named->bucket_bytes;
     return large ? 0 : 1 + (unsigned)tensor->dtype;
 }
@@ -104,17 +105,18 @@ static size_t collect(struct kolo_named *named, size_t element, bool *aligned)
     return bytes;
 }
 
-static void copy_pieces(struct kolo_named *named, size_t element, size_t bytes, bool pack)
+static kolo_status copy_pieces(struct kolo_named *named, size_t element, size_t bytes, bool pack)
 {
-    for (uint32_t k = 0; k < named->piece_count; k++) {
+    kolo_status status = KOLO_OK;
+    for (uint32_t k = 0; k < named->piece_count && status == KOLO_OK; k++) {
         const struct kolo__piece *piece = &named->pieces[k];
         size_t at = piece->first * element;
         size_t end = k + 1 < named->piece_count ? piece[1].first * element : bytes;
-        if (pack)
-            memcpy(named->staging + at, piece->data, end - at);
-        else
-            memcpy(piece->data, named->staging + at, end - at);
+        unsigned char *staged = named->staging.memory + at;
+        status = kolo__scratch_copy(&named->staging, pack ? staged : piece->data,
+                                    pack ? piece->data : staged, end - at, named->call.stream);
     }
+    return status;
 }
 
 /* In shared memory tensors are reduced where they are: its windows pack them. Otherwise, they are
@@ -125,16 +127,17 @@ static kolo_status begin_bucket(struct kolo_named *named)
     size_t element = kolo_dtype_bytes(dtype);
     bool aligned;
     size_t bytes = collect(named, element, &aligned);
-    bool scattered = named->comm->mapping != NULL && bytes >= SCATTERED_BYTES;
+    bool scattered = named->comm->mapping != NULL && named->ordinal < 0 && bytes >= SCATTERED_BYTES;
+    kolo_status status = KOLO_OK;
     named->staged_bytes = scattered && aligned ? 0 : bytes;
     if (named->staged_bytes > 0)
-        copy_pieces(named, element, bytes, true);
-    if (bytes == 0)
-        return KOLO_OK;
+        status = copy_pieces(named, element, bytes, true);
+    if (bytes == 0 || status != KOLO_OK)
+        return status;
     if (!scattered)
-        return kolo__named_allreduce(named, named->staging, bytes / element, dtype, named->op,
-                                     &named->call);
-    named->whole = (struct kolo__piece){.data = named->staging};
+        return kolo__named_allreduce(named, named->staging.memory, bytes / element, dtype,
+                                     named->op, &named->call);
+    named->whole = (struct kolo__piece){.data = named->staging.memory};
     return kolo__allreduce_pieces_start(named->comm, "kolo_named_wait",
                                         aligned ? named->pieces : &named->whole,
                                         aligned ? named->piece_count : 1, bytes / element, dtype,
@@ -142,18 +145,20 @@ static kolo_status begin_bucket(struct kolo_named *named)
 }
 
 /* What is between `bucket` and the cursor is reduced. */
-static void end_bucket(struct kolo_named *named)
+static kolo_status end_bucket(struct kolo_named *named)
 {
     size_t index = named->bucket.index;
     struct kolo__name *entry;
+    kolo_status status = KOLO_OK;
     if (named->bucket.phase > 0 && named->staged_bytes > 0)
-        copy_pieces(named, kolo_dtype_bytes((kolo_dtype)(named->bucket.phase - 1)),
-                    named->staged_bytes, false);
+        status = copy_pieces(named, kolo_dtype_bytes((kolo_dtype)(named->bucket.phase - 1)),
+                             named->staged_bytes, false);
     while ((entry = next_of(named, named->bucket.phase, &index)) != NULL &&
            index < named->cursor.index)
         done_with(named, entry, index++);
     named->bucket = named->cursor;
     named->moved_ns = kolo__named_now();
+    return status;
 }
 
 /* The next collective of the phase; KOLO_AGAIN: there is none. */
@@ -185,19 +190,23 @@ void kolo__named_begin_reduce(struct kolo_named *named)
 
 kolo_status kolo__named_reduce(struct kolo_named *named)
 {
+    kolo_status status = KOLO_OK;
     if (named->cursor.index > named->bucket.index)
-        end_bucket(named);
-    while (named->phases >> named->cursor.phase != 0) {
-        kolo_status status = begin_next(named);
+        status = end_bucket(named);
+    while (status == KOLO_OK && named->phases >> named->cursor.phase != 0) {
+        status = begin_next(named);
         if (status != KOLO_AGAIN && (status != KOLO_OK || named->request != NULL))
             return status;
         if (status == KOLO_OK) { /* nothing but empty tensors */
-            end_bucket(named);
+            status = end_bucket(named);
             continue;
         }
+        status = KOLO_OK;
         named->cursor = (struct kolo__named_cursor){.phase = named->cursor.phase + 1};
         named->bucket = named->cursor;
     }
+    if (status != KOLO_OK)
+        return status;
     named->stage = KOLO__NAMED_BETWEEN;
     named->batches++;
     return KOLO_OK;

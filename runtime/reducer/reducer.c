@@ -90,7 +90,9 @@ static kolo_status no_memory(size_t count)
     return kolo__error(KOLO_ERR_MEMORY, "kolo_reducer_create: no memory for %zu tensors", count);
 }
 
-static kolo_status take_tensors(kolo_reducer *reducer, const kolo_tensor *tensors, size_t count)
+/* ordinal: of the GPU, which keeps errors itself; -1: the host's memory. */
+static kolo_status take_tensors(kolo_reducer *reducer, const kolo_tensor *tensors, size_t count,
+                                int ordinal)
 {
     reducer->tensors = calloc(count, sizeof *reducer->tensors);
     reducer->given = calloc(count, sizeof *reducer->given);
@@ -116,7 +118,8 @@ static kolo_status take_tensors(kolo_reducer *reducer, const kolo_tensor *tensor
         reducer->given[i] = tensors[i];
         reducer->given[i].name = tensor->label;
         tensor->trace_label = kolo__trace_label(reducer->context->trace, tensor->label);
-        if (reducer->options.error_feedback && kolo__reducer_narrows(reducer, tensor->dtype) &&
+        if (ordinal < 0 && reducer->options.error_feedback &&
+            kolo__reducer_narrows(reducer, tensor->dtype) &&
             (tensor->error = calloc(tensor->count > 0 ? tensor->count : 1, sizeof(float))) == NULL)
             return no_memory(count);
     }
@@ -168,7 +171,7 @@ static kolo_status begin(kolo_comm *comm, const kolo_tensor *tensors, size_t cou
     if (status == KOLO_OK)
         status = take_options(reducer, options);
     if (status == KOLO_OK)
-        status = kolo__gpu_check(&reducer->options, *ordinal);
+        status = kolo__gpu_check(reducer, (uint32_t)kolo_comm_size(comm), ordinal);
     return status;
 }
 
@@ -191,7 +194,7 @@ static kolo_status complete(kolo_reducer *reducer, const kolo_tensor *tensors, s
         "rank 0 has joined (kolo_join) before the first step of a reducer, which gives "
         "all ranks rank 0's order of gradients: rank 0 has to do this step before it "
         "joins, unless options.fixed_order is set";
-    kolo_status status = take_tensors(reducer, tensors, count);
+    kolo_status status = take_tensors(reducer, tensors, count, ordinal);
     if (status == KOLO_OK && ordinal >= 0)
         status = kolo__gpu_open(reducer, ordinal);
     if (status == KOLO_OK)

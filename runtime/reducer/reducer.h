@@ -10,7 +10,7 @@
  *   step_end.c  unused gradients, norm, clipping
  *   unit.c      one collective of a step: packed, started, unpacked
  *   fp8.c       the same for 8-bit floats, which no collective can add
- *   gpu.c       the same for gradients in a GPU's memory, where all is queued
+ *   gpu.h       the same for gradients in a GPU's memory, where all is queued
  *   tuning.c    the search for the best sizes
  *   shard.c     pieces, gathering of parameters
  *   driver.c    who drives a step              thread.c     the progress thread of a context
@@ -71,9 +71,6 @@ struct kolo__unit {
     float amax;        /* 8-bit: of all ranks */
     double wire_scale; /* 8-bit: of the last step; 0: none */
     uint64_t began;    /* ns, for the timeline; 0 without */
-    /* In a GPU's memory (gpu.c): staging lies at `place` of one block. */
-    struct kolo__device_plan *plan;
-    size_t place, first_partial;
 };
 
 struct kolo__reducer_tensor {
@@ -82,7 +79,7 @@ struct kolo__reducer_tensor {
     kolo_dtype dtype;
     size_t position;         /* of element 0 in the bucket, in elements */
     float *error;            /* error feedback, or NULL */
-    unsigned char *shadow;   /* stands in for data in a step that did not use it; kept */
+    unsigned char *shadow;   /* of a step that did not use it: gpu_unused.c, step_end.c; kept */
     bool unused;             /* in this step, on this rank */
     char *label;             /* owned; NULL: no name */
     const char *trace_label; /* the trace's */
@@ -112,7 +109,6 @@ enum kolo__readiness { KOLO__NOT_READY, KOLO__READY, KOLO__RETURNED };
 
 struct kolo__reducer_thread;
 struct kolo__reducer_gpu;
-struct kolo__device_plan;
 struct kolo__call;
 
 /* OFFERED: nobody drives, and the thread may take the step, as the caller may. */
@@ -135,7 +131,7 @@ struct kolo_reducer {
     atomic_uint ordered, recorded;     /* places taken in it, and filled */
     uint32_t *slots;                   /* by tensor: its place in members, and so in `ready` */
     atomic_uchar *ready;               /* by place: enum kolo__readiness */
-    unsigned char *arena, *parameters; /* heap; views, sharded */
+    unsigned char *arena, *parameters; /* heap, or gpu's; views, sharded */
     kolo_reducer_shard *shards;        /* sharded: this rank's pieces, by tensor */
     size_t shard_count;
     struct kolo__reducer_bucket *buckets;
@@ -309,6 +305,8 @@ kolo_status kolo__shard_list(kolo_reducer *reducer);
 kolo_status kolo__fp8_start(kolo_reducer *reducer, struct kolo__unit *unit);
 /* The request of a stage is done: the next one. KOLO_AGAIN, or KOLO_OK after the last. */
 kolo_status kolo__fp8_next(kolo_reducer *reducer, struct kolo__unit *unit);
+/* The largest number that the wire holds. */
+double kolo__fp8_largest(const kolo_reducer *reducer);
 /* Bytes of staging that a unit of so many elements takes. */
 size_t kolo__fp8_staging(const kolo_reducer *reducer, size_t count);
 

@@ -7,7 +7,7 @@
  *     slices   |  rank 0      |  rank 1      |  rank 2      |  rank 3           |
  *     pieces   |  5           |  5   |  4    |  4   |  3    |  3      |
  */
-#include "runtime/reducer/reducer.h"
+#include "runtime/reducer/gpu.h"
 
 #include "base/clock.h"
 #include "base/status.h"
@@ -118,6 +118,11 @@ static kolo_status start_gather(kolo_reducer *reducer, const struct kolo__fusion
                               .in_place_slice = comm->rank,
                               .may_be_in_place = true,
                               .dtype = bucket->dtype};
+    kolo_call_options options = {.size = sizeof options};
+    if (reducer->gpu != NULL) { /* behind the updates of parameters */
+        options.stream = kolo__gpu_stream(reducer);
+        call.options = &options;
+    }
     return kolo__call_start(comm, &call, request);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the end of a step makes of its sums: zeros for gradients that this rank did not use, results
  * for those that others did, the norm of all, and clipping. */
-#include "runtime/reducer/reducer.h"
+#include "runtime/reducer/gpu.h"
 
 #include "base/status.h"
 
@@ -36,7 +36,8 @@ kolo_status kolo__reducer_take_for_unused(kolo_reducer *reducer)
         if (atomic_load_explicit(ready, memory_order_relaxed))
             continue;
         tensor->unused = true;
-        kolo_status status = make_shadow(reducer, tensor);
+        kolo_status status = reducer->gpu != NULL ? kolo__gpu_take_for_unused(reducer, i)
+                                                  : make_shadow(reducer, tensor);
         if (status != KOLO_OK)
             return status;
         atomic_store_explicit(ready, KOLO__RETURNED, memory_order_release);
@@ -97,8 +98,10 @@ static void draw_statistics(kolo_reducer *reducer)
 
 void kolo__reducer_draw(kolo_reducer *reducer)
 {
+    if (reducer->gpu != NULL) /* it has queued all of that */
+        return;
     if (reducer->options.allow_unused)
         keep_used(reducer);
-    if (reducer->options.statistics && reducer->gpu == NULL)
+    if (reducer->options.statistics)
         draw_statistics(reducer);
 }

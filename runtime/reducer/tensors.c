@@ -87,9 +87,8 @@ kolo_status kolo__tensors_check(const char *operation, const kolo_tensor *tensor
         kolo_status status = check_shape(operation, tensor, i);
         char what[120];
         snprintf(what, sizeof what, "tensor %zu '%.80s'", i, name_of(tensor));
-        if (status == KOLO_OK && tensor->data != NULL && tensor->count > 0) {
-            status = ordinal == NULL ? kolo__memory_check_host(operation, what, tensor->data)
-                                     : check_place(operation, what, tensor, first == NULL, ordinal);
+        if (status == KOLO_OK && ordinal != NULL && tensor->data != NULL && tensor->count > 0) {
+            status = check_place(operation, what, tensor, first == NULL, ordinal);
             first = tensor;
         }
         if (status != KOLO_OK)

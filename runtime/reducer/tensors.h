@@ -5,7 +5,8 @@
 
 #include "runtime/comm.h"
 
-/* KOLO_ERR_INVALID names the operation, the tensor and the remedy. */
+/* KOLO_ERR_INVALID names the operation, the tensor and the remedy. *ordinal: of the GPU that all of
+ * them are on; -1: the host's memory, or none has data. NULL: nobody looks where they are. */
 kolo_status kolo__tensors_check(const char *operation, const kolo_tensor *tensors, size_t count,
                                 bool floats_only, int *ordinal);
 

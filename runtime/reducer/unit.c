@@ -250,6 +250,8 @@ static kolo_status start_used(kolo_reducer *reducer, struct kolo__unit *unit)
 
 static kolo_status start_norm(kolo_reducer *reducer, struct kolo__unit *unit)
 {
+    if (reducer->gpu != NULL)
+        return kolo__gpu_start_norm(reducer, unit);
     reducer->squares[0] = kolo__norm_total(&reducer->norm);
     reducer->squares[1] = reducer->norm.not_finite;
     struct kolo__call call =
@@ -367,7 +369,8 @@ kolo_status kolo__unit_advance(kolo_reducer *reducer, struct kolo__unit *unit)
         if (unit->kind == KOLO__UNIT_GRADIENTS && unit->fusing == KOLO__FUSING_STAGED &&
             kolo__reducer_is_fp8(reducer) &&
             kolo__reducer_narrows(reducer, dtype_of(reducer, unit)))
-            return kolo__fp8_next(reducer, unit);
+            return reducer->gpu != NULL ? kolo__gpu_fp8_next(reducer, unit)
+                                        : kolo__fp8_next(reducer, unit);
     }
     if (unit->kind == KOLO__UNIT_GRADIENTS && reducer->gpu != NULL)
         return kolo__gpu_finish(reducer, unit);

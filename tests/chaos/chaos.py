@@ -80,14 +80,17 @@ class Fault:
         self.victim = self.random.randrange(RANKS)
         self.other = (self.victim + 1 + self.random.randrange(RANKS - 1)) % RANKS
         self.delay = self.random.uniform(0.05, 1.5)
-        self.transport = self.random.choice(("tcp", "shm")) if kind in LOCAL else "tcp"
+        # On hosts of their own, or all on this machine.
+        self.apart = kind in CUTS or (rack is not None and self.random.randrange(3) == 0)
+        self.transport = "tcp" if self.apart else self.random.choice(("tcp", "shm"))
         self.folder = tempfile.mkdtemp(prefix="kolo-chaos.")
         self.took = None
         self.waited = False
 
     def describe(self):
         whom = f"rank {self.victim}" if self.kind != "link" else f"ranks {self.victim} and {self.other}"
-        return f"fault {self.number}: {self.kind} of {whom}, {self.transport}, {self.delay:.2f} s after the start"
+        where = " between hosts" if self.apart else ""
+        return f"fault {self.number}: {self.kind} of {whom}, {self.transport}{where}, {self.delay:.2f} s after the start"
 
     # ---- the job -----------------------------------------------------------------------------------------
 
@@ -96,7 +99,7 @@ class Fault:
         words = [chaos.kolo, "run", "-n", str(RANKS), "--peer-timeout", str(chaos.peer_timeout), "--transport",
                  self.transport, "--grace", "2"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("KOLO_")}
-        if self.kind in CUTS:
+        if self.apart:
             names = ",".join(f"host{i + 1}:1" for i in range(RANKS))
             # In the network of host 0, but where it sees the processes of all, for what is its ssh.
             words = ["nsenter", "--target", str(self.rack.hosts[0].pid), "--net", "--uts", "--", *words, "--hosts",
@@ -132,7 +135,7 @@ class Fault:
     def pid(self, rank):
         """As seen from here: a host counts its own."""
         inner = int(self.note(rank)[0].split()[1])
-        if self.kind in LOCAL:
+        if not self.apart:
             return inner
         for pid in self.rack.hosts[rank + 1].processes():
             with open(f"/proc/{pid}/status") as status:
@@ -199,7 +202,7 @@ class Fault:
         mark = self.folder.encode()
         if not wait_until(10, lambda: not processes_with(mark)):
             raise Wrong(f"processes are left: {processes_with(mark)}")
-        places = [None] if self.kind in LOCAL else self.rack.hosts
+        places = self.rack.hosts if self.apart else [None]
         for host in places:
             if host is not None and not wait_until(10, lambda: not host.processes()):
                 raise Wrong(f"processes are left on {host.name}: {host.processes()}")
@@ -231,9 +234,11 @@ class Fault:
             self.start()
             job = self.job_id()
             time.sleep(self.delay)
-            began_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            before_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
             self.strike()
-            self.check(began_ns)
+            # A cut takes some commands; a signal may be noticed before kill(2) comes back.
+            after_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            self.check(after_ns if self.kind in CUTS else before_ns)
             if self.kind in CUTS:
                 self.rack.heal()
             self.check_nothing_left(job)
@@ -251,10 +256,11 @@ class Chaos:
         self.peer_timeout = arguments.peer_timeout
         self.limit = arguments.limit if arguments.limit is not None else self.peer_timeout + 0.5
         self.kinds = arguments.only.split(",") if arguments.only else None
+        self.with_hosts = any(self.kind_of(number) in CUTS for number in range(self.kills))
         self.at_once = max(1, min(arguments.at_once, self.kills))
         self.log = open(arguments.log, "w") if arguments.log else None
         self.lock = threading.Lock()
-        self.next, self.wrong, self.times = 0, 0, {}
+        self.next, self.wrong, self.times, self.playing = 0, 0, {}, set()
 
     def say(self, line):
         print(line, flush=True)
@@ -268,16 +274,24 @@ class Chaos:
             return self.kinds[number % len(self.kinds)]
         return (*LOCAL, CUTS[number // 3 % len(CUTS)])[number % 3]
 
+    def stop(self, *_):
+        """By a signal: no more faults, and those under way end soon, for their jobs do."""
+        self.kills = min(self.kills, self.next)
+        for fault in list(self.playing):
+            if hasattr(fault, "run") and fault.run.poll() is None:
+                os.killpg(fault.run.pid, signal.SIGKILL)
+
     def play_some(self):
         rack = folder = None
         try:
             while True:
                 with self.lock:
-                    number, self.next = self.next, self.next + 1
+                    number = self.next
+                    self.next += number < self.kills
                 if number >= self.kills:
                     return
                 kind = self.kind_of(number)
-                if kind in CUTS and rack is None:
+                if self.with_hosts and rack is None:
                     folder = tempfile.mkdtemp(prefix="kolo-chaos.")
                     rack = hosts.Rack(folder, RANKS)
                 self.play(Fault(self, number, kind, rack))
@@ -288,10 +302,12 @@ class Chaos:
 
     def play(self, fault):
         outcome = "ok"
+        self.playing.add(fault)
         try:
             fault.play()
         except Wrong as wrong:
             outcome = f"WRONG: {wrong} (its files: {fault.folder})"
+        self.playing.discard(fault)
         with self.lock:
             self.wrong += outcome != "ok"
             if fault.took is not None:
@@ -304,6 +320,8 @@ class Chaos:
         self.say(f"{self.kills} faults, seed {self.seed}, {RANKS} ranks, KOLO_PEER_TIMEOUT {self.peer_timeout} s, "
                  f"{self.at_once} at once")
         threads = [threading.Thread(target=self.play_some) for _ in range(self.at_once)]
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.stop)
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -330,7 +348,7 @@ def main():
     parser.add_argument("--log", help="what is said, in a file as well")
     arguments = parser.parse_args()
     chaos = Chaos(arguments)
-    if any(chaos.kind_of(number) in CUTS for number in range(chaos.kills)):
+    if chaos.with_hosts:
         reason = hosts.permitted()
         if reason is not None:
             print(f"skipped: {reason}")

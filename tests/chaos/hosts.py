@@ -87,26 +87,29 @@ class Rack:
         host.run("ip", "address", "add", f"{self.address(i)}/24", "dev", "eth0")
         host.run("ip", "link", "set", "eth0", "up")
 
-    def _drop(self, i, hook, *match):
-        host = self.hosts[i]
-        host.run("nft", "add", "table", "ip", "chaos")
-        host.run("nft", f"add chain ip chaos {hook} {{ type filter hook {hook} priority 0 ; }}")
-        host.run("nft", "add", "rule", "ip", "chaos", hook, *match, "drop")
+    def _drop(self, *cuts):
+        """Each is (host, hook, match). All at once, as far as that goes."""
+        running = []
+        for i, hook, match in cuts:
+            rules = (f"add table ip chaos; add chain ip chaos {hook} {{ type filter hook {hook} priority 0 ; }}; "
+                     f"add rule ip chaos {hook} {match} drop")
+            running.append(subprocess.Popen(self.hosts[i].command("nft", rules), stdout=subprocess.DEVNULL))
+        if any(one.wait() != 0 for one in running):
+            raise RuntimeError("nft cannot drop packets here")
 
     def cut_cable(self, i):
         self.switch.run("ip", "link", "set", f"host{i}.eth0", "down")
 
     def cut_to(self, i):
         """Nothing reaches it any more; what it sends arrives."""
-        self._drop(i, "input", "iif", "eth0")
+        self._drop((i, "input", "iif eth0"))
 
     def cut_from(self, i):
-        self._drop(i, "output", "oif", "eth0")
+        self._drop((i, "output", "oif eth0"))
 
     def cut_link(self, i, k):
         """Between these two only."""
-        self._drop(i, "input", "ip", "saddr", self.address(k))
-        self._drop(k, "input", "ip", "saddr", self.address(i))
+        self._drop((i, "input", f"ip saddr {self.address(k)}"), (k, "input", f"ip saddr {self.address(i)}"))
 
     def heal(self):
         for i, host in enumerate(self.hosts):

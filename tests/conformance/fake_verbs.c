@@ -51,7 +51,7 @@ static struct kolo__rdma_link *links[LINKS_MAX];
 static struct kolo__rdma_region *regions[REGIONS_MAX];
 static uint32_t next_key = 1, most_inline = 256;
 static size_t most_registered = SIZE_MAX;
-static bool loses;
+static bool loses, delays;
 
 void fake_verbs_set_inline(uint32_t bytes)
 {
@@ -61,6 +61,13 @@ void fake_verbs_set_inline(uint32_t bytes)
 void fake_verbs_set_region_bytes(size_t most)
 {
     most_registered = most;
+}
+
+void fake_verbs_delay_others(bool delay)
+{
+    pthread_mutex_lock(&lock);
+    delays = delay;
+    pthread_mutex_unlock(&lock);
 }
 
 void fake_verbs_lose_confirmations(bool lose)
@@ -167,9 +174,11 @@ static void carry_out(struct kolo__rdma_link *link)
 /* Of all links from or to a device: some, or all, of what was posted. */
 static void work(const struct kolo__rdma_device *device, int most)
 {
+    static unsigned calls;
+    bool wait = delays && ++calls % 16 > 0;
     for (size_t i = 0; i < LINKS_MAX; i++) {
         struct kolo__rdma_link *link = links[i];
-        if (link == NULL || !link->connected)
+        if (link == NULL || !link->connected || (wait && i % 2 == 1))
             continue;
         const struct kolo__rdma_link *peer = links[link->peer];
         if (link->device == device || (peer != NULL && peer->device == device))

@@ -19,6 +19,8 @@ void fake_verbs_set_inline(uint32_t bytes);
 int fake_verbs_regions(void);
 /* Larger ones are refused, as by a limit of locked memory. SIZE_MAX at first. */
 void fake_verbs_set_region_bytes(size_t most);
+/* Every other link is slower than the one before. */
+void fake_verbs_delay_others(bool delay);
 /* From now on senders do not learn that what they wrote has come. */
 void fake_verbs_lose_confirmations(bool lose);
 

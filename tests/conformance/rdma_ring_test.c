@@ -272,6 +272,57 @@ static void check_freed_blocks_are_forgotten(void **state)
     rdma.heap = how.heap = NULL;
 }
 
+/* What came by one rail is not said to be there before what belongs before it. */
+static void check_rails_wait_for_each_other(void **state)
+{
+    (void)state;
+    how = (struct fake_rdma_options){.heap = heap, .ports = 3};
+    rdma.heap = heap;
+    fake_verbs_delay_others(true);
+    struct world world = open_world(2, 1);
+    for (uint64_t i = 0; i < 10; i++) {
+        struct message out, in;
+        make_send(&out, i, LONG + (size_t)i * KOLO__RDMA_STRAIGHT_BYTES);
+        make_recv(&in, i, LONG + (size_t)i * KOLO__RDMA_STRAIGHT_BYTES);
+        send_message(&world, 0, 1, &out);
+        recv_message(&world, 1, 0, &in);
+        finish(&world, &in, 1);
+        assert_true(holds(&in, i));
+        finish(&world, &out, 1);
+        free_messages(&out, 1);
+        free_messages(&in, 1);
+    }
+    close_world(&world);
+    fake_verbs_delay_others(false);
+    how = (struct fake_rdma_options){.ports = 0};
+    rdma.heap = NULL;
+}
+
+/* The header tells the receiver, and nothing is where it would have belonged. */
+static void check_mismatch_of_long_messages(void **state)
+{
+    (void)state;
+    rdma.heap = how.heap = heap;
+    struct world world = open_world(2, 1);
+    struct message out, in;
+    pass(&world, 8);
+    make_send(&out, 1, LONG);
+    make_recv(&in, 1, LONG);
+    in.signature.sequence++;
+    recv_message(&world, 1, 0, &in);
+    send_message(&world, 0, 1, &out);
+    finish(&world, &in, 1);
+    assert_int_equal(in.post.status, KOLO_ERR_MISMATCH);
+    for (int i = 0; i < 1000; i++)
+        turn(&world);
+    assert_true(untouched(&in));
+    close_world(&world);
+    assert_true(out.post.complete);
+    free_messages(&out, 1);
+    free_messages(&in, 1);
+    rdma.heap = how.heap = NULL;
+}
+
 /* As where memory may not be locked: everything is right, and copied. */
 static void check_refused_blocks(void **state)
 {
@@ -351,6 +402,8 @@ int main(void)
         cmocka_unit_test(check_receiver_that_takes_nothing),
         cmocka_unit_test(check_last_words_arrive),
         cmocka_unit_test(check_freed_blocks_are_forgotten),
+        cmocka_unit_test(check_rails_wait_for_each_other),
+        cmocka_unit_test(check_mismatch_of_long_messages),
         cmocka_unit_test(check_refused_blocks),
         cmocka_unit_test(check_given_up_recv_is_not_written),
         cmocka_unit_test(check_receiver_that_leaves),

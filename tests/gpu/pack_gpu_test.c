@@ -150,8 +150,8 @@ static void measures(int p, bool finite)
         CHECK(total.factor == 1);
     }
     if (!packings[p].narrows) {
-        CHECK(gpu->measure(device, &packings[p], w.gpu_fused, w.layout.count, partials, NULL) ==
-              KOLO_OK);
+        CHECK(gpu->measure(device, &packings[p], w.gpu_fused, w.layout.count, NULL, partials,
+                           NULL) == KOLO_OK);
         CHECK(gpu->total(device, partials, count, 1e-3, gpu_total, NULL) == KOLO_OK);
         copy(&again, gpu_total, sizeof again);
         /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): the same bits */
@@ -160,6 +160,41 @@ static void measures(int p, bool finite)
     gpu->free(device, partials);
     gpu->free(device, gpu_total);
     discard(&w);
+}
+
+/* What follows from a largest value, and a factor that only the GPU knows. */
+static void chooses(void)
+{
+    static const float MOST[] = {0, 1e-45F, 3e-39F, 1, 447.9F, 3.4e38F, INFINITY, NAN};
+    static const double SCALES[] = {1, 0x1p99, 0x1p99, 256, 0.5, 0x1p-121, 1, 1};
+    const struct kolo__packing packing = {.dtype = KOLO_FP32, .scale = 1};
+    struct kolo__device_scale came, *result = on_gpu(sizeof came);
+    struct kolo__device_partial partial, *partials = on_gpu(sizeof partial);
+    uint32_t *most = on_gpu(sizeof *most);
+    float *data = on_gpu(16 * sizeof *data), ones[16];
+    for (int i = 0; i < 16; i++)
+        ones[i] = 1;
+    copy(data, ones, sizeof ones);
+    for (size_t i = 0; i < sizeof MOST / sizeof *MOST; i++) {
+        const struct kolo__device_scaling scaling = {
+            .absolute_max = most, .largest = 448, .scale = 0.75, .sum = 2, .result = result};
+        now("the scale of %g", (double)MOST[i]);
+        copy(most, &MOST[i], sizeof *most);
+        CHECK(gpu->zero(device, result, sizeof came, NULL) == KOLO_OK);
+        CHECK(gpu->choose_scale(device, &scaling, NULL) == KOLO_OK);
+        copy(&came, result, sizeof came);
+        double scale = SCALES[i] < 0x1p-101 ? 0x1p-101 : SCALES[i];
+        CHECK(came.wire == scale && came.pack == 0.75 * scale && came.unpack == 2 / scale);
+        CHECK(came.error == 1);
+        CHECK(gpu->measure(device, &packing, data, 16, &result->pack, partials, NULL) == KOLO_OK);
+        copy(&partial, partials, sizeof partial);
+        float one = (float)came.pack;
+        CHECK(partial.squares == 16 * ((double)one * (double)one));
+    }
+    gpu->free(device, result);
+    gpu->free(device, partials);
+    gpu->free(device, most);
+    gpu->free(device, data);
 }
 
 /* What instructions of the GPU convert: of fp32 all upper halves with lower ones where rounding
@@ -297,6 +332,7 @@ int main(int argc, char **argv)
         measures(p, true);
         measures(p, false);
     }
+    chooses();
     for (int f = 0; f < 16; f++)
         for (int again = 0; again < 20; again++)
             reduces(f, again < 10 ? 1 + kolo__random_below(&fresh, 40) : quick ? 5003 : 100003);

@@ -116,4 +116,5 @@ export root build
 optional_step nccl 240 bash -c 'nccl 1'
 gpus=$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)
 ((gpus < 2)) || optional_step nccl-ranks 120 bash -c "nccl $((gpus < 8 ? gpus : 8))"
+optional_step train 120 "$root/tests/gpu/train.sh" "$build"
 finish

@@ -169,7 +169,7 @@ while read -r line; do
     eval "set -- ${line#*kolo k8s render }" # the words of the document
     "$kolo" k8s render "$@" >documented.yaml || fail "docs/KUBERNETES.md: $line"
     count=$((count + 1))
-done < <(grep -h '^kolo k8s render' "$document")
+done < <(sed -e ':join' -e '/\\$/{N;s/ *\\\n */ /;b join' -e '}' "$document" | grep '^kolo k8s render')
 ((count >= 8)) || fail "docs/KUBERNETES.md has only $count commands"
 while read -r folder; do
     [[ -e $SOURCE_DIR/$folder/kustomization.yaml ]] || fail "docs/KUBERNETES.md names $folder"

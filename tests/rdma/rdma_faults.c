@@ -383,6 +383,27 @@ static void check_unanswered(void **state)
     expect_said(ranks[0], KOLO_ERR_PEER_LOST, SAID);
 }
 
+/* The first rail works. A message that needs no other is not sent either: a long one would find out
+ * late. */
+static void check_rail_that_leads_nowhere(void **state)
+{
+    (void)state;
+    struct kolo__post out, in;
+    assert_int_equal(
+        system("ip neighbour replace 10.99.0.1 lladdr 02:00:00:00:00:77 dev veth1 nud permanent"),
+        0);
+    start_send(0, &out, 0, 100);
+    start_recv(1, sequence[0], &in, 1, 100);
+    struct kolo__post *posts[] = {&out, &in};
+    finish(posts, 2);
+    assert_int_equal(
+        system("ip neighbour replace 10.99.0.1 lladdr 02:00:00:00:00:00 dev veth1 nud permanent"),
+        0);
+    static const char *const SAID[] = {"rank 1: it does not answer from rxe1 port 1, GID ",
+                                       " to GID ::ffff:10.99.0.1: ", NULL};
+    expect_said(ranks[0], KOLO_ERR_PEER_LOST, SAID);
+}
+
 /* The cable is pulled: neither sender nor receiver waits for ever. */
 static void check_port_down(void **state)
 {
@@ -428,6 +449,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(check_killed_while_sent_to, open_own, close_all),
         cmocka_unit_test_setup_teardown(check_killed_while_written_to, open_own, close_all),
         cmocka_unit_test_setup_teardown(check_unanswered, open_both, close_all),
+        cmocka_unit_test_setup_teardown(check_rail_that_leads_nowhere, open_rails, close_all),
         /* Last: the other port's route does not come back with it. */
         cmocka_unit_test_setup_teardown(check_port_down, open_both, close_all),
         cmocka_unit_test(check_nothing_is_left),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A rank to be killed: chaos_rank FOLDER SEED [think]. Works for ever, in operations that follow
- * from the seed, of all kinds and sizes, with pauses. Writes into FOLDER/RANK
+ * A rank to be killed: chaos_rank FOLDER SEED [think] [MARK...]. Works for ever, in operations that
+ * follow from the seed, of all kinds and sizes, with pauses. Writes into FOLDER/RANK
  *
  *   ready PID
  *   failed TIME STATUS TEXT     when the others' fate reached it; TIME in ns, CLOCK_MONOTONIC
@@ -73,7 +73,8 @@ int main(int argc, char **argv)
         return 1;
     }
     kolo_comm *world = kolo_world(context);
-    bool thinks = argc > 3 && kolo_comm_rank(world) + 1 == kolo_comm_size(world);
+    bool thinks = argc > 3 && strcmp(argv[3], "think") == 0 &&
+                  kolo_comm_rank(world) + 1 == kolo_comm_size(world);
     snprintf(path, sizeof path, "%s/%u", argv[1], (unsigned)kolo_comm_rank(world));
     FILE *notes = fopen(path, "w");
     float *in = calloc(LARGEST + 4, sizeof *in), *out = calloc(LARGEST + 4, sizeof *out);

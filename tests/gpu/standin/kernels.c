@@ -18,7 +18,7 @@
 /* A kernel's handle is an address in here. */
 static struct kernel {
     char name[64];
-    enum { WALK, COMBINATION, INTEGERS, EXCHANGE, TOTAL } of;
+    enum { WALK, COMBINATION, INTEGERS, EXCHANGE, TOTAL, SCALE } of;
     int kind, form; /* WALK; else form: the format, or dtype */
 } kernels[64];
 static int kernel_count;
@@ -52,6 +52,7 @@ static void add_all(void)
         add(EXCHANGE, i / KOLO__EXCHANGE_FORMATS, i % KOLO__EXCHANGE_FORMATS, "kolo_",
             exchanges[i]);
     add(TOTAL, 0, 0, "kolo_total", "");
+    add(SCALE, 0, 0, "kolo_scale", "");
 }
 
 const void *standin_kernel(const char *name)
@@ -67,7 +68,10 @@ const void *standin_kernel(const char *name)
 bool standin_run(const void *address, unsigned blocks, unsigned threads, void **parameters)
 {
     const struct kernel *kernel = address;
-    if (threads != (kernel->of == TOTAL ? 1024 : kernel->of == EXCHANGE ? 512 : 256))
+    if (threads != (kernel->of == TOTAL      ? 1024
+                    : kernel->of == EXCHANGE ? 512
+                    : kernel->of == SCALE    ? 1
+                                             : 256))
         return false;
     if (kernel->of == WALK)
         twin_run_walk(kernel->kind, kernel->form, parameters[0], blocks);
@@ -75,6 +79,8 @@ bool standin_run(const void *address, unsigned blocks, unsigned threads, void **
         twin_exchange_together(kernel->kind, kernel->form, parameters[0], blocks);
     else if (kernel->of == INTEGERS)
         twin_run_integers(kernel->form, parameters[0], blocks);
+    else if (kernel->of == SCALE)
+        twin_choose_scale(parameters[0]);
     else if (kernel->of == COMBINATION)
         twin_run_combination(kernel->form, parameters[0], blocks);
     else

@@ -19,7 +19,9 @@
  * error standin_late when that is not 0. While standin_capturing is not 0 all streams are being
  * captured, which questions about events spoil.
  * standin_no_launch is the error of launches, standin_spins the looks after which kernels give up,
- * when they are not 0.
+ * when they are not 0. While standin_fail_in is not 0 the so-many-th from now of what is asked of a
+ * GPU fails with standin_fail_error, and all that follows; of allocations alone, where that is
+ * CUDA_ERROR_OUT_OF_MEMORY. standin_live counts what was made and not given back.
  *
  * Kernels that wait for those of other ranks run in a thread, one at a time: what follows them on
  * any stream waits, and events behind them are reached when they are done; standin_synchronize
@@ -48,7 +50,8 @@
 
 static bool begun;
 atomic_int standin_pending, standin_late, standin_capturing, standin_reached, standin_no_launch,
-    standin_count_launches, standin_count_records, standin_count_mapped, standin_spins;
+    standin_count_launches, standin_count_records, standin_count_mapped, standin_spins,
+    standin_fail_in, standin_fail_error, standin_live;
 static struct {
     char *begin;
     size_t bytes;
@@ -63,6 +66,16 @@ static int scripted(const char *word)
         return -1;
     at += strlen(word);
     return *at == '=' ? atoi(at + 1) : 0;
+}
+
+static CUresult fault(bool allocates)
+{
+    if (standin_fail_in == 0 || (standin_fail_error == CUDA_ERROR_OUT_OF_MEMORY && !allocates))
+        return CUDA_SUCCESS;
+    if (standin_fail_in == 1)
+        return (CUresult)standin_fail_error;
+    standin_fail_in--;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuInit(unsigned flags)
@@ -193,12 +206,16 @@ CUresult cuCtxGetDevice(CUdevice *device)
 CUresult cuStreamGetCtx(CUstream stream, CUcontext *context)
 {
     (void)stream;
-    *context = (CUcontext)(intptr_t)1;
+    *context = (CUcontext)(intptr_t)2; /* GPU 1's, as all memory is */
     return CUDA_SUCCESS;
 }
 
 CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned flags, int priority)
 {
+    CUresult failed = fault(false);
+    if (failed != CUDA_SUCCESS)
+        return failed;
+    standin_live++;
     (void)flags, (void)priority;
     *stream = malloc(1);
     return CUDA_SUCCESS;
@@ -206,6 +223,7 @@ CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned flags, int priori
 
 CUresult cuStreamDestroy(CUstream stream)
 {
+    standin_live--;
     free(stream);
     return CUDA_SUCCESS;
 }
@@ -220,6 +238,9 @@ CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status)
 
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
 {
+    CUresult failed = fault(false);
+    if (failed != CUDA_SUCCESS)
+        return failed;
     (void)flags;
     trace('W', stream, event);
     return CUDA_SUCCESS;
@@ -227,6 +248,10 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
 
 CUresult cuEventCreate(CUevent *event, unsigned flags)
 {
+    CUresult failed = fault(false);
+    if (failed != CUDA_SUCCESS)
+        return failed;
+    standin_live++;
     (void)flags;
     int *record = calloc(1, sizeof *record); /* which record of all it was */
     *event = (CUevent)record;
@@ -235,6 +260,7 @@ CUresult cuEventCreate(CUevent *event, unsigned flags)
 
 CUresult cuEventDestroy(CUevent event)
 {
+    standin_live--;
     free(event);
     return CUDA_SUCCESS;
 }
@@ -300,6 +326,9 @@ __attribute__((unused)) static bool is_behind_background(int record)
 
 CUresult cuEventRecord(CUevent event, CUstream stream)
 {
+    CUresult failed = fault(false);
+    if (failed != CUDA_SUCCESS)
+        return failed;
     trace('R', stream, event);
     *(int *)(void *)event = ++standin_count_records;
     return CUDA_SUCCESS;
@@ -316,6 +345,9 @@ CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
 #if !defined(STANDIN_lacking)
 CUresult cuEventQuery(CUevent event)
 {
+    CUresult failed = fault(false);
+    if (failed != CUDA_SUCCESS)
+        return failed;
     if (standin_capturing != 0 && current_mode != CU_STREAM_CAPTURE_MODE_RELAXED)
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     if (standin_late != 0)
@@ -348,14 +380,19 @@ static void *allocate(size_t bytes)
 
 CUresult cuMemAlloc(CUdeviceptr *memory, size_t bytes)
 {
+    CUresult failed = fault(true);
+    if (failed != CUDA_SUCCESS)
+        return failed;
     if (scripted("memory") >= 0)
         return CUDA_ERROR_OUT_OF_MEMORY;
+    standin_live++;
     *memory = (CUdeviceptr)(uintptr_t)allocate(bytes);
     return CUDA_SUCCESS;
 }
 
 CUresult cuMemFree(CUdeviceptr memory)
 {
+    standin_live--;
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         if (blocks[i].begin == (char *)(uintptr_t)memory) {
             standin_synchronize();
@@ -373,15 +410,20 @@ CUresult cuMemFree(CUdeviceptr memory)
 
 CUresult cuMemHostAlloc(void **memory, size_t bytes, unsigned flags)
 {
+    CUresult failed = fault(true);
+    if (failed != CUDA_SUCCESS)
+        return failed;
     (void)flags;
     if (scripted("memory") >= 0)
         return CUDA_ERROR_OUT_OF_MEMORY;
+    standin_live++;
     *memory = malloc(bytes);
     return CUDA_SUCCESS;
 }
 
 CUresult cuMemFreeHost(void *memory)
 {
+    standin_live--;
     free(memory);
     return CUDA_SUCCESS;
 }
@@ -400,6 +442,9 @@ CUresult cuMemHostUnregister(void *memory)
 
 CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
+    CUresult failed = fault(false);
+    if (failed != CUDA_SUCCESS)
+        return failed;
     trace('C', stream, NULL);
     standin_synchronize();
     memcpy((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes);
@@ -408,12 +453,18 @@ CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream 
 
 CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes)
 {
+    CUresult failed = fault(false);
+    if (failed != CUDA_SUCCESS)
+        return failed;
     memcpy((void *)(uintptr_t)to, from, bytes);
     return CUDA_SUCCESS;
 }
 
 CUresult cuMemsetD8Async(CUdeviceptr memory, unsigned char value, size_t bytes, CUstream stream)
 {
+    CUresult failed = fault(false);
+    if (failed != CUDA_SUCCESS)
+        return failed;
     (void)stream;
     standin_synchronize();
     memset((void *)(uintptr_t)memory, value, bytes);
@@ -559,6 +610,9 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
                         unsigned c, unsigned shared, CUstream stream, void **parameters,
                         void **extra)
 {
+    CUresult failed = fault(false);
+    if (failed != CUDA_SUCCESS)
+        return failed;
     (void)f, (void)shared, (void)extra;
     if (x == 0 || a == 0 || a > 1024 || y * z * b * c != 1 || parameters == NULL)
         return CUDA_ERROR_INVALID_VALUE;

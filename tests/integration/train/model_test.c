@@ -35,7 +35,7 @@ static void place(float *flat, float *tensors[TENSORS])
 static void prepare(struct fixture *f)
 {
     f->count = model_parameter_count(&CONFIG);
-    f->model = model_create(&CONFIG);
+    f->model = model_create(&CONFIG, &device_cpu);
     f->parameters = calloc(f->count, sizeof(float));
     f->gradients = calloc(f->count, sizeof(float));
     f->direction = calloc(f->count, sizeof(float));

@@ -29,9 +29,11 @@ static void step_scaled(struct training_state *state, const float *gradients, si
                         float rate, float scale)
 {
     struct adamw adamw = {.step = ++state->step, .rate = rate, .scale = scale};
-    adamw_update(&adamw, true, matrix, gradients, state->parameters, state->mean, state->variance);
-    adamw_update(&adamw, false, state->count - matrix, gradients + matrix,
-                 state->parameters + matrix, state->mean + matrix, state->variance + matrix);
+    const struct adamw_factors decaying = adamw_factors(&adamw, true);
+    const struct adamw_factors staying = adamw_factors(&adamw, false);
+    adamw_update(&decaying, matrix, gradients, state->parameters, state->mean, state->variance);
+    adamw_update(&staying, state->count - matrix, gradients + matrix, state->parameters + matrix,
+                 state->mean + matrix, state->variance + matrix);
 }
 
 static void step(struct training_state *state, const float *gradients, size_t matrix, float rate)
@@ -122,10 +124,11 @@ static void pieces_give_the_bits_of_the_whole(void **unused)
     }
     for (uint64_t n = 1; n <= 3; n++) {
         struct adamw adamw = {.step = n, .rate = 0.01F, .scale = 0.3F};
-        adamw_update(&adamw, true, MANY, gradients, whole.parameters, whole.mean, whole.variance);
+        const struct adamw_factors factors = adamw_factors(&adamw, true);
+        adamw_update(&factors, MANY, gradients, whole.parameters, whole.mean, whole.variance);
         for (size_t k = 0; k + 1 < sizeof cuts / sizeof *cuts; k++) {
             size_t at = cuts[k], count = cuts[k + 1] - at;
-            adamw_update(&adamw, true, count, gradients + at, cut.parameters + at, cut.mean + at,
+            adamw_update(&factors, count, gradients + at, cut.parameters + at, cut.mean + at,
                          cut.variance + at);
         }
     }

@@ -228,6 +228,26 @@ static void test_who_has_left_is_not_missed(void **state)
     assert_sound();
 }
 
+static void test_a_goodbye_may_wait_to_be_read(void **state)
+{
+    (void)state;
+    uint64_t heard_ns = beat();
+    look_until(heard_ns, heard_ns + TIMEOUT - SECOND / 2);
+    kolo__control_bye(controls[1]);
+    kolo__world_judge_beats(server, heard_ns + TIMEOUT);
+    assert_sound();
+}
+
+static void test_what_was_read_late_is_of_now(void **state)
+{
+    (void)state;
+    uint64_t heard_ns = beat();
+    look_until(heard_ns, heard_ns + SECOND);
+    server->members[1].signs.heard_ns = heard_ns + 3600 * SECOND; /* before others are judged */
+    kolo__world_judge_beats(server, heard_ns + 3600 * SECOND);
+    assert_int_equal(server->members[1].signs.heard_ns, heard_ns + 3600 * SECOND);
+}
+
 static void test_who_never_beats_is_not_missed(void **state)
 {
     (void)state;
@@ -333,6 +353,8 @@ int main(void)
         TEST(test_who_is_heard_again_begins_anew),
         TEST(test_time_in_which_the_server_did_not_run_does_not_count),
         TEST(test_who_has_left_is_not_missed),
+        TEST(test_a_goodbye_may_wait_to_be_read),
+        TEST(test_what_was_read_late_is_of_now),
         TEST(test_who_never_beats_is_not_missed),
         TEST(test_a_broken_link_is_named_by_its_ends),
         TEST(test_waits_are_known),

@@ -85,6 +85,11 @@ void twin_total(const struct kolo__device_partial *partials, size_t count, doubl
     memcpy(total, &result, sizeof *total);
 }
 
+void twin_choose_scale(const void *scaling)
+{
+    choose_scale(scaling);
+}
+
 static void run_row(const struct kolo__device_layout *layout, const struct kolo__device_run *run,
                     enum walk_kind kind)
 {

@@ -25,6 +25,7 @@ void twin_sum_narrow(enum kolo__narrow_float wire, void *to, const void *const *
  * kolo__form_index, format enum format. */
 void twin_run_walk(int kind, int form, const void *walk, uint32_t blocks);
 void twin_run_combination(int format, const void *combination, uint32_t blocks);
+void twin_choose_scale(const void *scaling);
 void twin_run_integers(int dtype, const void *combination, uint32_t blocks);
 
 #endif

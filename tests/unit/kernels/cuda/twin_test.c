@@ -9,7 +9,7 @@
 #include "twin.h"
 
 #include "base/random.h"
-#include "kernels/cuda/casts.h"
+#include "kernels/cuda/total.h"
 #include "kernels/cuda/tables.h"
 
 #include <setjmp.h>
@@ -400,8 +400,8 @@ static void same_cast(uint32_t bits)
     float value = fp32_from_bits(bits);
     assert_int_equal(cast_to_fp16(value), fp16_from_fp32(value));
     assert_int_equal(cast_to_bf16(value), bf16_from_fp32(value));
-    assert_int_equal(cast_to_e4m3(value), e4m3_from_fp32(value));
-    assert_int_equal(cast_to_e5m2(value), e5m2_from_fp32(value));
+    assert_int_equal(cast_to_fp8(false, value), e4m3_from_fp32(value));
+    assert_int_equal(cast_to_fp8(true, value), e5m2_from_fp32(value));
 }
 
 static void test_casts(void **state)
@@ -419,6 +419,40 @@ static void test_casts(void **state)
         assert_int_equal(fp32_bits(cast_from_e5m2(byte)), fp32_bits(e5m2_to_fp32((uint8_t)byte)));
 }
 
+/* runtime/reducer/fp8.c's rule. */
+static double expected_scale(float most, double largest)
+{
+    int exponent;
+    if (!(most > 0) || !isfinite(most))
+        return 1;
+    frexp(largest / (1.125 * (double)most), &exponent);
+    exponent = exponent > 100 ? 100 : exponent < -100 ? -100 : exponent;
+    return ldexp(1, exponent - 1);
+}
+
+static void test_scale(void **state)
+{
+    (void)state;
+    for (uint64_t bits = 0; bits < 0x80000000u; bits += bits < 64 || bits > 0x7f7fffc0u ? 1 : 4099)
+        for (int clips = 0; clips < 2; clips++) {
+            const double clip = 0.375;
+            uint32_t most = (uint32_t)bits;
+            struct scales result = {.wire = bits % 3 == 0 ? 0 : 0.25};
+            double before = result.wire, largest = bits % 2 == 0 ? 448 : 57344;
+            const struct scaling scaling = {.absolute_max = (uintptr_t)&most,
+                                            .clip = clips ? (uintptr_t)&clip : 0,
+                                            .result = (uintptr_t)&result,
+                                            .largest = largest,
+                                            .scale = 0.7,
+                                            .sum = 3};
+            choose_scale(&scaling);
+            double wire = expected_scale(fp32_from_bits(most), largest);
+            assert_true(result.wire == wire && result.pack == 0.7 * wire);
+            assert_true(result.error == (before > 0 ? wire / before : 1));
+            assert_true(result.unpack == 3 / wire * (clips ? clip : 1));
+        }
+}
+
 int main(void)
 {
     struct kolo__random random = {7};
@@ -429,6 +463,7 @@ int main(void)
         cmocka_unit_test_prestate(test_statistics, &random),
         cmocka_unit_test_prestate(test_reduce, &random),
         cmocka_unit_test(test_casts),
+        cmocka_unit_test(test_scale),
         cmocka_unit_test(test_layouts_that_are_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages of a GPU's memory go through pinned memory of the host, as long as the message, which a
+ * communicator keeps for later ones:
+ *
+ *     kolo_send   GPU -> bounce, behind what the default stream has; sent once the copy is there
+ *     kolo_recv   received into the bounce; bounce -> GPU on the default stream
+ *
+ * Not by NCCL: one of two ranks may know of NCCL before the other, and nobody else takes part. So
+ * each side goes its own way, and what one sends from a GPU the other may receive on the host.
+ */
+#ifndef KOLO_RUNTIME_BOUNCE_H
+#define KOLO_RUNTIME_BOUNCE_H
+
+#include "runtime/comm.h"
+
+/* *bounce, for a message of a buffer on that GPU; with input the copy from there is queued. May
+ * make memory. */
+kolo_status kolo__bounce_take(kolo_comm *comm, const char *operation, int ordinal,
+                              const void *input, size_t bytes, struct kolo__bounce **bounce);
+void *kolo__bounce_memory(struct kolo__bounce *bounce);
+/* KOLO_AGAIN: the copy is not there yet. The request that has it. */
+kolo_status kolo__bounce_is_filled(const kolo_request *request, struct kolo__fault *fault);
+/* Queues the copy of what was received. */
+kolo_status kolo__bounce_deliver(const kolo_request *request, struct kolo__fault *fault);
+/* NULL is allowed. */
+void kolo__bounce_give_back(struct kolo__bounce *bounce);
+/* Once the transport is closed, which may write to them until then. */
+void kolo__bounces_close(kolo_comm *comm);
+
+#endif
