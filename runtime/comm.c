@@ -269,7 +269,6 @@ static void disconnect(kolo_comm *comm)
     if (comm->transport != NULL)
         comm->transport->ops->close(comm->transport);
     kolo__staging_close(comm); /* what the transport may have written to until now */
-    kolo__bounces_close(comm);
 }
 
 static void set_aborted(kolo_comm *comm, const struct kolo__fault *fault)
@@ -321,6 +320,7 @@ void kolo__comm_destroy(kolo_comm *comm)
             kolo__flight_give_line_back(&comm->pen);
         disconnect(comm);
     }
+    kolo__bounces_close(comm);
     for (kolo_request *request = comm->first, *next; request != NULL; request = next) {
         next = request->next;
         if (request->plan != NULL)

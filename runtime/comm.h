@@ -157,12 +157,12 @@ kolo_status kolo__comm_check(kolo_comm *comm, const char *operation);
 bool kolo__comm_heard(const kolo_comm *comm, struct kolo__fault *fault);
 /* Tells those who have joined (kolo_join) what this rank has begun after them (join.c). */
 void kolo__comm_announce(kolo_comm *comm);
+/* As kolo_comm_abort, by any thread, because of this. */
+void kolo__comm_abort(kolo_comm *comm, const struct kolo__fault *fault);
 /* It has its fault: what is under way ends with that. */
 void kolo__comm_end(kolo_comm *comm);
 /* The world has lived through it. */
 void kolo__comm_forget_first_fault(const kolo_context *context);
-/* As kolo_comm_abort, by any thread, because of this. */
-void kolo__comm_abort(kolo_comm *comm, const struct kolo__fault *fault);
 /* Poisons the communicator. spread: tell the others. */
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread);
 
