@@ -32,6 +32,18 @@ static int end(void **state)
     return system(command);
 }
 
+/* The step of the last file before `end`; 0: there is none. */
+static uint64_t last_saved(uint64_t end)
+{
+    char path[sizeof folder + 64];
+    for (uint64_t step = end; step-- > 1;) {
+        snprintf(path, sizeof path, "%s/step-%lu.kolo", folder, (unsigned long)step);
+        if (access(path, F_OK) == 0)
+            return step;
+    }
+    return 0;
+}
+
 static int create(void)
 {
     const kolo_elastic_options options = {
@@ -46,6 +58,8 @@ static int trains(void)
     CHECK(create() == 0);
     while (kolo_elastic_begin_step(training.loop, &step)) {
         first = first == UINT64_MAX ? step : first;
+        while (step == dies_at && last_saved(step) == 0)
+            usleep(1000);
         if (step == dies_at)
             die();
         if (step == leaves_at && rank == size - 1)
@@ -85,14 +99,12 @@ static void test_ended_in_good_order(void **state)
     run(1, 31, NEVER, NEVER);
 }
 
-/* The last checkpoint may be that of step 7 or of step 14, which was being written. */
+/* Which step was saved last is a matter of how fast the disk is. */
 static void test_ended_by_force(void **state)
 {
-    char path[sizeof folder + 32];
     (void)state;
     run(2, 0, NEVER, 18);
-    snprintf(path, sizeof path, "%s/step-14.kolo", folder);
-    run(3, access(path, F_OK) == 0 ? 14 : 7, NEVER, NEVER);
+    run(3, last_saved(18), NEVER, NEVER);
 }
 
 /* Rank 0 cannot take up what is there: nobody trains from the beginning. */
