@@ -401,6 +401,16 @@ static kolo_status make_tables(kolo_context *context, struct kolo__comm_members 
     return KOLO_OK;
 }
 
+/* Without them nobody takes over the mailbox that was made before. */
+static kolo_status find_streams(kolo_context *context, const struct kolo__comm_members *members,
+                                uint64_t deadline_ns)
+{
+    kolo_status status = kolo__streams_find(context, deadline_ns);
+    if (status != KOLO_OK && context->heap != NULL)
+        kolo__shm_mailbox_free(context->heap, members->mailboxes[context->rank]);
+    return status;
+}
+
 /* All ranks are known: what follows from that, and the world communicator. */
 static kolo_status set_up(kolo_context *context, struct kolo__comm_members *members,
                           uint64_t deadline_ns)
@@ -414,9 +424,7 @@ static kolo_status set_up(kolo_context *context, struct kolo__comm_members *memb
             status =
                 agree_on_sharing(context, deadline_ns, (uint64_t *)(uintptr_t)members->mailboxes);
         if (status == KOLO_OK)
-            status = kolo__streams_find(context, deadline_ns);
-        if (status != KOLO_OK && context->heap != NULL)
-            kolo__shm_mailbox_free(context->heap, members->mailboxes[context->rank]);
+            status = find_streams(context, members, deadline_ns);
     }
     if (status != KOLO_OK)
         return status;
