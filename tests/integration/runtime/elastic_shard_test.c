@@ -30,6 +30,7 @@ static float *momentum; /* of this rank's pieces */
 static kolo_reducer_shard shards[PIECES_MAX];
 static size_t shard_count;
 static int64_t place;
+static uint64_t copy_every = 4;
 
 /* ---- training ---------------------------------------------------------------------------------
  */
@@ -111,7 +112,7 @@ static int create(void)
     const kolo_elastic_options options = {.size = sizeof options,
                                           .enter = enter,
                                           .steps = STEPS,
-                                          .copy_every = 4,
+                                          .copy_every = copy_every,
                                           .compare_every = 3};
     kolo_tensor state[STATES] = {{.name = "large"},
                                  {.name = "small"},
@@ -225,10 +226,12 @@ static void test_ranks_are_lost(void **state)
 {
     (void)state;
     expect(4, 0, (int[]){0, 2, -1}, two_are_lost);
-    for (unsigned i = 0; i < 6; i++) {
-        moment_us = 2500 * i;
+    copy_every = 1; /* so that moments are those of copies as well */
+    for (unsigned i = 0; i < 10; i++) {
+        moment_us = 1700 * i;
         expect_on(elastic_ways[i % 2], 3, 0, (int[]){1, -1}, one_is_lost_at_a_moment);
     }
+    copy_every = 4;
     expect_on(elastic_ways[0], 4, 0, (int[]){1, 2, -1}, neighbours_are_lost);
 }
 
