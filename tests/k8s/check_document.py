@@ -11,7 +11,7 @@ import sys
 
 SOURCE = os.environ["SOURCE_DIR"]
 OTHERS = ("ContainerCreating", "MountVolume.SetUp", "ErrImagePull", "ImagePullBackOff", "FailedScheduling", "OOMKilled", "PodSecurity", "Cannot evict pod",
-          "more processes than the ppr", "specified trainingRuntime")
+          "more processes than the ppr", "specified trainingRuntime", "ORTE has lost communication", "closed by remote host")
 SYSTEM = [os.strerror(number) for number in errno.errorcode]
 NAMES = ("kolo doctor", "kolo run", "enableServiceLinks: false")  # code that is no message
 
