@@ -11,7 +11,8 @@ import sys
 
 SOURCE = os.environ["SOURCE_DIR"]
 OTHERS = ("ContainerCreating", "MountVolume.SetUp", "ErrImagePull", "ImagePullBackOff", "FailedScheduling", "OOMKilled", "PodSecurity", "Cannot evict pod",
-          "more processes than the ppr", "specified trainingRuntime", "ORTE has lost communication", "closed by remote host")
+          "more processes than the ppr", "specified trainingRuntime", "ORTE has lost communication", "closed by remote host",
+          "Could not resolve hostname", "connect to host", "unable to complete a TCP connection")
 SYSTEM = [os.strerror(number) for number in errno.errorcode]
 NAMES = ("kolo doctor", "kolo run", "enableServiceLinks: false")  # code that is no message
 
@@ -31,7 +32,7 @@ def texts():
 
 def words(text):
     text = re.sub(r"%[-.*0-9lhz]*[a-z]", " ", text)
-    return [word for word in re.findall(r"[A-Za-z_/][\w/'-]*", text) if not re.search(r"\d", word)]
+    return [word for word in re.findall(r"[A-Za-z_/][\w/'-]*", text) if not re.search(r"\d|^/", word)]  # a path is a name
 
 
 def stands_in(wanted, text):
