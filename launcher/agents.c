@@ -25,7 +25,7 @@ static bool is_there(const struct kolo__agent *agent)
 static void say_to(struct kolo__agent *agent, enum kolo__agent_frame type, uint32_t value)
 {
     kolo__agent_begin(&agent->carrier.out, type);
-    if (type != KOLO__AGENT_END && type != KOLO__AGENT_RECORD)
+    if (type != KOLO__AGENT_END && type != KOLO__AGENT_LAST && type != KOLO__AGENT_RECORD)
         kolo__put_u32(&agent->carrier.out, value);
     kolo__frame_end(&agent->carrier.out);
     kolo__carrier_flush(&agent->carrier, kolo__now_ns(&kolo__real_clock));
@@ -148,8 +148,9 @@ static bool on_record(struct kolo__agent *agent, struct kolo__frame_reader *payl
     char state = (char)kolo__get_u8(payload);
     uint64_t their_ns = kolo__get_u64(payload);
     const unsigned char *data = kolo__get_blob(payload, &bytes);
-    for (uint32_t i = 0; i < agent->count && rank == NULL; i++)
-        if (agent->ranks[i].rank == number)
+    for (uint32_t i = 0; i < agent->count; i++)
+        if (agent->ranks[i].rank == number &&
+            (rank == NULL || agent->ranks[i].state == KOLO__RANK_RUNS))
             rank = &agent->ranks[i];
     if (!kolo__frame_done(payload) || rank == NULL)
         return false;
@@ -158,6 +159,17 @@ static bool on_record(struct kolo__agent *agent, struct kolo__frame_reader *payl
     rank->flight_state = state;
     return rank->flight == NULL || kolo__flight_import(rank->flight, data, bytes, their_ns,
                                                        kolo__now_ns(&kolo__real_clock));
+}
+
+static bool on_again(struct kolo__agent *agent, struct kolo__frame_reader *payload)
+{
+    uint32_t local = kolo__get_u32(payload);
+    uint32_t pid = kolo__get_u32(payload);
+    if (!kolo__frame_done(payload) || local >= agent->count ||
+        agent->ranks[local].state != KOLO__RANK_RUNS)
+        return false;
+    agent->ranks[local].pid = pid;
+    return true;
 }
 
 static bool on_taken(struct kolo__agents *agents, struct kolo__frame_reader *payload)
@@ -199,6 +211,9 @@ static void on_frame(struct kolo__agents *agents, struct kolo__agent *agent,
         break;
     case KOLO__AGENT_RECORD:
         good = agent->phase >= KOLO__AGENT_ASKED && on_record(agent, payload);
+        break;
+    case KOLO__AGENT_AGAIN:
+        good = agent->phase == KOLO__AGENT_RUNNING && on_again(agent, payload);
         break;
     case KOLO__AGENT_TAKEN:
         good = on_taken(agents, payload);
@@ -324,6 +339,18 @@ void kolo__agents_serve(struct kolo__agents *agents, const struct pollfd *fds)
         serve_agent(agents, &agents->list[i], fds + 1 + i * KOLO__AGENT_ENTRIES, now_ns);
 }
 
+static void note_failure(struct kolo__agents *agents, struct kolo__agent *agent)
+{
+    char line[120];
+    if (!kolo__cooldown_note(&agent->cooldown, kolo__now_ns(&kolo__real_clock)) || !agents->stay ||
+        agent->phase != KOLO__AGENT_RUNNING)
+        return;
+    snprintf(line, sizeof line,
+             "two ranks failed within a minute: none is started again here for %u s",
+             (unsigned)agent->cooldown.pause_s);
+    say_line(agents, agent, line);
+}
+
 /* Tells of each rank once, and ends the output of hosts that say no more. */
 static void tell(struct kolo__agents *agents, struct kolo__agent *agent, kolo__rank_ended *ended,
                  void *supervision)
@@ -337,7 +364,9 @@ static void tell(struct kolo__agents *agents, struct kolo__agent *agent, kolo__r
                   rank->state == KOLO__RANK_ENDED ? NULL : agent->why);
         if (news)
             rank->state = KOLO__RANK_TOLD;
-        if (!is_there(agent))
+        if (news && (lost || rank->wait_status != 0))
+            note_failure(agents, agent);
+        if (!is_there(agent) && rank == agents->ranks[rank->rank])
             kolo__output_end(agents->output, rank->rank);
     }
 }
@@ -362,8 +391,12 @@ static bool clear(void *self, bool impatient)
     struct kolo__agents *agents = self;
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
     bool all = true;
-    if (agents->ending_ns == 0)
+    if (agents->ending_ns == 0) {
         agents->ending_ns = now_ns;
+        for (uint32_t i = 0; agents->stay && i < agents->count; i++)
+            if (is_there(&agents->list[i]))
+                say_to(&agents->list[i], KOLO__AGENT_LAST, 0);
+    }
     for (uint32_t i = 0; i < agents->count; i++) {
         struct kolo__agent *agent = &agents->list[i];
         if (impatient && !agents->ending && is_there(agent))
@@ -421,6 +454,7 @@ const struct kolo__ranks_ops kolo__agents_ranks = {
     .step = step,
     .clear = clear,
     .where = where,
+    .start_again = kolo__agents_start_again,
     .ask_recorders = ask_recorders,
     .recorders = recorders,
 };

@@ -11,6 +11,7 @@
 #define KOLO_LAUNCHER_AGENTS_H
 
 #include "launcher/carrier.h"
+#include "launcher/cooldown.h"
 #include "launcher/remote_shell.h"
 #include "launcher/supervise.h"
 
@@ -38,8 +39,9 @@ struct kolo__agent {
     struct kolo__carrier carrier;
     enum kolo__agent_phase phase;
     struct kolo__agent_hello hello;
-    struct kolo__agent_rank *ranks; /* by local rank; owned */
-    uint32_t count;
+    struct kolo__agent_rank *ranks; /* by local rank, some of ranks that have moved away; owned */
+    uint32_t count, room;           /* ranks; how many fit */
+    struct kolo__cooldown cooldown;
     size_t to_confirm; /* bytes of output that are where they belong */
     char words[1024];  /* what its ssh said last on stderr */
     char why[480];     /* it was lost, or refused */
@@ -55,6 +57,7 @@ struct kolo__agents {
     const struct kolo__remote_shell *shell; /* borrowed, as the following */
     struct kolo__output *output;
     bool report_bindings;
+    bool stay; /* ranks may be started again: agents wait to hear that none is */
     const char
         *last_words; /* path of what ranks said, by rank (base/last_words.h); "", NULL: unwanted */
     int input_fd;    /* what rank 0 shall read; -1: no more; borrowed */
@@ -82,13 +85,16 @@ extern const struct kolo__ranks_ops kolo__agents_ranks;
 /* Ends everything on every host, as far as it can be reached, within seconds. */
 void kolo__agents_close(struct kolo__agents *agents);
 
-/* ---- shared by agents.c and agents_start.c --------------------------------------------------- */
+/* ---- shared by agents.c, agents_again.c and agents_start.c ------------------------------- */
 
 /* Poll entries of one agent. */
 enum { KOLO__AGENT_ENTRIES = KOLO__CARRIER_ENTRIES + 1 };
 
 uint32_t kolo__agents_poll_count(const void *agents);
 void kolo__agents_poll_fill(void *agents, struct pollfd *fds);
+/* As struct kolo__ranks_ops has it. */
+kolo_status kolo__agents_start_again(void *agents, uint32_t rank, struct kolo__output *output,
+                                     uint64_t *later_ns);
 /* Everything but telling of ended ranks. */
 void kolo__agents_serve(struct kolo__agents *agents, const struct pollfd *fds);
 
