@@ -11,6 +11,9 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 int error_has(const char *what)
 {
@@ -101,10 +104,23 @@ const char *const *const elastic_ways[ELASTIC_WAYS] = {
     (const char *const[]){"KOLO_TRANSPORT=tcp", "KOLO_ENCRYPT=1", NULL},
 };
 
+static int (*expected_main)(void);
+
+/* Ranks end by _exit, which looks for no leaks. */
+static int main_without_leaks(void)
+{
+    int failed = expected_main();
+#ifdef __SANITIZE_ADDRESS__
+    failed = failed != 0 ? failed : __lsan_do_recoverable_leak_check();
+#endif
+    return failed;
+}
+
 void expect_on(const char *const *way, int ranks, int newcomers, const int killed[],
                int (*rank_main)(void))
 {
-    struct world_result result = world_run_elastic(ranks, newcomers, 1, way, rank_main);
+    expected_main = rank_main;
+    struct world_result result = world_run_elastic(ranks, newcomers, 1, way, main_without_leaks);
     for (; *killed >= 0; killed++) {
         assert_true(WIFSIGNALED(result.status[*killed]));
         assert_int_equal(WTERMSIG(result.status[*killed]), SIGKILL);

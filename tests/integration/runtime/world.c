@@ -17,9 +17,6 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/lsan_interface.h>
-#endif
 
 static int own_rank;
 
@@ -61,10 +58,6 @@ static _Noreturn void become_rank(int rank, int ranks, const char *rendezvous, c
         putenv((char *)(uintptr_t)*environment);
     int failed = rank_main();
     fflush(NULL);
-#ifdef __SANITIZE_ADDRESS__
-    if (failed == 0) /* _exit looks for no leaks */
-        failed = __lsan_do_recoverable_leak_check();
-#endif
     _exit(failed);
 }
 
