@@ -20,6 +20,7 @@ struct kolo__config {
     const char *token_file; /* file that holds it; "" : none */
     const char *last_words; /* path of base/last_words.h; "" : none */
     const char *flight;     /* path of runtime/flight.h's memory; "" : none */
+    long newcomer;          /* 1: it comes to a world that is under way */
     /* What a user chooses. */
     const char *transport;    /* auto, shm, tcp, rdma, shm+rdma */
     const char *algorithm;    /* "" : chosen by cost */
@@ -31,6 +32,7 @@ struct kolo__config {
     long timeout;             /* s, one operation */
     long peer_timeout;        /* s, without a sign of life of a process or host; 0: for ever */
     long init_timeout;        /* s, forming the world */
+    long min_ranks;           /* that an epoch must have; 0: the job ends when a rank is lost */
     long segment_bytes;       /* 0: chosen */
     long deterministic;       /* 1: inexact reductions in the order of ranks */
     long memlock;             /* bytes that ranks must be allowed to lock */

@@ -60,7 +60,7 @@ int kolo__ending_exit_code(const struct kolo__ending *ending, bool formed)
 
 static bool failed_by_itself(const struct kolo__ending *ending)
 {
-    return kolo__ending_is_failure(ending) && !ending->asked;
+    return kolo__ending_is_failure(ending) && !ending->asked && !ending->survived;
 }
 
 int kolo__first_failure(const struct kolo__ending *endings, uint32_t ranks, int lost_rank)
@@ -76,7 +76,7 @@ int kolo__first_failure(const struct kolo__ending *endings, uint32_t ranks, int 
             first_killed = (int)r;
     }
     bool lost_ended = lost_rank >= 0 && (uint32_t)lost_rank < ranks && endings[lost_rank].ended &&
-                      !endings[lost_rank].asked;
+                      !endings[lost_rank].asked && !endings[lost_rank].survived;
     if (first >= 0 && lost_ended)
         return lost_rank;
     if (first_killed >= 0 && endings[first_killed].at_ns - endings[first].at_ns <= SAME_TIME_NS)

@@ -11,7 +11,8 @@
 /* How a rank's process ended. */
 struct kolo__ending {
     bool ended;
-    bool asked; /* the launcher had sent it a signal to end before */
+    bool asked;    /* the launcher had sent it a signal to end before */
+    bool survived; /* it failed, and the others went on without it (--min) */
     const char
         *lost; /* NULL, or how its host or agent was lost: then there is no wait status; borrowed */
     int wait_status;

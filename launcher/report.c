@@ -61,7 +61,7 @@ const char *kolo__report_others(const struct kolo__report_facts *facts, char *te
     const char *noun = named >= 0 ? " other rank" : " rank";
     char failed[40] = "failed", all[160] = "";
     for (uint32_t r = 0; r < facts->started; r++)
-        if ((int)r != named)
+        if ((int)r != named && !facts->endings[r].survived)
             count(&others, &facts->endings[r]);
     if (others.code >= 0)
         snprintf(failed, sizeof failed, "failed (exit code %d)", others.code);

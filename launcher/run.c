@@ -191,6 +191,7 @@ int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops
                                                 .first_rank = run->first_rank,
                                                 .ops = ops,
                                                 .self = self,
+                                                .min_ranks = run->options.config.min_ranks,
                                                 .grace_s = run->options.grace_s,
                                                 .timeout_s = run->options.timeout_s,
                                                 .peer_timeout_s = run->options.config.peer_timeout,
@@ -263,7 +264,11 @@ static int start_ranks(struct kolo__run *run)
 static int run_here(struct kolo__run *run)
 {
     const struct kolo__rendezvous_options rendezvous = {
-        .host = "127.0.0.1", .job = run->job, .token = run->token, .world_size = run->ranks};
+        .host = "127.0.0.1",
+        .job = run->job,
+        .token = run->token,
+        .world_size = run->ranks,
+        .min_ranks = (uint32_t)run->options.config.min_ranks};
     kolo_status status = KOLO_OK;
     if (run->in_pod)
         kolo__last_words_open(&run->last_words);

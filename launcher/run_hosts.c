@@ -55,6 +55,7 @@ static kolo_status open_rendezvous(struct kolo__run *run)
         .job = run->job,
         .token = run->token,
         .world_size = run->ranks,
+        .min_ranks = (uint32_t)run->options.config.min_ranks,
         .where = where,
         .where_self = run,
         .silence_s =

@@ -126,9 +126,24 @@ static void check_timeout(struct supervision *s, uint64_t now_ns)
     plan_end(s, now_ns + (s->job->ops->ask_recorders != NULL ? ANSWER_MS * MILLISECOND : 0));
 }
 
+/* Who was expelled, stopped for instance, has nothing to do any more, and does not end by itself.
+ */
+static void end_expelled(struct supervision *s, uint64_t now_ns)
+{
+    const struct kolo__rendezvous *rendezvous = s->job->rendezvous;
+    if (s->job->min_ranks == 0 || rendezvous == NULL || s->running == 0 ||
+        kolo__rendezvous_epoch(rendezvous) == 0)
+        return;
+    for (uint32_t r = 0; r < s->job->started; r++)
+        if (!s->endings[r].ended && kolo__rendezvous_is_member(rendezvous, s->job->first_rank + r))
+            return;
+    plan_end(s, now_ns + NOTICE_MS * MILLISECOND);
+}
+
 static void keep_plan(struct supervision *s, uint64_t now_ns)
 {
     check_timeout(s, now_ns);
+    end_expelled(s, now_ns);
     if (s->term_at_ns != 0 && now_ns >= s->term_at_ns) {
         s->kill_at_ns = s->term_at_ns + (uint64_t)s->job->grace_s * SECOND;
         s->term_at_ns = 0;
@@ -188,7 +203,33 @@ static void hear_signals(struct supervision *s)
 
 /* ---- reaping ------------------------------------------------------------------------------- */
 
-/* A rank that failed by itself begins the end of all, unless the user has asked for it anyway. */
+static void say(const struct supervision *s, const char *line)
+{
+    if (s->job->output != NULL)
+        kolo__output_say(s->job->output, line);
+    else
+        fprintf(stderr, "%s\n", line);
+}
+
+/* The others can make a world without it (kolo_renew). */
+static bool is_survived(const struct supervision *s)
+{
+    return s->job->min_ranks > 0 && s->running >= (uint32_t)s->job->min_ranks &&
+           s->job->rendezvous != NULL && kolo__rendezvous_has_formed(s->job->rendezvous);
+}
+
+static void survive(struct supervision *s, uint32_t rank, const char *why)
+{
+    char where[160], line[720];
+    s->endings[rank].survived = true;
+    snprintf(line, sizeof line, "kolo run: rank %u (%s) %s; the other %u go on",
+             s->job->first_rank + rank, s->job->ops->where(s->job->self, rank, where, sizeof where),
+             why, s->running);
+    say(s, line);
+}
+
+/* A rank that failed by itself begins the end of all, unless the others can go on without it, or
+ * the user has asked for it anyway. */
 static void note_ending(void *self, uint32_t rank, int wait_status, const char *lost)
 {
     struct supervision *s = self;
@@ -211,7 +252,10 @@ static void note_ending(void *self, uint32_t rank, int wait_status, const char *
                                     kolo__ending_text(ending, why, sizeof why));
     if (rank == 0)
         kolo__input_close(s->job->input);
-    if (kolo__ending_is_failure(ending) && !ending->asked && s->failed_at_ns == 0) {
+    bool failed = kolo__ending_is_failure(ending) && !ending->asked && s->failed_at_ns == 0;
+    if (failed && is_survived(s)) {
+        survive(s, rank, kolo__ending_text(ending, why, sizeof why));
+    } else if (failed) {
         s->failed_at_ns = now_ns;
         plan_end(s, now_ns + NOTICE_MS * MILLISECOND);
     }
@@ -251,16 +295,10 @@ static struct kolo__report_facts gather_facts(const struct supervision *s)
         facts.fault_ns = kolo__rendezvous_fault_ns(s->job->rendezvous);
         facts.fault_text =
             kolo__rendezvous_fault(s->job->rendezvous, &facts.fault, &facts.fault_rank);
+        if (facts.fault_rank >= (int)s->job->started) /* a newcomer of elsewhere */
+            facts.fault_rank = -1;
     }
     return facts;
-}
-
-static void say(const struct supervision *s, const char *line)
-{
-    if (s->job->output != NULL)
-        kolo__output_say(s->job->output, line);
-    else
-        fprintf(stderr, "%s\n", line);
 }
 
 /* A rank that wrote for itself to a reader that has gone: nobody wants to hear of that. */

@@ -2,7 +2,8 @@
 /*
  * From the moment all ranks run until nothing of the job is left: one loop around poll.
  *
- *   running --- a rank fails -------> 1 s for the others to notice --> SIGTERM --> grace -->
+ *   running --- a rank fails, and enough are left to go on (--min) --> running
+ *      |------- a rank fails -------> 1 s for the others to notice --> SIGTERM --> grace -->
  * SIGKILL
  *      |------- stdout is closed -----------------------------------> SIGTERM --> grace --> SIGKILL
  *      |------- a signal for us ----> passed on; the second SIGINT or SIGTERM ------------> SIGKILL
@@ -53,7 +54,8 @@ struct kolo__supervised {
     uint32_t ranks, started; /* started < ranks: the start went wrong; what runs is ended */
     uint32_t first_rank; /* these are ranks first_rank, ... of a world that has others elsewhere */
     const struct kolo__ranks_ops *ops;
-    void *self; /* of ops */
+    void *self;     /* of ops */
+    long min_ranks; /* with so many left the job goes on; 0: it ends with the first that fails */
     long grace_s;
     long timeout_s;                           /* of the whole job, from now on; 0: none */
     long peer_timeout_s, operation_timeout_s; /* KOLO_PEER_TIMEOUT, KOLO_TIMEOUT */

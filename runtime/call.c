@@ -207,6 +207,7 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
     request->scale = call->options != NULL ? call->options->scale : 0;
     request->stream = call->options != NULL ? call->options->stream : NULL;
     request->signature = (struct kolo__signature){
+        .epoch = comm->epoch,
         .comm = comm->id,
         .sequence = ++comm->sequence,
         .collective = (uint8_t)call->collective,

@@ -47,7 +47,7 @@ static uint32_t count_sharers(const struct kolo__comm_members *members)
 static kolo_status create_shm(kolo_comm *comm, const struct kolo__comm_members *members,
                               struct kolo__transport **transport)
 {
-    char doorbell[80];
+    char doorbell[96];
     snprintf(doorbell, sizeof doorbell, "kolo-%s-%u-%u", comm->context->local_name, comm->id,
              comm->world_ranks[0]);
     struct kolo__shm_options options = {
@@ -75,6 +75,7 @@ static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *
     struct kolo__tcp_options options = {
         .rank = comm->rank,
         .size = comm->size,
+        .epoch = comm->epoch,
         .comm = comm->id,
         .job = comm->context->job,
         .token = comm->context->token,
@@ -86,7 +87,8 @@ static kolo_status create_tcp(kolo_comm *comm, const struct kolo__comm_members *
         .streams = comm->context->streams,
         .hosts = comm->hosts,
         .connect_timeout_ns = connect_seconds(comm->context) * 1000000000u,
-        .silence_s = kolo__silence_seconds(comm->context->config.peer_timeout, comm->context->config.timeout),
+        .silence_s = kolo__silence_seconds(comm->context->config.peer_timeout,
+                                           comm->context->config.timeout),
     };
     return kolo__tcp_create(&options, transport);
 }
@@ -203,6 +205,7 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
         return kolo__error(KOLO_ERR_MEMORY, "no memory for a communicator");
     }
     comm->context = context;
+    comm->epoch = context->epoch;
     comm->id = members->id;
     comm->rank = members->rank;
     comm->size = members->size;
@@ -257,19 +260,66 @@ static void unlink_comm(kolo_comm *comm)
     pthread_mutex_unlock(&comm->context->lock);
 }
 
+/* What reaches beyond this process. */
+static void disconnect(kolo_comm *comm)
+{
+    if (comm->context->control != NULL)
+        kolo__control_forget(comm->context->control, comm->id);
+    kolo__offload_detach(comm);
+    if (comm->transport != NULL)
+        comm->transport->ops->close(comm->transport);
+    kolo__staging_close(comm); /* what the transport may have written to until now */
+}
+
+static void set_aborted(kolo_comm *comm, const struct kolo__fault *fault)
+{
+    pthread_mutex_lock(&comm->context->lock);
+    if (!atomic_load(&comm->aborted)) {
+        comm->abort_fault = *fault;
+        atomic_store(&comm->aborted, true);
+    }
+    pthread_mutex_unlock(&comm->context->lock);
+}
+
+void kolo__comm_retire(kolo_comm *comm)
+{
+    struct kolo__fault fault = {.status = KOLO_ERR_ABORTED, .peer = -1};
+    if (comm->retired)
+        return;
+    snprintf(fault.text, sizeof fault.text,
+             "this communicator is of epoch %u of the world, which was renewed: take the new "
+             "kolo_world, and what is made of that",
+             comm->epoch);
+    if (comm->retire != NULL) {
+        set_aborted(comm, &fault); /* should another thread wait on it */
+        comm->retire(comm->owner);
+    }
+    if (comm->fault.status == KOLO_OK) {
+        comm->fault = fault;
+        if (comm->first != NULL) /* else a peer may still be at the end of what is over here */
+            kolo__comm_end(comm);
+    }
+    disconnect(comm);
+    kolo__plan_cache_clear(&comm->plans);
+    kolo__metrics_detach(comm);
+    kolo__flight_give_line_back(&comm->pen);
+    comm->transport = NULL;
+    comm->mapping = comm->host_mapping = NULL;
+    comm->retired = true;
+    for (uint32_t r = 0; r < comm->size; r++)
+        comm->hosts[r] = "of an earlier epoch"; /* the names were the control plane's */
+}
+
 void kolo__comm_destroy(kolo_comm *comm)
 {
     if (comm == NULL)
         return;
     unlink_comm(comm);
-    if (comm->context->control != NULL)
-        kolo__control_forget(comm->context->control, comm->id);
-    kolo__offload_detach(comm);
-    if (comm->fault.status == KOLO_OK) /* what failed is to be looked at afterwards */
-        kolo__flight_give_line_back(&comm->pen);
-    if (comm->transport != NULL)
-        comm->transport->ops->close(comm->transport);
-    kolo__staging_close(comm); /* what the transport may have written to until now */
+    if (!comm->retired) {
+        if (comm->fault.status == KOLO_OK) /* what failed is to be looked at afterwards */
+            kolo__flight_give_line_back(&comm->pen);
+        disconnect(comm);
+    }
     kolo__bounces_close(comm);
     for (kolo_request *request = comm->first, *next; request != NULL; request = next) {
         next = request->next;
@@ -295,7 +345,7 @@ kolo_status kolo_comm_free(kolo_comm *comm)
 {
     if (comm == NULL)
         return KOLO_OK;
-    if (comm == comm->context->world)
+    if (comm->id == KOLO__WORLD_COMM)
         return kolo__error(KOLO_ERR_INVALID,
                            "kolo_comm_free: the world communicator belongs to the context; "
                            "kolo_finalize releases it");
@@ -334,13 +384,8 @@ kolo_status kolo_comm_set_algorithm(kolo_comm *comm, const char *algorithm)
 
 void kolo__comm_abort(kolo_comm *comm, const struct kolo__fault *fault)
 {
-    pthread_mutex_lock(&comm->context->lock);
-    if (!atomic_load(&comm->aborted)) {
-        comm->abort_fault = *fault;
-        atomic_store(&comm->aborted, true);
-    }
-    pthread_mutex_unlock(&comm->context->lock);
-    if (comm->context->control != NULL)
+    set_aborted(comm, fault);
+    if (comm->context->control != NULL && !comm->retired)
         kolo__control_report(comm->context->control, comm->id, fault);
 }
 

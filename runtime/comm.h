@@ -18,6 +18,8 @@
 
 #include <stdatomic.h>
 
+enum { KOLO__WORLD_COMM = 1 }; /* id of each epoch's */
+
 enum kolo__request_kind { KOLO__REQUEST_COLLECTIVE, KOLO__REQUEST_SEND, KOLO__REQUEST_RECV };
 
 struct kolo_request {
@@ -49,6 +51,8 @@ struct kolo_request {
 struct kolo_comm {
     kolo_context *context;
     kolo_comm *next; /* in the context's list */
+    uint32_t epoch;  /* that it belongs to */
+    bool retired;    /* which is over */
     uint32_t id, rank, size, local_rank, local_size;
     uint32_t *world_ranks; /* by rank */
     uint32_t *host_of;     /* by rank: number of its host among those of this communicator */
@@ -92,6 +96,9 @@ struct kolo_comm {
      * kolo_join. last: the rank that joined last. Collective on this communicator. */
     kolo_status (*rejoined)(void *owner, uint32_t last);
     void *owner;
+    /* Or NULL: called before this communicator dies with its epoch: no other thread uses it from
+     * then on. */
+    void (*retire)(void *owner);
     /* For metrics. */
     struct kolo__sheet *sheet; /* NULL: nobody counts */
     struct kolo__transport
@@ -113,6 +120,9 @@ kolo_status kolo__comm_create(kolo_context *context, const struct kolo__comm_mem
                               kolo_comm **comm);
 /* Local. comm may be NULL. */
 void kolo__comm_destroy(kolo_comm *comm);
+/* Local: its epoch is over. Ends what is under way, and gives up all that connects it with other
+ * ranks; what is left answers every call with its fault, until it is freed. */
+void kolo__comm_retire(kolo_comm *comm);
 
 /* Collective. A communicator of the same ranks, whose guardian is comm. */
 kolo_status kolo__comm_duplicate(kolo_comm *comm, kolo_comm **result);
@@ -149,6 +159,10 @@ bool kolo__comm_heard(const kolo_comm *comm, struct kolo__fault *fault);
 void kolo__comm_announce(kolo_comm *comm);
 /* As kolo_comm_abort, by any thread, because of this. */
 void kolo__comm_abort(kolo_comm *comm, const struct kolo__fault *fault);
+/* It has its fault: what is under way ends with that. */
+void kolo__comm_end(kolo_comm *comm);
+/* The world has lived through it. */
+void kolo__comm_forget_first_fault(const kolo_context *context);
 /* Poisons the communicator. spread: tell the others. */
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread);
 

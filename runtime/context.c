@@ -98,8 +98,8 @@ static kolo_status find_identity(kolo_context *context, const kolo_init_options 
     if (launch->size > 1 << 20)
         return kolo__error(KOLO_ERR_WORLD, "a world of %ld ranks is more than kolo can do",
                            launch->size);
-    context->rank = (uint32_t)launch->rank;
-    context->size = (uint32_t)launch->size;
+    context->rank = launch->newcomer ? 0 : (uint32_t)launch->rank; /* until it is told */
+    context->size = launch->newcomer ? 1 : (uint32_t)launch->size;
     snprintf(context->job, sizeof context->job, "%s",
              config->job[0] != '\0' ? config->job : launch->job);
     return KOLO_OK;
@@ -153,8 +153,13 @@ kolo_status kolo_alloc(kolo_context *context, size_t bytes, void **memory)
 
 void kolo_free(kolo_context *context, void *memory)
 {
-    if (context != NULL && memory != NULL)
-        kolo__heap_free(context->heap, memory);
+    if (context == NULL || memory == NULL)
+        return;
+    struct kolo__heap *heap = context->heap;
+    for (size_t i = 0; i < context->old_heap_count; i++)
+        if (kolo__heap_position(context->old_heaps[i], memory, 1) != UINT64_MAX)
+            heap = context->old_heaps[i];
+    kolo__heap_free(heap, memory);
 }
 
 /* ---- begin and end ---------------------------------------------------------------------- */
@@ -171,6 +176,9 @@ static void release(kolo_context *context, bool sound)
     kolo__flight_close(&context->recorder);
     kolo__context_close_rdma(context);
     kolo__heap_close(context->heap);
+    for (size_t i = 0; i < context->old_heap_count; i++)
+        kolo__heap_close(context->old_heaps[i]);
+    free(context->old_heaps);
     kolo__control_close(context->control);
     kolo__bootstrap_end(&context->place,
                         kolo__now_ns(&kolo__real_clock) + FAREWELL_SECONDS * 1000000000u);
@@ -183,17 +191,26 @@ static void release(kolo_context *context, bool sound)
     atomic_store(&exists, false);
 }
 
-/* What is wrong with the world, and not only with this rank, is the fault of all: the rendezvous
- * would else only see a rank leave. It believes the first that tells it. */
-static void report_misfit(kolo_context *context, kolo_status status)
+void kolo__context_report(kolo_context *context, kolo_status status)
 {
     struct kolo__fault fault = {.status = status, .peer = -1};
-    bool misfit = status == KOLO_ERR_CONFIG || status == KOLO_ERR_WORLD;
-    if (!context->joined || !misfit)
-        return;
     snprintf(fault.text, sizeof fault.text, "rank %u (host %s): %s", context->rank,
              kolo__host_name(), kolo_error_text());
     kolo__control_report(context->control, 0, &fault);
+}
+
+kolo_status kolo__context_equip(kolo_context *context)
+{
+    kolo__log_configure(context->config.log, context->size > 1 ? (int)context->rank : -1);
+    kolo__flight_move(&context->recorder, context->rank, context->size);
+    kolo_status status = kolo__costs_find(context);
+    if (status == KOLO_OK)
+        status = kolo__offload_open(context);
+    if (status == KOLO_OK)
+        status = kolo__timeline_open(context);
+    if (status == KOLO_OK)
+        status = kolo__metrics_open(context);
+    return status;
 }
 
 kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
@@ -235,17 +252,13 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
         status = kolo__heartbeat_start(context->control, context->recorder.flight,
                                        context->config.peer_timeout, &context->heartbeat);
     if (status == KOLO_OK)
-        status = kolo__costs_find(context);
-    if (status == KOLO_OK)
-        status = kolo__offload_open(context);
-    if (status == KOLO_OK)
-        status = kolo__timeline_open(context);
-    if (status == KOLO_OK)
-        status = kolo__metrics_open(context);
+        status = kolo__context_equip(context);
     if (status != KOLO_OK) {
         kolo__last_words_write(context->config.last_words, context->config.local_rank,
                                kolo_error_text());
-        report_misfit(context, status);
+        /* The rendezvous would else only see a rank leave. It believes the first that tells it. */
+        if (context->joined && (status == KOLO_ERR_CONFIG || status == KOLO_ERR_WORLD))
+            kolo__context_report(context, status);
         if (!context->joined && (options == NULL || options->world_size <= 0))
             status = kolo__bootstrap_abandon(
                 &context->place, context->launch.source != NULL ? &context->launch : NULL, status);
@@ -260,6 +273,10 @@ kolo_status kolo_finalize(kolo_context *context)
 {
     if (context == NULL)
         return KOLO_OK;
+    if (context->left) {
+        release(context, true);
+        return KOLO_OK;
+    }
     kolo_status gathered = kolo__timeline_gather(context);
     kolo_status status = kolo__comm_close_ranks(context->world, "kolo_finalize");
     if (status == KOLO_OK && context->control != NULL)

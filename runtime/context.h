@@ -20,9 +20,9 @@ struct kolo_context {
     struct kolo__config config;
     struct kolo__launch launch; /* who started this process, and where its world meets */
     struct kolo__meeting place;
-    uint32_t rank, size;
+    uint32_t epoch, rank, size;
     char job[KOLO__JOB_GIVEN_BYTES];
-    char local_name[48]; /* of this world, among the worlds of a host */
+    char local_name[64]; /* of this epoch of this world, among the worlds of a host */
     char token[KOLO__TOKEN_BYTES];
     struct kolo__control *control;      /* NULL: a world of one */
     struct kolo__heartbeat *heartbeat;  /* NULL: it says nothing of itself */
@@ -33,10 +33,13 @@ struct kolo_context {
     uint32_t *host_of;    /* by world rank; ranks that may share memory have the same number */
     bool *shares_kernel;  /* by world rank: on this machine, be it as another host (a container) */
     bool joined;          /* the rendezvous has let this rank in */
+    bool left;            /* by kolo_renew */
     bool shared_memory;   /* this host's ranks share the heap */
     bool all_hosts_share; /* so do those of every other host, where there are several */
     pthread_mutex_t lock; /* of heap (when made late) and comms */
-    struct kolo__heap *heap; /* NULL: made at the first kolo_alloc */
+    struct kolo__heap *heap;       /* NULL: made at the first kolo_alloc */
+    struct kolo__heap **old_heaps; /* of earlier epochs, private now: what users still have there */
+    size_t old_heap_count;
     kolo_comm *world;
     kolo_comm *comms; /* all of them */
     int cpus;
@@ -52,6 +55,13 @@ struct kolo_context {
 
 /* Makes the world communicator, together with all other ranks, if there are any (world.c). */
 kolo_status kolo__world_join(kolo_context *context);
+/* Leaves this epoch, whose communicators are retired, and makes the world communicator of the next
+ * (world.c). */
+kolo_status kolo__world_rejoin(kolo_context *context, uint32_t patience_ms);
+/* What an epoch has besides, once its world communicator is there. */
+kolo_status kolo__context_equip(kolo_context *context);
+/* What is wrong with the world, and not only with this rank, is told to all. */
+void kolo__context_report(kolo_context *context, kolo_status status);
 /* The heap, made if there is none. */
 kolo_status kolo__context_heap(kolo_context *context, struct kolo__heap **heap);
 /* A listening socket for a new communicator. */

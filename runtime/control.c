@@ -158,6 +158,8 @@ void kolo__control_drop_frame(struct kolo__control *control, size_t bytes)
 static void take_fault(struct kolo__control *control, struct kolo__frame_reader *payload)
 {
     char text[KOLO__FAULT_TEXT_BYTES];
+    if (control->renewing)
+        return;
     uint32_t comm = kolo__get_u32(payload);
     uint8_t status = kolo__get_u8(payload);
     uint32_t rank = kolo__get_u32(payload);
@@ -167,19 +169,19 @@ static void take_fault(struct kolo__control *control, struct kolo__frame_reader 
                   text);
 }
 
-/* What a refusal says, as a status and a text. */
-static kolo_status take_refusal(struct kolo__frame_reader *payload, char *text, size_t bytes)
+/* What a refusal says, kept as a status and a text. */
+static void take_refusal(struct kolo__control *control, struct kolo__frame_reader *payload)
 {
     uint8_t status = kolo__get_u8(payload);
-    kolo__get_text(payload, text, bytes);
-    return status > KOLO_AGAIN && status <= KOLO_ERR_DEVICE ? (kolo_status)status
-                                                            : KOLO_ERR_NETWORK;
+    kolo__get_text(payload, control->refusal.text, sizeof control->refusal.text);
+    control->refusal.status =
+        status > KOLO_AGAIN && status <= KOLO_ERR_DEVICE ? (kolo_status)status : KOLO_ERR_NETWORK;
 }
 
 static void take_join(struct kolo__control *control, enum kolo__frame_type type,
                       struct kolo__frame_reader *payload)
 {
-    if (!kolo__joins_take(&control->joins, type, payload))
+    if (!control->renewing && !kolo__joins_take(&control->joins, type, payload))
         add_fault(control, 0, KOLO_ERR_NETWORK, -1,
                   "what the rendezvous said of kolo_join is broken, or there is no memory for it");
 }
@@ -190,8 +192,15 @@ static bool is_of_join(enum kolo__frame_type type)
            type == KOLO__FRAME_ALL_JOINED;
 }
 
-/* Handles what nobody waits for, faults and kolo_join, at the front of the buffer. Returns the
- * length of the first other frame, 0 when none is whole yet. */
+static void take_newcomers(struct kolo__control *control, struct kolo__frame_reader *payload)
+{
+    uint32_t count = kolo__get_u32(payload);
+    if (kolo__frame_done(payload))
+        atomic_store(&control->newcomers, count);
+}
+
+/* Handles what nobody waits for, faults, kolo_join and epochs, at the front of the buffer. Returns
+ * the length of the first other frame, 0 when none is whole yet. */
 static size_t next_frame(struct kolo__control *control, enum kolo__frame_type *type,
                          struct kolo__frame_reader *payload)
 {
@@ -207,16 +216,18 @@ static size_t next_frame(struct kolo__control *control, enum kolo__frame_type *t
             take_join(control, *type, payload);
         else if (length > 0 && *type == KOLO__FRAME_FAULT)
             take_fault(control, payload);
+        else if (length > 0 && *type == KOLO__FRAME_EPOCH)
+            kolo__control_take_epoch(control, payload);
+        else if (length > 0 && *type == KOLO__FRAME_NEWCOMERS)
+            take_newcomers(control, payload);
         else
             return length;
         kolo__control_drop_frame(control, length);
     }
 }
 
-void kolo__control_poll(struct kolo__control *control)
+void kolo__control_take_all(struct kolo__control *control)
 {
-    if (pthread_mutex_trylock(&control->lock) != 0)
-        return; /* another thread is looking */
     enum kolo__frame_type type;
     struct kolo__frame_reader payload;
     size_t length;
@@ -226,13 +237,22 @@ void kolo__control_poll(struct kolo__control *control)
      * must not keep a fault behind it from being seen. */
     while ((length = next_frame(control, &type, &payload)) > 0) {
         if (type == KOLO__FRAME_REFUSED) {
-            char why[600], text[680];
-            kolo_status status = take_refusal(&payload, why, sizeof why);
-            snprintf(text, sizeof text, "the rendezvous refused a message of this rank: %s", why);
-            add_fault(control, 0, status, -1, text);
+            char text[680];
+            take_refusal(control, &payload);
+            snprintf(text, sizeof text, "the rendezvous refused this rank, or a message of it: %s",
+                     control->refusal.text);
+            add_fault(control, 0, control->refusal.status, -1, text);
         }
         kolo__control_drop_frame(control, length);
     }
+}
+
+void kolo__control_poll(struct kolo__control *control)
+{
+    if (pthread_mutex_trylock(&control->lock) != 0)
+        return; /* another thread is looking */
+    if (!control->awaiting)
+        kolo__control_take_all(control);
     pthread_mutex_unlock(&control->lock);
 }
 
@@ -266,16 +286,15 @@ void kolo__control_forget(struct kolo__control *control, uint32_t comm)
     pthread_mutex_unlock(&control->lock);
 }
 
-/* The first fault of any kind, as an error of the caller. */
-static kolo_status fault_error(struct kolo__control *control, const char *doing)
+kolo_status kolo__control_fault_error(struct kolo__control *control, const char *doing)
 {
     struct kolo__fault *fault = &control->faults[0].fault;
     return kolo__error(fault->status, "%s: %s", doing, fault->text);
 }
 
-kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__frame_type wanted,
-                                      uint64_t deadline_ns, const char *doing,
-                                      struct kolo__frame_reader *payload, size_t *length)
+static kolo_status await_frame(struct kolo__control *control, enum kolo__frame_type wanted,
+                               uint64_t deadline_ns, const char *doing,
+                               struct kolo__frame_reader *payload, size_t *length)
 {
     for (;;) {
         enum kolo__frame_type type;
@@ -283,27 +302,40 @@ kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__
         if (*length > 0 && type == wanted)
             return KOLO_OK;
         if (*length > 0 && type == KOLO__FRAME_REFUSED) {
-            char text[600];
-            kolo_status status = take_refusal(payload, text, sizeof text);
-            control->come_again = status == KOLO_ERR_PEER_LOST && control->options.in_pods;
-            return kolo__error(status, "%s: the rendezvous at %.256s refused rank %u: %s", doing,
-                               control->options.rendezvous, control->options.rank, text);
+            take_refusal(control, payload);
+            control->come_again =
+                control->refusal.status == KOLO_ERR_PEER_LOST && control->options.in_pods;
+            return kolo__error(
+                control->refusal.status, "%s: the rendezvous at %.256s refused rank %u: %s", doing,
+                control->options.rendezvous, control->options.rank, control->refusal.text);
         }
         if (*length > 0) {
             kolo__control_drop_frame(control, *length); /* an answer that came too late */
             continue;
         }
         if (atomic_load(&control->fault_count) > 0)
-            return fault_error(control, doing);
+            return kolo__control_fault_error(control, doing);
         uint64_t now = kolo__now_ns(&kolo__real_clock);
         if (now >= deadline_ns)
             return KOLO_ERR_TIMEOUT;
         uint64_t left_ms = (deadline_ns - now) / 1000000 + 1;
         struct pollfd ready = {.fd = control->fd, .events = POLLIN};
+        pthread_mutex_unlock(&control->lock); /* signs of life go on meanwhile */
         poll(&ready, 1, left_ms > 1000 ? 1000 : (int)left_ms);
+        pthread_mutex_lock(&control->lock);
         fill(control);
         check_silence(control);
     }
+}
+
+kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__frame_type wanted,
+                                      uint64_t deadline_ns, const char *doing,
+                                      struct kolo__frame_reader *payload, size_t *length)
+{
+    control->awaiting = true;
+    kolo_status status = await_frame(control, wanted, deadline_ns, doing, payload, length);
+    control->awaiting = false;
+    return status;
 }
 
 /* ---- sending ------------------------------------------------------------------------------- */
@@ -323,6 +355,11 @@ kolo_status kolo__control_send_frame(struct kolo__control *control,
                                        kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS);
     kolo__frame_writer_free(frame);
     return status;
+}
+
+uint32_t kolo__control_newcomers(const struct kolo__control *control)
+{
+    return atomic_load_explicit(&control->newcomers, memory_order_relaxed);
 }
 
 uint64_t kolo__control_sent(const struct kolo__control *control)

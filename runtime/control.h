@@ -17,7 +17,7 @@ struct kolo__control_options {
     bool at_rank_0;         /* rank 0's process is the server */
     bool in_pods;           /* and the rendezvous is a name of its pod */
     const char *job, *token;
-    uint32_t rank, size;
+    uint32_t rank, size; /* size KOLO__SIZE_UNKNOWN: a newcomer; rank is its place (rendezvous.h) */
     uint64_t deadline_ns; /* kolo__real_clock: to connect and join */
     int timeout_s;        /* the same, for messages */
     long silence_s;       /* base/silence.h: of the server's host; 0: by the kernel's limits */
@@ -43,6 +43,24 @@ int kolo__control_fd(const struct kolo__control *control);
 kolo_status kolo__control_join(struct kolo__control *control, const void *blob, size_t bytes);
 const struct kolo__control_member *kolo__control_member(const struct kolo__control *control,
                                                         uint32_t rank);
+
+/* What the rendezvous said of this epoch; all 0 in the one that the job began with. */
+struct kolo__epoch {
+    uint32_t number, rank, size;
+    uint32_t previous_size, survivors;
+    uint32_t *previous; /* by survivor: its rank in the epoch before */
+    char gone[KOLO__GONE_TEXT_BYTES];
+};
+
+/* Valid until the next renewal. */
+const struct kolo__epoch *kolo__control_epoch(const struct kolo__control *control);
+/* Leaves this epoch and waits for the next: collective over those who go on. Faults and joins of
+ * this one are forgotten. patience_ms: for the others to come. After an error that is none of the
+ * epoch's (KOLO_ERR_WORLD, KOLO_ERR_PEER_LOST, KOLO_ERR_TIMEOUT) there is no world any more. */
+kolo_status kolo__control_renew(struct kolo__control *control, uint32_t patience_ms,
+                                const void *blob, size_t bytes);
+/* Newcomers that wait. Costs next to nothing; kolo__control_poll hears of them. */
+uint32_t kolo__control_newcomers(const struct kolo__control *control);
 
 /* Collective over the world, before the first communicator works: gives every rank's blob to every
  * rank. visit is called once a rank, with memory valid during the call. */

@@ -4,6 +4,7 @@
  *
  *   control.c        frames in and out, faults, kolo_join
  *   control_world.c  how a rank comes into the world
+ *   control_renew.c  how it comes from one epoch into the next
  *   heartbeat.c      signs of life
  */
 #ifndef KOLO_RUNTIME_CONTROL_FRAMES_H
@@ -29,6 +30,7 @@ struct kolo__control {
     struct kolo__credentials *credentials;
     struct kolo__control_member *members;
     unsigned char *world; /* the WORLD frame, which members' blobs point into */
+    const char *doing;    /* for texts: "kolo_init", "kolo_renew" */
 
     pthread_mutex_t lock; /* of everything below */
     struct kolo__secure *secure;
@@ -38,6 +40,15 @@ struct kolo__control {
     unsigned fault_capacity;
     atomic_uint fault_count; /* read without the lock: 0 is the rule */
     struct kolo__joins joins;
+    struct kolo__epoch epoch;
+    bool expects_epoch;    /* it is on its way into one */
+    bool awaiting;         /* a thread waits for an answer, and takes all that comes */
+    bool renewing;         /* what comes is of the epoch that this rank has left, until EPOCH */
+    atomic_uint newcomers; /* read without the lock */
+    struct {
+        kolo_status status; /* KOLO_OK: none */
+        char text[600];
+    } refusal;                  /* of this rank, by which the server ended the connection */
     bool closed;                /* the server is gone */
     bool come_again;            /* REFUSED, but the next world may be this rank's */
     char at[80], passed_by[80]; /* where the server is; who did so, for one round, "": nobody */
@@ -60,6 +71,17 @@ kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__
                                       uint64_t deadline_ns, const char *doing,
                                       struct kolo__frame_reader *payload, size_t *length);
 void kolo__control_drop_frame(struct kolo__control *control, size_t length);
+/* Reads what has come, and handles what needs no answer. */
+void kolo__control_take_all(struct kolo__control *control);
+/* The WORLD frame, as the control's table of ranks. */
+kolo_status kolo__control_read_world(struct kolo__control *control,
+                                     struct kolo__frame_reader *payload, size_t length);
+/* The first fault of any kind, as an error of the caller. */
+kolo_status kolo__control_fault_error(struct kolo__control *control, const char *doing);
+/* An EPOCH frame. */
+void kolo__control_take_epoch(struct kolo__control *control, struct kolo__frame_reader *payload);
+/* The server is not to be heard any more. */
+void kolo__control_hang_up(struct kolo__control *control);
 
 /* Without the lock: the server has said nothing for so long, as everybody is told from now on. */
 void kolo__control_lose_server(struct kolo__control *control, uint64_t silent_ns);

@@ -21,8 +21,9 @@ static const uint64_t SECOND_NS = 1000000000;
 static const char ITS_WORLD_IS_FULL[] = "its world has formed before, without this pod";
 
 enum {
-    ROUND_SECONDS = 10, /* for an address to answer, before all begin anew */
-    WORD_SECONDS = 10,  /* until the first word about what is in the way */
+    ROUND_SECONDS = 10,      /* for an address to answer, before all begin anew */
+    WORD_SECONDS = 10,       /* until the first word about what is in the way */
+    LEAST_MEMBER_BYTES = 12, /* of WORLD, for each rank */
 };
 
 /* ---- connecting ---------------------------------------------------------------------------- */
@@ -37,7 +38,7 @@ static kolo_status authenticate(struct kolo__control *control, unsigned seconds)
     return status;
 }
 
-static void hang_up(struct kolo__control *control)
+void kolo__control_hang_up(struct kolo__control *control)
 {
     kolo__secure_free(control->secure);
     control->secure = NULL;
@@ -101,7 +102,7 @@ static kolo_status connect_once(struct kolo__control *control)
             break;
         bool for_good = status == KOLO_ERR_NETWORK || status == KOLO_ERR_WORLD;
         refused = for_good ? status : refused;
-        hang_up(control);
+        kolo__control_hang_up(control);
         kolo__dial_refuse(dial, status == KOLO_OK ? ITS_WORLD_IS_FULL : kolo_error_text(),
                           !for_good);
     }
@@ -204,6 +205,7 @@ kolo_status kolo__control_connect(const struct kolo__control_options *options,
     if (control == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for the control plane");
     control->options = *options;
+    control->doing = "kolo_init";
     control->fd = -1;
     snprintf(control->job, sizeof control->job, "%s", options->job);
     pthread_mutex_init(&control->lock, NULL);
@@ -228,7 +230,7 @@ void kolo__control_close(struct kolo__control *control)
 {
     if (control == NULL)
         return;
-    hang_up(control);
+    kolo__control_hang_up(control);
     kolo__credentials_free(control->credentials);
     pthread_mutex_destroy(&control->lock);
     free(control->in);
@@ -236,6 +238,7 @@ void kolo__control_close(struct kolo__control *control)
     kolo__joins_free(&control->joins);
     free(control->world);
     free(control->members);
+    free(control->epoch.previous);
     free(control);
 }
 
@@ -254,7 +257,7 @@ static kolo_status join_timed_out(struct kolo__control *control)
     kolo__control_send_frame(control, &frame);
     kolo_status status = kolo__control_await_frame(control, KOLO__FRAME_ABSENT,
                                                    kolo__now_ns(&kolo__real_clock) + 2 * SECOND_NS,
-                                                   "kolo_init", &payload, &length);
+                                                   control->doing, &payload, &length);
     if (atomic_load(&control->fault_count) > 0)
         return status; /* another rank knew it first */
     if (status == KOLO_ERR_TIMEOUT)
@@ -276,11 +279,19 @@ static kolo_status join_timed_out(struct kolo__control *control)
     return kolo__error(fault.status, "kolo_init: %s", fault.text);
 }
 
-static kolo_status read_world(struct kolo__control *control, struct kolo__frame_reader *payload,
-                              size_t length)
+kolo_status kolo__control_read_world(struct kolo__control *control,
+                                     struct kolo__frame_reader *payload, size_t length)
 {
     /* Members point into a copy of the frame. */
     size_t offset = (size_t)(payload->next - control->in);
+    free(control->world);
+    free(control->members);
+    control->world = NULL;
+    control->members = NULL;
+    if (control->options.size > length / LEAST_MEMBER_BYTES) {
+        kolo__control_drop_frame(control, length);
+        return kolo__error(KOLO_ERR_NETWORK, "the table of ranks from the rendezvous is too short");
+    }
     control->world = malloc(length);
     control->members = calloc(control->options.size, sizeof *control->members);
     if (control->world == NULL || control->members == NULL)
@@ -314,15 +325,22 @@ static kolo_status join_once(struct kolo__control *control, const void *blob, si
     kolo__put_text(&frame, kolo__host_name());
     kolo__put_blob(&frame, blob, bytes);
     pthread_mutex_lock(&control->lock);
+    control->expects_epoch = true; /* whether the world is under way the server knows */
     kolo_status status = kolo__control_send_frame(control, &frame);
     if (status == KOLO_OK)
         status = kolo__control_await_frame(control, KOLO__FRAME_WORLD, control->options.deadline_ns,
-                                           "kolo_init", &payload, &length);
+                                           control->doing, &payload, &length);
     /* A fault may be a timeout too: of another rank, which has told everybody already. */
-    if (status == KOLO_ERR_TIMEOUT && atomic_load(&control->fault_count) == 0)
+    if (status == KOLO_ERR_TIMEOUT && control->options.size == KOLO__SIZE_UNKNOWN)
+        kolo__error(status,
+                    "kolo_init: the world took this newcomer in within %d s (KOLO_INIT_TIMEOUT) "
+                    "not: its ranks have to call kolo_renew (see kolo_renewal_wanted)",
+                    control->options.timeout_s);
+    else if (status == KOLO_ERR_TIMEOUT && atomic_load(&control->fault_count) == 0)
         status = join_timed_out(control);
     else if (status == KOLO_OK)
-        status = read_world(control, &payload, length);
+        status = kolo__control_read_world(control, &payload, length);
+    control->expects_epoch = false;
     pthread_mutex_unlock(&control->lock);
     return status;
 }
@@ -332,7 +350,7 @@ static kolo_status join_once(struct kolo__control *control, const void *blob, si
 static void start_over(struct kolo__control *control)
 {
     memcpy(control->passed_by, control->at, sizeof control->at);
-    hang_up(control);
+    kolo__control_hang_up(control);
     control->in_bytes = 0;
     control->closed = control->come_again = false;
     control->silence = (struct kolo__silence){0};
@@ -387,10 +405,10 @@ kolo_status kolo__control_exchange(struct kolo__control *control, uint32_t tag, 
     pthread_mutex_lock(&control->lock);
     kolo_status status = kolo__control_send_frame(control, &frame);
     if (status == KOLO_OK)
-        status = kolo__control_await_frame(control, KOLO__FRAME_EXCHANGED, deadline_ns, "kolo_init",
-                                           &payload, &length);
+        status = kolo__control_await_frame(control, KOLO__FRAME_EXCHANGED, deadline_ns,
+                                           control->doing, &payload, &length);
     if (status == KOLO_ERR_TIMEOUT && atomic_load(&control->fault_count) == 0)
-        kolo__error(status, "kolo_init: not all ranks took set-up step %u in time", tag);
+        kolo__error(status, "%s: not all ranks took set-up step %u in time", control->doing, tag);
     if (status == KOLO_OK) {
         if (kolo__get_u32(&payload) != tag || kolo__get_u32(&payload) != control->options.size)
             payload.bad = true;

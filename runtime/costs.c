@@ -42,7 +42,10 @@ static kolo_status find(kolo_comm *world, struct kolo__costs *costs)
         kolo__costs_key(world->size, kolo__costs_layout(world->size, world->crowded), key);
         bool found =
             kolo__costs_path(key, costs->path) && kolo__costs_load(costs->path, key, &news.model);
-        news.source = found ? KOLO__COSTS_FILE : KOLO__COSTS_MEASURED;
+        /* Who renews a world waits to go on: what is not known of so many ranks stays unknown. */
+        news.source = found                       ? KOLO__COSTS_FILE
+                      : world->context->epoch > 0 ? KOLO__COSTS_DEFAULT
+                                                  : KOLO__COSTS_MEASURED;
     }
     kolo_status status = spread(world, &news);
     if (status == KOLO_OK && news.source == KOLO__COSTS_MEASURED) {
@@ -52,7 +55,7 @@ static kolo_status find(kolo_comm *world, struct kolo__costs *costs)
         if (status == KOLO_OK)
             status = spread(world, &news);
     }
-    if (status != KOLO_OK)
+    if (status != KOLO_OK || news.source == KOLO__COSTS_DEFAULT)
         return status;
     costs->model = news.model;
     costs->source = news.source == KOLO__COSTS_FILE ? KOLO__COSTS_FILE : KOLO__COSTS_MEASURED;
@@ -64,6 +67,7 @@ kolo_status kolo__costs_find(kolo_context *context)
 {
     kolo_comm *world = context->world;
     context->costs.model = kolo__default_cost_model;
+    context->costs.ranks = 0;
     if (world->mapping == NULL)
         return KOLO_OK;
     world->sequence = FIRST_SEQUENCE;

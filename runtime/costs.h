@@ -27,7 +27,8 @@ struct kolo__costs {
 };
 
 /* Fills the context's costs; collective over the world. Costs nothing worth mentioning with a file,
- * some 10 ms without. A fault of the world does not fail it: the next operation does. */
+ * some 10 ms without; in epochs after the first nothing is measured. A fault of the world does not
+ * fail it: the next operation does. */
 kolo_status kolo__costs_find(kolo_context *context);
 /* What a communicator that all its ranks map shall go by: what was measured with as many ranks, or
  * what kolo comes with. */

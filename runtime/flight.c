@@ -120,6 +120,15 @@ kolo_status kolo__flight_open(struct kolo__flight_recorder *recorder, const char
     return KOLO_OK;
 }
 
+void kolo__flight_move(struct kolo__flight_recorder *recorder, uint32_t rank, uint32_t world_size)
+{
+    struct kolo__flight *flight = recorder->flight;
+    atomic_store(&flight->version, 0);
+    flight->rank = rank;
+    flight->world_size = world_size;
+    atomic_store(&flight->version, KOLO__FLIGHT_VERSION);
+}
+
 void kolo__flight_close(struct kolo__flight_recorder *recorder)
 {
     if (recorder->flight == NULL)

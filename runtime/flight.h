@@ -102,6 +102,8 @@ struct kolo__flight_recorder {
 /* Place `place` of the memory at path ("": none); or memory of its own. KOLO_ERR_MEMORY. */
 kolo_status kolo__flight_open(struct kolo__flight_recorder *recorder, const char *path, long place,
                               uint32_t rank, uint32_t world_size, const char *job);
+/* Its rank and the size of its world are others from now on. */
+void kolo__flight_move(struct kolo__flight_recorder *recorder, uint32_t rank, uint32_t world_size);
 void kolo__flight_close(struct kolo__flight_recorder *recorder);
 
 /* Where a communicator writes. One thread at a time. */

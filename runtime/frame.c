@@ -154,7 +154,7 @@ size_t kolo__frame_parse(const unsigned char *data, size_t bytes, size_t payload
 {
     uint16_t kind = KOLO__FRAME_JOIN;
     size_t length = kolo__frame_split(data, bytes, payload_max, &kind, payload);
-    if (kind < KOLO__FRAME_JOIN || kind > KOLO__FRAME_BEAT)
+    if (kind < KOLO__FRAME_JOIN || kind > KOLO__FRAME_NEWCOMERS)
         return (size_t)-1;
     *type = (enum kolo__frame_type)kind;
     return length;

@@ -27,14 +27,21 @@ enum kolo__frame_type {
     KOLO__FRAME_ALL_JOINED = 12, /* server -> rank: communicator, who joined last */
     KOLO__FRAME_FORGOTTEN = 13,  /* rank -> server: what it can no longer announce */
     KOLO__FRAME_BEAT = 14,       /* both ways: a sign of life (heartbeat.h) */
+    KOLO__FRAME_RENEW = 16,      /* rank -> server: epoch that it leaves, patience, blob */
+    KOLO__FRAME_EPOCH = 17,      /* server -> rank: its place in the epoch of the next WORLD */
+    KOLO__FRAME_NEWCOMERS = 18,  /* server -> rank: how many wait */
 };
 
 enum {
     KOLO__FRAME_HEAD_BYTES = 8,
     KOLO__FRAME_PAYLOAD_MAX = 1 << 26, /* server -> rank: blobs of the whole world */
     KOLO__FRAME_REQUEST_MAX = 1 << 16, /* rank -> server */
+    KOLO__GONE_TEXT_BYTES = 600,       /* of EPOCH's text, with its end */
     KOLO__ABSENT_TEXT_BYTES = 740,     /* of ABSENT's text, with its end */
 };
+
+/* A newcomer's world size in JOIN: it does not know it. */
+#define KOLO__SIZE_UNKNOWN UINT32_MAX
 
 /* A growing buffer of bytes to be sent. failed: out of memory at some point; nothing more is added.
  */

@@ -44,13 +44,27 @@ kolo_status kolo__introduction_decode(const unsigned char *blob, size_t bytes,
     return KOLO_OK;
 }
 
+int kolo__introduction_find_difference(const struct kolo__introduction *a,
+                                       const struct kolo__introduction *b)
+{
+    for (int i = 0; i < KOLO__INTRODUCTION_TEXTS; i++)
+        if (ALIKE[i] != NULL && strcmp(a->text[i], b->text[i]) != 0)
+            return i;
+    return -1;
+}
+
+const char *kolo__introduction_name(int text)
+{
+    return ALIKE[text];
+}
+
 kolo_status kolo__introduction_compare(uint32_t own_rank, const struct kolo__introduction *own,
                                        uint32_t other_rank, const struct kolo__introduction *other)
 {
-    for (size_t i = 0; i < KOLO__INTRODUCTION_TEXTS; i++)
-        if (ALIKE[i] != NULL && strcmp(own->text[i], other->text[i]) != 0)
-            return kolo__error(KOLO_ERR_CONFIG,
-                               "%s is %s on rank %u and %.40s on rank %u: set it alike everywhere",
-                               ALIKE[i], own->text[i], own_rank, other->text[i], other_rank);
-    return KOLO_OK;
+    int i = kolo__introduction_find_difference(own, other);
+    if (i < 0)
+        return KOLO_OK;
+    return kolo__error(KOLO_ERR_CONFIG,
+                       "%s is %s on rank %u and %.40s on rank %u: set it alike everywhere",
+                       ALIKE[i], own->text[i], own_rank, other->text[i], other_rank);
 }

@@ -38,6 +38,10 @@ size_t kolo__introduction_encode(const struct kolo__introduction *introduction,
 /* The texts point into blob. KOLO_ERR_WORLD: these are not the texts of this version. */
 kolo_status kolo__introduction_decode(const unsigned char *blob, size_t bytes,
                                       struct kolo__introduction *introduction);
+/* The first text that has to be alike and is not; -1: none. And the option that it is of. */
+int kolo__introduction_find_difference(const struct kolo__introduction *a,
+                                       const struct kolo__introduction *b);
+const char *kolo__introduction_name(int text);
 /* KOLO_ERR_CONFIG names the first option that is not alike, and both values. */
 kolo_status kolo__introduction_compare(uint32_t own_rank, const struct kolo__introduction *own,
                                        uint32_t other_rank, const struct kolo__introduction *other);

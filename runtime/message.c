@@ -59,6 +59,7 @@ static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, 
     request->input = input;
     request->output = output;
     request->signature = (struct kolo__signature){
+        .epoch = comm->epoch,
         .comm = comm->id,
         .sequence = ++sequence[peer],
         .collective = KOLO__POINT_TO_POINT,

@@ -286,8 +286,11 @@ kolo_status kolo__metrics_open(kolo_context *context)
     const struct kolo__launch *launch = &context->launch;
     if (metrics == NULL)
         return KOLO_OK;
+    atomic_store(&metrics->size, context->size);
+    atomic_store(&metrics->epoch, context->epoch);
+    if (metrics->server != NULL) /* of an earlier epoch */
+        return KOLO_OK;
     metrics->rank = context->rank;
-    metrics->size = context->size;
     snprintf(metrics->job, sizeof metrics->job, "%s", context->job);
     snprintf(metrics->launcher, sizeof metrics->launcher, "%s", launch->source);
     snprintf(metrics->host_name, sizeof metrics->host_name, "%s", kolo__host_name());

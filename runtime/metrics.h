@@ -69,8 +69,10 @@ struct kolo__metrics {
     struct kolo__sheet *sheets;
     struct kolo__metrics_peer peers[KOLO__METRICS_PEERS + 1]; /* the last: all others */
     struct kolo__counter reducer_steps, reducer_wait_ns;
+    atomic_uint size, epoch; /* of the world at present */
     /* For the text; fixed before the server begins. */
-    uint32_t rank, size;
+    uint32_t
+        rank; /* of the epoch that this process came into: what it counted stays under one name */
     char job[KOLO__JOB_GIVEN_BYTES], launcher[64], host_name[256];
 };
 
@@ -91,7 +93,8 @@ kolo_status kolo__metrics_serve(const struct kolo__metrics_module *module, const
 /* Before the world is made: is the option right, is the module there? Sets context->metrics where
  * somebody wants metrics. KOLO_ERR_CONFIG, KOLO_ERR_UNSUPPORTED (names the package). */
 kolo_status kolo__metrics_prepare(kolo_context *context);
-/* When the world is there: counts and serves from now on. A port in use is a warning. */
+/* When an epoch of the world is there: counts and serves from now on. A port in use is a warning.
+ */
 kolo_status kolo__metrics_open(kolo_context *context);
 /* After all communicators have ended. */
 void kolo__metrics_close(kolo_context *context);

@@ -78,11 +78,11 @@ static void write_world(FILE *out, const struct kolo__metrics *metrics)
     label(out, "launcher", metrics->launcher);
     fputs("} 1\n", out);
     head(out, "kolo_world_size", "gauge", "Ranks of the world.");
-    fprintf(out, "kolo_world_size{rank=\"%u\"} %u\n", rank, metrics->size);
+    fprintf(out, "kolo_world_size{rank=\"%u\"} %u\n", rank, atomic_load(&metrics->size));
     head(out, "kolo_epoch", "gauge",
          "Generation of the world. 0: the one that the job began with; a job that is started anew "
          "begins with it again.");
-    fprintf(out, "kolo_epoch{rank=\"%u\"} 0\n", rank);
+    fprintf(out, "kolo_epoch{rank=\"%u\"} %u\n", rank, atomic_load(&metrics->epoch));
 }
 
 static void write_by_collective(FILE *out, unsigned rank, const char *name, const char *help,

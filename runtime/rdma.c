@@ -129,6 +129,7 @@ kolo_status kolo__rdma_take_over(const kolo_comm *comm, struct kolo__transport *
         .choice_count = use->choice_count,
         .heap = heap,
         .tcp = *transport,
+        .epoch = comm->epoch,
         .comm = comm->id,
         .checksum = context->config.checksum == 1,
         .hosts = comm->hosts,

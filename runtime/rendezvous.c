@@ -290,8 +290,12 @@ static void free_connection(struct kolo__connection *connection)
     if (connection->phase == MEMBER) {
         kolo__world_disconnected(server, connection->rank,
                                  connection->silent || kolo__secure_timed_out(connection->secure));
+    } else if (connection->phase == NEWCOMER) {
+        kolo__world_newcomer_gone(connection);
     }
     kolo__secure_free(connection->secure);
+    /* A process that is being started may have it for a moment longer. */
+    epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, connection->fd, NULL);
     close(connection->fd);
     free(connection->in);
     free(connection->held);
@@ -303,8 +307,9 @@ static void free_connection(struct kolo__connection *connection)
 /* Whether its host is there must be found out: it does not tell by itself (rendezvous_beat.c). */
 static bool needs_looks(const struct kolo__connection *connection)
 {
-    return connection->phase == MEMBER &&
-           connection->server->members[connection->rank].signs.timeout_ns == 0;
+    return connection->phase == NEWCOMER ||
+           (connection->phase == MEMBER &&
+            connection->server->members[connection->rank].signs.timeout_ns == 0);
 }
 
 /* Hosts of members that vanished while something is on its way to them. */
@@ -358,6 +363,8 @@ static uint64_t next_due_ms(const struct kolo__rendezvous *server, uint64_t now_
         most_ms = 1000;
     if (server->accept_again_ns != 0 && most_ms > ACCEPT_PAUSE_MS)
         most_ms = ACCEPT_PAUSE_MS;
+    if (server->renew_by_ns != 0 && most_ms > 50)
+        most_ms = 50;
     for (uint32_t r = 0; r < server->size && !server->fault.set; r++)
         if (server->members[r].lost_at_ns != 0 && most_ms > 50)
             most_ms = 50;
@@ -400,6 +407,7 @@ void kolo__rendezvous_step(struct kolo__rendezvous *server)
         watch_listeners(server, true);
     kolo__world_judge_held(server, now_ns);
     kolo__world_judge_losses(server, now_ns);
+    kolo__world_judge_epoch(server, now_ns);
     kolo__world_tell_absent(server, now_ns);
     uint64_t due_ms = next_due_ms(server, now_ns);
     server->due_ns = due_ms == UINT64_MAX ? UINT64_MAX : now_ns + due_ms * MILLISECOND;
@@ -489,7 +497,8 @@ kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *optio
     struct kolo__rendezvous *server = calloc(1, sizeof *server);
     if (server == NULL)
         goto out_of_memory;
-    server->size = options->world_size;
+    server->size = server->first_size = server->next_id = options->world_size;
+    server->min_ranks = options->min_ranks;
     server->silence_s = options->silence_s;
     server->members_restart = options->members_restart;
     server->where = options->where;
@@ -499,6 +508,8 @@ kolo_status kolo__rendezvous_create(const struct kolo__rendezvous_options *optio
     server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (server->members == NULL)
         goto out_of_memory;
+    for (uint32_t r = 0; r < server->size; r++)
+        server->members[r].id = server->members[r].place = r;
     status = kolo__credentials_create(KOLO__PURPOSE_CONTROL, options->job, options->token,
                                       &server->credentials);
     if (status == KOLO_OK && server->epoll_fd < 0)
@@ -528,6 +539,7 @@ void kolo__rendezvous_free(struct kolo__rendezvous *server)
         free_connection(connection);
     }
     kolo__world_forget_joins(server);
+    kolo__world_end_epochs(server);
     for (uint32_t r = 0; server->members != NULL && r < server->size; r++) {
         free(server->members[r].blob);
         kolo__member_forget_reports(&server->members[r]);

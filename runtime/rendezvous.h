@@ -26,6 +26,7 @@ struct kolo__rendezvous_options {
     const char *token; /* copied */
     bool insecure;     /* may listen beyond loopback without a token */
     uint32_t world_size;
+    uint32_t min_ranks;            /* that an epoch after the first must have; 0: 1 */
     kolo__rendezvous_where *where; /* NULL: not known */
     void *where_self;
     bool members_restart; /* pods: who goes before the world has formed may come again */
@@ -49,27 +50,35 @@ void kolo__rendezvous_step(struct kolo__rendezvous *rendezvous);
 /* Milliseconds until step wants to be called again; -1: only when the descriptor is readable. */
 int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *rendezvous);
 
-/* The embedder saw a rank's process end. why: "was killed by signal 9 (SIGKILL)", "exited with code
- * 3". A rank that has not said goodbye (kolo_finalize) is thereby lost, and the others are told
- * this reason. A rank that never joined is reported too when the others wait for it. clean: exit
- * code 0 (still a loss if others wait for it). */
-void kolo__rendezvous_rank_ended(struct kolo__rendezvous *rendezvous, uint32_t rank, bool clean,
+/* From here on `place` is the number by which the embedder knows a process: its rank in the first
+ * epoch, or what it was told (KOLO_RANK) as a newcomer. Ranks change with each epoch, places do
+ * not.
+ */
+
+/* The embedder saw the process of a place end. why: "was killed by signal 9 (SIGKILL)", "exited
+ * with code 3". A rank that has not said goodbye (kolo_finalize) is thereby lost, and the others
+ * are told this reason. A rank that never joined is reported too when the others wait for it.
+ * clean: exit code 0 (still a loss if others wait for it). */
+void kolo__rendezvous_rank_ended(struct kolo__rendezvous *rendezvous, uint32_t place, bool clean,
                                  const char *why);
 
 /* True when this rank has said nothing for half of its KOLO_PEER_TIMEOUT: the embedder then says
  * what its process does (as in /proc: T, S, ...; 0: not known), as soon as it knows. What it says
  * is forgotten when the rank is heard again. */
-bool kolo__rendezvous_is_quiet(const struct kolo__rendezvous *rendezvous, uint32_t rank);
-void kolo__rendezvous_note_state(struct kolo__rendezvous *rendezvous, uint32_t rank, char state);
+bool kolo__rendezvous_is_quiet(const struct kolo__rendezvous *rendezvous, uint32_t place);
+void kolo__rendezvous_note_state(struct kolo__rendezvous *rendezvous, uint32_t place, char state);
 /* How long the rank that waits for longest has waited in its operation, as far as ranks have said
  * by now. */
 uint64_t kolo__rendezvous_longest_wait_ns(const struct kolo__rendezvous *rendezvous,
                                           uint64_t now_ns);
 
-/* The first fault that was spread: NULL while there is none. *rank: whose fault (-1: nobody in
- * particular). */
+/* The first fault that was spread in this epoch: NULL while there is none. *place: whose fault (-1:
+ * nobody in particular). */
 const char *kolo__rendezvous_fault(const struct kolo__rendezvous *rendezvous, kolo_status *status,
-                                   int *rank);
+                                   int *place);
+/* How many times the world was renewed, and how many ranks it has now. */
+uint32_t kolo__rendezvous_epoch(const struct kolo__rendezvous *rendezvous);
+uint32_t kolo__rendezvous_size(const struct kolo__rendezvous *rendezvous);
 
 /* When it began, as far as is known: when it was spread, or when a rank was heard last that was
  * lost in silence (kolo__real_clock). 0: there is none. */
@@ -78,9 +87,13 @@ uint64_t kolo__rendezvous_fault_ns(const struct kolo__rendezvous *rendezvous);
 /* The first thing that kept the world from forming: a rank refused, or a fault before the last
  * set-up step. KOLO_OK, and no text, when the world has formed or nothing stands against it. */
 kolo_status kolo__rendezvous_obstacle(const struct kolo__rendezvous *rendezvous, const char **text);
+/* All ranks of the first epoch have joined. */
+bool kolo__rendezvous_has_formed(const struct kolo__rendezvous *rendezvous);
+/* The process of this place is a rank of the present epoch, or was one when it left. */
+bool kolo__rendezvous_is_member(const struct kolo__rendezvous *rendezvous, uint32_t place);
 /* No rank that has joined is still here. */
 bool kolo__rendezvous_is_over(const struct kolo__rendezvous *rendezvous);
-/* Did this rank ever join (kolo_init)? */
-bool kolo__rendezvous_joined(const struct kolo__rendezvous *rendezvous, uint32_t rank);
+/* Did a process of this place ever join (kolo_init)? */
+bool kolo__rendezvous_joined(const struct kolo__rendezvous *rendezvous, uint32_t place);
 
 #endif

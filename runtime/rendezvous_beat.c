@@ -52,7 +52,8 @@ void kolo__world_beat(struct kolo__connection *connection, struct kolo__frame_re
 
 static bool beats(const struct kolo__member *member)
 {
-    return member->signs.timeout_ns != 0 && member->connection != NULL && !member->left;
+    return member->signs.timeout_ns != 0 && member->connection != NULL && !member->left &&
+           member->gone_why[0] == '\0';
 }
 
 bool kolo__world_is_quiet(const struct kolo__member *member, uint64_t now_ns)
@@ -142,35 +143,51 @@ static uint64_t judge(struct kolo__rendezvous *server, uint32_t rank, uint64_t n
     return signs->heard_ns + signs->timeout_ns * parts / 2;
 }
 
+/* After a fault nobody's silence matters any more, but for the next epoch. */
+static bool is_judging(const struct kolo__rendezvous *server)
+{
+    return !server->fault.set || kolo__membership_is_forming(&server->membership);
+}
+
+void kolo__world_listen_again(struct kolo__rendezvous *server)
+{
+    server->beats_due_ns = server->due_ns = kolo__now_ns(&kolo__real_clock);
+}
+
 void kolo__world_judge_beats(struct kolo__rendezvous *server, uint64_t now_ns)
 {
-    if (server->beats_due_ns == 0 || now_ns < server->beats_due_ns || server->fault.set)
+    if (server->beats_due_ns == 0 || now_ns < server->beats_due_ns || !is_judging(server))
         return;
     excuse(server, now_ns);
     bool anybody = false;
     uint64_t due_ns = now_ns + SECOND;
-    for (uint32_t r = 0; r < server->size && !server->fault.set; r++) {
+    for (uint32_t r = 0; r < server->size && is_judging(server); r++) {
         if (!beats(&server->members[r]))
             continue;
         uint64_t again_ns = judge(server, r, now_ns);
         due_ns = again_ns < due_ns ? again_ns : due_ns;
         anybody = true;
     }
-    server->beats_due_ns = anybody && !server->fault.set ? due_ns : 0;
+    server->beats_due_ns = anybody && is_judging(server) ? due_ns : 0;
 }
 
 /* ---- what whoever started the ranks has to do with it ------------------------------------------
  */
 
-bool kolo__rendezvous_is_quiet(const struct kolo__rendezvous *server, uint32_t rank)
+bool kolo__rendezvous_is_quiet(const struct kolo__rendezvous *server, uint32_t place)
 {
+    uint32_t rank = kolo__world_find_place(server, place);
+    if (rank == server->size)
+        return false;
     const struct kolo__signs_of_life *signs = &server->members[rank].signs;
     return !server->fault.set && signs->asked && beats(&server->members[rank]);
 }
 
-void kolo__rendezvous_note_state(struct kolo__rendezvous *server, uint32_t rank, char state)
+void kolo__rendezvous_note_state(struct kolo__rendezvous *server, uint32_t place, char state)
 {
-    server->members[rank].signs.state = state;
+    uint32_t rank = kolo__world_find_place(server, place);
+    if (rank < server->size)
+        server->members[rank].signs.state = state;
 }
 
 uint64_t kolo__rendezvous_longest_wait_ns(const struct kolo__rendezvous *server, uint64_t now_ns)

@@ -16,7 +16,7 @@ enum {
     WHY_MAX = 320            /* of KOLO__REFUSED_TEXT_BYTES, beside names and an address */
 };
 
-static void keep_blob(struct kolo__member *member, const unsigned char *data, size_t bytes)
+void kolo__member_keep_blob(struct kolo__member *member, const unsigned char *data, size_t bytes)
 {
     free(member->blob);
     member->blob = malloc(bytes + 1);
@@ -45,10 +45,9 @@ static struct kolo__shared_frame *make_world_frame(const struct kolo__rendezvous
     return NULL;
 }
 
-static void announce_world(struct kolo__rendezvous *server)
+void kolo__world_announce(struct kolo__rendezvous *server)
 {
     struct kolo__shared_frame *frame = make_world_frame(server);
-    server->formed = true;
     if (frame == NULL) {
         kolo__world_spread(server, 0, KOLO_ERR_MEMORY, -1,
                            "the rendezvous has no memory for the table of ranks");
@@ -139,11 +138,39 @@ static void refuse_misfit(struct kolo__connection *connection, uint32_t size, ui
             "rank %u of a world of %u (host %s at %s) does not fit the world of %u ranks that was "
             "launched: give all processes of a job one KOLO_WORLD_SIZE (WORLD_SIZE, ...), and a "
             "job or launcher inside another a KOLO_JOB or port of its own",
-            rank, size, host, address, server->size);
+            rank, size, host, address, server->first_size);
     if (rank < server->size) {
         server->misfit.rank = rank;
         memcpy(server->misfit.text, text, sizeof text);
     }
+    kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
+}
+
+/* A process that says so; or, where the world goes on without ranks that are lost, one that was
+ * started again as a rank that is gone. */
+static bool is_newcomer(const struct kolo__rendezvous *server, uint32_t size, uint32_t rank)
+{
+    if (!server->formed)
+        return false;
+    if (size == KOLO__SIZE_UNKNOWN)
+        return true;
+    if ((server->min_ranks == 0 && server->membership.epoch == 0) || size != server->first_size ||
+        rank >= size)
+        return false;
+    for (uint32_t r = 0; r < server->size; r++)
+        if (server->members[r].place == rank && server->members[r].connection != NULL)
+            return false;
+    return true;
+}
+
+static void refuse_late(struct kolo__connection *connection, uint32_t rank)
+{
+    char text[KOLO__REFUSED_TEXT_BYTES];
+    snprintf(
+        text, sizeof text,
+        "rank %u of the first epoch is in this world, which is in epoch %u, and still connected: "
+        "two processes have the same rank",
+        rank, connection->server->membership.epoch);
     kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
 }
 
@@ -171,8 +198,19 @@ void kolo__world_enter(struct kolo__connection *connection, struct kolo__frame_r
         kolo__connection_refuse(connection, KOLO_ERR_WORLD, text);
         return;
     }
-    if (size != server->size || rank >= server->size) {
+    if (is_newcomer(server, size, rank)) {
+        struct kolo__member newcomer = {.place = rank, .pid = pid};
+        memcpy(newcomer.host, host, sizeof host);
+        kolo__member_keep_blob(&newcomer, blob, blob_bytes);
+        kolo__world_arrive(connection, &newcomer);
+        return;
+    }
+    if (size != server->first_size || rank >= server->first_size) {
         refuse_misfit(connection, size, rank, host, blob, blob_bytes);
+        return;
+    }
+    if (server->membership.epoch > 0) {
+        refuse_late(connection, rank);
         return;
     }
     struct kolo__member *member = &server->members[rank];
@@ -184,15 +222,19 @@ void kolo__world_enter(struct kolo__connection *connection, struct kolo__frame_r
     member->connection = connection;
     member->joined = true;
     member->pid = pid;
+    kolo__world_note_place(server, rank);
     memcpy(member->host, host, sizeof host);
-    keep_blob(member, blob, blob_bytes);
+    kolo__member_keep_blob(member, blob, blob_bytes);
     connection->phase = MEMBER;
     connection->rank = rank;
     kolo__world_tell_fault(server, connection);
     if (server->joined == 0)
         kolo__world_begin_wait(server);
-    if (++server->joined == server->size)
-        announce_world(server);
+    if (++server->joined == server->size) {
+        server->formed = true;
+        kolo__world_begin_epochs(server);
+        kolo__world_announce(server);
+    }
 }
 
 void kolo__world_judge_held(struct kolo__rendezvous *server, uint64_t now_ns)
@@ -222,7 +264,7 @@ void kolo__world_exchange(struct kolo__connection *connection, struct kolo__fram
                                 "an EXCHANGE message is broken or out of turn");
         return;
     }
-    keep_blob(member, blob, bytes);
+    kolo__member_keep_blob(member, blob, bytes);
     member->exchanging = true;
     member->exchange_tag = tag;
     for (uint32_t r = 0; r < server->size; r++)

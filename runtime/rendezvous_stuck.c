@@ -102,6 +102,13 @@ void kolo__world_stuck(struct kolo__connection *connection, struct kolo__frame_r
         kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a STUCK message is broken");
         return;
     }
+    bool forming = kolo__membership_is_forming(&server->membership);
+    for (uint32_t r = 0; r < server->size && forming; r++)
+        if (kolo__world_has_come(server, r)) {
+            free(report.sent);
+            kolo__world_tell_to_renew(connection, r);
+            return;
+        }
     if (keep_report(&server->members[connection->rank], &report))
         judge(server, report.comm, connection->rank);
 }

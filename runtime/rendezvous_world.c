@@ -18,10 +18,9 @@ static const uint64_t MILLISECOND = 1000000;
 
 /* ---- telling everybody ------------------------------------------------------------------ */
 
-static void send_fault(struct kolo__rendezvous *server, struct kolo__connection *to, uint32_t comm,
-                       kolo_status status, int rank, const char *text)
+void kolo__world_send_fault(struct kolo__connection *to, uint32_t comm, kolo_status status,
+                            int rank, const char *text)
 {
-    (void)server;
     kolo__frame_begin(&to->out, KOLO__FRAME_FAULT);
     kolo__put_u32(&to->out, comm);
     kolo__put_u8(&to->out, (uint8_t)status);
@@ -77,13 +76,13 @@ void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_sta
         note_broken(server, comm);
     for (uint32_t r = 0; r < server->size; r++)
         if (server->members[r].connection != NULL)
-            send_fault(server, server->members[r].connection, comm, status, rank, text);
+            kolo__world_send_fault(server->members[r].connection, comm, status, rank, text);
 }
 
 void kolo__world_tell_fault(struct kolo__rendezvous *server, struct kolo__connection *to)
 {
     if (server->fault.set)
-        send_fault(server, to, 0, server->fault.status, server->fault.rank, server->fault.text);
+        kolo__world_send_fault(to, 0, server->fault.status, server->fault.rank, server->fault.text);
 }
 
 /* ---- losses -------------------------------------------------------------------------------- */
@@ -117,6 +116,7 @@ void kolo__world_declare_lost(struct kolo__rendezvous *server, uint32_t rank, co
 {
     struct kolo__member *member = &server->members[rank];
     char text[KOLO__FAULT_TEXT_BYTES], heard[KOLO__BEAT_TEXT_BYTES + 40];
+    kolo__world_gone(server, rank, why, false);
     kolo__world_last_heard(member, kolo__now_ns(&kolo__real_clock), heard, sizeof heard);
     /* A transport's words begin with the rank too. */
     const char *name = strncmp(why, "rank ", 5) == 0 ? strstr(why, "): ") : NULL;
@@ -137,11 +137,23 @@ void kolo__world_declare_lost(struct kolo__rendezvous *server, uint32_t rank, co
         server->fault.at_ns = member->signs.heard_ns;
 }
 
-void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank, bool clean,
+/* The rank of this epoch that came from there; the size: none. */
+uint32_t kolo__world_find_place(const struct kolo__rendezvous *server, uint32_t place)
+{
+    uint32_t rank = 0;
+    while (rank < server->size && server->members[rank].place != place)
+        rank++;
+    return rank;
+}
+
+void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t place, bool clean,
                                  const char *why)
 {
-    struct kolo__member *member = &server->members[rank];
+    uint32_t rank = kolo__world_find_place(server, place);
     char text[KOLO__FAULT_TEXT_BYTES];
+    if (rank == server->size)
+        return; /* lost in an earlier epoch, or a newcomer: its connection says so */
+    struct kolo__member *member = &server->members[rank];
     member->ended = true;
     server->eventful = true;
     /* Its last words, a goodbye or a fault, may still wait to be read. */
@@ -155,6 +167,7 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank,
     if (member->joined && kolo__world_is_cut_off(member, kolo__now_ns(&kolo__real_clock)))
         snprintf(text, sizeof text, "was lost with its host, which " KOLO__SILENCE_TEXT "; it %s",
                  why);
+    kolo__world_gone(server, rank, text, true);
     if (somebody_needs(server, rank))
         kolo__world_declare_lost(server, rank, text);
     else
@@ -162,13 +175,26 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t rank,
 }
 
 const char *kolo__rendezvous_fault(const struct kolo__rendezvous *server, kolo_status *status,
-                                   int *rank)
+                                   int *place)
 {
+    int rank = server->fault.rank;
     if (!server->fault.set)
         return NULL;
     *status = server->fault.status;
-    *rank = server->fault.rank;
+    *place = -1;
+    if (rank >= 0 && server->members[rank].place != KOLO__NO_PLACE)
+        *place = (int)server->members[rank].place;
     return server->fault.text;
+}
+
+uint32_t kolo__rendezvous_epoch(const struct kolo__rendezvous *server)
+{
+    return server->membership.epoch;
+}
+
+uint32_t kolo__rendezvous_size(const struct kolo__rendezvous *server)
+{
+    return server->size;
 }
 
 uint64_t kolo__rendezvous_fault_ns(const struct kolo__rendezvous *server)
@@ -191,9 +217,19 @@ bool kolo__rendezvous_is_over(const struct kolo__rendezvous *server)
     return true;
 }
 
-bool kolo__rendezvous_joined(const struct kolo__rendezvous *server, uint32_t rank)
+bool kolo__rendezvous_has_formed(const struct kolo__rendezvous *server)
 {
-    return server->members[rank].joined;
+    return server->formed;
+}
+
+bool kolo__rendezvous_is_member(const struct kolo__rendezvous *server, uint32_t place)
+{
+    return kolo__world_find_place(server, place) < server->size;
+}
+
+bool kolo__rendezvous_joined(const struct kolo__rendezvous *server, uint32_t place)
+{
+    return place < server->place_count && server->places[place];
 }
 
 void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bool silent)
@@ -209,9 +245,11 @@ void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bo
         server->joined--;
         return;
     }
-    suspect(server, rank, -1, 0,
-            silent ? "was lost with its host, which " KOLO__SILENCE_TEXT
-                   : "closed its connection to the rendezvous without kolo_finalize");
+    const char *why = silent ? "was lost with its host, which " KOLO__SILENCE_TEXT
+                             : "closed its connection to the rendezvous without kolo_finalize";
+    if (!member->left)
+        kolo__world_gone(server, rank, why, false);
+    suspect(server, rank, -1, 0, why);
 }
 
 /* Both ends, whoever was the first to tell. */
@@ -259,7 +297,11 @@ static void on_fault(struct kolo__connection *connection, struct kolo__frame_rea
         return;
     }
     bool about_a_rank = peer < server->size && peer != connection->rank;
-    if (about_a_rank && (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK)) {
+    if (about_a_rank && kolo__world_has_come(server, peer)) {
+        kolo__world_tell_to_renew(connection, peer);
+    } else if (kolo__world_has_come(server, connection->rank)) {
+        /* It was said of the epoch that its rank has left. */
+    } else if (about_a_rank && (status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK)) {
         if (!is_broken(server, comm))
             suspect(server, peer, (int)connection->rank, comm, text);
     } else {
@@ -274,7 +316,14 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
 {
     struct kolo__rendezvous *server = connection->server;
     server->eventful |= type != KOLO__FRAME_BEAT;
-    if ((type == KOLO__FRAME_JOIN) != (connection->phase == WANT_JOIN)) {
+    if (connection->phase == NEWCOMER && type == KOLO__FRAME_ABSENT) {
+        kolo__connection_refuse(connection, KOLO_ERR_TIMEOUT,
+                                "the ranks of the world have not called kolo_renew since this "
+                                "newcomer came");
+        return;
+    }
+    if ((type == KOLO__FRAME_JOIN) != (connection->phase == WANT_JOIN) ||
+        connection->phase > MEMBER) {
         kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a message came out of turn");
         return;
     }
@@ -287,7 +336,11 @@ void kolo__world_message(struct kolo__connection *connection, enum kolo__frame_t
         break;
     case KOLO__FRAME_BYE:
         server->members[connection->rank].left = true;
+        kolo__world_gone(server, connection->rank, "left in good order", false);
         kolo__world_member_left(server, connection->rank);
+        break;
+    case KOLO__FRAME_RENEW:
+        kolo__world_renew(connection, payload);
         break;
     case KOLO__FRAME_FAULT:
         on_fault(connection, payload);

@@ -5,6 +5,7 @@
  *   rendezvous.c        connections: bytes in and out, proof of the token, strangers
  *   rendezvous_form.c   the world forming: who is let in, set-up steps
  *   rendezvous_world.c  members: losses, faults
+ *   rendezvous_renew.c  the next epoch: who has come, newcomers (kolo_renew)
  *   rendezvous_absent.c who has not come
  *   rendezvous_beat.c   members of which nothing is heard
  *   rendezvous_stuck.c  members that wait too long
@@ -19,13 +20,16 @@
 #include "base/silence.h"
 #include "collectives/transport/transport.h"
 #include "runtime/frame.h"
+#include "runtime/membership.h"
 #include "runtime/rendezvous.h"
 #include "runtime/verdict.h"
 
 /* Why somebody was refused, with two host names and two addresses in it. */
 enum { KOLO__REFUSED_TEXT_BYTES = 480 };
 
-enum kolo__phase { WANT_HANDSHAKE, WANT_JOIN, MEMBER };
+/* NEWCOMER: it waits for the next epoch. DISMISSED: it was a member or a newcomer, and is told why
+ * it is none any more. */
+enum kolo__phase { WANT_HANDSHAKE, WANT_JOIN, MEMBER, NEWCOMER, DISMISSED };
 
 /* What many connections send, made once: with 1,024 ranks the table of ranks has some 300 KiB. */
 struct kolo__shared_frame {
@@ -49,7 +53,8 @@ struct kolo__connection {
     size_t out_sent;
     struct kolo__shared_frame *shared; /* NULL: none; sent when shared_at bytes of out are */
     size_t shared_at, shared_sent;
-    uint32_t rank; /* of members, and of who is held */
+    uint32_t rank;                 /* of members, and of who is held */
+    struct kolo__member *newcomer; /* of newcomers; owned */
     /* A JOIN that came while another pod is that rank: it counts when that one turns out to have
      * gone, and is refused when it has not by then. Owned; NULL: none. */
     unsigned char *held;
@@ -70,10 +75,13 @@ struct kolo__signs_of_life {
 
 struct kolo__member {
     struct kolo__connection *connection; /* NULL: not joined, or gone */
+    uint32_t id;                         /* of membership.h */
+    uint32_t place;                      /* rendezvous.h; KOLO__NO_PLACE: the embedder has none */
     bool joined, left, ended;
     uint64_t
         lost_at_ns; /* 0, or when the loss of this rank is spread unless a better reason comes */
     char lost_why[640];
+    char gone_why[200];   /* lost, expelled or left in this epoch; "": not */
     int blamed_by;        /* who noticed, -1: the server itself */
     uint32_t blamed_comm; /* on which communicator; 0: on several */
     uint32_t pid;
@@ -87,7 +95,8 @@ struct kolo__member {
     struct kolo__signs_of_life signs;
 };
 
-enum { KOLO__BROKEN_KEPT = 64 };
+enum { KOLO__BROKEN_KEPT = 64, KOLO__PLACES_MAX = 1 << 20 };
+#define KOLO__NO_PLACE UINT32_MAX
 
 struct kolo__rendezvous {
     int epoll_fd, listen_fds[KOLO__LOCAL_ADDRESSES_MAX];
@@ -96,7 +105,17 @@ struct kolo__rendezvous {
     char address[KOLO__LOCAL_ADDRESSES_MAX * 64], job[128];
     struct kolo__credentials *credentials;
     struct kolo__refusals refusals;
-    uint32_t size, joined;
+    uint32_t size, joined;              /* of this epoch */
+    uint32_t first_size;                /* of epoch 0 */
+    struct kolo__membership membership; /* once the world has formed */
+    uint32_t min_ranks, next_id;
+    uint64_t
+        renew_by_ns; /* 0: nobody has come for the next epoch; else until when the others may */
+    bool *places;    /* that ever joined */
+    uint32_t place_count;
+    /* What the first member told of itself: newcomers are compared with it. Owned. */
+    unsigned char *introduction;
+    size_t introduction_bytes;
     kolo__rendezvous_where *where;
     void *where_self;
     uint64_t word_due_ns, word_pause_ns; /* about who has not come; 0: nobody waits */
@@ -161,6 +180,11 @@ void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns);
 void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status status,
                         int rank, const char *text);
 
+/* Tells one of them. */
+void kolo__world_send_fault(struct kolo__connection *to, uint32_t comm, kolo_status status,
+                            int rank, const char *text);
+/* The rank of this epoch that came from that place; the size: none. */
+uint32_t kolo__world_find_place(const struct kolo__rendezvous *server, uint32_t place);
 /* Tells it the world's fault, if there is one. */
 void kolo__world_tell_fault(struct kolo__rendezvous *server, struct kolo__connection *to);
 
@@ -172,6 +196,7 @@ void kolo__world_declare_lost(struct kolo__rendezvous *server, uint32_t rank, co
 /* A member's BEAT message. */
 void kolo__world_beat(struct kolo__connection *connection, struct kolo__frame_reader *payload);
 /* Finds who has been silent for too long. */
+void kolo__world_listen_again(struct kolo__rendezvous *server);
 void kolo__world_judge_beats(struct kolo__rendezvous *server, uint64_t now_ns);
 /* Whoever beats may just have died: true when this member has not beaten when it should have. */
 bool kolo__world_is_quiet(const struct kolo__member *member, uint64_t now_ns);
@@ -190,6 +215,33 @@ void kolo__world_enter(struct kolo__connection *connection, struct kolo__frame_r
 void kolo__world_exchange(struct kolo__connection *connection, struct kolo__frame_reader *payload);
 /* Decides about those who wait for the place of another. */
 void kolo__world_judge_held(struct kolo__rendezvous *server, uint64_t now_ns);
+
+/* Keeps a copy of what a rank told. */
+void kolo__member_keep_blob(struct kolo__member *member, const unsigned char *data, size_t bytes);
+/* Tells all members who is in the world. */
+void kolo__world_announce(struct kolo__rendezvous *server);
+
+/* ---- the next epoch (rendezvous_renew.c) ----------------------------------------------------- */
+
+/* All have joined: epoch 0 begins. */
+void kolo__world_begin_epochs(struct kolo__rendezvous *server);
+/* A JOIN message of a newcomer, which the server knows to be of its job. Takes over what member
+ * owns. */
+void kolo__world_arrive(struct kolo__connection *connection, const struct kolo__member *newcomer);
+/* A member's RENEW message. */
+void kolo__world_renew(struct kolo__connection *connection, struct kolo__frame_reader *payload);
+/* A member is lost, or has left in good order: it is in no later epoch. surely: this is why,
+ * whatever was said before. */
+void kolo__world_gone(struct kolo__rendezvous *server, uint32_t rank, const char *why, bool surely);
+void kolo__world_newcomer_gone(struct kolo__connection *connection);
+/* Begins the next epoch if it is time. */
+void kolo__world_judge_epoch(struct kolo__rendezvous *server, uint64_t now_ns);
+/* This rank waits in kolo_renew, and has closed its connections. */
+bool kolo__world_has_come(const struct kolo__rendezvous *server, uint32_t rank);
+/* Tells one that would wait for it in vain. */
+void kolo__world_tell_to_renew(struct kolo__connection *to, uint32_t rank);
+void kolo__world_end_epochs(struct kolo__rendezvous *server);
+bool kolo__world_note_place(struct kolo__rendezvous *server, uint32_t place);
 
 /* ---- absent ranks (rendezvous_absent.c) ------------------------------------------------------ */
 

@@ -156,13 +156,33 @@ static const kolo_request *find_rooted(const kolo_comm *comm, kolo_status status
     return rooted && status == KOLO_ERR_MISMATCH ? request : NULL;
 }
 
+static atomic_flag noted = ATOMIC_FLAG_INIT;
+
 /* The first is the cause: other communicators break of it. */
 static void note_first_fault(const kolo_comm *comm)
 {
-    static atomic_flag noted = ATOMIC_FLAG_INIT;
     const struct kolo__config *config = &comm->context->config;
     if (!atomic_flag_test_and_set(&noted))
         kolo__last_words_write(config->last_words, config->local_rank, comm->fault.text);
+}
+
+void kolo__comm_forget_first_fault(const kolo_context *context)
+{
+    kolo__last_words_write(context->config.last_words, context->config.local_rank, "");
+    atomic_flag_clear(&noted);
+}
+
+void kolo__comm_end(kolo_comm *comm)
+{
+    if (comm->transport != NULL)
+        comm->transport->ops->fail(comm->transport, &comm->fault);
+    kolo__nccl_fail(comm);
+    kolo__exchange_fail(comm);
+    for (kolo_request *request = comm->first; request != NULL; request = request->next)
+        if (!request->done)
+            finish(request, comm->fault.status);
+    comm->first = comm->last = NULL;
+    comm->held = 0;
 }
 
 void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spread)
@@ -187,15 +207,7 @@ void kolo__comm_fail(kolo_comm *comm, const struct kolo__fault *fault, bool spre
     note_first_fault(comm);
     if (comm->sheet != NULL)
         kolo__metrics_failed(comm, comm->fault.status);
-    if (comm->transport != NULL)
-        comm->transport->ops->fail(comm->transport, &comm->fault);
-    kolo__nccl_fail(comm);
-    kolo__exchange_fail(comm);
-    for (kolo_request *request = comm->first; request != NULL; request = request->next)
-        if (!request->done)
-            finish(request, comm->fault.status);
-    comm->first = comm->last = NULL;
-    comm->held = 0;
+    kolo__comm_end(comm);
 }
 
 /* A fault as the transport or executor saw it: its peer is a rank of this communicator. */

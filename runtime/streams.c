@@ -218,13 +218,34 @@ static void choose(struct probe *probe)
                   rate_text(probe->slowest[1], many), streams_of[1]);
 }
 
+/* ---- later epochs --------------------------------------------------------------------------- */
+
+static void read_streams(void *self, uint32_t rank, const unsigned char *blob, size_t bytes)
+{
+    kolo_context *context = self;
+    if (rank == 0 && bytes == 4)
+        context->streams = kolo__load_u32(blob);
+}
+
+/* Rank 0 has been in the epoch before, so it knows what was found then; newcomers do not. */
+static kolo_status inherit(kolo_context *context, uint64_t deadline_ns)
+{
+    unsigned char blob[4];
+    kolo__store_u32(blob, context->streams);
+    return kolo__control_exchange(context->control, TAG_PORTS, blob, sizeof blob, deadline_ns,
+                                  read_streams, context);
+}
+
 kolo_status kolo__streams_find(kolo_context *context, uint64_t deadline_ns)
 {
     struct probe probe = {.context = context, .listeners = {-1, -1}};
-    context->streams = context->config.streams > 0 ? (uint32_t)context->config.streams : 1;
+    if (context->config.streams > 0 || context->epoch == 0)
+        context->streams = context->config.streams > 0 ? (uint32_t)context->config.streams : 1;
     for (uint32_t r = 0; r < context->size; r++)
         if (context->host_of[r] >= probe.hosts)
             probe.hosts = context->host_of[r] + 1;
+    if (context->epoch > 0 && context->config.streams == 0)
+        return inherit(context, deadline_ns);
     if (!worth_while(context, probe.hosts))
         return KOLO_OK;
     kolo_status status = KOLO_OK;

@@ -37,8 +37,11 @@ static kolo_status find_path(struct kolo__timeline *timeline)
     char folder[4096] = "";
     if (path[0] != '/' && getcwd(folder, sizeof folder - 1) == NULL)
         return kolo__error_errno(errno, "KOLO_TIMELINE=%s: cannot find the current folder", path);
-    int length = snprintf(timeline->path, sizeof timeline->path - 16, "%s%s%s", folder,
-                          folder[0] != '\0' ? "/" : "", path);
+    char epoch[24] = ""; /* each has a file */
+    if (timeline->context->epoch > 0)
+        snprintf(epoch, sizeof epoch, ".epoch%u", timeline->context->epoch);
+    int length = snprintf(timeline->path, sizeof timeline->path - 16, "%s%s%s%s", folder,
+                          folder[0] != '\0' ? "/" : "", path, epoch);
     if ((size_t)length >= sizeof timeline->path - 16)
         return kolo__error(KOLO_ERR_CONFIG, "KOLO_TIMELINE=%s: the path is too long", path);
     return KOLO_OK;

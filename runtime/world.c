@@ -31,7 +31,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { WORLD_ID = 1, MACHINE_TEXT_BYTES = 192 };
+enum { MACHINE_TEXT_BYTES = 192 };
 
 /* Ranks with the same text may try to share memory: same kernel since the same boot, same network
  * namespace (the heap is passed over an abstract socket, which belongs to one), same user. */
@@ -109,12 +109,13 @@ static kolo_status find_listen_host(kolo_context *context, const struct kolo__en
     return KOLO_OK;
 }
 
-static kolo_status introduce(kolo_context *context, int *listen_fd)
+/* What the others are to know, as blob; and where they reach this rank, if that is by tcp. */
+static kolo_status introduce(kolo_context *context, int *listen_fd,
+                             unsigned char blob[KOLO__INTRODUCTION_BYTES_MAX], size_t *bytes)
 {
     char machine[MACHINE_TEXT_BYTES], text[KOLO__ENDPOINT_TEXT_BYTES] = "";
     char deterministic[24], encrypt[24], streams[24], checksum[24], segment_bytes[24];
     char algorithm[40];
-    unsigned char blob[KOLO__INTRODUCTION_BYTES_MAX];
     struct kolo__endpoint endpoint = {.count = 0};
     uint16_t port = 0;
     describe_machine(machine, sizeof machine);
@@ -150,9 +151,8 @@ static kolo_status introduce(kolo_context *context, int *listen_fd)
         [KOLO__ALIKE_ALGORITHM] = algorithm,
         [KOLO__ALIKE_SEGMENT_BYTES] = segment_bytes,
     }};
-    status = kolo__control_join(context->control, blob, kolo__introduction_encode(&own, blob));
-    context->joined = status == KOLO_OK;
-    return status;
+    *bytes = kolo__introduction_encode(&own, blob);
+    return KOLO_OK;
 }
 
 static kolo_status read_introduction(const kolo_context *context, uint32_t rank,
@@ -206,6 +206,15 @@ static kolo_status read_introductions(kolo_context *context)
     return status;
 }
 
+/* The world has a fault before it is whole: some rank may never come to map the heap. */
+static bool is_vain(void *self)
+{
+    struct kolo__control *control = ((kolo_context *)self)->control;
+    struct kolo__fault fault;
+    kolo__control_poll(control);
+    return kolo__control_fault(control, KOLO__WORLD_COMM, &fault);
+}
+
 /* Maps the heap together with the other ranks of this machine. */
 static kolo_status share_memory(kolo_context *context, uint64_t deadline_ns, uint64_t *mailbox)
 {
@@ -228,6 +237,8 @@ static kolo_status share_memory(kolo_context *context, uint64_t deadline_ns, uin
         .member = member,
         .members = members,
         .deadline_ns = deadline_ns,
+        .is_vain = is_vain,
+        .self = context,
     };
     kolo_status status = kolo__heap_open(&options, &context->heap);
     if (status != KOLO_OK)
@@ -274,8 +285,10 @@ static kolo_status agree_on_sharing(kolo_context *context, uint64_t deadline_ns,
     kolo__store_u64(blob, mailbox);
     kolo_status status = kolo__control_exchange(context->control, 1, blob, bytes, deadline_ns,
                                                 read_sharing, &sharing);
-    if (status != KOLO_OK)
+    if (status != KOLO_OK) {
+        kolo__shm_mailbox_free(context->heap, mailbox);
         return status;
+    }
     context->all_hosts_share = wanted && !sharing.failed_anywhere;
     context->shared_memory = wanted && sharing.failed == UINT32_MAX && mailbox != UINT64_MAX;
     if (sharing.failed == UINT32_MAX)
@@ -307,6 +320,7 @@ static kolo_status find_rendezvous(kolo_context *context, uint64_t deadline_ns)
         .insecure = context->config.insecure != 0,
         .keep_mpi = strcmp(context->config.algorithm, kolo__offload_mpi.name) == 0,
         .silence_s = kolo__silence_seconds(context->config.peer_timeout, context->config.timeout),
+        .min_ranks = (uint32_t)context->config.min_ranks,
         .token = context->token,
         .token_bytes = sizeof context->token,
         .job = context->job,
@@ -331,76 +345,144 @@ static void name_world(kolo_context *context)
     if (getpeername(kolo__control_fd(context->control), (struct sockaddr *)&server.storage,
                     &server.length) == 0)
         port = kolo__address_port(&server);
-    snprintf(context->local_name, sizeof context->local_name, "%u-%s", port, end);
+    snprintf(context->local_name, sizeof context->local_name, "%u-%u-%s", port, context->epoch,
+             end);
 }
 
-static kolo_status form_world(kolo_context *context, struct kolo__comm_members *members,
-                              uint32_t *world_ranks, uint64_t *mailboxes)
+/* Place and size as the rendezvous has them: of a newcomer, and in later epochs, they are others
+ * than what this process was told. */
+static void take_place(kolo_context *context)
 {
-    kolo_status status = KOLO_OK;
-    context->streams = 1;
-    uint64_t deadline_ns =
-        kolo__now_ns(&kolo__real_clock) + (uint64_t)context->config.init_timeout * 1000000000u;
-    for (uint32_t r = 0; r < context->size; r++)
+    const struct kolo__epoch *epoch = kolo__control_epoch(context->control);
+    if (epoch->number > 0) {
+        context->epoch = epoch->number;
+        context->rank = epoch->rank;
+        context->size = epoch->size;
+    }
+    name_world(context);
+}
+
+static kolo_status connect_control(kolo_context *context, uint64_t deadline_ns)
+{
+    const struct kolo__control_options options = {
+        .rendezvous = context->place.rendezvous,
+        .ports = context->place.ports,
+        .at_rank_0 = context->place.at_rank_0,
+        .in_pods = context->place.in_pods,
+        .job = context->job,
+        .token = context->place.secret,
+        .rank = context->launch.newcomer ? context->launch.place : context->rank,
+        .size = context->launch.newcomer ? KOLO__SIZE_UNKNOWN : context->size,
+        .deadline_ns = deadline_ns,
+        .timeout_s = (int)context->config.init_timeout,
+        .silence_s = kolo__silence_seconds(context->config.peer_timeout, context->config.timeout),
+    };
+    return kolo__control_connect(&options, &context->control);
+}
+
+/* What is known of each rank, for as many as there are now. */
+static kolo_status make_tables(kolo_context *context, struct kolo__comm_members *members)
+{
+    size_t size = context->size;
+    uint32_t *world_ranks = calloc(size, sizeof *world_ranks);
+    members->world_ranks = world_ranks;
+    members->mailboxes = calloc(size, sizeof *members->mailboxes);
+    free(context->host_of);
+    free(context->shares_kernel);
+    free(context->endpoints);
+    context->host_of = calloc(size, sizeof *context->host_of);
+    context->shares_kernel = calloc(size, sizeof *context->shares_kernel);
+    context->endpoints = calloc(size, sizeof *context->endpoints);
+    if (world_ranks == NULL || members->mailboxes == NULL || context->host_of == NULL ||
+        context->shares_kernel == NULL || context->endpoints == NULL)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for a world of %zu ranks", size);
+    for (uint32_t r = 0; r < size; r++)
         world_ranks[r] = r;
-    status = find_rendezvous(context, deadline_ns);
-    if (status == KOLO_OK && context->place.rendezvous[0] != '\0') {
-        struct kolo__control_options options = {
-            .rendezvous = context->place.rendezvous,
-            .ports = context->place.ports,
-            .at_rank_0 = context->place.at_rank_0,
-            .in_pods = context->place.in_pods,
-            .job = context->job,
-            .token = context->place.secret,
-            .rank = context->rank,
-            .size = context->size,
-            .deadline_ns = deadline_ns,
-            .timeout_s = (int)context->config.init_timeout,
-            .silence_s = kolo__silence_seconds(context->config.peer_timeout, context->config.timeout),
-        };
-        status = kolo__control_connect(&options, &context->control);
-        if (status == KOLO_OK)
-            name_world(context);
-        if (status == KOLO_OK)
-            status = introduce(context, &members->listen_fd);
-        if (status == KOLO_OK)
-            status = read_introductions(context);
+    return KOLO_OK;
+}
+
+/* Without them nobody takes over the mailbox that was made before. */
+static kolo_status find_streams(kolo_context *context, const struct kolo__comm_members *members,
+                                uint64_t deadline_ns)
+{
+    kolo_status status = kolo__streams_find(context, deadline_ns);
+    if (status != KOLO_OK && context->heap != NULL)
+        kolo__shm_mailbox_free(context->heap, members->mailboxes[context->rank]);
+    return status;
+}
+
+/* All ranks are known: what follows from that, and the world communicator. */
+static kolo_status set_up(kolo_context *context, struct kolo__comm_members *members,
+                          uint64_t deadline_ns)
+{
+    kolo_status status = make_tables(context, members);
+    if (status == KOLO_OK && context->control != NULL) {
+        status = read_introductions(context);
         if (status == KOLO_OK)
             status = kolo__context_try_rdma(context, deadline_ns);
         if (status == KOLO_OK)
-            status = agree_on_sharing(context, deadline_ns, mailboxes);
+            status =
+                agree_on_sharing(context, deadline_ns, (uint64_t *)(uintptr_t)members->mailboxes);
         if (status == KOLO_OK)
-            status = kolo__streams_find(context, deadline_ns);
+            status = find_streams(context, members, deadline_ns);
     }
-    if (status != KOLO_OK) {
-        if (members->listen_fd >= 0)
-            close(members->listen_fd);
+    if (status != KOLO_OK)
         return status;
-    }
-    members->id = WORLD_ID;
+    members->id = KOLO__WORLD_COMM;
     members->rank = context->rank;
     members->size = context->size;
-    members->world_ranks = world_ranks;
     members->endpoints = context->endpoints;
-    members->mailboxes = mailboxes;
-    return kolo__comm_create(context, members, &context->world);
+    status = kolo__comm_create(context, members, &context->world);
+    members->listen_fd = -1; /* the communicator's */
+    return status;
+}
+
+static void free_members(struct kolo__comm_members *members)
+{
+    if (members->listen_fd >= 0)
+        close(members->listen_fd);
+    free((void *)(uintptr_t)members->world_ranks);
+    free((void *)(uintptr_t)members->mailboxes);
 }
 
 kolo_status kolo__world_join(kolo_context *context)
 {
     struct kolo__comm_members members = {.listen_fd = -1};
-    uint32_t *world_ranks = calloc(context->size, sizeof *world_ranks);
-    uint64_t *mailboxes = calloc(context->size, sizeof *mailboxes);
-    context->host_of = calloc(context->size, sizeof *context->host_of);
-    context->shares_kernel = calloc(context->size, sizeof *context->shares_kernel);
-    context->endpoints = calloc(context->size, sizeof *context->endpoints);
-    kolo_status status = KOLO_ERR_MEMORY;
-    if (world_ranks == NULL || mailboxes == NULL || context->host_of == NULL ||
-        context->shares_kernel == NULL || context->endpoints == NULL)
-        kolo__error(status, "kolo_init: no memory for a world of %u ranks", context->size);
-    else
-        status = form_world(context, &members, world_ranks, mailboxes);
-    free(world_ranks);
-    free(mailboxes);
+    unsigned char blob[KOLO__INTRODUCTION_BYTES_MAX];
+    size_t bytes = 0;
+    uint64_t deadline_ns =
+        kolo__now_ns(&kolo__real_clock) + (uint64_t)context->config.init_timeout * 1000000000u;
+    context->streams = 1;
+    kolo_status status = find_rendezvous(context, deadline_ns);
+    if (status == KOLO_OK && context->place.rendezvous[0] != '\0') {
+        status = connect_control(context, deadline_ns);
+        if (status == KOLO_OK)
+            status = introduce(context, &members.listen_fd, blob, &bytes);
+        if (status == KOLO_OK)
+            status = kolo__control_join(context->control, blob, bytes);
+        context->joined = status == KOLO_OK;
+        if (status == KOLO_OK)
+            take_place(context);
+    }
+    if (status == KOLO_OK)
+        status = set_up(context, &members, deadline_ns);
+    free_members(&members);
+    return status;
+}
+
+kolo_status kolo__world_rejoin(kolo_context *context, uint32_t patience_ms)
+{
+    struct kolo__comm_members members = {.listen_fd = -1};
+    unsigned char blob[KOLO__INTRODUCTION_BYTES_MAX];
+    size_t bytes = 0;
+    kolo_status status = introduce(context, &members.listen_fd, blob, &bytes);
+    if (status == KOLO_OK)
+        status = kolo__control_renew(context->control, patience_ms, blob, bytes);
+    if (status == KOLO_OK) {
+        take_place(context);
+        status = set_up(context, &members,
+                        kolo__now_ns(&kolo__real_clock) + patience_ms * UINT64_C(1000000));
+    }
+    free_members(&members);
     return status;
 }

@@ -109,6 +109,78 @@ void kolo__heap_close(struct kolo__heap *heap)
     free(heap);
 }
 
+/* Addresses stay taken, with nothing behind them. */
+static void blank(struct kolo__heap *heap, uint64_t position, uint64_t bytes)
+{
+    if (bytes == 0)
+        return;
+    void *space = mmap(heap->base + position, bytes, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    KOLO__ASSERT(space != MAP_FAILED); /* it takes no more than was taken before */
+}
+
+/* A block's bytes go into pages of its own, which then take the place of the shared ones. */
+static kolo_status make_private(struct kolo__heap *heap, struct kolo__heap_range *range)
+{
+    unsigned char *place = heap->base + range->position;
+    void *copy =
+        mmap(NULL, range->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
+        return kolo__error(KOLO_ERR_MEMORY,
+                           "no memory to take %llu bytes out of the shared heap: %s",
+                           (unsigned long long)range->bytes, strerror(errno));
+    kolo__huge_pages_allow(copy, range->bytes);
+    memcpy(copy, place, range->bytes);
+    void *moved = mremap(copy, range->bytes, range->bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place);
+    KOLO__ASSERT(moved == place);
+    range->is_private = true;
+    fallocate(heap->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)range->position,
+              (off_t)range->bytes);
+    return KOLO_OK;
+}
+
+/* What was to be freed later is nobody's. */
+static bool is_kept(const struct kolo__heap_range *range)
+{
+    return !range->free && range->unused == NULL;
+}
+
+kolo_status kolo__heap_detach(struct kolo__heap *heap)
+{
+    kolo_status status = KOLO_OK;
+    uint64_t end = 0;
+    pthread_mutex_lock(&heap->lock);
+    KOLO__ASSERT(heap->watchers == NULL); /* transports have closed */
+    collect(heap);
+    for (struct kolo__heap_range *r = heap->share.first; r != NULL && status == KOLO_OK;
+         r = r->next)
+        if (is_kept(r) && !r->is_private)
+            status = make_private(heap, r);
+    for (struct kolo__heap_range *r = heap->share.first; r != NULL && status == KOLO_OK;
+         r = r->next)
+        if (is_kept(r)) {
+            blank(heap, end, r->position - end);
+            end = r->position + r->bytes;
+        }
+    if (status == KOLO_OK) {
+        blank(heap, end, heap->bytes - end);
+        close(heap->fd);
+        heap->fd = -1;
+    }
+    pthread_mutex_unlock(&heap->lock);
+    return status;
+}
+
+bool kolo__heap_is_empty(struct kolo__heap *heap)
+{
+    bool empty = true;
+    pthread_mutex_lock(&heap->lock);
+    for (struct kolo__heap_range *r = heap->share.first; r != NULL && empty; r = r->next)
+        empty = !is_kept(r);
+    pthread_mutex_unlock(&heap->lock);
+    return empty;
+}
+
 kolo_status kolo__heap_alloc(struct kolo__heap *heap, size_t bytes, size_t alignment, void **memory)
 {
     KOLO__ASSERT(alignment > 0 && (alignment & (alignment - 1)) == 0 && alignment <= unit_bytes);
@@ -245,6 +317,12 @@ static void collect(struct kolo__heap *heap)
 
 static void give_back(struct kolo__heap *heap, struct kolo__heap_range *range)
 {
+    if (range->is_private) { /* nobody takes it again */
+        range->is_private = false;
+        blank(heap, range->position, range->bytes);
+        kolo__heap_share_give(range);
+        return;
+    }
     const struct kolo__heap_extent extent = extent_of(heap, range);
     for (struct kolo__heap_watcher *watcher = heap->watchers; watcher != NULL;
          watcher = watcher->next)

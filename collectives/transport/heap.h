@@ -28,6 +28,10 @@ struct kolo__heap_options {
     size_t
         share_bytes; /* virtual size of a share; 0: from the machine's memory. Member 0's decides */
     uint64_t deadline_ns; /* kolo__real_clock */
+    /* Asked now and then while members are awaited: true: no more is worth waiting for. NULL: until
+     * the deadline. */
+    bool (*is_vain)(void *self);
+    void *self;
 };
 
 struct kolo__heap_extent {
@@ -39,6 +43,12 @@ struct kolo__heap_extent {
  * the deadline. */
 kolo_status kolo__heap_open(const struct kolo__heap_options *options, struct kolo__heap **heap);
 void kolo__heap_close(struct kolo__heap *heap);
+/* What this member has allocated stays where it is, and becomes memory of this process alone, of
+ * which no other member, late as it may be, can change a byte. From then on the heap is for
+ * kolo__heap_free only. On failure some may be so already, and it may be called again. */
+kolo_status kolo__heap_detach(struct kolo__heap *heap);
+/* Nothing is allocated in this member's share. */
+bool kolo__heap_is_empty(struct kolo__heap *heap);
 
 /* Thread-safe. alignment: a power of two up to 2 MiB. Memory is zero. From 1 MiB on it waits for
  * members that reserve at the same time; KOLO_ERR_TIMEOUT when one of them does not come to an end.

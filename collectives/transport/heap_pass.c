@@ -86,6 +86,13 @@ static kolo_status create_credentials(const struct kolo__heap_options *options,
     return kolo__credentials_create(KOLO__PURPOSE_HEAP, options->name, options->token, credentials);
 }
 
+enum { LOOK_MS = 50 }; /* between questions whether waiting is in vain */
+
+static bool is_vain(const struct kolo__heap_options *options)
+{
+    return options->is_vain != NULL && options->is_vain(options->self);
+}
+
 kolo_status kolo__heap_serve(const struct kolo__heap_options *options, int listen_fd, int heap_fd,
                              const struct kolo__heap_geometry *geometry)
 {
@@ -112,13 +119,13 @@ static kolo_status serve(const struct kolo__heap_options *options,
 
     while (present < options->members) {
         uint64_t now = kolo__now_ns(&kolo__real_clock);
-        if (now >= options->deadline_ns) {
+        if (now >= options->deadline_ns || is_vain(options)) {
             status = missing_members(options, connections);
             goto close_connections;
         }
         uint64_t left_ms = (options->deadline_ns - now) / 1000000 + 1;
         struct pollfd ready = {.fd = listen_fd, .events = POLLIN};
-        poll(&ready, 1, left_ms > 1000 ? 1000 : (int)left_ms);
+        poll(&ready, 1, left_ms > LOOK_MS ? LOOK_MS : (int)left_ms);
         int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0)
             continue;
@@ -186,7 +193,7 @@ static kolo_status fetch(const struct kolo__heap_options *options,
         close(fd);
         if (!again)
             return status;
-        if (kolo__now_ns(&kolo__real_clock) >= options->deadline_ns)
+        if (kolo__now_ns(&kolo__real_clock) >= options->deadline_ns || is_vain(options))
             return kolo__error(KOLO_ERR_TIMEOUT,
                                "the shared heap '%s' was not offered in time by the first rank of "
                                "this host",

@@ -13,6 +13,7 @@ struct kolo__heap_range {
     uint64_t position, bytes;
     bool free;
     bool (*unused)(const void *memory); /* a free that is put off; else NULL */
+    bool is_private;                    /* in use, and no longer shared */
     struct kolo__heap_range *previous, *next;
 };
 

@@ -84,7 +84,7 @@ void kolo__sim_step(struct kolo__sim *sim)
 
 bool kolo__sim_lost(const struct kolo__sim *sim, uint32_t rank)
 {
-    return rank == sim->options.lost_rank && sim->now_ns >= sim->options.lost_ns;
+    return sim->options.fates != NULL && sim->now_ns >= sim->options.fates[rank].lost_ns;
 }
 
 uint64_t kolo__sim_trace(const struct kolo__sim *sim)
@@ -289,9 +289,11 @@ static bool receive(struct kolo__sim_rank *rank, uint32_t peer)
 static void learn_of_loss(struct kolo__sim_rank *rank)
 {
     struct kolo__sim *sim = rank->sim;
-    uint32_t lost = sim->options.lost_rank;
-    if (sim->options.lost_ns == KOLO__SIM_NEVER || !kolo__sim_lost(sim, lost) ||
-        rank->transport.rank == lost || rank->transport.fault.status != KOLO_OK)
+    uint32_t lost = 0;
+    while (lost < sim->options.size && !kolo__sim_lost(sim, lost))
+        lost++;
+    if (lost == sim->options.size || kolo__sim_lost(sim, rank->transport.rank) ||
+        rank->transport.fault.status != KOLO_OK)
         return;
     if (rank->learns_ns == 0)
         rank->learns_ns = kolo__sim_later(sim);

@@ -17,6 +17,13 @@ struct kolo__sim;
 
 #define KOLO__SIM_NEVER UINT64_MAX
 
+/* What befalls a rank. */
+struct kolo__sim_fate {
+    uint64_t lost_ns; /* it dies then, and the others see KOLO_ERR_PEER_LOST some time later;
+                         KOLO__SIM_NEVER: it does not */
+    uint64_t paused_ns, resumed_ns; /* it makes no steps in between */
+};
+
 struct kolo__sim_options {
     uint32_t size;
     uint64_t seed;
@@ -29,10 +36,9 @@ struct kolo__sim_options {
     bool cross_reads;        /* ranks read each other's private memory */
     const uint32_t *host_of; /* by rank: who shares memory with whom; NULL: all do; borrowed */
     /* Faults. */
-    uint32_t lost_rank; /* dies at lost_ns: the others see KOLO_ERR_PEER_LOST some time later */
-    uint64_t lost_ns;   /* KOLO__SIM_NEVER: nobody dies */
-    uint64_t garbled;   /* this message (counted from 0 as headers arrive) has a header that
-                           is none; KOLO__SIM_NEVER: none does */
+    const struct kolo__sim_fate *fates; /* by rank; NULL: nothing befalls anybody; borrowed */
+    uint64_t garbled; /* this message (counted from 0 as headers arrive) has a header that
+                         is none; KOLO__SIM_NEVER: none does */
 };
 
 /* Everything that is taken is taken here; ends in KOLO_ERR_MEMORY at worst. */
@@ -50,7 +56,7 @@ void *kolo__sim_alloc(struct kolo__sim *sim, uint32_t rank, size_t bytes);
 
 /* Lets virtual time pass, by a random step. */
 void kolo__sim_step(struct kolo__sim *sim);
-/* True from lost_ns on for lost_rank: it makes no more steps. */
+/* Its lost_ns is over: it makes no more steps. */
 bool kolo__sim_lost(const struct kolo__sim *sim, uint32_t rank);
 /* A number that depends on all that happened so far: equal for equal runs. */
 uint64_t kolo__sim_trace(const struct kolo__sim *sim);

@@ -16,6 +16,13 @@ static bool all_ended(const struct kolo__sim *sim, const kolo_status *statuses)
     return true;
 }
 
+static bool is_paused(const struct kolo__sim *sim, uint32_t rank)
+{
+    const struct kolo__sim_fate *fates = sim->options.fates;
+    return fates != NULL && sim->now_ns >= fates[rank].paused_ns &&
+           sim->now_ns < fates[rank].resumed_ns;
+}
+
 static void describe(const struct kolo__sim *sim, const kolo_status *statuses, char *text,
                      size_t bytes)
 {
@@ -65,7 +72,7 @@ kolo_status kolo__sim_drive(struct kolo__sim *sim, kolo__sim_next *next, void *s
         }
         for (uint32_t turn = 0; turn < size; turn++) {
             uint32_t r = (uint32_t)kolo__random_below(&sim->random, size);
-            if (kolo__sim_lost(sim, r))
+            if (kolo__sim_lost(sim, r) || is_paused(sim, r))
                 continue;
             advance_rank(&sim->ranks[r], next, self, &statuses[r], &faults[r]);
             if (first == NULL && faults[r].status != KOLO_OK) {

@@ -18,7 +18,8 @@
  *
  * After KOLO_ERR_PEER_LOST, KOLO_ERR_MISMATCH, KOLO_ERR_NETWORK, KOLO_ERR_TIMEOUT or
  * KOLO_ERR_ABORTED the communicator is poisoned: every later operation on it returns the same
- * first fault at once. kolo_finalize then still releases everything.
+ * first fault at once. kolo_finalize then still releases everything; and where processes are left
+ * that can go on, kolo_renew makes a world of them.
  */
 #ifndef KOLO_H
 #define KOLO_H
@@ -133,6 +134,53 @@ KOLO_API kolo_status kolo_init(const kolo_init_options *options, kolo_context **
  * timeout), then releases everything, the world communicator included. After a failure it
  * releases everything and returns that failure at once. context may be NULL. */
 KOLO_API kolo_status kolo_finalize(kolo_context *context);
+
+/* ---- elastic worlds (docs/ELASTIC.md) ------------------------------------------------------- */
+
+/* A world is the first of a row of EPOCHS. After a fault, or to take newcomers in, its ranks call
+ * kolo_renew and go on in the next epoch with whoever is there: survivors in their old order, then
+ * newcomers (processes started with KOLO_NEWCOMER=1). Memory of kolo_alloc stays where it is;
+ * communicators, requests and reducers of the epoch before are dead: their calls return an error,
+ * and they are freed as always (kolo_comm_free, kolo_reducer_free), or renewed
+ * (kolo_reducer_renew). kolo_world gives the new world communicator. */
+
+/* Set size to sizeof(kolo_renew_options) and every member not used to 0. */
+typedef struct kolo_renew_options {
+    size_t size;
+    int timeout_ms; /* for all survivors to come; who has not by then is expelled. Counted from the
+                       first that comes, whose value counts. 0: KOLO_TIMEOUT */
+    int leave;      /* 1: this rank leaves the world in good order, and the others go on without it.
+                       Only kolo_finalize may follow */
+} kolo_renew_options;
+
+/* Collective over the survivors; blocks until all of them have come, or are lost, or are expelled.
+ * No other thread may use anything of the world meanwhile. A rank that is lost before the new epoch
+ * is complete makes the next one at once. options may be NULL. After an error the context can only
+ * be renewed again, or finalized. KOLO_ERR_WORLD: this rank was expelled, or fewer ranks are left
+ * than KOLO_MIN_RANKS; KOLO_ERR_PEER_LOST: the rendezvous is gone (the launcher, or rank 0 where
+ * that holds it), and the world with it; KOLO_ERR_UNSUPPORTED: this world has no rendezvous. What
+ * fails on one rank only (memory, say) is that error on all. */
+KOLO_API kolo_status kolo_renew(kolo_context *context, const kolo_renew_options *options);
+
+/* Collective on the world communicator, for the end of a step: *wanted is 1 on all ranks when
+ * newcomers wait, or some rank passed leaving = 1 (it is to end, as after SIGTERM), and all should
+ * call kolo_renew now; else 0. One allreduce of 4 bytes. */
+KOLO_API kolo_status kolo_renewal_wanted(kolo_context *context, int leaving, int *wanted);
+
+/* How this epoch came about, the same on all ranks. */
+typedef struct kolo_epoch_report {
+    size_t size;       /* set by the caller: sizeof(kolo_epoch_report) */
+    int epoch;         /* 0: the world that the job began with */
+    int survivors;     /* ranks [0, survivors) were in the epoch before, the others are newcomers; 0
+                          in epoch 0 */
+    int previous_size; /* of the epoch before; 0 in epoch 0 */
+    const char *gone;  /* who was lost, expelled or left since, for people; "": nobody. Valid until
+                          the next kolo_renew */
+} kolo_epoch_report;
+
+KOLO_API kolo_status kolo_get_epoch_report(const kolo_context *context, kolo_epoch_report *report);
+/* The rank that this rank of the world had in the epoch before; -1: none, it is a newcomer. */
+KOLO_API int kolo_previous_rank(const kolo_context *context, int rank);
 
 /* ---- communicators ------------------------------------------------------------------------ */
 
@@ -408,6 +456,14 @@ KOLO_API kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *ten
                                          kolo_reducer **reducer);
 /* Local, between steps; before the communicator is freed. NULL is allowed. */
 KOLO_API kolo_status kolo_reducer_free(kolo_reducer *reducer);
+
+/* After kolo_renew. Collective on comm, a communicator of the new epoch, on which newcomers call
+ * kolo_reducer_create with the same tensors and options. *reducer becomes a new one, and the old
+ * one is freed: as at first, the next step learns the order. The step that was interrupted is to be
+ * repeated from the gradients on. Views move (ask kolo_reducer_view again) and are zero; parameters
+ * of a sharded reducer move with their contents, pieces and kolo_reducer_state_count are others. On
+ * failure *reducer stays what it was. */
+KOLO_API kolo_status kolo_reducer_renew(kolo_reducer **reducer, kolo_comm *comm);
 
 /* Where the gradient of tensor i lives: count elements, aligned to 64 bytes. Without fixed_order it
  * may move once, with its contents, in the first kolo_reducer_wait. NULL: no such

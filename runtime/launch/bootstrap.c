@@ -55,6 +55,7 @@ kolo_status kolo__bootstrap_serve(const struct kolo__bootstrap_options *options,
                                                     .token = place->secret,
                                                     .insecure = options->insecure,
                                                     .world_size = (uint32_t)options->launch->size,
+                                                    .min_ranks = options->min_ranks,
                                                     .where = place->in_pods ? name_pod : NULL,
                                                     .where_self = place,
                                                     .members_restart = place->in_pods,
@@ -295,7 +296,8 @@ kolo_status kolo__bootstrap(const struct kolo__bootstrap_options *options,
     /* kolo run gives its ranks a job, and an address. */
     place->at_rank_0 =
         launch->rank != 0 && launch->meeting != KOLO__MEET_NOBODY &&
-        (launch->in_pods || strcmp(launch->source, "kolo") != 0 || options->job[0] == '\0');
+        (launch->in_pods || (strcmp(launch->source, "kolo") != 0 && !launch->newcomer) ||
+         options->job[0] == '\0');
     kolo_status status = find_place(options, place);
     if (status != KOLO_OK)
         return status;

@@ -41,6 +41,7 @@ struct kolo__bootstrap_options {
     bool insecure;        /* KOLO_INSECURE */
     bool keep_mpi;        /* on rank 0: for KOLO_ALGORITHM=mpi */
     long silence_s;       /* base/silence.h */
+    uint32_t min_ranks;   /* KOLO_MIN_RANKS */
     /* The job's token and id: in, "" where there is none; out, what all ranks have. */
     char *token;
     size_t token_bytes;

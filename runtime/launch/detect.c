@@ -345,11 +345,55 @@ static void note_ignored(struct kolo__launch *launch, const struct kolo__launch_
                  used > 0 ? ", " : "", there, absent);
 }
 
+/* ---- newcomers ----------------------------------------------------------------------------- */
+
+/* Its rank it hears from the world. What is said of another one is its place by the launcher. */
+static kolo_status take_newcomer(char *const *environment, struct kolo__launch *launch)
+{
+    const char *given = kolo__launch_get(environment, "KOLO_RENDEZVOUS");
+    const char *job = kolo__launch_get(environment, "KOLO_JOB");
+    const char *place = get_number(environment, "KOLO_RANK", "-1");
+    const char *local_rank = get_number(environment, "KOLO_LOCAL_RANK", "-1");
+    long number = UINT32_MAX;
+    kolo_status status = KOLO_OK;
+    launch->source = "KOLO_NEWCOMER";
+    launch->newcomer = true;
+    launch->rank = -1;
+    if (given == NULL)
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "KOLO_NEWCOMER=1, but KOLO_RENDEZVOUS is not set: a newcomer has to be "
+                           "told where the world is");
+    if (place != NULL)
+        status = read_number("KOLO_RANK", place, &number);
+    if (status == KOLO_OK && local_rank != NULL)
+        status = read_number("KOLO_LOCAL_RANK", local_rank, &launch->local_rank);
+    if (status == KOLO_OK && strlen(given) >= sizeof launch->places)
+        status = kolo__error(KOLO_ERR_CONFIG, "KOLO_RENDEZVOUS is longer than %zu characters",
+                             sizeof launch->places - 1);
+    if (status != KOLO_OK)
+        return status;
+    launch->place = (uint32_t)number;
+    launch->meeting = KOLO__MEET_HELD;
+    strcpy(launch->places, given);
+    snprintf(launch->job, sizeof launch->job, "%s", job != NULL ? job : "");
+    return KOLO_OK;
+}
+
+/* ---- all ----------------------------------------------------------------------------------- */
+
+static bool is_newcomer(char *const *environment)
+{
+    const char *text = kolo__launch_get(environment, "KOLO_NEWCOMER");
+    return text != NULL && strcmp(text, "1") == 0;
+}
+
 kolo_status kolo__launch_detect(char *const *environment, struct kolo__launch *launch)
 {
     memset(launch, 0, sizeof *launch);
     launch->local_rank = -1;
     launch->size = 1;
+    if (is_newcomer(environment))
+        return take_newcomer(environment, launch);
     for (int i = 0; i < kolo__launch_source_count; i++) {
         const struct kolo__launch_source *source = &kolo__launch_sources[i];
         struct identity identity = look(environment, source);

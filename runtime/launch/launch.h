@@ -29,6 +29,8 @@ struct kolo__launch {
     const char *source; /* "torchrun"; static */
     long rank, size;
     long local_rank, local_size; /* -1, 0: not told */
+    bool newcomer;               /* to a world under way: rank and size are not known yet */
+    uint32_t place;              /* of a newcomer: rendezvous.h */
     bool one_host;               /* all ranks are on this one, as far as anybody told */
     enum kolo__launch_meeting meeting;
     char places[KOLO__LAUNCH_PLACES_BYTES]; /* "10.0.0.1:5000,[fd00::1]:5000"; "" : only one */

@@ -95,14 +95,16 @@ static kolo_status take_tensors(kolo_reducer *reducer, const kolo_tensor *tensor
                                 int ordinal)
 {
     reducer->tensors = calloc(count, sizeof *reducer->tensors);
+    reducer->given = calloc(count, sizeof *reducer->given);
     reducer->order = calloc(count, sizeof *reducer->order);
     reducer->slots = calloc(count, sizeof *reducer->slots);
     reducer->ready = calloc(count, sizeof *reducer->ready);
     reducer->used_words = (count + 63) / 64;
     reducer->used = calloc(reducer->used_words, sizeof *reducer->used);
     reducer->sources = calloc(reducer->comm->size, sizeof *reducer->sources);
-    if (reducer->tensors == NULL || reducer->order == NULL || reducer->used == NULL ||
-        reducer->sources == NULL || reducer->slots == NULL || reducer->ready == NULL)
+    if (reducer->tensors == NULL || reducer->given == NULL || reducer->order == NULL ||
+        reducer->used == NULL || reducer->sources == NULL || reducer->slots == NULL ||
+        reducer->ready == NULL)
         return no_memory(count);
     reducer->tensor_count = (uint32_t)count;
     for (size_t i = 0; i < count; i++) {
@@ -113,6 +115,8 @@ static kolo_status take_tensors(kolo_reducer *reducer, const kolo_tensor *tensor
         reducer->slots[i] = (uint32_t)i;
         if (tensors[i].name != NULL && (tensor->label = strdup(tensors[i].name)) == NULL)
             return no_memory(count);
+        reducer->given[i] = tensors[i];
+        reducer->given[i].name = tensor->label;
         tensor->trace_label = kolo__trace_label(reducer->context->trace, tensor->label);
         if (ordinal < 0 && reducer->options.error_feedback &&
             kolo__reducer_narrows(reducer, tensor->dtype) &&
@@ -181,6 +185,7 @@ static kolo_status complete(kolo_reducer *reducer, const kolo_tensor *tensors, s
         comm->plan_context.deterministic = true;
     comm->owner = reducer;
     comm->rejoined = kolo__reducer_rejoined;
+    comm->retire = kolo__reducer_retire;
     if (reducer->options.sharded)
         comm->cannot_join = "a sharded reducer needs the parameters of every rank";
     else if (kolo__reducer_is_fp8(reducer))
@@ -234,8 +239,8 @@ kolo_status kolo_reducer_free(kolo_reducer *reducer)
     kolo__driver_take_back(reducer, UINT64_MAX);
     /* A step that nobody can end is no reason to keep anything. */
     kolo_comm *comm = reducer->comm;
-    bool healthy = reducer->status == KOLO_OK && comm != NULL && comm->fault.status == KOLO_OK &&
-                   comm->guardian->fault.status == KOLO_OK &&
+    bool healthy = reducer->status == KOLO_OK && comm != NULL && !comm->retired &&
+                   comm->fault.status == KOLO_OK && comm->guardian->fault.status == KOLO_OK &&
                    !atomic_load(&comm->guardian->aborted) && !atomic_load(&comm->aborted);
     if (healthy && reducer->comm->outstanding > 0)
         return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_free: a step is under way: end it with "
@@ -256,6 +261,7 @@ kolo_status kolo_reducer_free(kolo_reducer *reducer)
     sem_destroy(&reducer->own_waker.semaphore);
     sem_destroy(&reducer->done.semaphore);
     free(reducer->tensors);
+    free(reducer->given);
     free(reducer->order);
     free(reducer->slots);
     free((void *)reducer->ready);

@@ -3,6 +3,7 @@
  * The inside of a reducer, shared by the files of this folder:
  *
  *   reducer.c   create, free, what users ask
+ *   renew.c     in the next epoch of the world
  *   freeze.c    the first step's order becomes the plan: buckets, units, memory
  *   ready.c     a gradient gets ready
  *   step.c      units move, the caller waits, the next step begins
@@ -121,6 +122,7 @@ struct kolo_reducer {
     bool views, frozen, accumulates, tunes;
     uint32_t tensor_count;
     struct kolo__reducer_tensor *tensors;
+    kolo_tensor *given;            /* as they were described; names are the tensors' labels */
     struct kolo__reducer_gpu *gpu; /* gpu.h; NULL: they are in the host's memory */
 
     /* The plan. */
@@ -207,6 +209,11 @@ static inline kolo_dtype kolo__reducer_wire_dtype(const struct kolo_reducer *r, 
         return dtype;
     return r->options.wire == KOLO_WIRE_BF16 ? KOLO_BF16 : KOLO_FP16;
 }
+
+/* ---- renew.c -------------------------------------------------------------------------------- */
+
+/* Its communicator dies: the progress thread lets go of the step. */
+void kolo__reducer_retire(void *reducer);
 
 /* ---- freeze.c ------------------------------------------------------------------------------- */
 

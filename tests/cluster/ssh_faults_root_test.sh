@@ -60,13 +60,16 @@ expect "two SIGINT: code" 130 "$code"
 expect "two SIGINT: nothing failed" "" "$err"
 expect_none_left "two SIGINT" 10 host1 host2 host3
 
-# ---- stopped and continued
-start --hosts "$hosts" -- "$worker" signals "$mark"
+# ---- stopped and continued: SIGCONT takes back a SIGTSTP that a rank has not taken yet
+mkdir -m 777 "$place/stopped"
+all_stopped() { [[ $(ls "$place/stopped") == $'rank.0\nrank.1\nrank.2\nrank.3' ]]; }
+start --hosts "$hosts" -- "$worker" signals "$mark" "$place/stopped/rank"
 wait_until 20 lines_in out 4 || fail "the ranks do not start"
 kill -TSTP "$pid"
 wait_until 10 grep -q '^State:[[:space:]]*T' "/proc/$pid/status" || fail "kolo run does not stop"
+wait_until 10 all_stopped || fail "SIGTSTP does not come to: $(ls "$place/stopped")"
 kill -CONT "$pid" "$waited" # nsenter stops with what it entered for
-wait_until 10 lines_in out 8 || fail "SIGTSTP does not reach all ranks"
+wait_until 10 lines_in out 8 || fail "what ranks said while kolo run was stopped is lost"
 kill -TERM "$pid"
 wait_until 10 lines_in out 12 || fail "SIGTERM does not reach all ranks after SIGCONT"
 kill -TERM "$pid"

@@ -13,7 +13,6 @@ static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport *
         .delay_ns = 500,
         .piece_bytes = 100000,
         .buffered_bytes = 5000,
-        .lost_ns = KOLO__SIM_NEVER,
         .garbled = KOLO__SIM_NEVER,
     };
     struct kolo__sim *sim;

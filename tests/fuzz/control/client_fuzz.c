@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/secure.h"
 #include "base/socket.h"
+#include "runtime/frame.h"
 #include "runtime/control.h"
 
 #include <poll.h>
@@ -31,6 +32,45 @@ static uint64_t soon(void)
     return kolo__now_ns(&kolo__real_clock) + 5000000000u;
 }
 
+/* Where the first EPOCH stands that is not the first of all messages; or the end. */
+static size_t find_epoch(const struct play *play)
+{
+    size_t at = 0, length;
+    enum kolo__frame_type type;
+    struct kolo__frame_reader payload;
+    for (; at < play->bytes; at += length) {
+        length = kolo__frame_parse(play->data + at, play->bytes - at, KOLO__FRAME_PAYLOAD_MAX,
+                                   &type, &payload);
+        if (length == 0 || length == (size_t)-1)
+            return play->bytes;
+        if (type == KOLO__FRAME_EPOCH && at > 0)
+            return at;
+    }
+    return at;
+}
+
+/* Nobody believes in an epoch before having asked for it. */
+static void await_renewal(struct kolo__secure *secure)
+{
+    static unsigned char in[4096];
+    size_t bytes = 0, moved, length;
+    kolo_status status = KOLO_OK;
+    for (int i = 0; i < 200 && status <= KOLO_AGAIN; i++) {
+        struct kolo__frame_reader payload;
+        enum kolo__frame_type type;
+        status = kolo__secure_read(secure, in + bytes, sizeof in - bytes, &moved);
+        bytes += moved;
+        while ((length = kolo__frame_parse(in, bytes, sizeof in, &type, &payload)) > 0 &&
+               length != (size_t)-1) {
+            if (type == KOLO__FRAME_RENEW)
+                return;
+            memmove(in, in + length, bytes - length);
+            bytes -= length;
+        }
+        usleep(status == KOLO_AGAIN ? 500 : 0);
+    }
+}
+
 static void say(int fd, const struct play *play)
 {
     struct kolo__credentials *credentials;
@@ -40,7 +80,11 @@ static void say(int fd, const struct play *play)
                  KOLO_OK);
     KOLO__ASSERT(kolo__secure_create(credentials, KOLO__SECURE_ACCEPTOR, fd, &secure) == KOLO_OK);
     KOLO__ASSERT(kolo__secure_handshake_by(secure, soon()) == KOLO_OK);
-    kolo__secure_send_all(secure, play->data, play->bytes, soon());
+    size_t first = find_epoch(play);
+    kolo__secure_send_all(secure, play->data, first, soon());
+    if (first > 0 && first < play->bytes)
+        await_renewal(secure);
+    kolo__secure_send_all(secure, play->data + first, play->bytes - first, soon());
     shutdown(fd, SHUT_WR);
     kolo__secure_free(secure);
     kolo__credentials_free(credentials);
@@ -71,10 +115,15 @@ static void touch(const unsigned char *data, size_t bytes)
     (void)last;
 }
 
+static uint32_t size_of(const struct kolo__control *control)
+{
+    const struct kolo__epoch *epoch = kolo__control_epoch(control);
+    return epoch->number > 0 ? epoch->size : RANKS;
+}
+
 static void visit(void *self, uint32_t rank, const unsigned char *blob, size_t bytes)
 {
-    (void)self;
-    KOLO__ASSERT(rank < RANKS);
+    KOLO__ASSERT(rank < size_of(self));
     touch(blob, bytes);
 }
 
@@ -88,7 +137,11 @@ static void check_text(const char *text, size_t bytes)
 
 static void check_members(const struct kolo__control *control)
 {
-    for (uint32_t r = 0; r < RANKS; r++) {
+    const struct kolo__epoch *epoch = kolo__control_epoch(control);
+    check_text(epoch->gone, sizeof epoch->gone);
+    KOLO__ASSERT(epoch->number == 0 || epoch->rank < epoch->size);
+    touch((const unsigned char *)epoch->previous, epoch->survivors * sizeof *epoch->previous);
+    for (uint32_t r = 0; r < size_of(control); r++) {
         const struct kolo__control_member *member = kolo__control_member(control, r);
         check_text(member->host, sizeof member->host);
         touch(member->blob, member->blob_bytes);
@@ -110,7 +163,7 @@ static void check_faults(struct kolo__control *control)
             if (!kolo__control_fault(control, comm, &fault))
                 continue;
             KOLO__ASSERT(fault.status > KOLO_AGAIN && fault.status <= KOLO_ERR_DEVICE);
-            KOLO__ASSERT(fault.peer >= -1 && fault.peer < RANKS);
+            KOLO__ASSERT(fault.peer >= -1 && fault.peer < (int)size_of(control));
             check_text(fault.text, sizeof fault.text);
         }
     }
@@ -162,8 +215,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     KOLO__ASSERT(kolo__control_connect(&options, &control) == KOLO_OK);
     if (kolo__control_join(control, "blob", 4) == KOLO_OK) {
         check_members(control);
-        kolo__control_exchange(control, 1, "blob", 4, soon(), visit, NULL);
+        kolo__control_exchange(control, 1, "blob", 4, soon(), visit, control);
         check_members(control);
+        if (kolo__control_renew(control, 100, "blob", 4) == KOLO_OK) {
+            check_members(control);
+            kolo__control_exchange(control, 1, "blob", 4, soon(), visit, control);
+        }
     }
     check_faults(control);
     check_joins(control);

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "runtime/frame.h"
+#include "runtime/introduction.h"
 
 #include "../recorded_hello.h"
 
@@ -34,6 +35,9 @@ static void write_text(const char *target, const char *name, const char *text)
     write_seed(target, name, text, strlen(text));
 }
 
+/* Nothing but ends of texts. */
+static const unsigned char introduction[KOLO__INTRODUCTION_TEXTS];
+
 /* ---- messages ------------------------------------------------------------------------------ */
 
 static void put_join(struct kolo__frame_writer *w, const char *job, uint32_t size, uint32_t rank)
@@ -44,7 +48,38 @@ static void put_join(struct kolo__frame_writer *w, const char *job, uint32_t siz
     kolo__put_u32(w, rank);
     kolo__put_u32(w, 4711);
     kolo__put_text(w, "host");
-    kolo__put_blob(w, "introduction", 12);
+    kolo__put_blob(w, introduction, sizeof introduction);
+    kolo__frame_end(w);
+}
+
+static void put_renew(struct kolo__frame_writer *w, uint32_t epoch, uint32_t patience_ms)
+{
+    kolo__frame_begin(w, KOLO__FRAME_RENEW);
+    kolo__put_u32(w, epoch);
+    kolo__put_u32(w, patience_ms);
+    kolo__put_blob(w, introduction, sizeof introduction);
+    kolo__frame_end(w);
+}
+
+static void put_epoch(struct kolo__frame_writer *w, uint32_t epoch, uint32_t rank, uint32_t size,
+                      uint32_t survivors)
+{
+    kolo__frame_begin(w, KOLO__FRAME_EPOCH);
+    kolo__put_u32(w, epoch);
+    kolo__put_u32(w, rank);
+    kolo__put_u32(w, size);
+    kolo__put_u32(w, RANKS);
+    kolo__put_u32(w, survivors);
+    for (uint32_t r = 0; r < survivors && r < size; r++)
+        kolo__put_u32(w, r);
+    kolo__put_text(w, "rank 2 (host a, pid 7) was killed by signal 9 (SIGKILL)");
+    kolo__frame_end(w);
+}
+
+static void put_newcomers(struct kolo__frame_writer *w, uint32_t count)
+{
+    kolo__frame_begin(w, KOLO__FRAME_NEWCOMERS);
+    kolo__put_u32(w, count);
     kolo__frame_end(w);
 }
 
@@ -353,6 +388,53 @@ static void server_members(void)
     end(&play, "losses");
 }
 
+static void server_epochs(void)
+{
+    struct play play;
+    begin(&play, 7);
+    put_renew(&play.message, 0, 60000);
+    act(&play, 0);
+    put_fault(&play.message, 0, KOLO_ERR_PEER_LOST, 0); /* of one that has come */
+    put_stuck(&play.message, 1, KOLO_SUM);
+    put_renew(&play.message, 0, 60000);
+    act(&play, 1);
+    act(&play, ENDED + 2);
+    put_exchange(&play.message, 1);
+    act(&play, 0);
+    put_exchange(&play.message, 1);
+    act(&play, 1);
+    put_join(&play.message, "job", RANKS, 2); /* a rank that is gone, or a newcomer */
+    act(&play, 2);
+    put_renew(&play.message, 1, 60000);
+    act(&play, 1);
+    put_renew(&play.message, 1, 60000);
+    act(&play, 0);
+    end(&play, "epochs");
+    begin(&play, 7);
+    kolo__put_u8(&play.message, 0);
+    kolo__put_u8(&play.message, 0);
+    act(&play, HANGS_UP);
+    put_join(&play.message, "job", KOLO__SIZE_UNKNOWN, 9);
+    put_empty(&play.message, KOLO__FRAME_ABSENT);
+    act(&play, 2);
+    put_join(&play.message, "job", KOLO__SIZE_UNKNOWN, UINT32_MAX);
+    act(&play, 2);
+    put_renew(&play.message, 0, 0);
+    act(&play, 0);
+    put_empty(&play.message, KOLO__FRAME_BYE);
+    act(&play, 1);
+    end(&play, "newcomers");
+    begin(&play, 7);
+    put_renew(&play.message, 0, 0); /* the others are late at once */
+    act(&play, 0);
+    put_renew(&play.message, 0, 0);
+    act(&play, 1);
+    put_renew(&play.message, 1, 0);
+    put_renew(&play.message, 1, 0);
+    act(&play, 0);
+    end(&play, "expelled");
+}
+
 /* ---- messages for a rank (client_fuzz.c) --------------------------------------------------- */
 
 static void client_seed(struct kolo__frame_writer *w, const char *name)
@@ -394,6 +476,22 @@ static void client_seeds(void)
     put_all_joined(&w, 1, 1);
     put_has_joined(&w, 1, 1, 2, 8);
     client_seed(&w, "joins");
+    put_world(&w, RANKS);
+    put_exchanged(&w, 1, RANKS);
+    put_newcomers(&w, 1);
+    put_fault(&w, 0, KOLO_ERR_PEER_LOST, 2);
+    put_epoch(&w, 1, 1, 2, 2);
+    put_world(&w, 2);
+    put_exchanged(&w, 1, 2);
+    put_fault(&w, 0, KOLO_ERR_PEER_LOST, 0);
+    client_seed(&w, "epochs");
+    put_epoch(&w, 3, 3, 4, 2); /* a newcomer's */
+    put_world(&w, 4);
+    put_exchanged(&w, 1, 4);
+    client_seed(&w, "newcomer");
+    put_epoch(&w, 3, 3, UINT32_MAX, 2);
+    put_world(&w, RANKS);
+    client_seed(&w, "epoch_too_large");
 }
 
 /* ---- the rest ------------------------------------------------------------------------------ */
@@ -492,6 +590,7 @@ int main(int argc, char **argv)
     folder = argv[1];
     server_joins();
     server_members();
+    server_epochs();
     client_seeds();
     option_seeds();
     address_seeds();

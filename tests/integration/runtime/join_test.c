@@ -268,7 +268,7 @@ static int silence_before_and_after(void)
 static void test_no_message_without_a_join(void **state)
 {
     (void)state;
-    world_run_over_both(3, NULL, silence_before_and_after);
+    world_run_over_both(3, "KOLO_PEER_TIMEOUT=0", silence_before_and_after); /* no signs of life */
 }
 
 /* ---- other communicators ----------------------------------------------------------------------

@@ -330,7 +330,7 @@ static int cost(void)
 static void test_cost(void **state)
 {
     (void)state;
-    world_run_over_both(2, NULL, cost);
+    world_run_over_both(2, "KOLO_PEER_TIMEOUT=0", cost); /* no signs of life between */
 }
 
 /* ---- after kolo_join --------------------------------------------------------------------------

@@ -71,9 +71,9 @@ static void test_steady_state(void **state)
 {
     (void)state;
     overlaps = false;
-    world_run_over_both(3, NULL, steady_state);
+    world_run_over_both(3, "KOLO_PEER_TIMEOUT=0", steady_state); /* no signs of life between */
     overlaps = true;
-    world_run_over_both(2, NULL, steady_state);
+    world_run_over_both(2, "KOLO_PEER_TIMEOUT=0", steady_state);
 }
 
 /* ---- unused tensors -----------------------------------------------------------------------------

@@ -45,9 +45,12 @@ static _Noreturn void become_rank(int rank, int ranks, const char *rendezvous, c
     for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
         signal(crashes[i], SIG_DFL); /* cmocka's handlers would go on with the next test, here */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (rank >= ranks)
+        close_range(3, ~0u, 0); /* the server's connections with those who came before */
     own_rank = rank;
     set_number("KOLO_RANK", rank);
     set_number("KOLO_WORLD_SIZE", ranks);
+    set_number("KOLO_NEWCOMER", rank >= ranks);
     setenv("KOLO_RENDEZVOUS", rendezvous, 1);
     setenv("KOLO_TOKEN", token, 1);
     setenv("KOLO_JOB", token, 1);
@@ -69,29 +72,44 @@ static const char *ending(int status, char *text, size_t bytes)
 
 struct world_result world_run(int ranks, const char *const *environment, int (*rank_main)(void))
 {
+    return world_run_elastic(ranks, 0, 0, environment, rank_main);
+}
+
+struct world_result world_run_elastic(int ranks, int newcomers, int min_ranks,
+                                      const char *const *environment, int (*rank_main)(void))
+{
     struct world_result result;
+    int all = ranks + newcomers, begun = 0;
     struct kolo__rendezvous *server;
     char token[33];
     pid_t pids[WORLD_RANKS_MAX];
     memset(&result, 0, sizeof result);
     assert_int_equal(kolo__token_random(token, 16), KOLO_OK);
-    struct kolo__rendezvous_options options = {
-        .host = "127.0.0.1", .job = token, .token = token, .world_size = (uint32_t)ranks};
+    struct kolo__rendezvous_options options = {.host = "127.0.0.1",
+                                               .job = token,
+                                               .token = token,
+                                               .world_size = (uint32_t)ranks,
+                                               .min_ranks = (uint32_t)min_ranks};
     assert_int_equal(kolo__rendezvous_create(&options, &server), KOLO_OK);
 
     uint64_t start = kolo__now_ns(&kolo__real_clock);
-    for (int r = 0; r < ranks; r++) {
-        pids[r] = fork();
-        assert_true(pids[r] >= 0);
-        if (pids[r] == 0)
-            become_rank(r, ranks, kolo__rendezvous_address(server), token, environment, rank_main);
-    }
-    for (int left = ranks; left > 0;) {
+    for (int left = all; left > 0;) {
+        for (; begun < all && (begun < ranks || kolo__rendezvous_has_formed(server)); begun++) {
+            pids[begun] = fork();
+            assert_true(pids[begun] >= 0);
+            if (pids[begun] == 0)
+                become_rank(begun, ranks, kolo__rendezvous_address(server), token, environment,
+                            rank_main);
+        }
         struct pollfd ready = {.fd = kolo__rendezvous_fd(server), .events = POLLIN};
         poll(&ready, 1, 10);
         kolo__rendezvous_step(server);
         double elapsed = (double)(kolo__now_ns(&kolo__real_clock) - start) / 1e9;
-        for (int r = 0; r < ranks; r++) {
+        if (elapsed > WORLD_TIMEOUT_S && begun < all) {
+            fail_msg("the world did not form, so that newcomers could not come");
+            return result;
+        }
+        for (int r = 0; r < begun; r++) {
             char text[64];
             if (pids[r] == 0)
                 continue;

@@ -26,6 +26,11 @@ struct world_result {
  * returns; one that still runs after WORLD_TIMEOUT_S is killed (and shows it in its status). */
 struct world_result world_run(int ranks, const char *const *environment, int (*rank_main)(void));
 
+/* The same for a world that goes on with min_ranks. When it has formed, so many newcomers come:
+ * their world_rank counts on from ranks, as the entries of the result do. */
+struct world_result world_run_elastic(int ranks, int newcomers, int min_ranks,
+                                      const char *const *environment, int (*rank_main)(void));
+
 /* Fails the cmocka test unless every rank returned 0. */
 void world_assert_all_passed(const struct world_result *result, int ranks);
 

@@ -248,6 +248,72 @@ static void memory_freed_later_waits_until_unused(void **state)
     kolo__heap_close(heap);
 }
 
+/* What a member takes with it stays where it is, and others change nothing of it any more. */
+static void detached_memory_is_private(void **state)
+{
+    (void)state;
+    struct member members[2];
+    void *memory[4], *later;
+    prepare(members, 2, 10);
+    open_all(members, 2);
+    struct kolo__heap *heap = members[1].heap, *peer = members[0].heap;
+    static const size_t bytes[] = {10, 3 * MIB, 5000, 4096};
+    assert_true(kolo__heap_is_empty(heap));
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(kolo__heap_alloc(heap, bytes[i], 4096, &memory[i]), KOLO_OK);
+    assert_int_equal(kolo__heap_alloc(heap, 100, 4096, &later), KOLO_OK);
+    kolo__heap_free(heap, memory[2]);
+    freed_later_is_unused = false;
+    kolo__heap_free_later(heap, later, unused);
+    unsigned char *theirs[4];
+    for (int i = 0; i < 4; i++)
+        if (i != 2) {
+            memset(memory[i], 'a' + i, bytes[i]);
+            theirs[i] =
+                kolo__heap_address(peer, kolo__heap_position(heap, memory[i], bytes[i]), bytes[i]);
+            assert_int_equal(theirs[i][bytes[i] - 1], 'a' + i);
+        }
+    assert_int_equal(kolo__heap_detach(heap), KOLO_OK);
+    assert_false(kolo__heap_is_empty(heap));
+    for (int i = 0; i < 4; i++)
+        if (i != 2) {
+            memset(theirs[i], 'x', bytes[i]);
+            const unsigned char *mine = memory[i];
+            for (size_t b = 0; b < bytes[i]; b++)
+                assert_int_equal(mine[b], 'a' + i);
+            memset(memory[i], 'm', bytes[i]);
+            assert_int_equal(theirs[i][0], 'x');
+        }
+    kolo__heap_free(heap, memory[1]);
+    assert_int_equal(*(unsigned char *)memory[3], 'm');
+    kolo__heap_free(heap, memory[0]);
+    kolo__heap_free(heap, memory[3]);
+    assert_true(kolo__heap_is_empty(heap));
+    kolo__heap_close(heap);
+    kolo__heap_close(peer);
+}
+
+/* As when a rank that should come is lost on the way. */
+static bool nobody_comes(void *asked)
+{
+    return ++*(int *)asked > 2;
+}
+
+static void waiting_in_vain_ends(void **state)
+{
+    (void)state;
+    for (uint32_t alone = 0; alone < 2; alone++) {
+        struct member members[2];
+        int asked = 0;
+        prepare(members, 2, 3600);
+        members[alone].options.is_vain = nobody_comes;
+        members[alone].options.self = &asked;
+        open_one(&members[alone]);
+        assert_int_equal(members[alone].status, KOLO_ERR_TIMEOUT);
+        assert_int_equal(asked, 3);
+    }
+}
+
 static void a_missing_member_fails_all_by_the_deadline(void **state)
 {
     (void)state;
@@ -415,6 +481,8 @@ int main(void)
         cmocka_unit_test(a_full_share_is_an_error),
         cmocka_unit_test(more_than_the_machine_has_is_an_error),
         cmocka_unit_test(memory_freed_later_waits_until_unused),
+        cmocka_unit_test(detached_memory_is_private),
+        cmocka_unit_test(waiting_in_vain_ends),
         cmocka_unit_test(a_missing_member_fails_all_by_the_deadline),
         cmocka_unit_test(other_tokens_and_sizes_are_refused),
         cmocka_unit_test(a_killed_member_leaves_nothing),

@@ -3,7 +3,8 @@
  * A rank that knows nothing of kolo, for the launcher's tests.
  *
  *   lines COUNT             writes COUNT lines to stdout and to stderr, in odd pieces
- *   signals MARK            says which signals come, and ends for none of them
+ *   signals MARK [FILE]     says which signals come, and ends for none of them; after SIGTSTP there
+ *                           is FILE.RANK
  *   wait MARK               sleeps
  *   scatter MARK            leaves two processes behind that are hard to find, and ends
  *   scatter_and_stay MARK   the same, and stays
@@ -54,7 +55,17 @@ static int lines(int count)
 }
 
 /* Runs until it is killed, or two minutes have passed whatever the test does. */
-static int signals(void)
+static void note(const char *file)
+{
+    char path[400];
+    const char *rank = getenv("KOLO_RANK");
+    snprintf(path, sizeof path, "%s.%s", file, rank != NULL ? rank : "none");
+    FILE *empty = fopen(path, "we");
+    if (empty != NULL)
+        fclose(empty);
+}
+
+static int signals(const char *stopped)
 {
     sigset_t all;
     const struct timespec deadline = {.tv_sec = 120};
@@ -67,6 +78,8 @@ static int signals(void)
             continue;
         printf("got SIG%s\n", sigabbrev_np(number));
         fflush(stdout);
+        if (number == SIGTSTP && stopped != NULL)
+            note(stopped);
     }
     return 1;
 }
@@ -96,7 +109,7 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "lines") == 0)
         return lines(atoi(argv[2]));
     if (strcmp(argv[1], "signals") == 0)
-        return signals();
+        return signals(argc > 3 ? argv[3] : NULL);
     if (strcmp(argv[1], "wait") == 0)
         return (int)sleep(100);
     scatter(argv[2], 1);

@@ -171,15 +171,19 @@ static void test_lost_rank(void **state)
             draw(kolo__algorithms[a], seed, &options);
             if (!options.algorithm->accepts(&options.problem))
                 continue;
-            options.sim.lost_rank = (uint32_t)(seed % 5);
-            options.sim.lost_ns = seed * seed * 20;
+            uint32_t victim = (uint32_t)(seed % 5);
+            struct kolo__sim_fate fates[5];
+            for (uint32_t r = 0; r < 5; r++)
+                fates[r] = (struct kolo__sim_fate){.lost_ns = r == victim ? seed * seed * 20
+                                                                          : KOLO__SIM_NEVER};
+            options.sim.fates = fates;
             fleet_open(&fleet, &options);
             expect_no_stall(&fleet);
             for (uint32_t r = 0; r < 5; r++) {
-                if (r == options.sim.lost_rank || fleet.statuses[r] == KOLO_OK)
+                if (r == victim || fleet.statuses[r] == KOLO_OK)
                     continue;
                 assert_int_equal(fleet.statuses[r], KOLO_ERR_PEER_LOST);
-                assert_int_equal(fleet.faults[r].peer, options.sim.lost_rank);
+                assert_int_equal(fleet.faults[r].peer, victim);
                 lost++;
             }
             fleet_close(&fleet);
@@ -208,11 +212,8 @@ static void test_garbled_header(void **state)
 static void test_stall_is_described(void **state)
 {
     (void)state;
-    const struct kolo__sim_options sim_options = {.size = 2,
-                                                  .seed = 1,
-                                                  .delay_ns = 10,
-                                                  .lost_ns = KOLO__SIM_NEVER,
-                                                  .garbled = KOLO__SIM_NEVER};
+    const struct kolo__sim_options sim_options = {
+        .size = 2, .seed = 1, .delay_ns = 10, .garbled = KOLO__SIM_NEVER};
     const struct kolo__program_options options = {
         .dtype = KOLO_FP32, .op = KOLO_SUM, .segment_bytes = 16, .depth = 2};
     struct kolo__problem problem = {

@@ -182,11 +182,8 @@ static void test_streams_through(void **state)
 {
     (void)state;
     enum { COUNT = 200 };
-    const struct kolo__sim_options sim_options = {.size = 3,
-                                                  .seed = 1,
-                                                  .delay_ns = 10,
-                                                  .lost_ns = KOLO__SIM_NEVER,
-                                                  .garbled = KOLO__SIM_NEVER};
+    const struct kolo__sim_options sim_options = {
+        .size = 3, .seed = 1, .delay_ns = 10, .garbled = KOLO__SIM_NEVER};
     const struct kolo__program_options options = {
         .dtype = KOLO_INT32, .op = KOLO_SUM, .segment_bytes = 40, .depth = 2};
     struct kolo__sim *sim;
@@ -307,7 +304,6 @@ static void check_conditional(bool private_input, bool private_output)
                                                   .share_bytes = 4096,
                                                   .slot_bytes = 64,
                                                   .window_bytes = 64,
-                                                  .lost_ns = KOLO__SIM_NEVER,
                                                   .garbled = KOLO__SIM_NEVER};
     const struct kolo__program_options options = {
         .dtype = KOLO_INT32, .op = KOLO_SUM, .segment_bytes = 40, .depth = 1};

@@ -53,7 +53,6 @@ bool fleet_draw(const struct kolo__algorithm *algorithm, enum kolo__collective c
                                    .delay_ns = 100 + kolo__random_below(&random, 1000),
                                    .piece_bytes = kolo__random_below(&random, 2) == 0 ? 0 : 1000,
                                    .buffered_bytes = kolo__random_below(&random, 3) * 500,
-                                   .lost_ns = KOLO__SIM_NEVER,
                                    .garbled = KOLO__SIM_NEVER,
                                    .cross_reads = kolo__random_below(&random, 2) == 0};
     if (kolo__random_below(&random, 2) == 0)

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See elastic.h. */
+#include "elastic.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int error_has(const char *what)
+{
+    return strstr(kolo_error_text(), what) != NULL;
+}
+
+void die(void)
+{
+    kill(getpid(), SIGKILL);
+}
+
+int look(void)
+{
+    comm = kolo_world(context);
+    rank = kolo_comm_rank(comm);
+    size = kolo_comm_size(comm);
+    return 0;
+}
+
+int renew(void)
+{
+    CHECK(kolo_renew(context, NULL) == KOLO_OK);
+    return look();
+}
+
+kolo_status reduce(float *data, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        data[i] = (float)(rank + 1);
+    return kolo_allreduce(comm, data, data, count, KOLO_FP32, KOLO_SUM, NULL);
+}
+
+int sum_is_right(const float *data, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (data[i] != (float)(size * (size + 1) / 2))
+            return 0;
+    return 1;
+}
+
+int reduces_well(void)
+{
+    void *shared;
+    float *own = malloc(ELASTIC_COUNT * sizeof *own);
+    CHECK(kolo_alloc(context, ELASTIC_COUNT * sizeof(float), &shared) == KOLO_OK);
+    for (int i = 0; i < 3; i++) {
+        CHECK(reduce(own, 10) == KOLO_OK && sum_is_right(own, 10));
+        CHECK(reduce(own, ELASTIC_COUNT) == KOLO_OK && sum_is_right(own, ELASTIC_COUNT));
+        CHECK(reduce(shared, ELASTIC_COUNT) == KOLO_OK && sum_is_right(shared, ELASTIC_COUNT));
+    }
+    kolo_free(context, shared);
+    free(own);
+    return 0;
+}
+
+kolo_status reduce_until_failure(void)
+{
+    static float data[ELASTIC_COUNT];
+    kolo_status status = KOLO_OK;
+    while (status == KOLO_OK)
+        status = reduce(data, ELASTIC_COUNT);
+    return status;
+}
+
+int work_until_wanted(void)
+{
+    int wanted = 0;
+    while (wanted == 0) {
+        CHECK(reduces_well() == 0);
+        CHECK(kolo_renewal_wanted(context, 0, &wanted) == KOLO_OK);
+    }
+    return 0;
+}
+
+int report_says(int epoch, int survivors, int previous_size, const char *gone)
+{
+    kolo_epoch_report report = {.size = sizeof report};
+    CHECK(kolo_get_epoch_report(context, &report) == KOLO_OK);
+    CHECK(report.epoch == epoch && report.survivors == survivors);
+    CHECK(report.previous_size == previous_size);
+    CHECK(strstr(report.gone, gone) != NULL);
+    return 0;
+}
+
+const char *const *const elastic_ways[ELASTIC_WAYS] = {
+    (const char *const[]){"KOLO_TRANSPORT=shm", NULL},
+    (const char *const[]){"KOLO_TRANSPORT=tcp", NULL},
+    (const char *const[]){"KOLO_TRANSPORT=tcp", "KOLO_ENCRYPT=1", NULL},
+};
+
+void expect_on(const char *const *way, int ranks, int newcomers, const int killed[],
+               int (*rank_main)(void))
+{
+    struct world_result result = world_run_elastic(ranks, newcomers, 1, way, rank_main);
+    for (; *killed >= 0; killed++) {
+        assert_true(WIFSIGNALED(result.status[*killed]));
+        assert_int_equal(WTERMSIG(result.status[*killed]), SIGKILL);
+        result.status[*killed] = 0;
+    }
+    world_assert_all_passed(&result, ranks + newcomers);
+}
+
+void expect(int ranks, int newcomers, const int killed[], int (*rank_main)(void))
+{
+    for (int w = 0; w < ELASTIC_WAYS; w++)
+        expect_on(elastic_ways[w], ranks, newcomers, killed, rank_main);
+}
