@@ -227,14 +227,39 @@ static const char *describe(const struct target *target)
     }
 }
 
+/* Of "node7:5000", or " (10.0.0.1:5000)": without the port. */
+static size_t host_length(const char *text, size_t length)
+{
+    while (length > 0 && text[length - 1] != ':')
+        length--;
+    return length;
+}
+
+/* Ports of one address that failed alike, as all do of a name that has no record. */
+static bool says_the_same(const struct target *one, const struct target *other)
+{
+    size_t named = strcspn(one->name, " "), other_named = strcspn(other->name, " ");
+    const char *leads = one->name + named, *other_leads = other->name + other_named;
+    size_t host = host_length(one->name, named), address = host_length(leads, strlen(leads));
+    return host == host_length(other->name, other_named) &&
+           address == host_length(other_leads, strlen(other_leads)) &&
+           strncmp(one->name, other->name, host) == 0 &&
+           strncmp(leads, other_leads, address) == 0 && strcmp(describe(one), describe(other)) == 0;
+}
+
 const char *kolo__dial_report(const struct kolo__dial *dial, char *text, size_t bytes)
 {
     size_t used = 0;
     text[0] = '\0';
-    for (int i = 0; i < dial->count && used < bytes; i++) {
+    for (int i = 0, next; i < dial->count && used < bytes; i = next) {
         const struct target *target = &dial->targets[i];
-        used += (size_t)snprintf(text + used, bytes - used, "%s%s: %s", i > 0 ? "; " : "",
-                                 target->name, describe(target));
+        char more[40] = "";
+        for (next = i + 1; next < dial->count && says_the_same(target, &dial->targets[next]);)
+            next++;
+        if (next - i > 1)
+            snprintf(more, sizeof more, " and %d more of its ports", next - i - 1);
+        used += (size_t)snprintf(text + used, bytes - used, "%s%s%s: %s", i > 0 ? "; " : "",
+                                 target->name, more, describe(target));
     }
     return text;
 }

@@ -29,8 +29,8 @@ kolo_status kolo__dial_next(struct kolo__dial *dial, uint64_t deadline_ns, int *
 void kolo__dial_refuse(struct kolo__dial *dial, const char *why, bool again);
 /* True when every address answered, and the caller wants none of them at any time. */
 bool kolo__dial_all_refused(const struct kolo__dial *dial);
-/* "10.0.0.1:5000: Connection refused; node7:5000: cannot be resolved: ..." into text. Returns text.
- */
+/* "10.0.0.1:5000: Connection refused; node7:5000: cannot be resolved: ..." into text, ports of one
+ * host that failed alike once. Returns text. */
 const char *kolo__dial_report(const struct kolo__dial *dial, char *text, size_t bytes);
 /* dial may be NULL. */
 void kolo__dial_close(struct kolo__dial *dial);

@@ -157,16 +157,17 @@ static int start_ranks(struct session *s)
                           start->folder);
         return KOLO__EXIT_USAGE;
     }
-    if (kolo__binding_plan(s->binding, start->bind, start->count) != KOLO_OK)
+    if (kolo__binding_plan(s->binding, start->bind, start->room) != KOLO_OK)
         return KOLO__EXIT_USAGE;
     kolo_status status =
-        kolo__agent_streams_open(&s->streams, start->count, has_rank_0(start), &stdin_fd);
+        kolo__agent_streams_open(&s->streams, start->room, has_rank_0(start), &stdin_fd);
     kolo__last_words_open(&s->last_words);
     struct kolo__spawn spawn = {.program = start->program,
                                 .environment = start->environment,
                                 .binding = s->binding,
                                 .world_size = start->world_size,
                                 .local_size = start->count,
+                                .room = start->room,
                                 .rendezvous = start->rendezvous,
                                 .job = start->job,
                                 .token = start->token,
@@ -183,7 +184,7 @@ static int start_ranks(struct session *s)
         close(stdin_fd);
     for (uint32_t i = 0; i < s->crew.started; i++)
         kolo__agent_streams_add(&s->streams, i, s->crew.children[i].out_fd,
-                                s->crew.children[i].err_fd);
+                                s->crew.children[i].err_fd, &s->carrier.out);
     if (status == KOLO_OK)
         return 0;
     kolo__crew_signal(&s->crew, SIGKILL);
@@ -210,6 +211,38 @@ static void on_start(struct session *s, struct kolo__frame_reader *payload)
         say_started(s);
     else
         say_failed(s, code, kolo_error_text());
+    if (code != 0)
+        s->start.stays = 0;
+}
+
+/* One that cannot be started again has ended, with the code of a shell. */
+static void on_again(struct session *s, struct kolo__frame_reader *payload)
+{
+    int exec_errno = 0;
+    uint32_t local = kolo__get_u32(payload);
+    uint32_t rank = kolo__get_u32(payload);
+    if (!kolo__frame_done(payload) || !s->start.stays || rank >= s->start.world_size ||
+        local > s->crew.started || local >= s->crew.capacity ||
+        (local < s->crew.started && !s->crew.ended[local])) {
+        kolo__carrier_break(&s->carrier, "a message is broken");
+        return;
+    }
+    s->start.ranks[local] = rank;
+    kolo_status status = kolo__crew_start_again(&s->crew, rank, local, &exec_errno);
+    if (status != KOLO_OK) {
+        kolo__log(KOLO__LOG_WARN, "kolo agent: rank %u is not started again: %s", rank,
+                  kolo_error_text());
+        int code = exec_errno == ENOENT ? KOLO__EXIT_NOT_FOUND : KOLO__EXIT_CANNOT_EXECUTE;
+        say_ended(s, local, code << 8); /* as wait has it */
+        return;
+    }
+    const struct kolo__child *child = &s->crew.children[local];
+    kolo__counts_started(1);
+    kolo__agent_streams_add(&s->streams, local, child->out_fd, child->err_fd, &s->carrier.out);
+    kolo__agent_begin(&s->carrier.out, KOLO__AGENT_AGAIN);
+    kolo__put_u32(&s->carrier.out, local);
+    kolo__put_u32(&s->carrier.out, (uint32_t)child->pid);
+    kolo__frame_end(&s->carrier.out);
 }
 
 /* ---- the end ------------------------------------------------------------------------------- */
@@ -217,6 +250,7 @@ static void on_start(struct session *s, struct kolo__frame_reader *payload)
 /* Ranks may take their time, but not for ever. */
 static void end_ranks(struct session *s, uint64_t now_ns)
 {
+    s->start.stays = 0;
     if (s->kill_at_ns != 0)
         return;
     kolo__crew_signal(&s->crew, SIGTERM);
@@ -247,7 +281,7 @@ static void go_on(struct session *s, uint64_t now_ns)
         kolo__crew_signal(&s->crew, SIGKILL);
         s->kill_at_ns = UINT64_MAX;
     }
-    s->ended = s->crew.running == 0 && (s->asked || s->leave || s->orphan);
+    s->ended = s->crew.running == 0 && ((s->asked && !s->start.stays) || s->leave || s->orphan);
     if (s->ended && !s->cleared)
         s->cleared = s->crew.job == NULL || kolo__crew_clear(&s->crew, s->leave || s->orphan);
     if (s->cleared && !s->gone && kolo__agent_streams_drain(&s->streams, &s->carrier.out)) {
@@ -300,6 +334,12 @@ static void on_frame(struct session *s, enum kolo__agent_frame type,
     case KOLO__AGENT_END:
         s->leave = true;
         kolo__crew_signal(&s->crew, SIGKILL);
+        break;
+    case KOLO__AGENT_AGAIN:
+        on_again(s, payload);
+        break;
+    case KOLO__AGENT_LAST:
+        s->start.stays = 0;
         break;
     case KOLO__AGENT_RECORD:
         say_records(s, -1);

@@ -19,7 +19,7 @@ size_t kolo__agent_parse(const unsigned char *data, size_t bytes, size_t payload
     uint16_t kind = KOLO__AGENT_HELLO;
     size_t length = kolo__frame_split(data, bytes, payload_max, &kind, payload);
     bool known = (kind >= KOLO__AGENT_HELLO && kind <= KOLO__AGENT_GONE) ||
-                 (kind >= KOLO__AGENT_START && kind <= KOLO__AGENT_END) ||
+                 (kind >= KOLO__AGENT_START && kind <= KOLO__AGENT_LAST) ||
                  (kind >= KOLO__AGENT_RECORD && kind <= KOLO__AGENT_ALIVE);
     if (!known)
         return (size_t)-1;
@@ -77,6 +77,8 @@ void kolo__put_agent_start(struct kolo__frame_writer *writer, const struct kolo_
     kolo__put_text(writer, start->bind);
     kolo__put_u32(writer, start->grace_s);
     kolo__put_u32(writer, start->world_size);
+    kolo__put_u32(writer, start->room);
+    kolo__put_u8(writer, start->stays);
     kolo__put_u32(writer, start->count);
     for (uint32_t i = 0; i < start->count; i++)
         kolo__put_u32(writer, start->ranks[i]);
@@ -122,12 +124,13 @@ static char **get_strings(struct kolo__frame_reader *payload)
 static void get_ranks(struct kolo__frame_reader *payload, struct kolo__agent_start *start)
 {
     uint32_t count = kolo__get_u32(payload);
-    if (count < 1 || count > KOLO__AGENT_RANKS_MAX || count > start->world_size ||
+    if ((count < 1 && !start->stays) || start->room < 1 || count > start->room ||
+        start->room > KOLO__AGENT_RANKS_MAX || start->room > start->world_size ||
         count > (size_t)(payload->end - payload->next) / 4)
         payload->bad = true;
     if (payload->bad)
         return;
-    start->ranks = calloc(count, sizeof *start->ranks);
+    start->ranks = calloc(start->room, sizeof *start->ranks);
     if (start->ranks == NULL)
         return;
     start->count = count;
@@ -156,6 +159,8 @@ kolo_status kolo__get_agent_start(struct kolo__frame_reader *payload,
     start->bind = get_string(payload);
     start->grace_s = kolo__get_u32(payload);
     start->world_size = kolo__get_u32(payload);
+    start->room = kolo__get_u32(payload);
+    start->stays = kolo__get_u8(payload);
     get_ranks(payload, start);
     start->program = get_strings(payload);
     start->environment = get_strings(payload);
@@ -166,7 +171,7 @@ kolo_status kolo__get_agent_start(struct kolo__frame_reader *payload,
         start->program == NULL || start->environment == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for the message that starts ranks");
     if (start->program[0] == NULL || start->job[0] == '\0' || start->grace_s > 3600 ||
-        !are_variables(start->environment))
+        start->stays > 1 || !are_variables(start->environment))
         return kolo__error(KOLO_ERR_NETWORK, "the message that starts ranks makes no sense");
     return KOLO_OK;
 }

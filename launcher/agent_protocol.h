@@ -4,7 +4,7 @@
  * whatever stream joins them. Frames have the shape of the control plane's (runtime/frame.h).
  *
  *   agent   greeting HELLO                  STARTED | FAILED   OUTPUT* ENDED* RECORD*  GONE
- *   run                     START (or END)                     SIGNAL* INPUT* RECORD        END
+ *   run                     START (or END)                     SIGNAL* INPUT* RECORD LAST   END
  *
  * Everything a rank needs travels in START and never on a command line, which others can read.
  */
@@ -13,7 +13,7 @@
 
 #include "runtime/frame.h"
 
-enum { KOLO__AGENT_PROTOCOL = 2 };
+enum { KOLO__AGENT_PROTOCOL = 3 };
 
 /* Before the first frame. A login shell may have said something before that; it is passed over. */
 #define KOLO__AGENT_GREETING "\nkolo-agent\n"
@@ -29,6 +29,9 @@ enum kolo__agent_frame {
     KOLO__AGENT_SIGNAL = 17, /* number: to all ranks */
     KOLO__AGENT_INPUT = 18,  /* bytes for rank 0; none: the end */
     KOLO__AGENT_END = 19,    /* kill what runs, say GONE and leave */
+    KOLO__AGENT_AGAIN = 20,  /* run: local rank, rank, to be started as a newcomer. agent: local
+                                rank, pid; or ENDED */
+    KOLO__AGENT_LAST = 21,   /* to an agent that stays: no rank is started any more */
     KOLO__AGENT_RECORD = 31, /* run: what have your ranks done?  agent, of each: local rank, state
                                 of its process, time, flight recorder (runtime/flight.h) */
     KOLO__AGENT_TAKEN =
@@ -59,7 +62,9 @@ struct kolo__agent_hello {
 struct kolo__agent_start {
     char *job, *token, *rendezvous, *folder, *bind;
     uint32_t grace_s, world_size;
-    uint32_t count, *ranks; /* by local rank */
+    uint32_t room; /* local ranks that there may be later; count or more */
+    uint8_t stays; /* 1: until LAST the agent does not go, for ranks may be started again */
+    uint32_t count, *ranks; /* by local rank; none only where the agent stays */
     char **program;         /* and arguments, up to a NULL */
     char **environment;     /* NAME=VALUE, up to a NULL */
 };

@@ -9,6 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
+enum {
+    PIPE_READS = 16
+}; /* that empty any pipe: it has 64 KiB, in pages that may be filled in part */
+
 kolo_status kolo__agent_streams_open(struct kolo__agent_streams *streams, uint32_t ranks,
                                      bool with_input, int *rank_fd)
 {
@@ -49,13 +53,6 @@ void kolo__agent_streams_close(struct kolo__agent_streams *streams)
     free(streams->buffer);
     free(streams->input);
     *streams = (struct kolo__agent_streams){.input_fd = -1};
-}
-
-void kolo__agent_streams_add(struct kolo__agent_streams *streams, uint32_t rank, int out_fd,
-                             int err_fd)
-{
-    streams->fds[2 * rank] = out_fd;
-    streams->fds[2 * rank + 1] = err_fd;
 }
 
 void kolo__agent_streams_discard(struct kolo__agent_streams *streams)
@@ -106,6 +103,23 @@ static bool relay(struct kolo__agent_streams *streams, uint32_t index,
     kolo__put_blob(out, streams->buffer, (size_t)bytes);
     kolo__frame_end(out);
     return true;
+}
+
+/* At most what a pipe holds: its writer may have left others who write. */
+static void replace(struct kolo__agent_streams *streams, uint32_t index, int fd,
+                    struct kolo__frame_writer *out)
+{
+    for (uint32_t left = PIPE_READS; streams->fds[index] >= 0 && left > 0; left--)
+        relay(streams, index, out);
+    close_fd(&streams->fds[index]);
+    streams->fds[index] = fd;
+}
+
+void kolo__agent_streams_add(struct kolo__agent_streams *streams, uint32_t rank, int out_fd,
+                             int err_fd, struct kolo__frame_writer *out)
+{
+    replace(streams, 2 * rank, out_fd, out);
+    replace(streams, 2 * rank + 1, err_fd, out);
 }
 
 static void write_input(struct kolo__agent_streams *streams)

@@ -28,9 +28,9 @@ struct kolo__agent_streams {
 kolo_status kolo__agent_streams_open(struct kolo__agent_streams *streams, uint32_t ranks,
                                      bool with_input, int *rank_fd);
 void kolo__agent_streams_close(struct kolo__agent_streams *streams);
-/* Takes the descriptors. */
+/* Takes the descriptors. What an earlier process of the rank has left in its own is sent first. */
 void kolo__agent_streams_add(struct kolo__agent_streams *streams, uint32_t rank, int out_fd,
-                             int err_fd);
+                             int err_fd, struct kolo__frame_writer *out);
 
 uint32_t kolo__agent_streams_poll_count(const struct kolo__agent_streams *streams);
 void kolo__agent_streams_poll_fill(const struct kolo__agent_streams *streams, struct pollfd *fds);

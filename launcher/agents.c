@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/last_words.h"
 #include "base/log.h"
+#include "base/status.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,7 +26,7 @@ static bool is_there(const struct kolo__agent *agent)
 static void say_to(struct kolo__agent *agent, enum kolo__agent_frame type, uint32_t value)
 {
     kolo__agent_begin(&agent->carrier.out, type);
-    if (type != KOLO__AGENT_END && type != KOLO__AGENT_RECORD)
+    if (type != KOLO__AGENT_END && type != KOLO__AGENT_LAST && type != KOLO__AGENT_RECORD)
         kolo__put_u32(&agent->carrier.out, value);
     kolo__frame_end(&agent->carrier.out);
     kolo__carrier_flush(&agent->carrier, kolo__now_ns(&kolo__real_clock));
@@ -148,8 +149,9 @@ static bool on_record(struct kolo__agent *agent, struct kolo__frame_reader *payl
     char state = (char)kolo__get_u8(payload);
     uint64_t their_ns = kolo__get_u64(payload);
     const unsigned char *data = kolo__get_blob(payload, &bytes);
-    for (uint32_t i = 0; i < agent->count && rank == NULL; i++)
-        if (agent->ranks[i].rank == number)
+    for (uint32_t i = 0; i < agent->count; i++)
+        if (agent->ranks[i].rank == number &&
+            (rank == NULL || agent->ranks[i].state == KOLO__RANK_RUNS))
             rank = &agent->ranks[i];
     if (!kolo__frame_done(payload) || rank == NULL)
         return false;
@@ -158,6 +160,17 @@ static bool on_record(struct kolo__agent *agent, struct kolo__frame_reader *payl
     rank->flight_state = state;
     return rank->flight == NULL || kolo__flight_import(rank->flight, data, bytes, their_ns,
                                                        kolo__now_ns(&kolo__real_clock));
+}
+
+static bool on_again(struct kolo__agent *agent, struct kolo__frame_reader *payload)
+{
+    uint32_t local = kolo__get_u32(payload);
+    uint32_t pid = kolo__get_u32(payload);
+    if (!kolo__frame_done(payload) || local >= agent->count ||
+        agent->ranks[local].state != KOLO__RANK_RUNS)
+        return false;
+    agent->ranks[local].pid = pid;
+    return true;
 }
 
 static bool on_taken(struct kolo__agents *agents, struct kolo__frame_reader *payload)
@@ -199,6 +212,9 @@ static void on_frame(struct kolo__agents *agents, struct kolo__agent *agent,
         break;
     case KOLO__AGENT_RECORD:
         good = agent->phase >= KOLO__AGENT_ASKED && on_record(agent, payload);
+        break;
+    case KOLO__AGENT_AGAIN:
+        good = agent->phase == KOLO__AGENT_RUNNING && on_again(agent, payload);
         break;
     case KOLO__AGENT_TAKEN:
         good = on_taken(agents, payload);
@@ -324,6 +340,18 @@ void kolo__agents_serve(struct kolo__agents *agents, const struct pollfd *fds)
         serve_agent(agents, &agents->list[i], fds + 1 + i * KOLO__AGENT_ENTRIES, now_ns);
 }
 
+static void note_failure(struct kolo__agents *agents, struct kolo__agent *agent)
+{
+    char line[120];
+    if (!kolo__cooldown_note(&agent->cooldown, kolo__now_ns(&kolo__real_clock)) || !agents->stay ||
+        agent->phase != KOLO__AGENT_RUNNING)
+        return;
+    snprintf(line, sizeof line,
+             "two ranks failed within a minute: none is started again here for %u s",
+             (unsigned)agent->cooldown.pause_s);
+    say_line(agents, agent, line);
+}
+
 /* Tells of each rank once, and ends the output of hosts that say no more. */
 static void tell(struct kolo__agents *agents, struct kolo__agent *agent, kolo__rank_ended *ended,
                  void *supervision)
@@ -337,7 +365,9 @@ static void tell(struct kolo__agents *agents, struct kolo__agent *agent, kolo__r
                   rank->state == KOLO__RANK_ENDED ? NULL : agent->why);
         if (news)
             rank->state = KOLO__RANK_TOLD;
-        if (!is_there(agent))
+        if (news && (lost || rank->wait_status != 0))
+            note_failure(agents, agent);
+        if (!is_there(agent) && rank == agents->ranks[rank->rank])
             kolo__output_end(agents->output, rank->rank);
     }
 }
@@ -362,8 +392,12 @@ static bool clear(void *self, bool impatient)
     struct kolo__agents *agents = self;
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
     bool all = true;
-    if (agents->ending_ns == 0)
+    if (agents->ending_ns == 0) {
         agents->ending_ns = now_ns;
+        for (uint32_t i = 0; agents->stay && i < agents->count; i++)
+            if (is_there(&agents->list[i]))
+                say_to(&agents->list[i], KOLO__AGENT_LAST, 0);
+    }
     for (uint32_t i = 0; i < agents->count; i++) {
         struct kolo__agent *agent = &agents->list[i];
         if (impatient && !agents->ending && is_there(agent))
@@ -388,6 +422,67 @@ static const char *where(const void *self, uint32_t rank, char *text, size_t byt
              agent->hello.host[0] != '\0' ? agent->hello.host : agent->host->name,
              agents->ranks[rank]->pid);
     return text;
+}
+
+/* A place of this host for the rank: its own, one that nobody has, one more; -1: none. */
+static int find_place(const struct kolo__agents *agents, const struct kolo__agent *agent,
+                      uint32_t number)
+{
+    for (uint32_t i = 0; i < agent->count; i++) {
+        const struct kolo__agent_rank *rank = &agent->ranks[i];
+        bool moved = rank != agents->ranks[rank->rank];
+        if (rank->state == KOLO__RANK_TOLD && (rank->rank == number || moved))
+            return (int)i;
+    }
+    return agent->count < agent->room ? (int)agent->count : -1;
+}
+
+/* Where the rank may be started: where it was, or else on the first host that has a place. NULL:
+ * nowhere before *later_ns; 0: nowhere at all. */
+static struct kolo__agent *find_host(struct kolo__agents *agents, uint32_t number,
+                                     uint64_t *later_ns)
+{
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    struct kolo__agent *found = NULL;
+    *later_ns = 0;
+    for (uint32_t i = 0; i < agents->count; i++) {
+        struct kolo__agent *agent = &agents->list[i];
+        uint64_t until_ns = agent->cooldown.until_ns;
+        if (agent->phase != KOLO__AGENT_RUNNING || find_place(agents, agent, number) < 0)
+            continue;
+        if (now_ns >= until_ns && (found == NULL || agent == agents->agent_of[number]))
+            found = agent;
+        else if (now_ns < until_ns && (*later_ns == 0 || until_ns < *later_ns))
+            *later_ns = until_ns;
+    }
+    return found;
+}
+
+static kolo_status start_again(void *self, uint32_t number, struct kolo__output *output,
+                               uint64_t *later_ns)
+{
+    struct kolo__agents *agents = self;
+    struct kolo__agent *agent = find_host(agents, number, later_ns);
+    if (agent == NULL && *later_ns != 0)
+        return KOLO_AGAIN;
+    if (agent == NULL)
+        return kolo__error(KOLO_ERR_PEER_LOST, "no host that is left has a free slot");
+    uint32_t local = (uint32_t)find_place(agents, agent, number);
+    struct kolo__agent_rank *rank = &agent->ranks[local];
+    agent->count += local == agent->count;
+    free(rank->flight);
+    *rank = (struct kolo__agent_rank){.rank = number, .state = KOLO__RANK_RUNS};
+    agents->agent_of[number] = agent;
+    agents->ranks[number] = rank;
+    if (number == 0)
+        agents->input_fd = -1; /* a newcomer reads nothing */
+    kolo__output_expect(output, number);
+    kolo__agent_begin(&agent->carrier.out, KOLO__AGENT_AGAIN);
+    kolo__put_u32(&agent->carrier.out, local);
+    kolo__put_u32(&agent->carrier.out, number);
+    kolo__frame_end(&agent->carrier.out);
+    kolo__carrier_flush(&agent->carrier, kolo__now_ns(&kolo__real_clock));
+    return KOLO_OK;
 }
 
 static void ask_recorders(void *self)
@@ -421,6 +516,7 @@ const struct kolo__ranks_ops kolo__agents_ranks = {
     .step = step,
     .clear = clear,
     .where = where,
+    .start_again = start_again,
     .ask_recorders = ask_recorders,
     .recorders = recorders,
 };

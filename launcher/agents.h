@@ -11,6 +11,7 @@
 #define KOLO_LAUNCHER_AGENTS_H
 
 #include "launcher/carrier.h"
+#include "launcher/cooldown.h"
 #include "launcher/remote_shell.h"
 #include "launcher/supervise.h"
 
@@ -38,8 +39,9 @@ struct kolo__agent {
     struct kolo__carrier carrier;
     enum kolo__agent_phase phase;
     struct kolo__agent_hello hello;
-    struct kolo__agent_rank *ranks; /* by local rank; owned */
-    uint32_t count;
+    struct kolo__agent_rank *ranks; /* by local rank, some of ranks that have moved away; owned */
+    uint32_t count, room;           /* ranks; how many fit */
+    struct kolo__cooldown cooldown;
     size_t to_confirm; /* bytes of output that are where they belong */
     char words[1024];  /* what its ssh said last on stderr */
     char why[480];     /* it was lost, or refused */
@@ -55,6 +57,7 @@ struct kolo__agents {
     const struct kolo__remote_shell *shell; /* borrowed, as the following */
     struct kolo__output *output;
     bool report_bindings;
+    bool stay; /* ranks may be started again: agents wait to hear that none is */
     const char
         *last_words; /* path of what ranks said, by rank (base/last_words.h); "", NULL: unwanted */
     int input_fd;    /* what rank 0 shall read; -1: no more; borrowed */

@@ -301,8 +301,12 @@ static kolo_status give_ranks(struct kolo__agents *agents, uint32_t world_size,
         agents->list[host_of[r]].count++;
     for (uint32_t i = 0; i < agents->count; i++) {
         struct kolo__agent *agent = &agents->list[i];
-        agent->ranks = agent->count > 0 ? calloc(agent->count, sizeof *agent->ranks) : NULL;
-        enough &= agent->count == 0 || agent->ranks != NULL;
+        agent->room = agent->count;
+        if (agents->stay)
+            agent->room =
+                agent->host->slots < (long)world_size ? (uint32_t)agent->host->slots : world_size;
+        agent->ranks = agent->room > 0 ? calloc(agent->room, sizeof *agent->ranks) : NULL;
+        enough &= agent->room == 0 || agent->ranks != NULL;
         agent->count = 0;
     }
     if (!enough)
@@ -321,7 +325,8 @@ static kolo_status ask(struct kolo__agent *agent, const struct kolo__agent_start
 {
     struct kolo__agent_start start = *common;
     start.count = agent->count;
-    start.ranks = calloc(agent->count, sizeof *start.ranks);
+    start.room = agent->room;
+    start.ranks = calloc(agent->room, sizeof *start.ranks);
     if (start.ranks == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for %u ranks", agent->count);
     for (uint32_t i = 0; i < agent->count; i++)
@@ -351,7 +356,7 @@ kolo_status kolo__agents_launch(struct kolo__agents *agents, const struct kolo__
     kolo_status status = give_ranks(agents, start->world_size, host_of);
     for (uint32_t i = 0; i < agents->count && status == KOLO_OK; i++) {
         struct kolo__agent *agent = &agents->list[i];
-        if (agent->count > 0)
+        if (agent->room > 0)
             status = ask(agent, start);
         else
             dismiss(agent);

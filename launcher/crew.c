@@ -53,23 +53,39 @@ kolo_status kolo__crew_start(struct kolo__crew *crew, const struct kolo__spawn *
     kolo_status allowed = check_memlock(spawn);
     if (allowed != KOLO_OK)
         return allowed;
-    crew->children = calloc(count, sizeof *crew->children);
-    crew->ended = calloc(count, sizeof *crew->ended);
+    uint32_t room = count > spawn->room ? count : spawn->room;
+    crew->children = calloc(room, sizeof *crew->children);
+    crew->ended = calloc(room, sizeof *crew->ended);
     if (crew->children == NULL || crew->ended == NULL)
-        return kolo__error(KOLO_ERR_MEMORY, "no memory for %u ranks", count);
-    crew->capacity = count;
-    kolo__flight_memory_open(count, &crew->flight);
-    struct kolo__spawn recorded = *spawn;
-    recorded.flight = crew->flight.path;
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for %u ranks", room);
+    crew->capacity = room;
+    kolo__flight_memory_open(room, &crew->flight);
+    crew->spawn = *spawn;
+    crew->spawn.flight = crew->flight.path;
     for (uint32_t local = 0; local < count; local++) {
         struct kolo__child *child = &crew->children[local];
-        kolo_status status = kolo__spawn_rank(&recorded, ranks[local], local, child, exec_errno);
+        kolo_status status = kolo__spawn_rank(&crew->spawn, ranks[local], local, child, exec_errno);
         if (status != KOLO_OK)
             return status;
         kolo__guard_add(&crew->guard, child->pid);
         crew->started++;
         crew->running++;
     }
+    return KOLO_OK;
+}
+
+kolo_status kolo__crew_start_again(struct kolo__crew *crew, uint32_t rank, uint32_t local_rank,
+                                   int *exec_errno)
+{
+    struct kolo__child *child = &crew->children[local_rank];
+    crew->spawn.newcomer = true;
+    kolo_status status = kolo__spawn_rank(&crew->spawn, rank, local_rank, child, exec_errno);
+    if (status != KOLO_OK)
+        return status;
+    kolo__guard_add(&crew->guard, child->pid);
+    crew->started += local_rank == crew->started;
+    crew->ended[local_rank] = false;
+    crew->running++;
     return KOLO_OK;
 }
 
@@ -183,6 +199,18 @@ static bool clear(void *crew, bool impatient)
     return kolo__crew_clear(crew, impatient);
 }
 
+static kolo_status start_again(void *self, uint32_t rank, struct kolo__output *output,
+                               uint64_t *later_ns)
+{
+    struct kolo__crew *crew = self;
+    int exec_errno;
+    (void)later_ns; /* there is no other host that could do better */
+    kolo_status status = kolo__crew_start_again(crew, rank, rank, &exec_errno);
+    if (status == KOLO_OK && output != NULL)
+        kolo__output_add(output, rank, crew->children[rank].out_fd, crew->children[rank].err_fd);
+    return status;
+}
+
 static const char *where(const void *self, uint32_t rank, char *text, size_t bytes)
 {
     const struct kolo__crew *crew = self;
@@ -203,5 +231,6 @@ const struct kolo__ranks_ops kolo__crew_ranks = {
     .step = reap,
     .clear = clear,
     .where = where,
+    .start_again = start_again,
     .recorders = read_recorders,
 };

@@ -12,6 +12,7 @@
 
 struct kolo__crew {
     const char *job;          /* borrowed */
+    struct kolo__spawn spawn; /* of its ranks; what it points to is borrowed */
     struct kolo__guard guard; /* started by kolo__crew_open */
     struct kolo__child *children;
     bool *ended;
@@ -24,9 +25,14 @@ struct kolo__crew {
  * what its ranks leave behind. */
 kolo_status kolo__crew_open(struct kolo__crew *crew, const char *job);
 /* Starts local ranks 0, 1, ... as ranks[0], ranks[1], ... of the world. After a failure those
- * before it run; *exec_errno as in kolo__spawn_rank. */
+ * before it run; *exec_errno as in kolo__spawn_rank. What spawn points to must outlive the crew,
+ * if ranks are started again. */
 kolo_status kolo__crew_start(struct kolo__crew *crew, const struct kolo__spawn *spawn,
                              const uint32_t *ranks, uint32_t count, int *exec_errno);
+/* Starts a rank that has ended once more, as a newcomer; or one more, while there is room. Errors
+ * as above. */
+kolo_status kolo__crew_start_again(struct kolo__crew *crew, uint32_t rank, uint32_t local_rank,
+                                   int *exec_errno);
 /* To the process group of every rank that runs. Those who are to end must run to hear it. */
 void kolo__crew_signal(const struct kolo__crew *crew, int number);
 

@@ -16,6 +16,7 @@ enum {
     RANKS_MAX = 16384,
     TIMEOUT_MAX_S = 100000000,
     GRACE_MAX_S = 3600,
+    RESTARTS_MAX = 1000000,
     GRACE_DEFAULT_S = 3
 };
 
@@ -40,6 +41,7 @@ enum {
     KEY_DRY_RUN,
     KEY_AGENT_PORT,
     KEY_PER_POD,
+    KEY_RESTARTS,
     KEY_VERBOSE = 'v',
     KEY_TABLE = 512
 };
@@ -116,6 +118,11 @@ static const struct argp_option OWN_OPTIONS[] = {
      .arg = "SECONDS",
      .doc = "When a rank has failed, the others get 1 s to notice, then SIGTERM, then SECONDS to "
             "end by themselves, then SIGKILL (default 3)."},
+    {.name = "restarts",
+     .key = KEY_RESTARTS,
+     .arg = "N",
+     .doc = "With --min: start ranks that fail again, N times in all, 1 s later or more; they come "
+            "to the world of the others (kolo_renew). Default: 0."},
     {.name = "no-prefix",
      .key = KEY_NO_PREFIX,
      .doc = "Do not write \"[rank] \" before each line of output."},
@@ -278,6 +285,20 @@ static void take_ranks(struct argp_state *state, struct kolo__run_options *optio
 
 /* ---- parsing ------------------------------------------------------------------------------- */
 
+/* What only a world that goes on can do. */
+static void check_elastic(struct argp_state *state, const struct kolo__run_options *options)
+{
+    long minimum = options->config.min_ranks;
+    if (minimum > 0 && options->ranks > 0 && minimum > options->ranks)
+        argp_error(state, "--min %ld is more than the %ld ranks of -n: lower it", minimum,
+                   options->ranks);
+    if (options->restarts > 0 && minimum == 0)
+        argp_error(state,
+                   "--restarts %ld: say with --min how many ranks the others must be to go on "
+                   "meanwhile; without it a job ends with its first failure",
+                   options->restarts);
+}
+
 static error_t parse_one(int key, char *argument, struct argp_state *state)
 {
     struct kolo__run_options *options = state->input;
@@ -347,6 +368,10 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     case KEY_GRACE:
         options->grace_s = kolo__number_argument(state, "--grace", argument, false, 0, GRACE_MAX_S);
         return 0;
+    case KEY_RESTARTS:
+        options->restarts =
+            kolo__number_argument(state, "--restarts", argument, false, 0, RESTARTS_MAX);
+        return 0;
     case KEY_NO_PREFIX:
         options->prefix = false;
         return 0;
@@ -364,6 +389,7 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     case ARGP_KEY_END:
         if (kolo__remote_contradiction(&options->shell) != NULL)
             argp_error(state, "%s", kolo__remote_contradiction(&options->shell));
+        check_elastic(state, options);
         return 0;
     default:
         if (key < KEY_TABLE || key >= KEY_TABLE + (int)kolo__option_count)

@@ -19,6 +19,7 @@ struct kolo__run_options {
     struct kolo__remote_shell shell;
     const char *folder; /* working directory of ranks; NULL: ours */
     long grace_s;       /* from SIGTERM to SIGKILL, for those that outlive a failed rank */
+    long restarts;      /* of ranks, in the whole job; with config.min_ranks */
     bool prefix;        /* "[rank] " before each line */
     bool report_bindings;
     bool dry_run;                         /* say what would be done, and do nothing */

@@ -16,6 +16,7 @@
 enum {
     PIECE_MAX = 64 << 10, /* a line so long is not kept back any longer */
     READ_BYTES = 64 << 10,
+    PIPE_READS = 16, /* that empty any pipe: it has 64 KiB, in pages that may be filled in part */
     LAUNCHER_SOURCE = -2, /* beside the streams, as a source of a sink */
 };
 
@@ -132,12 +133,6 @@ void kolo__output_free(struct kolo__output *output)
     free(output->streams);
     free(output->buffer);
     free(output);
-}
-
-void kolo__output_add(struct kolo__output *output, uint32_t rank, int out_fd, int err_fd)
-{
-    output->streams[2 * rank].fd = out_fd;
-    output->streams[2 * rank + 1].fd = err_fd;
 }
 
 void kolo__output_say(struct kolo__output *output, const char *line)
@@ -337,6 +332,22 @@ static void read_stream(struct kolo__output *output, struct stream *stream)
         split(output, stream, output->buffer, (size_t)bytes);
     else if (bytes == 0 || output->finishing || (errno != EAGAIN && errno != EINTR))
         end_stream(output, stream);
+}
+
+/* Once more, at most what a pipe holds: its writer may have left others who write. */
+static void replace(struct kolo__output *output, struct stream *stream, int fd)
+{
+    for (uint32_t left = PIPE_READS; stream->fd >= 0 && left > 0; left--)
+        read_stream(output, stream);
+    if (stream->fd >= 0)
+        end_stream(output, stream);
+    stream->fd = fd;
+}
+
+void kolo__output_add(struct kolo__output *output, uint32_t rank, int out_fd, int err_fd)
+{
+    replace(output, &output->streams[2 * rank], out_fd);
+    replace(output, &output->streams[2 * rank + 1], err_fd);
 }
 
 void kolo__output_step(struct kolo__output *output, const struct pollfd *fds)

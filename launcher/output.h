@@ -40,7 +40,8 @@ kolo_status kolo__output_create(uint32_t ranks, const struct kolo__output_style 
 /* output may be NULL. */
 void kolo__output_free(struct kolo__output *output);
 
-/* Takes the reading ends of a rank's pipes, which must be non-blocking. */
+/* Takes the reading ends of a rank's pipes, which must be non-blocking. Those of an earlier process
+ * are read as far as they are filled, and closed. */
 void kolo__output_add(struct kolo__output *output, uint32_t rank, int out_fd, int err_fd);
 /* A rank whose bytes come otherwise (from its host's agent): both its streams are open until
  * kolo__output_end. stream: 0 stdout, 1 stderr. */

@@ -130,6 +130,10 @@ static kolo_status plan(struct kolo__run *run)
                            "start ranks",
                            rank);
     kolo_status status = kolo__run_find_pods(run);
+    if (status == KOLO_OK && run->in_pod && run->options.restarts > 0)
+        status = kolo__error(KOLO_ERR_CONFIG,
+                             "--restarts: leave it out where each pod has a kolo run of its own; "
+                             "whoever made the pods starts them again (restartPolicy)");
     if (status == KOLO_OK)
         status = read_hosts(run);
     if (status == KOLO_OK && !has_other_hosts(run))
@@ -192,6 +196,7 @@ int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops
                                                 .ops = ops,
                                                 .self = self,
                                                 .min_ranks = run->options.config.min_ranks,
+                                                .restarts = run->options.restarts,
                                                 .grace_s = run->options.grace_s,
                                                 .timeout_s = run->options.timeout_s,
                                                 .peer_timeout_s = run->options.config.peer_timeout,

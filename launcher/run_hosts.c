@@ -87,6 +87,7 @@ static kolo_status describe_start(struct kolo__run *run, char folder[PATH_MAX],
                                    .bind = (char *)run->options.config.bind,
                                    .grace_s = (uint32_t)run->options.grace_s,
                                    .world_size = run->ranks,
+                                   .stays = run->options.restarts > 0,
                                    .program = run->options.program,
                                    .environment = run->options.environment.entries};
     return status;
@@ -113,6 +114,7 @@ static int launch(struct kolo__run *run)
     }
     kolo__hosts_place(&run->hosts, run->ranks, run->options.by_node, host_of);
     run->agents.output = run->output;
+    run->agents.stay = start.stays;
     run->agents.report_bindings = run->options.report_bindings;
     /* Elsewhere whoever looks has what ranks wrote before their eyes. */
     if (getenv("KUBERNETES_SERVICE_HOST") != NULL)

@@ -71,11 +71,13 @@ static void set_environment(const struct kolo__spawn *spawn, uint32_t rank, uint
     unsetenv("KOLO_TOKEN_FILE");
     set_path("KOLO_LAST_WORDS", spawn->last_words);
     set_path("KOLO_FLIGHT", spawn->flight);
+    if (spawn->newcomer)
+        setenv("KOLO_NEWCOMER", "1", 1);
 }
 
 static bool set_streams(const struct kolo__spawn *spawn, uint32_t rank, const struct pipes *pipes)
 {
-    if (rank != 0) {
+    if (rank != 0 || spawn->newcomer) {
         int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (null < 0 || dup2(null, STDIN_FILENO) < 0)
             return false;

@@ -15,11 +15,13 @@ struct kolo__spawn {
     char **environment; /* NAME=VALUE beside our own, up to a NULL */
     const struct kolo__binding *binding;
     uint32_t world_size, local_size;
+    uint32_t room; /* local ranks that there may be later, if that is more */
     const char *rendezvous, *job, *token;
     const char *last_words; /* path; NULL or "": none */
     const char *flight;     /* the same */
-    bool pipes;   /* stdout and stderr go through pipes; otherwise they are the launcher's */
-    int stdin_fd; /* what rank 0 reads */
+    bool pipes;    /* stdout and stderr go through pipes; otherwise they are the launcher's */
+    int stdin_fd;  /* what rank 0 reads, unless it is a newcomer */
+    bool newcomer; /* it comes to a world that is under way */
     sigset_t signal_mask; /* the mask and the disposition that the launcher was started with */
     struct sigaction sigpipe;
     struct rlimit open_files;

@@ -5,6 +5,7 @@
 #include "launcher/command.h"
 #include "launcher/counts.h"
 #include "launcher/report.h"
+#include "launcher/restarts.h"
 #include "launcher/termination.h"
 #include "launcher/watch.h"
 
@@ -34,7 +35,8 @@ struct supervision {
     struct kolo__ending *endings; /* by rank */
     struct pollfd *fds;
     uint32_t running;
-    uint32_t asked;                  /* ranks that had to be told to end */
+    uint32_t asked; /* ranks that had to be told to end */
+    struct kolo__restarts restarts;
     int signal;                      /* the first that asks the job to end; 0: none */
     uint64_t failed_at_ns;           /* 0: no rank has failed by itself */
     uint64_t term_at_ns, kill_at_ns; /* 0: not planned, or done */
@@ -126,13 +128,13 @@ static void check_timeout(struct supervision *s, uint64_t now_ns)
     plan_end(s, now_ns + (s->job->ops->ask_recorders != NULL ? ANSWER_MS * MILLISECOND : 0));
 }
 
-/* Who was expelled, stopped for instance, has nothing to do any more, and does not end by itself.
- */
+/* Who was expelled, stopped for instance, has nothing to do any more, and does not end by itself;
+ * nor does a newcomer that nobody waits for. */
 static void end_expelled(struct supervision *s, uint64_t now_ns)
 {
     const struct kolo__rendezvous *rendezvous = s->job->rendezvous;
     if (s->job->min_ranks == 0 || rendezvous == NULL || s->running == 0 ||
-        kolo__rendezvous_epoch(rendezvous) == 0)
+        !kolo__rendezvous_has_formed(rendezvous))
         return;
     for (uint32_t r = 0; r < s->job->started; r++)
         if (!s->endings[r].ended && kolo__rendezvous_is_member(rendezvous, s->job->first_rank + r))
@@ -211,21 +213,88 @@ static void say(const struct supervision *s, const char *line)
         fprintf(stderr, "%s\n", line);
 }
 
-/* The others can make a world without it (kolo_renew). */
-static bool is_survived(const struct supervision *s)
+/* Those that are to be started again are missed after all. */
+static void give_up_restarts(struct supervision *s)
 {
-    return s->job->min_ranks > 0 && s->running >= (uint32_t)s->job->min_ranks &&
-           s->job->rendezvous != NULL && kolo__rendezvous_has_formed(s->job->rendezvous);
+    for (uint32_t r = 0; s->restarts.planned > 0 && r < s->job->started; r++)
+        if (kolo__restarts_is_planned(&s->restarts, r)) {
+            kolo__restarts_drop(&s->restarts, r);
+            s->endings[r].survived = false;
+        }
 }
 
-static void survive(struct supervision *s, uint32_t rank, const char *why)
+static void begin_end(struct supervision *s, uint64_t now_ns)
 {
-    char where[160], line[720];
+    give_up_restarts(s);
+    s->failed_at_ns = now_ns;
+    plan_end(s, now_ns + NOTICE_MS * MILLISECOND);
+}
+
+static bool are_enough(const struct supervision *s)
+{
+    return s->running > 0 && s->running + s->restarts.planned >= (uint32_t)s->job->min_ranks;
+}
+
+/* The others can make a world without it (kolo_renew), or with the process that takes its place.
+ * False: they cannot. member: it has been in their world. */
+static bool survive(struct supervision *s, uint32_t rank, const char *why, bool member,
+                    uint64_t now_ns)
+{
+    char where[160], others[24] = "rank goes", again[80] = "", line[800];
+    const struct kolo__rendezvous *rendezvous = s->job->rendezvous;
+    if (s->job->min_ranks == 0 || rendezvous == NULL || !kolo__rendezvous_has_formed(rendezvous))
+        return false;
+    bool over = kolo__rendezvous_is_over(rendezvous);
+    bool late = over && !member; /* a newcomer, when the others had ended their work */
+    if (!over && s->term_at_ns == 0 && s->asked == 0 &&
+        kolo__restarts_plan(&s->restarts, rank, now_ns))
+        snprintf(again, sizeof again, ", and it is started again (%ld of %ld)", s->restarts.used,
+                 s->restarts.limit);
+    if (!late && !are_enough(s)) {
+        kolo__restarts_drop(&s->restarts, rank);
+        return false;
+    }
     s->endings[rank].survived = true;
-    snprintf(line, sizeof line, "kolo run: rank %u (%s) %s; the other %u go on",
+    if (s->running > 1)
+        snprintf(others, sizeof others, "%u go", s->running);
+    snprintf(line, sizeof line, "kolo run: rank %u (%s) %s; the other %s on%s",
              s->job->first_rank + rank, s->job->ops->where(s->job->self, rank, where, sizeof where),
-             why, s->running);
-    say(s, line);
+             why, others, again);
+    if (!late)
+        say(s, line);
+    return true;
+}
+
+/* Whose time has come; nobody once the others end, or are ended. */
+static void start_again(struct supervision *s, uint64_t now_ns)
+{
+    char line[800];
+    bool ending = s->running == 0 || s->asked > 0 || s->term_at_ns != 0 || s->killing ||
+                  (s->restarts.planned > 0 && kolo__rendezvous_is_over(s->job->rendezvous));
+    for (int r; (r = kolo__restarts_take(&s->restarts, now_ns)) >= 0;) {
+        if (ending)
+            continue;
+        uint64_t later_ns = now_ns;
+        kolo_status status =
+            s->job->ops->start_again(s->job->self, (uint32_t)r, s->job->output, &later_ns);
+        if (status == KOLO_AGAIN)
+            kolo__restarts_postpone(&s->restarts, (uint32_t)r, later_ns);
+        if (status == KOLO_AGAIN)
+            continue;
+        if (status == KOLO_OK) {
+            kolo__counts_started(1);
+            s->endings[r] = (struct kolo__ending){0};
+            s->running++;
+            continue;
+        }
+        snprintf(line, sizeof line, "kolo run: rank %u cannot be started again: %s",
+                 s->job->first_rank + (uint32_t)r, kolo_error_text());
+        say(s, line);
+        if (!are_enough(s)) {
+            s->endings[r].survived = false;
+            begin_end(s, now_ns);
+        }
+    }
 }
 
 /* A rank that failed by itself begins the end of all, unless the others can go on without it, or
@@ -247,18 +316,17 @@ static void note_ending(void *self, uint32_t rank, int wait_status, const char *
         kolo__counts_ended(wait_status);
     else
         kolo__counts_lost();
+    bool member =
+        s->job->rendezvous != NULL && kolo__rendezvous_is_member(s->job->rendezvous, rank);
     if (s->job->rendezvous != NULL)
         kolo__rendezvous_rank_ended(s->job->rendezvous, rank, !kolo__ending_is_failure(ending),
                                     kolo__ending_text(ending, why, sizeof why));
     if (rank == 0)
         kolo__input_close(s->job->input);
     bool failed = kolo__ending_is_failure(ending) && !ending->asked && s->failed_at_ns == 0;
-    if (failed && is_survived(s)) {
-        survive(s, rank, kolo__ending_text(ending, why, sizeof why));
-    } else if (failed) {
-        s->failed_at_ns = now_ns;
-        plan_end(s, now_ns + NOTICE_MS * MILLISECOND);
-    }
+    kolo__ending_text(ending, why, sizeof why);
+    if (failed && !survive(s, rank, why, member, now_ns))
+        begin_end(s, now_ns);
     if (s->running == 0)
         s->ended_at_ns = now_ns;
 }
@@ -459,8 +527,9 @@ static int next_timeout_ms(const struct supervision *s, uint64_t now_ns)
     theirs = kolo__watch_timeout_ms(&s->watch);
     if (theirs >= 0 && (timeout < 0 || theirs < timeout))
         timeout = theirs;
-    const uint64_t deadlines[] = {s->term_at_ns, s->kill_at_ns, s->timeout_at_ns};
-    for (size_t i = 0; i < 3; i++) {
+    const uint64_t deadlines[] = {s->term_at_ns, s->kill_at_ns, s->timeout_at_ns,
+                                  kolo__restarts_next_ns(&s->restarts)};
+    for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++) {
         if (deadlines[i] == 0)
             continue;
         uint64_t left = deadlines[i] > now_ns ? (deadlines[i] - now_ns) / MILLISECOND + 1 : 0;
@@ -518,7 +587,8 @@ int kolo__supervise(const struct kolo__supervised *job)
         entries += kolo__output_poll_count(job->output);
     s.endings = calloc(job->ranks, sizeof *s.endings);
     s.fds = calloc(entries, sizeof *s.fds);
-    if (s.endings == NULL || s.fds == NULL) {
+    if (s.endings == NULL || s.fds == NULL ||
+        !kolo__restarts_open(&s.restarts, job->ranks, job->restarts)) {
         /* With this process its ranks die, and the guard clears up what they left. */
         fprintf(stderr, "kolo run: no memory for %u ranks\n", job->ranks);
         abort();
@@ -531,6 +601,7 @@ int kolo__supervise(const struct kolo__supervised *job)
     while (!is_over(&s)) {
         uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
         keep_plan(&s, now_ns);
+        start_again(&s, now_ns);
         if (s.running == 0 && !s.strays_gone)
             clear_strays(&s);
         if (is_time_to_report(&s, now_ns))
@@ -539,6 +610,7 @@ int kolo__supervise(const struct kolo__supervised *job)
             wait_and_serve(&s);
     }
     int code = exit_code(&s);
+    kolo__restarts_close(&s.restarts);
     free(s.endings);
     free(s.fds);
     return code;

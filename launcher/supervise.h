@@ -2,7 +2,8 @@
 /*
  * From the moment all ranks run until nothing of the job is left: one loop around poll.
  *
- *   running --- a rank fails, and enough are left to go on (--min) --> running
+ *   running --- a rank fails, and enough are left to go on (--min) --> running; --restarts: 1 s or
+ *      |                                   more later it is started again, as a newcomer
  *      |------- a rank fails -------> 1 s for the others to notice --> SIGTERM --> grace -->
  * SIGKILL
  *      |------- stdout is closed -----------------------------------> SIGTERM --> grace --> SIGKILL
@@ -39,6 +40,10 @@ struct kolo__ranks_ops {
     bool (*clear)(void *ranks, bool impatient);
     /* "host node7, pid 4711" into text. Returns text. */
     const char *(*where)(const void *ranks, uint32_t rank, char *text, size_t bytes);
+    /* Once more one that has ended: as a newcomer to the world of the others, whose output is the
+     * rank's. KOLO_AGAIN: not before *later_ns. */
+    kolo_status (*start_again)(void *ranks, uint32_t rank, struct kolo__output *output,
+                               uint64_t *later_ns);
     /* Asks for what the ranks have recorded, if that takes a while; NULL: it does not. */
     void (*ask_recorders)(void *ranks);
     /* What is known of it by now. To be freed in any case. */
@@ -56,6 +61,7 @@ struct kolo__supervised {
     const struct kolo__ranks_ops *ops;
     void *self;     /* of ops */
     long min_ranks; /* with so many left the job goes on; 0: it ends with the first that fails */
+    long restarts;  /* how often at most a rank is started again then, in the whole job */
     long grace_s;
     long timeout_s;                           /* of the whole job, from now on; 0: none */
     long peer_timeout_s, operation_timeout_s; /* KOLO_PEER_TIMEOUT, KOLO_TIMEOUT */

@@ -137,11 +137,13 @@ void kolo__world_declare_lost(struct kolo__rendezvous *server, uint32_t rank, co
         server->fault.at_ns = member->signs.heard_ns;
 }
 
-/* The rank of this epoch that came from there; the size: none. */
+/* The rank of this epoch whose process runs there; the size: none. Another process that was started
+ * there since then is none yet. */
 uint32_t kolo__world_find_place(const struct kolo__rendezvous *server, uint32_t place)
 {
     uint32_t rank = 0;
-    while (rank < server->size && server->members[rank].place != place)
+    while (rank < server->size &&
+           (server->members[rank].place != place || server->members[rank].ended))
         rank++;
     return rank;
 }

@@ -38,22 +38,28 @@ static kolo_status list_tensors(struct parallel *parallel, const struct model_co
     return parallel->scratch ? KOLO_OK : out_of_memory(parallel);
 }
 
-/* Descriptions have no data here, so gradients are views: backward writes them where they travel.
- * Sums, because gradients are of the mean over the whole batch already; the norm for clipping,
- * which costs no pass over the gradients of its own; but on a GPU, which clips by itself before the
- * host knows it. */
-static kolo_status create_reducer(struct parallel *parallel, kolo_wire wire)
+/* Without data, gradients are views: backward writes them where they travel. Sums, because
+ * gradients are of the mean over the whole batch already; the norm for clipping, which costs no
+ * pass over the gradients of its own; but on a GPU, which clips by itself before the host knows it.
+ */
+static kolo_status create_reducer(struct parallel *parallel)
 {
     kolo_reducer_options options = {.size = sizeof(options),
                                     .sum = 1,
-                                    .wire = wire,
-                                    .error_feedback = wire != KOLO_WIRE_SAME,
+                                    .wire = parallel->wire,
+                                    .error_feedback = parallel->wire != KOLO_WIRE_SAME,
                                     .statistics = parallel->device->stream == NULL,
                                     .clip_norm = parallel->device->stream ? ADAMW_NORM : 0,
                                     .sharded = parallel->sharded,
                                     .stream = parallel->device->stream};
-    return kolo_reducer_create(parallel->world, parallel->descriptions, parallel->tensor_count,
-                               &options, &parallel->reducer);
+    size_t count = parallel->tensor_count;
+    for (size_t i = 0; i < count; i++)
+        parallel->descriptions[i].data = NULL;
+    kolo_status status = kolo_reducer_create(parallel->world, parallel->descriptions, count,
+                                             &options, &parallel->reducer);
+    for (size_t i = 0; i < count; i++)
+        parallel->descriptions[i].data = parallel->parameters[i];
+    return status;
 }
 
 /* A piece is at most one of each tensor. */
@@ -93,25 +99,57 @@ static kolo_status place_parameters(struct parallel *parallel)
     return KOLO_OK;
 }
 
-kolo_status parallel_create(kolo_comm *world, const struct device *device,
-                            const struct model_config *model, kolo_wire wire, bool sharded,
-                            struct parallel *parallel)
+/* Parameters, pieces and their state: sharded, once there is a reducer. */
+static kolo_status place_state(struct parallel *parallel)
 {
-    *parallel = (struct parallel){.world = world, .device = device, .sharded = sharded};
-    kolo_status status = list_tensors(parallel, model);
-    if (status == KOLO_OK)
-        status = create_reducer(parallel, wire);
-    if (status == KOLO_OK)
-        status = place_parameters(parallel);
+    kolo_status status = place_parameters(parallel);
     if (status != KOLO_OK)
         return status;
     parallel->pieces = calloc(parallel->tensor_count, sizeof(*parallel->pieces));
     if (!parallel->pieces)
         return out_of_memory(parallel);
-    size_t state_count = list_pieces(parallel) + 1; /* a rank may have no piece at all */
-    parallel->mean = device->allocate(state_count * sizeof(float));
-    parallel->variance = device->allocate(state_count * sizeof(float));
+    parallel->state_count = list_pieces(parallel);
+    size_t count = parallel->state_count + 1; /* a rank may have no piece at all */
+    parallel->mean = parallel->device->allocate(count * sizeof(float));
+    parallel->variance = parallel->device->allocate(count * sizeof(float));
     return parallel->mean && parallel->variance ? KOLO_OK : out_of_memory(parallel);
+}
+
+kolo_status parallel_create(const struct device *device, const struct model_config *model,
+                            kolo_wire wire, bool sharded, struct parallel *parallel)
+{
+    *parallel = (struct parallel){.device = device, .sharded = sharded, .wire = wire};
+    kolo_status status = list_tensors(parallel, model);
+    return status == KOLO_OK && !parallel->sharded ? place_state(parallel) : status;
+}
+
+bool parallel_goes_on(const struct parallel *parallel)
+{
+    return !parallel->sharded && !parallel->device->stream;
+}
+
+kolo_status parallel_enter(struct parallel *parallel, kolo_comm *world)
+{
+    parallel->world = world;
+    if (parallel->reducer)
+        return kolo_reducer_renew(&parallel->reducer, world);
+    kolo_status status = create_reducer(parallel);
+    return status == KOLO_OK && parallel->sharded ? place_state(parallel) : status;
+}
+
+size_t parallel_state(const struct parallel *parallel, kolo_tensor *state)
+{
+    size_t count = parallel->tensor_count;
+    if (!parallel_goes_on(parallel))
+        return 0;
+    memcpy(state, parallel->descriptions, count * sizeof(*state));
+    state[count++] = (kolo_tensor){
+        .data = parallel->mean, .count = parallel->state_count, .dtype = KOLO_FP32, .name = "mean"};
+    state[count++] = (kolo_tensor){.data = parallel->variance,
+                                   .count = parallel->state_count,
+                                   .dtype = KOLO_FP32,
+                                   .name = "variance"};
+    return count;
 }
 
 void parallel_leave(struct parallel *parallel)
@@ -175,6 +213,13 @@ static kolo_status distribute_state(struct parallel *parallel, const float *whol
         copy_pieces(parallel, i, state, parallel->scratch, false);
     }
     return status;
+}
+
+void parallel_place(struct parallel *parallel, const struct training_state *whole)
+{
+    memcpy(parallel->block, whole->parameters, whole->count * sizeof(float));
+    memcpy(parallel->mean, whole->mean, whole->count * sizeof(float));
+    memcpy(parallel->variance, whole->variance, whole->count * sizeof(float));
 }
 
 kolo_status parallel_distribute(struct parallel *parallel, const struct training_state *whole)

@@ -22,9 +22,10 @@
 #include <stdbool.h>
 
 struct parallel {
-    kolo_comm *world;            /* borrowed */
+    kolo_comm *world;            /* borrowed; of the present epoch */
     const struct device *device; /* borrowed; what is computed with is in its memory */
     kolo_reducer *reducer;       /* owned */
+    kolo_wire wire;
     bool sharded, out_of_memory;
     size_t tensor_count;
     struct model_tensor *tensors;    /* owned, as all that follow */
@@ -33,22 +34,34 @@ struct parallel {
     float *block;                    /* of parameters; sharded: they are the reducer's */
     kolo_reducer_shard *pieces;
     size_t piece_count;
-    float *mean, *variance; /* of the pieces' elements */
-    float *scratch;         /* the host's: as long as the longest tensor */
+    float *mean, *variance; /* of the pieces' elements, [state_count] */
+    size_t state_count;
+    float *scratch; /* the host's: as long as the longest tensor */
     kolo_status ready_status;
 };
 
-/* Collective. KOLO_ERR_MEMORY with out_of_memory set has no text of kolo's. In any case
- * parallel_destroy has to follow. */
-kolo_status parallel_create(kolo_comm *world, const struct device *device,
-                            const struct model_config *model, kolo_wire wire, bool sharded,
-                            struct parallel *parallel);
+/* Local. KOLO_ERR_MEMORY with out_of_memory set has no text of kolo's. In any case parallel_destroy
+ * has to follow. */
+kolo_status parallel_create(const struct device *device, const struct model_config *model,
+                            kolo_wire wire, bool sharded, struct parallel *parallel);
+/* Whether training goes on when the world becomes another: the state is whole on each rank, and the
+ * host knows when it has changed. */
+bool parallel_goes_on(const struct parallel *parallel);
+/* Collective: what belongs to a world; again when it has become another. Errors as above. */
+kolo_status parallel_enter(struct parallel *parallel, kolo_comm *world);
+/* What kolo_elastic_* has to keep the same on all ranks: fills [tensor_count + 2], returns how
+ * many. None unless parallel_goes_on. */
+size_t parallel_state(const struct parallel *parallel, kolo_tensor *state);
 
 /* Before kolo_finalize. Parameters stay until parallel_destroy, where there is memory for them. */
 void parallel_leave(struct parallel *parallel);
 void parallel_destroy(struct parallel *parallel);
 
-/* Collective: rank 0's whole state, which is NULL on all others, reaches whoever needs it. */
+/* Where parallel_goes_on: this rank's state is that. */
+void parallel_place(struct parallel *parallel, const struct training_state *whole);
+/* Elsewhere. Collective: rank 0's whole state, which is NULL on all others, reaches whoever needs
+ * it.
+ */
 kolo_status parallel_distribute(struct parallel *parallel, const struct training_state *whole);
 /* Collective, the other way round: parameters, mean and variance of rank 0's whole are filled in.
  */

@@ -118,8 +118,8 @@ static void own_gradients(struct trainer *trainer, uint64_t part)
 
 /* Adds up the sums of the gradients and of the riders. *computed: when this rank was done with its
  * own. */
-static int reduce_gradients(struct trainer *trainer, double begin, double *computed,
-                            kolo_reducer_report *report)
+static kolo_status reduce_gradients(struct trainer *trainer, double begin, double *computed,
+                                    kolo_reducer_report *report)
 {
     const struct options *options = trainer->options;
     const struct device *device = trainer->device;
@@ -128,7 +128,7 @@ static int reduce_gradients(struct trainer *trainer, double begin, double *compu
     kolo_status status = KOLO_OK;
     int code = load_windows(trainer);
     if (code != 0)
-        return code;
+        return trainer_give_up(trainer, code);
     parallel_begin_step(parallel);
     for (uint64_t part = 0; part < options->accumulate && status == KOLO_OK; part++) {
         bool last = part + 1 == options->accumulate;
@@ -140,7 +140,7 @@ static int reduce_gradients(struct trainer *trainer, double begin, double *compu
             status = parallel_end_step(parallel, report);
     }
     if (status != KOLO_OK)
-        return trainer_failure(trainer, status);
+        return status;
 
     /* Rank 0 alone says how far training has come: no rank may do one step more than another. The
      * riders are no gradients, to be narrowed, clipped or sharded; started before the wait for
@@ -152,22 +152,22 @@ static int reduce_gradients(struct trainer *trainer, double begin, double *compu
         trainer->rank == 0
             ? progress_after(options, trainer->step + 1, trainer->seconds + *computed - begin)
             : 0;
-    kolo_request *request;
+    kolo_request *request = NULL;
     status = kolo_allreduce_start(trainer->world, trainer->riders, trainer->riders, RIDER_COUNT,
                                   KOLO_FP64, KOLO_SUM, NULL, &request);
     if (status == KOLO_OK)
         status = parallel_end_step(parallel, report);
-    if (status == KOLO_OK)
-        status = kolo_wait(&request, -1);
+    kolo_status riders = kolo_wait(&request, -1); /* in any case: it borrows them until then */
+    status = status == KOLO_OK ? riders : status;
     const kolo_call_options on_stream = {.size = sizeof(on_stream), .stream = device->stream};
     if (status == KOLO_OK && device->stream)
         status = kolo_allreduce(trainer->world, loss, loss, 1, KOLO_FP64, KOLO_SUM, &on_stream);
-    return status == KOLO_OK ? 0 : trainer_failure(trainer, status);
+    return status;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static int not_finite(const struct trainer *trainer, uint64_t step)
+static kolo_status not_finite(struct trainer *trainer, uint64_t step)
 {
     if (trainer->rank == 0)
         fprintf(stderr,
@@ -175,10 +175,10 @@ static int not_finite(const struct trainer *trainer, uint64_t step)
                 "smaller --lr%s\n",
                 (unsigned long long)step,
                 trainer->options->wire == KOLO_WIRE_SAME ? "" : ", or --wire fp32");
-    return EXIT_FAILED;
+    return trainer_give_up(trainer, EXIT_FAILED);
 }
 
-int train_collect(struct trainer *trainer, uint64_t under_way)
+kolo_status train_collect(struct trainer *trainer, uint64_t under_way)
 {
     while (trainer->step - trainer->collected > under_way) {
         size_t slot = slot_of(trainer, trainer->collected);
@@ -187,7 +187,7 @@ int train_collect(struct trainer *trainer, uint64_t under_way)
         const char *problem = trainer->device->problem();
         if (problem) {
             fprintf(stderr, "train_bytes: rank %d: %s\n", trainer->rank, problem);
-            return EXIT_FAILED;
+            return trainer_give_up(trainer, EXIT_FAILED);
         }
         if (trainer->device->stream)
             report->loss = trainer->losses[slot];
@@ -195,22 +195,22 @@ int train_collect(struct trainer *trainer, uint64_t under_way)
             return not_finite(trainer, report->step);
         trainer->collected++;
         trainer->last = *report;
-        if (trainer->rank == 0)
+        if (trainer->shows)
             progress_step(&trainer->shown, report);
     }
-    return 0;
+    return KOLO_OK;
 }
 
-int train_step(struct trainer *trainer)
+kolo_status train_step(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
     const struct device *device = trainer->device;
     const double *riders = trainer->riders;
     double begin = now(), computed = begin;
     kolo_reducer_report report = {.size = sizeof(report)};
-    int code = reduce_gradients(trainer, begin, &computed, &report);
-    if (code != 0)
-        return code;
+    kolo_status status = reduce_gradients(trainer, begin, &computed, &report);
+    if (status != KOLO_OK)
+        return status;
     double reduced = now();
 
     if (!isfinite(riders[RIDER_LOSS]) || !report.finite)
@@ -221,17 +221,17 @@ int train_step(struct trainer *trainer)
         .scale = device->stream ? 1 : adamw_clipping(report.norm)};
     parallel_update(&trainer->parallel, &adamw);
     double updated = now();
-    kolo_status status = parallel_gather(&trainer->parallel);
+    status = parallel_gather(&trainer->parallel);
     if (status != KOLO_OK)
-        return trainer_failure(trainer, status);
+        return status;
 
     size_t slot = slot_of(trainer, trainer->step);
     device->get_later(&trainer->losses[slot], &trainer->device_losses[slot], sizeof(double));
     device->mark((int)slot);
     if (device->lag > 0) /* this step takes the place of the first one under way */
-        code = train_collect(trainer, (uint64_t)device->lag - 1);
-    if (code != 0)
-        return code;
+        status = train_collect(trainer, (uint64_t)device->lag - 1);
+    if (status != KOLO_OK)
+        return status;
 
     double end = now();
     trainer->step++;

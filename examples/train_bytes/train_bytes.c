@@ -7,6 +7,9 @@
  * corpus.c the text, optimizer.c AdamW; the other files are what their names say.
  *
  *     kolo run -n 2 -- train_bytes --seconds 120 --sample 500 /usr/include
+ *
+ * Training is a loop of kolo's (kolo_elastic_*): under `kolo run --min N` it goes on when ranks are
+ * lost or come, and at SIGTERM it ends after a checkpoint.
  */
 #include <kolo/kolo.h>
 
@@ -29,7 +32,6 @@
 
 static int start(struct trainer *trainer);
 static int train(struct trainer *trainer);
-static int evaluate(struct trainer *trainer);
 static int finish(struct trainer *trainer, int code);
 
 int main(int argc, char **argv)
@@ -50,8 +52,6 @@ int main(int argc, char **argv)
     int code = start(&trainer);
     if (code == 0)
         code = train(&trainer);
-    if (code == 0)
-        code = evaluate(&trainer);
     code = finish(&trainer, code);
     if (code == 0 && trainer.rank == 0 && options.sample_bytes > 0 &&
         trainer.parallel.block) /* nobody waits for it */
@@ -64,6 +64,12 @@ int main(int argc, char **argv)
     train_release(&trainer);
     corpus_close(&trainer.corpus);
     return code;
+}
+
+kolo_status trainer_give_up(struct trainer *trainer, int code)
+{
+    trainer->code = code;
+    return KOLO_ERR_INVALID;
 }
 
 int trainer_failure(const struct trainer *trainer, kolo_status status)
@@ -107,7 +113,7 @@ static int join(struct trainer *trainer)
         return EXIT_FAILED;
     }
     trainer->model = model_create(&options->model, trainer->device);
-    return trainer->model && train_prepare(trainer) == 0 ? 0 : out_of_memory();
+    return trainer->model ? 0 : out_of_memory();
 }
 
 /* This rank's share of the machine: what the launcher has bound it to, or else an even part. */
@@ -120,7 +126,7 @@ static int thread_count(const struct trainer *trainer)
 }
 
 /* Ranks that were given other files or options would train one model on a muddle. */
-static int agree_on_the_run(struct trainer *trainer)
+static kolo_status agree_on_the_run(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
     trainer->identity = (struct run_identity){
@@ -138,15 +144,13 @@ static int agree_on_the_run(struct trainer *trainer)
     uint64_t least[2] = {sum, ~sum}; /* the least of ~sum is the complement of the greatest sum */
     kolo_status status =
         kolo_allreduce(trainer->world, least, least, 2, KOLO_UINT64, KOLO_MIN, NULL);
-    if (status != KOLO_OK)
-        return trainer_failure(trainer, status);
-    if (least[0] == ~least[1])
-        return 0;
+    if (status != KOLO_OK || least[0] == ~least[1])
+        return status;
     trainer->all_give_up = true;
     if (trainer->rank == 0)
         fprintf(stderr, "train_bytes: the ranks have different files or options: give all of them "
                         "the same command line and copies of the same files\n");
-    return EX_USAGE;
+    return trainer_give_up(trainer, EX_USAGE);
 }
 
 double progress_after(const struct options *options, uint64_t step, double seconds)
@@ -175,32 +179,82 @@ static int prepare(struct trainer *trainer, struct training_state *state)
     if (found == CHECKPOINT_ABSENT)
         model_initialize(&options->model, random_at(options->seed, 0, SEED_PARAMETERS),
                          state->parameters);
-    if (progress_open(options->csv, state->step, options->log_every, &trainer->shown) != 0)
-        return EXIT_FAILED;
     return 0;
 }
 
-/* All ranks begin with the bits of rank 0, or none begins. */
-static int share_state(struct trainer *trainer)
+/* Once: all ranks begin with the bits of rank 0, or none begins. What a plain run has is shared by
+ * the loop; of a sharded one, nobody has all. */
+static kolo_status begin_state(struct trainer *trainer)
 {
-    const struct options *options = trainer->options;
     struct training_state whole = {0}; /* rank 0's, until everybody has it */
-    int code = trainer->rank == 0 ? prepare(trainer, &whole) : 0;
-    double facts[] = {code, (double)whole.step, whole.seconds,
-                      progress_after(options, whole.step, whole.seconds)};
-    kolo_status status = kolo_broadcast(trainer->world, facts, 4, KOLO_FP64, 0, NULL);
-    code = (int)facts[0];
-    if (status == KOLO_OK && code == 0)
-        status = parallel_distribute(&trainer->parallel, trainer->rank == 0 ? &whole : NULL);
+    struct parallel *parallel = &trainer->parallel;
+    bool leader = trainer->rank == 0 && !trainer->begun;
+    int32_t code = leader ? prepare(trainer, &whole) : 0;
+    kolo_status status = kolo_broadcast(trainer->world, &code, 1, KOLO_INT32, 0, NULL);
+    if (status == KOLO_OK && code != 0) {
+        trainer->all_give_up = true;
+        status = trainer_give_up(trainer, code);
+    }
+    if (status == KOLO_OK && !parallel_goes_on(parallel))
+        status = parallel_distribute(parallel, leader ? &whole : NULL);
+    else if (status == KOLO_OK && leader)
+        parallel_place(parallel, &whole);
+    if (leader) {
+        trainer->step = whole.step;
+        trainer->seconds = whole.seconds;
+        trainer->progress = progress_after(trainer->options, whole.step, whole.seconds);
+    }
     training_state_destroy(&whole);
-    if (status != KOLO_OK)
-        return trainer_failure(trainer, status);
-    trainer->all_give_up = code != 0;
-    trainer->step = trainer->collected = (uint64_t)facts[1];
-    trainer->last.step = trainer->step;
-    trainer->seconds = facts[2];
-    trainer->progress = facts[3];
-    return code;
+    return status;
+}
+
+/* A world that this rank has entered: at first, and again when it has become another. */
+static kolo_status enter(void *self, kolo_comm *world)
+{
+    struct trainer *trainer = self;
+    kolo_epoch_report epoch = {.size = sizeof(epoch)};
+    kolo_status status = kolo_get_epoch_report(trainer->context, &epoch);
+    trainer->world = world;
+    trainer->rank = kolo_comm_rank(world);
+    trainer->size = kolo_comm_size(world);
+    trainer->entered = true;
+    if (epoch.epoch > 0 && !parallel_goes_on(&trainer->parallel)) {
+        fprintf(stderr, "train_bytes: with --shard-optimizer or a GPU it does not go on without "
+                        "lost ranks: start again from a checkpoint, or run without\n");
+        return trainer_give_up(trainer, EXIT_PEER_LOST);
+    }
+    if (epoch.epoch > 0 && trainer->rank == 0)
+        printf("%d rank%s%s%s\n", trainer->size, trainer->size == 1 ? " goes on" : "s go on",
+               epoch.gone[0] ? ": " : "", epoch.gone);
+    if (status == KOLO_OK)
+        status = agree_on_the_run(trainer);
+    if (status == KOLO_OK)
+        status = parallel_enter(&trainer->parallel, world);
+    train_release(trainer); /* that of another number of ranks */
+    if (train_prepare(trainer) != 0 || trainer->parallel.out_of_memory)
+        return trainer_give_up(trainer, out_of_memory());
+    return status == KOLO_OK ? begin_state(trainer) : status;
+}
+
+static kolo_status create_loop(struct trainer *trainer)
+{
+    struct parallel *parallel = &trainer->parallel;
+    kolo_elastic_options options = {
+        .size = sizeof(options), .enter = enter, .self = trainer, .leave_on_sigterm = 1};
+    kolo_tensor *state = calloc(parallel->tensor_count + 5, sizeof(*state));
+    if (!state)
+        return trainer_give_up(trainer, out_of_memory());
+    size_t count = parallel_state(parallel, state);
+    state[count++] =
+        (kolo_tensor){.data = &trainer->step, .count = 1, .dtype = KOLO_UINT64, .name = "step"};
+    state[count++] =
+        (kolo_tensor){.data = &trainer->seconds, .count = 1, .dtype = KOLO_FP64, .name = "seconds"};
+    state[count++] = (kolo_tensor){
+        .data = &trainer->progress, .count = 1, .dtype = KOLO_FP64, .name = "progress"};
+    kolo_status status =
+        kolo_elastic_create(trainer->context, state, count, &options, &trainer->loop);
+    free(state);
+    return status;
 }
 
 static int start(struct trainer *trainer)
@@ -228,76 +282,119 @@ static int start(struct trainer *trainer)
                threads == 1 ? "" : "s", trainer->device->stream ? " and a GPU each: " : "",
                trainer->device->stream ? trainer->device->name : "");
     }
-    code = agree_on_the_run(trainer);
-    if (code != 0)
-        return code;
-    struct parallel *parallel = &trainer->parallel;
-    kolo_status status = parallel_create(trainer->world, trainer->device, &options->model,
-                                         options->wire, options->shard_optimizer, parallel);
+    kolo_status status = parallel_create(trainer->device, &options->model, options->wire,
+                                         options->shard_optimizer, &trainer->parallel);
     if (status != KOLO_OK)
-        return parallel->out_of_memory ? out_of_memory() : trainer_failure(trainer, status);
-    return share_state(trainer);
+        return out_of_memory();
+    status = create_loop(trainer);
+    if (trainer->code != 0)
+        return trainer->code;
+    return status == KOLO_OK ? 0 : trainer_failure(trainer, status);
 }
 
 /* Collective: a checkpoint is whole, whoever had its parts. */
-static int save(struct trainer *trainer)
+static kolo_status save(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
     struct training_state whole = {0};
     bool leader = trainer->rank == 0;
     if (leader && training_state_create(model_parameter_count(&options->model), &whole) != 0)
-        return out_of_memory();
+        return trainer_give_up(trainer, out_of_memory());
     whole.step = trainer->step;
     whole.seconds = trainer->seconds;
     kolo_status status = parallel_collect(&trainer->parallel, leader ? &whole : NULL);
-    int code = status == KOLO_OK ? 0 : trainer_failure(trainer, status);
-    if (code == 0 && leader &&
+    if (status == KOLO_OK && leader &&
         checkpoint_save(options->checkpoint, &trainer->identity, &whole) != 0)
-        code = EXIT_FAILED;
+        status = trainer_give_up(trainer, EXIT_FAILED);
+    if (status == KOLO_OK)
+        trainer->saved = trainer->step;
     training_state_destroy(&whole);
-    return code;
+    return status;
 }
 
-static int train(struct trainer *trainer)
-{
-    const struct options *options = trainer->options;
-    bool leader = trainer->rank == 0;
-    uint64_t saved = trainer->step;
-
-    int code = 0;
-    while (code == 0 && trainer->progress < 1) {
-        code = train_step(trainer);
-        bool due = options->checkpoint &&
-                   (trainer->step % options->checkpoint_every == 0 || trainer->progress >= 1);
-        if (code != 0 || !due || trainer->step == saved)
-            continue;
-        code = train_collect(trainer, 0); /* their rows are in the CSV before */
-        if (code == 0)
-            code = save(trainer);
-        saved = trainer->step;
-    }
-    if (code == 0)
-        code = train_collect(trainer, 0);
-    if (leader && progress_close(&trainer->shown, &trainer->last) != 0 && code == 0)
-        code = EXIT_FAILED;
-    return code;
-}
-
-static int evaluate(struct trainer *trainer)
+static kolo_status evaluate(struct trainer *trainer)
 {
     const struct span_list *held_out = &trainer->corpus.held_out;
     double nats;
     if (held_out_loss(trainer->model, trainer->parallel.parameters, trainer->options->model.context,
                       held_out, trainer->rank, trainer->size, &nats) != 0)
-        return EXIT_FAILED;
+        return trainer_give_up(trainer, EXIT_FAILED);
     kolo_status status = kolo_allreduce(trainer->world, &nats, &nats, 1, KOLO_FP64, KOLO_SUM, NULL);
-    if (status != KOLO_OK)
-        return trainer_failure(trainer, status);
-    if (trainer->rank == 0 && held_out->bytes > 0)
+    if (status == KOLO_OK && trainer->rank == 0 && held_out->bytes > 0)
         printf("held out: %.4f bits per byte over %llu bytes of %zu files\n",
                nats / log(2) / (double)held_out->bytes, (unsigned long long)held_out->bytes,
                held_out->count);
-    return 0;
+    return status;
+}
+
+/* Rank 0 shows what comes, whoever that is by now. */
+static kolo_status open_progress(struct trainer *trainer)
+{
+    const struct options *options = trainer->options;
+    if (trainer->rank != 0 || trainer->shows)
+        return KOLO_OK;
+    if (progress_open(options->csv, trainer->step, options->log_every, &trainer->shown) != 0)
+        return trainer_give_up(trainer, EXIT_FAILED);
+    trainer->shows = true;
+    return KOLO_OK;
+}
+
+static int close_progress(struct trainer *trainer)
+{
+    bool shows = trainer->shows;
+    trainer->shows = false;
+    return shows && progress_close(&trainer->shown, &trainer->last) != 0 ? EXIT_FAILED : 0;
+}
+
+/* A step, and when all are done, what they came to. */
+static kolo_status do_step(struct trainer *trainer)
+{
+    const struct options *options = trainer->options;
+    if (trainer->entered) /* perhaps others have done steps for this rank */
+        trainer->last.step = trainer->collected = trainer->step;
+    trainer->entered = false;
+    if (trainer->progress >= 1) {
+        kolo_status status = train_collect(trainer, 0);
+        if (status != KOLO_OK)
+            return status;
+        if (close_progress(trainer) != 0)
+            return trainer_give_up(trainer, EXIT_FAILED);
+        kolo_elastic_stop(trainer->loop);
+        return evaluate(trainer);
+    }
+    kolo_status status = open_progress(trainer);
+    if (status == KOLO_OK)
+        status = train_step(trainer);
+    bool due = options->checkpoint &&
+               (trainer->step % options->checkpoint_every == 0 || trainer->progress >= 1);
+    if (status != KOLO_OK || !due)
+        return status;
+    status = train_collect(trainer, 0); /* their rows are in the CSV before */
+    return status == KOLO_OK ? save(trainer) : status;
+}
+
+static int train(struct trainer *trainer)
+{
+    uint64_t number;
+    while (kolo_elastic_begin_step(trainer->loop, &number)) {
+        if (!trainer->begun)
+            trainer->saved = trainer->step;
+        trainer->begun = true;
+        kolo_elastic_end_step(trainer->loop, do_step(trainer));
+    }
+    kolo_status status = kolo_elastic_result(trainer->loop);
+    trainer->left = status == KOLO_OK && kolo_elastic_left(trainer->loop);
+    if (trainer->left)
+        status = train_collect(trainer, 0);
+    if (trainer->left && status == KOLO_OK && trainer->options->checkpoint &&
+        trainer->saved != trainer->step)
+        status = save(trainer);
+    int code = trainer->code;
+    if (code == 0 && status != KOLO_OK)
+        code = trainer_failure(trainer, status);
+    if (close_progress(trainer) != 0 && code == 0)
+        code = EXIT_FAILED;
+    return code;
 }
 
 /* Leaves the world: in good order, or telling the others that this rank gives up. */
@@ -305,9 +402,10 @@ static int finish(struct trainer *trainer, int code)
 {
     if (code != 0 && trainer->world && !trainer->all_give_up)
         kolo_comm_abort(trainer->world, "train_bytes gave up on this rank");
+    kolo_elastic_free(trainer->loop);
     parallel_leave(&trainer->parallel);
     kolo_status status = kolo_finalize(trainer->context);
     if (code == 0 && status != KOLO_OK)
         code = trainer_failure(trainer, status);
-    return code;
+    return code == 0 && trainer->left ? EXIT_TERMINATED : code;
 }

@@ -555,6 +555,99 @@ KOLO_API kolo_status kolo_named_submit(kolo_named *named, const kolo_tensor *ten
  * a name different shapes, or all wait for what others have not submitted. */
 KOLO_API kolo_status kolo_named_wait(kolo_named *named, int timeout_ms);
 
+/* ---- the loop of elastic training (docs/ELASTIC.md) ----------------------------------------- */
+
+/* Training that goes on when ranks are lost, leave or come (kolo run --min), and from checkpoints:
+ *
+ *     kolo_elastic_create(context, state, count, &options, &loop);
+ *     while (kolo_elastic_begin_step(loop, &step)) {
+ *         compute gradients of this step; kolo_reducer_ready ...
+ *         status = kolo_reducer_wait(reducer, -1);
+ *         if (status == KOLO_OK)
+ *             update the state;
+ *         kolo_elastic_end_step(loop, status);
+ *     }
+ *     status = kolo_elastic_result(loop);
+ *
+ * The STATE is what a step changes: tensors of any dtype, and small numbers (as tensors too), such
+ * as a place in the data. A step that has ended with KOLO_OK has changed it, to the same on all
+ * ranks; any other leaves it as it was: so it is changed once all collectives of the step are over.
+ * When the world breaks, the ranks that are left renew it, those behind by the broken step take the
+ * state of those ahead, and kolo_elastic_begin_step gives the step to do, perhaps once more. */
+typedef struct kolo_elastic kolo_elastic;
+
+/* Set size to sizeof(kolo_elastic_options) and every member not used to 0 or NULL. */
+typedef struct kolo_elastic_options {
+    size_t size;
+    /* Collective: called by kolo_elastic_begin_step on every rank, before its first step and each
+     * time that the world has become another, to make what belongs to a world: reducers
+     * (kolo_reducer_create; later kolo_reducer_renew), communicators, shares of the data. The state
+     * is made the same on all ranks after it. Its error ends the loop, unless it is one of the
+     * world's. NULL: there is nothing to make. */
+    kolo_status (*enter)(void *self, kolo_comm *world);
+    void *self;             /* enter's first argument */
+    int leave_on_sigterm;   /* 1: SIGTERM does what kolo_elastic_leave does, until kolo_elastic_free
+                             */
+    uint64_t steps;         /* the loop is over after so many; 0: kolo_elastic_stop ends it */
+    uint64_t compare_every; /* after so many steps ranks compare checksums of the state; 0: never */
+    /* Checkpoints: files of the whole state in this folder, which is best one that all hosts see.
+     * Rank 0 writes them, from a copy and in a thread of its own; at the first step it takes up the
+     * last good one, with whatever number of ranks. NULL: none. Copied. */
+    const char *checkpoint_folder;
+    uint64_t checkpoint_every; /* steps; 0: only when the loop ends */
+    int checkpoint_keep;       /* files; 0: 2 */
+    uint64_t copy_every;       /* with sharded tensors: steps between copies in memory; 0: 10 */
+} kolo_elastic_options;
+
+/* Local. The state is borrowed until kolo_elastic_free; names are copied. What rank 0 has there at
+ * the first step is everybody's, unless there is one further on. After kolo_init. KOLO_ERR_INVALID:
+ * as for kolo_broadcast_tensors. */
+KOLO_API kolo_status kolo_elastic_create(kolo_context *context, const kolo_tensor *state,
+                                         size_t count, const kolo_elastic_options *options,
+                                         kolo_elastic **loop);
+/* Local; before kolo_finalize. Waits for a checkpoint that is being written. NULL is allowed. */
+KOLO_API void kolo_elastic_free(kolo_elastic *loop);
+
+/* Sharded state. A tensor whose data is NULL in kolo_elastic_create is SHARDED: each rank has other
+ * elements of it, as it has of the optimizer's with a sharded reducer. Every copy_every steps a
+ * rank gives the next one a copy of its pieces; when ranks are lost all go back to the last copies,
+ * and the step numbers with them. What a rank and the one behind it had is lost when both are at
+ * once. */
+typedef struct kolo_elastic_piece {
+    size_t tensor;       /* in the list of the state, whose elements these are: */
+    size_t first, count; /* [first, first + count) */
+    void *data;          /* count elements */
+} kolo_elastic_piece;
+
+/* In enter: the pieces that this rank has in this world; those of all ranks are all elements, each
+ * once. What they hold comes back after enter, unless the job begins. The data is borrowed until
+ * the next enter. KOLO_ERR_INVALID: a piece is not of a sharded tensor. */
+KOLO_API kolo_status kolo_elastic_set_pieces(kolo_elastic *loop, const kolo_elastic_piece *pieces,
+                                             size_t count);
+/* In enter: tensor `tensor` of the state, not a sharded one, is there from now on (such as the
+ * parameters of a sharded reducer, which move when it is renewed). */
+KOLO_API kolo_status kolo_elastic_set_data(kolo_elastic *loop, size_t tensor, void *data);
+
+/* Collective. 1: do step *step (0 is the first); the state is that after *step steps, on all ranks.
+ * 0: the loop is over, kolo_elastic_result says why. One allreduce of some bytes; here newcomers
+ * are taken in, ranks leave, and the world is renewed after a fault. */
+KOLO_API int kolo_elastic_begin_step(kolo_elastic *loop, uint64_t *step);
+/* Local. status: what the step's collectives came to on this rank. Faults of the world
+ * (KOLO_ERR_PEER_LOST, _NETWORK, _TIMEOUT, _ABORTED) repeat the step where the world may be
+ * renewed; any other error ends the loop. */
+KOLO_API void kolo_elastic_end_step(kolo_elastic *loop, kolo_status status);
+/* In a step, on all ranks alike: it is the last, whatever options->steps says. */
+KOLO_API void kolo_elastic_stop(kolo_elastic *loop);
+/* From any thread or signal handler: this rank is to go. It finishes its step; if enough ranks are
+ * left (KOLO_MIN_RANKS), it leaves the world and they go on, otherwise all end their loops. */
+KOLO_API void kolo_elastic_leave(kolo_elastic *loop);
+/* After the loop: 1 when it ended before its last step because ranks were to go. The program should
+ * end by exit code 143, as one that SIGTERM has ended. */
+KOLO_API int kolo_elastic_left(const kolo_elastic *loop);
+/* After the loop: KOLO_OK when it was over or left, and what was to be saved is; otherwise what
+ * ended it, with its text. */
+KOLO_API kolo_status kolo_elastic_result(const kolo_elastic *loop);
+
 /* ---- requests ----------------------------------------------------------------------------- */
 
 /* Makes progress without blocking. KOLO_AGAIN: not finished, the request stays valid. Any other

@@ -87,8 +87,8 @@ static const struct argp_option OPTIONS[] = {
     {.name = "deadline",
      .key = KEY_DEADLINE,
      .arg = "SECONDS",
-     .doc = "End the whole job after so long. Default: 604800 (a week). StatefulSets and Volcano "
-            "Jobs have none."},
+     .doc = "End the whole job after so long; jobset: each try. Default: 604800 (a week). "
+            "StatefulSets and Volcano Jobs have none."},
     {.name = "run-launcher-as-worker",
      .key = KEY_LAUNCHER_AS_WORKER,
      .doc = "mpijob: the launcher has ranks too, as many as each of the N workers."},

@@ -26,6 +26,7 @@ control/introduction runtime/introduction.c
 control/options base/config.c base/interfaces.c
 control/server runtime/rendezvous.c runtime/rendezvous_world.c runtime/rendezvous_join.c runtime/rendezvous_stuck.c runtime/verdict.c runtime/frame.c
 control/token base/token.c
+elastic/state runtime/elastic/checkpoint_format.c
 launch/environment runtime/launch/detect.c runtime/launch/sources.c runtime/launch/pods.c
 launch/pmi runtime/launch/pmi.c
 launcher/agent launcher/agent_protocol.c launcher/carrier.c

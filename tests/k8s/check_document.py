@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 The messages that docs/KUBERNETES.md promises ("what you see") are messages that kolo has: each one's words, without numbers and names, stand in this order in
-one text of the sources. Those of others are listed here.
+one text of the sources. Those of others are listed here. And its commands show whole logs.
 """
 
 import errno
@@ -11,7 +11,8 @@ import sys
 
 SOURCE = os.environ["SOURCE_DIR"]
 OTHERS = ("ContainerCreating", "MountVolume.SetUp", "ErrImagePull", "ImagePullBackOff", "FailedScheduling", "OOMKilled", "PodSecurity", "Cannot evict pod",
-          "more processes than the ppr", "specified trainingRuntime")
+          "more processes than the ppr", "specified trainingRuntime", "Could not resolve hostname", "connect to host", "unable to complete a TCP connection",
+          "ORTE has lost communication", "closed by remote host")
 SYSTEM = [os.strerror(number) for number in errno.errorcode]
 NAMES = ("kolo doctor", "kolo run", "enableServiceLinks: false")  # code that is no message
 
@@ -48,12 +49,19 @@ def promised():
                 yield message
 
 
+def cut_logs():
+    with open(f"{SOURCE}/docs/KUBERNETES.md", encoding="utf-8") as file:
+        for command in re.findall(r"kubectl [^`|\n]*\blogs [^`|\n]*", file.read()):
+            if " -l " in command and "--tail" not in command:
+                yield command
+
+
 def main():
     known = list(texts())
     missing, count = [], 0
     for message in promised():
-        # Names of hosts and the like end in digits, or stand in quotes or brackets.
-        bare = re.sub(r"'[^']*'|\([^)]*\)", " ", message)
+        # Names of hosts and the like end in digits, or stand in quotes or brackets; a path may be one that kolo was told.
+        bare = re.sub(r"'[^']*'|\([^)]*\)|(?<= )/[\w/]+", " ", message)
         for part in re.split(r"\.\.\.|: ", bare):  # what follows a colon is often another's text
             if part in SYSTEM:
                 continue
@@ -68,6 +76,9 @@ def main():
     if count < 12 or any(stands_in(words("a message that nobody ever wrote anywhere"), text) for text in known):
         print(f"the check itself is wrong: {count} messages")
         missing.append("")
+    for command in cut_logs():
+        print(f"kubectl shows ten lines of what a selector finds, without --tail: {command}")
+        missing.append(command)
     sys.exit(1 if missing else 0)
 
 

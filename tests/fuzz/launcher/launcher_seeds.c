@@ -60,6 +60,7 @@ static void put_start(struct kolo__frame_writer *frames, uint32_t *ranks, uint32
                                       .bind = bind,
                                       .grace_s = 3,
                                       .world_size = 4,
+                                      .room = count,
                                       .count = count,
                                       .ranks = ranks,
                                       .program = words,
@@ -92,6 +93,12 @@ static void write_agent_seeds(void)
     put_start(&frames, ranks, 2);
     put_text_frame(&frames, KOLO__AGENT_SIGNAL, 15, NULL);
     put_text_frame(&frames, KOLO__AGENT_ALIVE, 0, NULL);
+    kolo__agent_begin(&frames, KOLO__AGENT_AGAIN);
+    kolo__put_u32(&frames, 1);
+    kolo__put_u32(&frames, 3);
+    kolo__frame_end(&frames);
+    kolo__agent_begin(&frames, KOLO__AGENT_LAST);
+    kolo__frame_end(&frames);
     write_frames("run_side", &frames);
     kolo__put_raw(&frames, &bare, 1);
     put_start(&frames, beyond, 1);
@@ -168,6 +175,16 @@ static void write_agents_seeds(void)
     put_started(&frames, 2);
     put_record(&frames, 2);
     write_to("agents", "record_of_nobody", &frames);
+    for (int ended = 0; ended < 2; ended++) { /* nobody was asked to start it again */
+        put_started(&frames, 2);
+        if (ended)
+            put_ended(&frames, 1, 9);
+        kolo__agent_begin(&frames, KOLO__AGENT_AGAIN);
+        kolo__put_u32(&frames, 1);
+        kolo__put_u32(&frames, 102);
+        kolo__frame_end(&frames);
+        write_to("agents", ended ? "again_unasked" : "again", &frames);
+    }
     put_started(&frames, 2);
     put_ended(&frames, 1, 3 << 8);
     put_gone(&frames);

@@ -119,6 +119,28 @@ static void takes_all_addresses_of_a_name(void **state)
     close(listener);
 }
 
+/* A report is cut where it is full: 16 ports of one name must not fill it. */
+static void says_once_what_ports_of_a_host_have_in_common(void **state)
+{
+    (void)state;
+    char list[300] = "nowhere.invalid:5000,nowhere.invalid:5001,elsewhere.invalid:5001",
+         report[600];
+    char dead[80];
+    struct kolo__dial *dial;
+    int fd;
+    find_dead(dead);
+    snprintf(list + strlen(list), sizeof list - strlen(list), ",%s", dead);
+    assert_int_equal(kolo__dial_open(list, &dial), KOLO_OK);
+    assert_int_equal(kolo__dial_next(dial, in_seconds(20), &fd), KOLO_ERR_NETWORK);
+    kolo__dial_report(dial, report, sizeof report);
+    assert_non_null(
+        strstr(report, "nowhere.invalid:5000 and 1 more of its ports: cannot resolve 'nowhere"));
+    assert_null(strstr(report, "nowhere.invalid:5001"));
+    assert_non_null(strstr(report, "; elsewhere.invalid:5001: cannot resolve 'elsewhere"));
+    assert_non_null(strstr(report, dead));
+    kolo__dial_close(dial);
+}
+
 static void refuses_what_is_no_list(void **state)
 {
     (void)state;
@@ -153,6 +175,7 @@ int main(void)
         cmocka_unit_test(takes_the_one_that_answers),
         cmocka_unit_test(does_not_wait_for_a_silent_one),
         cmocka_unit_test(takes_all_addresses_of_a_name),
+        cmocka_unit_test(says_once_what_ports_of_a_host_have_in_common),
         cmocka_unit_test(refuses_what_is_no_list),
         cmocka_unit_test(local_addresses_can_be_listened_on),
     };

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inside of a loop of elastic training, shared by the files of this folder:
+ *
+ *   loop.c      create, free, steps; the boundary between them, where the world may become another
+ *   share.c     who has which state; those behind take it from those ahead
+ *   compare.c   do all ranks have the same?
+ *   leave.c     SIGTERM
+ *   shards_*.c  state of which each rank has a part: copies on neighbours (shards.h)
+ *   save.c      when checkpoints are written and taken up; checkpoint.h says which file does what
+ *
+ * Everything that blocks happens in kolo_elastic_begin_step:
+ *
+ *      begin_step --> first time, or the step met a fault? --> renew the world --> enter --> share
+ *                                                                  ^                          |
+ *                                                                  +------- a fault ----------+
+ *                 --> boundary: one allreduce of what ranks want --> a fault? renew, as above
+ *                        nobody wants anything: the step
+ *                        newcomers: renew    a rank is to go: it leaves, the others renew
+ *                        the last step has been done, or too few would be left: over
+ *
+ * Why a rank is at most one step behind another, and all can agree: a step ends with KOLO_OK on
+ * some rank only if every rank has contributed to it, so nobody was behind its beginning; and
+ * nobody begins the next one, by the boundary, before all have ended this one. So of two ranks one
+ * has the state after the broken step, whole, and the other that before it, also whole, for it
+ * changes only when all collectives are over. The state after is what all have after the next
+ * share, whoever has it; when nobody has, all repeat the step.
+ */
+#ifndef KOLO_RUNTIME_ELASTIC_ELASTIC_H
+#define KOLO_RUNTIME_ELASTIC_ELASTIC_H
+
+#include "runtime/context.h"
+#include "runtime/elastic/checkpoint.h"
+#include "runtime/elastic/shards.h"
+
+#include <stdatomic.h>
+
+struct kolo_elastic {
+    kolo_context *context; /* borrowed */
+    kolo_elastic_options options;
+    kolo_tensor *state; /* owned, as are their names; data is the user's */
+    size_t count;
+    uint64_t step;   /* done */
+    bool has_state;  /* that after `step` steps, whole */
+    bool touched;    /* the state is not what the user made any more: some of a transfer is in it */
+    bool entered;    /* this epoch, and shared in it */
+    bool stopped;    /* the last step is done */
+    bool over, left; /* the loop */
+    uint64_t least;  /* KOLO_MIN_RANKS, of whichever rank knows it; 0: the world is not renewed */
+    struct kolo__shards shards;
+    char *folder;                           /* owned; NULL: no checkpoints */
+    struct kolo__checkpoint_writer *writer; /* rank 0's, once it is needed */
+    uint64_t saved;                         /* the step of the last checkpoint; 0: none */
+    uint64_t compared;                      /* the step after which the state was compared last */
+    atomic_int leaving;
+    kolo_status status; /* of the step that ended, then of the loop */
+    char error[512];
+};
+
+/* ---- share.c -------------------------------------------------------------------------------- */
+
+/* Collective on the world as it is: all ranks get the state of those furthest on. Where nobody has
+ * one, rank 0's at the start is it. */
+kolo_status kolo__elastic_share(kolo_elastic *loop);
+
+/* ---- compare.c ------------------------------------------------------------------------------ */
+
+/* Collective: KOLO_ERR_MISMATCH on all ranks, with who is the odd one out, unless all have the same
+ * bits. */
+kolo_status kolo__elastic_compare(kolo_elastic *loop);
+
+/* ---- save.c --------------------------------------------------------------------------------- */
+
+/* On rank 0, where nobody has a state: that of the last checkpoint, or what the user has made. */
+kolo_status kolo__elastic_restore(kolo_elastic *loop);
+/* At a boundary, on every rank: begins to write one if it is time. */
+void kolo__elastic_save_if_due(kolo_elastic *loop);
+/* At the end of the loop: writes one, unless this step has one. */
+kolo_status kolo__elastic_save_last(kolo_elastic *loop);
+
+/* ---- leave.c -------------------------------------------------------------------------------- */
+
+/* SIGTERM sets loop->leaving, of one loop in a process at a time. */
+kolo_status kolo__elastic_catch_sigterm(kolo_elastic *loop);
+/* What SIGTERM did before is put back. */
+void kolo__elastic_release_sigterm(kolo_elastic *loop);
+
+#endif

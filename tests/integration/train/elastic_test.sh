@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Training under `kolo run --min`: a rank that is killed, at whatever moment, costs neither the run nor
+# what it has learnt; one that gets SIGTERM leaves, and with all of them the run is resumed later.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "$0")/common.sh"
+
+mark=elastic.$$.csv # of this test's processes
+trap 'rm -f "$mark"' EXIT
+
+# workers: pids of the ranks that run.
+workers() {
+    local pid
+    for pid in $(pgrep -f -- "$mark"); do
+        [[ $(cat "/proc/$pid/comm" 2>/dev/null) == train_bytes ]] && echo "$pid"
+    done || true
+}
+
+# await <rows>: until the curve has so many.
+await() {
+    for _ in $(seq 3000); do
+        [[ -e $mark && $(wc -l <"$mark") -gt $1 ]] && return
+        sleep 0.01
+    done
+    fail "no $1 steps within 30 s: $(tail -n 3 log)"
+}
+
+elastic() {
+    timeout -k 5 60 "$BIN_DIR/kolo" run "${@:2:2}" -n "$1" -- "$BIN_DIR/train_bytes" "${model[@]}" --csv "$mark" "${@:4}"
+}
+
+make_text text
+train 3 --steps 200 --csv straight.csv text >straight.log
+
+for moment in 1 $((RANDOM % 150)); do
+    rm -f "$mark"
+    elastic 3 --min 2 --steps 200 text >log 2>&1 &
+    run=$!
+    await "$moment"
+    victim=$(workers | shuf -n 1)
+    kill -9 "$victim"
+    wait "$run" || fail "killed at $moment: exit code $?: $(cat log)"
+    grep -q "2 ranks go on: rank [012] .*SIGKILL" log || fail "killed at $moment: $(cat log)"
+    # Every step is there, and its loss is that of the undisturbed run, but for the order of sums.
+    same_losses straight.csv "$mark" 0.02 || fail "killed at $moment: another curve"
+    diff <(grep -o 'held out: [0-9].[0-9][0-9]' straight.log) <(grep -o 'held out: [0-9].[0-9][0-9]' log) ||
+        fail "killed at $moment: another result"
+done
+
+# One leaves, the other goes on.
+rm -f "$mark"
+elastic 2 --min 1 --steps 200 text >log 2>&1 &
+run=$!
+await 50
+kill -TERM "$(workers | head -n 1)"
+wait "$run" || fail "one leaves: exit code $?: $(cat log)"
+grep -q "1 rank goes on: .*left in good order" log || fail "one leaves: $(cat log)"
+same_losses straight.csv "$mark" 0.02 || fail "one leaves: another curve"
+
+# One is to go, without --min: all save and leave, and the run goes on later.
+rm -f "$mark" state.ckpt
+saving=(--steps 200 --checkpoint "$PWD/state.ckpt" --checkpoint-every 1000)
+train 3 "${saving[@]}" --csv "$mark" text >log 2>&1 &
+run=$!
+await 50
+kill -TERM "$(workers | tail -n 1)"
+code=0
+wait "$run" || code=$?
+[[ $code == 143 ]] || fail "all leave: exit code $code instead of 143: $(cat log)"
+[[ -e state.ckpt ]] || fail "all leave: no checkpoint"
+[[ $(wc -l <"$mark") -lt 201 ]] || fail "all leave: after the last step"
+train 3 "${saving[@]}" --csv "$mark" --resume text >log
+same_losses straight.csv "$mark" 0 || fail "the resumed run follows another curve"

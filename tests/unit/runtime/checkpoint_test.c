@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checkpoints in a folder: what was written is read; what a disk may have made of it is not. */
+#include "runtime/elastic/checkpoint.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { WEIGHTS = 33 };
+
+static float weights[WEIGHTS];
+static int64_t place;
+static const kolo_tensor state[] = {
+    {.data = weights, .count = WEIGHTS, .dtype = KOLO_FP32, .name = "weights"},
+    {.data = &place, .count = 1, .dtype = KOLO_INT64},
+    {.data = NULL, .count = 0, .dtype = KOLO_FP16, .name = "nothing"},
+};
+enum { COUNT = sizeof state / sizeof *state };
+
+static char folder[] = "/tmp/kolo-checkpoint-XXXXXX";
+static char path[sizeof folder + 64];
+
+static const char *path_of(uint64_t step)
+{
+    snprintf(path, sizeof path, "%s/step-%lu.kolo", folder, (unsigned long)step);
+    return path;
+}
+
+static void set_state(uint64_t step)
+{
+    for (int i = 0; i < WEIGHTS; i++)
+        weights[i] = (float)(step * 100) + (float)i;
+    place = (int64_t)step;
+}
+
+static int begin(void **unused)
+{
+    (void)unused;
+    strcpy(folder + strlen(folder) - 6, "XXXXXX");
+    return mkdtemp(folder) != NULL ? 0 : -1;
+}
+
+static int end(void **unused)
+{
+    char command[128];
+    (void)unused;
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+/* The states of steps first, first + 1, ... */
+static void save(uint64_t first, int files, int keep)
+{
+    struct kolo__checkpoint_writer *writer;
+    assert_int_equal(kolo__checkpoint_writer_create(folder, keep, state, COUNT, &writer), KOLO_OK);
+    for (int i = 0; i < files; i++) {
+        set_state(first + (uint64_t)i);
+        assert_true(kolo__checkpoint_writer_offer(writer, first + (uint64_t)i));
+        set_state(9999); /* training goes on: the copy does not */
+        assert_int_equal(kolo__checkpoint_writer_wait(writer), KOLO_OK);
+    }
+    kolo__checkpoint_writer_free(writer);
+}
+
+/* 0: none is found. */
+static void assert_loads(uint64_t expected)
+{
+    bool found;
+    uint64_t step = 0;
+    memset(weights, 0, sizeof weights);
+    place = 0;
+    assert_int_equal(kolo__checkpoint_load(folder, state, COUNT, &found, &step), KOLO_OK);
+    assert_int_equal(found, expected > 0);
+    assert_int_equal(step, expected);
+    assert_int_equal(place, expected);
+    for (int i = 0; i < WEIGHTS; i++)
+        assert_true(weights[i] == (expected > 0 ? (float)(expected * 100) + (float)i : 0));
+}
+
+static void test_last_one_is_loaded(void **unused)
+{
+    (void)unused;
+    assert_loads(0);
+    save(9, 3, 2);
+    assert_loads(11);
+    assert_int_equal(access(path_of(10), F_OK), 0);
+    assert_int_not_equal(access(path_of(9), F_OK), 0); /* two are kept */
+}
+
+static size_t read_file(unsigned char *file, size_t size)
+{
+    FILE *stream = fopen(path, "rb");
+    assert_non_null(stream);
+    size_t bytes = fread(file, 1, size, stream);
+    fclose(stream);
+    return bytes;
+}
+
+static void write_file(const unsigned char *file, size_t bytes)
+{
+    FILE *stream = fopen(path, "wb");
+    assert_non_null(stream);
+    assert_int_equal(fwrite(file, 1, bytes, stream), bytes);
+    fclose(stream);
+}
+
+/* A place in a file where nothing is: between the list and tensors, and behind them. */
+static bool is_hole(size_t at)
+{
+    size_t list = kolo__checkpoint_list_bytes(state, COUNT);
+    size_t first = kolo__checkpoint_data_at(state, COUNT, 0);
+    size_t second = kolo__checkpoint_data_at(state, COUNT, 1);
+    return (at >= list && at < first) || (at >= first + sizeof weights && at < second) ||
+           at >= second + sizeof place;
+}
+
+static void test_damaged_one_is_left_out(void **unused)
+{
+    unsigned char file[1024];
+    (void)unused;
+    save(9, 2, 2);
+    path_of(10);
+    size_t bytes = read_file(file, sizeof file);
+    assert_int_equal(bytes, kolo__checkpoint_file_bytes(state, COUNT));
+    for (size_t i = 0; i < bytes; i++) {
+        file[i] ^= 16;
+        write_file(file, bytes);
+        file[i] ^= 16;
+        assert_loads(is_hole(i) ? 10 : 9);
+    }
+    for (size_t i = 0; i < bytes; i += 7) {
+        write_file(file, i);
+        assert_loads(9);
+    }
+    write_file(file, bytes);
+    assert_loads(10);
+}
+
+static void test_other_state_is_refused(void **unused)
+{
+    kolo_tensor other[COUNT];
+    bool found;
+    uint64_t step;
+    (void)unused;
+    save(5, 1, 1);
+    for (int way = 0; way < 5; way++) {
+        memcpy(other, state, sizeof state);
+        if (way == 0)
+            other[0].count--;
+        if (way == 1)
+            other[1].dtype = KOLO_UINT64;
+        if (way == 2)
+            other[0].name = "weight";
+        if (way == 4)
+            other[0].name = "weights2";
+        set_state(1);
+        assert_int_equal(
+            kolo__checkpoint_load(folder, other, way == 3 ? COUNT - 1 : COUNT, &found, &step),
+            KOLO_ERR_CONFIG);
+        assert_non_null(strstr(kolo_error_text(), "of another state"));
+        assert_true(place == 1 && weights[0] == 100); /* nothing was taken */
+    }
+}
+
+static void test_other_files_do_not_count(void **unused)
+{
+    (void)unused;
+    static const char *const names[] = {"step-12.kolo.host.7.tmp", "step-012.kolo", "step-.kolo",
+                                        "step-13.kolo~", "notes"};
+    save(4, 1, 1);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        write_file((const unsigned char *)"x", 1);
+    }
+    assert_loads(4);
+}
+
+static void test_folder_is_needed(void **unused)
+{
+    char inside[sizeof path + 16];
+    struct kolo__checkpoint_writer *writer;
+    (void)unused;
+    snprintf(inside, sizeof inside, "%s/new", folder);
+    assert_int_equal(kolo__checkpoint_prepare(inside), KOLO_OK);
+    assert_int_equal(kolo__checkpoint_prepare(inside), KOLO_OK);
+    snprintf(path, sizeof path, "%s/file", folder);
+    write_file((const unsigned char *)"x", 1);
+    assert_int_equal(kolo__checkpoint_prepare(path), KOLO_ERR_SYSTEM);
+    assert_non_null(strstr(kolo_error_text(), "cannot be written into"));
+    /* What cannot be written is an error of that one alone. */
+    assert_int_equal(kolo__checkpoint_writer_create(inside, 1, state, COUNT, &writer), KOLO_OK);
+    assert_int_equal(rmdir(inside), 0);
+    assert_true(kolo__checkpoint_writer_offer(writer, 1));
+    assert_int_equal(kolo__checkpoint_writer_wait(writer), KOLO_ERR_SYSTEM);
+    assert_int_equal(mkdir(inside, 0777), 0);
+    assert_true(kolo__checkpoint_writer_offer(writer, 2));
+    assert_int_equal(kolo__checkpoint_writer_wait(writer), KOLO_OK);
+    kolo__checkpoint_writer_free(writer);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_last_one_is_loaded, begin, end),
+        cmocka_unit_test_setup_teardown(test_damaged_one_is_left_out, begin, end),
+        cmocka_unit_test_setup_teardown(test_other_state_is_refused, begin, end),
+        cmocka_unit_test_setup_teardown(test_other_files_do_not_count, begin, end),
+        cmocka_unit_test_setup_teardown(test_folder_is_needed, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
