@@ -86,8 +86,8 @@ bool kolo__secure_timed_out(const struct kolo__secure *secure);
 /* Another key for what is written from now on. kolo__secure_write does so by itself in time. */
 void kolo__secure_renew_key(struct kolo__secure *secure);
 
-/* For many bytes: reads what the socket has, and not only the record that is wanted. Not to be
- * taken back, and not before leaving. */
+/* For many bytes, or many short records: reads what the socket has, and not only the record that is
+ * wanted, nor that in two calls. Not to be taken back, and not before leaving. */
 void kolo__secure_read_ahead(struct kolo__secure *secure);
 
 /* Is nothing of the stream left in here, neither received nor to be sent? Then free it, and what

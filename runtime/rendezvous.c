@@ -137,8 +137,12 @@ static void note_stranger(struct kolo__connection *connection, kolo_status statu
 static void shake_hands(struct kolo__connection *connection)
 {
     kolo_status status = kolo__secure_handshake(connection->secure);
-    if (status == KOLO_OK)
+    if (status == KOLO_OK) {
+        /* A beat is then read in one system call, not two. Not before: a stranger's handshake is
+         * counted. */
+        kolo__secure_read_ahead(connection->secure);
         connection->phase = WANT_JOIN;
+    }
     if (status > KOLO_AGAIN) {
         note_stranger(connection, status);
         kolo__connection_refuse(connection, status, kolo_error_text());

@@ -12,7 +12,7 @@
 enum {
     USER = 65532,
     GRACE_S = 60,
-    LINK_MIB = 2,     /* locked for each rank of other hosts and communicator (docs/RDMA.md) */
+    LINK_KIB = 2052,  /* locked for each rank of other hosts and communicator (docs/RDMA.md) */
     COMMUNICATORS = 4 /* the world's, a reducer's, and two that a program may make */
 };
 
@@ -80,11 +80,11 @@ static bool asks_for_memlock(const struct kolo__manifest *manifest, enum kolo__k
     return manifest->rdma != NULL && !idle;
 }
 
-/* Pods share no memory, so those on one node are other hosts to each other too. */
+/* Pods share no memory, so those on one node are other hosts to each other too. Rounded up. */
 static long memlock_mib(const struct kolo__manifest *manifest)
 {
     long others = (manifest->workers + manifest->launcher_has_ranks - 1) * manifest->per_pod;
-    return LINK_MIB * COMMUNICATORS * (others > 0 ? others : 1);
+    return (LINK_KIB * COMMUNICATORS * (others > 0 ? others : 1) + 1023) / 1024;
 }
 
 static void write_environment(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,

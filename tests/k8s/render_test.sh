@@ -102,12 +102,12 @@ done
 for resource in rdma/hca_shared_devices_a nvidia.com/hostdev vpc.amazonaws.com/efa rdma/gpu_nics; do
     "$kolo" k8s render job "${good[@]}" --rdma $resource -- p | grep -q "$resource: " || fail "--rdma $resource"
 done
-# What kolo locks, for each rank of other pods, for as many communicators as a program with a reducer and some of its own has.
+# What kolo locks, for each rank of other pods, for as many communicators as a program with a reducer and some of its own has: 2052 KiB each, in whole MiB.
 memlock() {
     "$kolo" k8s render "$@" --name a --rdma rdma/hca -- p | grep -A1 'name: KOLO_MEMLOCK' | sed -n 's/.*value: "\(.*\)"/\1/p'
 }
-[[ $(memlock job --workers 1) == 8M && $(memlock job --workers 2) == 8M && $(memlock job --workers 16 --gpus 8) == 960M ]] || fail "memory to lock: $(memlock job --workers 16 --gpus 8)"
-[[ $(memlock mpijob --workers 3 --per-pod 2) == 32M && $(memlock mpijob --workers 3 --per-pod 2 --run-launcher-as-worker) == 48M ]] || fail "memory to lock, with a launcher"
+[[ $(memlock job --workers 1) == 9M && $(memlock job --workers 2) == 9M && $(memlock job --workers 16 --gpus 8) == 962M ]] || fail "memory to lock: $(memlock job --workers 16 --gpus 8)"
+[[ $(memlock mpijob --workers 3 --per-pod 2) == 33M && $(memlock mpijob --workers 3 --per-pod 2 --run-launcher-as-worker) == 49M ]] || fail "memory to lock, with a launcher"
 for resource in rdma /hca rdma/ rdma/-a 'rdma/a b' RDMA/hca nvidia.com/gpu kubernetes.io/foo a.kubernetes.io/foo requests.x/y; do
     refused "--rdma '$resource'" job "${good[@]}" --rdma "$resource" -- p
 done

@@ -107,7 +107,7 @@ def little_memlock(build, kind):
             expect(f"words in {pod.termination()}", re.search(words, pod.termination()), case.pods)
     with Case(build, kind, "--rdma", "rdma/hca", workers=2) as case:
         for pod in case.pods:
-            pod.command = ["prlimit", "--memlock=8388608", *pod.command]
+            pod.command = ["prlimit", "--memlock=9437184", *pod.command]
         case.start()
         case.finish()
 
