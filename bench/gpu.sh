@@ -70,7 +70,7 @@ failed=0
 
 # within <command>...: for as long as is left of the limit.
 within() {
-    timeout $((limit > SECONDS ? limit - SECONDS : 1)) "$@"
+    timeout -k 5 $((limit > SECONDS ? limit - SECONDS : 1)) "$@"
 }
 
 ask() {

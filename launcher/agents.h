@@ -85,13 +85,16 @@ extern const struct kolo__ranks_ops kolo__agents_ranks;
 /* Ends everything on every host, as far as it can be reached, within seconds. */
 void kolo__agents_close(struct kolo__agents *agents);
 
-/* ---- shared by agents.c and agents_start.c --------------------------------------------------- */
+/* ---- shared by agents.c, agents_again.c and agents_start.c ------------------------------- */
 
 /* Poll entries of one agent. */
 enum { KOLO__AGENT_ENTRIES = KOLO__CARRIER_ENTRIES + 1 };
 
 uint32_t kolo__agents_poll_count(const void *agents);
 void kolo__agents_poll_fill(void *agents, struct pollfd *fds);
+/* As struct kolo__ranks_ops has it. */
+kolo_status kolo__agents_start_again(void *agents, uint32_t rank, struct kolo__output *output,
+                                     uint64_t *later_ns);
 /* Everything but telling of ended ranks. */
 void kolo__agents_serve(struct kolo__agents *agents, const struct pollfd *fds);
 

@@ -79,11 +79,12 @@ kolo_status kolo__crew_start_again(struct kolo__crew *crew, uint32_t rank, uint3
 {
     struct kolo__child *child = &crew->children[local_rank];
     crew->spawn.newcomer = true;
+    if (local_rank == crew->started)
+        crew->ended[crew->started++] = true; /* also when it cannot be started */
     kolo_status status = kolo__spawn_rank(&crew->spawn, rank, local_rank, child, exec_errno);
     if (status != KOLO_OK)
         return status;
     kolo__guard_add(&crew->guard, child->pid);
-    crew->started += local_rank == crew->started;
     crew->ended[local_rank] = false;
     crew->running++;
     return KOLO_OK;

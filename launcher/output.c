@@ -16,7 +16,7 @@
 enum {
     PIECE_MAX = 64 << 10, /* a line so long is not kept back any longer */
     READ_BYTES = 64 << 10,
-    PIPE_READS = 16, /* that empty any pipe: it has 64 KiB, in pages that may be filled in part */
+    PIPE_READS = 2,       /* that empty a pipe, and find it empty */
     LAUNCHER_SOURCE = -2, /* beside the streams, as a source of a sink */
 };
 

@@ -213,19 +213,8 @@ static void say(const struct supervision *s, const char *line)
         fprintf(stderr, "%s\n", line);
 }
 
-/* Those that are to be started again are missed after all. */
-static void give_up_restarts(struct supervision *s)
-{
-    for (uint32_t r = 0; s->restarts.planned > 0 && r < s->job->started; r++)
-        if (kolo__restarts_is_planned(&s->restarts, r)) {
-            kolo__restarts_drop(&s->restarts, r);
-            s->endings[r].survived = false;
-        }
-}
-
 static void begin_end(struct supervision *s, uint64_t now_ns)
 {
-    give_up_restarts(s);
     s->failed_at_ns = now_ns;
     plan_end(s, now_ns + NOTICE_MS * MILLISECOND);
 }

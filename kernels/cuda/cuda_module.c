@@ -192,6 +192,10 @@ static kolo_status upload(struct kolo__device_plan *plan, const struct kolo__row
                 driver->cuMemcpyHtoD(plan->rows[r].tile_first, rows[r].tile_first, tile_bytes[r]);
         at += aligned(segment_bytes[r]) + aligned(tile_bytes[r]);
     }
+    /* A copy of pageable memory returns when it is staged, and kernels may be started on streams
+     * that do not wait for the default one. */
+    if (result == CUDA_SUCCESS)
+        result = driver->cuStreamSynchronize(NULL);
     kolo__device_leave(plan->device);
     return kolo__driver_check(result, "copying a plan's tables to GPU %d", plan->device->ordinal);
 }

@@ -66,8 +66,10 @@ kolo_status kolo__cuda_stream_create(struct kolo__device *device, kolo__device_s
 
 void kolo__cuda_stream_destroy(struct kolo__device *device, kolo__device_stream stream)
 {
-    if (stream != NULL)
-        device->driver->cuStreamDestroy(stream);
+    if (stream == NULL || kolo__device_enter(device) != KOLO_OK)
+        return;
+    device->driver->cuStreamDestroy(stream);
+    kolo__device_leave(device);
 }
 
 kolo_status kolo__cuda_stream_is_capturing(struct kolo__device *device, kolo__device_stream stream,
@@ -101,8 +103,10 @@ kolo_status kolo__cuda_event_create(struct kolo__device *device, kolo__device_ev
 
 void kolo__cuda_event_destroy(struct kolo__device *device, kolo__device_event event)
 {
-    if (event != NULL)
-        device->driver->cuEventDestroy((CUevent)event);
+    if (event == NULL || kolo__device_enter(device) != KOLO_OK)
+        return;
+    device->driver->cuEventDestroy((CUevent)event);
+    kolo__device_leave(device);
 }
 
 kolo_status kolo__cuda_event_record(struct kolo__device *device, kolo__device_event event,
@@ -134,9 +138,13 @@ kolo_status kolo__cuda_event_query(struct kolo__device *device, kolo__device_eve
     /* Another thread may be capturing a graph in the mode that forbids everybody such questions,
      * and would lose it. The event is none of that graph's. */
     CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    kolo_status status = kolo__device_enter(device);
+    if (status != KOLO_OK)
+        return status;
     device->driver->cuThreadExchangeStreamCaptureMode(&mode);
     CUresult result = device->driver->cuEventQuery((CUevent)event);
     device->driver->cuThreadExchangeStreamCaptureMode(&mode);
+    kolo__device_leave(device);
     if (result == CUDA_ERROR_NOT_READY)
         return KOLO_AGAIN;
     return kolo__driver_check(result, "asking how far GPU %d is", device->ordinal);

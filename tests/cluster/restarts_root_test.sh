@@ -47,6 +47,7 @@ end_three() {
     touch "$end"
     wait $pid
     expect "$1: code" 0 $?
+    grep "nothing of the job is left" err && fail "$1: agents do not go when the ranks have ended"
     wait_until 5 none_left host1 || fail "$1: left behind: $(left_on host1)"
 }
 

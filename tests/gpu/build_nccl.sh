@@ -54,6 +54,6 @@ find "$root"/{base,kernels,collectives,runtime} -name '*.c' ! -name '*_module.c'
     BUILD=$build ROOT=$root xargs -0 -P "$(nproc)" -I{} bash -c \
         'file={}; name=${file#"$ROOT/"}; exec gcc "$@" -c -o "$BUILD/objects/${name//\//-}.o" "$file"' \
         compile "${flags[@]}"
-gcc "${flags[@]}" -o "$build/tests/nccl_gpu_test" "$root/tests/nccl/nccl_gpu_test.c" "$build"/objects/*.o \
+gcc "${flags[@]}" -o "$build/tests/nccl_gpu_test" "$root/tests/nccl/nccl_gpu_test.c" "$root/bench/models.c" "$build"/objects/*.o \
     "${libraries[@]}" -lm -ldl -lpthread
 echo "$build/tests/nccl_gpu_test"

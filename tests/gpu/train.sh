@@ -50,7 +50,7 @@ make_text text
 curve() {
     local name=$1
     shift
-    timeout 60 "$program" --width 128 --heads 4 --layers 4 --context 128 --batch 8 --held-out-bytes 4096 --steps 30 \
+    timeout -k 5 60 "$program" --width 128 --heads 4 --layers 4 --context 128 --batch 8 --held-out-bytes 4096 --steps 30 \
         --csv "$name.csv" "$@" text >"$name.log" 2>&1 || fail "$name: $(tail -n 3 "$name.log")"
 }
 curve cpu

@@ -23,6 +23,10 @@
  * GPU fails with standin_fail_error, and all that follows; of allocations alone, where that is
  * CUDA_ERROR_OUT_OF_MEMORY. standin_live counts what was made and not given back.
  *
+ * As on a GPU, what cuMemcpyHtoD copies is not there when it returns, but when the default stream
+ * is waited for or used: other streams do not wait for it. And whatever belongs to a context wants
+ * one to be current.
+ *
  * Kernels that wait for those of other ranks run in a thread, one at a time: what follows them on
  * any stream waits, and events behind them are reached when they are done; standin_synchronize
  * waits as well. standin_count_mapped counts what is mapped.
@@ -147,7 +151,8 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
     return CUDA_SUCCESS;
 }
 
-static _Thread_local CUdevice current = -1;
+static _Thread_local CUdevice current = -1, below[8]; /* contexts: current, and those under it */
+static _Thread_local unsigned depth;
 static _Thread_local CUstreamCaptureMode current_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
 
 char standin_trace[512] = "off";
@@ -186,14 +191,19 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 
 CUresult cuCtxPushCurrent(CUcontext context)
 {
+    if (depth == sizeof below / sizeof *below)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    below[depth++] = current;
     current = (CUdevice)(intptr_t)context - 1;
     return CUDA_SUCCESS;
 }
 
 CUresult cuCtxPopCurrent(CUcontext *context)
 {
+    if (depth == 0)
+        return CUDA_ERROR_INVALID_CONTEXT;
     *context = (CUcontext)(intptr_t)(current + 1);
-    current = -1;
+    current = below[--depth];
     return CUDA_SUCCESS;
 }
 
@@ -223,6 +233,8 @@ CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned flags, int priori
 
 CUresult cuStreamDestroy(CUstream stream)
 {
+    if (current < 0)
+        return CUDA_ERROR_INVALID_CONTEXT;
     standin_live--;
     free(stream);
     return CUDA_SUCCESS;
@@ -260,8 +272,38 @@ CUresult cuEventCreate(CUevent *event, unsigned flags)
 
 CUresult cuEventDestroy(CUevent event)
 {
+    if (current < 0)
+        return CUDA_ERROR_INVALID_CONTEXT;
     standin_live--;
     free(event);
+    return CUDA_SUCCESS;
+}
+
+/* ---- a copy that is not there yet -------------------------------------------------------------
+ */
+
+static struct {
+    CUdeviceptr to;
+    void *staged; /* NULL: there is none */
+    size_t bytes;
+} late;
+
+static void land(void)
+{
+    if (late.staged == NULL)
+        return;
+    memcpy((void *)(uintptr_t)late.to, late.staged, late.bytes);
+    free(late.staged);
+    late.staged = NULL;
+}
+
+CUresult cuStreamSynchronize(CUstream stream)
+{
+    CUresult failed = fault(false);
+    if (failed != CUDA_SUCCESS)
+        return failed;
+    if (stream == NULL)
+        land();
     return CUDA_SUCCESS;
 }
 
@@ -348,6 +390,8 @@ CUresult cuEventQuery(CUevent event)
     CUresult failed = fault(false);
     if (failed != CUDA_SUCCESS)
         return failed;
+    if (current < 0)
+        return CUDA_ERROR_INVALID_CONTEXT;
     if (standin_capturing != 0 && current_mode != CU_STREAM_CAPTURE_MODE_RELAXED)
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     if (standin_late != 0)
@@ -393,6 +437,7 @@ CUresult cuMemAlloc(CUdeviceptr *memory, size_t bytes)
 CUresult cuMemFree(CUdeviceptr memory)
 {
     standin_live--;
+    land();
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         if (blocks[i].begin == (char *)(uintptr_t)memory) {
             standin_synchronize();
@@ -446,6 +491,8 @@ CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream 
     if (failed != CUDA_SUCCESS)
         return failed;
     trace('C', stream, NULL);
+    if (stream == NULL)
+        land();
     standin_synchronize();
     memcpy((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes);
     return CUDA_SUCCESS;
@@ -456,7 +503,14 @@ CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes)
     CUresult failed = fault(false);
     if (failed != CUDA_SUCCESS)
         return failed;
-    memcpy((void *)(uintptr_t)to, from, bytes);
+    land();
+    late.staged = malloc(bytes);
+    if (late.staged == NULL)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    late.to = to;
+    late.bytes = bytes;
+    memcpy(late.staged, from, bytes);
+    memset((void *)(uintptr_t)to, 0, bytes); /* what is read too early is wrong, whatever it was */
     return CUDA_SUCCESS;
 }
 
@@ -465,7 +519,8 @@ CUresult cuMemsetD8Async(CUdeviceptr memory, unsigned char value, size_t bytes, 
     CUresult failed = fault(false);
     if (failed != CUDA_SUCCESS)
         return failed;
-    (void)stream;
+    if (stream == NULL)
+        land();
     standin_synchronize();
     memset((void *)(uintptr_t)memory, value, bytes);
     return CUDA_SUCCESS;
@@ -619,6 +674,8 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
     if (standin_no_launch != 0)
         return (CUresult)standin_no_launch;
     trace('K', stream, NULL);
+    if (stream == NULL)
+        land();
     standin_count_launches++;
 #ifdef STANDIN_running
     standin_synchronize();

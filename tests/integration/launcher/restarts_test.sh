@@ -80,6 +80,17 @@ expect "too many: which is named" "$(sed -nE '1s/.*, (pid [0-9]+).*/\1/p' err)" 
 run --min 1 --restarts 5 -n 3 -- bash -c "[[ \$KOLO_RANK == 1 ]] && exit 7; $TEST_DIR/launcher_elastic /nonexistent.$mark"
 expect "before the world formed: exit code" 7 "$code"
 
+# ---- a program that is gone: the others go on
+cp "$elastic" "$PWD/gone.$mark"
+begin --min 2 --restarts 5 -n 3 -- "$PWD/gone.$mark" "$end"
+wait_until 20 said 0 3 || fail "three ranks do not start: $(<err)"
+rm "$PWD/gone.$mark"
+kill -9 "$(pid_of 0 2)"
+wait_until 20 grep -q "rank 2 cannot be started again: cannot execute .*: No such file" err || fail "gone: $(<err)"
+touch "$end"
+wait_code $pid
+expect "gone: exit code" 0 "$code"
+
 # ---- a rank that fails when the others are at their end keeps nobody
 begin --min 1 --restarts 5 -n 2 -- "$elastic" "$end"
 wait_until 20 said 0 2 || fail "two ranks do not start: $(<err)"
