@@ -69,12 +69,20 @@ static kolo_status parse_slots(const char *entry, const char *text, long *slots)
                        KOLO__SLOTS_MAX);
 }
 
+/* What follows "user@". */
+static const char *skip_user(const char *name)
+{
+    const char *at = strrchr(name, '@');
+    return at != NULL ? at + 1 : name;
+}
+
 /* Cuts ":slots" and brackets off. A bare IPv6 address has more than one colon and no slots. */
 static kolo_status cut_slots(char *entry, long *slots)
 {
-    char *bracket = entry[0] == '[' ? strchr(entry, ']') : NULL;
-    char *colon = bracket != NULL ? (bracket[1] == ':' ? bracket + 1 : NULL) : strrchr(entry, ':');
-    if (bracket == NULL && colon != NULL && strchr(entry, ':') != colon)
+    char *place = entry + (skip_user(entry) - entry);
+    char *bracket = place[0] == '[' ? strchr(place, ']') : NULL;
+    char *colon = bracket != NULL ? (bracket[1] == ':' ? bracket + 1 : NULL) : strrchr(place, ':');
+    if (bracket == NULL && colon != NULL && strchr(place, ':') != colon)
         colon = NULL;
     *slots = 0;
     if (colon != NULL) {
@@ -87,7 +95,7 @@ static kolo_status cut_slots(char *entry, long *slots)
         if (bracket[1] != '\0')
             return kolo__error(KOLO_ERR_CONFIG, "'%s' is no host: give [ADDRESS]:SLOTS", entry);
         *bracket = '\0';
-        memmove(entry, entry + 1, strlen(entry));
+        memmove(place, place + 1, strlen(place));
     }
     return KOLO_OK;
 }
@@ -98,11 +106,11 @@ static bool is_name(const char *name)
 {
     struct in6_addr address;
     char bare[KOLO__HOST_NAME_BYTES];
-    snprintf(bare, sizeof bare, "%.*s", (int)strcspn(name, "%"), name); /* fe80::1%eth0 */
+    const char *place = skip_user(name);
+    snprintf(bare, sizeof bare, "%.*s", (int)strcspn(place, "%"), place); /* fe80::1%eth0 */
     if (strchr(name, ':') != NULL && inet_pton(AF_INET6, bare, &address) != 1)
         return false;
-    const char *at = strrchr(name, '@');
-    return name[0] != '\0' && name[0] != '-' && name[0] != '@' && (at == NULL || at[1] != '\0') &&
+    return name[0] != '\0' && name[0] != '-' && name[0] != '@' && place[0] != '\0' &&
            strcspn(name, " \t'\"\\$`;&|<>()*?#!,/[]") == strlen(name);
 }
 

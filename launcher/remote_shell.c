@@ -106,9 +106,23 @@ static const char *agent_address(const struct kolo__remote_shell *shell,
 
 const char *kolo__remote_contradiction(const struct kolo__remote_shell *shell)
 {
-    if (shell->agent_port == 0 || shell->port == 0)
-        return NULL;
-    return "--ssh-port is of sshd, and --agent-port does without ssh: give one";
+    if (shell->agent_port != 0 && shell->command != NULL)
+        return "--ssh says how to reach hosts, and --agent-port does without ssh: give one";
+    if (shell->agent_port != 0 && shell->port != 0)
+        return "--ssh-port is of sshd, and --agent-port does without ssh: give one";
+    return NULL;
+}
+
+kolo_status kolo__remote_check(const struct kolo__remote_shell *shell,
+                               const struct kolo__hosts *hosts)
+{
+    for (uint32_t i = 0; shell->agent_port != 0 && i < hosts->count; i++)
+        if (strchr(hosts->list[i].name, '@') != NULL)
+            return kolo__error(KOLO_ERR_CONFIG,
+                               "%s: with --agent-port ranks are of the user that `kolo agent` runs "
+                               "as: leave out what stands before the @",
+                               hosts->list[i].name);
+    return KOLO_OK;
 }
 
 const char *kolo__remote_text(const struct kolo__remote_shell *shell, const struct kolo__host *host,

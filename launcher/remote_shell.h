@@ -27,6 +27,9 @@ kolo_status kolo__remote_start(const struct kolo__remote_shell *shell,
                                const struct kolo__host *host, struct kolo__remote *remote);
 /* What does not go together; NULL: nothing. */
 const char *kolo__remote_contradiction(const struct kolo__remote_shell *shell);
+/* Whether all of them can be reached so. */
+kolo_status kolo__remote_check(const struct kolo__remote_shell *shell,
+                               const struct kolo__hosts *hosts);
 /* The command as one could type it, for messages. Returns text. */
 const char *kolo__remote_text(const struct kolo__remote_shell *shell, const struct kolo__host *host,
                               char *text, size_t bytes);

@@ -83,6 +83,8 @@ static kolo_status read_hosts(struct kolo__run *run)
         status = kolo__hosts_read_list(&run->hosts, "localhost");
     for (uint32_t i = 0; options->each > 0 && i < run->hosts.count; i++)
         run->hosts.list[i].slots = options->each;
+    if (status == KOLO_OK)
+        status = kolo__remote_check(&options->shell, &run->hosts);
     return status;
 }
 

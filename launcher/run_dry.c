@@ -61,8 +61,9 @@ static kolo_status print_ranks(struct kolo__run *run)
     if (host_of == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for %u ranks", run->ranks);
     kolo__hosts_place(&run->hosts, run->ranks, run->options.by_node, host_of);
-    printf("%u rank%s on %u hosts, bound there by --bind %s\n", run->ranks,
-           run->ranks == 1 ? "" : "s", run->hosts.count, run->options.config.bind);
+    printf("%u rank%s on %u host%s, bound there by --bind %s\n", run->ranks,
+           run->ranks == 1 ? "" : "s", run->hosts.count, run->hosts.count == 1 ? "" : "s",
+           run->options.config.bind);
     for (uint32_t r = 0; r < run->ranks; r++)
         printf("rank %u on %s\n", r, run->hosts.list[host_of[r]].name);
     free(host_of);

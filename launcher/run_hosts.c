@@ -20,7 +20,12 @@ static kolo_status list_addresses(const char *net, char *text, size_t bytes)
     struct kolo__interfaces own;
     kolo_status status = kolo__interfaces_find(net, &own);
     text[0] = '\0';
-    if (status == KOLO_OK && own.list[0].loopback)
+    if (status == KOLO_OK && own.list[0].loopback && net[0] != '\0')
+        status = kolo__error(KOLO_ERR_CONFIG,
+                             "KOLO_NET=%.200s leaves nothing but loopback here, where no other "
+                             "host reaches kolo run: name an interface, or exclude fewer",
+                             net);
+    else if (status == KOLO_OK && own.list[0].loopback)
         status =
             kolo__error(KOLO_ERR_CONFIG,
                         "this host has no address but loopback, so no other host can reach it: "

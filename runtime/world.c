@@ -174,6 +174,33 @@ static bool same_kernel(const char *a, const char *b)
     return boot_bytes > 0 && strncmp(a, b, boot_bytes + 1) == 0;
 }
 
+/* Whether two machines have one loopback: the texts begin with boot and network namespace. */
+static bool same_loopback(const char *a, const char *b)
+{
+    size_t bytes = strcspn(a, " ");
+    bytes += strcspn(a + bytes + (a[bytes] != '\0'), " ") + 1;
+    return strncmp(a, b, bytes) == 0;
+}
+
+/* The higher rank of two connects. Where KOLO_NET names nothing but loopback, it would meet itself,
+ * and try until its operation has no time left. */
+static kolo_status check_reach(const kolo_context *context, uint32_t rank, const char *own,
+                               const char *other)
+{
+    uint32_t lower = rank < context->rank ? rank : context->rank;
+    const struct kolo__endpoint *endpoint = &context->endpoints[lower];
+    bool loopback = endpoint->count > 0;
+    for (uint32_t i = 0; i < endpoint->count; i++)
+        loopback = loopback && kolo__address_is_loopback(&endpoint->addresses[i]);
+    if (!loopback || same_loopback(own, other))
+        return KOLO_OK;
+    return kolo__error(KOLO_ERR_CONFIG,
+                       "rank %u (host %s) is at loopback only, where ranks of other hosts, as rank "
+                       "%u, do not reach it: KOLO_NET must name an interface that leads to them",
+                       lower, kolo__control_member(context->control, lower)->host,
+                       rank > context->rank ? rank : context->rank);
+}
+
 /* Numbers machines by first appearance. All ranks must have the same options. */
 static kolo_status read_introductions(kolo_context *context)
 {
@@ -197,6 +224,12 @@ static kolo_status read_introductions(kolo_context *context)
         if (endpoint[0] != '\0')
             status = kolo__endpoint_parse(endpoint, &context->endpoints[r]);
         kolo__interfaces_sort(&context->interfaces, &context->endpoints[r]);
+    }
+    for (uint32_t r = 0; status == KOLO_OK && r < context->size; r++) {
+        status = read_introduction(context, r, &other);
+        if (status == KOLO_OK)
+            status = check_reach(context, r, own.text[KOLO__INTRODUCTION_MACHINE],
+                                 other.text[KOLO__INTRODUCTION_MACHINE]);
     }
     if (status == KOLO_OK && machines > 1 && strcmp(context->config.transport, "shm") == 0)
         return kolo__error(KOLO_ERR_UNSUPPORTED,

@@ -121,6 +121,8 @@ static kolo_status read_hosts(const struct wanted *wanted, struct kolo__hosts *h
     if (status == KOLO_OK && hosts->count > KOLO__DOCTOR_HOSTS_MAX)
         return kolo__error(KOLO_ERR_CONFIG, "%u hosts are more than the %d that doctor looks at",
                            hosts->count, KOLO__DOCTOR_HOSTS_MAX);
+    if (status == KOLO_OK)
+        status = kolo__remote_check(&wanted->shell, hosts);
     return status;
 }
 

@@ -180,6 +180,16 @@ static bool is_known(const struct kolo__doctor_case *patient, uint32_t from, uin
            trial_of(patient, from, to)->tried;
 }
 
+/* Loopback, or nothing, though another interface is up: that is what KOLO_NET left there. */
+static bool tells_no_address(const struct kolo__doctor_facts *facts)
+{
+    for (uint32_t i = 0; i < facts->address_count; i++)
+        if (strncmp(facts->addresses[i].text, "127.", 4) != 0 &&
+            strncmp(facts->addresses[i].text, "[::1]:", 6) != 0)
+            return false;
+    return true;
+}
+
 static void judge_unreachable(const struct kolo__doctor_case *patient, uint32_t from, uint32_t to,
                               struct kolo__findings *findings)
 {
@@ -197,6 +207,13 @@ static void judge_unreachable(const struct kolo__doctor_case *patient, uint32_t 
         findings, KOLO__AILMENT_UNREACHABLE, "%s cannot reach %s%s: %s", patient->hosts[from].name,
         host->name, back ? " (though the other way works: a firewall stands at one of them)" : "",
         trial->count == 0 ? host->facts.address_error : tried);
+    if (tells_no_address(&host->facts)) {
+        kolo__finding_advise(finding,
+                             "on %s unset KOLO_NET, or name an interface there that leads to the "
+                             "other hosts: 'ip -brief address' lists them",
+                             host->name);
+        return;
+    }
     kolo__finding_advise(
         finding,
         "let TCP pass from %s to %s, all ports from 1024: on %s 'nft insert rule inet filter "

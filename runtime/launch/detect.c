@@ -248,6 +248,16 @@ static kolo_status refuse_half(char *const *environment)
                            has_rank ? source->size : source->rank, source->rank, source->size,
                            has_rank ? source->rank : source->size);
     }
+    /* prterun, and whatever else starts processes by PMIx and no launcher of the table. */
+    const char *pmix = kolo__launch_get(environment, "PMIX_RANK");
+    const char *size = kolo__launch_get(environment, "KOLO_WORLD_SIZE");
+    if (pmix != NULL && (size == NULL || strcmp(size, "1") != 0))
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "PMIX_RANK is %.40s but nothing says how many ranks there are: start "
+                           "the program with mpirun or kolo run, or set KOLO_RANK, "
+                           "KOLO_WORLD_SIZE and KOLO_RENDEZVOUS (KOLO_WORLD_SIZE=1 for a world of "
+                           "one); or unset PMIX_RANK",
+                           pmix);
     if (kolo__launch_get(environment, "KOLO_RENDEZVOUS") != NULL)
         return kolo__error(KOLO_ERR_CONFIG,
                            "KOLO_RENDEZVOUS is set but KOLO_WORLD_SIZE is not: start the program "

@@ -127,6 +127,18 @@ on host2 ip address add 10.79.0.2/24 dev eth1
 exchange 10.77.0.1:5007
 expect_through "another network" all none
 
+# ---- nothing but loopback for rank 0, to which rank 1 connects: said at once, with the variable's name
+codes=()
+for rank in 0 1; do
+    on host$((rank + 1)) env KOLO_RANK=$rank KOLO_WORLD_SIZE=2 KOLO_RENDEZVOUS=10.77.0.1:5010 KOLO_TOKEN=the-secret-of-this-test \
+        KOLO_NET=lo timeout -k 5 60 "$kolo" bench allreduce --min 4M --max 4M --iters 20 >"out$rank" 2>"err$rank" &
+    codes+=($!)
+done
+for rank in 0 1; do
+    wait "${codes[rank]}" && fail "loopback only: rank $rank ends well"
+    expect_text "loopback only" "rank 0 (host host1) is at loopback only" "$(<"err$rank")"
+done
+
 # ---- IPv4 is there and leads nowhere
 on host1 ip route add blackhole 10.77.0.2/32
 on host2 ip route add blackhole 10.77.0.1/32

@@ -37,6 +37,10 @@ expect "two places each" "0 4 0 2 host2 4711 $place
 printf '# two\nhost2 slots=1\n[fd77::3]:1\n' >hostfile
 run --hostfile "$PWD/hostfile" --wdir / --no-prefix -- sh -c "$show"
 expect "a hostfile, a folder" $'0 2 0 1 host2 4711 /\n1 2 0 1 host3 4711 /' "$(sort <<<"$out")"
+grep -v '^ *User \|^ *Port ' "$SSH_FOLDER/ssh_config" >"$SSH_FOLDER/nobody"
+run_at host1 --ssh "ssh -F $SSH_FOLDER/nobody" --ssh-port $SSH_PORT --hosts 'kolouser@[fd77::2]:1,kolouser@host3:1' --no-prefix -- sh -c "$show"
+expect "user and port by flags" "0 2 0 1 host2 4711 $place
+1 2 0 1 host3 4711 $place" "$(sort <<<"$out")"
 run --hosts host3,host2:1 -n 1 --no-prefix -- sh -c "$show"
 expect "slots by cores, and a host that is not needed" "0 1 0 1 host3 4711 $place" "$out"
 SECRET=ours run --hosts host2:1 --operation-timeout 77 -x SECRET -x 'OTHER=a b"c' --no-prefix -- \
@@ -95,6 +99,9 @@ expect_text "too many" "-n 4 is more than the 3 slots" "$err"
 run --hosts host2:1,10.77.0.2:1 -- true
 expect "one host, two names: code" 64 "$code"
 expect_text "one host, two names" "host2 and 10.77.0.2 are the same host (host2): name it once" "$err"
+run --net ^eth0 --hosts host1:1,host2:1 -- true
+expect "no interface left: code" 64 "$code"
+expect_text "no interface left" "KOLO_NET=^eth0 leaves nothing but loopback" "$err"
 expect_none_left "after failures" 10 host1 host2 host3
 
 # ---- a start that does not work: who, what was tried, what to do

@@ -117,6 +117,7 @@ pids=($!)
 meeting() { grep -q 'meeting at' rank0; }
 wait_until 10 meeting || fail "no rendezvous"
 place=$(grep -o 'meeting at .*' rank0)
+rm -f crowd # of an earlier run
 (
     for ((i = 0; i < 700; i++)); do
         exec {fd}<>"/dev/tcp/127.0.0.1/${place##*:}" || break

@@ -180,6 +180,9 @@ refused "two numbers of ranks" "-n (or -np) says 2, and then 3" run -np 2 -n 3 -
 timeout 20 "$kolo" run -n 2 -np 2 -- true || fail "-n 2 -np 2 is no contradiction"
 refused "ssh's port for an agent" "--ssh-port is of sshd" run --agent-port 7701 --ssh-port 22 -H far:1 -- true
 refused "doctor: ssh's port for an agent" "--ssh-port is of sshd" doctor --ssh-port 22 --agent-port 7701 -H far:1
+refused "ssh and an agent" "--ssh says how to reach hosts" run --agent-port 7701 --ssh ssh -H far:1 -- true
+refused "a user of an agent" "me@far: with --agent-port" run --agent-port 7701 -H me@far:1 -- true
+KOLO_INSECURE=1 refused "doctor: a user of an agent" "me@far: with --agent-port" doctor --agent-port 7701 -H me@far:1
 refused "doctor: no token" "there is no token, and whoever reaches an agent" doctor --agent-port 7701 -H far.invalid:1
 KOLO_TOKEN=letmein refused "agent: a token to be guessed" "the token in KOLO_TOKEN has 7 characters, so it can be guessed" agent --listen 0
 KOLO_TOKEN=letmein refused "run: a token to be guessed" "at least 16, random ones (head -c 32 /dev/urandom | base64)" run --agent-port 7701 -H far.invalid:1 -- true

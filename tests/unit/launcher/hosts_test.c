@@ -114,6 +114,8 @@ static void reads_lists(void **state)
     assert_string_equal(of_list("a,me@b.example:3"), "a=0 me@b.example=3");
     assert_string_equal(of_list("2001:db8::2,[2001:db8::1]:4,[2001:db8::3]"),
                         "2001:db8::2=0 2001:db8::1=4 2001:db8::3=0");
+    assert_string_equal(of_list("me@[2001:db8::1]:4,me@2001:db8::2"),
+                        "me@2001:db8::1=4 me@2001:db8::2=0");
     assert_string_equal(of_list("a:1,b:1,A:2,b:1"), "a=3 b=2");
     assert_string_equal(of_list("localhost:2,127.0.0.1:1,a:1"), "localhost=3 a=1");
 }
@@ -153,6 +155,8 @@ static void refuses_what_is_no_list(void **state)
     refuse_list("a;b", "is no name or address");
     refuse_list("$(x)", "is no name or address");
     refuse_list("user@:1", "is no name or address");
+    refuse_list("user:x@host:1", "is no name or address");
+    refuse_list("user@[fd00::1", "is no name or address");
     refuse_list("@host:1", "is no name or address");
 }
 

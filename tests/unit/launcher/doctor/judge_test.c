@@ -211,6 +211,25 @@ static void one_way(void **state)
     (void)state;
 }
 
+/* What KOLO_NET left there is no firewall's fault. */
+static void loopback_only(void **state)
+{
+    struct ward ward;
+    make_healthy(&ward, 2);
+    trial(&ward, 0, 1)->links[0].stage = trial(&ward, 0, 1)->links[1].stage = KOLO__LINK_CONNECT;
+    kolo__judge(&ward.patient, &ward.findings);
+    assert_non_null(strstr(ward.findings.list[0].remedy, "let TCP pass"));
+    kolo__findings_free(&ward.findings);
+    strcpy(ward.hosts[1].facts.addresses[0].text, "127.0.0.1:41045");
+    strcpy(ward.hosts[1].facts.addresses[1].text, "[::1]:41045");
+    kolo__judge(&ward.patient, &ward.findings);
+    assert_int_equal(ward.findings.list[0].ailment, KOLO__AILMENT_UNREACHABLE);
+    assert_null(strstr(ward.findings.list[0].remedy, "let TCP pass"));
+    assert_non_null(strstr(ward.findings.list[0].remedy, "on b unset KOLO_NET"));
+    kolo__findings_free(&ward.findings);
+    (void)state;
+}
+
 static void addresses(void **state)
 {
     struct ward ward;
@@ -325,6 +344,7 @@ int main(void)
         cmocka_unit_test(absent_hosts_are_found_once),
         cmocka_unit_test(tokens),
         cmocka_unit_test(one_way),
+        cmocka_unit_test(loopback_only),
         cmocka_unit_test(addresses),
         cmocka_unit_test(mixed_mtu),
         cmocka_unit_test(slow_links),
