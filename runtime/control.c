@@ -90,9 +90,9 @@ static void server_gone(struct kolo__control *control, bool silent)
 
 void kolo__control_lose_server(struct kolo__control *control, uint64_t silent_ns)
 {
-    const struct kolo__control_member *first = control->members;
     char who[120] = "the rendezvous (kolo run)", text[400];
     pthread_mutex_lock(&control->lock);
+    const struct kolo__control_member *first = control->members; /* kolo_renew replaces them */
     if (kolo__silence_is_unanswered(control->fd)) {
         server_gone(control, true);
     } else if (!control->closed) {

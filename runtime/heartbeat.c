@@ -68,25 +68,29 @@ static void say(struct kolo__control *control, const struct kolo__beat *beat)
 
 /* ---- what it hears --------------------------------------------------------------------------- */
 
-/* The kernel knows when something came last, whoever reads it. */
-static uint64_t heard_ns_ago(int fd)
+/* The kernel knows when something came last, whoever reads it. With the lock: kolo_renew may hang
+ * up, and the descriptor be another's. */
+static uint64_t heard_ns_ago(struct kolo__control *control, bool *unread)
 {
     struct tcp_info info = {0};
     socklen_t bytes = sizeof info;
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
-        return 0;
-    return info.tcpi_last_data_recv * MILLISECOND;
+    int waiting = 0;
+    pthread_mutex_lock(&control->lock);
+    *unread = ioctl(control->fd, FIONREAD, &waiting) == 0 && waiting > UNREAD_BYTES;
+    bool known = getsockopt(control->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0;
+    pthread_mutex_unlock(&control->lock);
+    return known ? info.tcpi_last_data_recv * MILLISECOND : 0;
 }
 
 uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__flight *flight,
                               uint64_t timeout_ns, uint64_t since_ns, bool beat)
 {
-    int unread = 0;
+    bool unread;
     struct kolo__beat own = {.timeout_ms = (uint32_t)(timeout_ns / MILLISECOND)};
-    if (ioctl(control->fd, FIONREAD, &unread) == 0 && unread > UNREAD_BYTES)
-        kolo__control_poll(control);
+    uint64_t silent_ns = heard_ns_ago(control, &unread);
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-    uint64_t silent_ns = heard_ns_ago(control->fd);
+    if (unread)
+        kolo__control_poll(control);
     if (silent_ns > now_ns - since_ns)
         silent_ns = now_ns - since_ns;
     bool lost = silent_ns >= timeout_ns;

@@ -36,7 +36,7 @@ static kolo_status detach_heap(kolo_context *context)
         return KOLO_OK;
     }
     struct kolo__heap **heaps =
-        realloc(context->old_heaps, (context->old_heap_count + 1) * sizeof *heaps);
+        realloc(context->old_heaps, (context->old_heap_count + 1) * sizeof(struct kolo__heap *));
     if (heaps == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "kolo_renew: no memory to keep that of kolo_alloc");
     context->old_heaps = heaps;

@@ -232,6 +232,17 @@ kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *tensors, siz
     return KOLO_OK;
 }
 
+/* Of a step that failed: what is done is in no queue any more, of which the communicator would free
+ * it. */
+static void finish_requests(kolo_reducer *reducer)
+{
+    for (uint32_t u = 0; reducer->units != NULL && u < reducer->unit_count; u++) {
+        kolo_request *request = reducer->units[u].request;
+        if (request != NULL && request->done)
+            kolo__request_finish(request);
+    }
+}
+
 kolo_status kolo_reducer_free(kolo_reducer *reducer)
 {
     if (reducer == NULL)
@@ -247,6 +258,7 @@ kolo_status kolo_reducer_free(kolo_reducer *reducer)
                                              "kolo_reducer_wait");
     kolo__thread_release(reducer);
     kolo__gpu_close(reducer);
+    finish_requests(reducer);
     kolo__comm_destroy(reducer->comm);
     for (uint32_t i = 0; i < reducer->tensor_count; i++) {
         free(reducer->tensors[i].error);

@@ -289,6 +289,7 @@ static void reduces_model(kolo_comm *world, const struct bench_model *model, kol
     model->list(&parameters);
     for (size_t i = 0; i < parameters.count; i++)
         count += (parameters.list[i].count + parts - 1) / parts;
+    CHECK(count > 0);
     float *gradients = malloc(count * sizeof *gradients);
     CHECK(gradients != NULL && gpus->alloc(device, count * sizeof *gradients, &memory) == KOLO_OK);
     float *data = memory;

@@ -19,6 +19,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
@@ -143,10 +144,11 @@ static int rank_1_is_lost_on_the_way(void)
         die();
     CHECK(reduce_until_failure() == KOLO_ERR_PEER_LOST);
     sent_before = kolo__control_sent(context->control);
-    if (rank == 1)
+    bool dies = rank == 1;
+    if (dies)
         CHECK(pthread_create(&killer, NULL, die_at_moment, NULL) == 0);
     CHECK(renew() == 0);
-    if (world_rank() == 1)
+    if (dies)
         pthread_join(killer, NULL); /* its moment comes later */
     while (size > 2) {
         CHECK(reduce_until_failure() == KOLO_ERR_PEER_LOST);

@@ -2,6 +2,7 @@
 /* Who says nothing is lost, and how it is named; who may be silent is not. The server's clock is
  * the test's. */
 #include "base/clock.h"
+#include "runtime/control_frames.h"
 #include "runtime/heartbeat.h"
 #include "runtime/rendezvous_world.h"
 
@@ -343,6 +344,61 @@ static void test_a_thread_beats(void **state)
     kolo__heartbeat_end(NULL);
 }
 
+/* ---- the next epoch ---------------------------------------------------------------------------
+ */
+
+static atomic_bool renewed;
+static uint64_t next_looks[RANKS];
+
+static void *renew(void *argument)
+{
+    struct kolo__control **control = argument;
+    return kolo__control_renew(*control, 20000, "", 0) == KOLO_OK ? argument : NULL;
+}
+
+static bool second_epoch_has_formed(void)
+{
+    return server->membership.epoch == 1;
+}
+
+/* Nothing but locks may order what it reads: so the others' signal is a relaxed one. */
+static void *look_at_both(void *nothing)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    while (!atomic_load_explicit(&renewed, memory_order_relaxed))
+        nanosleep(&pause, NULL);
+    for (int r = 0; r < RANKS; r++)
+        next_looks[r] = kolo__heartbeat_once(controls[r], &flight, SECOND / 20, 0, false);
+    return nothing;
+}
+
+/* kolo_renew replaces the table of ranks, and may hang up, while the thread of signs of life looks.
+ * ThreadSanitizer tells when it does so without the lock. */
+static void test_a_look_may_come_after_a_renewal(void **state)
+{
+    (void)state;
+    pthread_t looking, threads[RANKS];
+    void *result;
+    const struct timespec pause = {.tv_nsec = 60000000};
+    atomic_store(&renewed, false);
+    assert_int_equal(pthread_create(&looking, NULL, look_at_both, NULL), 0);
+    for (int r = 0; r < RANKS; r++)
+        assert_int_equal(pthread_create(&threads[r], NULL, renew, &controls[r]), 0);
+    serve_until(second_epoch_has_formed);
+    for (int r = 0; r < RANKS; r++) {
+        assert_int_equal(pthread_join(threads[r], &result), 0);
+        assert_non_null(result);
+    }
+    pthread_mutex_lock(&controls[0]->lock);
+    kolo__control_hang_up(controls[0]);
+    pthread_mutex_unlock(&controls[0]->lock);
+    nanosleep(&pause, NULL); /* the server stands still */
+    atomic_store_explicit(&renewed, true, memory_order_relaxed);
+    assert_int_equal(pthread_join(looking, NULL), 0);
+    assert_int_not_equal(next_looks[0], UINT64_MAX); /* of nobody */
+    assert_int_equal(next_looks[1], UINT64_MAX);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, end)
@@ -361,6 +417,7 @@ int main(void)
         TEST(test_a_server_that_says_nothing_is_lost),
         TEST(test_answers_that_nobody_reads_do_not_pile_up),
         TEST(test_a_thread_beats),
+        TEST(test_a_look_may_come_after_a_renewal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
