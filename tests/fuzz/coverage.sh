@@ -21,17 +21,17 @@ cache/costs runtime/costs_file.c
 cache/tuning runtime/reducer/tune_file.c
 control/address base/socket.c base/dial.c
 control/checkpoint examples/train_bytes/checkpoint.c
-control/client runtime/control.c runtime/control_world.c runtime/frame.c runtime/joins.c
+control/client runtime/control.c runtime/control_world.c runtime/control_renew.c runtime/heartbeat.c runtime/frame.c runtime/joins.c
 control/introduction runtime/introduction.c
 control/options base/config.c base/interfaces.c
-control/server runtime/rendezvous.c runtime/rendezvous_world.c runtime/rendezvous_join.c runtime/rendezvous_stuck.c runtime/verdict.c runtime/frame.c
+control/server runtime/rendezvous.c runtime/rendezvous_world.c runtime/rendezvous_form.c runtime/rendezvous_absent.c runtime/rendezvous_beat.c runtime/rendezvous_join.c runtime/rendezvous_renew.c runtime/membership.c runtime/rendezvous_stuck.c runtime/verdict.c runtime/frame.c
 control/token base/token.c
 elastic/state runtime/elastic/checkpoint_format.c
-launch/environment runtime/launch/detect.c runtime/launch/sources.c runtime/launch/pods.c
+launch/environment runtime/launch/detect.c runtime/launch/sources.c runtime/launch/hostlist.c runtime/launch/pods.c
 launch/pmi runtime/launch/pmi.c
 launcher/agent launcher/agent_protocol.c launcher/carrier.c
 launcher/agents launcher/agents.c launcher/carrier.c
-launcher/doctor launcher/doctor/messages.c launcher/doctor/judge.c launcher/doctor/report.c
+launcher/doctor launcher/doctor/messages.c launcher/doctor/judge.c launcher/doctor/judge_rdma.c launcher/doctor/report.c
 launcher/hostfile launcher/hosts.c
 launcher/hosts launcher/hosts.c
 launcher/link launcher/doctor/link.c

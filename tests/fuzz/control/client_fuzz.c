@@ -10,6 +10,7 @@
 #include "base/socket.h"
 #include "runtime/frame.h"
 #include "runtime/control.h"
+#include "runtime/heartbeat.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -153,7 +154,9 @@ static void check_faults(struct kolo__control *control)
 {
     struct kolo__fault fault;
     bool any = false;
-    uint64_t deadline_ns = soon();
+    static const struct kolo__flight flight; /* of a rank that has called nothing */
+    uint64_t began_ns = kolo__now_ns(&kolo__real_clock), deadline_ns = soon();
+    kolo__heartbeat_once(control, &flight, deadline_ns - began_ns, began_ns, true);
     while (!any && kolo__now_ns(&kolo__real_clock) < deadline_ns) {
         struct pollfd ready = {.fd = kolo__control_fd(control), .events = POLLIN};
         poll(&ready, 1, 10);

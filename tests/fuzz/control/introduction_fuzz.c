@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     static const struct kolo__introduction own = {
-        .text = {"machine", "10.0.0.1:5000", "auto", "0", "empty", "0", "0", "0"}};
+        .text = {"machine", "10.0.0.1:5000", "auto", "0", "empty", "0", "0", "0", "empty", "0"}};
     unsigned char again[KOLO__INTRODUCTION_BYTES_MAX];
     struct kolo__introduction other;
     kolo_status status = kolo__introduction_decode(data, bytes, &other);

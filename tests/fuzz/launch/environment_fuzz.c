@@ -35,7 +35,9 @@ static void check(char *const *environment)
         return;
     }
     KOLO__ASSERT(launch.size >= 1 && launch.size <= 1 << 20);
-    KOLO__ASSERT(launch.rank >= 0 && launch.rank < launch.size);
+    KOLO__ASSERT(launch.newcomer ? launch.rank == -1 && launch.meeting == KOLO__MEET_HELD
+                                 : launch.rank >= 0 && launch.rank < launch.size);
+    KOLO__ASSERT(memchr(launch.places, '\0', sizeof launch.places) != NULL);
     KOLO__ASSERT(launch.local_size <= launch.size);
     KOLO__ASSERT(launch.local_size == 0 || launch.local_rank < launch.local_size);
     KOLO__ASSERT(launch.size > 1 || launch.meeting == KOLO__MEET_NOBODY ||
