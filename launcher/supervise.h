@@ -4,10 +4,9 @@
  *
  *   running --- a rank fails, and enough are left to go on (--min) --> running; --restarts: 1 s or
  *      |                                   more later it is started again, as a newcomer
- *      |------- a rank fails -------> 1 s for the others to notice --> SIGTERM --> grace -->
- * SIGKILL
- *      |------- stdout is closed -----------------------------------> SIGTERM --> grace --> SIGKILL
- *      |------- a signal for us ----> passed on; the second SIGINT or SIGTERM ------------> SIGKILL
+ *      |------- a rank fails ---> 1 s for the others to notice --> SIGTERM --> grace --> SIGKILL
+ *      |------- stdout is closed -------------------------------> SIGTERM --> grace --> SIGKILL
+ *      |------- a signal for us -> passed on; the second SIGINT or SIGTERM -------------> SIGKILL
  *      v
  *   all ranks ended --> what they left behind is killed --> their last output is written
  */

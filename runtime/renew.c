@@ -2,10 +2,10 @@
 /*
  * kolo_renew: from one epoch of the world into the next.
  *
- *   retire    communicators end, their connections close; memory of users leaves the shared heap,
- * so that nobody who was left behind can write into it come      tell the rendezvous, which answers
- * once the next epoch has formed set up    as kolo_init does: introductions, heap, transports,
- * world communicator
+ *     retire   communicators end, their connections close; memory of users leaves the shared heap,
+ *              so that nobody who was left behind can write into it
+ *     come     tell the rendezvous, which answers once the next epoch has formed
+ *     set up   as kolo_init does: introductions, heap, transports, world communicator
  *
  * A rank that is lost during the last is lost to an epoch that has formed: all others meet its
  * fault, and come for the next one.
