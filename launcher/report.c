@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launcher/report.h"
 
+#include "base/silence.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -9,7 +11,12 @@ bool kolo__report_begins_with_fault(const struct kolo__report_facts *facts)
 {
     const struct kolo__ending *first = facts->first >= 0 ? &facts->endings[facts->first] : NULL;
     bool of_a_peer = facts->fault == KOLO_ERR_PEER_LOST || facts->fault == KOLO_ERR_NETWORK;
-    if (!of_a_peer || (first != NULL && first->at_ns <= facts->fault_ns))
+    if (!of_a_peer)
+        return false;
+    /* Where only the way to a host is cut, its ranks find that out, end, and are heard to end. */
+    if (facts->fault_rank == facts->first && strstr(facts->fault_text, KOLO__SILENCE_TEXT) != NULL)
+        return true;
+    if (first != NULL && first->at_ns <= facts->fault_ns)
         return false;
     /* A connection may be seen to end before the process whose end it was. */
     bool by_signal = first != NULL && first->lost == NULL && WIFSIGNALED(first->wait_status);

@@ -54,6 +54,25 @@ static void a_process_that_died_comes_first(void **state)
     assert_false(kolo__report_begins_with_fault(&facts));
 }
 
+/* What a rank sends still arrives, its end too; what is sent to it does not. */
+static void the_end_of_a_rank_that_is_cut_off_is_a_consequence(void **state)
+{
+    (void)state;
+    const struct kolo__ending endings[] = {exited(8, 200), exited(1, 100)};
+    struct kolo__report_facts facts = {.endings = endings,
+                                       .started = 2,
+                                       .first = 1,
+                                       .fault = KOLO_ERR_PEER_LOST,
+                                       .fault_rank = 1,
+                                       .fault_ns = 101,
+                                       .fault_text =
+                                           "rank 1 was lost with its host, which does not answer "
+                                           "any more: it is down, or the network to it is cut"};
+    assert_true(kolo__report_begins_with_fault(&facts));
+    facts.fault_text = "rank 1 left";
+    assert_false(kolo__report_begins_with_fault(&facts));
+}
+
 static void what_the_rendezvous_found_comes_before_what_followed(void **state)
 {
     (void)state;
@@ -114,6 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_process_that_died_comes_first),
+        cmocka_unit_test(the_end_of_a_rank_that_is_cut_off_is_a_consequence),
         cmocka_unit_test(what_the_rendezvous_found_comes_before_what_followed),
         cmocka_unit_test(a_link_has_no_culprit),
         cmocka_unit_test(others_in_their_numbers),
