@@ -64,7 +64,7 @@ struct kolo__post {
 /* Remedies stand at the end of texts, so none may be cut. The longest says who has not come and who
  * was refused (runtime/rendezvous_absent.c); kolo_error_text has room for "kolo_init: " before it.
  */
-enum { KOLO__FAULT_TEXT_BYTES = 900 };
+enum { KOLO__FAULT_TEXT_BYTES = 960 };
 
 struct kolo__fault {
     kolo_status status; /* KOLO_OK: none */

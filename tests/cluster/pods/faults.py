@@ -264,7 +264,7 @@ def oom(build, kind):
         victim.signal(signal.SIGKILL)
         expect("137", victim.wait(10) == 137, case.pods)
         rest = [pod for pod in case.ranks if pod is not victim]
-        codes = [pod.wait(30) for pod in rest]
+        codes = [pod.wait(60) for pod in rest]
         if kind == "mpijob-ssh":  # its ranks' code, or that of what mpirun lost first: ssh, or its daemon
             expect(f"codes {codes}", codes[0] in (76, 205, 255), case.pods)
             return says(rest, victim.hostname, 1)
