@@ -2,6 +2,7 @@
 #include "launcher/report.h"
 
 #include "base/silence.h"
+#include "launcher/command.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -49,6 +50,14 @@ static void count(struct others *others, const struct kolo__ending *ending)
     } else {
         others->fine++;
     }
+}
+
+int kolo__report_exit_code(const struct kolo__report_facts *facts)
+{
+    struct others others = {.code = -1};
+    for (uint32_t r = 0; r < facts->started; r++)
+        count(&others, &facts->endings[r]);
+    return others.code == KOLO__EXIT_NO_WORLD ? KOLO__EXIT_NO_WORLD : KOLO__EXIT_PEER_LOST;
 }
 
 /* ", 2 other ranks were ended"; without the noun when it was said before. */

@@ -26,6 +26,10 @@ struct kolo__report_facts {
  * a link that is cut off. What ended afterwards did so in consequence. */
 bool kolo__report_begins_with_fault(const struct kolo__report_facts *facts);
 
+/* Of a job that begins with a fault: 76, or 75 where the ranks that failed of it say so, as of a
+ * network between them that never was there. */
+int kolo__report_exit_code(const struct kolo__report_facts *facts);
+
 /* "; in consequence 2 of the other 3 ranks failed (exit code 1), 1 was ended"; "" when there are no
  * others. Returns text. */
 const char *kolo__report_others(const struct kolo__report_facts *facts, char *text, size_t bytes);

@@ -449,7 +449,7 @@ static int failure_code(const struct supervision *s, const struct kolo__report_f
     kolo_status obstacle = get_obstacle(s, &text);
     int code = kolo__obstacle_exit_code(obstacle);
     if (code == 0 && obstacle == KOLO_OK && kolo__report_begins_with_fault(facts))
-        code = KOLO__EXIT_PEER_LOST;
+        code = kolo__report_exit_code(facts);
     return code != 0 ? code
                      : kolo__ending_exit_code(&s->endings[facts->first], obstacle == KOLO_OK);
 }

@@ -73,6 +73,23 @@ static void the_end_of_a_rank_that_is_cut_off_is_a_consequence(void **state)
     assert_false(kolo__report_begins_with_fault(&facts));
 }
 
+/* Programs that know kolo's codes say whether there was ever a network between them. */
+static void ranks_may_say_that_there_was_no_network(void **state)
+{
+    (void)state;
+    const struct kolo__ending none[] = {exited(75, 200), exited(75, 210)},
+                              other[] = {exited(75, 200), exited(3, 210)};
+    struct kolo__report_facts facts = {.endings = none,
+                                       .started = 2,
+                                       .fault = KOLO_ERR_NETWORK,
+                                       .fault_rank = -1,
+                                       .fault_ns = 100,
+                                       .fault_text = "rank 0 could not reach rank 1"};
+    assert_int_equal(kolo__report_exit_code(&facts), 75);
+    facts.endings = other;
+    assert_int_equal(kolo__report_exit_code(&facts), 76);
+}
+
 static void what_the_rendezvous_found_comes_before_what_followed(void **state)
 {
     (void)state;
@@ -134,6 +151,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_process_that_died_comes_first),
         cmocka_unit_test(the_end_of_a_rank_that_is_cut_off_is_a_consequence),
+        cmocka_unit_test(ranks_may_say_that_there_was_no_network),
         cmocka_unit_test(what_the_rendezvous_found_comes_before_what_followed),
         cmocka_unit_test(a_link_has_no_culprit),
         cmocka_unit_test(others_in_their_numbers),
