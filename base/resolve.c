@@ -3,11 +3,11 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,7 +77,6 @@ static struct lookup *begin(const char *host, const char *port)
     struct lookup *lookup = calloc(1, sizeof *lookup);
     pthread_attr_t attributes;
     pthread_t thread;
-    sigset_t all, old;
     if (lookup == NULL)
         return NULL;
     lookup->users = 2;
@@ -87,10 +86,7 @@ static struct lookup *begin(const char *host, const char *port)
     snprintf(lookup->port, sizeof lookup->port, "%s", port);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all); /* signals are the program's */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int failure = pthread_create(&thread, &attributes, run, lookup);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int failure = kolo__thread_start(&thread, &attributes, run, lookup);
     pthread_attr_destroy(&attributes);
     if (failure == 0)
         return lookup;

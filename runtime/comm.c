@@ -271,7 +271,7 @@ static void disconnect(kolo_comm *comm)
     kolo__staging_close(comm); /* what the transport may have written to until now */
 }
 
-static void set_aborted(kolo_comm *comm, const struct kolo__fault *fault)
+void kolo__comm_leave_fault(kolo_comm *comm, const struct kolo__fault *fault)
 {
     pthread_mutex_lock(&comm->context->lock);
     if (!atomic_load(&comm->aborted)) {
@@ -291,7 +291,7 @@ void kolo__comm_retire(kolo_comm *comm)
              "kolo_world, and what is made of that",
              comm->epoch);
     if (comm->retire != NULL) {
-        set_aborted(comm, &fault); /* should another thread wait on it */
+        kolo__comm_leave_fault(comm, &fault); /* should another thread wait on it */
         comm->retire(comm->owner);
     }
     if (comm->fault.status == KOLO_OK) {
@@ -384,7 +384,7 @@ kolo_status kolo_comm_set_algorithm(kolo_comm *comm, const char *algorithm)
 
 void kolo__comm_abort(kolo_comm *comm, const struct kolo__fault *fault)
 {
-    set_aborted(comm, fault);
+    kolo__comm_leave_fault(comm, fault);
     if (comm->context->control != NULL && !comm->retired)
         kolo__control_report(comm->context->control, comm->id, fault);
 }

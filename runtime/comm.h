@@ -157,6 +157,8 @@ kolo_status kolo__comm_check(kolo_comm *comm, const char *operation);
 bool kolo__comm_heard(const kolo_comm *comm, struct kolo__fault *fault);
 /* Tells those who have joined (kolo_join) what this rank has begun after them (join.c). */
 void kolo__comm_announce(kolo_comm *comm);
+/* By any thread: leaves a fault for whoever looks next at the communicator. The first stays. */
+void kolo__comm_leave_fault(kolo_comm *comm, const struct kolo__fault *fault);
 /* As kolo_comm_abort, by any thread, because of this. */
 void kolo__comm_abort(kolo_comm *comm, const struct kolo__fault *fault);
 /* It has its fault: what is under way ends with that. */

@@ -3,12 +3,12 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "base/thread.h"
 #include "runtime/control_frames.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -149,17 +149,6 @@ static void *beat_on(void *self)
     return NULL;
 }
 
-/* Signals are the program's: its handlers run on its own threads. */
-static int start_thread(struct kolo__heartbeat *heartbeat)
-{
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int failure = pthread_create(&heartbeat->thread, NULL, beat_on, heartbeat);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return failure;
-}
-
 kolo_status kolo__heartbeat_start(struct kolo__control *control, const struct kolo__flight *flight,
                                   long timeout_s, struct kolo__heartbeat **result)
 {
@@ -175,7 +164,7 @@ kolo_status kolo__heartbeat_start(struct kolo__control *control, const struct ko
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&heartbeat->wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    int failure = start_thread(heartbeat);
+    int failure = kolo__thread_start(&heartbeat->thread, NULL, beat_on, heartbeat);
     if (failure != 0) {
         pthread_cond_destroy(&heartbeat->wake);
         pthread_mutex_destroy(&heartbeat->lock);

@@ -5,10 +5,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -223,17 +223,6 @@ static kolo_status look(struct kolo__watch *watch, struct kolo__fault *fault)
 
 /* ---- ending --------------------------------------------------------------------------------- */
 
-/* For the caller's next look, unless the control plane has it for him. */
-static void leave(kolo_comm *comm, const struct kolo__fault *fault)
-{
-    pthread_mutex_lock(&comm->context->lock);
-    if (!atomic_load(&comm->aborted)) {
-        comm->abort_fault = *fault;
-        atomic_store(&comm->aborted, true);
-    }
-    pthread_mutex_unlock(&comm->context->lock);
-}
-
 static void spread(kolo_comm *comm, struct kolo__fault *fault)
 {
     struct kolo__control *control = comm->context->control;
@@ -244,7 +233,7 @@ static void spread(kolo_comm *comm, struct kolo__fault *fault)
         kolo__control_report(control, comm->id, fault);
     while (!hears(comm, fault)) {
         if (control == NULL || kolo__now_ns(&kolo__real_clock) >= deadline_ns) {
-            leave(comm, fault);
+            kolo__comm_leave_fault(comm, fault); /* for the caller's next look */
             return;
         }
         pause_ms(PAUSE_MS);
@@ -332,7 +321,6 @@ kolo_status kolo__watch_start(struct kolo__watch *watch, const char *operation,
                               const struct kolo__device_module *gpus, struct kolo__device *device,
                               int ordinal)
 {
-    sigset_t all, before;
     struct kolo__watch_thread *thread = calloc(1, sizeof *thread);
     if (thread == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "%s: no memory to watch %s", operation,
@@ -344,10 +332,7 @@ kolo_status kolo__watch_start(struct kolo__watch *watch, const char *operation,
     thread->device = device;
     thread->has_events = device != NULL && make_events(thread);
     watch->thread = thread;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = thread->end_fd < 0 ? errno : pthread_create(&thread->thread, NULL, run, watch);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = thread->end_fd < 0 ? errno : kolo__thread_start(&thread->thread, NULL, run, watch);
     if (error != 0) {
         watch->thread = NULL;
         free_thread(thread);

@@ -9,9 +9,9 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "base/thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,17 +57,6 @@ static void *write_offers(void *self)
     return NULL;
 }
 
-/* Signals are for the threads of the program. */
-static int start_thread(struct kolo__checkpoint_writer *writer)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int result = pthread_create(&writer->thread, NULL, write_offers, writer);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return result;
-}
-
 kolo_status kolo__checkpoint_writer_create(const char *folder, int keep, const kolo_tensor *state,
                                            size_t count, struct kolo__checkpoint_writer **result)
 {
@@ -84,7 +73,8 @@ kolo_status kolo__checkpoint_writer_create(const char *folder, int keep, const k
     if (writer->folder == NULL || writer->file == NULL)
         status = kolo__error(KOLO_ERR_MEMORY, "no memory for a copy of the state (%zu bytes)",
                              writer->bytes);
-    int reason = status == KOLO_OK ? start_thread(writer) : 0;
+    int reason =
+        status == KOLO_OK ? kolo__thread_start(&writer->thread, NULL, write_offers, writer) : 0;
     if (reason != 0)
         status = kolo__error_errno(reason, "no thread to write checkpoints");
     if (status == KOLO_OK) {

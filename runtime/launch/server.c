@@ -3,11 +3,11 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -43,17 +43,6 @@ static void *serve(void *self)
     }
 }
 
-/* Signals are the program's: its handlers run on its own threads. */
-static int start_thread(struct kolo__server *server)
-{
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int failure = pthread_create(&server->thread, NULL, serve, server);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return failure;
-}
-
 kolo_status kolo__server_start(struct kolo__rendezvous *rendezvous, struct kolo__server **result)
 {
     kolo_status status;
@@ -68,7 +57,7 @@ kolo_status kolo__server_start(struct kolo__rendezvous *rendezvous, struct kolo_
         status = kolo__error_errno(errno, "cannot make an eventfd");
         goto free_server;
     }
-    int failure = start_thread(server);
+    int failure = kolo__thread_start(&server->thread, NULL, serve, server);
     if (failure != 0) {
         status = kolo__error_errno(failure, "cannot start the rendezvous' thread");
         goto close_wake;

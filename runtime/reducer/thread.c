@@ -11,12 +11,12 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "base/status.h"
 
 #include <errno.h>
 #include <hwloc.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -178,12 +178,7 @@ static struct kolo__reducer_thread *create(void)
         return NULL;
     sem_init(&self->waker.semaphore, 0, 0);
     pthread_mutex_init(&self->lock, NULL);
-    /* Signals are the program's. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&self->thread, NULL, loop, self);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = kolo__thread_start(&self->thread, NULL, loop, self);
     if (error != 0) {
         kolo__log(KOLO__LOG_WARN,
                   "no progress thread (%s): gradients move while "
