@@ -230,14 +230,7 @@ kolo_status kolo__call_start(kolo_comm *comm, const struct kolo__call *call, kol
 kolo_status kolo__call_gather(kolo_comm *comm, const char *name, const void *mine, void *all,
                               size_t bytes)
 {
-    const struct kolo__call call = {.name = name,
-                                    .collective = KOLO__ALLGATHER,
-                                    .send = mine,
-                                    .recv = all,
-                                    .count = bytes,
-                                    .send_slices = 1,
-                                    .recv_slices = comm->size,
-                                    .dtype = KOLO_UINT8};
+    const struct kolo__call call = kolo__call_allgather(comm, name, mine, all, bytes, KOLO_UINT8);
     return kolo__call_run(comm, &call);
 }
 

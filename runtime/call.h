@@ -39,7 +39,8 @@ static inline kolo_status kolo__call_run(kolo_comm *on, const struct kolo__call 
 kolo_status kolo__call_gather(kolo_comm *comm, const char *name, const void *mine, void *all,
                               size_t bytes);
 
-/* A broadcast, and an allreduce in place, as kolo's own parts use them. */
+/* Collectives as kolo's own parts use them: a broadcast and an allreduce in place, and an allgather
+ * of `count` elements a rank, in place where own is this rank's slice of all. */
 static inline struct kolo__call kolo__call_broadcast(const char *name, void *data, size_t count,
                                                      kolo_dtype dtype, uint32_t root)
 {
@@ -68,6 +69,22 @@ static inline struct kolo__call kolo__call_allreduce(const char *name, void *dat
                                .may_be_in_place = true,
                                .dtype = dtype,
                                .op = op};
+}
+
+static inline struct kolo__call kolo__call_allgather(const kolo_comm *on, const char *name,
+                                                     const void *own, void *all, size_t count,
+                                                     kolo_dtype dtype)
+{
+    return (struct kolo__call){.name = name,
+                               .collective = KOLO__ALLGATHER,
+                               .send = own,
+                               .recv = all,
+                               .count = count,
+                               .send_slices = 1,
+                               .recv_slices = on->size,
+                               .in_place_slice = on->rank,
+                               .may_be_in_place = true,
+                               .dtype = dtype};
 }
 
 /* An allreduce in place of `count` elements that lie in pieces, borrowed as their contents are

@@ -122,16 +122,8 @@ static kolo_status start_gather(kolo_reducer *reducer, struct kolo__unit *unit)
         reducer->sources[rank] = received + rank * slice;
     kolo__sum_narrow(kolo__reducer_narrow(reducer->options.wire), own, reducer->sources, comm->size,
                      comm->size, slice);
-    struct kolo__call call = {.name = unit->name,
-                              .collective = KOLO__ALLGATHER,
-                              .send = own,
-                              .recv = unit->staging,
-                              .count = slice,
-                              .send_slices = 1,
-                              .recv_slices = comm->size,
-                              .in_place_slice = comm->rank,
-                              .may_be_in_place = true,
-                              .dtype = KOLO_UINT8};
+    struct kolo__call call =
+        kolo__call_allgather(comm, unit->name, own, unit->staging, slice, KOLO_UINT8);
     return kolo__call_start(comm, &call, &unit->request);
 }
 

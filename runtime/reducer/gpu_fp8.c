@@ -75,18 +75,10 @@ static kolo_status add_slice(kolo_reducer *reducer, struct kolo__unit *unit)
         gpu->device, mine->packing.wire, own, reducer->sources, size, size, mine->slice, gpu->own);
     if (kolo__gpu_checked(reducer, status) != KOLO_OK || reducer->options.sharded)
         return status;
-    status = kolo__gpu_call(reducer,
-                            (struct kolo__call){.name = unit->name,
-                                                .collective = KOLO__ALLGATHER,
-                                                .send = own,
-                                                .recv = mine->fused,
-                                                .count = mine->slice,
-                                                .send_slices = 1,
-                                                .recv_slices = size,
-                                                .in_place_slice = rank,
-                                                .may_be_in_place = true,
-                                                .dtype = KOLO_UINT8},
-                            &unit->request);
+    status = kolo__gpu_call(
+        reducer,
+        kolo__call_allgather(reducer->comm, unit->name, own, mine->fused, mine->slice, KOLO_UINT8),
+        &unit->request);
     return status == KOLO_OK ? KOLO_AGAIN : status;
 }
 

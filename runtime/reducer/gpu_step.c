@@ -129,16 +129,9 @@ kolo_status kolo__gpu_start_norm(kolo_reducer *reducer, struct kolo__unit *unit)
 {
     const struct kolo__reducer_gpu *gpu = reducer->gpu;
     size_t bytes = gpu->partial_count * sizeof *gpu->partials;
-    struct kolo__call call = {.name = unit->name,
-                              .collective = KOLO__ALLGATHER,
-                              .send = gpu->partials + reducer->comm->rank * gpu->partial_count,
-                              .recv = gpu->partials,
-                              .count = bytes,
-                              .send_slices = 1,
-                              .recv_slices = reducer->comm->size,
-                              .in_place_slice = reducer->comm->rank,
-                              .may_be_in_place = true,
-                              .dtype = KOLO_UINT8};
+    struct kolo__call call = kolo__call_allgather(
+        reducer->comm, unit->name, gpu->partials + reducer->comm->rank * gpu->partial_count,
+        gpu->partials, bytes, KOLO_UINT8);
     return bytes > 0 ? kolo__gpu_call(reducer, call, &unit->request) : KOLO_OK;
 }
 

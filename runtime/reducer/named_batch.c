@@ -26,16 +26,8 @@ static kolo_status no_memory(const char *what, size_t bytes)
 
 static kolo_status gather(struct kolo_named *named, const void *send, void *recv, size_t bytes)
 {
-    const struct kolo__call call = {.name = OPERATION,
-                                    .collective = KOLO__ALLGATHER,
-                                    .send = send,
-                                    .recv = recv,
-                                    .count = bytes,
-                                    .send_slices = 1,
-                                    .recv_slices = named->comm->size,
-                                    .in_place_slice = named->comm->rank,
-                                    .may_be_in_place = true,
-                                    .dtype = KOLO_UINT8};
+    const struct kolo__call call =
+        kolo__call_allgather(named->comm, OPERATION, send, recv, bytes, KOLO_UINT8);
     return kolo__call_start(named->comm, &call, &named->request);
 }
 

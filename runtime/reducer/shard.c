@@ -108,16 +108,9 @@ static kolo_status start_gather(kolo_reducer *reducer, const struct kolo__fusion
     kolo_comm *comm = reducer->comm;
     size_t slice = slice_of(reducer, bucket);
     unsigned char *base = reducer->parameters + bucket->offset;
-    struct kolo__call call = {.name = "kolo_reducer_gather",
-                              .collective = KOLO__ALLGATHER,
-                              .send = base + comm->rank * slice * kolo_dtype_bytes(bucket->dtype),
-                              .recv = base,
-                              .count = slice,
-                              .send_slices = 1,
-                              .recv_slices = comm->size,
-                              .in_place_slice = comm->rank,
-                              .may_be_in_place = true,
-                              .dtype = bucket->dtype};
+    const unsigned char *own = base + comm->rank * slice * kolo_dtype_bytes(bucket->dtype);
+    struct kolo__call call =
+        kolo__call_allgather(comm, "kolo_reducer_gather", own, base, slice, bucket->dtype);
     kolo_call_options options = {.size = sizeof options};
     if (reducer->gpu != NULL) { /* behind the updates of parameters */
         options.stream = kolo__gpu_stream(reducer);

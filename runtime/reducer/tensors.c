@@ -193,19 +193,6 @@ static kolo_status call(kolo_comm *comm, struct kolo__call call)
     return kolo__call_run(comm, &call);
 }
 
-static kolo_status gather(kolo_comm *comm, const char *operation, const void *send, void *recv,
-                          size_t bytes)
-{
-    return call(comm, (struct kolo__call){.name = operation,
-                                          .collective = KOLO__ALLGATHER,
-                                          .send = send,
-                                          .recv = recv,
-                                          .count = bytes,
-                                          .send_slices = 1,
-                                          .recv_slices = comm->size,
-                                          .dtype = KOLO_UINT8});
-}
-
 static kolo_status broadcast(kolo_comm *comm, const char *operation, void *data, size_t bytes)
 {
     return call(comm, kolo__call_broadcast(operation, data, bytes, KOLO_UINT8, 0));
@@ -308,7 +295,7 @@ static kolo_status find_differences(kolo_comm *comm, const char *operation,
     struct kolo__tensor_record *records = NULL;
     double *values = calloc(setting_count + 1, sizeof *values);
     kolo_status status = remarks != NULL && values != NULL
-                             ? gather(comm, operation, &own, remarks, sizeof own)
+                             ? kolo__call_gather(comm, operation, &own, remarks, sizeof own)
                              : no_memory(operation);
     if (status == KOLO_OK)
         status = find_refusal(comm, remarks);
@@ -330,7 +317,7 @@ static kolo_status find_differences(kolo_comm *comm, const char *operation,
     if (status == KOLO_OK) {
         compare_with_rank_0(records, record_count, values, tensors, count, settings, setting_count,
                             comm->rank, &own);
-        status = gather(comm, operation, &own, remarks, sizeof own);
+        status = kolo__call_gather(comm, operation, &own, remarks, sizeof own);
     }
     if (status == KOLO_OK)
         status = explain(comm, operation, remarks);
@@ -366,7 +353,7 @@ kolo_status kolo__tensors_refuse(kolo_comm *comm, const char *operation, kolo_st
     kolo_status status =
         call(comm, kolo__call_allreduce(operation, least, 2, KOLO_UINT64, KOLO_MIN));
     if (status == KOLO_OK && remarks != NULL)
-        gather(comm, operation, &own, remarks, sizeof own);
+        kolo__call_gather(comm, operation, &own, remarks, sizeof own);
     free(remarks);
     return kolo__error(found, "%s", text);
 }
