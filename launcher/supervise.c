@@ -307,13 +307,13 @@ static void note_ending(void *self, uint32_t rank, int wait_status, const char *
         kolo__counts_lost();
     bool member =
         s->job->rendezvous != NULL && kolo__rendezvous_is_member(s->job->rendezvous, rank);
+    kolo__ending_text(ending, why, sizeof why);
     if (s->job->rendezvous != NULL)
         kolo__rendezvous_rank_ended(s->job->rendezvous, rank, !kolo__ending_is_failure(ending),
-                                    kolo__ending_text(ending, why, sizeof why));
+                                    why);
     if (rank == 0)
         kolo__input_close(s->job->input);
     bool failed = kolo__ending_is_failure(ending) && !ending->asked && s->failed_at_ns == 0;
-    kolo__ending_text(ending, why, sizeof why);
     if (failed && !survive(s, rank, why, member, now_ns))
         begin_end(s, now_ns);
     if (s->running == 0)

@@ -298,16 +298,23 @@ static void check_rails_wait_for_each_other(void **state)
     rdma.heap = NULL;
 }
 
+/* Two ranks whose heap is registered, and a long message between them that nobody has posted. */
+static struct world open_long(struct message *out, struct message *in)
+{
+    rdma.heap = how.heap = heap;
+    struct world world = open_world(2, 1);
+    pass(&world, 8);
+    make_send(out, 1, LONG);
+    make_recv(in, 1, LONG);
+    return world;
+}
+
 /* The header tells the receiver, and nothing is where it would have belonged. */
 static void check_mismatch_of_long_messages(void **state)
 {
     (void)state;
-    rdma.heap = how.heap = heap;
-    struct world world = open_world(2, 1);
     struct message out, in;
-    pass(&world, 8);
-    make_send(&out, 1, LONG);
-    make_recv(&in, 1, LONG);
+    struct world world = open_long(&out, &in);
     in.signature.sequence++;
     recv_message(&world, 1, 0, &in);
     send_message(&world, 0, 1, &out);
@@ -342,13 +349,9 @@ static void check_refused_blocks(void **state)
 static void check_given_up_recv_is_not_written(void **state)
 {
     (void)state;
-    rdma.heap = how.heap = heap;
-    struct world world = open_world(2, 1);
     const struct kolo__fault fault = {.status = KOLO_ERR_ABORTED, .peer = -1, .text = "enough"};
     struct message out, in;
-    pass(&world, 8);
-    make_send(&out, 1, LONG);
-    make_recv(&in, 1, LONG);
+    struct world world = open_long(&out, &in);
     recv_message(&world, 1, 0, &in);
     (world.transports[1]->ops->fail)(world.transports[1], &fault); /* cmocka has a macro */
     world.transports[1]->ops->progress(world.transports[1]);
@@ -367,12 +370,8 @@ static void check_given_up_recv_is_not_written(void **state)
 static void check_receiver_that_leaves(void **state)
 {
     (void)state;
-    rdma.heap = how.heap = heap;
-    struct world world = open_world(2, 1);
     struct message out, in;
-    pass(&world, 8);
-    make_send(&out, 1, LONG);
-    make_recv(&in, 1, LONG);
+    struct world world = open_long(&out, &in);
     recv_message(&world, 1, 0, &in);
     fake_verbs_lose_confirmations(true);
     send_message(&world, 0, 1, &out);

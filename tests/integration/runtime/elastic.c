@@ -24,6 +24,18 @@ void die(void)
     kill(getpid(), SIGKILL);
 }
 
+static void *wait_and_die(void *moment_us)
+{
+    usleep((unsigned)(uintptr_t)moment_us);
+    die();
+    return NULL;
+}
+
+int die_later(unsigned moment_us, pthread_t *killer)
+{
+    return pthread_create(killer, NULL, wait_and_die, (void *)(uintptr_t)moment_us);
+}
+
 int look(void)
 {
     comm = kolo_world(context);

@@ -5,11 +5,15 @@
 
 #include "member.h"
 
+#include <pthread.h>
+
 /* float elements of a large allreduce */
 enum { ELASTIC_COUNT = 40000 };
 
 int error_has(const char *what);
 void die(void);
+/* In a thread, which is *killer. */
+int die_later(unsigned moment_us, pthread_t *killer);
 /* comm, rank and size are those of the world as it is now. */
 int look(void);
 /* kolo_renew, and look. */

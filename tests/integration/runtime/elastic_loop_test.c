@@ -42,13 +42,6 @@ static int two_are_lost(void)
 
 static unsigned moment_us;
 
-static void *die_later(void *unused)
-{
-    usleep(moment_us);
-    die();
-    return unused;
-}
-
 /* At any moment: in a step, between two, when others have ended it and this rank has not. */
 static int one_is_lost_at_a_moment(void)
 {
@@ -59,7 +52,7 @@ static int one_is_lost_at_a_moment(void)
         CHECK(step == before || step == before + 1);
         before = step;
         if (world_rank() == 2 && step == 3 && size == 4)
-            CHECK(pthread_create(&killer, NULL, die_later, NULL) == 0);
+            CHECK(die_later(moment_us, &killer) == 0);
         kolo_elastic_end_step(training.loop, training_step(step));
         if (world_rank() == 2 && step + 1 == TRAINING_STEPS)
             pthread_join(killer, NULL); /* not later than that */

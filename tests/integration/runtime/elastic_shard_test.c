@@ -175,13 +175,6 @@ static int two_are_lost(void)
 
 static unsigned moment_us;
 
-static void *die_later(void *unused)
-{
-    usleep(moment_us);
-    die();
-    return unused;
-}
-
 static int one_is_lost_at_a_moment(void)
 {
     pthread_t killer;
@@ -189,10 +182,10 @@ static int one_is_lost_at_a_moment(void)
     bool waits = false;
     CHECK(create() == 0);
     if (world_rank() == 1 && moment_us == 0)
-        CHECK(pthread_create(&killer, NULL, die_later, NULL) == 0);
+        CHECK(die_later(moment_us, &killer) == 0);
     while (kolo_elastic_begin_step(loop, &step)) {
         if (world_rank() == 1 && step == 2 && moment_us > 0 && !waits)
-            CHECK(pthread_create(&killer, NULL, die_later, NULL) == 0);
+            CHECK(die_later(moment_us, &killer) == 0);
         waits = waits || step == 2;
         kolo_elastic_end_step(loop, do_step(step));
         if (world_rank() == 1 && step + 1 == STEPS)
