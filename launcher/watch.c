@@ -11,14 +11,6 @@ enum {
     LATER_MS = 600,  /* what is lost is found before anything is said of who waits for it */
 };
 
-static bool somebody_is_quiet(const struct kolo__supervised *job)
-{
-    for (uint32_t r = 0; r < job->started; r++)
-        if (kolo__rendezvous_is_quiet(job->rendezvous, r))
-            return true;
-    return false;
-}
-
 static void note_states(const struct kolo__supervised *job, const struct kolo__recorders *recorders)
 {
     for (uint32_t i = 0; i < recorders->count; i++) {
@@ -54,7 +46,7 @@ void kolo__watch_step(struct kolo__watch *watch, const struct kolo__supervised *
     uint64_t limit_ns = (uint64_t)job->peer_timeout_s * SECOND + LATER_MS * MILLISECOND;
     uint64_t wait_ns = kolo__rendezvous_longest_wait_ns(job->rendezvous, now_ns);
     bool stuck = wait_ns >= limit_ns && wait_ns >= 2 * watch->said_ns;
-    bool quiet = somebody_is_quiet(job);
+    bool quiet = kolo__rendezvous_any_is_quiet(job->rendezvous, job->started);
     if (wait_ns < limit_ns)
         watch->said_ns = 0;
     if (!quiet && !stuck) {

@@ -66,6 +66,8 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *rendezvous, uint32_t p
  * what its process does (as in /proc: T, S, ...; 0: not known), as soon as it knows. What it says
  * is forgotten when the rank is heard again. */
 bool kolo__rendezvous_is_quiet(const struct kolo__rendezvous *rendezvous, uint32_t place);
+/* Is one of the places below? One walk over all ranks, however many they are. */
+bool kolo__rendezvous_any_is_quiet(const struct kolo__rendezvous *rendezvous, uint32_t places);
 void kolo__rendezvous_note_state(struct kolo__rendezvous *rendezvous, uint32_t place, char state);
 /* How long the rank that waits for longest has waited in its operation, as far as ranks have said
  * by now. */

@@ -179,8 +179,17 @@ bool kolo__rendezvous_is_quiet(const struct kolo__rendezvous *server, uint32_t p
     uint32_t rank = kolo__world_find_place(server, place);
     if (rank == server->size)
         return false;
-    const struct kolo__signs_of_life *signs = &server->members[rank].signs;
-    return !server->fault.set && signs->asked && beats(&server->members[rank]);
+    return !server->fault.set && server->members[rank].signs.asked && beats(&server->members[rank]);
+}
+
+bool kolo__rendezvous_any_is_quiet(const struct kolo__rendezvous *server, uint32_t places)
+{
+    for (uint32_t r = 0; r < server->size && !server->fault.set; r++) {
+        const struct kolo__member *member = &server->members[r];
+        if (member->signs.asked && member->place < places && !member->ended && beats(member))
+            return true;
+    }
+    return false;
 }
 
 void kolo__rendezvous_note_state(struct kolo__rendezvous *server, uint32_t place, char state)

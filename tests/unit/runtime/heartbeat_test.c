@@ -161,6 +161,8 @@ static void test_silence_is_a_loss(void **state)
     assert_sound();
     assert_true(kolo__rendezvous_is_quiet(server, 1));
     assert_false(kolo__rendezvous_is_quiet(server, 0));
+    assert_true(kolo__rendezvous_any_is_quiet(server, 2));
+    assert_false(kolo__rendezvous_any_is_quiet(server, 1));
     kolo__world_judge_beats(server, heard_ns + TIMEOUT);
     assert_lost("is silent for 5.0 s, though its host answers");
     assert_lost("before, it had called nothing yet");
