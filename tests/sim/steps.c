@@ -2,6 +2,7 @@
 /* The allreduces of one epoch: each rank's is right, or ends with a status that says why not. */
 #include "job.h"
 
+#include "base/assert.h"
 #include "collectives/execute.h"
 #include "collectives/transport/sim.h"
 
@@ -106,6 +107,7 @@ static void draw_algorithm(struct world *world, struct kolo__problem *problem)
     do {
         world->algorithm_index = (uint8_t)kolo__random_below(&world->job->random, count);
         world->algorithm = kolo__algorithms[world->algorithm_index];
+        KOLO__ASSERT(world->algorithm != NULL); /* the index is below their number */
     } while (world->algorithm->needs_host_mapping || !world->algorithm->accepts(problem));
 }
 

@@ -45,7 +45,7 @@ static unsigned moment_us;
 /* At any moment: in a step, between two, when others have ended it and this rank has not. */
 static int one_is_lost_at_a_moment(void)
 {
-    pthread_t killer;
+    pthread_t killer = 0;
     uint64_t step, before = 0;
     CHECK(training_create(&plain) == 0);
     while (kolo_elastic_begin_step(training.loop, &step)) {

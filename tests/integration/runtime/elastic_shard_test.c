@@ -177,7 +177,7 @@ static unsigned moment_us;
 
 static int one_is_lost_at_a_moment(void)
 {
-    pthread_t killer;
+    pthread_t killer = 0;
     uint64_t step;
     bool waits = false;
     CHECK(create() == 0);
