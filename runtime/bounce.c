@@ -120,6 +120,11 @@ void *kolo__bounce_memory(struct kolo__bounce *bounce)
     return bounce->memory;
 }
 
+static size_t bytes_of(const kolo_request *request)
+{
+    return request->signature.count * kolo_dtype_bytes((kolo_dtype)request->signature.dtype);
+}
+
 static kolo_status failed(const kolo_request *request, kolo_status status,
                           struct kolo__fault *fault)
 {
@@ -137,21 +142,32 @@ kolo_status kolo__bounce_is_ready(kolo_request *request, struct kolo__fault *fau
     if (status == KOLO_AGAIN && request->kind == KOLO__REQUEST_RECV &&
         kolo__now_ns(&kolo__real_clock) >= bounce->idle_until_ns) {
         request->straight = false;
-        return KOLO_OK;
+        return kolo__bounce_exchange(request, fault);
     }
     return status == KOLO_OK || status == KOLO_AGAIN ? status : failed(request, status, fault);
 }
 
+kolo_status kolo__bounce_exchange(kolo_request *request, struct kolo__fault *fault)
+{
+    struct kolo__bounce *bounce;
+    kolo_status status =
+        kolo__bounce_take(request->comm, request->operation, request->bounce->ordinal, NULL,
+                          bytes_of(request), false, &bounce);
+    if (status != KOLO_OK)
+        return failed(request, status, fault);
+    kolo__bounce_give_back(request->bounce);
+    request->bounce = bounce;
+    return KOLO_OK;
+}
+
 kolo_status kolo__bounce_deliver(const kolo_request *request, struct kolo__fault *fault)
 {
-    const struct kolo__bounce *bounce = request->bounce;
+    struct kolo__bounce *bounce = request->bounce;
     kolo_status status;
-    size_t bytes =
-        request->signature.count * kolo_dtype_bytes((kolo_dtype)request->signature.dtype);
-    if (request->straight && !request->post.came_instead)
+    if (request->straight && !request->post.wants_instead)
         status = bounce->gpus->flush_writes(bounce->device);
     else
-        status = copy(request->bounce, request->output, bounce->memory, bytes);
+        status = copy(bounce, request->output, bounce->memory, bytes_of(request));
     return status == KOLO_OK ? status : failed(request, status, fault);
 }
 

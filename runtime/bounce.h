@@ -24,10 +24,12 @@
 #include "runtime/comm.h"
 
 /* *bounce, for a message of a buffer on that GPU; with input the copy from there is queued. May
- * make memory. straight: it is of a recv that goes so, or without bytes, of a send that does. */
+ * make memory. straight: the message is, as far as is known; then it is of no bytes. */
 kolo_status kolo__bounce_take(kolo_comm *comm, const char *operation, int ordinal,
                               const void *input, size_t bytes, bool straight,
                               struct kolo__bounce **bounce);
+/* Of a recv that is not straight after all: another one, of its bytes. */
+kolo_status kolo__bounce_exchange(kolo_request *request, struct kolo__fault *fault);
 void *kolo__bounce_memory(struct kolo__bounce *bounce);
 /* KOLO_AGAIN: the copy is not there yet, or the default stream not through. A recv that has waited
  * enough is not straight any more. The request that has it. */

@@ -23,9 +23,9 @@ static kolo_status take_bounce(kolo_comm *comm, const char *name, const void *in
     const struct kolo__post post = {
         .data = (void *)(uintptr_t)buffer, .bytes = bytes, .on_gpu = true};
     *straight = comm->transport->ops->takes_gpu(comm->transport, peer, &post);
-    if (*straight && input != NULL)
+    if (*straight)
         return kolo__bounce_take(comm, name, place.ordinal, NULL, 0, true, bounce);
-    return kolo__bounce_take(comm, name, place.ordinal, input, bytes, *straight, bounce);
+    return kolo__bounce_take(comm, name, place.ordinal, input, bytes, false, bounce);
 }
 
 static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, const void *input,

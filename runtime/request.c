@@ -283,7 +283,6 @@ static void begin_message(kolo_request *request)
                          : request->kind == KOLO__REQUEST_SEND ? (void *)(uintptr_t)request->input
                                                                : request->output;
     request->post.on_gpu = request->straight;
-    request->post.instead = bounce;
     request->post.bytes = bytes_of(request);
     if (request->kind == KOLO__REQUEST_SEND)
         transport->ops->post_send(transport, request->peer, &request->post);
@@ -316,6 +315,11 @@ static bool progress_message(kolo_request *request)
         comm->held -= request->waits_for_gpu;
         if (status == KOLO_OK)
             begin_message(request);
+    }
+    if (status == KOLO_OK && request->post.wants_instead && request->post.instead == NULL) {
+        status = kolo__bounce_exchange(request, &fault);
+        request->post.instead = status == KOLO_OK ? kolo__bounce_memory(request->bounce) : NULL;
+        moved = true;
     }
     if (status == KOLO_OK && !request->post.complete)
         return moved;

@@ -138,14 +138,14 @@ static kolo_status write_ring(struct kolo__stream *stream, uint32_t index,
 /* ---- in ----------------------------------------------------------------------------------- */
 
 /* Where bytes for this place, of the payload of the first recv or read ahead, go if they come by
- * the ring: those of a GPU's memory into the host's. */
+ * the ring: those of a GPU's memory into the host's. NULL: there is none yet. */
 static unsigned char *by_ring(struct kolo__post *post, unsigned char *to)
 {
     uintptr_t place = (uintptr_t)to - (uintptr_t)post->data;
     if (!post->on_gpu || place >= post->bytes)
         return to;
-    post->came_instead = true;
-    return post->instead + place;
+    post->wants_instead = true;
+    return post->instead != NULL ? post->instead + place : NULL;
 }
 
 /* The next bytes that have come, up to so many: 0, none. What came straight is where it belongs. */
@@ -166,6 +166,8 @@ static size_t read_some(struct kolo__rdma *rdma, uint32_t index, unsigned char *
     bytes = kolo__rdma_least(kolo__rdma_least(bytes, until - peer->in_head),
                              KOLO__RDMA_RING_BYTES - offset);
     to = by_ring(rdma->stream.peers[index].recvs.first, to);
+    if (to == NULL)
+        return 0;
     memcpy(to, peer->memory + offset, bytes);
     peer->in_head += bytes;
     peer->bytes_owed += (uint32_t)bytes;

@@ -53,13 +53,14 @@ struct kolo__post {
     unsigned char *data;
     size_t bytes;                            /* the message's length; equal on both sides */
     const struct kolo__signature *signature; /* borrowed until completion */
-    /* Data is in a GPU's memory, which the processor cannot touch: only after takes_gpu. A recv has
-     * memory of the host as well, for a message that comes by another way than straight. */
+    /* Data is in a GPU's memory, which the processor cannot touch: only after takes_gpu. A message
+     * that does not come straight wants memory of the host instead, and waits until the caller,
+     * between two calls, has given as much. */
     bool on_gpu;
     unsigned char *instead;
     /* Set by the transport. */
-    size_t bytes_done; /* a recv: data[0, bytes_done) is already valid */
-    bool came_instead; /* a recv's bytes are there */
+    size_t bytes_done;  /* a recv: data[0, bytes_done) is already valid */
+    bool wants_instead; /* a recv's bytes come, or have come, there */
     bool complete;
     kolo_status status;
     /* Owned by the transport until completion. */

@@ -268,7 +268,7 @@ static void numbers_allocations(const struct kolo__device_module *module)
     CHECK(same_address > 0);
     CHECK(!module->extent(host, &again));
     CHECK(module->alloc(device, BYTES, &made) == KOLO_OK);
-    setenv("STANDIN_CUDA", "pool", 1);
+    setenv("STANDIN_CUDA", "ipc pool", 1);
     CHECK(!module->extent(made, &again));
 }
 
@@ -349,7 +349,7 @@ CASE(finds_memory, "whole", "")
 CASE(shares_memory, "whole", "")
 CASE(gives_dma_bufs, "running", "")
 CASE(has_no_dma_bufs, "running", "dma_buf=0")
-CASE(numbers_allocations, "running", "")
+CASE(numbers_allocations, "running", "ipc")
 CASE(keeps_the_order, "whole", "no_flush")
 CASE(cannot_flush, "running", "disorder no_flush")
 CASE(finds_the_gpu_in_use, "running", "")

@@ -75,7 +75,7 @@ static void check_received(struct message *message, unsigned char *memory, size_
     open_to_processor(memory, before + bytes, true);
     assert_int_equal(message->post.status, KOLO_OK);
     assert_int_equal(message->post.bytes_done, bytes);
-    assert_true(message->post.came_instead == !straight);
+    assert_true(message->post.wants_instead == !straight);
     assert_true(straight ? holds(message, key) : untouched(message));
     struct message host = {.data = message->post.instead, .post = {.bytes = bytes}};
     assert_true(straight ? untouched(&host) : holds(&host, key));
@@ -114,12 +114,11 @@ static void goes_straight(void **state)
         how = (struct fake_rdma_options){.ports = ports};
         struct world world = open_world(2, 1);
         unsigned char *from = gpu_memory(4 * LONG), *to = gpu_memory(4 * LONG);
-        int rings = fake_verbs_regions();
-        assert_int_equal(rings, 0);
+        assert_int_equal(fake_verbs_regions(), 0);
         for (uint64_t i = 0; i < 5; i++)
             carry(&world, from, to, 100 * (size_t)i, i, LONG + 300000 * (size_t)i);
-        /* Each registered once, with each device; and the rings. */
-        assert_int_equal(fake_verbs_regions(), (int)(2 * ports + 2 * ports));
+        /* The rings, and each allocation once with each device. */
+        assert_int_equal(fake_verbs_regions(), (int)(2 + 2 * ports));
         assert_int_equal(kolo__rdma_count(world.transports[0]).straight_bytes,
                          5 * LONG + 10 * 300000);
         close_world(&world);
@@ -159,6 +158,36 @@ static void meets_the_host(void **state)
         free_messages(&on_host, 1);
     }
     assert_int_equal(kolo__rdma_count(world.transports[0]).straight_bytes, 0);
+    close_world(&world);
+    gpus->free(gpu, memory);
+}
+
+/* The host's memory is given when it is asked for, and not before. */
+static void waits_for_memory_of_the_host(void **state)
+{
+    (void)state;
+    struct world world = open_world(2, 1);
+    unsigned char *memory = gpu_memory(LONG);
+    struct message on_gpu, on_host;
+    make_send(&on_host, 9, LONG);
+    make_gpu_message(&on_gpu, memory, 0, 9, LONG, false);
+    unsigned char *instead = on_gpu.post.instead;
+    on_gpu.post.instead = NULL;
+    assert_true(takes(&world, 1, &on_gpu));
+    recv_message(&world, 1, 0, &on_gpu);
+    assert_false(on_gpu.post.wants_instead);
+    send_message(&world, 0, 1, &on_host);
+    for (uint64_t until = deadline(); !on_gpu.post.wants_instead && !passed(until);)
+        turn(&world);
+    for (int i = 0; i < 1000; i++)
+        turn(&world);
+    assert_true(on_gpu.post.wants_instead && !on_gpu.post.complete);
+    assert_int_equal(on_gpu.post.bytes_done, 0);
+    on_gpu.post.instead = instead;
+    finish(&world, &on_gpu, 1);
+    finish(&world, &on_host, 1);
+    check_received(&on_gpu, memory, 0, 9, false);
+    free_messages(&on_host, 1);
     close_world(&world);
     gpus->free(gpu, memory);
 }
@@ -395,6 +424,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(goes_straight, begin),
         cmocka_unit_test_setup(meets_the_host, begin),
+        cmocka_unit_test_setup(waits_for_memory_of_the_host, begin),
         cmocka_unit_test_setup(meets_the_heap, begin),
         cmocka_unit_test_setup(freed_and_made_again, begin),
         cmocka_unit_test_setup(freed_before_it_is_sent, begin),
