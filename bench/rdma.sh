@@ -7,6 +7,7 @@
 # ratios mean anything, and they only while nothing else runs on this machine.
 #
 #   rdma.sh [--boots N] [--rounds N] [--output FILE]    3 boots of 3 rounds; FILE keeps every measurement
+#   rdma.sh --costs ...                                 only what an allreduce costs
 #   rdma.sh --table FILE                                what FILE has kept
 #
 # TCP is at an advantage that a network would not give it, whose size the costs show: over veth its packets are of 64 KiB and have no checksum,
@@ -17,7 +18,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$here/..
 build=$root/build
 sizes=(65536 131072 1048576)
-boots=3 rounds=3 raw='' kept=''
+boots=3 rounds=3 raw='' kept='' round_of=one_round
 
 fail() {
     echo "rdma.sh: $*" >&2
@@ -71,6 +72,11 @@ cost() {
         split(before, b); split(middle, m); split("packets KiB kernel_us programs_us", what)
         for (i = 1; i <= 4; i++) printf "cost_%s %s %.1f\n", name, what[i], ($i - 2 * m[i] + b[i]) / n }'
 }
+# timed_allreduce NAME TRANSPORT
+timed_allreduce() {
+    pair "$2" "$build/bin/kolo" bench allreduce --min 1M --max 1M --seconds 0.3 --format csv |
+        awk -F, -v name="$1" '/^allreduce/ { if ($NF != 0) exit 1; print "allreduce_1048576", name, $8 }'
+}
 writes_both_ways() { perftest ib_write_bw -b -t 8 -s 1048576 -n "$1"; }
 allreduces() { pair "$1" "$build/bin/kolo" bench allreduce --min 1M --max 1M --no-check --warmup 5 --iters "$2"; }
 
@@ -79,11 +85,12 @@ one_round_of_costs() {
     cost writes writes_both_ways
     cost rdma allreduces rdma
     cost tcp allreduces tcp
+    timed_allreduce rdma rdma
+    timed_allreduce tcp tcp
     ip link set veth0 gso_max_segs 1
     ip link set veth1 gso_max_segs 1
     cost tcp_small allreduces tcp
-    pair tcp "$build/bin/kolo" bench allreduce --min 1M --max 1M --seconds 0.3 --format csv |
-        awk -F, '/^allreduce/ { print "allreduce_1048576 tcp_small", $8 }'
+    timed_allreduce tcp_small tcp
     ip link set veth0 gso_max_segs 65535
     ip link set veth1 gso_max_segs 65535
 }
@@ -96,10 +103,6 @@ one_round() {
         echo "rate_$size perftest $(perftest ib_write_bw -t 8 -s "$size" -n $((16000000 / size)) | awk '{ print $4 * 1.048576 }')"
         echo "exchange_$size perftest $(perftest ib_write_bw -b -t 8 -s "$size" -n $((16000000 / size)) | awk '{ print $4 * 1.048576 }')"
     done
-    for transport in tcp rdma; do
-        pair "$transport" "$build/bin/kolo" bench allreduce --min 1M --max 1M --seconds 0.3 --format csv |
-            awk -F, -v name="$transport" '/^allreduce/ { if ($NF != 0) exit 1; print "allreduce_1048576", name, $8 }'
-    done
     one_round_of_costs
 }
 
@@ -111,7 +114,7 @@ if [[ ${1:-} == inside ]]; then
     ip rule add pref 5 iif lo from 10.99.0.1 to 10.99.0.2 lookup 10
     ip rule add pref 6 iif lo from 10.99.0.2 to 10.99.0.1 lookup 11
     for ((round = 1; round <= $2; round++)); do
-        one_round | sed "s/^/$round /"
+        $3 | sed "s/^/$round /"
     done
     exit
 fi
@@ -119,6 +122,7 @@ fi
 # ---- outside --------------------------------------------------------------------------------
 
 while (($#)); do
+    [[ $1 != --costs ]] || { round_of=one_round_of_costs && shift && continue; }
     (($# > 1)) || fail "no value after '$1'"
     case $1 in
     --boots) boots=$2 ;;
@@ -135,7 +139,7 @@ raw=${kept:-${raw:-$scratch/raw}}
 [[ $kept ]] || : >"$raw"
 [[ ! $kept ]] || boots=0
 for ((boot = 1; boot <= boots; boot++)); do
-    XDG_CACHE_HOME=$build/rdma "$root/tests/rdma/vm.sh" --timeout $((200 + 150 * rounds)) --share "$root" -- "$here/rdma.sh" inside "$rounds" |
+    XDG_CACHE_HOME=$build/rdma "$root/tests/rdma/vm.sh" --timeout $((200 + 150 * rounds)) --share "$root" -- "$here/rdma.sh" inside "$rounds" "$round_of" |
         sed "s/^/$boot /" >>"$raw"
 done
 

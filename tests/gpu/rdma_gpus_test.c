@@ -316,6 +316,23 @@ static void devices_that_take_none(void **state)
     gpus->free(gpu, other);
 }
 
+/* As the survey of ports has found; of several, one is enough, and nobody registers anything. */
+static void ports_that_take_none(void **state)
+{
+    (void)state;
+    how.ports = 2;
+    how.no_dma_buf = "its driver is old";
+    struct world world = open_world(2, 1);
+    unsigned char *memory = gpu_memory(LONG);
+    begin_log();
+    assert_false(is_taken(&world, memory, LONG));
+    assert_int_equal(end_log("of GPU 1 go through memory of the host: fake0: no dma-buf (its dri"),
+                     1);
+    assert_int_equal(fake_verbs_regions(), 0);
+    close_world(&world);
+    gpus->free(gpu, memory);
+}
+
 /* With several devices nothing is left of those that took it. */
 static void one_that_is_refused(void **state)
 {
@@ -429,6 +446,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(freed_and_made_again, begin),
         cmocka_unit_test_setup(freed_before_it_is_sent, begin),
         cmocka_unit_test_setup(devices_that_take_none, begin),
+        cmocka_unit_test_setup(ports_that_take_none, begin),
         cmocka_unit_test_setup(one_that_is_refused, begin),
         cmocka_unit_test_setup(drivers_that_have_none, begin),
         cmocka_unit_test_setup(memory_that_is_no_good, begin),
