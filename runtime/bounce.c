@@ -23,10 +23,10 @@ struct kolo__bounce {
     int ordinal;
     void *memory;
     size_t bytes;
-    kolo__device_event copied; /* recorded behind its last copy */
+    /* Behind its last copy; of a straight message, behind what the stream had before it. */
+    kolo__device_event copied;
     bool taken;
-    uint64_t
-        idle_until_ns; /* when a straight recv is given up that the stream is not through for */
+    uint64_t idle_until_ns; /* a straight recv that is not ready by then is straight no more */
 };
 
 static const kolo__device_stream DEFAULT_STREAM = NULL;
