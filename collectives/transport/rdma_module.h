@@ -46,8 +46,8 @@ struct kolo__rdma_port {
     uint32_t speed_mbps; /* 0: not known */
     int node;            /* NUMA node of the device; -1: none in particular */
     char bus_id[32];     /* of the device on the PCI bus, "0000:19:00.0"; "": on none */
-    char no_dma_buf[KOLO__RDMA_DMA_BUF_BYTES]; /* why GPUs' memory cannot be registered; "": it can
-                                                */
+    /* Why it takes no memory of GPUs; "": it takes it. */
+    char no_dma_buf[KOLO__RDMA_DMA_BUF_BYTES];
     uint32_t gpu_near; /* set by who knows the rank's GPU: more is nearer to it, at most 15 */
     uint32_t gid_count;
     struct kolo__rdma_gid gids[KOLO__RDMA_GIDS_MAX];
