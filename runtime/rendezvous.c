@@ -349,11 +349,10 @@ static void sweep(struct kolo__rendezvous *server, uint64_t now_ns)
 /* Milliseconds until something is due by the clock; UINT64_MAX: nothing is. */
 static uint64_t next_due_ms(const struct kolo__rendezvous *server, uint64_t now_ns)
 {
-    uint64_t most_ms = UINT64_MAX;
-    if (server->beats_due_ns != 0)
-        most_ms = server->beats_due_ns > now_ns
-                      ? (server->beats_due_ns - now_ns + MILLISECOND - 1) / MILLISECOND
-                      : 0;
+    uint64_t most_ms = UINT64_MAX, beats_due_ns = kolo__world_beats_due_ns(server);
+    if (beats_due_ns != 0)
+        most_ms =
+            beats_due_ns > now_ns ? (beats_due_ns - now_ns + MILLISECOND - 1) / MILLISECOND : 0;
     uint64_t pause_ms = kolo__silence_pause_ns(server->silence_s) / MILLISECOND;
     /* Somebody waits for others, or is to prove itself in time. */
     bool hurried = server->word_due_ns != 0 && !server->formed && !server->fault.set;
