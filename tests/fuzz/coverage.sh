@@ -30,7 +30,7 @@ elastic/state runtime/elastic/checkpoint_format.c
 launch/environment runtime/launch/detect.c runtime/launch/sources.c runtime/launch/hostlist.c runtime/launch/pods.c
 launch/pmi runtime/launch/pmi.c
 launcher/agent launcher/agent_protocol.c launcher/carrier.c
-launcher/agents launcher/agents.c launcher/carrier.c
+launcher/agents launcher/agents_hear.c launcher/agents.c launcher/carrier.c
 launcher/doctor launcher/doctor/messages.c launcher/doctor/judge.c launcher/doctor/judge_rdma.c launcher/doctor/report.c
 launcher/hostfile launcher/hosts.c
 launcher/hosts launcher/hosts.c
