@@ -152,6 +152,7 @@ hosts "host2:two"
 begin --min 1 --max 2 --discover ./discover.sh -- true
 finish_job "garbage at the start" 64
 expect_text "garbage at the start" "line 1: 'two' is no number of slots for host2: give a number from 1" "$(<err)"
+expect "garbage at the start: lines" 1 "$(wc -l <err)"
 begin --min 1 --max 2 --discover ./nothing.sh -- true
 finish_job "no script" 64
 expect_text "no script" "--discover ./nothing.sh cannot be executed (" "$(<err)"
