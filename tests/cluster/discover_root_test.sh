@@ -119,6 +119,13 @@ mood :
 hosts "host2:2" "host1:1" "$nobody" "host3:1"
 world 4 20 "a host that comes again gets no rank"
 
+# ---- a host has fewer slots than before, and as many again: one rank goes, and another comes
+hosts "host2:1" "host1:1" "$nobody" "host3:1"
+wait_until 20 left 3 || fail "no rank leaves a host with fewer slots: $(<out)"
+world 3 20 "the others do not go on without it"
+hosts "host2:2" "host1:1" "$nobody" "host3:1"
+world 4 20 "a slot that was left gets no rank"
+
 # ---- an agent is lost with its rank and comes again
 on host3 pkill -KILL -f "kolo agent"
 wait_until 20 grep -q "host3, pid .* was lost: its agent has gone" err || fail "no word of a lost agent: $(<err)"
