@@ -72,12 +72,15 @@ static void write_peers(struct kolo__yaml *yaml, const struct kolo__manifest *ma
     kolo__yaml_close(yaml);
 }
 
-static void write_dns_port(struct kolo__yaml *yaml, const char *protocol)
+static void write_dns_port(struct kolo__yaml *yaml, long port)
 {
-    kolo__yaml_item(yaml);
-    kolo__yaml_text(yaml, "protocol", protocol);
-    kolo__yaml_number(yaml, "port", 53);
-    kolo__yaml_close(yaml);
+    static const char *const protocols[] = {"UDP", "TCP"};
+    for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++) {
+        kolo__yaml_item(yaml);
+        kolo__yaml_text(yaml, "protocol", protocols[i]);
+        kolo__yaml_number(yaml, "port", port);
+        kolo__yaml_close(yaml);
+    }
 }
 
 /* Pods of the job talk to each other, at any port, and ask DNS. */
@@ -99,8 +102,9 @@ void kolo__k8s_write_network_policy(struct kolo__yaml *yaml, const struct kolo__
         yaml, "DNS, wherever it is: a node's own cache has no pod that could be selected.");
     kolo__yaml_item(yaml);
     kolo__yaml_list(yaml, "ports");
-    write_dns_port(yaml, "UDP");
-    write_dns_port(yaml, "TCP");
+    write_dns_port(yaml, 53);
+    kolo__yaml_comment(yaml, "That of OpenShift listens here: policies see the port of its pods.");
+    write_dns_port(yaml, 5353);
     kolo__yaml_close(yaml);
     kolo__yaml_close(yaml);
 }

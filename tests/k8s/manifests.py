@@ -38,9 +38,12 @@ def parse(text):
     return [thing for thing in yaml.safe_load_all(text) if thing is not None]
 
 
+def render_text(*arguments):
+    return subprocess.run([KOLO, "k8s", "render", *arguments], check=True, capture_output=True, text=True).stdout
+
+
 def render(*arguments):
-    done = subprocess.run([KOLO, "k8s", "render", *arguments], check=True, capture_output=True, text=True)
-    return parse(done.stdout)
+    return parse(render_text(*arguments))
 
 
 def base_arguments(kind):
