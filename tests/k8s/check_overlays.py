@@ -114,15 +114,13 @@ def check_token():
 
 def main():
     wrong = 0
-    for kind in manifests.KINDS:
-        for form in manifests.FORMS:
-            built = manifests.build(f"{manifests.SOURCE}/k8s/{kind}/{form}")
-            rendered = manifests.render_form(kind, form)
-            for line in differences(by_name(built), by_name(rendered)):
-                print(f"k8s/{kind}/{form}: {line}")
-                wrong += 1
-        if kind not in manifests.OTHERS_SCHEDULE:
-            continue
+    for kind, form in manifests.forms():
+        built = manifests.build(f"{manifests.SOURCE}/k8s/{kind}/{form}")
+        rendered = manifests.render_form(kind, form)
+        for line in differences(by_name(built), by_name(rendered)):
+            print(f"k8s/{kind}/{form}: {line}")
+            wrong += 1
+    for kind in manifests.OTHERS_SCHEDULE:
         queued = manifests.build_with(kind, "cpu", "kueue", os.getcwd())
         for line in differences(by_name(queued), by_name(manifests.render_form(kind, "cpu", "--queue", "user-queue"))):
             print(f"k8s/{kind}/cpu with kueue: {line}")

@@ -179,6 +179,10 @@ MUTATIONS = [
     ("agents for ever", [("TrainingRuntime", "spec/template/spec/successPolicy/targetReplicatedJobs")], REMOVE, "go on for ever"),
     ("names when ready, of Trainer", [("TrainingRuntime", "spec/template/spec/network")], REMOVE, "before they are ready"),
     ("launcher at once", [("MPIJob", "spec/launcherCreationPolicy")], REMOVE, "waits for nobody"),
+    ("elastic, too many workers", [("MPIJob", "spec/mpiReplicaSpecs/Worker/replicas")], 9, "between --min and --max"),
+    ("elastic, other slots", [("MPIJob", f"spec/mpiReplicaSpecs/Launcher/template/{CONTAINER}/command/9")], "2", "how many ranks each has"),
+    ("elastic, no restarts", [("MPIJob", f"spec/mpiReplicaSpecs/Launcher/template/{CONTAINER}/command/7")], "0", "started again"),
+    ("elastic, a drain takes the launcher", [("PodDisruptionBudget", "spec/selector/matchLabels/training.kubeflow.org~job-role")], "worker", "take the launcher"),
     ("pods that cannot start", [("PodDisruptionBudget", "spec/unhealthyPodEvictionPolicy")], REMOVE, "drained"),
 ]
 

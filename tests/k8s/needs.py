@@ -6,7 +6,7 @@ pods wait, or stay, or let others in. Each check yields complaints, as those of 
 
 import re
 
-from crosschecks import RETRIES
+from crosschecks import RETRIES, is_elastic
 from pods import find, kind_of, words
 
 HOME = "/home/mpiuser"  # of the images' user; where kolo looks for the job's key
@@ -152,7 +152,8 @@ def check_attempts(objects, pods, known):
         if not thing["spec"]["template"]["spec"].get("network", {}).get("publishNotReadyAddresses"):
             yield "TrainingRuntime: network gives pods no names before they are ready"
     for thing in find(objects, "MPIJob"):
-        if thing["spec"].get("launcherCreationPolicy") != "WaitForWorkersReady":
+        wanted = "AtStartup" if is_elastic(objects) else "WaitForWorkersReady"  # kolo run waits for whom it needs
+        if thing["spec"].get("launcherCreationPolicy") != wanted:
             yield "launcherCreationPolicy: mpirun waits for nobody"
     for thing in find(objects, "PodDisruptionBudget"):
         if thing["spec"].get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
