@@ -12,18 +12,27 @@ from cluster import wait_until
 from pods import Case, expect, says
 
 MOST = 4
+PROGRAM = ["launcher_trainer", "/usr/local/bin/end"]  # trains until that file is there
+
+
+def place_program(build):
+    shutil.copy2(f"{build}/tests/launcher_trainer", f"{pods.PLACE}/bin")
+    if os.path.exists(f"{pods.PLACE}/bin/end"):
+        os.unlink(f"{pods.PLACE}/bin/end")
+
+
+def end_programs():
+    with open(f"{pods.PLACE}/bin/end", "w", encoding="utf-8"):
+        pass
 
 
 class Elastic(Case):
-    """An MPIJob of at most 4 workers, whose program trains until a file is there."""
+    """An MPIJob of at most 4 workers."""
 
     def __init__(self, build, workers, fewest=1):
-        shutil.copy2(f"{build}/tests/launcher_trainer", f"{pods.PLACE}/bin")
-        self.end = f"{pods.PLACE}/bin/end"
-        if os.path.exists(self.end):
-            os.unlink(self.end)
+        place_program(build)
         self.workers = workers
-        super().__init__(build, "mpijob", "--min", str(fewest), "--max", str(MOST), workers=workers, command=["launcher_trainer", "/usr/local/bin/end"])
+        super().__init__(build, "mpijob", "--min", str(fewest), "--max", str(MOST), workers=workers, command=PROGRAM)
         self.launcher, self.listed = self.pods[0], []
         self.scale(workers)
         self.launcher.start()
@@ -78,8 +87,7 @@ class Elastic(Case):
             raise AssertionError(f"{error}\n" + "".join(f"---- {p.name}:\n{p.log()}" for p in self.pods if p.process)) from error
 
     def finish(self, seconds=40):
-        with open(self.end, "w", encoding="utf-8"):
-            pass
+        end_programs()
         expect("the launcher's code", self.launcher.wait(seconds) == 0, self.pods)
         expect("no step was lost or done twice", "the sum is" not in self.launcher.log(), self.pods)
 
@@ -128,3 +136,20 @@ def at_the_least(build, kind):
         case.launcher.start()
         case.world(2)
         case.finish()
+
+
+def comes_again(build, kind):
+    """Without a launcher, with KOLO_MIN_RANKS in the pods: the others go on without one that is lost, and take in the one that is made for it."""
+    place_program(build)
+    with Case(build, kind, environment={"KOLO_MIN_RANKS": "2"}, command=PROGRAM) as case:
+        case.start()
+        lost = case.pods[2]
+        wait_until(lambda: "epoch 0: rank 2 of 3" in lost.log(), 40, "a world")
+        lost.signal(signal.SIGKILL)
+        lost.wait(10)
+        says(case.pods[:1], "epoch 1: rank 0 of 2", 30)
+        lost.start()
+        says(case.pods[:1], "epoch 2: rank 0 of 3", 60)
+        end_programs()
+        codes = [pod.wait(30) for pod in case.pods]
+        expect(f"codes {codes}", codes == [0, 0, 0], case.pods)
