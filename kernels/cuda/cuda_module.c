@@ -98,6 +98,14 @@ static kolo_status make_device(const struct kolo__driver *driver, int ordinal,
         status =
             kolo__driver_check(driver->cuDevicePrimaryCtxRetain(&device->context, device->device),
                                "taking the primary context of GPU %d", ordinal);
+    device->orders_writes =
+        attribute_of(driver, device->device, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING) >=
+        CU_GPU_DIRECT_RDMA_WRITES_ORDERING_OWNER;
+    device->flushes_writes =
+        driver->cuFlushGPUDirectRDMAWrites != NULL &&
+        (attribute_of(driver, device->device,
+                      CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS) &
+         CU_FLUSH_GPU_DIRECT_RDMA_WRITES_OPTION_HOST) != 0;
     if (status == KOLO_OK)
         status = kolo__device_enter(device);
     if (status == KOLO_OK) {
@@ -395,6 +403,7 @@ const struct kolo__device_module kolo__cuda_module = {
     .version = KOLO__DEVICE_MODULE_VERSION,
     .attach = attach,
     .find = kolo__cuda_find,
+    .current = kolo__cuda_current,
     .survey = survey,
     .open = open_device,
     .ordinal_of_stream = ordinal_of_stream,
@@ -428,4 +437,6 @@ const struct kolo__device_module kolo__cuda_module = {
     .map = kolo__cuda_map,
     .unmap = kolo__cuda_unmap,
     .dma_buf = kolo__cuda_dma_buf,
+    .extent = kolo__cuda_extent,
+    .flush_writes = kolo__cuda_flush_writes,
 };

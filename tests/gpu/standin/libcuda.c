@@ -13,6 +13,11 @@
  * address share=N     no handle: error N          map=N       a handle cannot be opened: error N
  *     bus=N       GPUs are on bus N
  *     dma_buf=N   no dma-buf: error N; 0: GPUs have no such
+ *     disorder    what network cards write is seen after a flush only; no_flush: not even then
+ *     pool        memory is a pool's
+ *
+ * With `ipc` a dma-buf is the memory itself, of ranges that begin where their allocation does; else
+ * it only is as long. standin_count_flushes counts.
  *
  * standin_count_launches and standin_count_records count. Events are not reached while
  * standin_pending is not 0, but for the first standin_reached ones that were recorded, and tell the
@@ -55,12 +60,13 @@
 
 static bool begun;
 atomic_int standin_pending, standin_late, standin_capturing, standin_reached, standin_no_launch,
-    standin_count_launches, standin_count_records, standin_count_mapped, standin_spins,
-    standin_count_endless, standin_fail_in, standin_fail_error, standin_live;
+    standin_count_launches, standin_count_records, standin_count_mapped, standin_count_flushes,
+    standin_count_endless, standin_spins, standin_fail_in, standin_fail_error, standin_live;
 static struct {
     char *begin;
     size_t bytes;
     int fd; /* 0: none */
+    unsigned long long number;
 } blocks[4096];
 
 /* The number behind `word=`, 0 without one, -1 without the word. */
@@ -153,7 +159,11 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
     *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9
              : attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT   ? 132
              : attribute == CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED      ? scripted("dma_buf") != 0
-                                                                       : 0;
+             : attribute == CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING
+                 ? (scripted("disorder") < 0 ? CU_GPU_DIRECT_RDMA_WRITES_ORDERING_OWNER : 0)
+             : attribute == CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS
+                 ? (scripted("no_flush") < 0 ? CU_FLUSH_GPU_DIRECT_RDMA_WRITES_OPTION_HOST : 0)
+                 : 0;
     return CUDA_SUCCESS;
 }
 
@@ -418,7 +428,9 @@ static void *allocate(size_t bytes)
 {
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         if (blocks[i].begin == NULL) {
+            static unsigned long long numbers;
             blocks[i].bytes = bytes;
+            blocks[i].number = ++numbers;
             blocks[i].fd = scripted("ipc") >= 0 ? memfd_create("standin", MFD_CLOEXEC) : 0;
             if (blocks[i].fd == 0)
                 blocks[i].begin = aligned_alloc(256, (bytes + 255) / 256 * 256);
@@ -546,6 +558,16 @@ CUresult cuMemGetAddressRange(CUdeviceptr *base, size_t *bytes, CUdeviceptr memo
     return CUDA_ERROR_INVALID_VALUE;
 }
 
+static unsigned long long number_of(CUdeviceptr memory)
+{
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        CUdeviceptr begin = (CUdeviceptr)(uintptr_t)blocks[i].begin;
+        if (begin != 0 && memory >= begin && memory < begin + blocks[i].bytes)
+            return blocks[i].number;
+    }
+    return 0;
+}
+
 CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute *attributes, void **data,
                                 CUdeviceptr memory)
 {
@@ -559,6 +581,14 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute *attributes,
             *(CUmemorytype *)data[i] = ours ? CU_MEMORYTYPE_DEVICE : (CUmemorytype)0;
         else if (attributes[i] == CU_POINTER_ATTRIBUTE_IS_MANAGED)
             *(unsigned *)data[i] = 0;
+        else if (attributes[i] == CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE)
+            *(unsigned *)data[i] = ours && scripted("pool") < 0;
+        else if (attributes[i] == CU_POINTER_ATTRIBUTE_BUFFER_ID)
+            *(unsigned long long *)data[i] = ours ? number_of(memory) : 0;
+        else if (attributes[i] == CU_POINTER_ATTRIBUTE_RANGE_START_ADDR)
+            *(CUdeviceptr *)data[i] = ours ? base : 0;
+        else if (attributes[i] == CU_POINTER_ATTRIBUTE_RANGE_SIZE)
+            *(size_t *)data[i] = ours ? bytes : 0;
         else
             *(int *)data[i] = ours ? 1 : -2;
     }
@@ -642,8 +672,29 @@ CUresult cuMemGetHandleForAddressRange(void *handle, CUdeviceptr memory, size_t 
         return CUDA_ERROR_INVALID_VALUE;
     if (scripted("dma_buf") > 0)
         return (CUresult)scripted("dma_buf");
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        if (blocks[i].begin != NULL && blocks[i].begin == (char *)(uintptr_t)memory &&
+            blocks[i].fd != 0) {
+            *(int *)handle = fcntl(blocks[i].fd, F_DUPFD_CLOEXEC, 0);
+            return *(int *)handle >= 0 ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+        }
     *(int *)handle = memfd_create("standin", MFD_CLOEXEC);
     return ftruncate(*(int *)handle, (off_t)bytes) == 0 ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+}
+
+CUresult cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget target,
+                                    CUflushGPUDirectRDMAWritesScope scope)
+{
+    CUresult failed = fault(false);
+    if (failed != CUDA_SUCCESS)
+        return failed;
+    if (current < 0)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    standin_count_flushes++;
+    return target == CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TARGET_CURRENT_CTX &&
+                   scope == CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_OWNER
+               ? CUDA_SUCCESS
+               : CUDA_ERROR_INVALID_VALUE;
 }
 #endif
 
