@@ -220,6 +220,8 @@ static size_t next_frame(struct kolo__control *control, enum kolo__frame_type *t
             kolo__control_take_epoch(control, payload);
         else if (length > 0 && *type == KOLO__FRAME_NEWCOMERS)
             take_newcomers(control, payload);
+        else if (length > 0 && *type == KOLO__FRAME_NOTE)
+            kolo__control_take_note(control, payload);
         else
             return length;
         kolo__control_drop_frame(control, length);
@@ -254,6 +256,7 @@ void kolo__control_poll(struct kolo__control *control)
     if (!control->awaiting)
         kolo__control_take_all(control);
     pthread_mutex_unlock(&control->lock);
+    kolo__control_say_note(control);
 }
 
 bool kolo__control_fault(struct kolo__control *control, uint32_t comm, struct kolo__fault *fault)

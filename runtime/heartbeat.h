@@ -31,8 +31,8 @@ kolo_status kolo__heartbeat_start(struct kolo__control *control, const struct ko
 void kolo__heartbeat_end(struct kolo__heartbeat *heartbeat);
 
 /* One beat, and a look at how long the server has been silent, of which what passed before since_ns
- * does not count. Returns the time of the next look, UINT64_MAX when the server is lost. For the
- * thread, and for tests that have none. */
+ * does not count. Returns when to look again at the latest, UINT64_MAX when the server is lost. For
+ * the thread, and for tests that have none. */
 uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__flight *flight,
                               uint64_t timeout_ns, uint64_t since_ns, bool beat);
 
@@ -41,6 +41,13 @@ uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__
 static inline uint64_t kolo__heartbeat_pause_ns(uint64_t timeout_ns)
 {
     return timeout_ns * 2 / 5;
+}
+
+/* A wait that others hear of: a little less than the timeout, within which who waits is told who
+ * holds it up (rendezvous_wait.c). */
+static inline uint64_t kolo__heartbeat_long_ns(uint64_t timeout_ns)
+{
+    return timeout_ns * 9 / 10;
 }
 
 #endif
