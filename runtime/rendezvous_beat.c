@@ -7,6 +7,7 @@
 #include "runtime/rendezvous_world.h"
 
 #include "base/clock.h"
+#include "runtime/heartbeat.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +31,7 @@ void kolo__world_beat(struct kolo__connection *connection, struct kolo__frame_re
 {
     struct kolo__rendezvous *server = connection->server;
     struct kolo__signs_of_life *signs = &server->members[connection->rank].signs;
-    struct kolo__flight_state state = {.process = 0};
+    struct kolo__flight_state state; /* only what is said of it */
     uint32_t timeout_ms;
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
     const unsigned char *told = payload->next;
@@ -72,7 +73,8 @@ static bool beats(const struct kolo__member *member)
 
 bool kolo__world_is_quiet(const struct kolo__member *member, uint64_t now_ns)
 {
-    return beats(member) && now_ns >= member->signs.heard_ns + member->signs.timeout_ns / 2;
+    return beats(member) &&
+           now_ns >= member->signs.heard_ns + kolo__heartbeat_quiet_ns(member->signs.timeout_ns);
 }
 
 bool kolo__world_is_cut_off(const struct kolo__member *member, uint64_t now_ns)
@@ -152,7 +154,8 @@ static uint64_t judge(struct kolo__rendezvous *server, uint32_t rank, uint64_t n
     struct kolo__member *member = &server->members[rank];
     struct kolo__signs_of_life *signs = &member->signs;
     char why[240];
-    if (now_ns >= signs->heard_ns + signs->timeout_ns / 2)
+    const uint64_t quiet_ns = kolo__heartbeat_quiet_ns(signs->timeout_ns);
+    if (now_ns >= signs->heard_ns + quiet_ns)
         kolo__connection_drain(member->connection); /* it may wait to be read */
     if (!beats(member))
         return UINT64_MAX; /* it was its goodbye */
@@ -161,12 +164,13 @@ static uint64_t judge(struct kolo__rendezvous *server, uint32_t rank, uint64_t n
         kolo__world_declare_lost(server, rank, why);
         return UINT64_MAX;
     }
-    if (!signs->asked && silent_ns >= signs->timeout_ns / 2) {
+    if (!signs->asked && silent_ns >= quiet_ns) {
         signs->asked = true; /* so that its host has something to answer */
         send_beat(member->connection);
     }
-    uint64_t parts = !signs->asked ? 1 : silent_ns < signs->timeout_ns ? 2 : 4;
-    return signs->heard_ns + signs->timeout_ns * parts / 2;
+    if (!signs->asked)
+        return signs->heard_ns + quiet_ns;
+    return signs->heard_ns + signs->timeout_ns * (silent_ns < signs->timeout_ns ? 1 : 2);
 }
 
 /* After a fault nobody's silence matters any more, but for the next epoch. */

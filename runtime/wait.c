@@ -91,8 +91,7 @@ static void describe_wait(const kolo_request *request, char *text, size_t bytes)
                  request->post.bytes);
 }
 
-/* Who holds up this rank, as the rendezvous has found out lately. */
-static void describe_culprit(const kolo_comm *comm, char *text, size_t bytes)
+void kolo__comm_culprit(const kolo_comm *comm, char *text, size_t bytes)
 {
     const struct kolo__config *config = &comm->context->config;
     struct kolo__control *control = comm->context->control;
@@ -109,7 +108,7 @@ static void time_out(kolo_request *request)
     struct kolo__fault fault = {.status = KOLO_ERR_TIMEOUT, .peer = -1};
     char signature[160], state[200], culprit[KOLO__NOTE_TEXT_BYTES + 2];
     describe_wait(request, state, sizeof state);
-    describe_culprit(comm, culprit, sizeof culprit);
+    kolo__comm_culprit(comm, culprit, sizeof culprit);
     snprintf(fault.text, sizeof fault.text,
              "%s did not finish within %ld s; rank %u (host %s) waits for: %s%s. KOLO_TIMEOUT sets "
              "the limit",

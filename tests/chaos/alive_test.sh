@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Who lives is not lost: a rank that is stopped for less than KOLO_PEER_TIMEOUT, and one that never comes back
-# from what it does, which is named while the others wait, and ended by KOLO_TIMEOUT alone.
+# from what it does, which is named while the others wait, and ended by KOLO_TIMEOUT alone. A kolo run that is
+# stopped for longer is.
 # shellcheck disable=SC2317 # functions are called by name
 # shellcheck source=tests/integration/launcher/common.sh
 source "$SOURCE_DIR/tests/integration/launcher/common.sh"
@@ -56,5 +57,16 @@ for r in 0 1; do
         fail "a rank that thinks: rank $r does not say who held it up: $(tail -n 1 notes/$r)"
 done
 [[ $(<err) != *"rank 2 (host $(uname -n), pid"*silent* ]] || fail "a rank that thinks was taken for dead: $(<err)"
+
+# ---- kolo run itself is stopped: its ranks say so, and end
+start --peer-timeout 1 -- "$rank" notes 7 work "$mark"
+kill -STOP $pid
+wait_until 10 all_say failed || fail "kolo run is stopped: the ranks go on"
+kill -CONT $pid
+wait_code $pid
+for r in 0 1 2; do
+    expect_text "kolo run is stopped: rank $r" "the rendezvous (kolo run) has said nothing for 1." "$(tail -n 1 notes/$r)"
+    expect_text "kolo run is stopped: rank $r" "though its host answers: it is stopped (SIGSTOP, a debugger) or hangs" "$(tail -n 1 notes/$r)"
+done
 
 finish

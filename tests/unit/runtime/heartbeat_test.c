@@ -397,7 +397,7 @@ static void test_who_may_be_lost_is_not_named_before_that_is_known(void **state)
     (void)state;
     char text[KOLO__NOTE_TEXT_BYTES];
     wait_and_beat(TIMEOUT, false);
-    server->members[1].signs.heard_ns -= TIMEOUT / 2;
+    server->members[1].signs.heard_ns -= TIMEOUT * 3 / 5;
     kolo__world_judge_waits(server, server->waits_due_ns);
     assert_false(has_note(0, text));
     assert_int_equal(server->waits_due_ns, 0); /* the next beat asks again */

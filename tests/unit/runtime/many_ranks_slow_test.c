@@ -57,6 +57,21 @@ static uint64_t processor_ns(pthread_t thread)
     return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
 }
 
+/* What a rank that trains says of itself: it has two communicators, and waits on one. */
+static void record(struct kolo__flight *flight)
+{
+    struct kolo__flight_pen pens[2];
+    for (uint32_t c = 0; c < 2; c++) {
+        struct kolo__signature signature = {
+            .comm = c + 1, .sequence = 812, .dtype = KOLO_FP32, .count = 1 << 20};
+        kolo__flight_take_line(flight, &pens[c], c + 1, RANKS);
+        struct kolo__flight_entry *entry =
+            kolo__flight_add(&pens[c], &signature, KOLO__FLIGHT_COLLECTIVE, 0);
+        kolo__flight_waits(entry, &signature, kolo__now_ns(&kolo__real_clock));
+    }
+    atomic_store(&flight->version, KOLO__FLIGHT_VERSION);
+}
+
 /* All at the same moment, as threads of heartbeats do. */
 static void beat(pthread_t serving)
 {
@@ -64,6 +79,8 @@ static void beat(pthread_t serving)
     uint64_t pause_ns = kolo__heartbeat_pause_ns(PEER_TIMEOUT_NS), began_ns = 0, before_ns = 0;
     uint64_t next_ns = kolo__now_ns(&kolo__real_clock);
     for (int i = 0; i <= BEATS; i++) {
+        memset(&flight, 0, sizeof flight);
+        record(&flight);
         for (uint32_t r = 0; r < RANKS && i < BEATS; r++)
             assert_int_not_equal(
                 kolo__heartbeat_once(controls[r], &flight, PEER_TIMEOUT_NS, next_ns, true),
