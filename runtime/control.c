@@ -64,9 +64,10 @@ static void server_gone(struct kolo__control *control, bool silent)
     if (silent) {
         bool at_rank_0 = control->options.at_rank_0 && control->members != NULL;
         char text[300];
-        snprintf(text, sizeof text, "the host %s%sof the rendezvous at %.100s " KOLO__SILENCE_TEXT,
+        snprintf(text, sizeof text,
+                 "the host %s%sof the rendezvous%s at %.100s " KOLO__SILENCE_TEXT,
                  at_rank_0 ? control->members[0].host : "", at_rank_0 ? " (of rank 0) " : "",
-                 control->options.rendezvous);
+                 control->options.at_rank_0 ? "" : " (kolo run)", control->options.rendezvous);
         add_fault(control, 0, KOLO_ERR_PEER_LOST, at_rank_0 ? 0 : -1, text);
         return;
     }
