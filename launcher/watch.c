@@ -14,7 +14,7 @@ static void note_states(const struct kolo__supervised *job, const struct kolo__r
 {
     for (uint32_t i = 0; i < recorders->count; i++) {
         uint32_t rank = recorders->ranks[i].flight->rank;
-        if (rank < job->started && kolo__rendezvous_is_quiet(job->rendezvous, rank))
+        if (rank < job->places && kolo__rendezvous_is_quiet(job->rendezvous, rank))
             kolo__rendezvous_note_state(job->rendezvous, rank, recorders->ranks[i].state);
     }
 }
@@ -43,7 +43,7 @@ void kolo__watch_step(struct kolo__watch *watch, const struct kolo__supervised *
         return;
     watch->looked_ns = now_ns;
     say_held_up(watch, job, now_ns, text, bytes);
-    if (!kolo__rendezvous_any_is_quiet(job->rendezvous, job->started)) {
+    if (!kolo__rendezvous_any_is_quiet(job->rendezvous, job->places)) {
         watch->asked_ns = 0;
         return;
     }
