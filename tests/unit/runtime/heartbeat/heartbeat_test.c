@@ -1,101 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who says nothing is lost, and how it is named; who may be silent is not. The server's clock is
  * the test's. */
-#include "base/clock.h"
-#include "runtime/control_frames.h"
-#include "runtime/heartbeat.h"
-#include "runtime/rendezvous_world.h"
+#include "two_ranks.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-enum { RANKS = 2 };
-
-static const uint64_t SECOND = 1000000000, TIMEOUT = 5000000000;
-
-static struct kolo__rendezvous *server;
-static struct kolo__control *controls[RANKS];
 static struct kolo__flight flight; /* nothing in it */
-
-static uint64_t now(void)
-{
-    return kolo__now_ns(&kolo__real_clock);
-}
-
-/* ---- a world of two, whose server stands still but in here -------------------------------------
- */
-
-static void *join(void *argument)
-{
-    uint32_t rank = (uint32_t)((struct kolo__control **)argument - controls);
-    struct kolo__control_options options = {.rendezvous = kolo__rendezvous_address(server),
-                                            .job = "job",
-                                            .token = "secret",
-                                            .rank = rank,
-                                            .size = RANKS,
-                                            .deadline_ns = now() + 20 * SECOND,
-                                            .timeout_s = 20};
-    if (kolo__control_connect(&options, &controls[rank]) != KOLO_OK ||
-        kolo__control_join(controls[rank], "", 0) != KOLO_OK)
-        return NULL;
-    return argument;
-}
-
-/* Steps until the member has said so, or for a while. */
-static void serve_until(bool (*done)(void))
-{
-    const struct timespec pause = {.tv_nsec = 1000000};
-    for (int i = 0; i < 20000 && !done(); i++) {
-        kolo__rendezvous_step(server);
-        nanosleep(&pause, NULL);
-    }
-    assert_true(done());
-}
-
-static bool world_has_formed(void)
-{
-    return server->formed;
-}
-
-static int start(void **state)
-{
-    (void)state;
-    pthread_t threads[RANKS];
-    void *joined;
-    int bad = 0;
-    struct kolo__rendezvous_options options = {
-        .host = "127.0.0.1", .job = "job", .token = "secret", .world_size = RANKS};
-    if (kolo__rendezvous_create(&options, &server) != KOLO_OK)
-        return 1;
-    for (int r = 0; r < RANKS; r++)
-        bad |= pthread_create(&threads[r], NULL, join, &controls[r]);
-    serve_until(world_has_formed);
-    for (int r = 0; r < RANKS; r++) {
-        pthread_join(threads[r], &joined);
-        bad |= joined == NULL;
-    }
-    return bad;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    for (int r = 0; r < RANKS; r++)
-        kolo__control_close(controls[r]);
-    kolo__rendezvous_free(server);
-    return 0;
-}
-
-static bool both_beat(void)
-{
-    return server->members[0].signs.timeout_ns != 0 && server->members[1].signs.timeout_ns != 0;
-}
 
 /* Returns when rank 1 was heard. Rank 0 is heard for ever. */
 static uint64_t beat(void)
@@ -124,31 +37,6 @@ static void look_until(uint64_t from_ns, uint64_t to_ns)
         for (int i = 0; i < 5000 && !rank_1_is_answered_for(); i++)
             nanosleep(&pause, NULL);
     }
-}
-
-static const char *fault(kolo_status *status, int *rank)
-{
-    return kolo__rendezvous_fault(server, status, rank);
-}
-
-static void assert_lost(const char *part)
-{
-    kolo_status status;
-    int rank;
-    const char *text = fault(&status, &rank);
-    assert_non_null(text);
-    assert_int_equal(status, KOLO_ERR_PEER_LOST);
-    assert_int_equal(rank, 1);
-    assert_true(strncmp(text, "rank 1 (host ", 13) == 0);
-    if (strstr(text, part) == NULL)
-        fail_msg("'%s' does not contain '%s'", text, part);
-}
-
-static void assert_sound(void)
-{
-    kolo_status status;
-    int rank;
-    assert_null(fault(&status, &rank));
 }
 
 /* ---- the server ------------------------------------------------------------------------------ */
@@ -293,128 +181,6 @@ static void test_a_broken_link_is_named_by_its_ends(void **state)
     assert_non_null(strstr(text, "): it does not answer"));
 }
 
-/* ---- who lives and does not come ---------------------------------------------------------------
- */
-
-static struct kolo__flight flights[RANKS];
-
-static struct kolo__signature allreduce(uint64_t sequence)
-{
-    return (struct kolo__signature){.comm = 1,
-                                    .sequence = sequence,
-                                    .collective = KOLO__ALLREDUCE,
-                                    .dtype = KOLO_FP32,
-                                    .algorithm = 0xff,
-                                    .count = 5};
-}
-
-/* Rank 0 waits in an allreduce for so long, which rank 1 has not entered, or has. Both say so. */
-static void wait_and_beat(uint64_t waited_ns, bool rank_1_comes)
-{
-    for (uint32_t r = 0; r < RANKS; r++) {
-        struct kolo__flight_pen pen;
-        memset(&flights[r], 0, sizeof flights[r]);
-        kolo__flight_take_line(&flights[r], &pen, 1, RANKS);
-        atomic_store(&flights[r].version, KOLO__FLIGHT_VERSION);
-        for (uint64_t sequence = 1; sequence <= (r == 0 || rank_1_comes ? 2 : 1); sequence++) {
-            struct kolo__signature signature = allreduce(sequence);
-            struct kolo__flight_entry *entry =
-                kolo__flight_add(&pen, &signature, KOLO__FLIGHT_COLLECTIVE, 0);
-            if (sequence == 1)
-                kolo__flight_set_phase(entry, KOLO__FLIGHT_DONE);
-            else
-                kolo__flight_waits(entry, &signature, now() - waited_ns);
-        }
-    }
-    for (int r = 0; r < RANKS; r++) {
-        server->members[r].signs.timeout_ns = 0;
-        kolo__heartbeat_once(controls[r], &flights[r], TIMEOUT, now(), true);
-    }
-    serve_until(both_beat);
-}
-
-static bool has_note(int rank, char text[KOLO__NOTE_TEXT_BYTES])
-{
-    kolo__control_poll(controls[rank]);
-    return kolo__control_note(controls[rank], 1, text);
-}
-
-static bool rank_0_has_a_note(void)
-{
-    char text[KOLO__NOTE_TEXT_BYTES];
-    return has_note(0, text);
-}
-
-static void assert_says(const char *text, const char *part)
-{
-    if (strstr(text, part) == NULL)
-        fail_msg("'%s' does not contain '%s'", text, part);
-}
-
-static void test_who_waits_is_told_for_whom(void **state)
-{
-    (void)state;
-    char text[KOLO__NOTE_TEXT_BYTES], unused[KOLO__NOTE_TEXT_BYTES];
-    uint64_t longest_ns = 0;
-    wait_and_beat(TIMEOUT * 9 / 10, false);
-    assert_int_not_equal(server->waits_due_ns, 0);
-    assert_null(kolo__rendezvous_held_up(server, now(), &longest_ns));
-    serve_until(rank_0_has_a_note);
-    assert_true(has_note(0, text));
-    assert_true(strncmp(text, "rank 1 (host ", 13) == 0);
-    assert_says(text, ") never entered allreduce #2 (5 x fp32, sum); it is outside of kolo, after "
-                      "allreduce #1 (5 x fp32, sum); 1 rank waits since ");
-    assert_false(has_note(1, unused));
-    assert_sound();
-    assert_string_equal(kolo__rendezvous_held_up(server, now(), &longest_ns), text);
-    assert_true(longest_ns >= TIMEOUT * 9 / 10);
-    assert_null(kolo__rendezvous_held_up(server, now() + TIMEOUT, &longest_ns)); /* no news */
-    kolo__rendezvous_rank_ended(server, 1, false, "was killed by signal 9 (SIGKILL)");
-    assert_lost("before, it had done allreduce #1 (5 x fp32, sum)");
-    assert_null(kolo__rendezvous_held_up(server, now(), &longest_ns));
-}
-
-static void test_a_short_wait_is_nobodys_concern(void **state)
-{
-    (void)state;
-    wait_and_beat(TIMEOUT / 2, false);
-    assert_int_equal(server->waits_due_ns, 0);
-}
-
-static void test_those_that_have_all_come_are_at_work(void **state)
-{
-    (void)state;
-    char text[KOLO__NOTE_TEXT_BYTES];
-    uint64_t longest_ns;
-    wait_and_beat(TIMEOUT, true);
-    kolo__world_judge_waits(server, server->waits_due_ns);
-    assert_false(has_note(0, text));
-    assert_says(kolo__rendezvous_held_up(server, now(), &longest_ns), "all 2 ranks have entered");
-}
-
-static void test_who_may_be_lost_is_not_named_before_that_is_known(void **state)
-{
-    (void)state;
-    char text[KOLO__NOTE_TEXT_BYTES];
-    wait_and_beat(TIMEOUT, false);
-    server->members[1].signs.heard_ns -= TIMEOUT * 3 / 5;
-    kolo__world_judge_waits(server, server->waits_due_ns);
-    assert_false(has_note(0, text));
-    assert_int_equal(server->waits_due_ns, 0); /* the next beat asks again */
-}
-
-static void test_a_wait_that_has_become_long_is_said_at_once(void **state)
-{
-    (void)state;
-    uint64_t before_ns = now();
-    wait_and_beat(SECOND, false);
-    uint64_t next_ns = kolo__heartbeat_once(controls[0], &flights[0], TIMEOUT, now(), true);
-    assert_in_range(next_ns, before_ns + TIMEOUT * 9 / 10 - SECOND,
-                    now() + TIMEOUT * 9 / 10 - SECOND);
-    next_ns = kolo__heartbeat_once(controls[1], &flights[1], TIMEOUT, now(), true);
-    assert_true(next_ns > now() + TIMEOUT - SECOND);
-}
-
 /* ---- the rank -------------------------------------------------------------------------------- */
 
 static void test_a_server_that_says_nothing_is_lost(void **state)
@@ -516,7 +282,7 @@ static void test_a_look_may_come_after_a_renewal(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start_ranks, end_ranks)
     const struct CMUnitTest tests[] = {
         TEST(test_silence_is_a_loss),
         TEST(test_a_stopped_process_is_named_as_such),
@@ -528,11 +294,6 @@ int main(void)
         TEST(test_what_was_read_late_is_of_now),
         TEST(test_who_never_beats_is_not_missed),
         TEST(test_a_broken_link_is_named_by_its_ends),
-        TEST(test_who_waits_is_told_for_whom),
-        TEST(test_a_short_wait_is_nobodys_concern),
-        TEST(test_those_that_have_all_come_are_at_work),
-        TEST(test_who_may_be_lost_is_not_named_before_that_is_known),
-        TEST(test_a_wait_that_has_become_long_is_said_at_once),
         TEST(test_a_server_that_says_nothing_is_lost),
         TEST(test_answers_that_nobody_reads_do_not_pile_up),
         TEST(test_a_thread_beats),
