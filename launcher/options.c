@@ -273,9 +273,23 @@ static void take_bind_to(struct argp_state *state, struct kolo__run_options *opt
     argp_error(state, "--bind-to %s: give core, numa, socket, none or auto", word);
 }
 
+static void take_each(struct argp_state *state, struct kolo__run_options *options, const char *text)
+{
+    options->each = kolo__number_argument(state, "--npernode", text, false, 1, RANKS_MAX);
+}
+
+/* mpirun's words of one dash: "-np 4" and "-npernode 4" are -n with the rest of the word, and a
+ * word that follows. */
 static void take_ranks(struct argp_state *state, struct kolo__run_options *options,
                        const char *text)
 {
+    bool each = strcmp(text, "pernode") == 0;
+    if ((each || strcmp(text, "p") == 0) && state->next < state->argc)
+        text = state->argv[state->next++];
+    if (each) {
+        take_each(state, options, text);
+        return;
+    }
     long ranks = kolo__number_argument(state, "-n", text, false, 1, RANKS_MAX);
     if (options->ranks != 0 && options->ranks != ranks)
         argp_error(state, "-n (or -np) says %ld, and then %ld: give one number of ranks",
@@ -304,9 +318,6 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     struct kolo__run_options *options = state->input;
     switch (key) {
     case KEY_RANKS:
-        /* "-np 4" is -n with "p", and a word that follows. */
-        if (strcmp(argument, "p") == 0 && state->next < state->argc)
-            argument = state->argv[state->next++];
         take_ranks(state, options, argument);
         return 0;
     case KEY_HOSTS:
@@ -316,7 +327,7 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         options->hostfile = argument;
         return 0;
     case KEY_EACH:
-        options->each = kolo__number_argument(state, "--npernode", argument, false, 1, RANKS_MAX);
+        take_each(state, options, argument);
         return 0;
     case KEY_MAP_BY:
         take_map_by(state, options, argument);
