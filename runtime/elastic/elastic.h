@@ -86,7 +86,8 @@ kolo_status kolo__elastic_compare(kolo_elastic *loop);
 
 /* ---- save.c --------------------------------------------------------------------------------- */
 
-/* On rank 0, where nobody has a state: that of the last checkpoint, or what the user has made. */
+/* On rank 0, where nobody has a state: that of the last checkpoint, or what the user has made.
+ * Where ranks have parts of it, collective. */
 kolo_status kolo__elastic_restore(kolo_elastic *loop);
 /* At a boundary, on every rank: begins to write one if it is time. */
 void kolo__elastic_save_if_due(kolo_elastic *loop);
