@@ -178,7 +178,7 @@ kolo_status kolo__parts_save_last(kolo_elastic *loop)
         own = kolo__checkpoint_writer_wait(loop->writer, &written);
     kolo_status begun, status = finish(loop, loop->step, own, &written, &begun);
     if (status == KOLO_OK)
-        status = begun;
+        status = own != KOLO_OK ? own : begun;
     if (status == KOLO_OK && leader)
         status = kolo__checkpoint_writer_wait(loop->writer, NULL);
     loop->saved = status == KOLO_OK ? loop->step : loop->saved;

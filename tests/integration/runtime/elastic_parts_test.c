@@ -144,6 +144,39 @@ static void test_ended_at_moments(void **state)
     }
 }
 
+/* Rank 1's part of step 7 cannot be written: there is no such checkpoint, and training goes on. */
+static void test_part_is_not_written(void **state)
+{
+    (void)state;
+    assert_int_equal(mkdir(path_of(7, ".part-1-of-2"), 0777), 0);
+    run(2, (struct plan){.every = 7, .leaves = 9, .dies = NEVER});
+    assert_true(!is_there(7, "") && is_there(10, ""));
+}
+
+/* At the end of the loop it is an error, on rank 0 and on the rank that failed. */
+static int last_part_is_not_written(void)
+{
+    uint64_t step;
+    CHECK(create() == 0);
+    while (kolo_elastic_begin_step(sharded.loop, &step))
+        kolo_elastic_end_step(sharded.loop, sharded_step(step));
+    kolo_status status = kolo_elastic_result(sharded.loop);
+    CHECK(status == (rank == 2 ? KOLO_OK : KOLO_ERR_SYSTEM));
+    CHECK(rank != 0 || error_has("rank 1 could not write its part"));
+    CHECK(rank != 1 || error_has("checkpoints cannot be written into"));
+    return sharded_free();
+}
+
+static void test_last_part_is_not_written(void **state)
+{
+    (void)state;
+    assert_int_equal(mkdir(path_of(SHARDED_STEPS, ".part-1-of-3"), 0777), 0);
+    plan = (struct plan){0};
+    struct world_result result = world_run(3, NULL, last_part_is_not_written);
+    world_assert_all_passed(&result, 3);
+    assert_true(!is_there(SHARDED_STEPS, ""));
+}
+
 /* ---- what a disk may have made of it ----------------------------------------------------------
  */
 
@@ -286,6 +319,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_ended_in_good_order, begin, end),
         cmocka_unit_test_setup_teardown(test_ended_between_parts, begin, end),
         cmocka_unit_test_setup_teardown(test_ended_at_moments, begin, end),
+        cmocka_unit_test_setup_teardown(test_part_is_not_written, begin, end),
+        cmocka_unit_test_setup_teardown(test_last_part_is_not_written, begin, end),
         cmocka_unit_test_setup_teardown(test_damaged, begin, end),
         cmocka_unit_test_setup_teardown(test_refused, begin, end),
         cmocka_unit_test_setup_teardown(test_neighbours_are_lost, begin, end),
