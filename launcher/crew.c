@@ -93,8 +93,13 @@ kolo_status kolo__crew_start_again(struct kolo__crew *crew, uint32_t rank, uint3
 void kolo__crew_signal(const struct kolo__crew *crew, int number)
 {
     for (uint32_t i = 0; i < crew->started; i++)
-        if (!crew->ended[i])
-            kill(-crew->children[i].pid, number);
+        kolo__crew_signal_one(crew, i, number);
+}
+
+void kolo__crew_signal_one(const struct kolo__crew *crew, uint32_t local_rank, int number)
+{
+    if (!crew->ended[local_rank])
+        kill(-crew->children[local_rank].pid, number);
 }
 
 static int find(const struct kolo__crew *crew, pid_t pid)
@@ -212,6 +217,15 @@ static kolo_status start_again(void *self, uint32_t rank, struct kolo__output *o
     return status;
 }
 
+/* Each core once: what has failed is for --restarts. */
+static kolo_status start_more(void *self, uint32_t rank, struct kolo__output *output)
+{
+    const struct kolo__crew *crew = self;
+    if (rank != crew->started || rank >= crew->capacity)
+        return KOLO_AGAIN;
+    return start_again(self, rank, output, NULL);
+}
+
 static const char *where(const void *self, uint32_t rank, char *text, size_t bytes)
 {
     const struct kolo__crew *crew = self;
@@ -233,5 +247,6 @@ const struct kolo__ranks_ops kolo__crew_ranks = {
     .clear = clear,
     .where = where,
     .start_again = start_again,
+    .start_more = start_more,
     .recorders = read_recorders,
 };

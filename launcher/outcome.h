@@ -16,7 +16,8 @@ struct kolo__ending {
     const char
         *lost; /* NULL, or how its host or agent was lost: then there is no wait status; borrowed */
     int wait_status;
-    uint64_t at_ns; /* when the launcher saw it */
+    uint64_t at_ns;       /* when the launcher saw it */
+    uint64_t leave_by_ns; /* its place is gone, it was told to leave, and is killed then; 0: no */
 };
 
 bool kolo__ending_is_failure(const struct kolo__ending *ending);

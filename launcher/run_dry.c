@@ -50,6 +50,11 @@ static void print_hosts(const struct kolo__run *run)
 
 static kolo_status print_ranks(struct kolo__run *run)
 {
+    if (run->options.discover != NULL) {
+        printf("ranks: %ld to %ld, on the hosts that %s prints\n", run->options.config.min_ranks,
+               run->options.max_ranks, run->options.discover);
+        return KOLO_OK;
+    }
     if (!kolo__hosts_are_counted(&run->hosts)) {
         printf("ranks: known once each host has told how many usable cores it has\n");
         return KOLO_OK;
@@ -80,6 +85,8 @@ static void print_flags(const struct kolo__run_options *options)
     if (options->restarts > 0)
         printf("started again: %ld times in all, while %ld are left\n", options->restarts,
                options->config.min_ranks);
+    if (options->max_ranks > 0)
+        printf("grows to: %ld ranks, where hosts have room\n", options->max_ranks);
     printf("killed: %ld s after SIGTERM, when others have failed\n", options->grace_s);
     printf("each line of output: %s%s%s\n", options->timestamp ? "TIME " : "",
            options->tag      ? "[rank]<stdout>: "
