@@ -197,7 +197,7 @@ void kolo__checkpoint_remove_old(const char *folder, uint64_t last, int keep)
     uint64_t *steps;
     size_t count, after = 0;
     char path[PATH_MAX];
-    if (kolo__checkpoint_steps(folder, &steps, &count) == KOLO_OK) {
+    if (kolo__checkpoint_steps(folder, &steps, &count) == KOLO_OK && steps != NULL) {
         while (after < count && steps[after] > last) /* of a run that had come further */
             after++;
         size_t kept = count - after < (size_t)keep ? count : after + (size_t)keep;

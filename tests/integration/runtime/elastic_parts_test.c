@@ -74,7 +74,7 @@ static int create(void)
 static int trains(void)
 {
     uint64_t step, first = UINT64_MAX;
-    pthread_t killer;
+    pthread_t killer = 0;
     CHECK(create() == 0);
     while (kolo_elastic_begin_step(sharded.loop, &step)) {
         if (first == UINT64_MAX && plan.moment_us > 0)
