@@ -351,6 +351,10 @@ __attribute__((visibility("default"))) extern const struct kolo__device_module k
 
 /* Loads the module, once; KOLO_ERR_UNSUPPORTED with the reason where there is none. */
 kolo_status kolo__device_load(const struct kolo__device_module **module);
+/* Until the event is reached. KOLO_AGAIN: it is not within the limit. Blocks. */
+kolo_status kolo__device_await(const struct kolo__device_module *module,
+                               struct kolo__device *device, kolo__device_event event,
+                               uint64_t limit_ms);
 
 /* It was; costs a load. */
 bool kolo__device_is_loaded(void);

@@ -151,6 +151,9 @@ kolo_status kolo__comm_close_ranks(kolo_comm *comm, const char *operation);
 /* Tells the rendezvous that this rank waits for the request (stuck.c). without_limit: it calls
  * nothing else on the communicator before it is done. */
 void kolo__comm_stuck(const kolo_request *request, bool without_limit);
+/* For texts of timeouts: ". rank 2 (host ...) never entered ...", as the rendezvous has found out
+ * lately; or "". */
+void kolo__comm_culprit(const kolo_comm *comm, char *text, size_t bytes);
 /* Listens to what others say of the communicator: its fault, if there is one, as an error of
  * `operation`. */
 kolo_status kolo__comm_check(kolo_comm *comm, const char *operation);

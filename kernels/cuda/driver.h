@@ -31,7 +31,6 @@
     X(cuStreamCreateWithPriority)                                                                  \
     X(cuStreamDestroy)                                                                             \
     X(cuStreamIsCapturing)                                                                         \
-    X(cuStreamSynchronize)                                                                         \
     X(cuStreamWaitEvent)                                                                           \
     X(cuEventCreate)                                                                               \
     X(cuEventDestroy)                                                                              \
@@ -45,7 +44,7 @@
     X(cuMemHostRegister)                                                                           \
     X(cuMemHostUnregister)                                                                         \
     X(cuMemcpyAsync)                                                                               \
-    X(cuMemcpyHtoD)                                                                                \
+    X(cuMemcpyHtoDAsync)                                                                           \
     X(cuMemsetD8Async)                                                                             \
     X(cuMemGetAddressRange)                                                                        \
     X(cuPointerGetAttributes)                                                                      \

@@ -28,8 +28,9 @@
  * GPU fails with standin_fail_error, and all that follows; of allocations alone, where that is
  * CUDA_ERROR_OUT_OF_MEMORY. standin_live counts what was made and not given back.
  *
- * As on a GPU, what cuMemcpyHtoD copies is not there when it returns, but when the default stream
- * is waited for or used: other streams do not wait for it. And whatever belongs to a context wants
+ * As on a GPU, what cuMemcpyHtoDAsync copies is not there when it returns, but when an event behind
+ * it is found to be reached. standin_count_endless counts what was given back while events were
+ * pending, which waits without end there. And whatever belongs to a context wants
  * one to be current.
  *
  * Kernels that wait for those of other ranks run in a thread, one at a time: what follows them on
@@ -60,7 +61,7 @@
 static bool begun;
 atomic_int standin_pending, standin_late, standin_capturing, standin_reached, standin_no_launch,
     standin_count_launches, standin_count_records, standin_count_mapped, standin_count_flushes,
-    standin_spins, standin_fail_in, standin_fail_error, standin_live;
+    standin_count_endless, standin_spins, standin_fail_in, standin_fail_error, standin_live;
 static struct {
     char *begin;
     size_t bytes;
@@ -76,6 +77,11 @@ static int scripted(const char *word)
         return -1;
     at += strlen(word);
     return *at == '=' ? atoi(at + 1) : 0;
+}
+
+static bool is_pending(void)
+{
+    return scripted("pending") >= 0 || standin_pending != 0;
 }
 
 static CUresult fault(bool allocates)
@@ -296,6 +302,8 @@ static struct {
     CUdeviceptr to;
     void *staged; /* NULL: there is none */
     size_t bytes;
+    CUstream stream;
+    int record; /* of the first event behind it; 0: none is */
 } late;
 
 static void land(void)
@@ -305,16 +313,6 @@ static void land(void)
     memcpy((void *)(uintptr_t)late.to, late.staged, late.bytes);
     free(late.staged);
     late.staged = NULL;
-}
-
-CUresult cuStreamSynchronize(CUstream stream)
-{
-    CUresult failed = fault(false);
-    if (failed != CUDA_SUCCESS)
-        return failed;
-    if (stream == NULL)
-        land();
-    return CUDA_SUCCESS;
 }
 
 /* ---- kernels that wait ---------------------------------------------------------------------- */
@@ -383,6 +381,8 @@ CUresult cuEventRecord(CUevent event, CUstream stream)
         return failed;
     trace('R', stream, event);
     *(int *)(void *)event = ++standin_count_records;
+    if (stream == late.stream && late.record == 0)
+        late.record = standin_count_records;
     return CUDA_SUCCESS;
 }
 
@@ -409,12 +409,20 @@ CUresult cuEventQuery(CUevent event)
     if (is_behind_background(*(int *)(void *)event))
         return CUDA_ERROR_NOT_READY;
     bool recorded = *(int *)(void *)event > standin_reached;
-    if (recorded && (scripted("pending") >= 0 || standin_pending != 0))
+    if (recorded && is_pending())
         return CUDA_ERROR_NOT_READY;
+    if (recorded && *(int *)(void *)event == late.record)
+        land();
     return standin_count_launches > 0 && scripted("launch") > 0 ? (CUresult)scripted("launch")
                                                                 : CUDA_SUCCESS;
 }
 #endif
+
+static void note_release(void)
+{
+    standin_live--;
+    standin_count_endless += standin_count_records > standin_reached && is_pending();
+}
 
 static void *allocate(size_t bytes)
 {
@@ -448,7 +456,7 @@ CUresult cuMemAlloc(CUdeviceptr *memory, size_t bytes)
 
 CUresult cuMemFree(CUdeviceptr memory)
 {
-    standin_live--;
+    note_release();
     land();
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         if (blocks[i].begin == (char *)(uintptr_t)memory) {
@@ -480,7 +488,7 @@ CUresult cuMemHostAlloc(void **memory, size_t bytes, unsigned flags)
 
 CUresult cuMemFreeHost(void *memory)
 {
-    standin_live--;
+    note_release();
     free(memory);
     return CUDA_SUCCESS;
 }
@@ -503,14 +511,12 @@ CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream 
     if (failed != CUDA_SUCCESS)
         return failed;
     trace('C', stream, NULL);
-    if (stream == NULL)
-        land();
     standin_synchronize();
     memcpy((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes);
     return CUDA_SUCCESS;
 }
 
-CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes)
+CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUstream stream)
 {
     CUresult failed = fault(false);
     if (failed != CUDA_SUCCESS)
@@ -521,6 +527,8 @@ CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes)
         return CUDA_ERROR_OUT_OF_MEMORY;
     late.to = to;
     late.bytes = bytes;
+    late.stream = stream;
+    late.record = 0;
     memcpy(late.staged, from, bytes);
     memset((void *)(uintptr_t)to, 0, bytes); /* what is read too early is wrong, whatever it was */
     return CUDA_SUCCESS;
@@ -531,8 +539,7 @@ CUresult cuMemsetD8Async(CUdeviceptr memory, unsigned char value, size_t bytes, 
     CUresult failed = fault(false);
     if (failed != CUDA_SUCCESS)
         return failed;
-    if (stream == NULL)
-        land();
+    (void)stream;
     standin_synchronize();
     memset((void *)(uintptr_t)memory, value, bytes);
     return CUDA_SUCCESS;
@@ -725,8 +732,6 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
     if (standin_no_launch != 0)
         return (CUresult)standin_no_launch;
     trace('K', stream, NULL);
-    if (stream == NULL)
-        land();
     standin_count_launches++;
 #ifdef STANDIN_running
     standin_synchronize();
