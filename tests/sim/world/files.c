@@ -328,7 +328,12 @@ int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t 
 
 int __wrap_ioctl(int fd, unsigned long request, int *value)
 {
+    const struct file *file = file_of(fd);
     KOLO__ASSERT(request == FIONREAD);
+    if (file == NULL || file->kind != STREAM) { /* who has hung up asks, too */
+        errno = EBADF;
+        return -1;
+    }
     *value = (int)net_unread(stream_of_file(fd));
     return 0;
 }

@@ -301,12 +301,13 @@ static bool is_typed(kolo_status status)
            status == KOLO_ERR_NETWORK || status == KOLO_ERR_ABORTED;
 }
 
-/* Processes were killed, after all had begun, and enough are left; and no worse befell the job. */
+/* Processes were killed, or went, after all had begun, and enough are left; and no worse befell the
+ * job. */
 static bool should_go_on(void)
 {
     return !world->early_kill && world->lost_silently == 0 &&
            world->pauses + world->cuts + world->slowed == 0 &&
-           world->kills + world->plan.least <= world->plan.size;
+           world->kills + world->left + world->plan.least <= world->plan.size;
 }
 
 /* Those who were ahead were killed while the others got their state from them. */
