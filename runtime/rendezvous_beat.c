@@ -180,6 +180,11 @@ static bool is_judging(const struct kolo__rendezvous *server)
     return !server->fault.set || kolo__membership_is_forming(&server->membership);
 }
 
+uint64_t kolo__world_beats_due_ns(const struct kolo__rendezvous *server)
+{
+    return is_judging(server) ? server->beats_due_ns : 0;
+}
+
 void kolo__world_listen_again(struct kolo__rendezvous *server)
 {
     server->beats_due_ns = server->due_ns = kolo__now_ns(&kolo__real_clock);
