@@ -303,8 +303,15 @@ static bool is_over(const struct session *s, uint64_t now_ns)
 static void on_signal(struct session *s, struct kolo__frame_reader *payload)
 {
     uint32_t number = kolo__get_u32(payload);
-    if (!kolo__frame_done(payload) || number < 1 || number >= (uint32_t)SIGRTMAX) {
+    uint32_t local = kolo__get_u32(payload);
+    bool all = local == KOLO__AGENT_ALL_RANKS;
+    if (!kolo__frame_done(payload) || number < 1 || number >= (uint32_t)SIGRTMAX ||
+        (!all && local >= s->crew.started)) {
         kolo__carrier_break(&s->carrier, "a message is broken");
+        return;
+    }
+    if (!all) {
+        kolo__crew_signal_one(&s->crew, local, (int)number);
         return;
     }
     s->paused = number == SIGTSTP || (s->paused && number != SIGCONT);

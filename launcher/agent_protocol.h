@@ -13,7 +13,7 @@
 
 #include "runtime/frame.h"
 
-enum { KOLO__AGENT_PROTOCOL = 3 };
+enum { KOLO__AGENT_PROTOCOL = 4 };
 
 /* Before the first frame. A login shell may have said something before that; it is passed over. */
 #define KOLO__AGENT_GREETING "\nkolo-agent\n"
@@ -26,7 +26,7 @@ enum kolo__agent_frame {
     KOLO__AGENT_ENDED = 5,   /* local rank, wait status, last words */
     KOLO__AGENT_GONE = 6,    /* no process of the job is left: the last frame */
     KOLO__AGENT_START = 16,  /* struct kolo__agent_start */
-    KOLO__AGENT_SIGNAL = 17, /* number: to all ranks */
+    KOLO__AGENT_SIGNAL = 17, /* number, local rank or KOLO__AGENT_ALL_RANKS */
     KOLO__AGENT_INPUT = 18,  /* bytes for rank 0; none: the end */
     KOLO__AGENT_END = 19,    /* kill what runs, say GONE and leave */
     KOLO__AGENT_AGAIN = 20,  /* run: local rank, rank, to be started as a newcomer. agent: local
@@ -38,6 +38,8 @@ enum kolo__agent_frame {
         32, /* both ways: so many bytes of output (input) have gone where they should */
     KOLO__AGENT_ALIVE = 33, /* both ways, every KOLO__AGENT_ALIVE_MS */
 };
+
+#define KOLO__AGENT_ALL_RANKS UINT32_MAX
 
 enum {
     KOLO__AGENT_START_MAX =

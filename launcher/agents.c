@@ -31,12 +31,31 @@ static void say_to(struct kolo__agent *agent, enum kolo__agent_frame type, uint3
     kolo__carrier_flush(&agent->carrier, kolo__now_ns(&kolo__real_clock));
 }
 
+static void send_signal(struct kolo__agent *agent, int number, uint32_t local)
+{
+    if (agent->phase != KOLO__AGENT_RUNNING)
+        return;
+    kolo__agent_begin(&agent->carrier.out, KOLO__AGENT_SIGNAL);
+    kolo__put_u32(&agent->carrier.out, (uint32_t)number);
+    kolo__put_u32(&agent->carrier.out, local);
+    kolo__frame_end(&agent->carrier.out);
+    kolo__carrier_flush(&agent->carrier, kolo__now_ns(&kolo__real_clock));
+}
+
 static void signal_all(void *self, int number)
 {
     struct kolo__agents *agents = self;
     for (uint32_t i = 0; i < agents->count; i++)
-        if (agents->list[i].phase == KOLO__AGENT_RUNNING)
-            say_to(&agents->list[i], KOLO__AGENT_SIGNAL, (uint32_t)number);
+        send_signal(&agents->list[i], number, KOLO__AGENT_ALL_RANKS);
+}
+
+static void signal_one(void *self, uint32_t number, int signal_number)
+{
+    struct kolo__agents *agents = self;
+    struct kolo__agent *agent = agents->agent_of[number];
+    const struct kolo__agent_rank *rank = agents->ranks[number];
+    if (rank->state == KOLO__RANK_RUNS)
+        send_signal(agent, signal_number, (uint32_t)(rank - agent->ranks));
 }
 
 /* A line of an agent's stderr: its own, or its ssh's. */
@@ -448,6 +467,7 @@ static kolo_status recorders(const void *self, struct kolo__recorders *recorders
 
 const struct kolo__ranks_ops kolo__agents_ranks = {
     .signal = signal_all,
+    .signal_one = signal_one,
     .poll_count = kolo__agents_poll_count,
     .poll_fill = kolo__agents_poll_fill,
     .timeout_ms = timeout_ms,

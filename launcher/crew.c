@@ -93,8 +93,13 @@ kolo_status kolo__crew_start_again(struct kolo__crew *crew, uint32_t rank, uint3
 void kolo__crew_signal(const struct kolo__crew *crew, int number)
 {
     for (uint32_t i = 0; i < crew->started; i++)
-        if (!crew->ended[i])
-            kill(-crew->children[i].pid, number);
+        kolo__crew_signal_one(crew, i, number);
+}
+
+void kolo__crew_signal_one(const struct kolo__crew *crew, uint32_t local_rank, int number)
+{
+    if (!crew->ended[local_rank])
+        kill(-crew->children[local_rank].pid, number);
 }
 
 static int find(const struct kolo__crew *crew, pid_t pid)
@@ -170,6 +175,11 @@ static void signal_all(void *crew, int number)
     kolo__crew_signal(crew, number);
 }
 
+static void signal_one(void *crew, uint32_t rank, int number)
+{
+    kolo__crew_signal_one(crew, rank, number);
+}
+
 /* SIGCHLD comes among the launcher's signals. */
 static uint32_t poll_nothing(const void *crew)
 {
@@ -226,6 +236,7 @@ static kolo_status read_recorders(const void *crew, struct kolo__recorders *reco
 
 const struct kolo__ranks_ops kolo__crew_ranks = {
     .signal = signal_all,
+    .signal_one = signal_one,
     .poll_count = poll_nothing,
     .poll_fill = fill_nothing,
     .timeout_ms = wait_for_signals,

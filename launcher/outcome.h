@@ -13,6 +13,9 @@ struct kolo__ending {
     bool ended;
     bool asked;    /* the launcher had sent it a signal to end before */
     bool survived; /* it failed, and the others went on without it (--min) */
+    int expelled;  /* 1: the others go on without it, though it runs; 2: it was told to end, 3:
+                      killed */
+    uint64_t expelled_due_ns; /* when the next of these is due */
     const char
         *lost; /* NULL, or how its host or agent was lost: then there is no wait status; borrowed */
     int wait_status;

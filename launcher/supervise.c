@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "launcher/command.h"
 #include "launcher/counts.h"
+#include "launcher/expelled.h"
 #include "launcher/report.h"
 #include "launcher/restarts.h"
 #include "launcher/termination.h"
@@ -146,6 +147,8 @@ static void keep_plan(struct supervision *s, uint64_t now_ns)
 {
     check_timeout(s, now_ns);
     end_expelled(s, now_ns);
+    if (s->asked == 0 && s->term_at_ns == 0 && !s->killing)
+        kolo__expelled_step(s->job, s->endings, now_ns);
     if (s->term_at_ns != 0 && now_ns >= s->term_at_ns) {
         s->kill_at_ns = s->term_at_ns + (uint64_t)s->job->grace_s * SECOND;
         s->term_at_ns = 0;
@@ -205,12 +208,17 @@ static void hear_signals(struct supervision *s)
 
 /* ---- reaping ------------------------------------------------------------------------------- */
 
-static void say(const struct supervision *s, const char *line)
+void kolo__supervised_say(const struct kolo__supervised *job, const char *line)
 {
-    if (s->job->output != NULL)
-        kolo__output_say(s->job->output, line);
+    if (job->output != NULL)
+        kolo__output_say(job->output, line);
     else
         fprintf(stderr, "%s\n", line);
+}
+
+static void say(const struct supervision *s, const char *line)
+{
+    kolo__supervised_say(s->job, line);
 }
 
 static void begin_end(struct supervision *s, uint64_t now_ns)
@@ -517,7 +525,8 @@ static int next_timeout_ms(const struct supervision *s, uint64_t now_ns)
     if (theirs >= 0 && (timeout < 0 || theirs < timeout))
         timeout = theirs;
     const uint64_t deadlines[] = {s->term_at_ns, s->kill_at_ns, s->timeout_at_ns,
-                                  kolo__restarts_next_ns(&s->restarts)};
+                                  kolo__restarts_next_ns(&s->restarts),
+                                  kolo__expelled_due_ns(s->job, s->endings)};
     for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++) {
         if (deadlines[i] == 0)
             continue;

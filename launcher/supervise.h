@@ -4,6 +4,7 @@
  *
  *   running --- a rank fails, and enough are left to go on (--min) --> running; --restarts: 1 s or
  *      |                                   more later it is started again, as a newcomer
+ *      |------- the others go on without a rank that runs ----------> it is ended: expelled.h
  *      |------- a rank fails ---> 1 s for the others to notice --> SIGTERM --> grace --> SIGKILL
  *      |------- stdout is closed -------------------------------> SIGTERM --> grace --> SIGKILL
  *      |------- a signal for us -> passed on; the second SIGINT or SIGTERM -------------> SIGKILL
@@ -29,6 +30,8 @@ typedef void kolo__rank_ended(void *supervision, uint32_t rank, int wait_status,
 struct kolo__ranks_ops {
     /* To every rank that runs. */
     void (*signal)(void *ranks, int number);
+    /* To one that runs. */
+    void (*signal_one)(void *ranks, uint32_t rank, int number);
     /* The loop's part: how many entries; what to poll for; at least how often to look (-1: when
      * there is something). */
     uint32_t (*poll_count)(const void *ranks);
@@ -71,6 +74,9 @@ struct kolo__supervised {
     struct kolo__input *input;
     struct kolo__output *output; /* NULL: the rank writes for itself */
 };
+
+/* A line of the launcher's own. */
+void kolo__supervised_say(const struct kolo__supervised *supervised, const char *line);
 
 /* Returns the job's exit code. */
 int kolo__supervise(const struct kolo__supervised *supervised);

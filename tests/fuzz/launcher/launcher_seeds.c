@@ -91,7 +91,10 @@ static void write_agent_seeds(void)
     uint32_t ranks[] = {1, 3}, beyond[] = {4};
     kolo__put_raw(&frames, &bare, 1);
     put_start(&frames, ranks, 2);
-    put_text_frame(&frames, KOLO__AGENT_SIGNAL, 15, NULL);
+    kolo__agent_begin(&frames, KOLO__AGENT_SIGNAL);
+    kolo__put_u32(&frames, 15);
+    kolo__put_u32(&frames, KOLO__AGENT_ALL_RANKS);
+    kolo__frame_end(&frames);
     put_text_frame(&frames, KOLO__AGENT_ALIVE, 0, NULL);
     kolo__agent_begin(&frames, KOLO__AGENT_AGAIN);
     kolo__put_u32(&frames, 1);
