@@ -8,23 +8,22 @@ static const uint64_t SECOND = 1000000000;
 
 enum { NOTICE_S = 1 };
 
-static void begin(const struct kolo__supervised *job, uint32_t rank, struct kolo__ending *ending,
-                  const char *why, uint64_t now_ns)
+static void say(const struct kolo__supervised *job, uint32_t rank, const char *why)
 {
     char where[160], line[800];
     snprintf(line, sizeof line,
              "kolo run: rank %u (%s) %s; the others go on without it, and it is ended",
              job->first_rank + rank, job->ops->where(job->self, rank, where, sizeof where), why);
     kolo__supervised_say(job, line);
-    ending->expelled = 1;
-    ending->expelled_due_ns = now_ns + NOTICE_S * SECOND;
 }
 
 /* A stopped one must run to hear it. */
 static void go_on(const struct kolo__supervised *job, uint32_t rank, struct kolo__ending *ending,
-                  uint64_t now_ns)
+                  const char *why, uint64_t now_ns)
 {
     bool first = ending->expelled++ == 1;
+    if (first)
+        say(job, rank, why);
     job->ops->signal_one(job->self, rank, first ? SIGTERM : SIGKILL);
     job->ops->signal_one(job->self, rank, SIGCONT);
     ending->expelled_due_ns = first ? now_ns + (uint64_t)job->grace_s * SECOND : 0;
@@ -40,10 +39,12 @@ void kolo__expelled_step(const struct kolo__supervised *job, struct kolo__ending
         const char *why = kolo__rendezvous_expelled(job->rendezvous, job->first_rank + r);
         if (ending->ended || why == NULL)
             continue;
-        if (ending->expelled == 0)
-            begin(job, r, ending, why, now_ns);
-        else if (ending->expelled_due_ns != 0 && now_ns >= ending->expelled_due_ns)
-            go_on(job, r, ending, now_ns);
+        if (ending->expelled == 0) {
+            ending->expelled = 1;
+            ending->expelled_due_ns = now_ns + NOTICE_S * SECOND;
+        } else if (ending->expelled_due_ns != 0 && now_ns >= ending->expelled_due_ns) {
+            go_on(job, r, ending, why, now_ns);
+        }
     }
 }
 

@@ -218,6 +218,7 @@ const char *kolo__flight_operation_text(const struct kolo__flight_operation *ope
 /* A rank as the reader knows it. */
 struct kolo__flight_rank {
     const struct kolo__flight *flight;
+    uint32_t place; /* where it was started, which it keeps when its rank becomes another */
     uint32_t owner; /* user to whom its memory belongs, where that matters */
     char state;     /* of its process, as in /proc: R, S, T, ...; ?: unknown; 0: it has ended */
 };

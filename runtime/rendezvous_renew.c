@@ -273,6 +273,17 @@ static struct kolo__member *find_member(const struct kolo__rendezvous *server, u
     return NULL;
 }
 
+/* A newcomer may have been stopped while it waited: it is missed from now on, like those who have
+ * beaten. */
+static void expect_beats(const struct kolo__rendezvous *server, struct kolo__member *newcomer)
+{
+    for (uint32_t r = 0; r < server->size; r++)
+        if (server->members[r].signs.timeout_ns > newcomer->signs.timeout_ns)
+            newcomer->signs.timeout_ns = server->members[r].signs.timeout_ns;
+    newcomer->signs.heard_ns = kolo__now_ns(&kolo__real_clock);
+    snprintf(newcomer->signs.doing, sizeof newcomer->signs.doing, "it had just come");
+}
+
 /* Moves survivors and newcomers to their places. previous: by rank, what they were. */
 static void move_in(struct kolo__rendezvous *server, struct kolo__member *members,
                     uint32_t *previous, uint32_t *survivors)
@@ -291,6 +302,7 @@ static void move_in(struct kolo__rendezvous *server, struct kolo__member *member
         } else {
             struct kolo__connection *connection = find_newcomer(server, id);
             members[r] = *connection->newcomer;
+            expect_beats(server, &members[r]);
             connection->newcomer->blob = NULL;
             free_newcomer(connection);
             connection->phase = MEMBER;

@@ -95,7 +95,7 @@ class Training(Job):
 
     def unhurt(self):
         return [p for p in self.processes()
-                if p.name not in self.struck and p.done is None and p.failed is None]
+                if p.name not in self.struck and p.done is None and p.failed is None and self.here(p) is not None]
 
     def is_whole(self, after_epoch):
         """All ranks have taken a step in an epoch after that one, and none of them has been struck."""
@@ -125,8 +125,9 @@ class Training(Job):
         self.job = self.job_id(self.here(self.processes()[0]))
 
     def here(self, process):
+        """Its id, as seen from here; None: it has ended."""
         if not self.apart:
-            return process.pid
+            return process.pid if os.path.exists(f"/proc/{process.pid}") else None
         return self.outer_pid(self.rack.hosts[int(process.host[4:])], process.pid)
 
     def candidates(self, kind):
