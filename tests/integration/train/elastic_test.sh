@@ -57,6 +57,7 @@ await 50
 kill -TERM "$(workers | head -n 1)"
 wait "$run" || fail "one leaves: exit code $?: $(cat log)"
 grep -q "1 rank goes on: .*left in good order" log || fail "one leaves: $(cat log)"
+! grep -q refused log || fail "one leaves, and is refused what it does not ask for: $(cat log)"
 same_losses straight.csv "$mark" 0.02 || fail "one leaves: another curve"
 
 # One is to go, without --min: all save and leave, and the run goes on later.

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "runtime/control_frames.h"
 #include "runtime/heartbeat.h"
+#include "runtime/introduction.h"
 #include "runtime/rendezvous_world.h"
 
 #include <setjmp.h>
@@ -21,7 +22,8 @@ static const uint64_t SECOND = 1000000000, TIMEOUT = 5000000000;
 
 static struct kolo__rendezvous *server;
 static struct kolo__control *controls[RANKS];
-static struct kolo__flight flight; /* nothing in it */
+static struct kolo__flight flight;                        /* nothing in it */
+static const char introduction[KOLO__INTRODUCTION_TEXTS]; /* empty ones */
 
 static uint64_t now(void)
 {
@@ -42,7 +44,7 @@ static void *join(void *argument)
                                             .deadline_ns = now() + 20 * SECOND,
                                             .timeout_s = 20};
     if (kolo__control_connect(&options, &controls[rank]) != KOLO_OK ||
-        kolo__control_join(controls[rank], "", 0) != KOLO_OK)
+        kolo__control_join(controls[rank], introduction, sizeof introduction) != KOLO_OK)
         return NULL;
     return argument;
 }
@@ -261,10 +263,10 @@ static void test_who_never_beats_is_not_missed(void **state)
 
 /* Rank 0 says that its connection to rank 1 broke. Whether the network did it, or rank 1 is lost,
  * depends on whether that is heard. */
-static void blame_rank_1(void)
+static void blame_rank_1(const char *how)
 {
     struct kolo__fault broken = {.status = KOLO_ERR_PEER_LOST, .peer = 1};
-    snprintf(broken.text, sizeof broken.text, "rank 1 (host b): it does not answer");
+    snprintf(broken.text, sizeof broken.text, "rank 1 (host b): %s", how);
     kolo__control_report(controls[0], 1, &broken);
 }
 
@@ -279,7 +281,7 @@ static void test_a_broken_link_is_named_by_its_ends(void **state)
     kolo_status status;
     int rank;
     uint64_t heard_ns = beat();
-    blame_rank_1();
+    blame_rank_1("it does not answer");
     serve_until(rank_1_is_blamed);
     server->members[1].lost_at_ns = heard_ns + SECOND / 10;
     kolo__world_judge_losses(server, heard_ns + 3 * SECOND); /* it may be lost: let that be seen */
@@ -291,6 +293,42 @@ static void test_a_broken_link_is_named_by_its_ends(void **state)
     assert_true(strncmp(text, "between rank 0 (host ", 21) == 0);
     assert_non_null(strstr(text, " and rank 1 (host "));
     assert_non_null(strstr(text, "): it does not answer"));
+}
+
+static void break_link(const char *how)
+{
+    blame_rank_1(how);
+    serve_until(rank_1_is_blamed);
+    kolo__world_judge_losses(server, server->members[1].lost_at_ns);
+    assert_true(server->fault.set);
+}
+
+/* In one epoch after the other they would find that out again, for ever. */
+static void test_a_link_that_stays_cut_costs_a_rank(void **state)
+{
+    (void)state;
+    beat();
+    break_link("nothing was heard: it " KOLO__SILENCE_TEXT);
+    assert_int_equal(server->membership.count, 1);
+    assert_null(kolo__rendezvous_expelled(server, 0));
+    const char *why = kolo__rendezvous_expelled(server, 1);
+    assert_non_null(why);
+    assert_non_null(strstr(why, "is cut off from rank 0 (host "));
+    kolo__rendezvous_rank_ended(server, 1, false, "was killed");
+    assert_null(kolo__rendezvous_expelled(server, 1));
+}
+
+static void test_a_link_that_broke_may_be_made_anew_once(void **state)
+{
+    (void)state;
+    beat();
+    break_link("the connection broke: Connection reset by peer");
+    assert_int_equal(server->membership.count, 2);
+    server->fault.set = false; /* as in the next epoch */
+    server->members[1].lost_at_ns = 0;
+    break_link("the connection broke: Connection reset by peer");
+    assert_int_equal(server->membership.count, 1);
+    assert_non_null(kolo__rendezvous_expelled(server, 1));
 }
 
 static void test_waits_are_known(void **state)
@@ -401,6 +439,58 @@ static void test_a_look_may_come_after_a_renewal(void **state)
     assert_int_equal(next_looks[1], UINT64_MAX);
 }
 
+static struct kolo__control *newcomer;
+
+static void *come(void *argument)
+{
+    struct kolo__control_options options = {.rendezvous = kolo__rendezvous_address(server),
+                                            .job = "job",
+                                            .token = "secret",
+                                            .rank = RANKS,
+                                            .size = KOLO__SIZE_UNKNOWN,
+                                            .deadline_ns = now() + 20 * SECOND,
+                                            .timeout_s = 20};
+    return kolo__control_connect(&options, &newcomer) == KOLO_OK &&
+                   kolo__control_join(newcomer, introduction, sizeof introduction) == KOLO_OK
+               ? argument
+               : NULL;
+}
+
+static bool newcomer_waits(void)
+{
+    return kolo__membership_count(&server->membership, KOLO__MEMBER_WAITING) == 1;
+}
+
+/* Stopped while it waited, say: it would hold up the epoch that it comes to. */
+static void test_a_newcomer_that_never_beats_is_missed(void **state)
+{
+    (void)state;
+    pthread_t coming, threads[RANKS];
+    void *result;
+    kolo_status status;
+    int rank;
+    beat();
+    assert_int_equal(pthread_create(&coming, NULL, come, server), 0);
+    serve_until(newcomer_waits);
+    for (int r = 0; r < RANKS; r++)
+        assert_int_equal(pthread_create(&threads[r], NULL, renew, &controls[r]), 0);
+    serve_until(second_epoch_has_formed);
+    for (int r = 0; r < RANKS; r++)
+        assert_int_equal(pthread_join(threads[r], &result), 0);
+    assert_int_equal(pthread_join(coming, &result), 0);
+    assert_non_null(result);
+    uint64_t heard_ns = server->members[RANKS].signs.heard_ns;
+    for (int r = 0; r < RANKS; r++)
+        server->members[r].signs.heard_ns = heard_ns + 3600 * SECOND;
+    look_until(heard_ns, heard_ns + TIMEOUT - SECOND);
+    assert_sound();
+    look_until(heard_ns + TIMEOUT, heard_ns + TIMEOUT + SECOND);
+    assert_non_null(fault(&status, &rank));
+    assert_int_equal(status, KOLO_ERR_PEER_LOST);
+    assert_int_equal(rank, RANKS);
+    kolo__control_close(newcomer);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, end)
@@ -415,11 +505,14 @@ int main(void)
         TEST(test_what_was_read_late_is_of_now),
         TEST(test_who_never_beats_is_not_missed),
         TEST(test_a_broken_link_is_named_by_its_ends),
+        TEST(test_a_link_that_stays_cut_costs_a_rank),
+        TEST(test_a_link_that_broke_may_be_made_anew_once),
         TEST(test_waits_are_known),
         TEST(test_a_server_that_says_nothing_is_lost),
         TEST(test_answers_that_nobody_reads_do_not_pile_up),
         TEST(test_a_thread_beats),
         TEST(test_a_look_may_come_after_a_renewal),
+        TEST(test_a_newcomer_that_never_beats_is_missed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
