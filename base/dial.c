@@ -17,7 +17,8 @@ static const uint64_t HEAD_START_NS = 250000000, MILLISECOND = 1000000;
 
 enum { NO_TARGET = -1 };
 
-enum state { UNRESOLVED, WAITING, CONNECTING, GIVEN, FAILED, REFUSED };
+/* FAILED: nobody answers there. DECLINED: the caller did not want it, but another time it may. */
+enum state { UNRESOLVED, WAITING, CONNECTING, GIVEN, FAILED, DECLINED, REFUSED };
 
 struct target {
     enum state state;
@@ -202,15 +203,40 @@ kolo_status kolo__dial_next(struct kolo__dial *dial, uint64_t deadline_ns, int *
 void kolo__dial_refuse(struct kolo__dial *dial, const char *why, bool again)
 {
     if (dial->given != NO_TARGET)
-        fail(&dial->targets[dial->given], again ? FAILED : REFUSED, why);
+        fail(&dial->targets[dial->given], again ? DECLINED : REFUSED, why);
     dial->given = NO_TARGET;
+}
+
+static bool have_one_name(const struct target *one, const struct target *other)
+{
+    size_t length = strcspn(one->name, " ");
+    return length == strcspn(other->name, " ") && strncmp(one->name, other->name, length) == 0;
+}
+
+/* A host that listens by IPv4 alone, or by IPv6, and whose name has an address of each: who refused
+ * at the one is who does not answer at the other. */
+static bool is_refused_elsewhere(const struct kolo__dial *dial, const struct target *silent)
+{
+    bool refused = false;
+    for (int i = 0; i < dial->count; i++) {
+        const struct target *other = &dial->targets[i];
+        if (other == silent || !have_one_name(silent, other))
+            continue;
+        if (other->address.storage.ss_family == silent->address.storage.ss_family)
+            return false; /* several hosts, perhaps */
+        refused |= other->state == REFUSED;
+    }
+    return refused;
 }
 
 bool kolo__dial_all_refused(const struct kolo__dial *dial)
 {
-    for (int i = 0; i < dial->count; i++)
-        if (dial->targets[i].state != REFUSED)
+    for (int i = 0; i < dial->count; i++) {
+        const struct target *target = &dial->targets[i];
+        bool silent = target->state == FAILED || target->state == CONNECTING;
+        if (target->state != REFUSED && !(silent && is_refused_elsewhere(dial, target)))
             return false;
+    }
     return true;
 }
 

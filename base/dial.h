@@ -27,7 +27,8 @@ kolo_status kolo__dial_open(const char *addresses, struct kolo__dial **dial);
 kolo_status kolo__dial_next(struct kolo__dial *dial, uint64_t deadline_ns, int *fd);
 /* Why the caller did not want the connection that it got last. again: another time it may. */
 void kolo__dial_refuse(struct kolo__dial *dial, const char *why, bool again);
-/* True when every address answered, and the caller wants none of them at any time. */
+/* True when every address answered, and the caller wants none of them at any time. Of a name that
+ * has one address of each family, one of the two needs to. */
 bool kolo__dial_all_refused(const struct kolo__dial *dial);
 /* "10.0.0.1:5000: Connection refused; node7:5000: cannot be resolved: ..." into text, ports of one
  * host that failed alike once. Returns text. */

@@ -77,6 +77,7 @@ void kolo__put_agent_start(struct kolo__frame_writer *writer, const struct kolo_
     kolo__put_text(writer, start->bind);
     kolo__put_u32(writer, start->grace_s);
     kolo__put_u32(writer, start->world_size);
+    kolo__put_u32(writer, start->places);
     kolo__put_u32(writer, start->room);
     kolo__put_u8(writer, start->stays);
     kolo__put_u32(writer, start->count);
@@ -125,7 +126,7 @@ static void get_ranks(struct kolo__frame_reader *payload, struct kolo__agent_sta
 {
     uint32_t count = kolo__get_u32(payload);
     if ((count < 1 && !start->stays) || start->room < 1 || count > start->room ||
-        start->room > KOLO__AGENT_RANKS_MAX || start->room > start->world_size ||
+        start->room > KOLO__AGENT_RANKS_MAX || start->room > start->places ||
         count > (size_t)(payload->end - payload->next) / 4)
         payload->bad = true;
     if (payload->bad)
@@ -136,7 +137,7 @@ static void get_ranks(struct kolo__frame_reader *payload, struct kolo__agent_sta
     start->count = count;
     for (uint32_t i = 0; i < count; i++) {
         start->ranks[i] = kolo__get_u32(payload);
-        payload->bad |= start->ranks[i] >= start->world_size;
+        payload->bad |= start->ranks[i] >= start->places;
     }
 }
 
@@ -159,6 +160,7 @@ kolo_status kolo__get_agent_start(struct kolo__frame_reader *payload,
     start->bind = get_string(payload);
     start->grace_s = kolo__get_u32(payload);
     start->world_size = kolo__get_u32(payload);
+    start->places = kolo__get_u32(payload);
     start->room = kolo__get_u32(payload);
     start->stays = kolo__get_u8(payload);
     get_ranks(payload, start);

@@ -26,7 +26,7 @@ enum kolo__agent_frame {
     KOLO__AGENT_ENDED = 5,   /* local rank, wait status, last words */
     KOLO__AGENT_GONE = 6,    /* no process of the job is left: the last frame */
     KOLO__AGENT_START = 16,  /* struct kolo__agent_start */
-    KOLO__AGENT_SIGNAL = 17, /* number, local rank or KOLO__AGENT_ALL_RANKS */
+    KOLO__AGENT_SIGNAL = 17, /* number, local rank or ALL_RANKS */
     KOLO__AGENT_INPUT = 18,  /* bytes for rank 0; none: the end */
     KOLO__AGENT_END = 19,    /* kill what runs, say GONE and leave */
     KOLO__AGENT_AGAIN = 20,  /* run: local rank, rank, to be started as a newcomer. agent: local
@@ -64,8 +64,9 @@ struct kolo__agent_hello {
 struct kolo__agent_start {
     char *job, *token, *rendezvous, *folder, *bind;
     uint32_t grace_s, world_size;
-    uint32_t room; /* local ranks that there may be later; count or more */
-    uint8_t stays; /* 1: until LAST the agent does not go, for ranks may be started again */
+    uint32_t places; /* ranks are below: world_size, or more where the job may grow */
+    uint32_t room;   /* local ranks that there may be later; count or more */
+    uint8_t stays;   /* 1: until LAST the agent does not go, for ranks may be started again */
     uint32_t count, *ranks; /* by local rank; none only where the agent stays */
     char **program;         /* and arguments, up to a NULL */
     char **environment;     /* NAME=VALUE, up to a NULL */

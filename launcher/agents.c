@@ -2,39 +2,22 @@
 #include "launcher/agents.h"
 
 #include "base/clock.h"
-#include "base/last_words.h"
 #include "base/log.h"
+#include "launcher/discovery.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 static const uint64_t MILLISECOND = 1000000;
 
 enum { CLEAR_MS = 8000, LOOK_AGAIN_MS = 500 };
 
-static bool is_there(const struct kolo__agent *agent)
-{
-    return agent->phase < KOLO__AGENT_LEFT;
-}
-
-/* ---- saying -------------------------------------------------------------------------------- */
-
-static void say_to(struct kolo__agent *agent, enum kolo__agent_frame type, uint32_t value)
-{
-    kolo__agent_begin(&agent->carrier.out, type);
-    if (type != KOLO__AGENT_END && type != KOLO__AGENT_LAST && type != KOLO__AGENT_RECORD)
-        kolo__put_u32(&agent->carrier.out, value);
-    kolo__frame_end(&agent->carrier.out);
-    kolo__carrier_flush(&agent->carrier, kolo__now_ns(&kolo__real_clock));
-}
+/* ---- signals ------------------------------------------------------------------------------- */
 
 static void send_signal(struct kolo__agent *agent, int number, uint32_t local)
 {
-    if (agent->phase != KOLO__AGENT_RUNNING)
-        return;
     kolo__agent_begin(&agent->carrier.out, KOLO__AGENT_SIGNAL);
     kolo__put_u32(&agent->carrier.out, (uint32_t)number);
     kolo__put_u32(&agent->carrier.out, local);
@@ -46,257 +29,21 @@ static void signal_all(void *self, int number)
 {
     struct kolo__agents *agents = self;
     for (uint32_t i = 0; i < agents->count; i++)
-        send_signal(&agents->list[i], number, KOLO__AGENT_ALL_RANKS);
+        if (agents->list[i]->phase == KOLO__AGENT_RUNNING)
+            send_signal(agents->list[i], number, KOLO__AGENT_ALL_RANKS);
 }
 
-static void signal_one(void *self, uint32_t number, int signal_number)
+static void signal_one(void *self, uint32_t place, int number)
 {
     struct kolo__agents *agents = self;
-    struct kolo__agent *agent = agents->agent_of[number];
-    const struct kolo__agent_rank *rank = agents->ranks[number];
-    if (rank->state == KOLO__RANK_RUNS)
-        send_signal(agent, signal_number, (uint32_t)(rank - agent->ranks));
+    struct kolo__agent *agent = agents->agent_of[place];
+    struct kolo__agent_rank *rank = agents->ranks[place];
+    rank->leaving |= number == SIGTERM;
+    if (agent->phase == KOLO__AGENT_RUNNING && rank->state == KOLO__RANK_RUNS)
+        send_signal(agent, number, (uint32_t)(rank - agent->ranks));
 }
 
-/* A line of an agent's stderr: its own, or its ssh's. */
-static void say_line(struct kolo__agents *agents, const struct kolo__agent *agent, const char *line)
-{
-    char text[1400];
-    snprintf(text, sizeof text, "%s: %s", agent->host->name, line);
-    if (agents->output != NULL)
-        kolo__output_say(agents->output, text);
-    else
-        fprintf(stderr, "%s\n", text);
-}
-
-/* ---- hearing ------------------------------------------------------------------------------- */
-
-static void lose(struct kolo__agent *agent, const char *why)
-{
-    if (!is_there(agent))
-        return;
-    agent->phase = KOLO__AGENT_LOST;
-    snprintf(agent->why, sizeof agent->why, "%s", why);
-    for (char *c = agent->why; *c != '\0'; c++)
-        *c = *c == '\n' ? ' ' : *c;
-}
-
-/* How its stream broke is less than what its ssh says of it. */
-static void lose_carrier(struct kolo__agent *agent)
-{
-    char why[480], words[300] = "";
-    size_t length = strlen(agent->words);
-    snprintf(words, sizeof words, "%s", agent->words + (length > 290 ? length - 290 : 0));
-    if (words[0] != '\0')
-        words[strcspn(words, "\n")] = '\0';
-    snprintf(why, sizeof why, "its agent has gone: %s%s%s", agent->carrier.why,
-             words[0] != '\0' ? "; " : "", words);
-    lose(agent, why);
-}
-
-static void on_hello(struct kolo__agent *agent, struct kolo__frame_reader *payload)
-{
-    if (agent->phase != KOLO__AGENT_CONNECTING || !kolo__get_agent_hello(payload, &agent->hello))
-        lose(agent, "its kolo agent says hello in another way: install the same kolo everywhere");
-    else
-        agent->phase = KOLO__AGENT_READY;
-}
-
-static bool on_started(struct kolo__agents *agents, struct kolo__agent *agent,
-                       struct kolo__frame_reader *payload)
-{
-    uint32_t count = kolo__get_u32(payload);
-    if (agent->phase != KOLO__AGENT_ASKED || count != agent->count)
-        return false;
-    for (uint32_t i = 0; i < count; i++) {
-        char text[640], line[800];
-        agent->ranks[i].pid = kolo__get_u32(payload);
-        kolo__get_text(payload, text, sizeof text);
-        snprintf(line, sizeof line, "[%u] %s on %s", agent->ranks[i].rank, text, agent->hello.host);
-        if (agents->report_bindings)
-            kolo__output_say(agents->output, line);
-    }
-    agent->phase = KOLO__AGENT_RUNNING;
-    return kolo__frame_done(payload);
-}
-
-static bool on_failed(struct kolo__agent *agent, struct kolo__frame_reader *payload)
-{
-    agent->refused_code = kolo__get_u8(payload);
-    kolo__get_text(payload, agent->why, sizeof agent->why);
-    agent->phase = KOLO__AGENT_REFUSED;
-    return kolo__frame_done(payload);
-}
-
-static bool on_output(struct kolo__agents *agents, struct kolo__agent *agent,
-                      struct kolo__frame_reader *payload)
-{
-    size_t bytes;
-    uint32_t local = kolo__get_u32(payload);
-    uint8_t stream = kolo__get_u8(payload);
-    const unsigned char *data = kolo__get_blob(payload, &bytes);
-    if (!kolo__frame_done(payload) || local >= agent->count || stream > 1)
-        return false;
-    kolo__output_feed(agents->output, agent->ranks[local].rank, stream, (const char *)data, bytes);
-    agent->to_confirm += bytes;
-    return true;
-}
-
-static bool on_ended(struct kolo__agents *agents, struct kolo__agent *agent,
-                     struct kolo__frame_reader *payload)
-{
-    char words[KOLO__LAST_WORDS_BYTES];
-    uint32_t local = kolo__get_u32(payload);
-    uint32_t wait_status = kolo__get_u32(payload);
-    kolo__get_text(payload, words, sizeof words);
-    if (!kolo__frame_done(payload) || local >= agent->count ||
-        agent->ranks[local].state != KOLO__RANK_RUNS)
-        return false;
-    if (agents->last_words != NULL)
-        kolo__last_words_write(agents->last_words, (long)agent->ranks[local].rank, words);
-    agent->ranks[local].state = KOLO__RANK_ENDED;
-    agent->ranks[local].wait_status = (int)wait_status;
-    return true;
-}
-
-static bool on_record(struct kolo__agent *agent, struct kolo__frame_reader *payload)
-{
-    size_t bytes;
-    uint32_t local = kolo__get_u32(payload);
-    char state = (char)kolo__get_u8(payload);
-    uint64_t their_ns = kolo__get_u64(payload);
-    const unsigned char *data = kolo__get_blob(payload, &bytes);
-    if (!kolo__frame_done(payload) || local >= agent->count)
-        return false;
-    struct kolo__agent_rank *rank = &agent->ranks[local];
-    if (rank->flight == NULL)
-        rank->flight = aligned_alloc(_Alignof(struct kolo__flight), sizeof *rank->flight);
-    rank->flight_state = state;
-    return rank->flight == NULL || kolo__flight_import(rank->flight, data, bytes, their_ns,
-                                                       kolo__now_ns(&kolo__real_clock));
-}
-
-static bool on_again(struct kolo__agent *agent, struct kolo__frame_reader *payload)
-{
-    uint32_t local = kolo__get_u32(payload);
-    uint32_t pid = kolo__get_u32(payload);
-    if (!kolo__frame_done(payload) || local >= agent->count ||
-        agent->ranks[local].state != KOLO__RANK_RUNS)
-        return false;
-    agent->ranks[local].pid = pid;
-    return true;
-}
-
-static bool on_taken(struct kolo__agents *agents, struct kolo__frame_reader *payload)
-{
-    uint32_t bytes = kolo__get_u32(payload);
-    if (!kolo__frame_done(payload) || bytes > agents->input_on_the_way)
-        return false;
-    agents->input_on_the_way -= bytes;
-    if (bytes == 0)
-        agents->input_fd = -1; /* rank 0 does not read any more */
-    return true;
-}
-
-static void on_frame(struct kolo__agents *agents, struct kolo__agent *agent,
-                     enum kolo__agent_frame type, struct kolo__frame_reader *payload)
-{
-    bool good = true;
-    switch (type) {
-    case KOLO__AGENT_HELLO:
-        on_hello(agent, payload);
-        break;
-    case KOLO__AGENT_STARTED:
-        good = on_started(agents, agent, payload);
-        break;
-    case KOLO__AGENT_FAILED:
-        good = agent->phase == KOLO__AGENT_ASKED && on_failed(agent, payload);
-        break;
-    case KOLO__AGENT_OUTPUT:
-        good = agent->phase >= KOLO__AGENT_ASKED && on_output(agents, agent, payload);
-        break;
-    case KOLO__AGENT_ENDED:
-        good = agent->phase >= KOLO__AGENT_ASKED && on_ended(agents, agent, payload);
-        break;
-    case KOLO__AGENT_GONE:
-        for (uint32_t i = 0; i < agent->count && good; i++)
-            good = agent->phase == KOLO__AGENT_REFUSED || agent->ranks[i].state != KOLO__RANK_RUNS;
-        if (good && agent->phase != KOLO__AGENT_REFUSED)
-            agent->phase = KOLO__AGENT_LEFT;
-        break;
-    case KOLO__AGENT_RECORD:
-        good = agent->phase >= KOLO__AGENT_ASKED && on_record(agent, payload);
-        break;
-    case KOLO__AGENT_AGAIN:
-        good = agent->phase == KOLO__AGENT_RUNNING && on_again(agent, payload);
-        break;
-    case KOLO__AGENT_TAKEN:
-        good = on_taken(agents, payload);
-        break;
-    case KOLO__AGENT_ALIVE:
-        break;
-    default:
-        good = false;
-    }
-    if (!good)
-        lose(agent, "its kolo agent sent a message that is broken, or out of turn");
-}
-
-/* Before the greeting ssh says why it does not work; after it, the agent may warn. */
-static void hear_words(struct kolo__agents *agents, struct kolo__agent *agent)
-{
-    size_t used = strlen(agent->words);
-    if (used > sizeof agent->words / 2) {
-        memmove(agent->words, agent->words + used / 2, used - used / 2 + 1);
-        used -= used / 2;
-    }
-    ssize_t bytes = read(agent->remote.err_fd, agent->words + used, sizeof agent->words - 1 - used);
-    if (bytes == 0 || (bytes < 0 && errno != EAGAIN && errno != EINTR)) {
-        close(agent->remote.err_fd);
-        agent->remote.err_fd = -1;
-    }
-    if (bytes <= 0)
-        return;
-    agent->words[used + (size_t)bytes] = '\0';
-    for (char *c = agent->words + used; *c != '\0'; c++)
-        if (((unsigned char)*c < 0x20 && *c != '\n') || *c == 0x7f)
-            *c = *c == '\r' ? ' ' : '?';
-    bool aloud = agent->phase != KOLO__AGENT_CONNECTING || agents->shell->verbose;
-    char *end;
-    while (aloud && (end = strchr(agent->words, '\n')) != NULL) {
-        *end = '\0';
-        say_line(agents, agent, agent->words);
-        memmove(agent->words, end + 1, strlen(end + 1) + 1);
-    }
-}
-
-static void serve_agent(struct kolo__agents *agents, struct kolo__agent *agent,
-                        const struct pollfd *fds, uint64_t now_ns)
-{
-    enum kolo__agent_frame type;
-    struct kolo__frame_reader payload;
-    if (agent->remote.err_fd >= 0 && fds[KOLO__CARRIER_ENTRIES].revents != 0)
-        hear_words(agents, agent);
-    if (!is_there(agent))
-        return;
-    if (fds[0].revents != 0)
-        kolo__carrier_receive(&agent->carrier, now_ns);
-    bool greeted = agent->phase != KOLO__AGENT_CONNECTING || kolo__carrier_greeted(&agent->carrier);
-    while (greeted && is_there(agent) &&
-           kolo__carrier_next(&agent->carrier, KOLO__AGENT_FRAME_MAX, &type, &payload))
-        on_frame(agents, agent, type, &payload);
-    if (agent->to_confirm > 0 && !kolo__output_is_full(agents->output)) {
-        uint32_t bytes = (uint32_t)agent->to_confirm;
-        agent->to_confirm = 0;
-        say_to(agent, KOLO__AGENT_TAKEN, bytes);
-    }
-    kolo__carrier_flush(&agent->carrier, now_ns);
-    if (agent->carrier.broken)
-        lose_carrier(agent);
-    else if (agent->phase != KOLO__AGENT_CONNECTING &&
-             now_ns >= agent->carrier.heard_ns + KOLO__AGENT_LOST_MS * MILLISECOND)
-        lose(agent, "nothing was heard from its host for 10 s");
-}
+/* ---- input --------------------------------------------------------------------------------- */
 
 static void read_input(struct kolo__agents *agents)
 {
@@ -320,7 +67,7 @@ static void read_input(struct kolo__agents *agents)
 uint32_t kolo__agents_poll_count(const void *self)
 {
     const struct kolo__agents *agents = self;
-    return agents->count * KOLO__AGENT_ENTRIES + 1;
+    return agents->count * KOLO__AGENT_ENTRIES + KOLO__AGENTS_OWN_ENTRIES;
 }
 
 static bool wants_input(const struct kolo__agents *agents)
@@ -335,11 +82,12 @@ void kolo__agents_poll_fill(void *self, struct pollfd *fds)
 {
     struct kolo__agents *agents = self;
     fds[0] = (struct pollfd){.fd = wants_input(agents) ? agents->input_fd : -1, .events = POLLIN};
-    fds++;
+    kolo__discovery_poll_fill(agents->discovery, fds + 1);
+    fds += KOLO__AGENTS_OWN_ENTRIES;
     for (uint32_t i = 0; i < agents->count; i++, fds += KOLO__AGENT_ENTRIES) {
-        const struct kolo__agent *agent = &agents->list[i];
+        const struct kolo__agent *agent = agents->list[i];
         fds[0] = fds[1] = (struct pollfd){.fd = -1};
-        if (is_there(agent))
+        if (kolo__agent_is_there(agent))
             kolo__carrier_poll_fill(&agent->carrier, fds);
         fds[KOLO__CARRIER_ENTRIES] = (struct pollfd){.fd = agent->remote.err_fd, .events = POLLIN};
     }
@@ -350,8 +98,10 @@ void kolo__agents_serve(struct kolo__agents *agents, const struct pollfd *fds)
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
     if (fds[0].fd >= 0 && fds[0].revents != 0 && wants_input(agents))
         read_input(agents);
+    kolo__discovery_step(agents->discovery, now_ns);
+    fds += KOLO__AGENTS_OWN_ENTRIES;
     for (uint32_t i = 0; i < agents->count; i++)
-        serve_agent(agents, &agents->list[i], fds + 1 + i * KOLO__AGENT_ENTRIES, now_ns);
+        kolo__agent_serve_frames(agents, agents->list[i], fds + i * KOLO__AGENT_ENTRIES, now_ns);
 }
 
 static void note_failure(struct kolo__agents *agents, struct kolo__agent *agent)
@@ -363,7 +113,7 @@ static void note_failure(struct kolo__agents *agents, struct kolo__agent *agent)
     snprintf(line, sizeof line,
              "two ranks failed within a minute: none is started again here for %u s",
              (unsigned)agent->cooldown.pause_s);
-    say_line(agents, agent, line);
+    kolo__agent_say_line(agents, agent, line);
 }
 
 /* Tells of each rank once, and ends the output of hosts that say no more. */
@@ -379,9 +129,9 @@ static void tell(struct kolo__agents *agents, struct kolo__agent *agent, kolo__r
                   rank->state == KOLO__RANK_ENDED ? NULL : agent->why);
         if (news)
             rank->state = KOLO__RANK_TOLD;
-        if (news && (lost || rank->wait_status != 0))
+        if (news && !rank->leaving && (lost || rank->wait_status != 0))
             note_failure(agents, agent);
-        if (!is_there(agent) && rank == agents->ranks[rank->rank])
+        if (!kolo__agent_is_there(agent) && rank == agents->ranks[rank->rank])
             kolo__output_end(agents->output, rank->rank);
     }
 }
@@ -391,13 +141,24 @@ static void step(void *self, const struct pollfd *fds, kolo__rank_ended *ended, 
     struct kolo__agents *agents = self;
     kolo__agents_serve(agents, fds);
     for (uint32_t i = 0; i < agents->count; i++)
-        tell(agents, &agents->list[i], ended, supervision);
+        tell(agents, agents->list[i], ended, supervision);
+    kolo__agents_step_hosts(agents, kolo__now_ns(&kolo__real_clock));
 }
 
 static int timeout_ms(const void *agents)
 {
     (void)agents;
     return LOOK_AGAIN_MS; /* signs of life are due */
+}
+
+/* It goes by itself once its ranks have ended; one that has never had any is not waited for. */
+static void dismiss(struct kolo__agent *agent)
+{
+    if (agent->phase == KOLO__AGENT_CONNECTING)
+        kolo__agent_lose(agent, "it is not needed any more");
+    else if (kolo__agent_is_there(agent))
+        kolo__agent_say(agent,
+                        agent->phase == KOLO__AGENT_READY ? KOLO__AGENT_END : KOLO__AGENT_LAST);
 }
 
 /* Each agent clears up by itself once its ranks have ended. */
@@ -409,20 +170,19 @@ static bool clear(void *self, bool impatient)
     if (agents->ending_ns == 0) {
         agents->ending_ns = now_ns;
         for (uint32_t i = 0; agents->stay && i < agents->count; i++)
-            if (is_there(&agents->list[i]))
-                say_to(&agents->list[i], KOLO__AGENT_LAST, 0);
+            dismiss(agents->list[i]);
     }
     for (uint32_t i = 0; i < agents->count; i++) {
-        struct kolo__agent *agent = &agents->list[i];
-        if (impatient && !agents->ending && is_there(agent))
-            say_to(agent, KOLO__AGENT_END, 0);
-        if (is_there(agent) && now_ns >= agents->ending_ns + CLEAR_MS * MILLISECOND) {
+        struct kolo__agent *agent = agents->list[i];
+        if (impatient && !agents->ending && kolo__agent_is_there(agent))
+            kolo__agent_say(agent, KOLO__AGENT_END);
+        if (kolo__agent_is_there(agent) && now_ns >= agents->ending_ns + CLEAR_MS * MILLISECOND) {
             kolo__log(KOLO__LOG_WARN,
                       "the agent on %s does not say that nothing of the job is left",
-                      agent->host->name);
-            lose(agent, "it did not end");
+                      agent->host.name);
+            kolo__agent_lose(agent, "it did not end");
         }
-        all &= !is_there(agent);
+        all &= !kolo__agent_is_there(agent);
     }
     agents->ending |= impatient;
     return all;
@@ -433,7 +193,7 @@ static const char *where(const void *self, uint32_t rank, char *text, size_t byt
     const struct kolo__agents *agents = self;
     const struct kolo__agent *agent = agents->agent_of[rank];
     snprintf(text, bytes, "host %s, pid %u",
-             agent->hello.host[0] != '\0' ? agent->hello.host : agent->host->name,
+             agent->hello.host[0] != '\0' ? agent->hello.host : agent->host.name,
              agents->ranks[rank]->pid);
     return text;
 }
@@ -442,29 +202,29 @@ static void ask_recorders(void *self)
 {
     struct kolo__agents *agents = self;
     for (uint32_t i = 0; i < agents->count; i++)
-        if (agents->list[i].phase == KOLO__AGENT_RUNNING)
-            say_to(&agents->list[i], KOLO__AGENT_RECORD, 0);
+        if (agents->list[i]->phase == KOLO__AGENT_RUNNING)
+            kolo__agent_say(agents->list[i], KOLO__AGENT_RECORD);
 }
 
 static kolo_status recorders(const void *self, struct kolo__recorders *recorders)
 {
     const struct kolo__agents *agents = self;
     kolo_status status = KOLO_OK;
-    for (uint32_t r = 0; r < agents->world_size && status == KOLO_OK; r++) {
+    for (uint32_t r = 0; r < agents->places && status == KOLO_OK; r++) {
         const struct kolo__agent_rank *rank = agents->ranks[r];
+        if (rank == NULL || rank->flight == NULL)
+            continue;
         const struct kolo__flight_rank recorded = {
             .flight = rank->flight,
             .place = r,
             .state = rank->state == KOLO__RANK_RUNS ? rank->flight_state : 0};
-        if (rank->flight != NULL)
-            status = kolo__recorders_add_rank(recorders, &recorded);
+        status = kolo__recorders_add_rank(recorders, &recorded);
     }
     return status;
 }
 
 const struct kolo__ranks_ops kolo__agents_ranks = {
     .signal = signal_all,
-    .signal_one = signal_one,
     .poll_count = kolo__agents_poll_count,
     .poll_fill = kolo__agents_poll_fill,
     .timeout_ms = timeout_ms,
@@ -472,6 +232,9 @@ const struct kolo__ranks_ops kolo__agents_ranks = {
     .clear = clear,
     .where = where,
     .start_again = kolo__agents_start_again,
+    .start_more = kolo__agents_start_more,
+    .is_surplus = kolo__agents_is_surplus,
+    .signal_one = signal_one,
     .ask_recorders = ask_recorders,
     .recorders = recorders,
 };

@@ -222,6 +222,15 @@ static kolo_status start_again(void *self, uint32_t rank, struct kolo__output *o
     return status;
 }
 
+/* Each core once: what has failed is for --restarts. */
+static kolo_status start_more(void *self, uint32_t rank, struct kolo__output *output)
+{
+    const struct kolo__crew *crew = self;
+    if (rank != crew->started || rank >= crew->capacity)
+        return KOLO_AGAIN;
+    return start_again(self, rank, output, NULL);
+}
+
 static const char *where(const void *self, uint32_t rank, char *text, size_t bytes)
 {
     const struct kolo__crew *crew = self;
@@ -244,5 +253,6 @@ const struct kolo__ranks_ops kolo__crew_ranks = {
     .clear = clear,
     .where = where,
     .start_again = start_again,
+    .start_more = start_more,
     .recorders = read_recorders,
 };

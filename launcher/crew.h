@@ -35,6 +35,8 @@ kolo_status kolo__crew_start_again(struct kolo__crew *crew, uint32_t rank, uint3
                                    int *exec_errno);
 /* To the process group of every rank that runs. Those who are to end must run to hear it. */
 void kolo__crew_signal(const struct kolo__crew *crew, int number);
+
+/* The same of one; nothing, if it has ended. */
 void kolo__crew_signal_one(const struct kolo__crew *crew, uint32_t local_rank, int number);
 
 typedef void kolo__crew_ended(void *self, uint32_t local_rank, int wait_status);

@@ -107,11 +107,19 @@ static bool is_name(const char *name)
     struct in6_addr address;
     char bare[KOLO__HOST_NAME_BYTES];
     const char *place = skip_user(name);
+    for (const char *c = name; *c != '\0'; c++)
+        if (*c <= ' ' || *c >= 0x7f) /* control characters, and names that are not in ASCII */
+            return false;
     snprintf(bare, sizeof bare, "%.*s", (int)strcspn(place, "%"), place); /* fe80::1%eth0 */
     if (strchr(name, ':') != NULL && inet_pton(AF_INET6, bare, &address) != 1)
         return false;
     return name[0] != '\0' && name[0] != '-' && name[0] != '@' && place[0] != '\0' &&
            strcspn(name, " \t'\"\\$`;&|<>()*?#!,/[]") == strlen(name);
+}
+
+bool kolo__host_is_same(const struct kolo__host *a, const struct kolo__host *b)
+{
+    return (a->here && b->here) || strcasecmp(a->name, b->name) == 0;
 }
 
 static kolo_status add(struct kolo__hosts *hosts, const char *name, long slots)
@@ -123,20 +131,18 @@ static kolo_status add(struct kolo__hosts *hosts, const char *name, long slots)
         return kolo__error(
             KOLO_ERR_CONFIG,
             "'%s' is no name or address of a host (an IPv6 address with slots: [fd00::1]:4)", name);
-    for (uint32_t i = 0; i < hosts->count; i++) {
-        struct kolo__host *host = &hosts->list[i];
-        if ((host->here && here) || strcasecmp(host->name, name) == 0) {
-            host->slots += slots;
+    struct kolo__host added = {.slots = slots, .here = here};
+    snprintf(added.name, sizeof added.name, "%s", name);
+    for (uint32_t i = 0; i < hosts->count; i++)
+        if (kolo__host_is_same(&hosts->list[i], &added)) {
+            hosts->list[i].slots += slots;
             return KOLO_OK;
         }
-    }
     struct kolo__host *grown = realloc(hosts->list, (hosts->count + 1) * sizeof *grown);
     if (grown == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "no memory for %u hosts", hosts->count + 1);
     hosts->list = grown;
-    struct kolo__host *host = &grown[hosts->count++];
-    *host = (struct kolo__host){.slots = slots, .here = here};
-    snprintf(host->name, sizeof host->name, "%s", name);
+    grown[hosts->count++] = added;
     return KOLO_OK;
 }
 
@@ -190,28 +196,43 @@ static kolo_status read_line(struct kolo__hosts *hosts, char *line)
     return status == KOLO_OK ? add(hosts, entry, slots) : status;
 }
 
-kolo_status kolo__hosts_read_file(struct kolo__hosts *hosts, const char *path)
+static kolo_status read_lines(struct kolo__hosts *hosts, const char *source, FILE *file)
 {
     char *line = NULL;
     size_t capacity = 0;
     unsigned number = 0;
     kolo_status status = KOLO_OK;
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return kolo__error(KOLO_ERR_CONFIG, "%s cannot be read: %s", path, strerror(errno));
     while (status == KOLO_OK && getline(&line, &capacity, file) >= 0) {
         number++;
         status = read_line(hosts, line);
         if (status == KOLO_ERR_CONFIG)
-            status = kolo__error(status, "%s, line %u: %s", path, number, kolo_error_text());
+            status = kolo__error(status, "%s, line %u: %s", source, number, kolo_error_text());
     }
     if (status == KOLO_OK && ferror(file) != 0)
-        status = kolo__error(KOLO_ERR_CONFIG, "%s cannot be read: %s", path, strerror(errno));
-    if (status == KOLO_OK && hosts->count == 0)
-        status = kolo__error(KOLO_ERR_CONFIG, "%s names no host", path);
+        status = kolo__error(KOLO_ERR_CONFIG, "%s cannot be read: %s", source, strerror(errno));
     free(line);
     fclose(file);
     return status;
+}
+
+kolo_status kolo__hosts_read_file(struct kolo__hosts *hosts, const char *path)
+{
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return kolo__error(KOLO_ERR_CONFIG, "%s cannot be read: %s", path, strerror(errno));
+    kolo_status status = read_lines(hosts, path, file);
+    if (status == KOLO_OK && hosts->count == 0)
+        status = kolo__error(KOLO_ERR_CONFIG, "%s names no host", path);
+    return status;
+}
+
+kolo_status kolo__hosts_read_text(struct kolo__hosts *hosts, const char *source, const char *text)
+{
+    if (text[0] == '\0')
+        return KOLO_OK;
+    FILE *file = fmemopen((char *)text, strlen(text), "r");
+    return file != NULL ? read_lines(hosts, source, file)
+                        : kolo__error(KOLO_ERR_MEMORY, "no memory to read %s", source);
 }
 
 void kolo__hosts_free(struct kolo__hosts *hosts)

@@ -25,6 +25,10 @@ struct kolo__hosts {
 kolo_status kolo__hosts_read_list(struct kolo__hosts *hosts, const char *text);
 /* Lines of "host slots=N" (Open MPI) or "host:N" (MPICH); # begins a comment. */
 kolo_status kolo__hosts_read_file(struct kolo__hosts *hosts, const char *path);
+/* The same lines from memory; source is what errors call it. No host at all is fine. */
+kolo_status kolo__hosts_read_text(struct kolo__hosts *hosts, const char *source, const char *text);
+/* Two entries are one host. */
+bool kolo__host_is_same(const struct kolo__host *a, const struct kolo__host *b);
 void kolo__hosts_free(struct kolo__hosts *hosts);
 
 /* Every host knows its slots. */

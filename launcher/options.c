@@ -1,157 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launcher/options.h"
 
-#include "base/assert.h"
 #include "launcher/command.h"
+#include "launcher/options_table.h"
 
 #include <argp.h>
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum {
-    FLAGS_MAX = 24,
     RANKS_MAX = 16384,
     TIMEOUT_MAX_S = 100000000,
     GRACE_MAX_S = 3600,
     RESTARTS_MAX = 1000000,
     GRACE_DEFAULT_S = 3
 };
-
-/* Keys of options without a letter. Those of the table of options count up from KEY_TABLE. */
-enum {
-    KEY_HOSTS = 'H',
-    KEY_RANKS = 'n',
-    KEY_EACH = 'N',
-    KEY_GRACE = 256,
-    KEY_NO_PREFIX,
-    KEY_REPORT,
-    KEY_HOSTFILE,
-    KEY_MAP_BY,
-    KEY_SSH,
-    KEY_SSH_PORT,
-    KEY_WDIR,
-    KEY_BIND_TO,
-    KEY_TIMEOUT,
-    KEY_TAG,
-    KEY_TIMESTAMP,
-    KEY_OUTPUT,
-    KEY_DRY_RUN,
-    KEY_AGENT_PORT,
-    KEY_PER_POD,
-    KEY_RESTARTS,
-    KEY_VERBOSE = 'v',
-    KEY_TABLE = 512
-};
-
-static const struct argp_option OWN_OPTIONS[] = {
-    {.name = "ranks",
-     .key = KEY_RANKS,
-     .arg = "N",
-     .doc = "Start N processes. Default: one for each usable core, or for each slot of --hosts."},
-    {.name = "np", .key = KEY_RANKS, .flags = OPTION_ALIAS},
-    {.name = "hosts",
-     .key = KEY_HOSTS,
-     .arg = "HOST:SLOTS,...",
-     .doc = "Where to start them, and how many at most on each; without SLOTS as many as it has "
-            "usable cores. Over ssh. Default: here, as many as -n says."},
-    {.name = "npernode",
-     .key = KEY_EACH,
-     .arg = "N",
-     .doc = "So many ranks on each host, whatever its slots."},
-    {.name = "hostfile",
-     .key = KEY_HOSTFILE,
-     .arg = "FILE",
-     .doc = "The same from a file with lines of HOST slots=N, or HOST:N."},
-    {.name = "machinefile", .key = KEY_HOSTFILE, .flags = OPTION_ALIAS},
-    {.name = "map-by",
-     .key = KEY_MAP_BY,
-     .arg = "slot|node",
-     .doc = "Fill a host before the next (slot, the default), or go round over the hosts (node)."},
-    {.name = "ssh",
-     .key = KEY_SSH,
-     .arg = "COMMAND",
-     .doc = "Instead of ssh: \"ssh -F my_config\", or whatever runs a command on a host."},
-    {.name = "ssh-port", .key = KEY_SSH_PORT, .arg = "PORT", .doc = "Of sshd on the hosts."},
-    {.name = "agent-port",
-     .key = KEY_AGENT_PORT,
-     .arg = "PORT",
-     .doc =
-         "Without ssh: on every host a `kolo agent` waits at this port (7701, if it was not told "
-         "another), with the same token (KOLO_TOKEN_FILE) as here."},
-    {.name = "per-pod",
-     .key = KEY_PER_POD,
-     .arg = "N",
-     .doc = "In pods that are alike, each with its own kolo run: start N of the world's ranks in "
-            "this one (default 1). Which ones, and where the others are, its environment tells."},
-    {.name = "nproc-per-node", .key = KEY_PER_POD, .flags = OPTION_ALIAS},
-    {.name = "wdir",
-     .key = KEY_WDIR,
-     .arg = "FOLDER",
-     .doc = "Where ranks start, on every host. Default: the folder that kolo run is in."},
-    {.key = 'x',
-     .arg = "NAME[=VALUE]",
-     .doc = "Give ranks on all hosts this variable too. KOLO_ variables they get anyway."},
-    {.name = "bind-to",
-     .key = KEY_BIND_TO,
-     .arg = "core|numa|socket|none",
-     .doc = "mpirun's word for --bind; a socket is taken for its NUMA node."},
-    {.name = "timeout",
-     .key = KEY_TIMEOUT,
-     .arg = "SECONDS",
-     .doc = "End the whole job after so long, with code 124. Default: never. (The limit of one "
-            "operation is --operation-timeout.)"},
-    {.name = "output-filename",
-     .key = KEY_OUTPUT,
-     .arg = "FOLDER",
-     .doc = "Write what each rank says into FOLDER/rank.N too, here."},
-    {.name = "tag-output", .key = KEY_TAG, .doc = "\"[rank]<stdout>: \" before each line."},
-    {.name = "timestamp-output", .key = KEY_TIMESTAMP, .doc = "The time before each line, in UTC."},
-    {.name = "dry-run",
-     .key = KEY_DRY_RUN,
-     .doc = "Say which ranks would run where, and how they would be started; start nothing."},
-    {.name = "verbose", .key = KEY_VERBOSE, .doc = "Show what ssh says of itself (ssh -v)."},
-    {.name = "grace",
-     .key = KEY_GRACE,
-     .arg = "SECONDS",
-     .doc = "When a rank has failed, the others get 1 s to notice, then SIGTERM, then SECONDS to "
-            "end by themselves, then SIGKILL (default 3)."},
-    {.name = "restarts",
-     .key = KEY_RESTARTS,
-     .arg = "N",
-     .doc = "With --min: start ranks that fail again, N times in all, 1 s later or more; they come "
-            "to the world of the others (kolo_renew). Default: 0."},
-    {.name = "no-prefix",
-     .key = KEY_NO_PREFIX,
-     .doc = "Do not write \"[rank] \" before each line of output."},
-    {.name = "report-bindings",
-     .key = KEY_REPORT,
-     .doc = "Say on stderr which processors each rank may run on."},
-};
-enum { OWN_COUNT = sizeof OWN_OPTIONS / sizeof *OWN_OPTIONS };
-
-static const char HELP_BEFORE[] =
-    "Start N processes of PROGRAM that find each other, show their output line by line, and end "
-    "them all when one fails.\v";
-static const char HELP_AFTER[] =
-    "Each process finds KOLO_RANK, KOLO_WORLD_SIZE, KOLO_LOCAL_RANK, KOLO_LOCAL_SIZE, "
-    "KOLO_RENDEZVOUS, KOLO_JOB and KOLO_TOKEN in its environment; kolo_init reads them. Standard "
-    "input goes to rank 0. SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to "
-    "all; a second SIGINT or SIGTERM kills.\n"
-    "\n"
-    "Exit codes: 0 all ranks exited with 0; 64 wrong usage or configuration; 65 the ranks do not "
-    "fit one world; 74 stdout cannot be written; 75 the world did not form in time; 76 a rank was "
-    "killed by a signal, or left with 0 while others needed it, or lost with its host; 124 the "
-    "time of "
-    "--timeout was over; 126 or 127 PROGRAM cannot be "
-    "started; 128+N after signal N (143 after SIGTERM); otherwise that of the first rank that "
-    "failed. 75 and 76 are worth another try, 64 and 65 are not.\n"
-    "\n"
-    "Examples:\n"
-    "  kolo run -n 4 -- build/bin/train_bytes --steps 50\n"
-    "  kolo run --hosts node1:4,node2:4 -- ./train";
 
 /* ---- numbers ------------------------------------------------------------------------------- */
 
@@ -164,58 +29,6 @@ long kolo__number_argument(struct argp_state *state, const char *name, const cha
     return value;
 }
 
-/* ---- flags of the table -------------------------------------------------------------------- */
-
-/* --token-file is for other launchers: kolo run makes a fresh token for each job. */
-static bool is_flag(const struct kolo__option *option)
-{
-    return option->use == KOLO__OPTION_USER && strcmp(option->name, "token-file") != 0;
-}
-
-static const char *flag_name(const struct kolo__option *option)
-{
-    return option->flag != NULL ? option->flag : option->name;
-}
-
-/* What --help shows for the value: the choices, or a word in capitals. */
-static const char *value_name(const struct kolo__option *option)
-{
-    if (option->type == KOLO__OPTION_CHOICE)
-        return option->choices;
-    if (option->type == KOLO__OPTION_BYTES)
-        return "BYTES";
-    if (option->type == KOLO__OPTION_TEXT)
-        return "NAME";
-    return option->unit != NULL && strcmp(option->unit, "s") == 0 ? "SECONDS" : "N";
-}
-
-/* Own options, then those of the table, then the end. The texts live as long as the process: argp
- * wants them so. */
-static const struct argp_option *all_options(void)
-{
-    static struct argp_option options[OWN_COUNT + FLAGS_MAX + 2];
-    static char texts[FLAGS_MAX][512];
-    size_t count = OWN_COUNT, flags = 0;
-    memcpy(options, OWN_OPTIONS, sizeof OWN_OPTIONS);
-    options[count++] =
-        (struct argp_option){.doc = "Options of the library, set for all ranks:", .group = 2};
-    for (size_t i = 0; i < kolo__option_count; i++) {
-        const struct kolo__option *option = &kolo__options[i];
-        if (!is_flag(option))
-            continue;
-        KOLO__ASSERT(flags < FLAGS_MAX);
-        snprintf(texts[flags], sizeof *texts, "%s%s%s%s", option->help,
-                 option->default_text[0] != '\0' ? " Default: " : "", option->default_text,
-                 option->default_text[0] != '\0' ? "." : "");
-        options[count++] = (struct argp_option){.name = flag_name(option),
-                                                .key = KEY_TABLE + (int)i,
-                                                .arg = value_name(option),
-                                                .doc = texts[flags++],
-                                                .group = 2};
-    }
-    return options;
-}
-
 static void take_flag(struct argp_state *state, struct kolo__run_options *options, size_t index,
                       const char *value)
 {
@@ -226,6 +39,14 @@ static void take_flag(struct argp_state *state, struct kolo__run_options *option
                               kolo__option_variable(option, variable, sizeof variable),
                               value) != KOLO_OK)
         argp_error(state, "%s", kolo_error_text());
+}
+
+static void take_named(struct argp_state *state, struct kolo__run_options *options,
+                       const char *name, const char *value)
+{
+    for (size_t i = 0; i < kolo__option_count; i++)
+        if (strcmp(kolo__options[i].name, name) == 0)
+            take_flag(state, options, i, value);
 }
 
 /* ---- words of mpirun ----------------------------------------------------------------------- */
@@ -265,17 +86,29 @@ static void take_bind_to(struct argp_state *state, struct kolo__run_options *opt
                                            {"none", "none"},   {"auto", "auto"}};
     for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS; i++)
         if (strcmp(word, WORDS[i][0]) == 0) {
-            for (size_t k = 0; k < kolo__option_count; k++)
-                if (strcmp(kolo__options[k].name, "bind") == 0)
-                    take_flag(state, options, k, WORDS[i][1]);
+            take_named(state, options, "bind", WORDS[i][1]);
             return;
         }
     argp_error(state, "--bind-to %s: give core, numa, socket, none or auto", word);
 }
 
+static void take_each(struct argp_state *state, struct kolo__run_options *options, const char *text)
+{
+    options->each = kolo__number_argument(state, "--npernode", text, false, 1, RANKS_MAX);
+}
+
+/* mpirun's words of one dash: "-np 4" and "-npernode 4" are -n with the rest of the word, and a
+ * word that follows. */
 static void take_ranks(struct argp_state *state, struct kolo__run_options *options,
                        const char *text)
 {
+    bool each = strcmp(text, "pernode") == 0;
+    if ((each || strcmp(text, "p") == 0) && state->next < state->argc)
+        text = state->argv[state->next++];
+    if (each) {
+        take_each(state, options, text);
+        return;
+    }
     long ranks = kolo__number_argument(state, "-n", text, false, 1, RANKS_MAX);
     if (options->ranks != 0 && options->ranks != ranks)
         argp_error(state, "-n (or -np) says %ld, and then %ld: give one number of ranks",
@@ -288,15 +121,32 @@ static void take_ranks(struct argp_state *state, struct kolo__run_options *optio
 /* What only a world that goes on can do. */
 static void check_elastic(struct argp_state *state, const struct kolo__run_options *options)
 {
-    long minimum = options->config.min_ranks;
+    long minimum = options->config.min_ranks, most = options->max_ranks;
+    if (options->discover != NULL && most == 0)
+        argp_error(state, "--discover: say with --max how many ranks there may be at most");
+    if (options->discover != NULL && (options->hosts != NULL || options->hostfile != NULL))
+        argp_error(state, "--discover prints the hosts: leave --hosts and --hostfile out");
     if (minimum > 0 && options->ranks > 0 && minimum > options->ranks)
         argp_error(state, "--min %ld is more than the %ld ranks of -n: lower it", minimum,
                    options->ranks);
-    if (options->restarts > 0 && minimum == 0)
+    if (most > 0 && (minimum > most || options->ranks > most))
+        argp_error(state, "--max %ld is less than %s %ld: raise it", most,
+                   minimum > most ? "--min" : "-n", minimum > most ? minimum : options->ranks);
+    if ((options->restarts > 0 || most > 0) && minimum == 0)
         argp_error(state,
-                   "--restarts %ld: say with --min how many ranks the others must be to go on "
-                   "meanwhile; without it a job ends with its first failure",
-                   options->restarts);
+                   "%s %ld: say with --min how many ranks the others must be to go on meanwhile; "
+                   "without it a job ends with its first failure",
+                   most > 0 ? "--max" : "--restarts", most > 0 ? most : options->restarts);
+}
+
+/* As with horovodrun: whoever says -n and --max-np, means that -n is the least. */
+static void default_minimum(struct argp_state *state, struct kolo__run_options *options)
+{
+    char text[24];
+    if (options->max_ranks == 0 || options->config.min_ranks > 0 || options->ranks == 0)
+        return;
+    snprintf(text, sizeof text, "%ld", options->ranks);
+    take_named(state, options, "min-ranks", text);
 }
 
 static error_t parse_one(int key, char *argument, struct argp_state *state)
@@ -304,9 +154,6 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     struct kolo__run_options *options = state->input;
     switch (key) {
     case KEY_RANKS:
-        /* "-np 4" is -n with "p", and a word that follows. */
-        if (strcmp(argument, "p") == 0 && state->next < state->argc)
-            argument = state->argv[state->next++];
         take_ranks(state, options, argument);
         return 0;
     case KEY_HOSTS:
@@ -316,7 +163,7 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         options->hostfile = argument;
         return 0;
     case KEY_EACH:
-        options->each = kolo__number_argument(state, "--npernode", argument, false, 1, RANKS_MAX);
+        take_each(state, options, argument);
         return 0;
     case KEY_MAP_BY:
         take_map_by(state, options, argument);
@@ -372,6 +219,17 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         options->restarts =
             kolo__number_argument(state, "--restarts", argument, false, 0, RESTARTS_MAX);
         return 0;
+    case KEY_MAX:
+        options->max_ranks = kolo__number_argument(state, "--max", argument, false, 1, RANKS_MAX);
+        return 0;
+    case KEY_MIN_NP:
+        take_named(state, options, "min-ranks", argument);
+        return 0;
+    case KEY_DISCOVER:
+        if (argument[0] == '\0')
+            argp_error(state, "--discover: give a command that prints the hosts");
+        options->discover = argument;
+        return 0;
     case KEY_NO_PREFIX:
         options->prefix = false;
         return 0;
@@ -389,6 +247,7 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
     case ARGP_KEY_END:
         if (kolo__remote_contradiction(&options->shell) != NULL)
             argp_error(state, "%s", kolo__remote_contradiction(&options->shell));
+        default_minimum(state, options);
         check_elastic(state, options);
         return 0;
     default:
@@ -401,12 +260,10 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
 
 void kolo__run_options_parse(int argc, char **argv, struct kolo__run_options *options)
 {
-    static char text[sizeof HELP_BEFORE + sizeof HELP_AFTER];
-    snprintf(text, sizeof text, "%s%s", HELP_BEFORE, HELP_AFTER);
-    const struct argp argp = {.options = all_options(),
+    const struct argp argp = {.options = kolo__run_options_table(),
                               .parser = parse_one,
                               .args_doc = "[--] PROGRAM [ARGUMENT...]",
-                              .doc = text};
+                              .doc = kolo__run_help};
     *options = (struct kolo__run_options){.grace_s = GRACE_DEFAULT_S, .prefix = true};
     kolo_status environment = kolo__config_load(&options->config, environ);
     char complaint[512];

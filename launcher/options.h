@@ -17,10 +17,12 @@ struct kolo__run_options {
     long each;            /* ranks on each host; 0: as many as it has slots */
     bool by_node;         /* ranks go round over the hosts */
     struct kolo__remote_shell shell;
-    const char *folder; /* working directory of ranks; NULL: ours */
-    long grace_s;       /* from SIGTERM to SIGKILL, for those that outlive a failed rank */
-    long restarts;      /* of ranks, in the whole job; with config.min_ranks */
-    bool prefix;        /* "[rank] " before each line */
+    const char *folder;   /* working directory of ranks; NULL: ours */
+    long grace_s;         /* from SIGTERM to SIGKILL, for those that outlive a failed rank */
+    long max_ranks;       /* that there may be at once, as hosts come; 0: as many as at first */
+    const char *discover; /* command that prints the hosts; NULL: not said */
+    long restarts;        /* of ranks, in the whole job; with config.min_ranks */
+    bool prefix;          /* "[rank] " before each line */
     bool report_bindings;
     bool dry_run;                         /* say what would be done, and do nothing */
     bool tag, timestamp;                  /* before each line: the stream too, the time */

@@ -13,13 +13,14 @@ struct kolo__ending {
     bool ended;
     bool asked;    /* the launcher had sent it a signal to end before */
     bool survived; /* it failed, and the others went on without it (--min) */
-    int expelled;  /* 1: the others go on without it, though it runs; 2: it was told to end, 3:
-                      killed */
-    uint64_t expelled_due_ns; /* when the next of these is due */
     const char
         *lost; /* NULL, or how its host or agent was lost: then there is no wait status; borrowed */
     int wait_status;
     uint64_t at_ns; /* when the launcher saw it */
+    int expelled;   /* 1: the others go on without it, though it runs; 2: it was told to end, 3:
+                       killed */
+    uint64_t expelled_due_ns; /* when the next of these is due; 0: nothing is */
+    uint64_t leave_by_ns; /* its place is gone, it was told to leave, and is killed then; 0: no */
 };
 
 bool kolo__ending_is_failure(const struct kolo__ending *ending);

@@ -48,7 +48,9 @@ static void fill_standard_streams(void)
 /* How the user named the hosts. */
 static const char *source_of_hosts(const struct kolo__run_options *options)
 {
-    const char *said = options->hosts != NULL ? options->hosts : options->hostfile;
+    const char *said = options->discover != NULL ? options->discover
+                       : options->hosts != NULL  ? options->hosts
+                                                 : options->hostfile;
     return said != NULL ? said : "this host";
 }
 
@@ -57,7 +59,7 @@ kolo_status kolo__run_decide_ranks(struct kolo__run *run)
     const struct kolo__run_options *options = &run->options;
     long slots;
     kolo_status status = kolo__hosts_total(&run->hosts, &slots);
-    if (status == KOLO_OK)
+    if (status == KOLO_OK && options->max_ranks == 0)
         status = kolo__run_check_operator(run, slots);
     if (status != KOLO_OK)
         return status;
@@ -65,8 +67,21 @@ kolo_status kolo__run_decide_ranks(struct kolo__run *run)
         return kolo__error(KOLO_ERR_CONFIG,
                            "-n %ld is more than the %ld slots of %s: raise the slots or lower -n",
                            options->ranks, slots, source_of_hosts(options));
+    if (options->max_ranks > 0 && slots > options->max_ranks)
+        slots = options->max_ranks;
     run->ranks = (uint32_t)(options->ranks > 0 ? options->ranks : slots);
+    if (run->ranks < options->config.min_ranks && options->max_ranks > 0)
+        return kolo__error(KOLO_ERR_CONFIG,
+                           "--min %ld is more than the %u slots of %s: raise the slots or lower "
+                           "--min",
+                           options->config.min_ranks, run->ranks, source_of_hosts(options));
     return KOLO_OK;
+}
+
+uint32_t kolo__run_places(const struct kolo__run *run)
+{
+    uint32_t most = (uint32_t)run->options.max_ranks;
+    return most > run->ranks ? most : run->ranks;
 }
 
 static kolo_status read_hosts(struct kolo__run *run)
@@ -88,13 +103,35 @@ static kolo_status read_hosts(struct kolo__run *run)
     return status;
 }
 
-/* True where an agent is needed: some host is not this machine. */
+/* True where an agent is needed: some host is not this machine, or may come that is not. */
 static bool has_other_hosts(const struct kolo__run *run)
 {
+    if (run->options.discover != NULL)
+        return true;
     for (uint32_t i = 0; i < run->hosts.count; i++)
         if (!run->hosts.list[i].here)
             return true;
     return false;
+}
+
+/* Nobody has said how many slots this machine has: with --max, as many as usable cores. */
+static kolo_status fit_here(struct kolo__run *run, long usable)
+{
+    if (run->options.max_ranks == 0)
+        return KOLO_OK;
+    kolo_status status = kolo__hosts_read_list(&run->hosts, "localhost");
+    if (status != KOLO_OK)
+        return status;
+    run->hosts.list[0].slots = run->options.ranks > usable ? run->options.ranks : usable;
+    return kolo__run_decide_ranks(run);
+}
+
+/* Ranks that this machine may have at once. */
+static uint32_t room_here(const struct kolo__run *run)
+{
+    long slots = run->hosts.count > 0 ? run->hosts.list[0].slots : run->ranks;
+    uint32_t places = run->in_pod ? run->ranks : kolo__run_places(run);
+    return slots < (long)places ? (uint32_t)slots : places;
 }
 
 /* This machine alone: how many ranks, and what to bind them to. */
@@ -108,6 +145,7 @@ static kolo_status plan_here(struct kolo__run *run)
         /* as many as the pod has */
     } else if (run->hosts.count == 0) {
         run->ranks = (uint32_t)(run->options.ranks > 0 ? run->options.ranks : usable);
+        status = fit_here(run, usable);
     } else {
         if (run->hosts.list[0].slots == 0)
             run->hosts.list[0].slots = usable;
@@ -117,7 +155,7 @@ static kolo_status plan_here(struct kolo__run *run)
         status =
             kolo__error(KOLO_ERR_CONFIG, "--wdir %s: %s", run->options.folder, strerror(errno));
     if (status == KOLO_OK)
-        status = kolo__binding_plan(run->binding, run->options.config.bind, run->ranks);
+        status = kolo__binding_plan(run->binding, run->options.config.bind, room_here(run));
     return status;
 }
 
@@ -134,6 +172,11 @@ static kolo_status plan(struct kolo__run *run)
         status = kolo__error(KOLO_ERR_CONFIG,
                              "--restarts: leave it out where each pod has a kolo run of its own; "
                              "whoever made the pods starts them again (restartPolicy)");
+    if (status == KOLO_OK && run->in_pod && run->options.max_ranks > 0)
+        status =
+            kolo__error(KOLO_ERR_CONFIG,
+                        "--max: leave it out where each pod has a kolo run of its own; whoever "
+                        "makes the pods says how many there are");
     if (status == KOLO_OK)
         status = read_hosts(run);
     if (status == KOLO_OK && !has_other_hosts(run))
@@ -190,23 +233,28 @@ static int start_failure_code(kolo_status status, int exec_errno)
 int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops, void *self,
                         uint32_t started)
 {
-    const struct kolo__supervised supervised = {.ranks = run->ranks,
-                                                .started = started,
-                                                .first_rank = run->first_rank,
-                                                .ops = ops,
-                                                .self = self,
-                                                .min_ranks = run->options.config.min_ranks,
-                                                .restarts = run->options.restarts,
-                                                .grace_s = run->options.grace_s,
-                                                .timeout_s = run->options.timeout_s,
-                                                .peer_timeout_s = run->options.config.peer_timeout,
-                                                .operation_timeout_s = run->options.config.timeout,
-                                                .signals = &run->signals,
-                                                .rendezvous = run->rendezvous,
-                                                .flight_file = run->options.config.flight_file,
-                                                .last_words = &run->last_words,
-                                                .input = &run->input,
-                                                .output = run->output};
+    bool grows = run->options.max_ranks > 0;
+    const struct kolo__supervised supervised = {
+        .ranks = run->ranks,
+        .places = run->in_pod ? run->ranks : kolo__run_places(run),
+        .grows = grows,
+        .hosts_s = grows && run->binding == NULL ? run->options.config.init_timeout : 0,
+        .started = started,
+        .first_rank = run->first_rank,
+        .ops = ops,
+        .self = self,
+        .min_ranks = run->options.config.min_ranks,
+        .restarts = run->options.restarts,
+        .grace_s = run->options.grace_s,
+        .timeout_s = run->options.timeout_s,
+        .peer_timeout_s = run->options.config.peer_timeout,
+        .operation_timeout_s = run->options.config.timeout,
+        .signals = &run->signals,
+        .rendezvous = run->rendezvous,
+        .flight_file = run->options.config.flight_file,
+        .last_words = &run->last_words,
+        .input = &run->input,
+        .output = run->output};
     kolo__counts_started(started);
     kolo__counts_connections(run->binding == NULL ? run->hosts.count : 0);
     struct kolo__counts_server *counts =
@@ -224,7 +272,8 @@ kolo_status kolo__run_open_output(struct kolo__run *run)
                                              .timestamp = options->timestamp,
                                              .first_rank = run->first_rank,
                                              .folder = options->output_folder};
-    return kolo__output_create(run->ranks, &style, STDOUT_FILENO, STDERR_FILENO, &run->output);
+    return kolo__output_create(kolo__run_places(run), &style, STDOUT_FILENO, STDERR_FILENO,
+                               &run->output);
 }
 
 /* Starts all ranks as our children. Returns 0, or the exit code for the first that cannot be. */
@@ -245,6 +294,7 @@ static int start_ranks(struct kolo__run *run)
         .binding = run->binding,
         .world_size = run->in_pod ? (uint32_t)run->world_size : run->ranks,
         .local_size = run->ranks,
+        .room = room_here(run),
         .rendezvous =
             run->in_pod ? run->rendezvous_name : kolo__rendezvous_address(run->rendezvous),
         .job = run->in_pod ? run->pod_job : run->job,
@@ -280,7 +330,7 @@ static int run_here(struct kolo__run *run)
     else
         status = kolo__rendezvous_create(&rendezvous, &run->rendezvous);
     /* A single rank has nobody to share a line with, and keeps its terminal. */
-    if (status == KOLO_OK && (run->ranks > 1 || run->options.output_folder != NULL))
+    if (status == KOLO_OK && (kolo__run_places(run) > 1 || run->options.output_folder != NULL))
         status = kolo__run_open_output(run);
     if (status != KOLO_OK)
         return kolo__run_complain(KOLO__EXIT_FAILED);
@@ -324,6 +374,7 @@ int kolo__run_main(int argc, char **argv)
     }
 
     kolo__input_close(&run->input);
+    kolo__discovery_close(run->discovery);
     kolo__agents_close(&run->agents);
     kolo__output_free(run->output);
     kolo__rendezvous_free(run->rendezvous);
@@ -332,6 +383,7 @@ int kolo__run_main(int argc, char **argv)
     kolo__crew_close(&run->crew);
     kolo__binding_close(run->binding);
     kolo__hosts_free(&run->hosts);
+    kolo__hosts_free(&run->named);
     kolo__environment_free(&run->options.environment);
     explicit_bzero(run, sizeof *run);
     free(run);

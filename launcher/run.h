@@ -4,11 +4,14 @@
 #define KOLO_LAUNCHER_RUN_H
 
 #include "launcher/agents.h"
+#include "launcher/discovery.h"
 #include "launcher/options.h"
 #include "launcher/supervise.h"
 #include "base/last_words.h"
 #include "base/secure.h"
 #include "base/token.h"
+
+#include <limits.h>
 
 struct kolo__run {
     struct kolo__run_options options;
@@ -25,6 +28,10 @@ struct kolo__run {
     struct kolo__binding *binding; /* of this machine; NULL with several hosts */
     struct kolo__crew crew;
     struct kolo__agents agents;
+    struct kolo__hosts named;          /* that say how many slots a host of discovery has */
+    struct kolo__discovery *discovery; /* of the hosts; NULL: they are fixed */
+    struct kolo__agent_start start;    /* what all hosts are told alike */
+    char folder[PATH_MAX];
     struct kolo__signals signals;
     struct kolo__rendezvous *rendezvous; /* NULL in a pod */
     struct kolo__last_words last_words;  /* where there is none: what ranks know of the world */
@@ -37,6 +44,8 @@ struct kolo__run {
 int kolo__run_complain(int code);
 /* KOLO_ERR_CONFIG and KOLO_ERR_WORLD are the user's to mend, and have codes of their own. */
 int kolo__run_code(kolo_status status);
+/* Ranks that there may be at once. */
+uint32_t kolo__run_places(const struct kolo__run *run);
 /* How many ranks, when the slots of all hosts are known. */
 kolo_status kolo__run_decide_ranks(struct kolo__run *run);
 /* In a pod, where nobody says where: what its job is. run_pods.c. KOLO_ERR_CONFIG, KOLO_ERR_WORLD.

@@ -50,6 +50,11 @@ static void print_hosts(const struct kolo__run *run)
 
 static kolo_status print_ranks(struct kolo__run *run)
 {
+    if (run->options.discover != NULL) {
+        printf("ranks: %ld to %ld, on the hosts that %s prints\n", run->options.config.min_ranks,
+               run->options.max_ranks, run->options.discover);
+        return KOLO_OK;
+    }
     if (!kolo__hosts_are_counted(&run->hosts)) {
         printf("ranks: known once each host has told how many usable cores it has\n");
         return KOLO_OK;
@@ -70,6 +75,52 @@ static kolo_status print_ranks(struct kolo__run *run)
     return KOLO_OK;
 }
 
+/* What else the command line asks for, in the order of --help. */
+static void print_flags(const struct kolo__run_options *options)
+{
+    if (options->folder != NULL)
+        printf("in folder: %s\n", options->folder);
+    if (options->timeout_s > 0)
+        printf("ended after: %ld s\n", options->timeout_s);
+    if (options->restarts > 0)
+        printf("started again: %ld times in all, while %ld are left\n", options->restarts,
+               options->config.min_ranks);
+    if (options->max_ranks > 0)
+        printf("grows to: %ld ranks, where hosts have room\n", options->max_ranks);
+    printf("killed: %ld s after SIGTERM, when others have failed\n", options->grace_s);
+    printf("each line of output: %s%s%s\n", options->timestamp ? "TIME " : "",
+           options->tag      ? "[rank]<stdout>: "
+           : options->prefix ? "[rank] "
+                             : "",
+           "...");
+    if (options->output_folder != NULL)
+        printf("output too in: %s/rank.N\n", options->output_folder);
+    if (options->report_bindings)
+        printf("bindings: told on stderr\n");
+}
+
+/* The library's options with their values, which are no secrets: those are left out before. Others
+ * by name alone. */
+static void print_variables(const struct kolo__environment *environment)
+{
+    printf("variables beside their own:");
+    for (size_t i = 0; i < environment->count; i++) {
+        const char *entry = environment->entries[i];
+        size_t name = strcspn(entry, "=");
+        bool is_option = false;
+        char variable[64];
+        for (size_t k = 0; k < kolo__option_count; k++) {
+            kolo__option_variable(&kolo__options[k], variable, sizeof variable);
+            is_option |= strlen(variable) == name && strncmp(entry, variable, name) == 0;
+        }
+        if (is_option)
+            print_word(entry);
+        else
+            printf(" %.*s", (int)name, entry);
+    }
+    printf("%s\n", environment->count == 0 ? " none" : "");
+}
+
 int kolo__run_dry(struct kolo__run *run)
 {
     kolo_status status = KOLO_OK;
@@ -83,11 +134,9 @@ int kolo__run_dry(struct kolo__run *run)
     }
     if (status != KOLO_OK)
         return kolo__run_complain(kolo__run_code(status));
-    printf("variables beside their own:");
-    for (size_t i = 0; i < run->options.environment.count; i++)
-        printf(" %.*s", (int)strcspn(run->options.environment.entries[i], "="),
-               run->options.environment.entries[i]);
-    printf("%s\nprogram:", run->options.environment.count == 0 ? " none" : "");
+    print_flags(&run->options);
+    print_variables(&run->options.environment);
+    printf("program:");
     for (char **word = run->options.program; *word != NULL; word++)
         print_word(*word);
     printf("\n");

@@ -14,6 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A way to an agent that does not answer is given up, and tried again: others may be told. */
+enum { LATER_SECONDS = 10 };
+
 /* "10.0.0.1,fd00::1": by which other hosts reach this one, as KOLO_NET chooses. */
 static kolo_status list_addresses(const char *net, char *text, size_t bytes)
 {
@@ -44,7 +47,7 @@ static void where(void *self, uint32_t rank, char *text, size_t bytes)
 {
     const struct kolo__run *run = self;
     bool known = run->agents.agent_of != NULL && run->agents.agent_of[rank] != NULL;
-    snprintf(text, bytes, "%s", known ? run->agents.agent_of[rank]->host->name : "");
+    snprintf(text, bytes, "%s", known ? run->agents.agent_of[rank]->host.name : "");
 }
 
 /* The rendezvous listens where the hosts can reach it; none of them is told of loopback, for what
@@ -69,25 +72,25 @@ static kolo_status open_rendezvous(struct kolo__run *run)
     return kolo__rendezvous_create(&options, &run->rendezvous);
 }
 
-/* What all hosts are told alike. */
-static kolo_status describe_start(struct kolo__run *run, char folder[PATH_MAX],
-                                  struct kolo__agent_start *start)
+/* What all hosts are told alike, also those that come later. */
+static kolo_status describe_start(struct kolo__run *run)
 {
     const char *given = run->options.folder;
     if (given != NULL)
-        snprintf(folder, PATH_MAX, "%s", given);
-    else if (getcwd(folder, PATH_MAX) == NULL)
+        snprintf(run->folder, sizeof run->folder, "%s", given);
+    else if (getcwd(run->folder, sizeof run->folder) == NULL)
         return kolo__error_errno(errno, "cannot find out the current folder");
     kolo_status status = kolo__environment_add_options(&run->options.environment, environ);
-    *start =
+    run->start =
         (struct kolo__agent_start){.job = run->job,
                                    .token = run->token,
                                    .rendezvous = (char *)kolo__rendezvous_address(run->rendezvous),
-                                   .folder = folder,
+                                   .folder = run->folder,
                                    .bind = (char *)run->options.config.bind,
                                    .grace_s = (uint32_t)run->options.grace_s,
                                    .world_size = run->ranks,
-                                   .stays = run->options.restarts > 0,
+                                   .places = kolo__run_places(run),
+                                   .stays = run->options.restarts > 0 || run->options.max_ranks > 0,
                                    .program = run->options.program,
                                    .environment = run->options.environment.entries};
     return status;
@@ -95,8 +98,6 @@ static kolo_status describe_start(struct kolo__run *run, char folder[PATH_MAX],
 
 static int launch(struct kolo__run *run)
 {
-    char folder[PATH_MAX];
-    struct kolo__agent_start start;
     int code;
     kolo_status status = kolo__run_decide_ranks(run);
     if (status == KOLO_OK)
@@ -104,7 +105,7 @@ static int launch(struct kolo__run *run)
     if (status == KOLO_OK)
         status = kolo__run_open_output(run);
     if (status == KOLO_OK)
-        status = describe_start(run, folder, &start);
+        status = describe_start(run);
     uint32_t *host_of = calloc(run->ranks > 0 ? run->ranks : 1, sizeof *host_of);
     if (status == KOLO_OK && host_of == NULL)
         status = kolo__error(KOLO_ERR_MEMORY, "no memory for %u ranks", run->ranks);
@@ -114,24 +115,55 @@ static int launch(struct kolo__run *run)
     }
     kolo__hosts_place(&run->hosts, run->ranks, run->options.by_node, host_of);
     run->agents.output = run->output;
-    run->agents.stay = start.stays;
+    run->agents.stay = run->start.stays;
+    run->agents.places = run->start.places;
     run->agents.report_bindings = run->options.report_bindings;
     /* Elsewhere whoever looks has what ranks wrote before their eyes. */
     if (getenv("KUBERNETES_SERVICE_HOST") != NULL)
         kolo__last_words_open(&run->last_words);
     run->agents.last_words = run->last_words.path;
-    status = kolo__agents_launch(&run->agents, &start, host_of, &run->signals, &code);
+    status = kolo__agents_launch(&run->agents, &run->start, host_of, &run->signals, &code);
     free(host_of);
     if (status != KOLO_OK)
         return kolo__run_complain(code);
     return 0;
 }
 
+static void tire_sooner(struct kolo__remote_shell *shell)
+{
+    if (shell->agent_seconds > LATER_SECONDS)
+        shell->agent_seconds = LATER_SECONDS;
+}
+
+/* Hosts that a script tells come when they come. */
+static kolo_status gather(struct kolo__run *run, int *code)
+{
+    const struct kolo__run_options *options = &run->options;
+    long wanted = options->ranks > 0 ? options->ranks : options->config.min_ranks;
+    *code = KOLO__EXIT_FAILED;
+    run->named = run->hosts;
+    run->hosts = (struct kolo__hosts){0};
+    kolo_status status =
+        kolo__discovery_open(options->discover, options->each, &run->named, &run->discovery);
+    run->agents.discovery = run->discovery;
+    if (status != KOLO_OK)
+        return status;
+    return kolo__agents_gather(&run->agents, (uint32_t)wanted, options->config.init_timeout,
+                               &run->signals, &run->hosts, code);
+}
+
 int kolo__run_on_hosts(struct kolo__run *run)
 {
     int code, input_fd;
+    struct kolo__remote_shell *shell = &run->options.shell;
+    if (run->options.discover != NULL)
+        tire_sooner(shell);
+    run->agents = (struct kolo__agents){
+        .shell = shell, .come_and_go = run->options.max_ranks > 0, .input_fd = -1};
     kolo_status status =
-        kolo__agents_connect(&run->agents, &run->hosts, &run->options.shell, &run->signals, &code);
+        run->options.discover != NULL
+            ? gather(run, &code)
+            : kolo__agents_connect(&run->agents, &run->hosts, &run->signals, &code);
     if (status != KOLO_OK)
         return kolo__run_complain(code);
     code = launch(run);
@@ -141,6 +173,8 @@ int kolo__run_on_hosts(struct kolo__run *run)
     if (status != KOLO_OK)
         return kolo__run_complain(KOLO__EXIT_FAILED);
     run->agents.input_fd = input_fd;
+    if (run->agents.come_and_go)
+        tire_sooner(shell);
     code = kolo__run_supervise(run, &kolo__agents_ranks, &run->agents, run->ranks);
     if (input_fd != STDIN_FILENO)
         close(input_fd);

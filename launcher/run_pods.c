@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 enum { TELL_S = 5 };
+/* The operator mounts it beside the hostfile: workers that run by now, as they come and go. */
+static const char DISCOVER_HOSTS[] = "/etc/mpi/discover_hosts.sh";
 static const uint64_t SECOND_NS = 1000000000;
 
 /* ---- launcher and workers ------------------------------------------------------------------ */
@@ -188,14 +190,18 @@ kolo_status kolo__run_find_pods(struct kolo__run *run)
                            "agent`, and the launcher `kolo run -- PROGRAM`; -n starts ranks here");
     if (!worker && (role != NULL || kolo__pod_is_around(environ)) && options->per_pod == 0)
         options->hostfile = find_hostfile();
-    if (options->hostfile == NULL && role != NULL && !worker && options->ranks == 0 &&
-        options->per_pod == 0)
+    bool launcher = options->hostfile != NULL || (role != NULL && !worker);
+    if (launcher && options->max_ranks > 0 && options->discover == NULL &&
+        access(DISCOVER_HOSTS, X_OK) == 0)
+        options->discover = DISCOVER_HOSTS;
+    if (options->hostfile == NULL && options->discover == NULL && role != NULL && !worker &&
+        options->ranks == 0 && options->per_pod == 0)
         return kolo__error(KOLO_ERR_CONFIG,
                            "this is the launcher of an MPIJob (K_MPI_JOB_ROLE), but there is no "
                            "hostfile of its workers (OMPI_MCA_orte_default_hostfile, "
                            "/etc/mpi/hostfile); -n starts ranks here");
-    if (options->hostfile == NULL)
-        return role == NULL ? find_pod(run) : KOLO_OK;
+    if (options->hostfile == NULL && !(launcher && options->discover != NULL))
+        return role == NULL && options->discover == NULL ? find_pod(run) : KOLO_OK;
     run->by_operator = true;
     if (options->shell.agent_port == 0 && options->shell.command == NULL)
         options->shell.agent_port = KOLO__AGENT_PORT;

@@ -4,7 +4,9 @@
  *
  *   running --- a rank fails, and enough are left to go on (--min) --> running; --restarts: 1 s or
  *      |                                   more later it is started again, as a newcomer
- *      |------- the others go on without a rank that runs ----------> it is ended: expelled.h
+ *      |------- hosts have room (--max) --> more are started, as newcomers
+ *      |------- a host goes --> SIGTERM for its ranks --> grace --> SIGKILL; the others go on
+ *      |------- the others go on without a rank that runs ----------> it is ended: expelled.c
  *      |------- a rank fails ---> 1 s for the others to notice --> SIGTERM --> grace --> SIGKILL
  *      |------- stdout is closed -------------------------------> SIGTERM --> grace --> SIGKILL
  *      |------- a signal for us -> passed on; the second SIGINT or SIGTERM -------------> SIGKILL
@@ -30,8 +32,6 @@ typedef void kolo__rank_ended(void *supervision, uint32_t rank, int wait_status,
 struct kolo__ranks_ops {
     /* To every rank that runs. */
     void (*signal)(void *ranks, int number);
-    /* To one that runs. */
-    void (*signal_one)(void *ranks, uint32_t rank, int number);
     /* The loop's part: how many entries; what to poll for; at least how often to look (-1: when
      * there is something). */
     uint32_t (*poll_count)(const void *ranks);
@@ -46,6 +46,12 @@ struct kolo__ranks_ops {
      * rank's. KOLO_AGAIN: not before *later_ns. */
     kolo_status (*start_again)(void *ranks, uint32_t rank, struct kolo__output *output,
                                uint64_t *later_ns);
+    /* Starts one more, as a newcomer, at a place where no rank is. KOLO_AGAIN: there is no room. */
+    kolo_status (*start_more)(void *ranks, uint32_t rank, struct kolo__output *output);
+    /* This one runs where none should any more; NULL: that does not happen. */
+    bool (*is_surplus)(const void *ranks, uint32_t rank);
+    /* To one that runs. SIGTERM: it is to leave its place to another. */
+    void (*signal_one)(void *ranks, uint32_t rank, int number);
     /* Asks for what the ranks have recorded, if that takes a while; NULL: it does not. */
     void (*ask_recorders)(void *ranks);
     /* What is known of it by now. To be freed in any case. */
@@ -59,6 +65,9 @@ extern const struct kolo__ranks_ops kolo__crew_ranks;
 /* Everything is borrowed. */
 struct kolo__supervised {
     uint32_t ranks, started; /* started < ranks: the start went wrong; what runs is ended */
+    uint32_t places; /* so many ranks there may be at once: ranks, or more where the job grows */
+    bool grows;      /* places are filled when hosts have room */
+    long hosts_s;    /* how long fewer than min_ranks may be left: a host may come; 0: none can */
     uint32_t first_rank; /* these are ranks first_rank, ... of a world that has others elsewhere */
     const struct kolo__ranks_ops *ops;
     void *self;     /* of ops */
@@ -74,9 +83,6 @@ struct kolo__supervised {
     struct kolo__input *input;
     struct kolo__output *output; /* NULL: the rank writes for itself */
 };
-
-/* A line of the launcher's own. */
-void kolo__supervised_say(const struct kolo__supervised *supervised, const char *line);
 
 /* Returns the job's exit code. */
 int kolo__supervise(const struct kolo__supervised *supervised);

@@ -15,7 +15,7 @@ static void note_states(const struct kolo__supervised *job, const struct kolo__r
 {
     for (uint32_t i = 0; i < recorders->count; i++) {
         uint32_t place = recorders->ranks[i].place;
-        if (place < job->started && kolo__rendezvous_is_quiet(job->rendezvous, place))
+        if (place < job->places && kolo__rendezvous_is_quiet(job->rendezvous, place))
             kolo__rendezvous_note_state(job->rendezvous, place, recorders->ranks[i].state);
     }
 }
@@ -46,7 +46,7 @@ void kolo__watch_step(struct kolo__watch *watch, const struct kolo__supervised *
     uint64_t limit_ns = (uint64_t)job->peer_timeout_s * SECOND + LATER_MS * MILLISECOND;
     uint64_t wait_ns = kolo__rendezvous_longest_wait_ns(job->rendezvous, now_ns);
     bool stuck = wait_ns >= limit_ns && wait_ns >= 2 * watch->said_ns;
-    bool quiet = kolo__rendezvous_any_is_quiet(job->rendezvous, job->started);
+    bool quiet = kolo__rendezvous_any_is_quiet(job->rendezvous, job->places);
     if (wait_ns < limit_ns)
         watch->said_ns = 0;
     if (!quiet && !stuck) {

@@ -115,7 +115,7 @@ static kolo_status connect_once(struct kolo__control *control)
     return status;
 }
 
-/* An address means one host; a name may mean another one tomorrow, or a stale one today. */
+/* What is in no DNS yet may be soon. */
 static bool is_name(const char *rendezvous)
 {
     char first[300];
@@ -163,7 +163,7 @@ static const char *get_advice(const struct kolo__control_options *options, const
 }
 
 /* The server may start later than we do: every failure but a wrong address, token or job is tried
- * again, these too behind a name. */
+ * again. In pods these too: their names mean another pod tomorrow, or a stale one today. */
 static kolo_status connect_patiently(struct kolo__control *control)
 {
     const struct kolo__control_options *options = &control->options;
@@ -177,7 +177,7 @@ static kolo_status connect_patiently(struct kolo__control *control)
         kolo_status status = connect_once(control);
         if (status == KOLO_OK || status == KOLO_ERR_CONFIG || status == KOLO_ERR_MEMORY)
             return status;
-        if (status != KOLO_ERR_TIMEOUT && !named)
+        if (status != KOLO_ERR_TIMEOUT && !options->in_pods)
             return kolo__error(status, "rendezvous at %s", kolo_error_text());
         uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
         say_why(control, now_ns, &due_ns, &word_ns);

@@ -119,14 +119,13 @@ void kolo__connection_refuse(struct kolo__connection *connection, kolo_status st
 
 /* ---- connections --------------------------------------------------------------------------- */
 
-/* For the word about who is missing. Others than kolo may come and go: not worth one; nor are other
- * jobs, but for pods, where one of another generation may stand for who is missing. */
+/* For the word about who is missing. Others than kolo may come and go: not worth one. One of
+ * another job may stand for who is missing: told another KOLO_JOB, or a pod of another generation.
+ */
 static void note_stranger(struct kolo__connection *connection, kolo_status status)
 {
     char host[80];
-    const struct kolo__rendezvous *server = connection->server;
-    bool other_job =
-        status == KOLO_ERR_WORLD && server->members_restart && server->refused[0] == '\0';
+    bool other_job = status == KOLO_ERR_WORLD && connection->server->refused[0] == '\0';
     if (strstr(kolo_error_text(), "token") == NULL && !other_job)
         return;
     kolo__address_text(&connection->address, host, sizeof host);

@@ -64,6 +64,7 @@ static const char HELP[] =
     "  20 small /dev/shm\n"
     "  21 fewer processors, or less quota, than ranks\n"
     "  22 RDMA is not used\n"
+    "  23 a host is named twice\n"
     "  64 wrong usage, 1 doctor itself cannot go on, 74 stdout cannot be written\n"
     "docs/DOCTOR.md has the remedies.";
 
@@ -179,6 +180,7 @@ static kolo_status examine(const struct wanted *wanted, const struct kolo__hosts
     if (hosts->count == 0) {
         struct kolo__doctor_host *here = &patient->hosts[0];
         kolo__facts_gather(&here->facts);
+        kolo__facts_check_net(&here->facts, setup->net);
         kolo__facts_find_rdma(&here->facts, NULL);
         snprintf(here->name, sizeof here->name, "%s", here->facts.host);
         memcpy(here->facts.token_proof, patient->token_proof, KOLO__PROOF_BYTES);

@@ -125,6 +125,7 @@ enum kolo__ailment {
     KOLO__AILMENT_SHM = 20,
     KOLO__AILMENT_PROCESSORS = 21,
     KOLO__AILMENT_RDMA = 22,
+    KOLO__AILMENT_TWICE = 23,
 };
 
 struct kolo__finding {
@@ -155,6 +156,8 @@ void kolo__doctor_report(const struct kolo__doctor_case *patient,
 
 /* What this host finds out about itself; no token and no addresses. */
 void kolo__facts_gather(struct kolo__doctor_facts *facts);
+/* Whether KOLO_NET leaves an interface, for a host that no other is to reach. */
+void kolo__facts_check_net(struct kolo__doctor_facts *facts, const char *net);
 /* Which RDMA port ranks would take; own: the interfaces that KOLO_NET chooses, may be NULL. */
 void kolo__facts_find_rdma(struct kolo__doctor_facts *facts, const struct kolo__interfaces *own);
 /* HMAC-SHA256 of the nonce by the token that is in this file on this host, or the reason. */

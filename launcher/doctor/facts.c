@@ -27,6 +27,13 @@ void kolo__facts_gather(struct kolo__doctor_facts *facts)
     }
 }
 
+void kolo__facts_check_net(struct kolo__doctor_facts *facts, const char *net)
+{
+    struct kolo__interfaces found;
+    if (net[0] != '\0' && kolo__interfaces_find(net, &found) != KOLO_OK)
+        snprintf(facts->address_error, sizeof facts->address_error, "%.190s", kolo_error_text());
+}
+
 /* Made of software, or switched off: there, and yet not for use unasked. */
 static bool is_for_nobody(const struct kolo__interfaces *own)
 {

@@ -6,11 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const uint64_t MEBIBYTE = 1 << 20;
-
 enum {
-    MEMLOCK_MIB = 8, /* the kernel's own default */
-    SHM_MIB = 64,    /* the default of containers */
     SLOW_FACTOR = 4, /* against the median of all links */
     CLOCK_MS = 100,  /* beyond what half a round trip leaves open */
 };
@@ -46,114 +42,10 @@ const char *kolo__ailment_name(enum kolo__ailment ailment)
         return "few processors";
     case KOLO__AILMENT_RDMA:
         return "RDMA is not used";
+    case KOLO__AILMENT_TWICE:
+        return "a host is named twice";
     }
     return "?";
-}
-
-/* ---- one host -------------------------------------------------------------------------------- */
-
-static void judge_absent(const struct kolo__doctor_case *patient,
-                         const struct kolo__doctor_host *host, struct kolo__findings *findings)
-{
-    if (host->version[0] != '\0' && strcmp(host->version, patient->version) != 0) {
-        kolo__finding_advise(
-            kolo__finding_add(findings, KOLO__AILMENT_VERSION, "host %s has kolo %s, here it is %s",
-                              host->name, host->version, patient->version),
-            "install kolo %s on %s, at the path that it has here: rsync -a or the same image",
-            patient->version, host->name);
-        return;
-    }
-    kolo__finding_advise(
-        kolo__finding_add(findings, KOLO__AILMENT_DOWN, "host %s: %s", host->name, host->why), "%s",
-        host->remedy[0] != '\0' ? host->remedy
-                                : "run that command by hand until it works without a question");
-}
-
-static void judge_token(const struct kolo__doctor_case *patient,
-                        const struct kolo__doctor_host *host, struct kolo__findings *findings)
-{
-    const struct kolo__doctor_facts *facts = &host->facts;
-    if (patient->token_file[0] == '\0')
-        return;
-    if (facts->token_error[0] != '\0')
-        kolo__finding_advise(kolo__finding_add(findings, KOLO__AILMENT_TOKEN,
-                                               "host %s cannot read the token: %s", host->name,
-                                               facts->token_error),
-                             "scp -p %s %s:%s, or mount the same Secret there", patient->token_file,
-                             host->name, patient->token_file);
-    else if (memcmp(facts->token_proof, patient->token_proof, KOLO__PROOF_BYTES) != 0)
-        kolo__finding_advise(
-            kolo__finding_add(findings, KOLO__AILMENT_TOKEN,
-                              "host %s has another token in %s than is there on this host",
-                              host->name, patient->token_file),
-            "scp -p %s %s:%s, or mount the same Secret there", patient->token_file, host->name,
-            patient->token_file);
-}
-
-static void judge_network(const struct kolo__doctor_host *host, struct kolo__findings *findings)
-{
-    if (host->facts.no_loopback)
-        kolo__finding_advise(
-            kolo__finding_add(
-                findings, KOLO__AILMENT_NO_NETWORK,
-                "the loopback interface of host %s is down: ranks of one host meet there",
-                host->name),
-            "ip link set lo up, on %s; in a network namespace that was made by hand (ip netns, "
-            "unshare -n) it is down at first",
-            host->name);
-    if (host->facts.no_network)
-        kolo__finding_advise(
-            kolo__finding_add(
-                findings, KOLO__AILMENT_NO_NETWORK,
-                "no interface of host %s but loopback is up and has an address: it shares a job "
-                "with no other host",
-                host->name),
-            "'ip -brief address' on %s shows what there is; 'ip link set IFACE up' and 'ip "
-            "address add ADDRESS/BITS dev IFACE', or DHCP; a container needs another network "
-            "than none: docker run --network bridge (or host)",
-            host->name);
-}
-
-static void judge_limits(const struct kolo__doctor_host *host, struct kolo__findings *findings)
-{
-    const struct kolo__doctor_facts *facts = &host->facts;
-    uint64_t wanted = host->slots > 0 ? (uint64_t)host->slots : 1;
-    if (facts->limits.memlock_bytes < MEMLOCK_MIB * MEBIBYTE)
-        kolo__finding_advise(
-            kolo__finding_add(
-                findings, KOLO__AILMENT_MEMLOCK,
-                "host %s lets a process lock %llu KiB of memory; RDMA and pinned buffers need "
-                "more than %d MiB",
-                host->name, (unsigned long long)(facts->limits.memlock_bytes / 1024), MEMLOCK_MIB),
-            "echo '* - memlock unlimited' >> /etc/security/limits.conf there and log in anew; "
-            "LimitMEMLOCK=infinity in a systemd unit; docker run --ulimit memlock=-1; in "
-            "Kubernetes set it for the container runtime of the node");
-    if (facts->limits.shm_bytes < SHM_MIB * MEBIBYTE)
-        kolo__finding_advise(
-            kolo__finding_add(
-                findings, KOLO__AILMENT_SHM,
-                "host %s has a /dev/shm of %.1f MiB; kolo shares memory without it, but data "
-                "loaders of frameworks and NCCL need at least %d MiB",
-                host->name, (double)facts->limits.shm_bytes / (double)MEBIBYTE, SHM_MIB),
-            "mount -o remount,size=1G /dev/shm there; docker run --shm-size=1g; in Kubernetes a "
-            "volume {name: shm, emptyDir: {medium: Memory, sizeLimit: 1Gi}} mounted at /dev/shm");
-    if (facts->limits.quota_centis > 0 && facts->limits.quota_centis < wanted * 100)
-        kolo__finding_advise(
-            kolo__finding_add(
-                findings, KOLO__AILMENT_PROCESSORS,
-                "the control group of host %s grants %.2f processors, for %llu rank%s", host->name,
-                facts->limits.quota_centis / 100.0, (unsigned long long)wanted,
-                wanted == 1 ? "" : "s"),
-            "give %s no more slots than that, or resources: {limits: {cpu: \"%llu\"}} in "
-            "Kubernetes, docker run --cpus %llu, systemctl set-property UNIT CPUQuota=%llu%%",
-            host->name, (unsigned long long)wanted, (unsigned long long)wanted,
-            (unsigned long long)wanted * 100);
-    else if (facts->limits.processors < wanted)
-        kolo__finding_advise(
-            kolo__finding_add(findings, KOLO__AILMENT_PROCESSORS,
-                              "host %s lets kolo run on %u processors, for %llu ranks", host->name,
-                              facts->limits.processors, (unsigned long long)wanted),
-            "--hosts %s:%u", host->name, facts->limits.processors);
 }
 
 /* ---- two hosts ------------------------------------------------------------------------------- */
@@ -178,6 +70,35 @@ static bool is_known(const struct kolo__doctor_case *patient, uint32_t from, uin
     const struct kolo__doctor_host *a = &patient->hosts[from], *b = &patient->hosts[to];
     return from != to && a->answers && b->answers && !a->facts.no_network && !b->facts.no_network &&
            trial_of(patient, from, to)->tried;
+}
+
+/* The name that a host has for itself, and an address that no other has: bridges of containers have
+ * the same address everywhere. */
+static bool are_one(const struct kolo__doctor_facts *a, const struct kolo__doctor_facts *b)
+{
+    for (uint32_t i = 0; i < a->address_count; i++)
+        for (uint32_t k = 0; k < b->address_count; k++) {
+            const char *one = a->addresses[i].text, *other = b->addresses[k].text;
+            const char *port = strrchr(one, ':'); /* of a probe: each has another */
+            size_t length = port != NULL ? (size_t)(port - one) : strlen(one);
+            if (strncmp(one, other, length) == 0 && strrchr(other, ':') == other + length &&
+                strcmp(a->host, b->host) == 0)
+                return true;
+        }
+    return false;
+}
+
+static void judge_twice(const struct kolo__doctor_case *patient, uint32_t one, uint32_t other,
+                        struct kolo__findings *findings)
+{
+    const struct kolo__doctor_host *a = &patient->hosts[one], *b = &patient->hosts[other];
+    if (a->answers && b->answers && are_one(&a->facts, &b->facts))
+        kolo__finding_advise(
+            kolo__finding_add(findings, KOLO__AILMENT_TWICE,
+                              "%s and %s are one host, %s: it would have the ranks of both",
+                              a->name, b->name, a->facts.host),
+            "name it once, with as many slots as it has processors: %s:%u", a->name,
+            a->facts.limits.processors);
 }
 
 /* Loopback, or nothing, though another interface is up: that is what KOLO_NET left there. */
@@ -415,13 +336,9 @@ static int by_severity(const void *a, const void *b)
 void kolo__judge(const struct kolo__doctor_case *patient, struct kolo__findings *findings)
 {
     for (uint32_t i = 0; i < patient->host_count; i++) {
-        if (!patient->hosts[i].answers) {
-            judge_absent(patient, &patient->hosts[i], findings);
-            continue;
-        }
-        judge_network(&patient->hosts[i], findings);
-        judge_token(patient, &patient->hosts[i], findings);
-        judge_limits(&patient->hosts[i], findings);
+        kolo__judge_host(patient, &patient->hosts[i], findings);
+        for (uint32_t k = 0; k < i; k++)
+            judge_twice(patient, k, i, findings);
         for (uint32_t k = 0; k < patient->host_count; k++)
             if (is_known(patient, i, k))
                 judge_reach(patient, i, k, findings);

@@ -97,7 +97,9 @@ static void on_setup(struct probe *probe, struct kolo__frame_reader *payload)
     if (setup.token_file[0] != '\0')
         kolo__facts_prove_token(setup.token_file, setup.nonce, facts.token_proof,
                                 facts.token_error);
-    if (setup.addresses && open_to_others(probe, &setup, &facts) != KOLO_OK)
+    if (!setup.addresses)
+        kolo__facts_check_net(&facts, setup.net);
+    else if (open_to_others(probe, &setup, &facts) != KOLO_OK)
         snprintf(facts.address_error, sizeof facts.address_error, "%.190s", kolo_error_text());
     explicit_bzero(setup.token, sizeof setup.token);
     kolo__put_doctor_facts(&out, &facts);

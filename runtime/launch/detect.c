@@ -238,15 +238,18 @@ static kolo_status refuse_half(char *const *environment)
         if (identity.reading != PARTIAL || !source->alone_is_error)
             continue;
         bool has_rank = identity.rank_text != NULL;
+        const char *lacks = has_rank ? source->size : source->rank;
         if (!has_rank && strcmp(identity.size_text, "1") == 0)
             continue; /* as good as nothing */
         return kolo__error(KOLO_ERR_CONFIG,
-                           "%s is %.40s but %s is not set: start the program with its launcher, "
+                           "%s is %.40s but %s is %s: start the program with its launcher, "
                            "as kolo run, or set %s, %s and KOLO_RENDEZVOUS; or unset %s",
                            has_rank ? source->rank : source->size,
-                           has_rank ? identity.rank_text : identity.size_text,
-                           has_rank ? source->size : source->rank, source->rank, source->size,
-                           has_rank ? source->rank : source->size);
+                           has_rank ? identity.rank_text : identity.size_text, lacks,
+                           kolo__launch_get(environment, lacks) == NULL ? "not set"
+                           : has_rank                                   ? "0, which means not set"
+                                                                        : "-1, which means not set",
+                           source->rank, source->size, has_rank ? source->rank : source->size);
     }
     /* prterun, and whatever else starts processes by PMIx and no launcher of the table. */
     const char *pmix = kolo__launch_get(environment, "PMIX_RANK");

@@ -69,11 +69,20 @@ out=$(unshare --net -- "$BIN_DIR/kolo" info)
 [[ $out == *"addresses  none: no network interface of this host is up"*"ip link set lo up"* ]] ||
     fail "kolo info without any interface: $out"
 
+out=$(KOLO_NET=nosuch "$BIN_DIR/kolo" doctor 2>&1)
+code=$?
+found "KOLO_NET names nothing that is there" 9 "KOLO_NET=nosuch" "remedy: on $(hostname) unset KOLO_NET"
+
 hosts_up 3
 make_reach
 
 examine $three
 found "healthy hosts" 0 "healthy: nothing was found" "round trip"
+
+# ---- one host by two names
+sed -i 's/^host3)/host3|elsewhere)/' reach
+examine $three,elsewhere:1
+found "one host by two names" 23 "host3 and elsewhere are one host, host3" "remedy: name it once"
 
 # ---- a host that is down
 examine $three,host4:1

@@ -35,6 +35,7 @@ launcher/doctor launcher/doctor/messages.c launcher/doctor/judge.c launcher/doct
 launcher/hostfile launcher/hosts.c
 launcher/hosts launcher/hosts.c
 launcher/link launcher/doctor/link.c
+launcher/manifest launcher/k8s/names.c launcher/k8s/image.c launcher/k8s/yaml.c
 reducer/names runtime/reducer/names.c
 wire/handshake base/secure.c base/secure_credentials.c
 wire/heap collectives/transport/heap_pass.c

@@ -39,7 +39,7 @@ static void check_start(const struct kolo__frame_reader *payload)
     struct kolo__frame_writer frame = {0};
     size_t bytes = (size_t)(payload->end - payload->next);
     if (kolo__get_agent_start(&reader, &start) == KOLO_OK) {
-        KOLO__ASSERT(start.count >= 1 && start.count <= start.world_size);
+        KOLO__ASSERT(start.count >= 1 && start.count <= start.places);
         KOLO__ASSERT(start.program[0] != NULL);
         kolo__put_agent_start(&frame, &start);
         KOLO__ASSERT(frame.bytes == bytes + KOLO__FRAME_HEAD_BYTES);

@@ -29,11 +29,11 @@ static void count_ending(void *supervision, uint32_t rank, int wait_status, cons
 
 static void step(struct kolo__agents *agents)
 {
-    struct pollfd fds[1 + KOLO__AGENT_ENTRIES];
+    struct pollfd fds[KOLO__AGENTS_OWN_ENTRIES + KOLO__AGENT_ENTRIES];
     KOLO__ASSERT(kolo__agents_ranks.poll_count(agents) == sizeof fds / sizeof *fds);
     kolo__agents_ranks.poll_fill(agents, fds);
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
-        fds[i].revents = i == 1 && fds[i].fd >= 0 ? POLLIN : 0;
+        fds[i].revents = i == KOLO__AGENTS_OWN_ENTRIES && fds[i].fd >= 0 ? POLLIN : 0;
     kolo__agents_ranks.step(agents, fds, count_ending, NULL);
     for (int r = 0; r < RANKS; r++)
         KOLO__ASSERT(endings[r] <= 1);
@@ -42,7 +42,7 @@ static void step(struct kolo__agents *agents)
 /* All that comes lies in a pipe already. */
 static void talk(struct kolo__agents *agents, int to, const uint8_t *data, size_t bytes)
 {
-    const struct kolo__agent *agent = &agents->list[0];
+    const struct kolo__agent *agent = agents->list[0];
     char text[600];
     for (size_t at = 0; at < bytes && agent->phase < KOLO__AGENT_LEFT;) {
         size_t piece = bytes - at < PIECE ? bytes - at : PIECE;
@@ -69,22 +69,21 @@ static void talk(struct kolo__agents *agents, int to, const uint8_t *data, size_
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    struct kolo__host host = {.name = "node7", .slots = RANKS};
     const struct kolo__remote_shell shell = {0};
     struct kolo__agent_rank ranks[RANKS] = {{.rank = 0}, {.rank = 1}};
     struct kolo__agent_rank *by_rank[RANKS] = {&ranks[0], &ranks[1]};
-    struct kolo__agent agent = {.host = &host,
+    struct kolo__agent agent = {.host = {.name = "node7", .slots = RANKS},
                                 .remote = {.in_fd = -1, .out_fd = -1, .err_fd = -1},
                                 .phase = KOLO__AGENT_ASKED,
                                 .ranks = ranks,
                                 .count = RANKS};
-    struct kolo__agent *agent_of[RANKS] = {&agent, &agent};
+    struct kolo__agent *agent_of[RANKS] = {&agent, &agent}, *list[] = {&agent};
     const struct kolo__output_style style = {.prefix = true};
-    struct kolo__agents agents = {.list = &agent,
+    struct kolo__agents agents = {.list = list,
                                   .count = 1,
                                   .ranks = by_rank,
                                   .agent_of = agent_of,
-                                  .world_size = RANKS,
+                                  .places = RANKS,
                                   .shell = &shell,
                                   .report_bindings = true,
                                   .input_fd = -1,

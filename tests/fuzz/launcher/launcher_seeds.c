@@ -60,6 +60,7 @@ static void put_start(struct kolo__frame_writer *frames, uint32_t *ranks, uint32
                                       .bind = bind,
                                       .grace_s = 3,
                                       .world_size = 4,
+                                      .places = 4,
                                       .room = count,
                                       .count = count,
                                       .ranks = ranks,
@@ -306,6 +307,37 @@ static void write_doctor_seeds(void)
     write_doctor("facts", &out);
 }
 
+/* The kind's number, then name, namespace, image, processors, memory, /dev/shm, Secret, queue,
+ * resource; the program and its arguments. */
+static void write_manifest_seeds(void)
+{
+#define FIELDS                                                                                     \
+    "train\0team-a\0ghcr.io/me/kolo:1.2@sha256:" DIGEST "\0"                                       \
+    "500m\0"                                                                                       \
+    "64Gi\0"                                                                                       \
+    "1.5Gi\0job.token\0gold\0rdma/hca_a\0"
+#define DIGEST "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    static const char KINDS[][sizeof FIELDS + 80] = {
+        "\0" FIELDS "./train\0--steps\0"
+        "10",
+        "\1" FIELDS "sh\0-c\0exec ./train \"$RANK\" # \\ no: [comment]\n- item: {}\n",
+        "\2" FIELDS "/opt/train\0\xe2\x80\xa8\xef\xbb\xbf\x7f\tend",
+        "\3" FIELDS "yes\0on\0"
+        "1e3\0~\0",
+        "\4" FIELDS "a: b\0- c\0---\0",
+    };
+    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "kind_%zu", i);
+        size_t bytes = sizeof KINDS[i];
+        while (KINDS[i][bytes - 1] == '\0')
+            bytes--;
+        write_seed("manifest", name, KINDS[i], bytes);
+    }
+#undef FIELDS
+#undef DIGEST
+}
+
 int main(int argc, char **argv)
 {
     static const char *const LISTS[] = {"a:4,b:2", "me@node7,[fd00::1]:3,fd00::2",   "a:0", ",a",
@@ -318,6 +350,7 @@ int main(int argc, char **argv)
     write_doctor_seeds();
     write_link_seeds();
     write_hostfile_seeds();
+    write_manifest_seeds();
     for (size_t i = 0; i < sizeof LISTS / sizeof *LISTS; i++) {
         char name[16];
         snprintf(name, sizeof name, "list%zu", i);

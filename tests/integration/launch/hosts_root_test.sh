@@ -23,7 +23,8 @@ for s in a b; do
     # A host's own name means loopback in its /etc/hosts, as Debian has it.
     mkdir -p "/etc/netns/$tag$s"
     other=$([[ $s == a ]] && echo "10.78.0.2 hostb" || echo "10.78.0.1 hosta")
-    printf '127.0.0.1 localhost\n127.0.1.1 host%s\n%s\n' "$s" "$other" >"/etc/netns/$tag$s/hosts"
+    # "both" is a name with an address of each family, of which one answers.
+    printf '127.0.0.1 localhost\n127.0.1.1 host%s\n%s\n10.78.0.1 both\n::1 both\n' "$s" "$other" >"/etc/netns/$tag$s/hosts"
     ip netns add "$tag$s"
 done
 ip link add "${tag}va" netns "${tag}a" type veth peer name "${tag}vb" netns "${tag}b"
@@ -101,6 +102,20 @@ for r in 1 2 3; do
     expect_text "rank 0 was killed" "KOLO_ERR_PEER_LOST" "$(<"rank$r")"
     expect_text "rank 0 was killed" "rank 0 (host hosta, pid" "$(<"rank$r")"
 done
+
+# ---- another token, behind a name: as soon as it is sure
+echo another-token-0123456789 >other
+chmod 600 other
+./on a env KOLO_RANK=0 KOLO_WORLD_SIZE=2 KOLO_RENDEZVOUS=10.78.0.1:$port timeout -k 2 60 "$member" sum >rank0 2>&1 &
+first=$!
+for name in hosta both; do
+    ./on b env KOLO_RANK=1 KOLO_WORLD_SIZE=2 KOLO_RENDEZVOUS=$name:$port KOLO_TOKEN_FILE=$PWD/other \
+        timeout -k 2 60 "$member" sum >rank1 2>&1
+    expect_text "another token at $name" "it has another token" "$(<rank1)"
+    [[ $(<rank1) != *"found no rendezvous"* ]] || fail "another token at $name is tried to the deadline: $(<rank1)"
+done
+kill $first
+wait $first
 unset KOLO_TOKEN_FILE
 
 # ---- real mpirun: the module tells address and token

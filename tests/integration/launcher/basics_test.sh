@@ -36,6 +36,8 @@ expect "kolorun" "yes" "$("$BIN_DIR/kolorun" -n 1 echo yes)"
 # ---- flags of mpirun and horovodrun
 run -N 3 --map-by core --no-prefix -- sh -c 'echo $KOLO_RANK $KOLO_WORLD_SIZE'
 expect "so many on each host" $'0 3\n1 3\n2 3' "$(sort <<<"$out")"
+run -npernode 1 -H localhost:4 -- echo one
+expect "-npernode" "one" "$out"
 run -np 2 -x 'A=1 2' -x B=3 --bind-to none --map-by slot --wdir / --no-prefix -- sh -c 'echo "$A $B $PWD"'
 expect "mpirun's flags" $'1 2 3 /\n1 2 3 /' "$out"
 run --np 3 -H localhost:4 --no-prefix -- true
@@ -51,10 +53,14 @@ rm -rf folder
 run -n 2 --output-filename folder/of/it -- sh -c 'echo "rank $KOLO_RANK"; printf end; exit 0'
 expect "--output-filename" "$(printf 'rank 1\nend')" "$(<folder/of/it/rank.1)"
 expect "--output-filename: shown too" 4 "$(grep -cE '^\[[01]\] (rank [01]|end)$' out)"
-SECRET_VALUE=1 run --dry-run -n 2 -x SECRET_VALUE -H localhost:1,far.example.com:2 --ssh-port 77 -- ./program 'a b'
+SECRET_VALUE=1 run --dry-run -n 2 -x SECRET_VALUE -H localhost:1,far.example.com:2 --ssh-port 77 --operation-timeout 77 \
+    --timeout 88 --grace 9 --restarts 4 --min 1 --wdir /some --output-filename into --tag-output --timestamp-output \
+    --report-bindings -- ./program 'a b'
 expect "--dry-run: code" 0 "$code"
 for words in "2 ranks on 2 hosts" "rank 0 on localhost" "rank 1 on far.example.com" \
-    "ssh -p 77 -T -x -o BatchMode=yes" "./program 'a b'" "SECRET_VALUE"; do
+    "ssh -p 77 -T -x -o BatchMode=yes" "./program 'a b'" "SECRET_VALUE" \
+    "KOLO_TIMEOUT=77" "in folder: /some" "ended after: 88 s" "killed: 9 s after" "started again: 4 times in all, while 1" \
+    "TIME [rank]<stdout>: ..." "into/rank.N" "bindings: told"; do
     expect_text "--dry-run" "$words" "$out"
 done
 [[ $out != *KOLO_TOKEN=* && $out != *SECRET_VALUE=* ]] || fail "--dry-run shows secrets: $out"

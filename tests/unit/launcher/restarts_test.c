@@ -82,6 +82,20 @@ static void test_cooldown(void **state)
     assert_false(kolo__cooldown_note(&cooldown, now_ns + 61 * SECOND)); /* too long ago */
 }
 
+static void test_away(void **state)
+{
+    static const uint64_t pauses_s[] = {5, 10, 20, 40, 80, 160, 320, 600, 600};
+    struct kolo__cooldown cooldown = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof pauses_s / sizeof *pauses_s; i++) {
+        assert_int_equal(pauses_s[i], kolo__cooldown_away(&cooldown, START));
+        assert_int_equal(START + pauses_s[i] * SECOND, cooldown.until_ns);
+    }
+    cooldown.away_s = 0; /* it was reached, and not for long: an older pause may last longer */
+    assert_int_equal(600, kolo__cooldown_away(&cooldown, START));
+    assert_int_equal(5, cooldown.away_s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -89,6 +103,7 @@ int main(void)
         cmocka_unit_test(test_limit_is_of_all),
         cmocka_unit_test(test_postponed_counts_once),
         cmocka_unit_test(test_cooldown),
+        cmocka_unit_test(test_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -348,6 +348,18 @@ static void test_misfit_instead_of_nobody(void **state)
     assert_says("missing: 1; refused was: rank 2 of a world of 3");
 }
 
+/* Who was told another KOLO_JOB is perhaps who is missing. */
+static void test_another_job_instead_of_a_rank(void **state)
+{
+    (void)state;
+    struct kolo__control *control;
+    struct kolo__control_options options = options_of(1);
+    options.job = "another";
+    assert_int_equal(kolo__control_connect(&options, &control), KOLO_ERR_WORLD);
+    assert_int_equal(wait_as_rank_0(2), KOLO_ERR_TIMEOUT);
+    assert_says("missing: 1; refused was: 127.0.0.1: it is of job 'another', this is job 'job'");
+}
+
 /* A process that knows by itself that it takes no part: its words reach those who wait for it, as
  * far as there is room. */
 static void test_who_takes_no_part(void **state)
@@ -535,6 +547,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_wrong_token_and_job, start, end),
         cmocka_unit_test_setup_teardown(test_garbage_after_the_proof, start, end),
         cmocka_unit_test_setup_teardown(test_misfit_instead_of_a_rank, start, end),
+        cmocka_unit_test_setup_teardown(test_another_job_instead_of_a_rank, start, end),
         cmocka_unit_test_setup_teardown(test_who_takes_no_part, start, end),
         cmocka_unit_test_setup_teardown(test_misfit_before_a_rank, start, end),
         cmocka_unit_test_setup_teardown(test_misfit_instead_of_nobody, start, end),

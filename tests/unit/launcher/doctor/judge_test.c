@@ -39,6 +39,7 @@ static void make_healthy(struct ward *ward, uint32_t count)
         host->answers = true;
         host->slots = 2;
         host->facts = (struct kolo__doctor_facts){
+            .host = {(char)('a' + i)},
             .limits = {.memlock_bytes = UINT64_MAX,
                        .open_files = 1024,
                        .shm_bytes = 1u << 30,
@@ -230,6 +231,33 @@ static void loopback_only(void **state)
     (void)state;
 }
 
+static void no_interface_is_left_alone(void **state)
+{
+    struct ward ward;
+    make_healthy(&ward, 1);
+    strcpy(ward.hosts[0].facts.address_error, "KOLO_NET=nosuch leaves none");
+    EXPECT(&ward, KOLO__AILMENT_NO_NETWORK, 0);
+    ward.hosts[0].facts.no_network = true;
+    EXPECT(&ward, KOLO__AILMENT_NO_NETWORK, 0);
+    (void)state;
+}
+
+/* The same address alone may be a bridge's; the same name alone, a container's. */
+static void named_twice(void **state)
+{
+    struct ward ward;
+    make_healthy(&ward, 3);
+    strcpy(ward.hosts[2].facts.host, "a");
+    strcpy(ward.hosts[2].facts.addresses[0].text, "10.0.0.11:1");
+    strcpy(ward.hosts[2].facts.addresses[1].text, "no address");
+    EXPECT(&ward, 0);
+    strcpy(ward.hosts[2].facts.addresses[1].text, "10.1.0.1:2");
+    EXPECT(&ward, KOLO__AILMENT_TWICE, 0);
+    ward.hosts[2].answers = false;
+    EXPECT(&ward, KOLO__AILMENT_DOWN, 0);
+    (void)state;
+}
+
 static void addresses(void **state)
 {
     struct ward ward;
@@ -345,6 +373,8 @@ int main(void)
         cmocka_unit_test(tokens),
         cmocka_unit_test(one_way),
         cmocka_unit_test(loopback_only),
+        cmocka_unit_test(no_interface_is_left_alone),
+        cmocka_unit_test(named_twice),
         cmocka_unit_test(addresses),
         cmocka_unit_test(mixed_mtu),
         cmocka_unit_test(slow_links),
