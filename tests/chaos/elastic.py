@@ -135,7 +135,8 @@ class Training(Job):
         unhurt = self.unhurt()
         holders = [p for p in unhurt if p.good]
         if kind in LOCAL:
-            return [p for p in unhurt if any(other is not p for other in holders)]
+            # Nobody misses who is stopped before it has reached the rendezvous.
+            return [p for p in unhurt if any(other is not p for other in holders) and (kind == "kill" or p.entered)]
         whole = {p.host for p in unhurt} - self.cut_hosts
         among = [p for p in unhurt if p.host in whole]
         if kind == "link":
@@ -162,12 +163,12 @@ class Training(Job):
         others = whole if kind == "link" else []
         other = others[pick % len(others)] if others else victim.host
         i, k = int(victim.host[4:]), int(other[4:])
-        self.rack.cut(kind, i, k)
         hit = {p.name for p in self.unhurt() if p.host in (victim.host, other)}
         if kind == "link":
             self.touched |= hit
         else:
             self.struck |= hit
+        self.rack.cut(kind, i, k)
         ends = {victim.host, other}
         self.cut_hosts |= ends
         if len(self.cut_hosts) > 1 + (kind == "link") or pick % 3 > 0:
@@ -218,8 +219,10 @@ class Training(Job):
         self.steps = int(steps)
         quiet = os.path.join(self.folder, "undisturbed")
         os.mkdir(quiet)
-        subprocess.run([self.chaos.kolo, "run", "-n", str(RANKS), "--", os.path.join(self.chaos.programs, "chaos_trainer"),
-                        quiet, steps, "0"], check=True, capture_output=True, timeout=300)
+        words = [self.chaos.kolo, "run", "-n", str(RANKS), "--", os.path.join(self.chaos.programs, "chaos_trainer"), quiet,
+                 steps, "0"]
+        if subprocess.run(words, capture_output=True).returncode != 0:
+            raise Wrong("the undisturbed run fails")
         for name in os.listdir(quiet):
             with open(os.path.join(quiet, name)) as file:
                 last = file.read().splitlines()[-1].split(" ")
