@@ -2,7 +2,9 @@
 /*
  * What ranks say before they fail, for who started them. Only a rank knows which peer was lost or
  * who is missing, and what it writes on stderr is one line among many. `kolo run` in a pod names it
- * as the pod's end; it gives its ranks the path of some memory, in which each has a slot.
+ * as the pod's end; it gives its ranks the path of some memory, in which each has a slot. Not in a
+ * flight recorder (runtime/flight.h): that one is opened when options and token are known, and what
+ * is wrong with those is said here too.
  */
 #ifndef KOLO_BASE_LAST_WORDS_H
 #define KOLO_BASE_LAST_WORDS_H

@@ -6,6 +6,7 @@
 
 train_bytes trains a small model, one rank gets SIGKILL; the time is that until the first step of the next epoch is reported:
 with three ranks (shrink), and with four again, the fourth being started anew (grow: kolo run waits a second before it does).
+Then, how long three of them stand still while the fourth is taken in and gets so much state from them.
 """
 import os
 import re
@@ -63,6 +64,15 @@ def once(transport, restarts, epoch):
     return None if ended is None else ended - began
 
 
+def take_in(transport, state_bytes):
+    """ms that rank 0 of launcher_state, in tests/, waited for the newcomer."""
+    command = [f"{BUILD}/bin/kolo", "run", "-n", "4", "--min", "3", "--restarts", "1", "--transport", transport, "--",
+               f"{BUILD}/tests/launcher_state", str(state_bytes)]
+    job = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+    found = re.search(r"epoch 2, 4 ranks: stood still for ([0-9.]+) ms", job.stdout)
+    return float(found.group(1)) / 1000 if found else None
+
+
 def main():
     for what, restarts, epoch in (("shrink", [], 1), ("grow", ["--restarts", "9"], 2)):
         for transport in ("shm", "tcp"):
@@ -70,6 +80,14 @@ def main():
             if None in times:
                 sys.exit(f"{what} over {transport}: a job did not go on within 30 s")
             print(f"{what:6} {transport}  median {statistics.median(times) * 1000:7.1f} ms [{min(times) * 1000:.1f} {max(times) * 1000:.1f}]")
+
+
+    for transport in ("shm", "tcp"):
+        rounds = [[take_in(transport, size) for size in (4096, 100 << 20)] for _ in range(ROUNDS)]
+        for size, times in zip(("4 KiB", "100 MiB"), zip(*rounds)):
+            if None in times:
+                sys.exit(f"newcomer over {transport}: it did not come")
+            print(f"newcomer, {size:7} {transport}  median {statistics.median(times) * 1000:7.1f} ms [{min(times) * 1000:.1f} {max(times) * 1000:.1f}]")
 
 
 if __name__ == "__main__":

@@ -261,9 +261,7 @@ const char *kolo__run_state(const struct kolo__program *program, char *text, siz
                                         [KOLO__REDUCE] = "reduce",
                                         [KOLO__SEND] = "send to",
                                         [KOLO__RECV] = "receive from",
-                                        [KOLO__RECV_REDUCE] = "receive from",
-                                        [KOLO__ARRIVE] = "arrive",
-                                        [KOLO__AWAIT] = "wait for"};
+                                        [KOLO__RECV_REDUCE] = "receive from"};
     const struct kolo__schedule *s = &program->schedule;
     const struct kolo__step *step = waiting_step(program);
     int peer = kolo__run_waiting_for(program);
@@ -272,11 +270,14 @@ const char *kolo__run_state(const struct kolo__program *program, char *text, siz
     } else if (program->oldest >= s->step_count) {
         snprintf(text, bytes, "all %u steps done", s->step_count);
     } else if (step == NULL) {
-        snprintf(text, bytes, "wait for rank %d to begin this operation (step %u of %u)", peer,
+        snprintf(text, bytes, "rank %d to begin this operation (step %u of %u)", peer,
                  program->oldest + 1, s->step_count);
     } else if (kolo__step_is_fence(step)) {
-        snprintf(text, bytes, "%s rank %d (step %u of %u)", verbs[step->kind], peer,
-                 program->oldest + 1, s->step_count);
+        char whom[32] = "all ranks";
+        if (peer >= 0)
+            snprintf(whom, sizeof(whom), "rank %d", peer);
+        snprintf(text, bytes, "%s to come as far (step %u of %u)", whom, program->oldest + 1,
+                 s->step_count);
     } else {
         bool open = program->oldest < program->opened;
         size_t done = open ? program->steps[program->oldest % program->window].done : 0;

@@ -2,6 +2,7 @@
 /* See device.h: how the module is found, and which memory is a GPU's. */
 #include "kernels/device.h"
 
+#include "base/clock.h"
 #include "base/module.h"
 #include "base/status.h"
 
@@ -11,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* Written under the lock; the module is read without it, and set once. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -49,6 +51,20 @@ kolo_status kolo__device_load(const struct kolo__device_module **module)
     kolo_status status = failure;
     pthread_mutex_unlock(&lock);
     return status == KOLO_OK ? KOLO_OK : kolo__error(status, "%s", failure_text);
+}
+
+kolo_status kolo__device_await(const struct kolo__device_module *module,
+                               struct kolo__device *device, kolo__device_event event,
+                               uint64_t limit_ms)
+{
+    const struct timespec pause = {.tv_nsec = 50000};
+    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + limit_ms * 1000000;
+    kolo_status status = module->event_query(device, event);
+    while (status == KOLO_AGAIN && kolo__now_ns(&kolo__real_clock) < deadline_ns) {
+        nanosleep(&pause, NULL);
+        status = module->event_query(device, event);
+    }
+    return status;
 }
 
 static int take_loads(struct dl_phdr_info *info, size_t bytes, void *loads)

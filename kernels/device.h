@@ -34,7 +34,7 @@
 
 #include "kernels/pack.h"
 
-enum { KOLO__DEVICE_MODULE_VERSION = 3 };
+enum { KOLO__DEVICE_MODULE_VERSION = 4 };
 
 /* The module's. A device is one GPU in its primary context, which it shares with PyTorch, NCCL and
  * everybody else who uses the runtime API. */
@@ -49,10 +49,10 @@ struct kolo__memory_place {
 };
 
 /* For `kolo info`. */
-enum { KOLO__DEVICE_NAME_BYTES = 128, KOLO__DEVICES_MAX = 64 };
+enum { KOLO__DEVICE_NAME_BYTES = 128, KOLO__DEVICE_BUS_ID_BYTES = 32, KOLO__DEVICES_MAX = 64 };
 struct kolo__device_description {
-    char name[KOLO__DEVICE_NAME_BYTES]; /* "NVIDIA H200" */
-    char bus_id[32];                    /* "0000:19:00.0" */
+    char name[KOLO__DEVICE_NAME_BYTES];     /* "NVIDIA H200" */
+    char bus_id[KOLO__DEVICE_BUS_ID_BYTES]; /* "0000:19:00.0" */
     size_t bytes;
     int major, minor; /* compute capability */
     int processors;   /* streaming multiprocessors */
@@ -206,6 +206,15 @@ struct kolo__device_handle {
     uint64_t bytes;  /* from there on */
 };
 
+/* ---- memory that network cards reach --------------------------------------------------------- */
+
+/* An allocation. */
+struct kolo__device_extent {
+    void *memory; /* where it begins */
+    size_t bytes;
+    uint64_t number; /* of no other allocation in this process, ever */
+};
+
 /* ---- the table ------------------------------------------------------------------------------ */
 
 struct kolo__device_services { /* what the module needs of the core */
@@ -221,6 +230,9 @@ struct kolo__device_module {
     /* Never fails, and never begins the driver: what a driver that nobody began does not know is
      * the host's. 100 ns or so: may be asked in every call. */
     void (*find)(const void *memory, struct kolo__memory_place *place);
+    /* The GPU that the calling thread uses, by its address on the PCI bus: "0000:19:00.0". False:
+     * it uses none so far. Never begins the driver. */
+    bool (*current)(char bus_id[KOLO__DEVICE_BUS_ID_BYTES]);
     /* Begins the driver (not in a process that will fork without exec). An error still fills in
      * what was found. */
     kolo_status (*survey)(struct kolo__device_survey *survey);
@@ -322,6 +334,13 @@ struct kolo__device_module {
      * begins at offset. */
     kolo_status (*dma_buf)(struct kolo__device *device, const void *memory, size_t bytes, int *fd,
                            uint64_t *offset);
+    /* The allocation that the memory lies in, if it stays what it is until it is freed
+     * (cudaMalloc). False: it does not (pools, cuMemMap), or there is none. As fast as find. */
+    bool (*extent)(const void *memory, struct kolo__device_extent *extent);
+    /* What network cards have written into the GPU's memory is seen by whatever is queued from here
+     * on. KOLO_ERR_UNSUPPORTED: nobody can tell on this GPU, so they must not write. Takes
+     * microseconds, or nothing where the GPU keeps the order by itself. */
+    kolo_status (*flush_writes)(struct kolo__device *device);
 };
 enum { KOLO__DEVICE_SOURCES_MAX = 64 };
 
@@ -332,6 +351,10 @@ __attribute__((visibility("default"))) extern const struct kolo__device_module k
 
 /* Loads the module, once; KOLO_ERR_UNSUPPORTED with the reason where there is none. */
 kolo_status kolo__device_load(const struct kolo__device_module **module);
+/* Until the event is reached. KOLO_AGAIN: it is not within the limit. Blocks. */
+kolo_status kolo__device_await(const struct kolo__device_module *module,
+                               struct kolo__device *device, kolo__device_event event,
+                               uint64_t limit_ms);
 
 /* It was; costs a load. */
 bool kolo__device_is_loaded(void);

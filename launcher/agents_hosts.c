@@ -93,6 +93,8 @@ static void hear_discovery(struct kolo__agents *agents)
         kolo__hosts_free(&hosts);
         break;
     case KOLO__DISCOVERY_FAULT:
+        if (agents->start == NULL && kolo__discovery_fault(agents->discovery) == KOLO_ERR_CONFIG)
+            break; /* it ends the job, with these words */
         snprintf(line, sizeof line, "kolo run: %s", kolo_error_text());
         if (agents->output != NULL)
             kolo__output_say(agents->output, line);

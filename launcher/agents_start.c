@@ -164,7 +164,8 @@ unsigned kolo__agents_patience_s(const struct kolo__agents *agents)
 struct kolo__agent *kolo__agents_add(struct kolo__agents *agents, const struct kolo__host *host)
 {
     struct kolo__agent *agent = calloc(1, sizeof *agent);
-    struct kolo__agent **list = realloc(agents->list, (agents->count + 1) * sizeof(*list));
+    struct kolo__agent **list =
+        realloc(agents->list, (agents->count + 1) * sizeof(struct kolo__agent *));
     if (list != NULL)
         agents->list = list;
     if (agent == NULL || list == NULL) {

@@ -62,15 +62,18 @@ static const char *state_name(char state)
 
 static void print_rank(const struct kolo__flight_rank *rank, uint64_t now_ns)
 {
-    struct kolo__flight_operation last;
+    static struct kolo__flight_state state;
     char what[240] = "nothing yet", since[40] = "";
-    bool waits = kolo__flight_waiting(rank->flight, &last);
-    if (waits || kolo__flight_operations(rank->flight, &last, 1) == 1)
-        kolo__flight_operation_text(&last, what, sizeof what);
-    if (waits && rank->state != 0 && now_ns > last.wait_begin_ns)
+    state.process = rank->state;
+    kolo__flight_take_state(rank->flight, &state);
+    bool waits = state.waits.phase != KOLO__FLIGHT_NONE;
+    const struct kolo__flight_operation *last = waits ? &state.waits : &state.last;
+    if (last->phase != KOLO__FLIGHT_NONE)
+        kolo__flight_operation_text(last, what, sizeof what);
+    if (waits && rank->state != 0 && now_ns > last->wait_begin_ns)
         snprintf(since, sizeof since, ", waits since %.1f s",
-                 (double)(now_ns - last.wait_begin_ns) / 1e9);
-    printf("  rank %-5u pid %-8u %-9s %s%s\n", rank->flight->rank, rank->flight->pid,
+                 (double)(now_ns - last->wait_begin_ns) / 1e9);
+    printf("  rank %-5u pid %-8u %-9s %s%s\n", state.rank, rank->flight->pid,
            state_name(rank->state), what, since);
 }
 

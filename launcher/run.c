@@ -238,7 +238,7 @@ int kolo__run_supervise(struct kolo__run *run, const struct kolo__ranks_ops *ops
         .ranks = run->ranks,
         .places = run->in_pod ? run->ranks : kolo__run_places(run),
         .grows = grows,
-        .hosts_s = grows && run->binding == NULL ? run->options.config.init_timeout : 0,
+        .hosts_s = run->options.discover != NULL ? run->options.config.init_timeout : 0,
         .started = started,
         .first_rank = run->first_rank,
         .ops = ops,

@@ -22,6 +22,9 @@ static void tell_port(struct kolo__findings *findings, const struct kolo__rdma_p
         kolo__findings_number(findings, "megabits_per_second", port->speed_mbps, ", %u Mbit/s",
                               port->speed_mbps);
     kolo__findings_number(findings, "mtu_bytes", port->mtu_bytes, ", MTU %u", port->mtu_bytes);
+    bool dma_buf = port->no_dma_buf[0] == '\0';
+    kolo__findings_flag(findings, "dma_buf", dma_buf, dma_buf ? ", dma-buf%s" : ", no dma-buf (%s)",
+                        port->no_dma_buf);
     kolo__findings_number(findings, "gids", port->gid_count, ", %u GIDs", port->gid_count);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What `kolo run` sees of ranks that live: of one that is silent, what its process does, which the
- * rendezvous then names as the reason; and while ranks wait for long, who holds them up, which
- * nobody is ended for before KOLO_TIMEOUT.
+ * rendezvous then names as the reason; and while ranks wait for long, who holds them up, as the
+ * rendezvous has found, for which nobody is ended before KOLO_TIMEOUT.
  */
 #ifndef KOLO_LAUNCHER_WATCH_H
 #define KOLO_LAUNCHER_WATCH_H

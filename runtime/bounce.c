@@ -2,6 +2,7 @@
 /* See bounce.h. */
 #include "runtime/bounce.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "kernels/device.h"
@@ -9,7 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LEAST_BYTES = 64 << 10 };
+enum {
+    LEAST_BYTES = 64 << 10,
+    /* For an idle GPU to say so takes some ten of them. */
+    IDLE_WITHIN_US = 500,
+};
 
 struct kolo__bounce {
     struct kolo__bounce *next; /* of the communicator's */
@@ -18,8 +23,10 @@ struct kolo__bounce {
     int ordinal;
     void *memory;
     size_t bytes;
-    kolo__device_event copied; /* recorded behind its last copy */
+    /* Behind its last copy; of a straight message, behind what the stream had before it. */
+    kolo__device_event copied;
     bool taken;
+    uint64_t idle_until_ns; /* a straight recv that is not ready by then is straight no more */
 };
 
 static const kolo__device_stream DEFAULT_STREAM = NULL;
@@ -91,14 +98,18 @@ static kolo_status copy(struct kolo__bounce *bounce, void *to, const void *from,
 }
 
 kolo_status kolo__bounce_take(kolo_comm *comm, const char *operation, int ordinal,
-                              const void *input, size_t bytes, struct kolo__bounce **result)
+                              const void *input, size_t bytes, bool straight,
+                              struct kolo__bounce **result)
 {
     struct kolo__bounce *bounce;
     kolo_status status = find(comm, operation, ordinal, bytes, &bounce);
     if (status == KOLO_OK && input != NULL)
         status = copy(bounce, bounce->memory, input, bytes);
+    if (status == KOLO_OK && straight)
+        status = bounce->gpus->event_record(bounce->device, bounce->copied, DEFAULT_STREAM);
     if (status != KOLO_OK)
         return status;
+    bounce->idle_until_ns = kolo__now_ns(&kolo__real_clock) + (uint64_t)IDLE_WITHIN_US * 1000;
     bounce->taken = true;
     *result = bounce;
     return KOLO_OK;
@@ -107,6 +118,11 @@ kolo_status kolo__bounce_take(kolo_comm *comm, const char *operation, int ordina
 void *kolo__bounce_memory(struct kolo__bounce *bounce)
 {
     return bounce->memory;
+}
+
+static size_t bytes_of(const kolo_request *request)
+{
+    return request->signature.count * kolo_dtype_bytes((kolo_dtype)request->signature.dtype);
 }
 
 static kolo_status failed(const kolo_request *request, kolo_status status,
@@ -119,18 +135,39 @@ static kolo_status failed(const kolo_request *request, kolo_status status,
     return status;
 }
 
-kolo_status kolo__bounce_is_filled(const kolo_request *request, struct kolo__fault *fault)
+kolo_status kolo__bounce_is_ready(kolo_request *request, struct kolo__fault *fault)
 {
     const struct kolo__bounce *bounce = request->bounce;
     kolo_status status = bounce->gpus->event_query(bounce->device, bounce->copied);
+    if (status == KOLO_AGAIN && request->kind == KOLO__REQUEST_RECV &&
+        kolo__now_ns(&kolo__real_clock) >= bounce->idle_until_ns) {
+        request->straight = false;
+        return kolo__bounce_exchange(request, fault);
+    }
     return status == KOLO_OK || status == KOLO_AGAIN ? status : failed(request, status, fault);
+}
+
+kolo_status kolo__bounce_exchange(kolo_request *request, struct kolo__fault *fault)
+{
+    struct kolo__bounce *bounce;
+    kolo_status status =
+        kolo__bounce_take(request->comm, request->operation, request->bounce->ordinal, NULL,
+                          bytes_of(request), false, &bounce);
+    if (status != KOLO_OK)
+        return failed(request, status, fault);
+    kolo__bounce_give_back(request->bounce);
+    request->bounce = bounce;
+    return KOLO_OK;
 }
 
 kolo_status kolo__bounce_deliver(const kolo_request *request, struct kolo__fault *fault)
 {
-    size_t bytes =
-        request->signature.count * kolo_dtype_bytes((kolo_dtype)request->signature.dtype);
-    kolo_status status = copy(request->bounce, request->output, request->bounce->memory, bytes);
+    struct kolo__bounce *bounce = request->bounce;
+    kolo_status status;
+    if (request->straight && !request->post.wants_instead)
+        status = bounce->gpus->flush_writes(bounce->device);
+    else
+        status = copy(bounce, request->output, bounce->memory, bytes_of(request));
     return status == KOLO_OK ? status : failed(request, status, fault);
 }
 

@@ -43,6 +43,8 @@ struct kolo_request {
     void *stream;                /* of a GPU's buffers */
     uint32_t peer;               /* point to point */
     struct kolo__bounce *bounce; /* of a message of a GPU's memory (bounce.h), or NULL */
+    bool straight;               /* which network cards reach */
+    bool waits_for_gpu;          /* it is counted in held */
     struct kolo__post post;
     uint64_t began_ns;       /* for metrics; 0: not timed */
     uint64_t waits_since_ns; /* the first call that waited for it, which may have had a limit */
@@ -67,7 +69,7 @@ struct kolo_comm {
     struct kolo__exchange *exchange; /* runtime/exchange.h; NULL: the same */
     struct kolo__staging *staging;   /* runtime/staging.h; NULL: the same */
     struct kolo__bounce *bounces;    /* runtime/bounce.h; NULL: the same */
-    uint32_t held;                   /* messages that wait for a GPU before they are sent */
+    uint32_t held;                   /* messages that wait for a GPU before they begin */
     bool polls;                      /* what is under way wakes nobody */
     bool crowded;                    /* ranks of this host share processors, as far as is known */
     struct kolo__plan_context plan_context;
@@ -149,6 +151,9 @@ kolo_status kolo__comm_close_ranks(kolo_comm *comm, const char *operation);
 /* Tells the rendezvous that this rank waits for the request (stuck.c). without_limit: it calls
  * nothing else on the communicator before it is done. */
 void kolo__comm_stuck(const kolo_request *request, bool without_limit);
+/* For texts of timeouts: ". rank 2 (host ...) never entered ...", as the rendezvous has found out
+ * lately; or "". */
+void kolo__comm_culprit(const kolo_comm *comm, char *text, size_t bytes);
 /* Listens to what others say of the communicator: its fault, if there is one, as an error of
  * `operation`. */
 kolo_status kolo__comm_check(kolo_comm *comm, const char *operation);

@@ -64,9 +64,10 @@ static void server_gone(struct kolo__control *control, bool silent)
     if (silent) {
         bool at_rank_0 = control->options.at_rank_0 && control->members != NULL;
         char text[300];
-        snprintf(text, sizeof text, "the host %s%sof the rendezvous at %.100s " KOLO__SILENCE_TEXT,
+        snprintf(text, sizeof text,
+                 "the host %s%sof the rendezvous%s at %.100s " KOLO__SILENCE_TEXT,
                  at_rank_0 ? control->members[0].host : "", at_rank_0 ? " (of rank 0) " : "",
-                 control->options.rendezvous);
+                 control->options.at_rank_0 ? "" : " (kolo run)", control->options.rendezvous);
         add_fault(control, 0, KOLO_ERR_PEER_LOST, at_rank_0 ? 0 : -1, text);
         return;
     }
@@ -220,6 +221,8 @@ static size_t next_frame(struct kolo__control *control, enum kolo__frame_type *t
             kolo__control_take_epoch(control, payload);
         else if (length > 0 && *type == KOLO__FRAME_NEWCOMERS)
             take_newcomers(control, payload);
+        else if (length > 0 && *type == KOLO__FRAME_NOTE)
+            kolo__control_take_note(control, payload);
         else
             return length;
         kolo__control_drop_frame(control, length);
@@ -254,6 +257,7 @@ void kolo__control_poll(struct kolo__control *control)
     if (!control->awaiting)
         kolo__control_take_all(control);
     pthread_mutex_unlock(&control->lock);
+    kolo__control_say_note(control);
 }
 
 bool kolo__control_fault(struct kolo__control *control, uint32_t comm, struct kolo__fault *fault)

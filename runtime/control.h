@@ -84,6 +84,11 @@ void kolo__control_report(struct kolo__control *control, uint32_t comm,
                           const struct kolo__fault *fault);
 void kolo__control_stuck(struct kolo__control *control, const struct kolo__verdict_report *report);
 
+/* Who holds up this rank, as the rendezvous said last, if it has said so since then. It says it
+ * again and again while ranks wait for longer than KOLO_PEER_TIMEOUT. */
+bool kolo__control_note(struct kolo__control *control, uint64_t since_ns,
+                        char text[KOLO__NOTE_TEXT_BYTES]);
+
 /* ---- kolo_join (join.c) ---------------------------------------------------------------------- */
 
 /* True while somebody has joined on some communicator. Costs next to nothing. */

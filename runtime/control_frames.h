@@ -5,6 +5,7 @@
  *   control.c        frames in and out, faults, kolo_join
  *   control_world.c  how a rank comes into the world
  *   control_renew.c  how it comes from one epoch into the next
+ *   control_note.c   who holds this rank up
  *   heartbeat.c      signs of life
  */
 #ifndef KOLO_RUNTIME_CONTROL_FRAMES_H
@@ -46,6 +47,12 @@ struct kolo__control {
     bool renewing;         /* what comes is of the epoch that this rank has left, until EPOCH */
     atomic_uint newcomers; /* read without the lock */
     struct {
+        uint64_t at_ns;     /* 0: none in this epoch */
+        uint64_t said_ns;   /* the wait at which it was logged last */
+        atomic_bool unsaid; /* read without the lock */
+        char text[KOLO__NOTE_TEXT_BYTES];
+    } note; /* who holds this rank up */
+    struct {
         kolo_status status; /* KOLO_OK: none */
         char text[600];
     } refusal;                  /* of this rank, by which the server ended the connection */
@@ -80,8 +87,13 @@ kolo_status kolo__control_read_world(struct kolo__control *control,
 kolo_status kolo__control_fault_error(struct kolo__control *control, const char *doing);
 /* An EPOCH frame. */
 void kolo__control_take_epoch(struct kolo__control *control, struct kolo__frame_reader *payload);
+/* A NOTE frame. */
+void kolo__control_take_note(struct kolo__control *control, struct kolo__frame_reader *payload);
 /* The server is not to be heard any more. */
 void kolo__control_hang_up(struct kolo__control *control);
+
+/* Without the lock, for who reads the log may be slow: logs it, if that is due. */
+void kolo__control_say_note(struct kolo__control *control);
 
 /* Without the lock: the server has said nothing for so long, as everybody is told from now on. */
 void kolo__control_lose_server(struct kolo__control *control, uint64_t silent_ns);

@@ -57,6 +57,7 @@ void kolo__control_take_epoch(struct kolo__control *control, struct kolo__frame_
     control->options.size = epoch.size;
     control->renewing = control->expects_epoch = false;
     atomic_store(&control->newcomers, 0);
+    control->note.at_ns = 0;
 }
 
 /* The connection has ended, or the server has said that it will; or neither. */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See exchange.h: how ranks come to map each other's memory. Calls, and the end, are exchange.c. */
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "runtime/exchange_state.h"
@@ -8,9 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static const uint64_t SECOND_NS = 1000000000;
 
 enum { WHY_BYTES = KOLO__EXCHANGE_WHY_BYTES };
 
@@ -24,23 +20,12 @@ struct word {
     char why[WHY_BYTES];
 };
 
-static void pause_ms(unsigned milliseconds)
-{
-    const struct timespec time = {.tv_nsec = (long)milliseconds * 1000000};
-    nanosleep(&time, NULL);
-}
-
 static kolo_status await(const kolo_comm *comm, kolo__device_event event)
 {
     const struct kolo__exchange *exchange = comm->exchange;
     const long limit_s = comm->context->config.timeout;
-    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + (uint64_t)limit_s * SECOND_NS;
-    kolo_status status = KOLO_AGAIN;
-    while (status == KOLO_AGAIN && kolo__now_ns(&kolo__real_clock) < deadline_ns) {
-        status = exchange->gpus->event_query(exchange->device, event);
-        if (status == KOLO_AGAIN)
-            pause_ms(1);
-    }
+    kolo_status status =
+        kolo__device_await(exchange->gpus, exchange->device, event, (uint64_t)limit_s * 1000);
     return status == KOLO_AGAIN
                ? kolo__error(KOLO_ERR_TIMEOUT, "GPU %d did not zero memory within %ld s",
                              exchange->ordinal, limit_s)

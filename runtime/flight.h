@@ -208,19 +208,43 @@ uint32_t kolo__flight_operations(const struct kolo__flight *flight,
 /* The last collective with this number, if it is still there. */
 bool kolo__flight_find(const struct kolo__flight *flight, uint32_t comm, uint64_t sequence,
                        struct kolo__flight_operation *operation);
-/* The newest operation, on whatever communicator, that the rank waits for. */
-bool kolo__flight_waiting(const struct kolo__flight *flight,
-                          struct kolo__flight_operation *operation);
 /* "allreduce #812 (1048576 x fp32, sum, ring), bucket 4 of step 811" */
 const char *kolo__flight_operation_text(const struct kolo__flight_operation *operation, char *text,
                                         size_t bytes);
 
-/* A rank as the reader knows it. */
+/* How far a rank is on one communicator. */
+struct kolo__flight_place {
+    uint32_t comm, size;
+    bool joined;
+    uint64_t entered;
+    struct kolo__flight_operation last; /* the collective `entered`; phase NONE: not known */
+};
+
+/* What a rank does at some moment: all that a verdict needs, taken out of its recorder here or told
+ * by it (frame.h). */
+struct kolo__flight_state {
+    uint32_t rank, world_size;
+    char host[64];
+    char process;    /* its state, as in /proc: R, S, T, ...; ?: unknown; 0: it has ended */
+    bool open;       /* false: all of the rest is not known */
+    bool left;       /* kolo_finalize, or a failed kolo_init */
+    bool in_reducer; /* kolo_reducer_wait */
+    bool has_called; /* false: it is in kolo_init still */
+    struct kolo__flight_operation waits; /* the newest that it waits for; phase NONE: none */
+    struct kolo__flight_operation last;  /* that it called; phase NONE: none */
+    uint32_t count;
+    struct kolo__flight_place places[KOLO__FLIGHT_COMMS];
+    const struct kolo__flight *flight; /* where more is known of it; NULL: nowhere */
+};
+
+/* process is the caller's. */
+void kolo__flight_take_state(const struct kolo__flight *flight, struct kolo__flight_state *state);
+/* A rank's recorder as the reader knows it. */
 struct kolo__flight_rank {
     const struct kolo__flight *flight;
     uint32_t place; /* where it was started, which it keeps when its rank becomes another */
     uint32_t owner; /* user to whom its memory belongs, where that matters */
-    char state;     /* of its process, as in /proc: R, S, T, ...; ?: unknown; 0: it has ended */
+    char state;     /* process in kolo__flight_state */
 };
 
 /* What is wrong, from the vaguest to the plainest. */
@@ -241,6 +265,9 @@ struct kolo__flight_verdict {
 
 /* Who holds up whom. The ranks are those of one world, in any order, and not necessarily all of
  * them. */
+void kolo__flight_judge_states(const struct kolo__flight_state *ranks, uint32_t count,
+                               uint64_t now_ns, struct kolo__flight_verdict *verdict);
+/* The same, out of their recorders. */
 void kolo__flight_judge(const struct kolo__flight_rank *ranks, uint32_t count, uint64_t now_ns,
                         struct kolo__flight_verdict *verdict);
 

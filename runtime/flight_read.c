@@ -103,19 +103,54 @@ static bool waits(const struct kolo__flight_operation *operation,
                                              (failed && last->phase == KOLO__FLIGHT_FAILED));
 }
 
-bool kolo__flight_waiting(const struct kolo__flight *flight,
-                          struct kolo__flight_operation *operation)
+static void take_places(const struct kolo__flight *flight, struct kolo__flight_state *state)
 {
-    struct kolo__flight_operation last = {.phase = KOLO__FLIGHT_NONE};
-    kolo__flight_operations(flight, &last, 1);
-    *operation = (struct kolo__flight_operation){.phase = KOLO__FLIGHT_NONE};
+    for (uint32_t i = 0; i < KOLO__FLIGHT_COMMS; i++) {
+        const struct kolo__flight_comm *line = &flight->comms[i];
+        uint32_t id_plus_1 = load_32(&line->id_plus_1);
+        if (id_plus_1 != 0)
+            state->places[state->count++] =
+                (struct kolo__flight_place){.comm = id_plus_1 - 1,
+                                            .size = load_32(&line->size),
+                                            .joined = load_32(&line->joined) != 0,
+                                            .entered = load_64(&line->entered),
+                                            .last.phase = KOLO__FLIGHT_NONE};
+    }
+}
+
+static void take_entry(const struct kolo__flight_operation *one, struct kolo__flight_state *state)
+{
+    if (waits(one, &state->last) && one->wait_begin_ns > state->waits.wait_begin_ns)
+        state->waits = *one;
+    for (uint32_t i = 0; i < state->count && one->kind == KOLO__FLIGHT_COLLECTIVE; i++)
+        if (state->places[i].comm == one->signature.comm &&
+            state->places[i].entered == one->signature.sequence)
+            state->places[i].last = *one;
+}
+
+void kolo__flight_take_state(const struct kolo__flight *flight, struct kolo__flight_state *state)
+{
+    const char process = state->process;
+    memset(state, 0, sizeof *state);
+    state->process = process;
+    state->flight = flight;
+    state->rank = flight->rank;
+    state->world_size = flight->world_size;
+    snprintf(state->host, sizeof state->host, "%.*s", (int)sizeof flight->host - 1, flight->host);
+    if (load_32(&flight->version) != KOLO__FLIGHT_VERSION)
+        return; /* nobody's, or of a rank that moves to its next epoch */
+    state->open = true;
+    state->left = load_64(&flight->left_ns) != 0;
+    state->in_reducer = load_32(&flight->in_reducers) > 0;
+    state->has_called = load_64(&flight->pages_taken) > 0;
+    kolo__flight_operations(flight, &state->last, 1);
+    take_places(flight, state);
     for (uint32_t page = 0; page < KOLO__FLIGHT_PAGES; page++)
         for (uint32_t i = 0; i < KOLO__FLIGHT_PAGE_ENTRIES; i++) {
             struct kolo__flight_operation one = read_entry(&flight->pages[page][i]);
-            if (waits(&one, &last) && one.wait_begin_ns > operation->wait_begin_ns)
-                *operation = one;
+            if (one.phase != KOLO__FLIGHT_NONE)
+                take_entry(&one, state);
         }
-    return operation->phase != KOLO__FLIGHT_NONE;
 }
 
 /* ---- from another host ----------------------------------------------------------------------- */

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const uint64_t MILLISECOND = 1000000;
+
 /* Room for more bytes; NULL when memory is out. */
 static unsigned char *extend(struct kolo__frame_writer *writer, size_t bytes)
 {
@@ -103,11 +105,39 @@ void kolo__put_announcement(struct kolo__frame_writer *writer,
     kolo__put_u64(writer, announcement->segment_bytes);
 }
 
-void kolo__put_beat(struct kolo__frame_writer *writer, const struct kolo__beat *beat)
+static void put_operation(struct kolo__frame_writer *writer,
+                          const struct kolo__flight_operation *operation)
 {
-    kolo__put_u32(writer, beat->timeout_ms);
-    kolo__put_u32(writer, beat->waiting_ms);
-    kolo__put_text(writer, beat->doing);
+    kolo__put_u8(writer, (uint8_t)operation->phase);
+    if (operation->phase == KOLO__FLIGHT_NONE)
+        return;
+    kolo__put_u8(writer, (uint8_t)operation->kind);
+    kolo__put_u32(writer, operation->other);
+    kolo__put_u32(writer, operation->step);
+    kolo__put_u32(writer, operation->bucket);
+    kolo__put_signature(writer, &operation->signature);
+}
+
+void kolo__put_beat(struct kolo__frame_writer *writer, uint32_t timeout_ms,
+                    const struct kolo__flight_state *state, uint64_t now_ns)
+{
+    const struct kolo__flight_operation none = {.phase = KOLO__FLIGHT_NONE};
+    bool waits = state->waits.phase == KOLO__FLIGHT_CALLED; /* not: until it failed */
+    uint64_t begin_ns = waits ? state->waits.wait_begin_ns : now_ns;
+    kolo__put_u32(writer, timeout_ms);
+    kolo__put_u32(writer, now_ns > begin_ns ? (uint32_t)((now_ns - begin_ns) / MILLISECOND) : 0);
+    put_operation(writer, waits ? &state->waits : &none);
+    put_operation(writer, &state->last);
+    kolo__put_u8(writer, state->in_reducer);
+    kolo__put_u32(writer, state->count);
+    for (uint32_t i = 0; i < state->count; i++) {
+        const struct kolo__flight_place *place = &state->places[i];
+        kolo__put_u32(writer, place->comm);
+        kolo__put_u32(writer, place->size);
+        kolo__put_u8(writer, place->joined);
+        kolo__put_u64(writer, place->entered);
+        put_operation(writer, &place->last);
+    }
 }
 
 void kolo__put_report(struct kolo__frame_writer *writer, const struct kolo__verdict_report *report)
@@ -238,11 +268,44 @@ void kolo__get_announcement(struct kolo__frame_reader *reader,
     announcement->segment_bytes = kolo__get_u64(reader);
 }
 
-void kolo__get_beat(struct kolo__frame_reader *reader, struct kolo__beat *beat)
+static void get_operation(struct kolo__frame_reader *reader,
+                          struct kolo__flight_operation *operation)
 {
-    beat->timeout_ms = kolo__get_u32(reader);
-    beat->waiting_ms = kolo__get_u32(reader);
-    kolo__get_text(reader, beat->doing, sizeof beat->doing);
+    *operation = (struct kolo__flight_operation){.phase = KOLO__FLIGHT_NONE};
+    uint8_t phase = kolo__get_u8(reader);
+    uint8_t kind = phase != KOLO__FLIGHT_NONE ? kolo__get_u8(reader) : 0;
+    reader->bad |= phase > KOLO__FLIGHT_FAILED || kind > KOLO__FLIGHT_RECV;
+    if (reader->bad || phase == KOLO__FLIGHT_NONE)
+        return;
+    operation->phase = (enum kolo__flight_phase)phase;
+    operation->kind = (enum kolo__flight_kind)kind;
+    operation->other = kolo__get_u32(reader);
+    operation->step = kolo__get_u32(reader);
+    operation->bucket = kolo__get_u32(reader);
+    kolo__get_signature(reader, &operation->signature);
+}
+
+void kolo__get_beat(struct kolo__frame_reader *reader, uint64_t now_ns, uint32_t *timeout_ms,
+                    struct kolo__flight_state *state)
+{
+    *timeout_ms = kolo__get_u32(reader);
+    uint64_t waited_ns = kolo__get_u32(reader) * MILLISECOND;
+    get_operation(reader, &state->waits);
+    get_operation(reader, &state->last);
+    if (state->waits.phase != KOLO__FLIGHT_NONE && waited_ns < now_ns)
+        state->waits.wait_begin_ns = now_ns - waited_ns;
+    state->in_reducer = kolo__get_u8(reader) != 0;
+    state->count = kolo__get_u32(reader);
+    reader->bad |= state->count > KOLO__FLIGHT_COMMS;
+    state->count = reader->bad ? 0 : state->count;
+    for (uint32_t i = 0; i < state->count && !reader->bad; i++) {
+        struct kolo__flight_place *place = &state->places[i];
+        place->comm = kolo__get_u32(reader);
+        place->size = kolo__get_u32(reader);
+        place->joined = kolo__get_u8(reader) != 0;
+        place->entered = kolo__get_u64(reader);
+        get_operation(reader, &place->last);
+    }
 }
 
 /* Memory is taken for what is there, not for what is promised. */

@@ -10,6 +10,7 @@
 #ifndef KOLO_RUNTIME_FRAME_H
 #define KOLO_RUNTIME_FRAME_H
 
+#include "runtime/flight.h"
 #include "runtime/verdict.h"
 
 enum kolo__frame_type {
@@ -27,6 +28,7 @@ enum kolo__frame_type {
     KOLO__FRAME_ALL_JOINED = 12, /* server -> rank: communicator, who joined last */
     KOLO__FRAME_FORGOTTEN = 13,  /* rank -> server: what it can no longer announce */
     KOLO__FRAME_BEAT = 14,       /* both ways: a sign of life (heartbeat.h) */
+    KOLO__FRAME_NOTE = 15,       /* server -> rank: who holds it up, since when */
     KOLO__FRAME_RENEW = 16,      /* rank -> server: epoch that it leaves, patience, blob */
     KOLO__FRAME_EPOCH = 17,      /* server -> rank: its place in the epoch of the next WORLD */
     KOLO__FRAME_NEWCOMERS = 18,  /* server -> rank: how many wait */
@@ -38,6 +40,7 @@ enum {
     KOLO__FRAME_REQUEST_MAX = 1 << 16, /* rank -> server */
     KOLO__GONE_TEXT_BYTES = 600,       /* of EPOCH's text, with its end */
     KOLO__ABSENT_TEXT_BYTES = 740,     /* of ABSENT's text, with its end */
+    KOLO__NOTE_TEXT_BYTES = 640,       /* of NOTE's */
 };
 
 /* A newcomer's world size in JOIN: it does not know it. */
@@ -76,16 +79,10 @@ struct kolo__announcement {
 void kolo__put_announcement(struct kolo__frame_writer *writer,
                             const struct kolo__announcement *announcement);
 
-enum { KOLO__BEAT_TEXT_BYTES = 256 };
-
-/* What a rank says of itself. */
-struct kolo__beat {
-    uint32_t timeout_ms; /* without another beat it is lost after so long; 0: it does not beat */
-    uint32_t waiting_ms; /* it waits in an operation, and has for so long */
-    char doing[KOLO__BEAT_TEXT_BYTES]; /* "it waited since 0.2 s in allreduce #8 (...)" */
-};
-
-void kolo__put_beat(struct kolo__frame_writer *writer, const struct kolo__beat *beat);
+/* What a rank says of itself: without another beat it is lost after timeout_ms; and its state,
+ * without what others know of it anyhow (who and where it is) or better (what its process does). */
+void kolo__put_beat(struct kolo__frame_writer *writer, uint32_t timeout_ms,
+                    const struct kolo__flight_state *state, uint64_t now_ns);
 
 struct kolo__frame_reader {
     const unsigned char *next, *end;
@@ -112,7 +109,9 @@ void kolo__get_text(struct kolo__frame_reader *reader, char *text, size_t bytes)
 void kolo__get_signature(struct kolo__frame_reader *reader, struct kolo__signature *signature);
 void kolo__get_announcement(struct kolo__frame_reader *reader,
                             struct kolo__announcement *announcement);
-void kolo__get_beat(struct kolo__frame_reader *reader, struct kolo__beat *beat);
+/* now_ns: when it came, by the reader's clock. Leaves the fields alone that are not said. */
+void kolo__get_beat(struct kolo__frame_reader *reader, uint64_t now_ns, uint32_t *timeout_ms,
+                    struct kolo__flight_state *state);
 /* A payload that is one report. The caller frees report->sent, also when it is broken. */
 void kolo__get_report(struct kolo__frame_reader *reader, struct kolo__verdict_report *report);
 /* True when everything was there, and nothing more. */

@@ -33,31 +33,12 @@ struct kolo__heartbeat {
 
 /* ---- what it says ---------------------------------------------------------------------------- */
 
-static void describe(const struct kolo__flight *flight, uint64_t now_ns, struct kolo__beat *beat)
-{
-    struct kolo__flight_operation operation;
-    char what[KOLO__BEAT_TEXT_BYTES - 40];
-    if (kolo__flight_waiting(flight, &operation)) {
-        uint64_t waited_ns =
-            now_ns > operation.wait_begin_ns ? now_ns - operation.wait_begin_ns : 0;
-        beat->waiting_ms = (uint32_t)(waited_ns / MILLISECOND);
-        snprintf(beat->doing, sizeof beat->doing, "it waited since %.1f s in %s",
-                 (double)waited_ns / 1e9,
-                 kolo__flight_operation_text(&operation, what, sizeof what));
-    } else if (kolo__flight_operations(flight, &operation, 1) == 0) {
-        snprintf(beat->doing, sizeof beat->doing, "it had called nothing yet");
-    } else {
-        snprintf(beat->doing, sizeof beat->doing, "it %s %s",
-                 operation.phase == KOLO__FLIGHT_CALLED ? "was in" : "had done",
-                 kolo__flight_operation_text(&operation, what, sizeof what));
-    }
-}
-
-static void say(struct kolo__control *control, const struct kolo__beat *beat)
+static void say(struct kolo__control *control, uint32_t timeout_ms,
+                const struct kolo__flight_state *state, uint64_t now_ns)
 {
     struct kolo__frame_writer frame = {0};
     kolo__frame_begin(&frame, KOLO__FRAME_BEAT);
-    kolo__put_beat(&frame, beat);
+    kolo__put_beat(&frame, timeout_ms, state, now_ns);
     pthread_mutex_lock(&control->lock);
     if (control->closed)
         kolo__frame_writer_free(&frame);
@@ -82,25 +63,36 @@ static uint64_t heard_ns_ago(struct kolo__control *control, bool *unread)
     return known ? info.tcpi_last_data_recv * MILLISECOND : 0;
 }
 
+/* A rank that waits says so once more when that has become long, for the server to find out who
+ * holds it up. Returns when; UINT64_MAX: it does not wait, or has said so. */
+static uint64_t long_wait_ns(const struct kolo__flight_state *state, uint64_t timeout_ns,
+                             uint64_t now_ns)
+{
+    uint64_t long_ns = state->waits.wait_begin_ns + kolo__heartbeat_long_ns(timeout_ns);
+    return state->waits.phase == KOLO__FLIGHT_CALLED && long_ns > now_ns ? long_ns : UINT64_MAX;
+}
+
 uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__flight *flight,
                               uint64_t timeout_ns, uint64_t since_ns, bool beat)
 {
     bool unread;
-    struct kolo__beat own = {.timeout_ms = (uint32_t)(timeout_ns / MILLISECOND)};
+    struct kolo__flight_state state = {.process = 'R'};
     uint64_t silent_ns = heard_ns_ago(control, &unread);
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
     if (unread)
         kolo__control_poll(control);
     if (silent_ns > now_ns - since_ns)
         silent_ns = now_ns - since_ns;
-    bool lost = silent_ns >= timeout_ns;
-    if (lost) {
+    if (silent_ns >= timeout_ns) {
         kolo__control_lose_server(control, silent_ns);
-    } else if (beat) {
-        describe(flight, now_ns, &own);
-        say(control, &own);
+        return UINT64_MAX;
     }
-    return lost ? UINT64_MAX : now_ns + timeout_ns - silent_ns;
+    kolo__flight_take_state(flight, &state);
+    if (beat)
+        say(control, (uint32_t)(timeout_ns / MILLISECOND), &state, now_ns);
+    uint64_t limit_ns = now_ns + timeout_ns - silent_ns;
+    uint64_t long_ns = long_wait_ns(&state, timeout_ns, now_ns);
+    return long_ns < limit_ns ? long_ns : limit_ns;
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
@@ -137,12 +129,11 @@ static void *beat_on(void *self)
     uint64_t since_ns = kolo__now_ns(&kolo__real_clock), beat_ns = since_ns, next_ns = since_ns;
     while (next_ns != UINT64_MAX && rest(heartbeat, next_ns)) {
         uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-        bool beat = now_ns >= beat_ns;
         if (now_ns > next_ns + pause_ns / 2)
             since_ns = now_ns; /* nobody here was there to hear */
         uint64_t look_ns = kolo__heartbeat_once(heartbeat->control, heartbeat->flight,
-                                                heartbeat->timeout_ns, since_ns, beat);
-        if (beat)
+                                                heartbeat->timeout_ns, since_ns, true);
+        if (now_ns >= beat_ns)
             beat_ns = next_beat_ns(now_ns, pause_ns);
         next_ns = look_ns == UINT64_MAX || look_ns < beat_ns ? look_ns : beat_ns;
     }

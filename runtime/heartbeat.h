@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Signs of life, from a thread of its own: a rank that computes for minutes is alive, and one whose
- * process is stopped is not, though its kernel goes on answering for it. Five times in
- * twice KOLO_PEER_TIMEOUT the rank says what it is in (a BEAT message), and the rendezvous answers.
+ * process is stopped is not, though its kernel goes on answering for it. Twice in
+ * KOLO_PEER_TIMEOUT the rank says what it is in (a BEAT message), and the rendezvous answers.
  * Who hears nothing of the other for KOLO_PEER_TIMEOUT calls it lost (rendezvous_beat.c is the
  * other end).
  *
  *   rank     |--beat-->|--beat-->|   stopped, or cut off
  *   server   |<--------|<--------|- - - - - ?- - - - - - - |
- *                                half of the time: a beat   the time: lost, with all that is known
- *                                of its own, which the other
- *                                host's kernel answers, or not
+ *                               three fifths of the time:   the time: lost, with all that is known
+ *                               a beat of its own, which the
+ *                               other host's kernel answers,
+ *                               or not
  *
  * Time in which this process did not run itself (Ctrl-Z, a debugger, a suspended laptop, too many
  * others) does not count against the other end.
@@ -31,16 +32,29 @@ kolo_status kolo__heartbeat_start(struct kolo__control *control, const struct ko
 void kolo__heartbeat_end(struct kolo__heartbeat *heartbeat);
 
 /* One beat, and a look at how long the server has been silent, of which what passed before since_ns
- * does not count. Returns the time of the next look, UINT64_MAX when the server is lost. For the
- * thread, and for tests that have none. */
+ * does not count. Returns when to look again at the latest, UINT64_MAX when the server is lost. For
+ * the thread, and for tests that have none. */
 uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__flight *flight,
                               uint64_t timeout_ns, uint64_t since_ns, bool beat);
 
-/* Between two beats: two fifths of the time. One that is late by another three is no loss yet; more
- * of them would cost a server of 1,024 ranks a hundredth of its processor. */
+/* Between two beats. One that is late by as much is no loss yet; more of them would cost a server
+ * of 1,024 ranks a hundredth of its processor. */
 static inline uint64_t kolo__heartbeat_pause_ns(uint64_t timeout_ns)
 {
-    return timeout_ns * 2 / 5;
+    return timeout_ns / 2;
+}
+
+/* Of whom nothing is heard for so long it is asked whether he is there. */
+static inline uint64_t kolo__heartbeat_quiet_ns(uint64_t timeout_ns)
+{
+    return timeout_ns * 3 / 5;
+}
+
+/* A wait that others hear of: a little less than the timeout, within which who waits is told who
+ * holds it up (rendezvous_wait.c). */
+static inline uint64_t kolo__heartbeat_long_ns(uint64_t timeout_ns)
+{
+    return timeout_ns * 9 / 10;
 }
 
 #endif

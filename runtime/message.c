@@ -8,16 +8,24 @@
 
 /* Of a buffer in a GPU's memory; NULL: the host's, which goes from and to where it is. */
 static kolo_status take_bounce(kolo_comm *comm, const char *name, const void *input,
-                               const void *output, size_t bytes, struct kolo__bounce **bounce)
+                               const void *output, size_t bytes, uint32_t peer, bool *straight,
+                               struct kolo__bounce **bounce)
 {
     struct kolo__memory_place place;
+    const void *buffer = input != NULL ? input : output;
     *bounce = NULL;
+    *straight = false;
     if (bytes == 0)
         return KOLO_OK;
-    kolo__memory_find(input != NULL ? input : output, &place);
+    kolo__memory_find(buffer, &place);
     if (place.kind != KOLO_MEMORY_DEVICE)
         return KOLO_OK;
-    return kolo__bounce_take(comm, name, place.ordinal, input, bytes, bounce);
+    const struct kolo__post post = {
+        .data = (void *)(uintptr_t)buffer, .bytes = bytes, .on_gpu = true};
+    *straight = comm->transport->ops->takes_gpu(comm->transport, peer, &post);
+    if (*straight)
+        return kolo__bounce_take(comm, name, place.ordinal, NULL, 0, true, bounce);
+    return kolo__bounce_take(comm, name, place.ordinal, input, bytes, false, bounce);
 }
 
 static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, const void *input,
@@ -44,8 +52,10 @@ static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, 
                                  &joined_after))
         return kolo__error(KOLO_ERR_INVALID,
                            "%s: rank %d has joined (kolo_join) and receives nothing", name, peer);
+    bool straight;
     struct kolo__bounce *bounce;
-    status = take_bounce(comm, name, input, output, count * kolo_dtype_bytes(dtype), &bounce);
+    status = take_bounce(comm, name, input, output, count * kolo_dtype_bytes(dtype), (uint32_t)peer,
+                         &straight, &bounce);
     if (status == KOLO_OK)
         status = kolo__request_add(comm, name, kind, &request);
     if (status != KOLO_OK) {
@@ -53,7 +63,9 @@ static kolo_status start_message(kolo_comm *comm, enum kolo__request_kind kind, 
         return status;
     }
     request->bounce = bounce;
-    comm->held += bounce != NULL && kind == KOLO__REQUEST_SEND;
+    request->straight = straight;
+    request->waits_for_gpu = bounce != NULL && (straight || kind == KOLO__REQUEST_SEND);
+    comm->held += request->waits_for_gpu;
     uint64_t *sequence = kind == KOLO__REQUEST_SEND ? comm->send_sequence : comm->recv_sequence;
     request->peer = (uint32_t)peer;
     request->input = input;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime/rdma.h"
 
+#include "runtime/rdma_near.h"
+
 #include "base/log.h"
 #include "base/status.h"
 #include "collectives/transport/rdma_load.h"
 
-#include <hwloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,26 +14,6 @@
 
 /* A peer's card that does not answer is given up before the operation is. */
 enum { PATIENCE_MOST_S = 60 };
-
-/* -1: this process may run on several nodes, or nobody knows. */
-static int find_node(void)
-{
-    hwloc_topology_t topology;
-    int node = -1;
-    if (hwloc_topology_init(&topology) != 0)
-        return -1;
-    hwloc_bitmap_t processors = hwloc_bitmap_alloc(), nodes = hwloc_bitmap_alloc();
-    if (processors != NULL && nodes != NULL && hwloc_topology_load(topology) == 0 &&
-        hwloc_get_cpubind(topology, processors, HWLOC_CPUBIND_PROCESS) == 0) {
-        hwloc_cpuset_to_nodeset(topology, processors, nodes);
-        if (hwloc_bitmap_weight(nodes) == 1)
-            node = hwloc_bitmap_first(nodes);
-    }
-    hwloc_bitmap_free(processors);
-    hwloc_bitmap_free(nodes);
-    hwloc_topology_destroy(topology);
-    return node;
-}
 
 uint32_t kolo__rdma_turn(const kolo_context *context)
 {
@@ -56,10 +37,8 @@ static kolo_status choose_port(const struct kolo__interfaces *own, uint32_t turn
     if (status != KOLO_OK)
         return status;
     use->options.unasked = unasked;
-    const struct kolo__rdma_place place = {.own = own,
-                                           .node = use->survey.port_count > 1 ? find_node() : -1,
-                                           .turn = turn,
-                                           .ranks = ranks};
+    const struct kolo__rdma_place place = {
+        .own = own, .node = kolo__rdma_look_around(&use->survey), .turn = turn, .ranks = ranks};
     return kolo__rdma_choose(&use->survey, &use->options, &place, KOLO__RDMA_RAILS_MAX,
                              use->choices, &use->choice_count);
 }

@@ -346,14 +346,20 @@ static void sweep(struct kolo__rendezvous *server, uint64_t now_ns)
     }
 }
 
+static uint64_t earlier_ms(uint64_t most_ms, uint64_t due_ns, uint64_t now_ns)
+{
+    uint64_t left_ms = due_ns > now_ns ? (due_ns - now_ns + MILLISECOND - 1) / MILLISECOND : 0;
+    return left_ms < most_ms ? left_ms : most_ms;
+}
+
 /* Milliseconds until something is due by the clock; UINT64_MAX: nothing is. */
 static uint64_t next_due_ms(const struct kolo__rendezvous *server, uint64_t now_ns)
 {
     uint64_t most_ms = UINT64_MAX;
     if (server->beats_due_ns != 0)
-        most_ms = server->beats_due_ns > now_ns
-                      ? (server->beats_due_ns - now_ns + MILLISECOND - 1) / MILLISECOND
-                      : 0;
+        most_ms = earlier_ms(most_ms, server->beats_due_ns, now_ns);
+    if (server->waits_due_ns != 0)
+        most_ms = earlier_ms(most_ms, server->waits_due_ns, now_ns);
     uint64_t pause_ms = kolo__silence_pause_ns(server->silence_s) / MILLISECOND;
     /* Somebody waits for others, or is to prove itself in time. */
     bool hurried = server->word_due_ns != 0 && !server->formed && !server->fault.set;
@@ -405,6 +411,7 @@ void kolo__rendezvous_step(struct kolo__rendezvous *server)
         return;
     check_silence(server, now_ns);
     kolo__world_judge_beats(server, now_ns);
+    kolo__world_judge_waits(server, now_ns);
     sweep(server, now_ns);
     if (server->accept_again_ns != 0 && now_ns >= server->accept_again_ns)
         watch_listeners(server, true);

@@ -62,17 +62,17 @@ int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *rendezvous);
 void kolo__rendezvous_rank_ended(struct kolo__rendezvous *rendezvous, uint32_t place, bool clean,
                                  const char *why);
 
-/* True when this rank has said nothing for half of its KOLO_PEER_TIMEOUT: the embedder then says
- * what its process does (as in /proc: T, S, ...; 0: not known), as soon as it knows. What it says
- * is forgotten when the rank is heard again. */
+/* True when this rank has said nothing for three fifths of its KOLO_PEER_TIMEOUT: the embedder then
+ * says what its process does (as in /proc: T, S, ...; 0: not known), as soon as it knows. What it
+ * says is forgotten when the rank is heard again. */
 bool kolo__rendezvous_is_quiet(const struct kolo__rendezvous *rendezvous, uint32_t place);
 /* Is one of the places below? One walk over all ranks, however many they are. */
 bool kolo__rendezvous_any_is_quiet(const struct kolo__rendezvous *rendezvous, uint32_t places);
 void kolo__rendezvous_note_state(struct kolo__rendezvous *rendezvous, uint32_t place, char state);
-/* How long the rank that waits for longest has waited in its operation, as far as ranks have said
- * by now. */
-uint64_t kolo__rendezvous_longest_wait_ns(const struct kolo__rendezvous *rendezvous,
-                                          uint64_t now_ns);
+/* While ranks wait for almost as long as KOLO_PEER_TIMEOUT, or longer: who holds them up, one line,
+ * which those ranks are told too. NULL: nobody does, or it is not known. */
+const char *kolo__rendezvous_held_up(const struct kolo__rendezvous *rendezvous, uint64_t now_ns,
+                                     uint64_t *longest_ns);
 
 /* The first fault that was spread in this epoch: NULL while there is none. *place: whose fault (-1:
  * nobody in particular). */

@@ -7,6 +7,7 @@
 #include "runtime/rendezvous_world.h"
 
 #include "base/clock.h"
+#include "runtime/heartbeat.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -30,22 +31,36 @@ void kolo__world_beat(struct kolo__connection *connection, struct kolo__frame_re
 {
     struct kolo__rendezvous *server = connection->server;
     struct kolo__signs_of_life *signs = &server->members[connection->rank].signs;
-    struct kolo__beat beat;
-    kolo__get_beat(payload, &beat);
-    if (!kolo__frame_done(payload) || beat.timeout_ms == 0) {
+    struct kolo__flight_state state; /* only what is said of it */
+    uint32_t timeout_ms;
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    const unsigned char *told = payload->next;
+    kolo__get_beat(payload, now_ns, &timeout_ms, &state);
+    if (!kolo__frame_done(payload) || timeout_ms == 0) {
         kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a BEAT message is broken");
         return;
     }
-    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
     if (signs->timeout_ns == 0)
         server->beats_due_ns = server->due_ns = now_ns;
-    signs->timeout_ns = beat.timeout_ms * MILLISECOND;
+    signs->timeout_ns = timeout_ms * MILLISECOND;
     signs->heard_ns = now_ns;
-    signs->waits_since_ns = beat.waiting_ms > 0 ? now_ns - beat.waiting_ms * MILLISECOND : 0;
     signs->asked = false;
     signs->state = 0;
-    memcpy(signs->doing, beat.doing, sizeof signs->doing);
+    signs->told.bytes = 0;
+    kolo__put_raw(&signs->told, told, (size_t)(payload->end - told));
+    kolo__world_hear_of_wait(server, signs, &state);
     send_beat(connection);
+}
+
+bool kolo__world_told(const struct kolo__member *member, struct kolo__flight_state *state)
+{
+    const struct kolo__signs_of_life *signs = &member->signs;
+    struct kolo__frame_reader told = {.next = signs->told.data,
+                                      .end = signs->told.data + signs->told.bytes};
+    uint32_t timeout_ms;
+    if (signs->told.bytes > 0)
+        kolo__get_beat(&told, signs->heard_ns, &timeout_ms, state);
+    return signs->told.bytes > 0 && kolo__frame_done(&told);
 }
 
 /* ---- judging --------------------------------------------------------------------------------- */
@@ -58,7 +73,8 @@ static bool beats(const struct kolo__member *member)
 
 bool kolo__world_is_quiet(const struct kolo__member *member, uint64_t now_ns)
 {
-    return beats(member) && now_ns >= member->signs.heard_ns + member->signs.timeout_ns / 2;
+    return beats(member) &&
+           now_ns >= member->signs.heard_ns + kolo__heartbeat_quiet_ns(member->signs.timeout_ns);
 }
 
 bool kolo__world_is_cut_off(const struct kolo__member *member, uint64_t now_ns)
@@ -70,12 +86,24 @@ bool kolo__world_is_cut_off(const struct kolo__member *member, uint64_t now_ns)
 const char *kolo__world_last_heard(const struct kolo__member *member, uint64_t now_ns, char *text,
                                    size_t bytes)
 {
-    const struct kolo__signs_of_life *signs = &member->signs;
+    char what[240];
+    struct kolo__flight_state state = {.process = 0};
+    uint64_t heard_ns = member->signs.heard_ns;
+    double before_s = now_ns > heard_ns ? (double)(now_ns - heard_ns) / 1e9 : 0;
     text[0] = '\0';
-    uint64_t before_ns = now_ns > signs->heard_ns ? now_ns - signs->heard_ns : 0;
-    if (signs->timeout_ns != 0)
-        snprintf(text, bytes, "; when last heard, %.1f s before, %s", (double)before_ns / 1e9,
-                 signs->doing);
+    if (!kolo__world_told(member, &state))
+        return text;
+    int length = snprintf(text, bytes, "; when last heard, %.1f s before, it ", before_s);
+    bool waits = state.waits.phase != KOLO__FLIGHT_NONE;
+    kolo__flight_operation_text(waits ? &state.waits : &state.last, what, sizeof what);
+    if (waits)
+        snprintf(text + length, bytes - (size_t)length, "waited since %.1f s in %s",
+                 (double)(heard_ns - state.waits.wait_begin_ns) / 1e9, what);
+    else if (state.last.phase == KOLO__FLIGHT_NONE)
+        snprintf(text + length, bytes - (size_t)length, "had called nothing yet");
+    else
+        snprintf(text + length, bytes - (size_t)length, "%s %s",
+                 state.last.phase == KOLO__FLIGHT_CALLED ? "was in" : "had done", what);
     return text;
 }
 
@@ -126,7 +154,8 @@ static uint64_t judge(struct kolo__rendezvous *server, uint32_t rank, uint64_t n
     struct kolo__member *member = &server->members[rank];
     struct kolo__signs_of_life *signs = &member->signs;
     char why[240];
-    if (now_ns >= signs->heard_ns + signs->timeout_ns / 2)
+    const uint64_t quiet_ns = kolo__heartbeat_quiet_ns(signs->timeout_ns);
+    if (now_ns >= signs->heard_ns + quiet_ns)
         kolo__connection_drain(member->connection); /* it may wait to be read */
     if (!beats(member))
         return UINT64_MAX; /* it was its goodbye */
@@ -135,12 +164,13 @@ static uint64_t judge(struct kolo__rendezvous *server, uint32_t rank, uint64_t n
         kolo__world_declare_lost(server, rank, why);
         return UINT64_MAX;
     }
-    if (!signs->asked && silent_ns >= signs->timeout_ns / 2) {
+    if (!signs->asked && silent_ns >= quiet_ns) {
         signs->asked = true; /* so that its host has something to answer */
         send_beat(member->connection);
     }
-    uint64_t parts = !signs->asked ? 1 : silent_ns < signs->timeout_ns ? 2 : 4;
-    return signs->heard_ns + signs->timeout_ns * parts / 2;
+    if (!signs->asked)
+        return signs->heard_ns + quiet_ns;
+    return signs->heard_ns + signs->timeout_ns * (silent_ns < signs->timeout_ns ? 1 : 2);
 }
 
 /* After a fault nobody's silence matters any more, but for the next epoch. */
@@ -197,15 +227,4 @@ void kolo__rendezvous_note_state(struct kolo__rendezvous *server, uint32_t place
     uint32_t rank = kolo__world_find_place(server, place);
     if (rank < server->size)
         server->members[rank].signs.state = state;
-}
-
-uint64_t kolo__rendezvous_longest_wait_ns(const struct kolo__rendezvous *server, uint64_t now_ns)
-{
-    uint64_t longest_ns = 0;
-    for (uint32_t r = 0; r < server->size; r++) {
-        uint64_t since_ns = server->members[r].signs.waits_since_ns;
-        if (beats(&server->members[r]) && since_ns != 0 && now_ns > since_ns + longest_ns)
-            longest_ns = now_ns - since_ns;
-    }
-    return longest_ns;
 }

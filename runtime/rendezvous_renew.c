@@ -309,6 +309,7 @@ static void move_in(struct kolo__rendezvous *server, struct kolo__member *member
         }
         members[r].reports = NULL;
         members[r].report_count = 0;
+        members[r].signs.told = (struct kolo__frame_writer){0};
         members[r].lost_at_ns = 0;
         members[r].exchanging = false;
         members[r].joined = true;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ranks that wait too long: what they say is kept and compared (verdict.h). */
+/* Ranks that wait for what never comes: what they say is kept and compared (verdict.h). */
 #include "runtime/rendezvous_world.h"
 
 #include <stdlib.h>
@@ -14,6 +14,7 @@ void kolo__member_forget_reports(struct kolo__member *member)
     free(member->reports);
     member->reports = NULL;
     member->report_count = 0;
+    kolo__frame_writer_free(&member->signs.told);
 }
 
 static struct kolo__verdict_report *find_report(const struct kolo__member *member, uint32_t comm)

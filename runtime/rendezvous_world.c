@@ -116,7 +116,7 @@ static void suspect(struct kolo__rendezvous *server, uint32_t rank, int blamed_b
 void kolo__world_declare_lost(struct kolo__rendezvous *server, uint32_t rank, const char *why)
 {
     struct kolo__member *member = &server->members[rank];
-    char text[KOLO__FAULT_TEXT_BYTES], heard[KOLO__BEAT_TEXT_BYTES + 40];
+    char text[KOLO__FAULT_TEXT_BYTES], heard[300];
     kolo__world_gone(server, rank, why, false);
     kolo__world_last_heard(member, kolo__now_ns(&kolo__real_clock), heard, sizeof heard);
     /* A transport's words begin with the rank too. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inside of the rendezvous server, shared by its seven parts and by nobody else:
+ * The inside of the rendezvous server, shared by its parts and by nobody else:
  *
  *   rendezvous.c        connections: bytes in and out, proof of the token, strangers
  *   rendezvous_form.c   the world forming: who is let in, set-up steps
@@ -8,7 +8,8 @@
  *   rendezvous_renew.c  the next epoch: who has come, newcomers (kolo_renew)
  *   rendezvous_absent.c who has not come
  *   rendezvous_beat.c   members of which nothing is heard
- *   rendezvous_stuck.c  members that wait too long
+ *   rendezvous_wait.c   members that wait for long, and who holds them up
+ *   rendezvous_stuck.c  members whose waits can never end
  *   rendezvous_join.c   members that have joined (kolo_join)
  */
 #ifndef KOLO_RUNTIME_RENDEZVOUS_WORLD_H
@@ -19,6 +20,7 @@
 #include "base/secure.h"
 #include "base/silence.h"
 #include "collectives/transport/transport.h"
+#include "runtime/flight.h"
 #include "runtime/frame.h"
 #include "runtime/membership.h"
 #include "runtime/rendezvous.h"
@@ -67,10 +69,10 @@ struct kolo__connection {
 /* What a member says of itself, again and again. */
 struct kolo__signs_of_life {
     uint64_t timeout_ns; /* 0: it has never beaten, and is not missed */
-    uint64_t heard_ns, waits_since_ns /* 0: it does not wait */;
-    bool asked; /* after half of the time */
-    char state; /* of its process, as who started it sees it; 0: not known */
-    char doing[KOLO__BEAT_TEXT_BYTES];
+    uint64_t heard_ns;
+    bool asked;                     /* after three fifths of the time */
+    char state;                     /* of its process, as who started it sees it; 0: not known */
+    struct kolo__frame_writer told; /* the last BEAT's payload */
 };
 
 struct kolo__member {
@@ -134,10 +136,15 @@ struct kolo__rendezvous {
     long silence_s;
     uint64_t silence_looked_ns;
     uint64_t beats_due_ns; /* when members are to be looked at; 0: nobody has beaten */
-    uint64_t due_ns;       /* when anything is due by the clock; UINT64_MAX: nothing */
-    bool eventful;         /* this step brought more than beats */
-    bool formed;           /* all have joined */
-    bool complete;         /* and taken the set-up step: kolo_init has all it needs */
+    uint64_t waits_due_ns; /* when it is to be found out who holds up whom; 0: nobody waits */
+    struct {
+        uint64_t until_ns; /* it is no news from then on */
+        struct kolo__flight_verdict verdict;
+    } held_up;
+    uint64_t due_ns; /* when anything is due by the clock; UINT64_MAX: nothing */
+    bool eventful;   /* this step brought more than beats */
+    bool formed;     /* all have joined */
+    bool complete;   /* and taken the set-up step: kolo_init has all it needs */
     struct kolo__member *members;
     struct kolo__connection *connections;
     struct kolo__join_comm *join_comms; /* on which some, not all, have joined */
@@ -218,6 +225,18 @@ bool kolo__world_is_cut_off(const struct kolo__member *member, uint64_t now_ns);
 const char *kolo__world_last_heard(const struct kolo__member *member, uint64_t now_ns, char *text,
                                    size_t bytes);
 
+/* What it said last, without who and where it is. False: nothing yet. */
+bool kolo__world_told(const struct kolo__member *member, struct kolo__flight_state *state);
+
+/* ---- members that wait (rendezvous_wait.c) --------------------------------------------------- */
+
+/* A member has said so; or that it does not. */
+void kolo__world_hear_of_wait(struct kolo__rendezvous *server,
+                              const struct kolo__signs_of_life *signs,
+                              const struct kolo__flight_state *state);
+/* Tells those that wait for long who holds them up, if it is time. */
+void kolo__world_judge_waits(struct kolo__rendezvous *server, uint64_t now_ns);
+
 /* ---- the world forming (rendezvous_form.c) --------------------------------------------------- */
 
 /* A JOIN message: of a rank of this world, or it is refused. */
@@ -265,10 +284,11 @@ void kolo__world_begin_wait(struct kolo__rendezvous *server);
 /* Says who is missing, if that is due. */
 void kolo__world_tell_absent(struct kolo__rendezvous *server, uint64_t now_ns);
 
-/* ---- stuck ranks (rendezvous_stuck.c) ------------------------------------------------------- */
+/* ---- ranks that can never go on (rendezvous_stuck.c) ----------------------------------------- */
 
 /* A member's STUCK message. */
 void kolo__world_stuck(struct kolo__connection *connection, struct kolo__frame_reader *payload);
+/* All that it has said of what it does. */
 void kolo__member_forget_reports(struct kolo__member *member);
 
 /* ---- kolo_join (rendezvous_join.c) ----------------------------------------------------------- */

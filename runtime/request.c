@@ -278,9 +278,11 @@ static void begin_message(kolo_request *request)
     if (request->begin_ticks == 0)
         request->begin_ticks = kolo__trace_now(request->comm->context->trace);
     request->post.signature = &request->signature;
-    request->post.data = request->bounce != NULL ? kolo__bounce_memory(request->bounce)
+    void *bounce = request->bounce != NULL ? kolo__bounce_memory(request->bounce) : NULL;
+    request->post.data = bounce != NULL && !request->straight  ? bounce
                          : request->kind == KOLO__REQUEST_SEND ? (void *)(uintptr_t)request->input
                                                                : request->output;
+    request->post.on_gpu = request->straight;
     request->post.bytes = bytes_of(request);
     if (request->kind == KOLO__REQUEST_SEND)
         transport->ops->post_send(transport, request->peer, &request->post);
@@ -288,17 +290,16 @@ static void begin_message(kolo_request *request)
         transport->ops->post_recv(transport, request->peer, &request->post);
 }
 
-/* KOLO_AGAIN: a send of a GPU's memory has not come to the host yet, or one to the same peer before
- * it. */
-static kolo_status may_begin(const kolo_request *request, struct kolo__fault *fault)
+/* KOLO_AGAIN: it waits for a GPU (bounce.h), or one before it the same way does. */
+static kolo_status may_begin(kolo_request *request, struct kolo__fault *fault)
 {
-    if (request->kind != KOLO__REQUEST_SEND || request->comm->held == 0)
+    if (request->comm->held == 0)
         return KOLO_OK;
     for (const kolo_request *before = request->comm->first; before != request;
          before = before->next)
-        if (before->kind == KOLO__REQUEST_SEND && !before->begun && before->peer == request->peer)
+        if (before->kind == request->kind && !before->begun && before->peer == request->peer)
             return KOLO_AGAIN;
-    return request->bounce != NULL ? kolo__bounce_is_filled(request, fault) : KOLO_OK;
+    return request->waits_for_gpu ? kolo__bounce_is_ready(request, fault) : KOLO_OK;
 }
 
 static bool progress_message(kolo_request *request)
@@ -311,9 +312,14 @@ static bool progress_message(kolo_request *request)
         status = may_begin(request, &fault);
         if (status == KOLO_AGAIN)
             return false;
-        comm->held -= request->bounce != NULL && request->kind == KOLO__REQUEST_SEND;
+        comm->held -= request->waits_for_gpu;
         if (status == KOLO_OK)
             begin_message(request);
+    }
+    if (status == KOLO_OK && request->post.wants_instead && request->post.instead == NULL) {
+        status = kolo__bounce_exchange(request, &fault);
+        request->post.instead = status == KOLO_OK ? kolo__bounce_memory(request->bounce) : NULL;
+        moved = true;
     }
     if (status == KOLO_OK && !request->post.complete)
         return moved;

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { BROKEN_MS = 5000 };
+
 /* ---- slots ---------------------------------------------------------------------------------- */
 
 /* One element of each slice at least. */
@@ -142,13 +144,38 @@ static kolo_status open_slots(kolo_comm *comm, const char *operation, int ordina
     return status;
 }
 
+/* KOLO_AGAIN: the GPU copies from or to slots, and still will after KOLO_TIMEOUT, or some seconds
+ * where the communicator is broken. */
+static kolo_status settle(const kolo_comm *comm, const struct kolo__staging *staging)
+{
+    bool broken = comm->fault.status != KOLO_OK || atomic_load(&comm->aborted);
+    uint64_t limit_ms = broken ? BROKEN_MS : (uint64_t)comm->context->config.timeout * 1000;
+    kolo_status status = KOLO_OK;
+    for (int i = 0; i < KOLO__STAGING_SLOTS && status != KOLO_AGAIN; i++) {
+        const struct kolo__staging_slot *slot = &staging->slots[i];
+        status = kolo__device_await(staging->gpus, staging->device, slot->filled, limit_ms);
+        if (status != KOLO_AGAIN)
+            status = kolo__device_await(staging->gpus, staging->device, slot->drained, limit_ms);
+    }
+    return status;
+}
+
 void kolo__staging_close(kolo_comm *comm)
 {
-    if (comm->staging == NULL)
+    struct kolo__staging *staging = comm->staging;
+    if (staging == NULL)
         return;
-    unmake(comm, comm->staging);
-    free(comm->staging);
     comm->staging = NULL;
+    if (staging->device != NULL && settle(comm, staging) == KOLO_AGAIN) {
+        kolo__log(
+            KOLO__LOG_WARN,
+            "GPU %d has not ended its copies from and to the host's memory: is it stuck? That "
+            "memory is left to it",
+            staging->ordinal);
+        return; /* giving it back would wait as well */
+    }
+    unmake(comm, staging);
+    free(staging);
 }
 
 /* ---- plans ---------------------------------------------------------------------------------- */

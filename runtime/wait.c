@@ -91,17 +91,29 @@ static void describe_wait(const kolo_request *request, char *text, size_t bytes)
                  request->post.bytes);
 }
 
+void kolo__comm_culprit(const kolo_comm *comm, char *text, size_t bytes)
+{
+    const struct kolo__config *config = &comm->context->config;
+    struct kolo__control *control = comm->context->control;
+    char note[KOLO__NOTE_TEXT_BYTES];
+    uint64_t lately_ns = kolo__now_ns(&kolo__real_clock) - (uint64_t)config->peer_timeout * SECOND;
+    text[0] = '\0';
+    if (control != NULL && kolo__control_note(control, lately_ns, note))
+        snprintf(text, bytes, ". %s", note);
+}
+
 static void time_out(kolo_request *request)
 {
     kolo_comm *comm = request->comm;
     struct kolo__fault fault = {.status = KOLO_ERR_TIMEOUT, .peer = -1};
-    char signature[160], state[200];
+    char signature[160], state[200], culprit[KOLO__NOTE_TEXT_BYTES + 2];
     describe_wait(request, state, sizeof state);
+    kolo__comm_culprit(comm, culprit, sizeof culprit);
     snprintf(fault.text, sizeof fault.text,
-             "%s did not finish within %ld s; rank %u (host %s) waits for: %s. KOLO_TIMEOUT sets "
+             "%s did not finish within %ld s; rank %u (host %s) waits for: %s%s. KOLO_TIMEOUT sets "
              "the limit",
              kolo__signature_text(&request->signature, signature, sizeof signature),
-             comm->context->config.timeout, comm->rank, kolo__host_name(), state);
+             comm->context->config.timeout, comm->rank, kolo__host_name(), state, culprit);
     kolo__comm_fail(comm, &fault, true);
 }
 

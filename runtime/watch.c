@@ -23,6 +23,7 @@ enum {
     LOOK_MS = 100,       /* between two looks, unless the control plane has news */
     PAUSE_MS = 5,        /* at least: news may be another thread's to read */
     VERDICT_MS = 1000,   /* a symptom waits this long for the cause from the rendezvous */
+    RECORD_MS = 500,     /* a stream that is behind for longer is a wait for the flight recorder */
     LOCK_MS = 1000,      /* after which the lock's holder is taken to hang */
     PATIENCE_S_MOST = 64 /* before a stream that is behind is worth a message */
 };
@@ -37,10 +38,11 @@ struct kolo__watch_thread {
     /* The rest under the lock of struct kolo__watch. */
     kolo__device_event events[EVENTS];
     struct kolo__signature signatures[EVENTS]; /* of what lies before each */
+    struct kolo__flight_entry *flights[EVENTS];
     unsigned first, count;
     uint64_t since_ns; /* when the first became the first */
     uint64_t patience_ns;
-    bool told; /* of the first */
+    bool told, recorded; /* of the first */
     struct kolo__signature recent[KOLO__VERDICT_RECENT];
     uint64_t recent_count;
 };
@@ -49,6 +51,29 @@ static void pause_ms(unsigned milliseconds)
 {
     const struct timespec time = {.tv_nsec = (long)milliseconds * 1000000};
     nanosleep(&time, NULL);
+}
+
+/* ---- for the flight recorder ----------------------------------------------------------------- */
+
+/* Nobody of kolo's waits, for the program waits for its stream: but others are to see for what. */
+static void record_wait(struct kolo__watch_thread *thread, uint64_t now_ns)
+{
+    unsigned first = thread->first;
+    if (thread->count == 0 || thread->recorded ||
+        now_ns - thread->since_ns < RECORD_MS * MILLISECOND_NS)
+        return;
+    thread->recorded = true;
+    kolo__flight_waits(thread->flights[first], &thread->signatures[first], thread->since_ns);
+    if (kolo__flight_is_of(thread->flights[first], &thread->signatures[first]))
+        kolo__flight_set_phase(thread->flights[first], KOLO__FLIGHT_CALLED);
+}
+
+static void record_end(struct kolo__watch_thread *thread)
+{
+    unsigned first = thread->first;
+    if (thread->recorded && kolo__flight_is_of(thread->flights[first], &thread->signatures[first]))
+        kolo__flight_set_phase(thread->flights[first], KOLO__FLIGHT_DONE);
+    thread->recorded = false;
 }
 
 /* ---- what is queued ------------------------------------------------------------------------- */
@@ -74,6 +99,7 @@ void kolo__watch_note(struct kolo__watch *watch, const kolo_request *request)
         KOLO_OK)
         return;
     thread->signatures[slot] = request->signature;
+    thread->flights[slot] = request->flight;
     if (thread->count == 0) {
         thread->since_ns = kolo__now_ns(&kolo__real_clock);
         thread->told = false;
@@ -93,8 +119,10 @@ kolo_status kolo__watch_follow(const struct kolo__watch *watch, void *stream)
 
 void kolo__watch_forget(struct kolo__watch *watch)
 {
-    if (watch->thread != NULL)
-        watch->thread->count = 0;
+    if (watch->thread == NULL)
+        return;
+    record_end(watch->thread);
+    watch->thread->count = 0;
 }
 
 /* ---- looking -------------------------------------------------------------------------------- */
@@ -133,6 +161,7 @@ static kolo_status take_reached(struct kolo__watch_thread *thread, uint64_t now_
         status = thread->gpus->event_query(thread->device, thread->events[thread->first]);
         if (status != KOLO_OK)
             break;
+        record_end(thread);
         thread->first = (thread->first + 1) % EVENTS;
         thread->count--;
         thread->since_ns = now_ns;
@@ -161,17 +190,18 @@ static kolo_status look_at_time(const struct kolo__watch *watch, uint64_t now_ns
 {
     const struct kolo__watch_thread *thread = watch->thread;
     const kolo_comm *comm = watch->comm;
-    char signature[160];
+    char signature[160], culprit[KOLO__NOTE_TEXT_BYTES + 2];
     if (thread->count == 0 ||
         now_ns - thread->since_ns < (uint64_t)comm->context->config.timeout * SECOND_NS)
         return KOLO_OK;
     *fault = (struct kolo__fault){.status = KOLO_ERR_TIMEOUT, .peer = -1};
+    kolo__comm_culprit(comm, culprit, sizeof culprit);
     snprintf(fault->text, sizeof fault->text,
              "%s did not finish within %ld s on GPU %d of rank %u (host %s): %s waits for another "
-             "rank, or the stream for what was queued before. KOLO_TIMEOUT sets the limit",
+             "rank, or the stream for what was queued before%s. KOLO_TIMEOUT sets the limit",
              kolo__signature_text(&thread->signatures[thread->first], signature, sizeof signature),
              comm->context->config.timeout, thread->ordinal, comm->rank, kolo__host_name(),
-             watch->what->name);
+             watch->what->name, culprit);
     return fault->status;
 }
 
@@ -213,6 +243,8 @@ static kolo_status look(struct kolo__watch *watch, struct kolo__fault *fault)
             fail(watch, status == KOLO_ERR_INVALID ? KOLO_ERR_DEVICE : status, failed, why, fault);
         if (status == KOLO_OK)
             status = look_at_time(watch, now_ns, fault);
+        if (status == KOLO_OK)
+            record_wait(watch->thread, now_ns);
         tells = status == KOLO_OK && wants_to_tell(watch, now_ns, &report);
     }
     pthread_mutex_unlock(&watch->lock);

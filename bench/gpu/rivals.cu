@@ -12,20 +12,29 @@ bool copy_each(const pieces &pieces, cudaStream_t stream)
     return true;
 }
 
+#if CUDART_VERSION >= 12080
 bool copy_as_batch(const pieces &pieces, cudaStream_t stream)
 {
-#if CUDART_VERSION >= 13000
     cudaMemcpyAttributes attributes = {};
     size_t first = 0;
     attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+#if CUDART_VERSION >= 13000
     return cudaMemcpyBatchAsync(pieces.to.data(), (const void *const *)pieces.from.data(),
                                 pieces.bytes.data(), pieces.to.size(), &attributes, &first, 1,
                                 stream) == cudaSuccess;
-#else
-    (void)pieces, (void)stream;
-    return false;
+#else /* which piece failed has a place there, and arrays are not const */
+    size_t failed;
+    return cudaMemcpyBatchAsync((void **)pieces.to.data(), (void **)pieces.from.data(),
+                                (size_t *)pieces.bytes.data(), pieces.to.size(), &attributes,
+                                &first, 1, &failed, stream) == cudaSuccess;
 #endif
 }
+#else
+bool copy_as_batch(const pieces &, cudaStream_t)
+{
+    return false;
+}
+#endif
 
 /* ---- Horovod's scheme ------------------------------------------------------------------------ */
 

@@ -19,7 +19,7 @@ struct pieces {
 
 /* cudaMemcpyAsync, one call for each. */
 bool copy_each(const pieces &pieces, cudaStream_t stream);
-/* cudaMemcpyBatchAsync, one call for all; false before CUDA 13, whose form of the call this is. */
+/* cudaMemcpyBatchAsync, one call for all; false before CUDA 12.8, which has no such call. */
 bool copy_as_batch(const pieces &pieces, cudaStream_t stream);
 /* The scheme of Horovod, written anew: a kernel for every 160 tensors, whose addresses are its
  * parameters, with 8 blocks of 1,024 threads for each tensor, whatever its size. */

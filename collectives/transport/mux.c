@@ -191,6 +191,13 @@ static int wait_fd(struct kolo__transport *transport)
     return mux_of(transport)->epoll_fd;
 }
 
+static bool takes_gpu(struct kolo__transport *transport, uint32_t peer,
+                      const struct kolo__post *post)
+{
+    struct kolo__transport *child = child_of(transport, peer);
+    return child->ops->takes_gpu(child, peer, post);
+}
+
 static const struct kolo__transport_ops mux_ops = {
     .name = "mux",
     .post_send = post_send,
@@ -200,6 +207,7 @@ static const struct kolo__transport_ops mux_ops = {
     .disarm = disarm,
     .wait_fd = wait_fd,
     .nap = kolo__transport_never_naps,
+    .takes_gpu = takes_gpu,
     .fail = fail,
     .close = close_mux,
 };

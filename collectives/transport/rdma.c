@@ -62,8 +62,7 @@ kolo_status kolo__rdma_create(const struct kolo__rdma_setup *setup,
         close_rdma(&rdma->stream.transport);
         return status;
     }
-    if (setup->heap != NULL)
-        open_memory(rdma, setup->heap);
+    open_memory(rdma, setup->heap);
     *transport = &rdma->stream.transport;
     return KOLO_OK;
 }
@@ -119,9 +118,14 @@ static kolo_status open_devices(struct kolo__rdma *rdma)
 static void open_memory(struct kolo__rdma *rdma, struct kolo__heap *heap)
 {
     struct kolo__rdma_device *devices[KOLO__RDMA_RAILS_MAX];
-    for (uint32_t i = 0; i < rdma->own_count; i++)
+    const struct kolo__rdma_port *ports[KOLO__RDMA_RAILS_MAX];
+    for (uint32_t i = 0; i < rdma->own_count; i++) {
         devices[i] = rdma->own[i].device;
-    rdma->memory = kolo__rdma_memory_open(rdma->module, devices, rdma->own_count, heap);
+        ports[i] = &rdma->own[i].port;
+    }
+    if (heap != NULL)
+        rdma->memory = kolo__rdma_memory_open(rdma->module, devices, rdma->own_count, heap);
+    rdma->gpus = kolo__rdma_gpus_open(rdma->module, devices, ports, rdma->own_count);
 }
 
 static void close_rdma(struct kolo__transport *transport)
@@ -135,6 +139,7 @@ static void close_rdma(struct kolo__transport *transport)
     for (uint32_t i = 0; rdma->peers != NULL && i < transport->size; i++)
         kolo__rdma_disconnect(rdma, &rdma->peers[i]);
     kolo__rdma_memory_close(rdma->memory);
+    kolo__rdma_gpus_close(rdma->gpus);
     for (uint32_t i = 0; i < rdma->own_count; i++)
         rdma->module->close(rdma->own[i].device);
     if (rdma->epoll_fd >= 0)
@@ -167,6 +172,15 @@ static void post_recv(struct kolo__transport *transport, uint32_t peer, struct k
     kolo__stream_post_recv(transport, peer, post);
     if (!post->complete)
         kolo__rdma_note_recv((struct kolo__rdma *)(void *)transport, peer, post);
+}
+
+static bool takes_gpu(struct kolo__transport *transport, uint32_t peer,
+                      const struct kolo__post *post)
+{
+    struct kolo__rdma *rdma = (struct kolo__rdma *)(void *)transport;
+    struct kolo__rdma_block block;
+    (void)peer; /* any */
+    return kolo__rdma_is_long(&rdma->stream, post) && kolo__rdma_reaches(rdma, post, &block);
 }
 
 /* ---- trouble ------------------------------------------------------------------------------ */
@@ -287,6 +301,7 @@ static const struct kolo__transport_ops transport_ops = {
     .disarm = disarm,
     .wait_fd = wait_fd,
     .nap = kolo__transport_never_naps,
+    .takes_gpu = takes_gpu,
     .fail = fail,
     .close = close_rdma,
 };

@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Keeps errno for nobody: it is in the text. */
 bool kolo__verbs_failed(char *why, size_t bytes, const char *format, ...)
@@ -114,6 +116,20 @@ static int node_of(const struct ibv_context *context)
     return node;
 }
 
+/* The device's folder in sysfs is a link to the one that is named by the address. */
+static void read_bus_id(const struct ibv_context *context, char *bus_id, size_t bytes)
+{
+    char path[sizeof context->device->ibdev_path + 32], target[PATH_MAX];
+    unsigned domain, bus, device, function;
+    snprintf(path, sizeof path, "%s/device", context->device->ibdev_path);
+    ssize_t length = readlink(path, target, sizeof target - 1);
+    target[length > 0 ? length : 0] = '\0';
+    const char *name = strrchr(target, '/');
+    name = name != NULL ? name + 1 : target;
+    if (sscanf(name, "%x:%x:%x.%x", &domain, &bus, &device, &function) == 4)
+        snprintf(bus_id, bytes, "%s", name);
+}
+
 static void read_port(struct ibv_context *context, uint32_t number, struct kolo__rdma_port *port)
 {
     struct ibv_port_attr attr;
@@ -150,6 +166,7 @@ bool kolo__verbs_survey(struct kolo__rdma_survey *survey, char *why, size_t byte
         if (context == NULL)
             continue;
         if (ibv_query_device(context, &attr) == 0) {
+            const char *no_dma_buf = kolo__verbs_try_dma_buf(context);
             for (uint32_t number = 1; number <= attr.phys_port_cnt; number++) {
                 if (survey->port_count == KOLO__RDMA_PORTS_MAX)
                     break;
@@ -157,6 +174,8 @@ bool kolo__verbs_survey(struct kolo__rdma_survey *survey, char *why, size_t byte
                 read_port(context, number, port);
                 port->software = is_software(&attr);
                 port->node = node_of(context);
+                read_bus_id(context, port->bus_id, sizeof port->bus_id);
+                snprintf(port->no_dma_buf, sizeof port->no_dma_buf, "%s", no_dma_buf);
             }
         }
         ibv_close_device(context);

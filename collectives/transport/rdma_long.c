@@ -20,6 +20,13 @@ bool kolo__rdma_is_long(const struct kolo__stream *stream, const struct kolo__po
     return !stream->checksum && post->bytes + KOLO__MESSAGE_HEADER_BYTES > KOLO__RDMA_PIECE_BYTES;
 }
 
+bool kolo__rdma_reaches(struct kolo__rdma *rdma, const struct kolo__post *post,
+                        struct kolo__rdma_block *block)
+{
+    return post->on_gpu ? kolo__rdma_gpus_find(rdma->gpus, post->data, post->bytes, block)
+                        : kolo__rdma_memory_find(rdma->memory, post->data, post->bytes, block);
+}
+
 static size_t pieces_of(size_t bytes)
 {
     return (bytes + KOLO__RDMA_STRAIGHT_BYTES - 1) / KOLO__RDMA_STRAIGHT_BYTES;
@@ -58,7 +65,7 @@ static bool offer(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer)
 {
     const struct kolo__post *post = peer->unoffered;
     struct kolo__rdma_block block;
-    bool known = kolo__rdma_memory_find(rdma->memory, post->data, post->bytes, &block);
+    bool known = kolo__rdma_reaches(rdma, post, &block);
     size_t slot = (size_t)(peer->offers_end % KOLO__RDMA_OFFERS_MAX) * KOLO__RDMA_OFFER_BYTES;
     unsigned char *text = peer->memory + KOLO__RDMA_OWN_OFFERS_AT + slot;
     memset(text, 0, KOLO__RDMA_OFFER_BYTES);
@@ -175,7 +182,12 @@ static bool begin(struct kolo__rdma *rdma, uint32_t index)
     bool fits = kolo__load_u64(text) == rdma->stream.peers[index].sent &&
                 kolo__load_u64(text + 8) == kolo__signature_digest(post->signature) &&
                 kolo__load_u64(text + 16) == post->bytes;
-    bool known = kolo__rdma_memory_find(rdma->memory, post->data, post->bytes, &sending->own);
+    bool known = kolo__rdma_reaches(rdma, post, &sending->own);
+    if (post->on_gpu && !known) {
+        kolo__rdma_break(peer, KOLO_ERR_INVALID,
+                         "the message's memory of a GPU was freed before it was sent");
+        return false;
+    }
     sending->way = !known                          ? KOLO__RDMA_STAGED
                    : fits && sending->address != 0 ? KOLO__RDMA_STRAIGHT
                                                    : KOLO__RDMA_LENT;

@@ -248,6 +248,7 @@ __attribute__((visibility("default"))) const struct kolo__rdma_module kolo__rdma
     .trouble_fd = trouble_fd,
     .take_trouble = kolo__verbs_take_trouble,
     .region_open = kolo__verbs_region_open,
+    .region_open_dma_buf = kolo__verbs_region_open_dma_buf,
     .region_close = kolo__verbs_region_close,
     .link_open = open_link,
     .link_close = close_link,

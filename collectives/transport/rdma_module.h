@@ -17,12 +17,13 @@
 #include <sys/uio.h>
 
 enum {
-    KOLO__RDMA_MODULE_VERSION = 2,
+    KOLO__RDMA_MODULE_VERSION = 3,
     KOLO__RDMA_PORTS_MAX = 32,
     KOLO__RDMA_RAILS_MAX = 4,  /* connections of two ranks */
     KOLO__RDMA_GIDS_MAX = 128, /* of a port, empty entries not counted */
     KOLO__RDMA_GID_BYTES = 16,
     KOLO__RDMA_NAME_BYTES = 64,
+    KOLO__RDMA_DMA_BUF_BYTES = 96,
 };
 
 enum kolo__rdma_gid_kind { KOLO__RDMA_GID_IB, KOLO__RDMA_GID_ROCE_V1, KOLO__RDMA_GID_ROCE_V2 };
@@ -44,6 +45,10 @@ struct kolo__rdma_port {
     uint32_t mtu_bytes;  /* in use */
     uint32_t speed_mbps; /* 0: not known */
     int node;            /* NUMA node of the device; -1: none in particular */
+    char bus_id[32];     /* of the device on the PCI bus, "0000:19:00.0"; "": on none */
+    /* Why it takes no memory of GPUs; "": it takes it. */
+    char no_dma_buf[KOLO__RDMA_DMA_BUF_BYTES];
+    uint32_t gpu_near; /* set by who knows the rank's GPU: more is nearer to it, at most 15 */
     uint32_t gid_count;
     struct kolo__rdma_gid gids[KOLO__RDMA_GIDS_MAX];
 };
@@ -132,6 +137,13 @@ struct kolo__rdma_module {
     struct kolo__rdma_region *(*region_open)(struct kolo__rdma_device *device, void *memory,
                                              size_t memory_bytes, bool may_fault,
                                              uint32_t *remote_key, char *why, size_t bytes);
+    /* Of a dma-buf, [offset, +memory_bytes) of it, which writes find at address. The descriptor is
+     * not needed afterwards; what it stands for stays as long as the region. *never: the device
+     * takes none at all. */
+    struct kolo__rdma_region *(*region_open_dma_buf)(struct kolo__rdma_device *device, int fd,
+                                                     uint64_t offset, size_t memory_bytes,
+                                                     uint64_t address, uint32_t *remote_key,
+                                                     bool *never, char *why, size_t bytes);
     void (*region_close)(struct kolo__rdma_region *region);
 
     /* tag: comes back with completions; less than 2^31. *inline_bytes: how many it takes. */

@@ -137,10 +137,21 @@ static kolo_status write_ring(struct kolo__stream *stream, uint32_t index,
 
 /* ---- in ----------------------------------------------------------------------------------- */
 
-/* The next bytes that have come, up to so many: 0, none. What came straight is where it belongs. */
-static size_t read_some(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer, unsigned char *to,
-                        size_t bytes)
+/* Where bytes for this place, of the payload of the first recv or read ahead, go if they come by
+ * the ring: those of a GPU's memory into the host's. NULL: there is none yet. */
+static unsigned char *by_ring(struct kolo__post *post, unsigned char *to)
 {
+    uintptr_t place = (uintptr_t)to - (uintptr_t)post->data;
+    if (!post->on_gpu || place >= post->bytes)
+        return to;
+    post->wants_instead = true;
+    return post->instead != NULL ? post->instead + place : NULL;
+}
+
+/* The next bytes that have come, up to so many: 0, none. What came straight is where it belongs. */
+static size_t read_some(struct kolo__rdma *rdma, uint32_t index, unsigned char *to, size_t bytes)
+{
+    struct kolo__rdma_peer *peer = &rdma->peers[index];
     struct kolo__rdma_offer *straight = kolo__rdma_next_straight(peer);
     uint64_t until = straight != NULL ? straight->position : peer->in_tail;
     if (peer->in_head == until) {
@@ -154,6 +165,9 @@ static size_t read_some(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer, u
     size_t offset = peer->in_head % KOLO__RDMA_RING_BYTES;
     bytes = kolo__rdma_least(kolo__rdma_least(bytes, until - peer->in_head),
                              KOLO__RDMA_RING_BYTES - offset);
+    to = by_ring(rdma->stream.peers[index].recvs.first, to);
+    if (to == NULL)
+        return 0;
     memcpy(to, peer->memory + offset, bytes);
     peer->in_head += bytes;
     peer->bytes_owed += (uint32_t)bytes;
@@ -172,7 +186,7 @@ static kolo_status read_ring(struct kolo__stream *stream, uint32_t index, const 
     for (int i = 0; i < part_count; i++) {
         size_t done = 0, bytes = 1;
         for (; done < parts[i].iov_len && bytes > 0; done += bytes)
-            bytes = read_some(rdma, peer, (unsigned char *)parts[i].iov_base + done,
+            bytes = read_some(rdma, index, (unsigned char *)parts[i].iov_base + done,
                               parts[i].iov_len - done);
         *moved += done;
         if (done < parts[i].iov_len)

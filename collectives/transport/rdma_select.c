@@ -131,15 +131,15 @@ static uint64_t worth(const struct kolo__rdma_port *port, const struct kolo__rdm
                       const struct kolo__rdma_place *place)
 {
     const struct kolo__interfaces *own = place->own;
-    uint64_t value = 1 | (uint64_t)port->speed_mbps << 2 |
-                     (uint64_t)(place->node >= 0 && port->node == place->node) << 1;
+    uint64_t value = 1 | (uint64_t)(place->node >= 0 && port->node == place->node) << 1 |
+                     (uint64_t)port->gpu_near << 2 | (uint64_t)port->speed_mbps << 6;
     bool is_own = false;
     if (gid == NULL)
         return value;
     for (size_t i = 0; own != NULL && i < own->count; i++)
         is_own |= is_address(gid->raw, &own->list[i].address);
-    return value | (uint64_t)is_own << 42 | (uint64_t)(gid->kind == KOLO__RDMA_GID_ROCE_V2) << 41 |
-           (uint64_t)is_ipv4(gid->raw) << 40;
+    return value | (uint64_t)is_own << 46 | (uint64_t)(gid->kind == KOLO__RDMA_GID_ROCE_V2) << 45 |
+           (uint64_t)is_ipv4(gid->raw) << 44;
 }
 
 /* Why a port is not looked at; NULL: it is. */

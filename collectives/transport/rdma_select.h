@@ -52,10 +52,10 @@ struct kolo__rdma_place {
 };
 
 /* Best: a port that is up, with a GID that is the address of one of own, RoCE version 2, IPv4
- * before IPv6, the fastest, at the rank's node; of ports that are alike in all that, ranks take one
- * each in turn, and again, while there are as many as ranks: up to `most`. Link-local GIDs do not
- * leave the link and are never taken, but on InfiniBand. KOLO_ERR_UNSUPPORTED says what was found
- * instead, and the remedy. */
+ * before IPv6, the fastest, the nearest to the rank's GPU, at the rank's node; of ports that are
+ * alike in all that, ranks take one each in turn, and again, while there are as many as ranks: up
+ * to `most`. Link-local GIDs do not leave the link and are never taken, but on InfiniBand.
+ * KOLO_ERR_UNSUPPORTED says what was found instead, and the remedy. */
 kolo_status kolo__rdma_choose(const struct kolo__rdma_survey *survey,
                               const struct kolo__rdma_options *options,
                               const struct kolo__rdma_place *place, uint32_t most,

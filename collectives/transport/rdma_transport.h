@@ -8,6 +8,7 @@
  *   rdma_rail.c      what is written, credits, completions
  *   rdma_connect.c   how two ranks connect
  *   rdma_memory.c    blocks of kolo_alloc that the devices know
+ *   rdma_gpus.c      memory of GPUs that the devices know
  *
  * Each direction between two ranks is a ring in the receiver's registered memory, and a stage of
  * the same length in the sender's. A byte has the same place in both:
@@ -25,8 +26,9 @@
  * its bytes). Its header goes into the ring as others do. Then it waits for the receiver's *offer*,
  * a small write that says where the receiver wants it:
  *
- *   straight   both ends have it in memory of kolo_alloc: the sender's card reads it there, and
- *              writes it there, in pieces that the rails take in turn. Nobody copies.
+ *   straight   both ends have it in memory of kolo_alloc, or of a GPU that the cards reach: the
+ *              sender's card reads it there, and writes it there, in pieces that the rails take in
+ *              turn. Nobody copies.
  *   lent       only the sender has: pieces go into the ring from the caller's memory
  *   staged     neither, or only the receiver has: pieces go as those of short messages do
  *
@@ -66,6 +68,7 @@
 #define KOLO_COLLECTIVES_TRANSPORT_RDMA_TRANSPORT_H
 
 #include "collectives/transport/rdma.h"
+#include "collectives/transport/rdma_gpus.h"
 #include "collectives/transport/rdma_memory.h"
 #include "collectives/transport/stream.h"
 
@@ -182,7 +185,8 @@ struct kolo__rdma {
     struct kolo__rdma_options options;
     struct kolo__rdma_own own[KOLO__RDMA_RAILS_MAX]; /* rail r goes by own[r % own_count] */
     uint32_t own_count, rails;
-    struct kolo__rdma_memory *memory; /* NULL: nothing goes straight */
+    struct kolo__rdma_memory *memory; /* NULL: nothing of kolo_alloc goes straight */
+    struct kolo__rdma_gpus *gpus;     /* NULL: nothing of GPUs does */
     struct kolo__transport *tcp;
     struct kolo__signature hello_signature, ready_signature;
     struct kolo__rdma_peer *peers;
@@ -227,6 +231,9 @@ kolo_status kolo__rdma_write_piece(struct kolo__rdma *rdma, struct kolo__rdma_pe
 
 /* ---- rdma_long.c ---- */
 
+/* The cards reach the post's data. */
+bool kolo__rdma_reaches(struct kolo__rdma *rdma, const struct kolo__post *post,
+                        struct kolo__rdma_block *block);
 bool kolo__rdma_is_long(const struct kolo__stream *stream, const struct kolo__post *post);
 /* The first send is a long one: as much of it as can go. parts: header and payload that are left.
  */

@@ -256,6 +256,7 @@ static const struct kolo__transport_ops transport_ops = {
     .disarm = kolo__shm_disarm,
     .wait_fd = kolo__shm_wait_fd,
     .nap = kolo__shm_nap,
+    .takes_gpu = kolo__transport_takes_no_gpu,
     .fail = fail,
     .close = close_shm,
 };

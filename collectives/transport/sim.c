@@ -359,6 +359,7 @@ static const struct kolo__transport_ops transport_ops = {
     .disarm = disarm,
     .wait_fd = wait_fd,
     .nap = kolo__transport_never_naps,
+    .takes_gpu = kolo__transport_takes_no_gpu,
     .fail = fail,
     .close = close_rank,
 };

@@ -142,6 +142,7 @@ static bool accept_post(struct kolo__stream *stream, uint32_t peer, struct kolo_
 {
     KOLO__ASSERT(peer < stream->transport.size && peer != stream->transport.rank);
     post->bytes_done = 0;
+    post->wants_instead = false;
     post->complete = false;
     post->status = KOLO_OK;
     if (stream->transport.fault.status == KOLO_OK)

@@ -53,8 +53,14 @@ struct kolo__post {
     unsigned char *data;
     size_t bytes;                            /* the message's length; equal on both sides */
     const struct kolo__signature *signature; /* borrowed until completion */
+    /* Data is in a GPU's memory, which the processor cannot touch: only after takes_gpu. A message
+     * that does not come straight wants memory of the host instead, and waits until the caller,
+     * between two calls, has given as much. */
+    bool on_gpu;
+    unsigned char *instead;
     /* Set by the transport. */
-    size_t bytes_done; /* a recv: data[0, bytes_done) is already valid */
+    size_t bytes_done;  /* a recv: data[0, bytes_done) is already valid */
+    bool wants_instead; /* a recv's bytes come, or have come, there */
     bool complete;
     kolo_status status;
     /* Owned by the transport until completion. */
@@ -91,6 +97,10 @@ struct kolo__transport_ops {
     /* Sleeps where peers can wake it at less cost than through wait_fd: until something may have
      * moved, or most_ns have passed. False: this transport has no such place; nobody slept. */
     bool (*nap)(struct kolo__transport *transport, uint64_t most_ns);
+    /* Network cards reach the post's data, in a GPU's memory: it may be posted for this peer. May
+     * block: it is registered then. False: the caller takes it through memory of the host. */
+    bool (*takes_gpu)(struct kolo__transport *transport, uint32_t peer,
+                      const struct kolo__post *post);
     /* Fails everything with this fault, from outside (a rank was reported dead). */
     void (*fail)(struct kolo__transport *transport, const struct kolo__fault *fault);
     /* Completes every pending post with the fault (or KOLO_ERR_ABORTED), releases everything. */
@@ -102,6 +112,16 @@ static inline bool kolo__transport_never_naps(struct kolo__transport *transport,
 {
     (void)transport;
     (void)most_ns;
+    return false;
+}
+
+/* For transports that the processor moves bytes for. */
+static inline bool kolo__transport_takes_no_gpu(struct kolo__transport *transport, uint32_t peer,
+                                                const struct kolo__post *post)
+{
+    (void)transport;
+    (void)peer;
+    (void)post;
     return false;
 }
 

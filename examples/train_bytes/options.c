@@ -115,7 +115,9 @@ static void check(const struct argp_state *state, struct options *options)
                    2 * model->heads);
     if (!options->checkpoint && (options->resume || options->checkpoint_every))
         argp_error(state, "--resume and --checkpoint-every need --checkpoint FILE");
-    if (options->checkpoint && !options->resume && access(options->checkpoint, F_OK) == 0)
+    /* A rank that others take in finds what they have saved. */
+    if (options->checkpoint && !options->resume && !getenv("KOLO_NEWCOMER") &&
+        access(options->checkpoint, F_OK) == 0)
         argp_error(state, "%s exists: add --resume to go on from it, or move it away",
                    options->checkpoint);
     if (options->checkpoint && !options->checkpoint_every)

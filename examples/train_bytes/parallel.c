@@ -83,11 +83,17 @@ static size_t list_pieces(struct parallel *parallel)
     return state_count;
 }
 
-static kolo_status place_parameters(struct parallel *parallel)
+/* All parameters, one tensor behind the other, as the state of the optimizer is counted. */
+static size_t parameter_count(const struct parallel *parallel)
 {
     const struct model_tensor *last = &parallel->tensors[parallel->tensor_count - 1];
+    return last->first + last->count;
+}
+
+static kolo_status place_parameters(struct parallel *parallel)
+{
     if (!parallel->sharded) {
-        parallel->block = parallel->device->allocate((last->first + last->count) * sizeof(float));
+        parallel->block = parallel->device->allocate(parameter_count(parallel) * sizeof(float));
         if (!parallel->block)
             return out_of_memory(parallel);
     }
@@ -99,12 +105,17 @@ static kolo_status place_parameters(struct parallel *parallel)
     return KOLO_OK;
 }
 
-/* Parameters, pieces and their state: sharded, once there is a reducer. */
+/* Parameters, pieces and their state: sharded, for each reducer anew. */
 static kolo_status place_state(struct parallel *parallel)
 {
     kolo_status status = place_parameters(parallel);
     if (status != KOLO_OK)
         return status;
+    free(parallel->pieces);
+    parallel->device->release(parallel->mean);
+    parallel->device->release(parallel->variance);
+    parallel->mean = parallel->variance = NULL;
+    parallel->piece_count = 0;
     parallel->pieces = calloc(parallel->tensor_count, sizeof(*parallel->pieces));
     if (!parallel->pieces)
         return out_of_memory(parallel);
@@ -125,38 +136,57 @@ kolo_status parallel_create(const struct device *device, const struct model_conf
 
 bool parallel_goes_on(const struct parallel *parallel)
 {
-    return !parallel->sharded && !parallel->device->stream;
+    return !parallel->device->stream;
 }
 
 kolo_status parallel_enter(struct parallel *parallel, kolo_comm *world)
 {
     parallel->world = world;
-    if (parallel->reducer)
-        return kolo_reducer_renew(&parallel->reducer, world);
-    kolo_status status = create_reducer(parallel);
+    kolo_status status = parallel->reducer ? kolo_reducer_renew(&parallel->reducer, world)
+                                           : create_reducer(parallel);
     return status == KOLO_OK && parallel->sharded ? place_state(parallel) : status;
 }
 
 size_t parallel_state(const struct parallel *parallel, kolo_tensor *state)
 {
-    size_t count = parallel->tensor_count;
+    size_t count = parallel->tensor_count, elements = parameter_count(parallel);
     if (!parallel_goes_on(parallel))
         return 0;
     memcpy(state, parallel->descriptions, count * sizeof(*state));
+    for (size_t i = 0; i < count && parallel->sharded; i++)
+        state[i].data = parallel->scratch; /* until parallel_show_state */
     state[count++] = (kolo_tensor){
-        .data = parallel->mean, .count = parallel->state_count, .dtype = KOLO_FP32, .name = "mean"};
-    state[count++] = (kolo_tensor){.data = parallel->variance,
-                                   .count = parallel->state_count,
-                                   .dtype = KOLO_FP32,
-                                   .name = "variance"};
+        .data = parallel->mean, .count = elements, .dtype = KOLO_FP32, .name = "mean"};
+    state[count++] = (kolo_tensor){
+        .data = parallel->variance, .count = elements, .dtype = KOLO_FP32, .name = "variance"};
     return count;
+}
+
+kolo_status parallel_show_state(const struct parallel *parallel, kolo_elastic *loop)
+{
+    size_t tensors = parallel->tensor_count, count = 0;
+    kolo_elastic_piece *pieces = calloc(2 * parallel->piece_count + 1, sizeof(*pieces));
+    kolo_status status = pieces ? KOLO_OK : KOLO_ERR_MEMORY;
+    for (size_t i = 0; i < tensors && status == KOLO_OK; i++)
+        status = kolo_elastic_set_data(loop, i, parallel->parameters[i]);
+    for (size_t k = 0; k < parallel->piece_count && status == KOLO_OK; k++) {
+        const kolo_reducer_shard *piece = &parallel->pieces[k];
+        size_t first = parallel->tensors[piece->tensor].first + piece->first;
+        pieces[count++] =
+            (kolo_elastic_piece){tensors, first, piece->count, parallel->mean + piece->state};
+        pieces[count++] = (kolo_elastic_piece){tensors + 1, first, piece->count,
+                                               parallel->variance + piece->state};
+    }
+    if (status == KOLO_OK)
+        status = kolo_elastic_set_pieces(loop, pieces, count);
+    free(pieces);
+    return status;
 }
 
 void parallel_leave(struct parallel *parallel)
 {
     if (parallel->reducer && parallel->sharded && parallel->parameters[0]) {
-        const struct model_tensor *last = &parallel->tensors[parallel->tensor_count - 1];
-        parallel->block = parallel->device->allocate((last->first + last->count) * sizeof(float));
+        parallel->block = parallel->device->allocate(parameter_count(parallel) * sizeof(float));
         for (size_t i = 0; i < parallel->tensor_count && parallel->block; i++) {
             float *kept = parallel->block + parallel->tensors[i].first;
             parallel->device->copy(kept, parallel->parameters[i],

@@ -44,20 +44,22 @@ struct parallel {
  * has to follow. */
 kolo_status parallel_create(const struct device *device, const struct model_config *model,
                             kolo_wire wire, bool sharded, struct parallel *parallel);
-/* Whether training goes on when the world becomes another: the state is whole on each rank, and the
- * host knows when it has changed. */
+/* Whether training goes on when the world becomes another: the host knows when the state has
+ * changed, and can reach it. */
 bool parallel_goes_on(const struct parallel *parallel);
 /* Collective: what belongs to a world; again when it has become another. Errors as above. */
 kolo_status parallel_enter(struct parallel *parallel, kolo_comm *world);
-/* What kolo_elastic_* has to keep the same on all ranks: fills [tensor_count + 2], returns how
- * many. None unless parallel_goes_on. */
+/* What kolo_elastic_* has to keep: fills [tensor_count + 2], returns how many. None unless
+ * parallel_goes_on. */
 size_t parallel_state(const struct parallel *parallel, kolo_tensor *state);
+/* Sharded, after parallel_enter: where these are in this world. */
+kolo_status parallel_show_state(const struct parallel *parallel, kolo_elastic *loop);
 
 /* Before kolo_finalize. Parameters stay until parallel_destroy, where there is memory for them. */
 void parallel_leave(struct parallel *parallel);
 void parallel_destroy(struct parallel *parallel);
 
-/* Where parallel_goes_on: this rank's state is that. */
+/* Where each rank has all: this rank's state is that. */
 void parallel_place(struct parallel *parallel, const struct training_state *whole);
 /* Elsewhere. Collective: rank 0's whole state, which is NULL on all others, reaches whoever needs
  * it.

@@ -182,20 +182,27 @@ static int prepare(struct trainer *trainer, struct training_state *state)
     return 0;
 }
 
-/* Once: all ranks begin with the bits of rank 0, or none begins. What a plain run has is shared by
- * the loop; of a sharded one, nobody has all. */
+/* Until somebody has done a step: all ranks begin with the bits of rank 0, or none begins. What a
+ * plain run has is shared by the loop; of a sharded one nobody has all, so each gets its pieces
+ * here. */
 static kolo_status begin_state(struct trainer *trainer)
 {
     struct training_state whole = {0}; /* rank 0's, until everybody has it */
     struct parallel *parallel = &trainer->parallel;
-    bool leader = trainer->rank == 0 && !trainer->begun;
-    int32_t code = leader ? prepare(trainer, &whole) : 0;
-    kolo_status status = kolo_broadcast(trainer->world, &code, 1, KOLO_INT32, 0, NULL);
+    int32_t stepped = trainer->stepped, code = 0;
+    kolo_status status =
+        kolo_allreduce(trainer->world, &stepped, &stepped, 1, KOLO_INT32, KOLO_MAX, NULL);
+    if (status != KOLO_OK || stepped)
+        return status;
+    bool leader = trainer->rank == 0;
+    if (leader)
+        code = prepare(trainer, &whole);
+    status = kolo_broadcast(trainer->world, &code, 1, KOLO_INT32, 0, NULL);
     if (status == KOLO_OK && code != 0) {
         trainer->all_give_up = true;
         status = trainer_give_up(trainer, code);
     }
-    if (status == KOLO_OK && !parallel_goes_on(parallel))
+    if (status == KOLO_OK && (parallel->sharded || !parallel_goes_on(parallel)))
         status = parallel_distribute(parallel, leader ? &whole : NULL);
     else if (status == KOLO_OK && leader)
         parallel_place(parallel, &whole);
@@ -219,8 +226,8 @@ static kolo_status enter(void *self, kolo_comm *world)
     trainer->size = kolo_comm_size(world);
     trainer->entered = true;
     if (epoch.epoch > 0 && !parallel_goes_on(&trainer->parallel)) {
-        fprintf(stderr, "train_bytes: with --shard-optimizer or a GPU it does not go on without "
-                        "lost ranks: start again from a checkpoint, or run without\n");
+        fprintf(stderr, "train_bytes: on GPUs it does not go on without lost ranks: start again "
+                        "from a checkpoint, or run without\n");
         return trainer_give_up(trainer, EXIT_PEER_LOST);
     }
     if (epoch.epoch > 0 && trainer->rank == 0)
@@ -233,6 +240,8 @@ static kolo_status enter(void *self, kolo_comm *world)
     train_release(trainer); /* that of another number of ranks */
     if (train_prepare(trainer) != 0 || trainer->parallel.out_of_memory)
         return trainer_give_up(trainer, out_of_memory());
+    if (status == KOLO_OK && trainer->parallel.sharded && parallel_goes_on(&trainer->parallel))
+        status = parallel_show_state(&trainer->parallel, trainer->loop);
     return status == KOLO_OK ? begin_state(trainer) : status;
 }
 
@@ -350,6 +359,8 @@ static int close_progress(struct trainer *trainer)
 static kolo_status do_step(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
+    if (trainer->entered && trainer->collected > trainer->step && close_progress(trainer) != 0)
+        return trainer_give_up(trainer, EXIT_FAILED); /* what is done again is shown again */
     if (trainer->entered) /* perhaps others have done steps for this rank */
         trainer->last.step = trainer->collected = trainer->step;
     trainer->entered = false;
@@ -365,11 +376,23 @@ static kolo_status do_step(struct trainer *trainer)
     kolo_status status = open_progress(trainer);
     if (status == KOLO_OK)
         status = train_step(trainer);
+    trainer->stepped = trainer->stepped || status == KOLO_OK;
     bool due = options->checkpoint &&
                (trainer->step % options->checkpoint_every == 0 || trainer->progress >= 1);
     if (status != KOLO_OK || !due)
         return status;
     status = train_collect(trainer, 0); /* their rows are in the CSV before */
+    return status == KOLO_OK ? save(trainer) : status;
+}
+
+/* Where the others go on they save as well, and this rank is in no world any more. */
+static kolo_status save_and_leave(struct trainer *trainer)
+{
+    if (!trainer->options->checkpoint || trainer->saved == trainer->step)
+        return KOLO_OK;
+    kolo_status status = kolo_barrier(trainer->world);
+    if (status == KOLO_ERR_ABORTED)
+        return KOLO_OK;
     return status == KOLO_OK ? save(trainer) : status;
 }
 
@@ -386,9 +409,8 @@ static int train(struct trainer *trainer)
     trainer->left = status == KOLO_OK && kolo_elastic_left(trainer->loop);
     if (trainer->left)
         status = train_collect(trainer, 0);
-    if (trainer->left && status == KOLO_OK && trainer->options->checkpoint &&
-        trainer->saved != trainer->step)
-        status = save(trainer);
+    if (trainer->left && status == KOLO_OK)
+        status = save_and_leave(trainer);
     int code = trainer->code;
     if (code == 0 && status != KOLO_OK)
         code = trainer_failure(trainer, status);

@@ -54,6 +54,7 @@ struct trainer {
     uint64_t saved;             /* the step of the last checkpoint */
     bool entered;               /* a world, and no step done in it yet */
     bool begun;                 /* this rank has done a step, or tried */
+    bool stepped;               /* this rank has done one: nobody begins from the start any more */
     bool shows, left;           /* shown is open; SIGTERM has ended training */
     int code;                   /* the exit code of what is no fault of kolo's; 0: none */
     bool all_give_up;           /* for a reason that every rank knows: nobody has to be told */

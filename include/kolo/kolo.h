@@ -590,9 +590,10 @@ typedef struct kolo_elastic_options {
                              */
     uint64_t steps;         /* the loop is over after so many; 0: kolo_elastic_stop ends it */
     uint64_t compare_every; /* after so many steps ranks compare checksums of the state; 0: never */
-    /* Checkpoints: files of the whole state in this folder, which is best one that all hosts see.
-     * Rank 0 writes them, from a copy and in a thread of its own; at the first step it takes up the
-     * last good one, with whatever number of ranks. NULL: none. Copied. */
+    /* Checkpoints: files of the whole state in this folder, which is best one that all hosts see,
+     * and must be with sharded tensors, of which each rank writes its part. They are written from a
+     * copy, in a thread; at the first step the last good one is taken up, with whatever number of
+     * ranks. NULL: none. Copied. */
     const char *checkpoint_folder;
     uint64_t checkpoint_every; /* steps; 0: only when the loop ends */
     int checkpoint_keep;       /* files; 0: 2 */
@@ -612,7 +613,7 @@ KOLO_API void kolo_elastic_free(kolo_elastic *loop);
  * elements of it, as it has of the optimizer's with a sharded reducer. Every copy_every steps a
  * rank gives the next one a copy of its pieces; when ranks are lost all go back to the last copies,
  * and the step numbers with them. What a rank and the one behind it had is lost when both are at
- * once. */
+ * once, but for what is in the last checkpoint. */
 typedef struct kolo_elastic_piece {
     size_t tensor;       /* in the list of the state, whose elements these are: */
     size_t first, count; /* [first, first + count) */

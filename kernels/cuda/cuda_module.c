@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 _Static_assert(sizeof(struct walk_segment) == sizeof(struct kolo__segment), "one table");
 _Static_assert(sizeof(struct walk_partial) == sizeof(struct kolo__device_partial), "one partial");
@@ -97,6 +98,14 @@ static kolo_status make_device(const struct kolo__driver *driver, int ordinal,
         status =
             kolo__driver_check(driver->cuDevicePrimaryCtxRetain(&device->context, device->device),
                                "taking the primary context of GPU %d", ordinal);
+    device->orders_writes =
+        attribute_of(driver, device->device, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING) >=
+        CU_GPU_DIRECT_RDMA_WRITES_ORDERING_OWNER;
+    device->flushes_writes =
+        driver->cuFlushGPUDirectRDMAWrites != NULL &&
+        (attribute_of(driver, device->device,
+                      CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS) &
+         CU_FLUSH_GPU_DIRECT_RDMA_WRITES_OPTION_HOST) != 0;
     if (status == KOLO_OK)
         status = kolo__device_enter(device);
     if (status == KOLO_OK) {
@@ -157,26 +166,19 @@ static kolo_status ordinal_of_stream(kolo__device_stream stream, int *ordinal)
 
 /* ---- plans ---------------------------------------------------------------------------------- */
 
+enum { UPLOAD_MS = 5000 };
+
 /* Both rows in one allocation: segments, tiles, segments, tiles, each aligned to 256 bytes. */
 static size_t aligned(size_t bytes)
 {
     return (bytes + 255) / 256 * 256;
 }
 
-static kolo_status upload(struct kolo__device_plan *plan, const struct kolo__row rows[2])
+static CUresult copy_rows(struct kolo__device_plan *plan, const struct kolo__row rows[2],
+                          const size_t segment_bytes[2], const size_t tile_bytes[2],
+                          kolo__device_stream stream)
 {
     const struct kolo__driver *driver = plan->device->driver;
-    size_t segment_bytes[2], tile_bytes[2], total = 0;
-    for (int r = 0; r < 2; r++) {
-        segment_bytes[r] = rows[r].segment_count * sizeof *rows[r].segments;
-        tile_bytes[r] = (rows[r].tile_count + 1) * sizeof *rows[r].tile_first;
-        total += aligned(segment_bytes[r]) + aligned(tile_bytes[r]);
-    }
-    kolo_status status = kolo__cuda_alloc(plan->device, total, &plan->tables);
-    if (status == KOLO_OK)
-        status = kolo__device_enter(plan->device);
-    if (status != KOLO_OK)
-        return status;
     CUdeviceptr at = (CUdeviceptr)(uintptr_t)plan->tables;
     CUresult result = CUDA_SUCCESS;
     for (int r = 0; r < 2; r++) {
@@ -186,18 +188,70 @@ static kolo_status upload(struct kolo__device_plan *plan, const struct kolo__row
                                       .segment_count = rows[r].segment_count,
                                       .scale = 1};
         if (segment_bytes[r] > 0 && result == CUDA_SUCCESS)
-            result = driver->cuMemcpyHtoD(at, rows[r].segments, segment_bytes[r]);
+            result = driver->cuMemcpyHtoDAsync(at, rows[r].segments, segment_bytes[r], stream);
         if (result == CUDA_SUCCESS)
-            result =
-                driver->cuMemcpyHtoD(plan->rows[r].tile_first, rows[r].tile_first, tile_bytes[r]);
+            result = driver->cuMemcpyHtoDAsync(plan->rows[r].tile_first, rows[r].tile_first,
+                                               tile_bytes[r], stream);
         at += aligned(segment_bytes[r]) + aligned(tile_bytes[r]);
     }
-    /* A copy of pageable memory returns when it is staged, and kernels may be started on streams
-     * that do not wait for the default one. */
-    if (result == CUDA_SUCCESS)
-        result = driver->cuStreamSynchronize(NULL);
-    kolo__device_leave(plan->device);
-    return kolo__driver_check(result, "copying a plan's tables to GPU %d", plan->device->ordinal);
+    return result;
+}
+
+/* KOLO_AGAIN: not within the limit. */
+static kolo_status await(struct kolo__device *device, kolo__device_event event, int limit_ms)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    kolo_status status = kolo__cuda_event_query(device, event);
+    for (int ms = 0; status == KOLO_AGAIN && ms < limit_ms; ms++) {
+        nanosleep(&pause, NULL);
+        status = kolo__cuda_event_query(device, event);
+    }
+    return status;
+}
+
+/* On a stream of its own: the default one may stand behind work that never ends. */
+static kolo_status copy_tables(struct kolo__device_plan *plan, const struct kolo__row rows[2],
+                               const size_t segment_bytes[2], const size_t tile_bytes[2])
+{
+    struct kolo__device *device = plan->device;
+    kolo__device_stream stream = NULL;
+    kolo__device_event copied = NULL;
+    kolo_status status = kolo__cuda_stream_create(device, &stream);
+    if (status == KOLO_OK)
+        status = kolo__cuda_event_create(device, &copied);
+    if (status == KOLO_OK)
+        status = kolo__device_enter(device);
+    if (status == KOLO_OK) {
+        CUresult result = copy_rows(plan, rows, segment_bytes, tile_bytes, stream);
+        kolo__device_leave(device);
+        status = kolo__driver_check(result, "copying a plan's tables to GPU %d", device->ordinal);
+    }
+    if (status == KOLO_OK)
+        status = kolo__cuda_event_record(device, copied, stream);
+    if (status == KOLO_OK)
+        status = await(device, copied, UPLOAD_MS);
+    if (status == KOLO_AGAIN) {
+        plan->tables = NULL; /* left: giving it back would wait as well */
+        status = kolo__services.error(KOLO_ERR_TIMEOUT,
+                                      "copying a plan's tables to GPU %d was not done within %d "
+                                      "ms: is it stuck?",
+                                      device->ordinal, UPLOAD_MS);
+    }
+    kolo__cuda_event_destroy(device, copied);
+    kolo__cuda_stream_destroy(device, stream);
+    return status;
+}
+
+static kolo_status upload(struct kolo__device_plan *plan, const struct kolo__row rows[2])
+{
+    size_t segment_bytes[2], tile_bytes[2], total = 0;
+    for (int r = 0; r < 2; r++) {
+        segment_bytes[r] = rows[r].segment_count * sizeof *rows[r].segments;
+        tile_bytes[r] = (rows[r].tile_count + 1) * sizeof *rows[r].tile_first;
+        total += aligned(segment_bytes[r]) + aligned(tile_bytes[r]);
+    }
+    kolo_status status = kolo__cuda_alloc(plan->device, total, &plan->tables);
+    return status == KOLO_OK ? copy_tables(plan, rows, segment_bytes, tile_bytes) : status;
 }
 
 static void plan_destroy(struct kolo__device_plan *plan)
@@ -349,6 +403,7 @@ const struct kolo__device_module kolo__cuda_module = {
     .version = KOLO__DEVICE_MODULE_VERSION,
     .attach = attach,
     .find = kolo__cuda_find,
+    .current = kolo__cuda_current,
     .survey = survey,
     .open = open_device,
     .ordinal_of_stream = ordinal_of_stream,
@@ -382,4 +437,6 @@ const struct kolo__device_module kolo__cuda_module = {
     .map = kolo__cuda_map,
     .unmap = kolo__cuda_unmap,
     .dma_buf = kolo__cuda_dma_buf,
+    .extent = kolo__cuda_extent,
+    .flush_writes = kolo__cuda_flush_writes,
 };

@@ -31,7 +31,6 @@
     X(cuStreamCreateWithPriority)                                                                  \
     X(cuStreamDestroy)                                                                             \
     X(cuStreamIsCapturing)                                                                         \
-    X(cuStreamSynchronize)                                                                         \
     X(cuStreamWaitEvent)                                                                           \
     X(cuEventCreate)                                                                               \
     X(cuEventDestroy)                                                                              \
@@ -45,7 +44,7 @@
     X(cuMemHostRegister)                                                                           \
     X(cuMemHostUnregister)                                                                         \
     X(cuMemcpyAsync)                                                                               \
-    X(cuMemcpyHtoD)                                                                                \
+    X(cuMemcpyHtoDAsync)                                                                           \
     X(cuMemsetD8Async)                                                                             \
     X(cuMemGetAddressRange)                                                                        \
     X(cuPointerGetAttributes)                                                                      \
@@ -63,8 +62,9 @@ struct kolo__driver {
     KOLO__DRIVER_FUNCTIONS(KOLO__DRIVER_MEMBER)
 #undef KOLO__DRIVER_MEMBER
     __typeof__(&cuMemGetHandleForAddressRange)
-        cuMemGetHandleForAddressRange; /* from 11.7; or NULL */
-    int version;                       /* 13000: CUDA 13.0 */
+        cuMemGetHandleForAddressRange;                                  /* from 11.7; or NULL */
+    __typeof__(&cuFlushGPUDirectRDMAWrites) cuFlushGPUDirectRDMAWrites; /* from 11.3; or NULL */
+    int version;                                                        /* 13000: CUDA 13.0 */
 };
 
 /* What the core handed in. */
@@ -99,6 +99,7 @@ struct kolo__device {
     CUfunction reduce_integers[KOLO__KERNEL_INTEGERS]; /* by kolo_dtype */
     CUfunction exchanges[KOLO__KERNEL_EXCHANGES];      /* by kind, then float dtype */
     int ordinal;
+    bool orders_writes, flushes_writes; /* of network cards: by itself; when asked */
 };
 
 /* Makes the GPU's context the thread's, and gives back what was. */

@@ -45,6 +45,8 @@ static bool resolve(int flags, char *why, size_t bytes)
     KOLO__DRIVER_FUNCTIONS(RESOLVE)
     void *optional = dlsym(library, "cuMemGetHandleForAddressRange");
     memcpy(&driver.cuMemGetHandleForAddressRange, &optional, sizeof optional);
+    optional = dlsym(library, "cuFlushGPUDirectRDMAWrites");
+    memcpy(&driver.cuFlushGPUDirectRDMAWrites, &optional, sizeof optional);
     atomic_store(&resolved, true);
     return true;
 }

@@ -48,6 +48,14 @@ void kolo__cuda_find(const void *memory, struct kolo__memory_place *place)
         place->ordinal = ordinal;
 }
 
+bool kolo__cuda_current(char bus_id[KOLO__DEVICE_BUS_ID_BYTES])
+{
+    const struct kolo__driver *driver = kolo__driver_if_loaded();
+    CUdevice device = 0;
+    return driver != NULL && driver->cuCtxGetDevice(&device) == CUDA_SUCCESS &&
+           driver->cuDeviceGetPCIBusId(bus_id, KOLO__DEVICE_BUS_ID_BYTES, device) == CUDA_SUCCESS;
+}
+
 /* ---- streams and events --------------------------------------------------------------------- */
 
 kolo_status kolo__cuda_stream_create(struct kolo__device *device, kolo__device_stream *stream)
@@ -318,5 +326,52 @@ kolo_status kolo__cuda_dma_buf(struct kolo__device *device, const void *memory, 
     kolo__device_leave(device);
     *offset = address_of(memory) - begin;
     return kolo__driver_check(result, "giving memory of GPU %d to network cards (dma-buf)",
+                              device->ordinal);
+}
+
+/* What such a handle of the older kind can be had of is one allocation that nobody maps anew, which
+ * is what a registration wants as well. Its number is not used again for a later one. */
+bool kolo__cuda_extent(const void *memory, struct kolo__device_extent *extent)
+{
+    const struct kolo__driver *driver = kolo__driver_if_loaded();
+    CUmemorytype type = (CUmemorytype)0;
+    unsigned managed = 0, shareable = 0;
+    unsigned long long number = 0;
+    CUdeviceptr begin = 0;
+    size_t bytes = 0;
+    CUpointer_attribute wanted[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+                                    CU_POINTER_ATTRIBUTE_IS_MANAGED,
+                                    CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE,
+                                    CU_POINTER_ATTRIBUTE_BUFFER_ID,
+                                    CU_POINTER_ATTRIBUTE_RANGE_START_ADDR,
+                                    CU_POINTER_ATTRIBUTE_RANGE_SIZE};
+    void *found[] = {&type, &managed, &shareable, &number, &begin, &bytes};
+    if (driver == NULL ||
+        driver->cuPointerGetAttributes(6, wanted, found, address_of(memory)) != CUDA_SUCCESS ||
+        type != CU_MEMORYTYPE_DEVICE || managed != 0 || shareable == 0 || number == 0 ||
+        begin == 0 || bytes == 0)
+        return false;
+    *extent = (struct kolo__device_extent){
+        .memory = (void *)(uintptr_t)begin, .bytes = bytes, .number = number};
+    return true;
+}
+
+kolo_status kolo__cuda_flush_writes(struct kolo__device *device)
+{
+    if (device->orders_writes)
+        return KOLO_OK;
+    if (!device->flushes_writes)
+        return kolo__services.error(KOLO_ERR_UNSUPPORTED,
+                                    "GPU %d cannot tell when it sees what network cards have "
+                                    "written",
+                                    device->ordinal);
+    kolo_status status = kolo__device_enter(device);
+    if (status != KOLO_OK)
+        return status;
+    CUresult result = device->driver->cuFlushGPUDirectRDMAWrites(
+        CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TARGET_CURRENT_CTX,
+        CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_OWNER);
+    kolo__device_leave(device);
+    return kolo__driver_check(result, "waiting for what network cards write to GPU %d",
                               device->ordinal);
 }

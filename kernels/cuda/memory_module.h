@@ -7,6 +7,7 @@
 #include "kernels/cuda/driver.h"
 
 void kolo__cuda_find(const void *memory, struct kolo__memory_place *place);
+bool kolo__cuda_current(char bus_id[KOLO__DEVICE_BUS_ID_BYTES]);
 kolo_status kolo__cuda_stream_create(struct kolo__device *device, kolo__device_stream *stream);
 void kolo__cuda_stream_destroy(struct kolo__device *device, kolo__device_stream stream);
 kolo_status kolo__cuda_stream_is_capturing(struct kolo__device *device, kolo__device_stream stream,
@@ -36,5 +37,7 @@ void kolo__cuda_unmap(struct kolo__device *device, void *memory,
                       const struct kolo__device_handle *handle);
 kolo_status kolo__cuda_dma_buf(struct kolo__device *device, const void *memory, size_t bytes,
                                int *fd, uint64_t *offset);
+bool kolo__cuda_extent(const void *memory, struct kolo__device_extent *extent);
+kolo_status kolo__cuda_flush_writes(struct kolo__device *device);
 
 #endif

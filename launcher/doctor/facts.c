@@ -56,8 +56,10 @@ void kolo__facts_find_rdma(struct kolo__doctor_facts *facts, const struct kolo__
             facts->rdma = KOLO__RDMA_USABLE;
             facts->rdma_kind = use->choices[0].gid != NULL ? (uint32_t)use->choices[0].gid->kind
                                                            : KOLO__RDMA_GID_IB;
-            snprintf(facts->rdma_text, sizeof facts->rdma_text, "%s",
-                     kolo__rdma_choice_text(&use->choices[0], text));
+            const char *no_dma_buf = use->choices[0].port->no_dma_buf;
+            snprintf(facts->rdma_text, sizeof facts->rdma_text, "%s, %s%s",
+                     kolo__rdma_choice_text(&use->choices[0], text),
+                     no_dma_buf[0] != '\0' ? "no dma-buf: " : "dma-buf", no_dma_buf);
         }
         free(use);
         return;

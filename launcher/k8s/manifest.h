@@ -38,6 +38,7 @@ struct kolo__manifest {
     const char *name;
     const char *namespace_name; /* NULL: kubectl's */
     long workers;               /* pods with ranks */
+    long fewest, most;          /* of them, where they come and go; 0: they do not */
     long per_pod;               /* ranks in each of them */
     long gpus;                  /* of each of them; 0: none */
     const char *rdma;           /* name of the resource; NULL: none */
@@ -86,6 +87,11 @@ const char *kolo__k8s_cpu_fault(const char *quantity);
 const char *kolo__k8s_bytes_fault(const char *quantity);
 const char *kolo__k8s_resource_fault(const char *name); /* domain/name */
 const char *kolo__k8s_text_fault(const char *text);     /* UTF-8, of any characters */
+/* Pods with ranks, where there are as many as there may be. */
+static inline long kolo__k8s_most(const struct kolo__manifest *manifest)
+{
+    return manifest->most > 0 ? manifest->most : manifest->workers;
+}
 /* What a quantity without fault means. */
 double kolo__k8s_bytes(const char *quantity);
 

@@ -26,9 +26,12 @@ static void write_job(struct kolo__yaml *yaml, const struct kolo__manifest *mani
     if (manifest->launcher_has_ranks)
         kolo__yaml_bool(yaml, "runLauncherAsWorker", true);
     kolo__yaml_text(yaml, "sshAuthMountPath", "/home/mpiuser/.ssh");
-    kolo__yaml_comment(yaml,
-                       "So that images which are still being pulled cost the launcher no time.");
-    kolo__yaml_text(yaml, "launcherCreationPolicy", "WaitForWorkersReady");
+    kolo__yaml_comment(
+        yaml, manifest->most > 0
+                  ? "It begins as soon as there are enough of them."
+                  : "So that images which are still being pulled cost the launcher no time.");
+    kolo__yaml_text(yaml, "launcherCreationPolicy",
+                    manifest->most > 0 ? "AtStartup" : "WaitForWorkersReady");
     kolo__yaml_open(yaml, "runPolicy");
     kolo__yaml_comment(yaml, "Workers never end by themselves.");
     kolo__yaml_text(yaml, "cleanPodPolicy", "Running");

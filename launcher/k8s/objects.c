@@ -3,11 +3,16 @@
  * what may be done to them. */
 #include "launcher/k8s/manifest.h"
 
+static void write_labels(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
+{
+    kolo__yaml_text(yaml, "app.kubernetes.io/name", "kolo");
+    kolo__yaml_text(yaml, "app.kubernetes.io/instance", manifest->name);
+}
+
 static void write_selector(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
 {
     kolo__yaml_open(yaml, "matchLabels");
-    kolo__yaml_text(yaml, "app.kubernetes.io/name", "kolo");
-    kolo__yaml_text(yaml, "app.kubernetes.io/instance", manifest->name);
+    write_labels(yaml, manifest);
     kolo__yaml_close(yaml);
 }
 
@@ -47,8 +52,7 @@ void kolo__k8s_write_service(struct kolo__yaml *yaml, const struct kolo__manifes
     kolo__yaml_comment(yaml, "Ranks look for each other before they are ready.");
     kolo__yaml_bool(yaml, "publishNotReadyAddresses", true);
     kolo__yaml_open(yaml, "selector");
-    kolo__yaml_text(yaml, "app.kubernetes.io/name", "kolo");
-    kolo__yaml_text(yaml, "app.kubernetes.io/instance", manifest->name);
+    write_labels(yaml, manifest);
     kolo__yaml_close(yaml);
     kolo__yaml_list(yaml, "ports");
     if (manifest->command == NULL)
@@ -72,12 +76,15 @@ static void write_peers(struct kolo__yaml *yaml, const struct kolo__manifest *ma
     kolo__yaml_close(yaml);
 }
 
-static void write_dns_port(struct kolo__yaml *yaml, const char *protocol)
+static void write_dns_port(struct kolo__yaml *yaml, long port)
 {
-    kolo__yaml_item(yaml);
-    kolo__yaml_text(yaml, "protocol", protocol);
-    kolo__yaml_number(yaml, "port", 53);
-    kolo__yaml_close(yaml);
+    static const char *const protocols[] = {"UDP", "TCP"};
+    for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++) {
+        kolo__yaml_item(yaml);
+        kolo__yaml_text(yaml, "protocol", protocols[i]);
+        kolo__yaml_number(yaml, "port", port);
+        kolo__yaml_close(yaml);
+    }
 }
 
 /* Pods of the job talk to each other, at any port, and ask DNS. */
@@ -99,23 +106,44 @@ void kolo__k8s_write_network_policy(struct kolo__yaml *yaml, const struct kolo__
         yaml, "DNS, wherever it is: a node's own cache has no pod that could be selected.");
     kolo__yaml_item(yaml);
     kolo__yaml_list(yaml, "ports");
-    write_dns_port(yaml, "UDP");
-    write_dns_port(yaml, "TCP");
+    write_dns_port(yaml, 53);
+    kolo__yaml_comment(yaml, "That of OpenShift listens here: policies see the port of its pods.");
+    write_dns_port(yaml, 5353);
     kolo__yaml_close(yaml);
     kolo__yaml_close(yaml);
 }
 
-/* A world that loses a pod begins again from its last checkpoint: a drain waits for the job. All
- * kinds of owners are counted by minAvailable only. */
-void kolo__k8s_write_budget(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
+/* role: the operator's label of its pods; NULL: all of the job. */
+static void write_one_budget(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
+                             const char *name, long available, const char *role)
 {
-    kolo__k8s_head(yaml, manifest, "policy/v1", "PodDisruptionBudget", manifest->name, false);
+    kolo__k8s_head(yaml, manifest, "policy/v1", "PodDisruptionBudget", name, false);
     kolo__yaml_open(yaml, "spec");
-    kolo__yaml_number(yaml, "minAvailable",
-                      manifest->workers + (manifest->kind->has_launcher ? 1 : 0));
+    kolo__yaml_number(yaml, "minAvailable", available);
     kolo__yaml_text(yaml, "unhealthyPodEvictionPolicy", "AlwaysAllow");
     kolo__yaml_open(yaml, "selector");
-    write_selector(yaml, manifest);
+    kolo__yaml_open(yaml, "matchLabels");
+    write_labels(yaml, manifest);
+    if (role != NULL)
+        kolo__yaml_text(yaml, "training.kubeflow.org/job-role", role);
     kolo__yaml_close(yaml);
     kolo__yaml_close(yaml);
+    kolo__yaml_close(yaml);
+}
+
+/* A world that loses a pod begins again from its last checkpoint: a drain waits for the job. Where
+ * workers may go, it waits for the launcher, and for workers that are needed. All kinds of owners
+ * are counted by minAvailable only. */
+void kolo__k8s_write_budget(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
+{
+    char workers[KOLO__K8S_NAME_BYTES + 16];
+    if (manifest->most == 0) {
+        write_one_budget(yaml, manifest, manifest->name,
+                         manifest->workers + (manifest->kind->has_launcher ? 1 : 0), NULL);
+        return;
+    }
+    snprintf(workers, sizeof workers, "%s-workers", manifest->name);
+    write_one_budget(yaml, manifest, manifest->name, 1, "launcher");
+    kolo__yaml_document(yaml);
+    write_one_budget(yaml, manifest, workers, manifest->fewest, "worker");
 }

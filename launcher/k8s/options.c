@@ -41,6 +41,8 @@ enum {
     KEY_COMMAND,
     KEY_LAUNCHER_AS_WORKER,
     KEY_HOST_NETWORK,
+    KEY_MIN,
+    KEY_MAX,
     KEY_NAMESPACE = 'n',
     KEY_WORKERS = 'w'
 };
@@ -92,6 +94,16 @@ static const struct argp_option OPTIONS[] = {
     {.name = "run-launcher-as-worker",
      .key = KEY_LAUNCHER_AS_WORKER,
      .doc = "mpijob: the launcher has ranks too, as many as each of the N workers."},
+    {.name = "min",
+     .key = KEY_MIN,
+     .arg = "N",
+     .doc = "mpijob: elastic. Training goes on as long as N workers are left. Default with --max: "
+            "as many as there are at first."},
+    {.name = "max",
+     .key = KEY_MAX,
+     .arg = "N",
+     .doc = "The same: it takes in workers up to N, as the MPIJob's replicas are patched. Default "
+            "with --min: as many as there are at first."},
     {.name = "host-network",
      .key = KEY_HOST_NETWORK,
      .doc = "Pods have the network of their nodes, one pod of the job on each; ports follow from "
@@ -158,7 +170,7 @@ static void fill_suffix(const struct kolo__manifest *manifest, char *suffix, siz
     if (mark == NULL)
         snprintf(suffix, bytes, "%s", text);
     else
-        snprintf(suffix, bytes, "%.*s%ld%s", (int)(mark - text), text, manifest->workers - 1,
+        snprintf(suffix, bytes, "%.*s%ld%s", (int)(mark - text), text, kolo__k8s_most(manifest) - 1,
                  mark + 1);
 }
 
@@ -220,6 +232,24 @@ static void choose_ports(struct kolo__manifest *manifest)
     manifest->metrics_port = first + HOST_PORTS_OTHER;
 }
 
+static void complete_elastic(struct argp_state *state, struct kolo__manifest *manifest)
+{
+    if (manifest->fewest == 0 && manifest->most == 0)
+        return;
+    if (strcmp(manifest->kind->name, "mpijob") != 0 || manifest->launcher_has_ranks)
+        argp_error(state,
+                   "--min, --max: only workers of an mpijob come and go, where the launcher has no "
+                   "ranks: in other kinds the first pod, which is one of them, holds the job "
+                   "together");
+    if (manifest->fewest == 0)
+        manifest->fewest = manifest->workers;
+    if (manifest->most == 0)
+        manifest->most = manifest->workers;
+    if (manifest->fewest > manifest->workers || manifest->workers > manifest->most)
+        argp_error(state, "--workers %ld must be between --min %ld and --max %ld",
+                   manifest->workers, manifest->fewest, manifest->most);
+}
+
 static void check_network(struct argp_state *state, const struct kolo__manifest *manifest)
 {
     bool by_ssh = strcmp(manifest->kind->name, "mpijob-ssh") == 0;
@@ -264,10 +294,11 @@ static void complete(struct argp_state *state, struct kolo__manifest *manifest)
     }
     if (manifest->per_pod == 0)
         manifest->per_pod = manifest->gpus > 0 ? manifest->gpus : 1;
+    complete_elastic(state, manifest);
     check_network(state, manifest);
     choose_ports(manifest);
-    if ((manifest->workers + manifest->launcher_has_ranks) * manifest->per_pod > RANKS_MAX)
-        argp_error(state, "%ld pods of %ld ranks are more than %d ranks", manifest->workers,
+    if ((kolo__k8s_most(manifest) + manifest->launcher_has_ranks) * manifest->per_pod > RANKS_MAX)
+        argp_error(state, "%ld pods of %ld ranks are more than %d ranks", kolo__k8s_most(manifest),
                    manifest->per_pod, RANKS_MAX);
     if (manifest->token_secret != NULL && strcmp(manifest->kind->name, "mpijob-ssh") == 0)
         argp_error(state, "--token-secret: ranks under mpirun tell each other a fresh token");
@@ -349,6 +380,12 @@ static error_t parse_one(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_LAUNCHER_AS_WORKER:
         manifest->launcher_has_ranks = true;
+        return 0;
+    case KEY_MIN:
+        manifest->fewest = kolo__number_argument(state, "--min", argument, false, 1, WORKERS_MAX);
+        return 0;
+    case KEY_MAX:
+        manifest->most = kolo__number_argument(state, "--max", argument, false, 1, WORKERS_MAX);
         return 0;
     case KEY_HOST_NETWORK:
         manifest->host_network = true;

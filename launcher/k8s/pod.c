@@ -83,7 +83,7 @@ static bool asks_for_memlock(const struct kolo__manifest *manifest, enum kolo__k
 /* Pods share no memory, so those on one node are other hosts to each other too. Rounded up. */
 static long memlock_mib(const struct kolo__manifest *manifest)
 {
-    long others = (manifest->workers + manifest->launcher_has_ranks - 1) * manifest->per_pod;
+    long others = (kolo__k8s_most(manifest) + manifest->launcher_has_ranks - 1) * manifest->per_pod;
     return (LINK_KIB * COMMUNICATORS * (others > 0 ? others : 1) + 1023) / 1024;
 }
 

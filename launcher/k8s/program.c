@@ -56,6 +56,21 @@ static void write_word(struct kolo__yaml *yaml, const char *word)
     free(escaped);
 }
 
+/* The operator's script lists workers without their slots. */
+static void write_elastic(struct kolo__yaml *yaml, const struct kolo__manifest *manifest)
+{
+    kolo__yaml_item_text(yaml, "--min");
+    write_number_item(yaml, manifest->fewest * manifest->per_pod);
+    kolo__yaml_item_text(yaml, "--max");
+    write_number_item(yaml, manifest->most * manifest->per_pod);
+    kolo__yaml_item_text(yaml, "--restarts");
+    write_number_item(yaml, KOLO__K8S_RETRIES);
+    kolo__yaml_item_text(yaml, "--slots-per-host");
+    write_number_item(yaml, manifest->per_pod);
+    kolo__yaml_item_text(yaml, "--discover");
+    kolo__yaml_item_text(yaml, "/etc/mpi/discover_hosts.sh");
+}
+
 void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *manifest,
                        enum kolo__k8s_role role)
 {
@@ -103,6 +118,8 @@ void kolo__k8s_command(struct kolo__yaml *yaml, const struct kolo__manifest *man
             kolo__yaml_item_text(yaml, "--agent-port");
             write_number_item(yaml, manifest->agent_port);
         }
+        if (manifest->most > 0)
+            write_elastic(yaml, manifest);
         kolo__yaml_item_text(yaml, "--");
         break;
     case KOLO__K8S_RANKS:

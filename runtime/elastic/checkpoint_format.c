@@ -1,38 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What stands in a checkpoint: checkpoint.h has the picture. Nothing here is believed that the sum
- * of head and records does not cover, and nothing is larger than what was read. */
-#include "runtime/elastic/checkpoint.h"
+/* Checkpoints as they are written: checkpoint.h has the picture. */
+#include "runtime/elastic/checkpoint_format.h"
 
 #include "base/bytes.h"
 #include "kernels/crc32c.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
-static const unsigned char MAGIC[8] = {'K', 'O', 'L', 'O', 'C', 'K', 'P', 'T'};
-
-enum {
-    VERSION = 1,
-    RECORD_BYTES = 24, /* without the name */
-    SUM_BYTES = 8,     /* with a hole */
-    DATA_ALIGNMENT = 64,
-    NAME_BYTES_MAX = 4096,
-};
-
-static size_t round_up(size_t bytes, size_t to)
+static uint64_t piece_bytes(const kolo_tensor *state, const kolo_elastic_piece *piece)
 {
-    return (bytes + to - 1) / to * to;
-}
-
-static size_t name_bytes(const kolo_tensor *tensor)
-{
-    return tensor->name != NULL ? strnlen(tensor->name, NAME_BYTES_MAX) : 0;
-}
-
-static size_t data_bytes(const kolo_tensor *tensor)
-{
-    return tensor->count * kolo_dtype_bytes(tensor->dtype);
+    return piece->count * kolo_dtype_bytes(state[piece->tensor].dtype);
 }
 
 /* ---- sizes ------------------------------------------------------------------------------------
@@ -40,17 +17,20 @@ static size_t data_bytes(const kolo_tensor *tensor)
 
 size_t kolo__checkpoint_list_bytes(const kolo_tensor *state, size_t count)
 {
-    size_t bytes = KOLO__CHECKPOINT_HEAD_BYTES + SUM_BYTES;
+    size_t bytes = KOLO__CHECKPOINT_HEAD_BYTES + KOLO__CHECKPOINT_SUM_BYTES;
     for (size_t i = 0; i < count; i++)
-        bytes += RECORD_BYTES + round_up(name_bytes(&state[i]), 8);
+        bytes += KOLO__CHECKPOINT_RECORD_BYTES +
+                 kolo__round_up(kolo__checkpoint_name_bytes(&state[i]), 8);
     return bytes;
 }
 
 size_t kolo__checkpoint_data_at(const kolo_tensor *state, size_t count, size_t index)
 {
-    size_t at = round_up(kolo__checkpoint_list_bytes(state, count), DATA_ALIGNMENT);
+    size_t at =
+        kolo__round_up(kolo__checkpoint_list_bytes(state, count), KOLO__CHECKPOINT_ALIGNMENT);
     for (size_t i = 0; i < index; i++)
-        at += round_up(data_bytes(&state[i]), DATA_ALIGNMENT);
+        at += kolo__round_up(state[i].count * kolo_dtype_bytes(state[i].dtype),
+                             KOLO__CHECKPOINT_ALIGNMENT);
     return at;
 }
 
@@ -59,125 +39,132 @@ size_t kolo__checkpoint_file_bytes(const kolo_tensor *state, size_t count)
     return kolo__checkpoint_data_at(state, count, count);
 }
 
-/* ---- writing ----------------------------------------------------------------------------------
+static size_t part_list_bytes(size_t count)
+{
+    return KOLO__CHECKPOINT_HEAD_BYTES + count * KOLO__PART_RECORD_BYTES +
+           KOLO__CHECKPOINT_SUM_BYTES;
+}
+
+size_t kolo__part_file_bytes(const kolo_tensor *state, const kolo_elastic_piece *pieces,
+                             size_t count)
+{
+    size_t bytes = kolo__round_up(part_list_bytes(count), KOLO__CHECKPOINT_ALIGNMENT);
+    for (size_t k = 0; k < count; k++)
+        bytes += kolo__round_up(piece_bytes(state, &pieces[k]), KOLO__CHECKPOINT_ALIGNMENT);
+    return bytes;
+}
+
+size_t kolo__manifest_bytes(const kolo_tensor *state, size_t count, uint32_t parts)
+{
+    return kolo__checkpoint_list_bytes(state, count) + (size_t)parts * KOLO__MANIFEST_PART_BYTES;
+}
+
+/* ---- contents ---------------------------------------------------------------------------------
  */
 
-void kolo__checkpoint_seal(unsigned char *file, const kolo_tensor *state, size_t count,
-                           uint64_t step)
+/* Holes are zero, whatever the memory held before. */
+static unsigned char *put_data(unsigned char *to, const void *data, size_t bytes)
 {
-    size_t list = kolo__checkpoint_list_bytes(state, count);
-    size_t data = kolo__checkpoint_data_at(state, count, 0);
-    unsigned char *at = file + KOLO__CHECKPOINT_HEAD_BYTES;
-    memset(file, 0, data);
-    memcpy(file, MAGIC, sizeof MAGIC);
-    kolo__store_u32(file + 8, VERSION);
-    kolo__store_u32(file + 12, (uint32_t)count);
+    size_t filled = kolo__round_up(bytes, KOLO__CHECKPOINT_ALIGNMENT);
+    if (bytes > 0)
+        memcpy(to, data, bytes);
+    memset(to + bytes, 0, filled - bytes);
+    return to + filled;
+}
+
+static void put_head(unsigned char *file, const char *magic, uint32_t version, size_t records,
+                     uint64_t step, size_t list_bytes, bool has_data)
+{
+    memset(file, 0, has_data ? kolo__round_up(list_bytes, KOLO__CHECKPOINT_ALIGNMENT) : list_bytes);
+    memcpy(file, magic, KOLO__CHECKPOINT_MAGIC_BYTES);
+    kolo__store_u32(file + 8, version);
+    kolo__store_u32(file + 12, (uint32_t)records);
     kolo__store_u64(file + 16, step);
-    kolo__store_u64(file + 24, list);
+    kolo__store_u64(file + 24, list_bytes);
+}
+
+static unsigned char *put_records(unsigned char *at, const kolo_tensor *state, size_t count)
+{
     for (size_t i = 0; i < count; i++) {
-        size_t bytes = data_bytes(&state[i]), name = name_bytes(&state[i]);
+        size_t name = kolo__checkpoint_name_bytes(&state[i]);
         kolo__store_u32(at, (uint32_t)state[i].dtype);
         kolo__store_u32(at + 4, (uint32_t)name);
         kolo__store_u64(at + 8, state[i].count);
-        kolo__store_u32(at + 16, kolo__crc32c(0, file + data, bytes));
         if (name > 0)
-            memcpy(at + RECORD_BYTES, state[i].name, name);
-        at += RECORD_BYTES + round_up(name, 8);
-        data += round_up(bytes, DATA_ALIGNMENT);
+            memcpy(at + KOLO__CHECKPOINT_RECORD_BYTES, state[i].name, name);
+        at += KOLO__CHECKPOINT_RECORD_BYTES + kolo__round_up(name, 8);
     }
-    kolo__store_u32(at, kolo__crc32c(0, file, (size_t)(at - file)));
+    return at;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------
+void kolo__checkpoint_lay_out(unsigned char *file, const kolo_tensor *state, size_t count,
+                              uint64_t step)
+{
+    unsigned char *data = file + kolo__checkpoint_data_at(state, count, 0);
+    put_head(file, KOLO__CHECKPOINT_MAGIC, KOLO__CHECKPOINT_WHOLE, count, step,
+             kolo__checkpoint_list_bytes(state, count), true);
+    put_records(file + KOLO__CHECKPOINT_HEAD_BYTES, state, count);
+    for (size_t i = 0; i < count; i++)
+        data = put_data(data, state[i].data, state[i].count * kolo_dtype_bytes(state[i].dtype));
+}
+
+void kolo__part_lay_out(unsigned char *file, const kolo_tensor *state,
+                        const kolo_elastic_piece *pieces, size_t count, uint64_t step)
+{
+    unsigned char *at = file + KOLO__CHECKPOINT_HEAD_BYTES;
+    unsigned char *data = file + kolo__round_up(part_list_bytes(count), KOLO__CHECKPOINT_ALIGNMENT);
+    put_head(file, KOLO__PART_MAGIC, KOLO__PART_VERSION, count, step, part_list_bytes(count), true);
+    for (size_t k = 0; k < count; k++, at += KOLO__PART_RECORD_BYTES) {
+        kolo__store_u32(at, (uint32_t)pieces[k].tensor);
+        kolo__store_u32(at + 4, (uint32_t)state[pieces[k].tensor].dtype);
+        kolo__store_u64(at + 8, pieces[k].first);
+        kolo__store_u64(at + 16, pieces[k].count);
+        data = put_data(data, pieces[k].data, piece_bytes(state, &pieces[k]));
+    }
+}
+
+void kolo__manifest_lay_out(unsigned char *file, const kolo_tensor *state, size_t count,
+                            uint64_t step, const struct kolo__checkpoint_part *parts,
+                            uint32_t part_count)
+{
+    put_head(file, KOLO__CHECKPOINT_MAGIC, KOLO__CHECKPOINT_MANIFEST, count, step,
+             kolo__manifest_bytes(state, count, part_count), false);
+    unsigned char *at = put_records(file + KOLO__CHECKPOINT_HEAD_BYTES, state, count);
+    for (uint32_t i = 0; i < part_count; i++, at += KOLO__MANIFEST_PART_BYTES) {
+        kolo__store_u32(at, parts[i].sum);
+        kolo__store_u64(at + 8, parts[i].bytes);
+    }
+}
+
+/* ---- sums -------------------------------------------------------------------------------------
  */
 
-bool kolo__checkpoint_head(const unsigned char head[KOLO__CHECKPOINT_HEAD_BYTES], size_t *bytes,
-                           char why[KOLO__CHECKPOINT_WHY_BYTES])
+/* One record of a file that kolo itself has laid out. sum: where that of its data belongs. */
+static unsigned char *walk(unsigned char *at, bool is_part, size_t *bytes, unsigned char **sum)
 {
-    uint64_t claimed = kolo__load_u64(head + 24);
-    if (memcmp(head, MAGIC, sizeof MAGIC) != 0) {
-        snprintf(why, KOLO__CHECKPOINT_WHY_BYTES, "it is no checkpoint of kolo");
-        return false;
-    }
-    if (claimed < KOLO__CHECKPOINT_HEAD_BYTES + SUM_BYTES ||
-        claimed > KOLO__CHECKPOINT_LIST_BYTES_MAX) {
-        snprintf(why, KOLO__CHECKPOINT_WHY_BYTES, "its head has %" PRIu64 " bytes, it says",
-                 claimed);
-        return false;
-    }
-    *bytes = (size_t)claimed;
-    return true;
+    kolo_dtype dtype = (kolo_dtype)kolo__load_u32(is_part ? at + 4 : at);
+    *bytes = kolo__load_u64(is_part ? at + 16 : at + 8) * kolo_dtype_bytes(dtype);
+    *sum = is_part ? at + 24 : at + 16;
+    return at + (is_part
+                     ? KOLO__PART_RECORD_BYTES
+                     : KOLO__CHECKPOINT_RECORD_BYTES + kolo__round_up(kolo__load_u32(at + 4), 8));
 }
 
-static enum kolo__checkpoint_verdict differs(char why[KOLO__CHECKPOINT_WHY_BYTES], size_t index,
-                                             const kolo_tensor *tensor, const char *name,
-                                             size_t name_length, uint32_t dtype, uint64_t count)
+uint32_t kolo__checkpoint_seal(unsigned char *file)
 {
-    const char *type = dtype < KOLO_DTYPE_COUNT ? kolo_dtype_name((kolo_dtype)dtype) : "?";
-    snprintf(why, KOLO__CHECKPOINT_WHY_BYTES,
-             "its tensor %zu is '%.*s', %" PRIu64 " x %s; here it is '%.64s', %zu x %s", index,
-             name_length < 64 ? (int)name_length : 64, name, count, type,
-             tensor->name != NULL ? tensor->name : "", tensor->count,
-             kolo_dtype_name(tensor->dtype));
-    return KOLO__CHECKPOINT_OTHER;
-}
-
-static enum kolo__checkpoint_verdict read_records(const unsigned char *at, const unsigned char *end,
-                                                  const kolo_tensor *state, size_t count,
-                                                  uint32_t *sums,
-                                                  char why[KOLO__CHECKPOINT_WHY_BYTES])
-{
-    for (size_t i = 0; i < count; i++) {
-        if (end - at < RECORD_BYTES)
-            break;
-        uint32_t dtype = kolo__load_u32(at), length = kolo__load_u32(at + 4);
-        uint64_t elements = kolo__load_u64(at + 8);
-        const char *name = (const char *)at + RECORD_BYTES;
-        sums[i] = kolo__load_u32(at + 16);
-        at += RECORD_BYTES;
-        if (length > NAME_BYTES_MAX || round_up(length, 8) > (size_t)(end - at))
-            break;
-        at += round_up(length, 8);
-        if (dtype != (uint32_t)state[i].dtype || elements != state[i].count ||
-            length != name_bytes(&state[i]) ||
-            (length > 0 && memcmp(name, state[i].name, length) != 0))
-            return differs(why, i, &state[i], name, length, dtype, elements);
-        if (i + 1 == count && at == end)
-            return KOLO__CHECKPOINT_GOOD;
+    bool is_part = memcmp(file, KOLO__PART_MAGIC, KOLO__CHECKPOINT_MAGIC_BYTES) == 0;
+    size_t list = kolo__load_u64(file + 24) - KOLO__CHECKPOINT_SUM_BYTES;
+    unsigned char *at = file + KOLO__CHECKPOINT_HEAD_BYTES, *sum;
+    unsigned char *data =
+        file + kolo__round_up(list + KOLO__CHECKPOINT_SUM_BYTES, KOLO__CHECKPOINT_ALIGNMENT);
+    bool has_data = is_part || kolo__load_u32(file + 8) == KOLO__CHECKPOINT_WHOLE;
+    for (uint32_t i = 0; has_data && i < kolo__checkpoint_records(file); i++) {
+        size_t bytes;
+        at = walk(at, is_part, &bytes, &sum);
+        kolo__store_u32(sum, kolo__crc32c(0, data, bytes));
+        data += kolo__round_up(bytes, KOLO__CHECKPOINT_ALIGNMENT);
     }
-    snprintf(why, KOLO__CHECKPOINT_WHY_BYTES, "its records do not fit their number");
-    return KOLO__CHECKPOINT_DAMAGED;
-}
-
-enum kolo__checkpoint_verdict kolo__checkpoint_read_list(const unsigned char *list, size_t bytes,
-                                                         const kolo_tensor *state, size_t count,
-                                                         uint64_t *step, uint32_t *sums,
-                                                         char why[KOLO__CHECKPOINT_WHY_BYTES])
-{
-    size_t claimed;
-    if (bytes < KOLO__CHECKPOINT_HEAD_BYTES) {
-        snprintf(why, KOLO__CHECKPOINT_WHY_BYTES, "it is torn: shorter than its head");
-        return KOLO__CHECKPOINT_DAMAGED;
-    }
-    if (!kolo__checkpoint_head(list, &claimed, why))
-        return KOLO__CHECKPOINT_DAMAGED;
-    const unsigned char *end = list + bytes - SUM_BYTES;
-    if (claimed != bytes || kolo__load_u32(end + 4) != 0 ||
-        kolo__crc32c(0, list, bytes - SUM_BYTES) != kolo__load_u32(end)) {
-        snprintf(why, KOLO__CHECKPOINT_WHY_BYTES, "the sum of its head does not fit");
-        return KOLO__CHECKPOINT_DAMAGED;
-    }
-    if (kolo__load_u32(list + 8) != VERSION) {
-        snprintf(why, KOLO__CHECKPOINT_WHY_BYTES,
-                 "it is of version %" PRIu32 ", and this kolo reads %d", kolo__load_u32(list + 8),
-                 VERSION);
-        return KOLO__CHECKPOINT_OTHER;
-    }
-    if (kolo__load_u32(list + 12) != count) {
-        snprintf(why, KOLO__CHECKPOINT_WHY_BYTES, "it has %" PRIu32 " tensors; here there are %zu",
-                 kolo__load_u32(list + 12), count);
-        return KOLO__CHECKPOINT_OTHER;
-    }
-    *step = kolo__load_u64(list + 16);
-    return read_records(list + KOLO__CHECKPOINT_HEAD_BYTES, end, state, count, sums, why);
+    uint32_t all = kolo__crc32c(0, file, list);
+    kolo__store_u32(file + list, all);
+    return all;
 }

@@ -3,7 +3,7 @@
  * Training goes on while a checkpoint is written: it pays for a copy of the state, and a thread for
  * sums and the disk. The copy is the file as it will be, its memory is kept.
  *
- *     trainer   IDLE --- copies, offers ---> OFFERED      thread   OFFERED --- writes ---> IDLE
+ *     trainer   IDLE --- fills, offers ---> OFFERED      thread   OFFERED --- writes ---> IDLE
  */
 #include "runtime/elastic/checkpoint.h"
 
@@ -17,19 +17,33 @@
 #include <string.h>
 
 struct kolo__checkpoint_writer {
-    char *folder;             /* owned */
-    const kolo_tensor *state; /* borrowed */
-    size_t count, bytes;
+    char *folder; /* owned */
     int keep;
     unsigned char *file; /* owned; the thread's while offered */
+    size_t bytes, room;
+    uint64_t step;
+    uint32_t part, parts;
     pthread_t thread;
     pthread_mutex_t lock; /* of all that follows */
     pthread_cond_t changed;
     bool offered, ending;
-    uint64_t step;
+    struct kolo__checkpoint_part written;
     kolo_status status; /* of the last one written */
     char error[512];
 };
+
+static kolo_status write_file(struct kolo__checkpoint_writer *writer, uint32_t *sum)
+{
+    char path[PATH_MAX];
+    *sum = kolo__checkpoint_seal(writer->file);
+    kolo_status status =
+        kolo__checkpoint_path(writer->folder, writer->step, writer->part, writer->parts, path);
+    if (status == KOLO_OK)
+        status = kolo__checkpoint_save(writer->folder, path, writer->file, writer->bytes);
+    if (status == KOLO_OK && writer->parts == 0)
+        kolo__checkpoint_remove_old(writer->folder, writer->step, writer->keep);
+    return status;
+}
 
 static void *write_offers(void *self)
 {
@@ -41,10 +55,10 @@ static void *write_offers(void *self)
         if (!writer->offered)
             break;
         pthread_mutex_unlock(&writer->lock);
-        kolo__checkpoint_seal(writer->file, writer->state, writer->count, writer->step);
-        kolo_status status = kolo__checkpoint_save(writer->folder, writer->step, writer->file,
-                                                   writer->bytes, writer->keep);
+        uint32_t sum;
+        kolo_status status = write_file(writer, &sum);
         pthread_mutex_lock(&writer->lock);
+        writer->written = (struct kolo__checkpoint_part){sum, writer->bytes};
         writer->status = status;
         if (status != KOLO_OK) {
             snprintf(writer->error, sizeof writer->error, "%s", kolo_error_text());
@@ -57,57 +71,62 @@ static void *write_offers(void *self)
     return NULL;
 }
 
-kolo_status kolo__checkpoint_writer_create(const char *folder, int keep, const kolo_tensor *state,
-                                           size_t count, struct kolo__checkpoint_writer **result)
+kolo_status kolo__checkpoint_writer_create(const char *folder, int keep,
+                                           struct kolo__checkpoint_writer **result)
 {
     struct kolo__checkpoint_writer *writer = calloc(1, sizeof *writer);
-    if (writer == NULL)
+    if (writer == NULL || (writer->folder = strdup(folder)) == NULL) {
+        free(writer);
         return kolo__error(KOLO_ERR_MEMORY, "no memory to write checkpoints");
-    *writer = (struct kolo__checkpoint_writer){
-        .folder = strdup(folder), .state = state, .count = count, .keep = keep};
-    writer->bytes = kolo__checkpoint_file_bytes(state, count);
-    writer->file = calloc(1, writer->bytes); /* holes between tensors stay zero */
+    }
+    writer->keep = keep;
     pthread_mutex_init(&writer->lock, NULL);
     pthread_cond_init(&writer->changed, NULL);
-    kolo_status status = KOLO_OK;
-    if (writer->folder == NULL || writer->file == NULL)
-        status = kolo__error(KOLO_ERR_MEMORY, "no memory for a copy of the state (%zu bytes)",
-                             writer->bytes);
-    int reason =
-        status == KOLO_OK ? kolo__thread_start(&writer->thread, NULL, write_offers, writer) : 0;
-    if (reason != 0)
-        status = kolo__error_errno(reason, "no thread to write checkpoints");
-    if (status == KOLO_OK) {
+    int reason = kolo__thread_start(&writer->thread, NULL, write_offers, writer);
+    if (reason == 0) {
         *result = writer;
         return KOLO_OK;
     }
     free(writer->folder);
-    free(writer->file);
     free(writer);
-    return status;
+    return kolo__error_errno(reason, "no thread to write checkpoints");
 }
 
-bool kolo__checkpoint_writer_offer(struct kolo__checkpoint_writer *writer, uint64_t step)
+bool kolo__checkpoint_writer_is_busy(struct kolo__checkpoint_writer *writer)
 {
     pthread_mutex_lock(&writer->lock);
     bool busy = writer->offered;
     pthread_mutex_unlock(&writer->lock);
-    if (busy)
-        return false;
-    for (size_t i = 0; i < writer->count; i++)
-        if (writer->state[i].count > 0)
-            memcpy(writer->file + kolo__checkpoint_data_at(writer->state, writer->count, i),
-                   writer->state[i].data,
-                   writer->state[i].count * kolo_dtype_bytes(writer->state[i].dtype));
-    pthread_mutex_lock(&writer->lock);
+    return busy;
+}
+
+unsigned char *kolo__checkpoint_writer_file(struct kolo__checkpoint_writer *writer, size_t bytes)
+{
+    if (bytes > writer->room) {
+        free(writer->file);
+        writer->file = malloc(bytes);
+        writer->room = writer->file != NULL ? bytes : 0;
+    }
+    writer->bytes = bytes;
+    if (writer->file == NULL)
+        (void)kolo__error(KOLO_ERR_MEMORY, "no memory for a copy of the state (%zu bytes)", bytes);
+    return writer->file;
+}
+
+void kolo__checkpoint_writer_offer(struct kolo__checkpoint_writer *writer, uint64_t step,
+                                   uint32_t part, uint32_t parts)
+{
     writer->step = step;
+    writer->part = part;
+    writer->parts = parts;
+    pthread_mutex_lock(&writer->lock);
     writer->offered = true;
     pthread_cond_broadcast(&writer->changed);
     pthread_mutex_unlock(&writer->lock);
-    return true;
 }
 
-kolo_status kolo__checkpoint_writer_wait(struct kolo__checkpoint_writer *writer)
+kolo_status kolo__checkpoint_writer_wait(struct kolo__checkpoint_writer *writer,
+                                         struct kolo__checkpoint_part *written)
 {
     pthread_mutex_lock(&writer->lock);
     while (writer->offered)
@@ -115,6 +134,8 @@ kolo_status kolo__checkpoint_writer_wait(struct kolo__checkpoint_writer *writer)
     kolo_status status = writer->status;
     if (status != KOLO_OK)
         (void)kolo__error(status, "%s", writer->error);
+    else if (written != NULL)
+        *written = writer->written;
     pthread_mutex_unlock(&writer->lock);
     return status;
 }

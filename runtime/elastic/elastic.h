@@ -8,6 +8,7 @@
  *   leave.c     SIGTERM
  *   shards_*.c  state of which each rank has a part: copies on neighbours (shards.h)
  *   save.c      when checkpoints are written and taken up; checkpoint.h says which file does what
+ *   parts*.c    the same where ranks have parts of the state: each writes its own
  *
  * Everything that blocks happens in kolo_elastic_begin_step:
  *
@@ -51,10 +52,24 @@ struct kolo_elastic {
     char *folder;                           /* owned; NULL: no checkpoints */
     struct kolo__checkpoint_writer *writer; /* rank 0's, once it is needed */
     uint64_t saved;                         /* the step of the last checkpoint; 0: none */
-    uint64_t compared;                      /* the step after which the state was compared last */
+    struct {                                /* a checkpoint of which no manifest is written yet */
+        bool pending;
+        uint64_t step;
+        kolo_status offered; /* what became of this rank's part before it was the writer's */
+    } parts;
+    uint64_t compared; /* the step after which the state was compared last */
     atomic_int leaving;
     kolo_status status; /* of the step that ended, then of the loop */
     char error[512];
+};
+
+/* What ranks want at a boundary, added up. */
+enum {
+    KOLO__WISH_LEAVE,
+    KOLO__WISH_TAKE_IN,
+    KOLO__WISH_SAVE,    /* rank 0: a checkpoint of parts is due */
+    KOLO__WISH_WRITING, /* a part, or manifest, is being written */
+    KOLO__WISH_COUNT
 };
 
 /* ---- share.c -------------------------------------------------------------------------------- */
@@ -76,12 +91,33 @@ kolo_status kolo__elastic_compare(kolo_elastic *loop);
 
 /* ---- save.c --------------------------------------------------------------------------------- */
 
-/* On rank 0, where nobody has a state: that of the last checkpoint, or what the user has made. */
+/* On rank 0, where nobody has a state: that of the last checkpoint, or what the user has made.
+ * Where ranks have parts of it, collective. */
 kolo_status kolo__elastic_restore(kolo_elastic *loop);
 /* At a boundary, on every rank: begins to write one if it is time. */
 void kolo__elastic_save_if_due(kolo_elastic *loop);
 /* At the end of the loop: writes one, unless this step has one. */
 kolo_status kolo__elastic_save_last(kolo_elastic *loop);
+/* The thread, unless it is there. */
+kolo_status kolo__elastic_make_writer(kolo_elastic *loop);
+
+/* ---- parts.c, parts_back.c --------------------------------------------------------------------
+ */
+
+/* There are checkpoints, and ranks have parts of them. */
+bool kolo__parts_are_saved(const kolo_elastic *loop);
+/* This rank's wishes. wishes: [KOLO__WISH_COUNT] */
+void kolo__parts_wish(const kolo_elastic *loop, uint32_t *wishes);
+/* Collective, at a boundary, with the wishes of all: begins to write parts, or the manifest of
+ * those that are written, if it is time. changes: the world is to become another, at this one. An
+ * error is the world's; what cannot be written the log says. */
+kolo_status kolo__parts_meet(kolo_elastic *loop, const uint32_t *wishes, bool changes);
+/* Collective, at the end of the loop: writes one, unless this step has one. */
+kolo_status kolo__parts_save_last(kolo_elastic *loop);
+/* Collective, where nobody has a state: every rank has its pieces of the last good checkpoint, rank
+ * 0 all else; *found: there is one. An error is the same on all ranks. KOLO_ERR_CONFIG: it is of
+ * another state, or some rank does not see the folder that rank 0 sees. */
+kolo_status kolo__parts_restore(kolo_elastic *loop, bool *found);
 
 /* ---- leave.c -------------------------------------------------------------------------------- */
 

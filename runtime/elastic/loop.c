@@ -29,15 +29,7 @@ static kolo_status check(const kolo_context *context, const kolo_tensor *state, 
                            "%s: set options->size to sizeof(kolo_elastic_options)", operation);
     if (options != NULL && options->checkpoint_keep < 0)
         return kolo__error(KOLO_ERR_INVALID, "%s: options->checkpoint_keep is negative", operation);
-    kolo_status status = kolo__tensors_check(operation, state, count, false, NULL);
-    bool saves = options != NULL && options->checkpoint_folder != NULL;
-    for (size_t i = 0; i < count && saves && status == KOLO_OK; i++)
-        if (kolo__tensor_is_sharded(&state[i]))
-            status = kolo__error(KOLO_ERR_UNSUPPORTED,
-                                 "%s: tensor %zu '%s' has no data, so it is sharded, and "
-                                 "options->checkpoint_folder cannot be used with those yet",
-                                 operation, i, state[i].name != NULL ? state[i].name : "");
-    return status;
+    return kolo__tensors_check(operation, state, count, false, NULL);
 }
 
 static kolo_status copy_state(kolo_elastic *loop, const kolo_tensor *state, size_t count)
@@ -135,7 +127,7 @@ static kolo_status enter(kolo_elastic *loop)
 static kolo_status renew(kolo_elastic *loop)
 {
     for (;;) {
-        loop->entered = false;
+        loop->entered = loop->parts.pending = false;
         kolo_status status = kolo_renew(loop->context, NULL);
         if (status != KOLO_OK)
             return status;
@@ -157,21 +149,20 @@ static kolo_status recover(kolo_elastic *loop, kolo_status fault)
 /* ---- between two steps ------------------------------------------------------------------------
  */
 
-/* What ranks want, added up. */
-enum { WISH_LEAVE, WISH_TAKE_IN, WISH_COUNT };
-
-static kolo_status add_up_wishes(kolo_elastic *loop, bool leaving, uint32_t wishes[WISH_COUNT])
+static kolo_status add_up_wishes(kolo_elastic *loop, bool leaving,
+                                 uint32_t wishes[KOLO__WISH_COUNT])
 {
     struct kolo__control *control = loop->context->control;
-    memset(wishes, 0, WISH_COUNT * sizeof *wishes);
+    memset(wishes, 0, KOLO__WISH_COUNT * sizeof *wishes);
+    kolo__parts_wish(loop, wishes);
     if (leaving) /* whoever holds the rendezvous takes all others with it */
-        wishes[WISH_LEAVE] = loop->context->place.server != NULL ? loop->context->size : 1;
+        wishes[KOLO__WISH_LEAVE] = loop->context->place.server != NULL ? loop->context->size : 1;
     if (control != NULL && loop->least > 0) {
         kolo__control_poll(control);
-        wishes[WISH_TAKE_IN] = kolo__control_newcomers(control) > 0;
+        wishes[KOLO__WISH_TAKE_IN] = kolo__control_newcomers(control) > 0;
     }
-    struct kolo__call call =
-        kolo__call_allreduce("kolo_elastic_begin_step", wishes, WISH_COUNT, KOLO_UINT32, KOLO_SUM);
+    struct kolo__call call = kolo__call_allreduce("kolo_elastic_begin_step", wishes,
+                                                  KOLO__WISH_COUNT, KOLO_UINT32, KOLO_SUM);
     return kolo__call_run(loop->context->world, &call);
 }
 
@@ -203,7 +194,7 @@ static bool is_comparison_due(const kolo_elastic *loop)
 /* *renewed: the world has become another, and all is to be asked again. */
 static kolo_status meet(kolo_elastic *loop, bool *renewed)
 {
-    uint32_t wishes[WISH_COUNT], size = loop->context->size;
+    uint32_t wishes[KOLO__WISH_COUNT], size = loop->context->size;
     bool leaving = atomic_load(&loop->leaving) != 0;
     *renewed = false;
     kolo_status status = KOLO_OK;
@@ -214,13 +205,15 @@ static kolo_status meet(kolo_elastic *loop, bool *renewed)
     if (status != KOLO_OK)
         return status;
     loop->compared = loop->step;
-    bool enough = loop->least > 0 && wishes[WISH_LEAVE] + loop->least <= size;
-    if (is_done(loop) || (wishes[WISH_LEAVE] > 0 && !enough)) {
+    bool enough = loop->least > 0 && wishes[KOLO__WISH_LEAVE] + loop->least <= size;
+    if (is_done(loop) || (wishes[KOLO__WISH_LEAVE] > 0 && !enough)) {
         end(loop, !is_done(loop));
         return kolo__elastic_save_last(loop);
     }
-    bool changes = wishes[WISH_LEAVE] + wishes[WISH_TAKE_IN] > 0;
-    if (kolo__elastic_is_sharded(loop) && (changes || kolo__shards_copy_is_due(loop)))
+    bool changes = wishes[KOLO__WISH_LEAVE] + wishes[KOLO__WISH_TAKE_IN] > 0;
+    status = kolo__parts_meet(loop, wishes, changes);
+    if (status == KOLO_OK && kolo__elastic_is_sharded(loop) &&
+        (changes || kolo__shards_copy_is_due(loop)))
         status = kolo__shards_copy(loop); /* whoever goes leaves one behind */
     if (status != KOLO_OK)
         return status;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* When a loop's state is written to disk, and taken up from there: both by rank 0, whoever that is
- * by now. */
+ * by now; where ranks have parts of it, by all (parts.c). */
 #include "runtime/elastic/elastic.h"
 
 #include "base/log.h"
@@ -8,35 +8,57 @@
 
 #include <inttypes.h>
 
+static kolo_status load(kolo_elastic *loop, bool *found)
+{
+    uint64_t step;
+    *found = false;
+    if (loop->folder == NULL)
+        return KOLO_OK;
+    if (kolo__parts_are_saved(loop))
+        return kolo__parts_restore(loop, found);
+    kolo_status status = kolo__checkpoint_prepare(loop->folder);
+    if (status == KOLO_OK)
+        status = kolo__checkpoint_load(loop->folder, loop->state, loop->count, found, &step);
+    if (status == KOLO_OK && *found)
+        loop->step = loop->saved = step;
+    return status;
+}
+
 kolo_status kolo__elastic_restore(kolo_elastic *loop)
 {
-    bool found = false;
-    uint64_t step;
-    kolo_status status = loop->folder != NULL ? kolo__checkpoint_prepare(loop->folder) : KOLO_OK;
-    if (status == KOLO_OK && loop->folder != NULL)
-        status = kolo__checkpoint_load(loop->folder, loop->state, loop->count, &found, &step);
+    bool found, leader = loop->context->rank == 0;
+    kolo_status status = load(loop, &found);
     if (status != KOLO_OK)
         return status;
-    if (found) {
-        kolo__log(KOLO__LOG_INFO, "training goes on from the checkpoint of step %" PRIu64 " in %s",
-                  step, loop->folder);
-        loop->step = loop->saved = step;
+    if (found)
         loop->stopped = false;
-    }
-    loop->has_state = found || !loop->touched; /* what the user has made there */
+    if (found && leader)
+        kolo__log(KOLO__LOG_INFO, "training goes on from the checkpoint of step %" PRIu64 " in %s",
+                  loop->step, loop->folder);
+    loop->has_state = leader && (found || !loop->touched); /* what the user has made there */
     return KOLO_OK;
 }
 
-/* The thread, and its copy of the state, are made when rank 0 needs them first. */
-static kolo_status make_writer(kolo_elastic *loop)
+kolo_status kolo__elastic_make_writer(kolo_elastic *loop)
 {
     int keep = loop->options.checkpoint_keep > 0 ? loop->options.checkpoint_keep : 2;
     if (loop->writer != NULL)
         return KOLO_OK;
     kolo_status status = kolo__checkpoint_prepare(loop->folder);
-    return status == KOLO_OK ? kolo__checkpoint_writer_create(loop->folder, keep, loop->state,
-                                                              loop->count, &loop->writer)
+    return status == KOLO_OK ? kolo__checkpoint_writer_create(loop->folder, keep, &loop->writer)
                              : status;
+}
+
+/* Copies the state, and returns. The writer is idle. */
+static kolo_status offer(kolo_elastic *loop)
+{
+    unsigned char *file = kolo__checkpoint_writer_file(
+        loop->writer, kolo__checkpoint_file_bytes(loop->state, loop->count));
+    if (file == NULL)
+        return KOLO_ERR_MEMORY;
+    kolo__checkpoint_lay_out(file, loop->state, loop->count, loop->step);
+    kolo__checkpoint_writer_offer(loop->writer, loop->step, 0, 0);
+    return KOLO_OK;
 }
 
 /* A checkpoint that cannot be written does not end the training that it is for: the log says so,
@@ -44,28 +66,32 @@ static kolo_status make_writer(kolo_elastic *loop)
 void kolo__elastic_save_if_due(kolo_elastic *loop)
 {
     uint64_t every = loop->options.checkpoint_every;
-    if (loop->folder == NULL || loop->context->rank != 0 || every == 0 ||
-        loop->step / every <= loop->saved / every)
+    if (loop->folder == NULL || kolo__parts_are_saved(loop) || loop->context->rank != 0 ||
+        every == 0 || loop->step / every <= loop->saved / every)
         return;
-    if (make_writer(loop) != KOLO_OK) {
+    kolo_status status = kolo__elastic_make_writer(loop);
+    if (status == KOLO_OK && kolo__checkpoint_writer_is_busy(loop->writer))
+        return;
+    if (status == KOLO_OK)
+        status = offer(loop);
+    if (status != KOLO_OK)
         kolo__log(KOLO__LOG_WARN, "%s", kolo_error_text());
-        loop->saved = loop->step;
-    } else if (kolo__checkpoint_writer_offer(loop->writer, loop->step)) {
-        loop->saved = loop->step;
-    }
+    loop->saved = loop->step;
 }
 
 kolo_status kolo__elastic_save_last(kolo_elastic *loop)
 {
+    if (kolo__parts_are_saved(loop))
+        return kolo__parts_save_last(loop);
     if (loop->folder == NULL || loop->context->rank != 0)
         return KOLO_OK;
-    kolo_status status = make_writer(loop);
+    kolo_status status = kolo__elastic_make_writer(loop);
     if (status == KOLO_OK)
-        status = kolo__checkpoint_writer_wait(loop->writer);
+        status = kolo__checkpoint_writer_wait(loop->writer, NULL);
     if (status == KOLO_OK && loop->saved == loop->step)
         return KOLO_OK;
     if (loop->writer == NULL)
         return status;
-    kolo__checkpoint_writer_offer(loop->writer, loop->step);
-    return kolo__checkpoint_writer_wait(loop->writer);
+    status = offer(loop);
+    return status == KOLO_OK ? kolo__checkpoint_writer_wait(loop->writer, NULL) : status;
 }

@@ -53,8 +53,8 @@ static inline bool kolo__tensor_is_sharded(const kolo_tensor *tensor)
 bool kolo__elastic_is_sharded(const kolo_elastic *loop);
 void kolo__shards_free(kolo_elastic *loop);
 
-/* After enter. Collective: KOLO_ERR_INVALID unless pieces of all ranks together are all elements.
- */
+/* After enter. Collective: KOLO_ERR_INVALID unless pieces of all ranks together are all elements,
+ * each once. */
 kolo_status kolo__shards_check(kolo_elastic *loop);
 /* Collective, at a boundary: makes copies. */
 kolo_status kolo__shards_copy(kolo_elastic *loop);

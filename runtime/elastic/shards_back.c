@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Back to the last copies that cover all parts. Which these are each rank finds by itself, from
- * what all tell. Then block after block of the sharded tensors is put together: every element is in
- * some rank's copies, in two of them with the same bits, and zero on all others, so OR makes it
- * whole.
+ * what all tell. Then block after block of the sharded tensors is put together: every element is
+ * given by one rank, its owner of then or else the one behind, and zero on all others, so OR makes
+ * it whole.
  */
 #include "runtime/elastic/shards.h"
 
 #include "base/status.h"
 #include "runtime/elastic/elastic.h"
+#include "runtime/elastic/ranges.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -85,17 +86,6 @@ static const uint64_t *find_whole(const uint64_t *facts, uint32_t count, int64_t
 /* ---- blocks -------------------------------------------------------------------------------------
  */
 
-/* Where two ranges of elements meet. False: nowhere. */
-static bool meet(uint64_t first, uint64_t count, uint64_t other_first, uint64_t other_count,
-                 uint64_t *from, uint64_t *length)
-{
-    uint64_t end = first + count, other_end = other_first + other_count;
-    *from = first > other_first ? first : other_first;
-    end = end < other_end ? end : other_end;
-    *length = end > *from ? end - *from : 0;
-    return *length > 0;
-}
-
 struct block {
     uint64_t tensor, first, count;
     size_t element; /* its bytes */
@@ -110,7 +100,7 @@ static void give(const kolo_elastic *loop, const struct kolo__shard_copy *copy,
         const uint64_t *piece = copy->pieces + 3 * k;
         uint64_t from, length;
         if (piece[0] == block->tensor &&
-            meet(piece[1], piece[2], block->first, block->count, &from, &length))
+            kolo__ranges_meet(piece[1], piece[2], block->first, block->count, &from, &length))
             memcpy(block->data + (from - block->first) * block->element,
                    at + (from - piece[1]) * block->element, length * block->element);
         at += piece[2] * kolo_dtype_bytes(loop->state[piece[0]].dtype);
@@ -123,14 +113,16 @@ static void take(const kolo_elastic *loop, const struct block *block)
         const kolo_elastic_piece *piece = &loop->shards.pieces[k];
         uint64_t from, length;
         if (piece->tensor == block->tensor &&
-            meet(piece->first, piece->count, block->first, block->count, &from, &length))
+            kolo__ranges_meet(piece->first, piece->count, block->first, block->count, &from,
+                              &length))
             memcpy((unsigned char *)piece->data + (from - piece->first) * block->element,
                    block->data + (from - block->first) * block->element, length * block->element);
     }
 }
 
-/* from: this rank's snapshot; NULL: it has none. */
-static kolo_status redistribute(kolo_elastic *loop, const struct kolo__snapshot *from)
+/* from: this rank's snapshot; NULL: it has none. gives_before: nobody has that but as a copy. */
+static kolo_status redistribute(kolo_elastic *loop, const struct kolo__snapshot *from,
+                                bool gives_before)
 {
     unsigned char *data = malloc(BLOCK_BYTES);
     kolo_status status =
@@ -144,10 +136,10 @@ static kolo_status redistribute(kolo_elastic *loop, const struct kolo__snapshot 
             size_t left = tensor->count - first;
             struct block block = {i, first, left < step ? left : step, element, data};
             memset(data, 0, BLOCK_BYTES);
-            if (from != NULL) {
+            if (from != NULL)
                 give(loop, &from->own, &block);
+            if (from != NULL && gives_before)
                 give(loop, &from->before, &block);
-            }
             status = kolo_allreduce(loop->context->world, data, data,
                                     (block.count * element + 7) / 8, KOLO_UINT64, KOLO_OR, NULL);
             if (status == KOLO_OK)
@@ -173,7 +165,19 @@ static void put_back_rest(kolo_elastic *loop, const struct kolo__snapshot *from)
     }
 }
 
-static kolo_status go_back_to(kolo_elastic *loop, const uint64_t *wanted)
+/* The rank whose pieces these are is there, and has them still. */
+static bool is_owner_there(const uint64_t *facts, uint32_t count, const uint64_t *wanted,
+                           uint64_t owner)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (is_same(wanted, facts + (size_t)i * FACT_COUNT) &&
+            facts[(size_t)i * FACT_COUNT + FACT_OWN] == owner)
+            return true;
+    return false;
+}
+
+static kolo_status go_back_to(kolo_elastic *loop, const uint64_t *wanted, const uint64_t *facts,
+                              uint32_t count)
 {
     struct kolo__snapshot *from = NULL;
     loop->has_state = false;
@@ -186,7 +190,8 @@ static kolo_status go_back_to(kolo_elastic *loop, const uint64_t *wanted)
         else
             snapshot->valid = false; /* or the next copy would replace the good one */
     }
-    kolo_status status = redistribute(loop, from);
+    kolo_status status = redistribute(
+        loop, from, from != NULL && !is_owner_there(facts, count, wanted, from->before.owner));
     if (status != KOLO_OK || from == NULL)
         return status;
     put_back_rest(loop, from);
@@ -194,6 +199,14 @@ static kolo_status go_back_to(kolo_elastic *loop, const uint64_t *wanted)
     loop->stopped = false;
     loop->has_state = true;
     return KOLO_OK;
+}
+
+static void forget(kolo_elastic *loop)
+{
+    loop->has_state = false;
+    loop->touched = true;
+    for (int i = 0; i < KOLO__SNAPSHOTS; i++)
+        loop->shards.snapshots[i].valid = false;
 }
 
 kolo_status kolo__shards_go_back(kolo_elastic *loop)
@@ -206,7 +219,9 @@ kolo_status kolo__shards_go_back(kolo_elastic *loop)
                                        : kolo__error(KOLO_ERR_MEMORY, "%s: no memory", operation);
     const uint64_t *wanted = status == KOLO_OK ? find_whole(facts, count, &uncovered) : NULL;
     if (status == KOLO_OK && wanted != NULL)
-        status = go_back_to(loop, wanted);
+        status = go_back_to(loop, wanted, facts, count);
+    else if (status == KOLO_OK && loop->folder != NULL && (uncovered >= 0 || loop->step > 0))
+        forget(loop); /* the last checkpoint has all parts */
     else if (status == KOLO_OK && uncovered >= 0)
         status = kolo__error(KOLO_ERR_WORLD,
                              "%s: part of the state is lost: rank %" PRId64

@@ -59,24 +59,41 @@ kolo_status kolo_elastic_set_pieces(kolo_elastic *loop, const kolo_elastic_piece
     return KOLO_OK;
 }
 
+/* A number for each element of each tensor, as good as random (splitmix64). */
+static uint64_t mark_of(size_t tensor, uint64_t element)
+{
+    uint64_t z = element * 0x9E3779B97F4A7C15u + (uint64_t)(tensor + 1) * 0xD1B54A32D192ED03u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
+}
+
+/* Pieces are all elements, each once, exactly if where they end and where they begin cancel, but
+ * for the beginning and the end of the tensor. So the sum of mark(end) - mark(begin) is that of the
+ * whole, and of other pieces it is as good as never. */
 kolo_status kolo__shards_check(kolo_elastic *loop)
 {
-    uint64_t *covered = calloc(loop->count, sizeof *covered);
-    if (covered == NULL)
+    uint64_t *marks = calloc(loop->count, sizeof *marks);
+    if (marks == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "%s: no memory", operation);
-    for (size_t k = 0; k < loop->shards.count; k++)
-        covered[loop->shards.pieces[k].tensor] += loop->shards.pieces[k].count;
-    kolo_status status = kolo_allreduce(loop->context->world, covered, covered, loop->count,
+    for (size_t k = 0; k < loop->shards.count; k++) {
+        const kolo_elastic_piece *piece = &loop->shards.pieces[k];
+        marks[piece->tensor] += mark_of(piece->tensor, piece->first + piece->count) -
+                                mark_of(piece->tensor, piece->first);
+    }
+    kolo_status status = kolo_allreduce(loop->context->world, marks, marks, loop->count,
                                         KOLO_UINT64, KOLO_SUM, NULL);
-    for (size_t i = 0; i < loop->count && status == KOLO_OK; i++)
-        if (kolo__tensor_is_sharded(&loop->state[i]) && covered[i] != loop->state[i].count)
+    for (size_t i = 0; i < loop->count && status == KOLO_OK; i++) {
+        const kolo_tensor *tensor = &loop->state[i];
+        if (kolo__tensor_is_sharded(tensor) &&
+            marks[i] != mark_of(i, tensor->count) - mark_of(i, 0))
             status = kolo__error(
                 KOLO_ERR_INVALID,
-                "%s: tensor %zu '%s' has no data, and the pieces of all ranks have %" PRIu64
-                " of its %zu elements: enter has to call kolo_elastic_set_pieces",
-                operation, i, loop->state[i].name != NULL ? loop->state[i].name : "", covered[i],
-                loop->state[i].count);
-    free(covered);
+                "%s: tensor %zu '%s' has no data, and the pieces of all ranks have not each of its "
+                "%zu elements once: enter has to call kolo_elastic_set_pieces",
+                operation, i, tensor->name != NULL ? tensor->name : "", tensor->count);
+    }
+    free(marks);
     return status;
 }
 

@@ -21,13 +21,14 @@
 enum { BLOCK_BYTES = 4 << 20 };
 
 /* What each rank tells all. */
-enum { FACT_HAS_STATE, FACT_STEP, FACT_STOPPED, FACT_LEAST, FACT_COUNT };
+enum { FACT_HAS_STATE, FACT_STEP, FACT_STOPPED, FACT_LEAST, FACT_SAVED, FACT_COUNT };
 
 /* ---- who has what ---------------------------------------------------------------------------- */
 
 static kolo_status gather_facts(kolo_elastic *loop, uint64_t *facts)
 {
-    const uint64_t mine[FACT_COUNT] = {loop->has_state, loop->step, loop->stopped, loop->least};
+    const uint64_t mine[FACT_COUNT] = {loop->has_state, loop->step, loop->stopped, loop->least,
+                                       loop->saved};
     return kolo_allgather(loop->context->world, mine, facts, FACT_COUNT, KOLO_UINT64, NULL);
 }
 
@@ -40,6 +41,8 @@ static uint32_t find_holders(kolo_elastic *loop, const uint64_t *facts, int *hol
         const uint64_t *fact = facts + (size_t)r * FACT_COUNT;
         if (fact[FACT_LEAST] > loop->least)
             loop->least = fact[FACT_LEAST];
+        if (fact[FACT_SAVED] > loop->saved)
+            loop->saved = fact[FACT_SAVED];
         if (!fact[FACT_HAS_STATE] || (count > 0 && fact[FACT_STEP] < furthest))
             continue;
         if (count == 0 || fact[FACT_STEP] > furthest)
@@ -113,6 +116,8 @@ static kolo_status compare_lists(kolo_elastic *loop)
 /* Nobody has a state: rank 0 makes one, or tells all why it cannot. */
 static kolo_status begin_state(kolo_elastic *loop)
 {
+    if (kolo__parts_are_saved(loop)) /* all do, and fail alike */
+        return kolo__elastic_restore(loop);
     kolo_status status = loop->context->rank == 0 ? kolo__elastic_restore(loop) : KOLO_OK;
     return status == KOLO_OK
                ? compare_lists(loop)

@@ -260,8 +260,9 @@ static kolo_status add_units_of(kolo_reducer *reducer, uint32_t index, size_t *s
 static kolo_status make_units(kolo_reducer *reducer)
 {
     size_t staging = 0;
-    kolo_status status = KOLO_OK;
-    kolo__gpu_uncut(reducer);
+    kolo_status status = kolo__gpu_uncut(reducer);
+    if (status != KOLO_OK)
+        return status;
     reducer->unit_count = 0;
     reducer->report.wire_bytes = 0;
     for (uint32_t b = 0; status == KOLO_OK && b < reducer->fusion.bucket_count; b++)

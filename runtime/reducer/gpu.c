@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See gpu.h: beginning and end. */
-#include "base/clock.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "runtime/reducer/gpu_state.h"
 #include "runtime/reducer/tensors.h"
@@ -8,9 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-enum { CLOSE_MS = 5000 };
+enum { BROKEN_MS = 5000 }; /* NCCL's kernels have been told to end */
 
 kolo_status kolo__gpu_checked(const kolo_reducer *reducer, kolo_status status)
 {
@@ -109,16 +108,36 @@ kolo_status kolo__gpu_open(kolo_reducer *reducer, int ordinal)
     return status;
 }
 
-kolo_status kolo__gpu_wait_for_end(const struct kolo__reducer_gpu *gpu, uint64_t limit_ms)
+kolo_status kolo__gpu_settle(const kolo_reducer *reducer)
 {
-    const struct timespec pause = {.tv_nsec = 50000};
-    uint64_t deadline_ns = kolo__now_ns(&kolo__real_clock) + limit_ms * 1000000;
-    kolo_status status = gpu->module->event_query(gpu->device, gpu->ended);
-    while (status == KOLO_AGAIN && kolo__now_ns(&kolo__real_clock) < deadline_ns) {
-        nanosleep(&pause, NULL);
-        status = gpu->module->event_query(gpu->device, gpu->ended);
-    }
-    return status;
+    const struct kolo__reducer_gpu *gpu = reducer->gpu;
+    const kolo_comm *comm = reducer->comm;
+    bool broken = comm->fault.status != KOLO_OK || atomic_load(&comm->aborted);
+    uint64_t limit_ms = broken ? BROKEN_MS : (uint64_t)reducer->context->config.timeout * 1000;
+    if (gpu->own == NULL || gpu->ended == NULL ||
+        gpu->module->event_record(gpu->device, gpu->ended, gpu->own) != KOLO_OK ||
+        kolo__device_await(gpu->module, gpu->device, gpu->ended, limit_ms) != KOLO_AGAIN)
+        return KOLO_OK;
+    return kolo__error(KOLO_ERR_TIMEOUT,
+                       "GPU %d has not ended the last step of a reducer within %llu s: is it "
+                       "stuck, or does it wait for another rank's?",
+                       gpu->ordinal, (unsigned long long)limit_ms / 1000);
+}
+
+static void give_back(kolo_reducer *reducer)
+{
+    struct kolo__reducer_gpu *gpu = reducer->gpu;
+    kolo__gpu_free_units(reducer);
+    kolo__gpu_free_memory(reducer, &gpu->views);
+    kolo__gpu_free_memory(reducer, &gpu->parameters);
+    for (uint32_t i = 0; i < reducer->tensor_count; i++)
+        gpu->module->free(gpu->device, reducer->tensors[i].shadow);
+    for (uint32_t i = 0; i < gpu->ready_count; i++)
+        gpu->module->event_destroy(gpu->device, gpu->ready[i]);
+    gpu->module->event_destroy(gpu->device, gpu->ended);
+    gpu->module->stream_destroy(gpu->device, gpu->own);
+    gpu->module->free(gpu->device, gpu->total);
+    gpu->module->host_free(gpu->device, gpu->host_total);
 }
 
 void kolo__gpu_close(kolo_reducer *reducer)
@@ -126,24 +145,13 @@ void kolo__gpu_close(kolo_reducer *reducer)
     struct kolo__reducer_gpu *gpu = reducer->gpu;
     if (gpu == NULL)
         return;
-    if (gpu->device != NULL) {
-        if (gpu->ended != NULL)
-            kolo__gpu_wait_for_end(gpu, CLOSE_MS);
-        kolo__gpu_uncut(reducer);
-        kolo__gpu_free_memory(reducer, &gpu->views);
-        kolo__gpu_free_memory(reducer, &gpu->parameters);
-        reducer->arena = reducer->parameters = NULL;
-        for (uint32_t i = 0; i < reducer->tensor_count; i++) {
-            gpu->module->free(gpu->device, reducer->tensors[i].shadow);
-            reducer->tensors[i].shadow = NULL;
-        }
-        for (uint32_t i = 0; i < gpu->ready_count; i++)
-            gpu->module->event_destroy(gpu->device, gpu->ready[i]);
-        gpu->module->event_destroy(gpu->device, gpu->ended);
-        gpu->module->stream_destroy(gpu->device, gpu->own);
-        gpu->module->free(gpu->device, gpu->total);
-        gpu->module->host_free(gpu->device, gpu->host_total);
-    }
+    if (gpu->device != NULL && kolo__gpu_settle(reducer) == KOLO_OK)
+        give_back(reducer);
+    else if (gpu->device != NULL)
+        kolo__log(KOLO__LOG_WARN, "%s Its memory is left to it", kolo_error_text());
+    reducer->arena = reducer->parameters = NULL;
+    for (uint32_t i = 0; i < reducer->tensor_count; i++)
+        reducer->tensors[i].shadow = NULL;
     free(gpu->ready);
     free(gpu);
     reducer->gpu = NULL;
@@ -155,7 +163,8 @@ kolo_status kolo__gpu_report(const kolo_reducer *reducer, kolo_reducer_report *r
     long timeout_s = reducer->context->config.timeout;
     if (!reducer->options.statistics || report->step == 0)
         return KOLO_OK;
-    kolo_status status = kolo__gpu_wait_for_end(gpu, (uint64_t)timeout_s * 1000);
+    kolo_status status =
+        kolo__device_await(gpu->module, gpu->device, gpu->ended, (uint64_t)timeout_s * 1000);
     if (status == KOLO_AGAIN)
         return kolo__error(KOLO_ERR_TIMEOUT,
                            "kolo_reducer_get_report: the last step did not end on GPU %d within "

@@ -30,7 +30,8 @@
  * options.stream, if there is one: it is filled in. */
 kolo_status kolo__gpu_check(kolo_reducer *reducer, uint32_t ranks, int *ordinal);
 kolo_status kolo__gpu_open(kolo_reducer *reducer, int ordinal);
-/* Before the communicator goes. Waits for what is queued, some seconds at most. */
+/* Before the communicator goes. Waits for what is queued, KOLO_TIMEOUT at most, and leaves what the
+ * GPU is not done with. */
 void kolo__gpu_close(kolo_reducer *reducer);
 /* Collective: the reducer's arena, and where it is sharded its parameters; zeroed. */
 kolo_status kolo__gpu_make_views(kolo_reducer *reducer);
@@ -38,10 +39,12 @@ kolo_status kolo__gpu_make_views(kolo_reducer *reducer);
 /* Collective: plans and memory of the units, once there are any; and what is to be done before
  * others are cut. */
 kolo_status kolo__gpu_cut(kolo_reducer *reducer);
-void kolo__gpu_uncut(kolo_reducer *reducer);
+kolo_status kolo__gpu_uncut(kolo_reducer *reducer);
 /* Between steps: gradients that get ready from now on are told by bucket, if buckets are known. */
 void kolo__gpu_begin_step(kolo_reducer *reducer);
 
+/* KOLO_ERR_UNSUPPORTED, and nothing has happened: the caller's stream is being captured. */
+kolo_status kolo__gpu_check_capture(const kolo_reducer *reducer, const char *function);
 /* All that the caller's stream has by now is needed for the tensor. Any thread. */
 kolo_status kolo__gpu_ready(kolo_reducer *reducer, size_t tensor);
 /* It is not, and the tensor is zeros in this step. May make room for what it is now. */

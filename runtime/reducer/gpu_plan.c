@@ -46,7 +46,7 @@ kolo_status kolo__gpu_make_views(kolo_reducer *reducer)
     if (status == KOLO_OK)
         status = gpu->module->event_record(gpu->device, gpu->ended, gpu->own);
     if (status == KOLO_OK)
-        status = kolo__gpu_wait_for_end(gpu, ZERO_MS);
+        status = kolo__device_await(gpu->module, gpu->device, gpu->ended, ZERO_MS);
     return status == KOLO_AGAIN ? kolo__error(KOLO_ERR_TIMEOUT,
                                               "kolo_reducer_create: GPU %d has not zeroed %zu "
                                               "bytes within %d ms: is it stuck?",
@@ -242,11 +242,9 @@ kolo_status kolo__gpu_cut(kolo_reducer *reducer)
     return kolo__gpu_checked(reducer, status);
 }
 
-void kolo__gpu_uncut(kolo_reducer *reducer)
+void kolo__gpu_free_units(kolo_reducer *reducer)
 {
     struct kolo__reducer_gpu *gpu = reducer->gpu;
-    if (gpu == NULL)
-        return;
     for (uint32_t i = 0; i < gpu->unit_count; i++) {
         if (gpu->units[i].unpack != gpu->units[i].pack)
             gpu->module->plan_destroy(gpu->units[i].unpack);
@@ -264,4 +262,14 @@ void kolo__gpu_uncut(kolo_reducer *reducer)
     gpu->errors = NULL;
     gpu->findings = NULL;
     gpu->scratch = gpu->partials = NULL;
+}
+
+kolo_status kolo__gpu_uncut(kolo_reducer *reducer)
+{
+    if (reducer->gpu == NULL || reducer->gpu->units == NULL)
+        return KOLO_OK;
+    kolo_status status = kolo__gpu_settle(reducer);
+    if (status == KOLO_OK)
+        kolo__gpu_free_units(reducer);
+    return kolo__gpu_checked(reducer, status);
 }

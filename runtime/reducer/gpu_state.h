@@ -73,14 +73,19 @@ static inline struct kolo__gpu_unit *kolo__gpu_unit(const kolo_reducer *reducer,
     return &reducer->gpu->units[unit - reducer->units];
 }
 
-/* KOLO_AGAIN: what was queued before `ended` is not done within the limit. */
-kolo_status kolo__gpu_wait_for_end(const struct kolo__reducer_gpu *gpu, uint64_t limit_ms);
+/* KOLO_OK: nothing of the reducer runs on the GPU any more. An error: it still does after
+ * KOLO_TIMEOUT, or some seconds where the communicator is broken. Its memory must be left then:
+ * giving that back would wait without end (cuMemFree), or take it from under kernels (ncclMemFree,
+ * which waits for nothing). */
+kolo_status kolo__gpu_settle(const kolo_reducer *reducer);
 /* For so many buckets. */
 kolo_status kolo__gpu_make_events(struct kolo__reducer_gpu *gpu, uint32_t count);
 
 /* ---- gpu_plan.c ----------------------------------------------------------------------------- */
 
 void kolo__gpu_free_memory(kolo_reducer *reducer, struct kolo__gpu_memory *memory);
+/* What kolo__gpu_cut made, once the GPU is settled. */
+void kolo__gpu_free_units(kolo_reducer *reducer);
 
 /* ---- gpu_step.c ----------------------------------------------------------------------------- */
 

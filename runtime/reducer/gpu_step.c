@@ -15,9 +15,26 @@ kolo__device_event kolo__gpu_ready_event(const struct kolo__reducer_gpu *gpu, ui
     return gpu->ready[gpu->by_bucket ? bucket : 0];
 }
 
+kolo_status kolo__gpu_check_capture(const kolo_reducer *reducer, const char *function)
+{
+    const struct kolo__reducer_gpu *gpu = reducer->gpu;
+    bool capturing = false;
+    kolo_status status = gpu->module->stream_is_capturing(gpu->device, gpu->caller, &capturing);
+    if (status != KOLO_OK || !capturing)
+        return kolo__gpu_told(reducer, status);
+    return kolo__error(KOLO_ERR_UNSUPPORTED,
+                       "%s: the stream is being captured into a CUDA graph, and a replay would be "
+                       "no step of the reducer: capture what comes before and after a step, or "
+                       "kolo_allreduce, by NCCL",
+                       function);
+}
+
 kolo_status kolo__gpu_ready(kolo_reducer *reducer, size_t tensor)
 {
     const struct kolo__reducer_gpu *gpu = reducer->gpu;
+    kolo_status status = kolo__gpu_check_capture(reducer, "kolo_reducer_ready");
+    if (status != KOLO_OK)
+        return status;
     uint32_t bucket = gpu->by_bucket ? reducer->fusion.tensors[tensor].bucket : 0;
     return kolo__gpu_told(
         reducer,

@@ -286,6 +286,11 @@ kolo_status kolo_reducer_wait(kolo_reducer *reducer, int timeout_ms)
         return kolo__error(KOLO_ERR_INVALID, "kolo_reducer_wait: the reducer is NULL");
     if (reducer->accumulates && reducer->status == KOLO_OK && !reducer->ended)
         return KOLO_OK;
+    if (reducer->gpu != NULL && !reducer->ended) {
+        kolo_status refused = kolo__gpu_check_capture(reducer, "kolo_reducer_wait");
+        if (refused != KOLO_OK)
+            return refused;
+    }
     struct kolo__trace *trace = reducer->context->trace;
     struct kolo__metrics *metrics = reducer->context->metrics;
     uint64_t began = kolo__trace_now(trace), began_ns = metrics != NULL ? now_ns() : 0;

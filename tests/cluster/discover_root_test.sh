@@ -119,6 +119,13 @@ mood :
 hosts "host2:2" "host1:1" "$nobody" "host3:1"
 world 4 20 "a host that comes again gets no rank"
 
+# ---- a host has fewer slots than before, and as many again: one rank goes, and another comes
+hosts "host2:1" "host1:1" "$nobody" "host3:1"
+wait_until 20 left 3 || fail "no rank leaves a host with fewer slots: $(<out)"
+world 3 20 "the others do not go on without it"
+hosts "host2:2" "host1:1" "$nobody" "host3:1"
+world 4 20 "a slot that was left gets no rank"
+
 # ---- an agent is lost with its rank and comes again
 on host3 pkill -KILL -f "kolo agent"
 wait_until 20 grep -q "host3, pid .* was lost: its agent has gone" err || fail "no word of a lost agent: $(<err)"
@@ -152,6 +159,7 @@ hosts "host2:two"
 begin --min 1 --max 2 --discover ./discover.sh -- true
 finish_job "garbage at the start" 64
 expect_text "garbage at the start" "line 1: 'two' is no number of slots for host2: give a number from 1" "$(<err)"
+expect "garbage at the start: lines" 1 "$(wc -l <err)"
 begin --min 1 --max 2 --discover ./nothing.sh -- true
 finish_job "no script" 64
 expect_text "no script" "--discover ./nothing.sh cannot be executed (" "$(<err)"

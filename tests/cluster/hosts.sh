@@ -20,15 +20,10 @@
 HOSTS_FOLDER=
 declare -A HOSTS_PID=()
 
-# Skips the test where hosts cannot be made.
+# Skips the test for those who are not root. Who is makes hosts: a test that is not run proves nothing.
 hosts_need() {
-    local command
-    for command in ip unshare nsenter; do
-        command -v "$command" >/dev/null || { echo "skipped: needs $command"; exit 77; }
-    done
     [[ $(id -u) == 0 ]] || { echo "skipped: needs root, for network namespaces"; exit 77; }
-    unshare --net --uts --mount --pid --fork true 2>/dev/null ||
-        { echo "skipped: namespaces are not permitted here"; exit 77; }
+    unshare --net --uts --mount --pid --fork true || { echo "namespaces are not permitted here"; exit 1; }
 }
 
 # _hosts_hold <name>: starts the process that keeps the namespaces of a host; its id is in HOSTS_PID.

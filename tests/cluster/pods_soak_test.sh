@@ -9,6 +9,7 @@ need_ssh
 kinds=(job jobset trainjob statefulset volcano mpijob mpijob-ssh trainjob-mpi)
 pods "${kinds[@]/#/tenfold:}" "${kinds[@]/#/a_minute_late:}" \
     mpirun_again:mpijob-ssh ready_first:mpijob-ssh per_pod:mpijob-ssh suspended:mpijob-ssh suspended:trainjob-mpi \
-    nxdomain:mpijob servfail:mpijob refused:job refused:mpijob dns_restarts:mpijob stale:mpijob other_job:job other_job:mpijob two_jobs:mpijob \
+    nxdomain:mpijob servfail:mpijob refused:job refused:mpijob dns_restarts:mpijob stale:mpijob stale:mpijob-ssh other_job:job other_job:mpijob two_jobs:mpijob \
     late:trainjob late:trainjob-mpi comes_back:trainjob-mpi begins_again:statefulset \
+    at_the_least:mpijob comes_again:statefulset \
     one_secret:mpijob two_worlds:{trainjob,volcano,statefulset,mpijob,trainjob-mpi}

@@ -21,6 +21,8 @@ static kolo_status join(uint32_t rank, uint32_t size, const struct fake_rdma_opt
         snprintf(ports[i].device, sizeof ports[i].device, "fake%u", rank);
         choices[i] = (struct kolo__rdma_choice){&ports[i], &gid};
     }
+    if (how->no_dma_buf != NULL)
+        snprintf(ports[how->ports - 1].no_dma_buf, sizeof ports->no_dma_buf, "%s", how->no_dma_buf);
     struct kolo__rdma_setup setup = {
         .module = &fake_verbs,
         .options = {.connections = how->connections > 0 ? how->connections : 1},

@@ -12,6 +12,7 @@ struct fake_rdma_options {
     uint32_t ports;          /* of each rank; */
     bool uneven;             /* rank 0 has one */
     long connections;        /* of two ports */
+    const char *no_dma_buf;  /* the last port takes none: why; NULL: all take them */
 };
 
 /* As the fixture's create. */

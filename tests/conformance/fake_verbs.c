@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum { LINKS_MAX = 1024, REGIONS_MAX = 1024 };
@@ -23,6 +24,9 @@ struct kolo__rdma_region {
     const struct kolo__rdma_device *device;
     unsigned char *memory;
     size_t bytes;
+    uint64_t address; /* where writes find it: memory's own, but of a dma-buf */
+    size_t before;    /* of a dma-buf's mapping, before memory */
+    bool mapped;
     uint32_t key;
 };
 
@@ -52,6 +56,7 @@ static struct kolo__rdma_region *regions[REGIONS_MAX];
 static uint32_t next_key = 1, most_inline = 256;
 static size_t most_registered = SIZE_MAX;
 static bool loses, delays;
+static int refused_dma_buf;
 
 void fake_verbs_set_inline(uint32_t bytes)
 {
@@ -61,6 +66,11 @@ void fake_verbs_set_inline(uint32_t bytes)
 void fake_verbs_set_region_bytes(size_t most)
 {
     most_registered = most;
+}
+
+void fake_verbs_refuse_dma_buf(int which)
+{
+    refused_dma_buf = which;
 }
 
 void fake_verbs_delay_others(bool delay)
@@ -128,7 +138,7 @@ static unsigned char *remote_memory(const struct kolo__rdma_device *device,
 {
     for (size_t i = 0; i < REGIONS_MAX; i++) {
         const struct kolo__rdma_region *region = regions[i];
-        uint64_t begin = region != NULL ? (uint64_t)(uintptr_t)region->memory : 0;
+        uint64_t begin = region != NULL ? region->address : 0;
         if (region != NULL && region->device == device && region->key == write->key &&
             write->to >= begin && write->to + write->bytes <= begin + region->bytes)
             return region->memory + (write->to - begin);
@@ -254,6 +264,23 @@ static bool take_trouble(struct kolo__rdma_device *device, bool *fatal, bool *po
     return false;
 }
 
+static struct kolo__rdma_region *keep_region(const struct kolo__rdma_region *made,
+                                             uint32_t *remote_key)
+{
+    struct kolo__rdma_region *region = malloc(sizeof *region);
+    KOLO__ASSERT(region != NULL);
+    *region = *made;
+    pthread_mutex_lock(&lock);
+    *remote_key = region->key = next_key++;
+    size_t i = 0;
+    while (i < REGIONS_MAX && regions[i] != NULL)
+        i++;
+    KOLO__ASSERT(i < REGIONS_MAX);
+    regions[i] = region;
+    pthread_mutex_unlock(&lock);
+    return region;
+}
+
 static struct kolo__rdma_region *region_open(struct kolo__rdma_device *device, void *memory,
                                              size_t memory_bytes, bool may_fault,
                                              uint32_t *remote_key, char *why, size_t bytes)
@@ -263,21 +290,35 @@ static struct kolo__rdma_region *region_open(struct kolo__rdma_device *device, v
         snprintf(why, bytes, "fake: too large");
         return NULL;
     }
-    (void)device;
-    struct kolo__rdma_region *region = calloc(1, sizeof *region);
-    KOLO__ASSERT(region != NULL);
-    pthread_mutex_lock(&lock);
-    *region = (struct kolo__rdma_region){
-        .device = device, .memory = memory, .bytes = memory_bytes, .key = next_key};
-    *remote_key = next_key++;
-    size_t i = 0;
-    while (i < REGIONS_MAX && regions[i] != NULL)
-        i++;
-    KOLO__ASSERT(i < REGIONS_MAX);
-    regions[i] = region;
-    pthread_mutex_unlock(&lock);
+    const struct kolo__rdma_region made = {.device = device,
+                                           .memory = memory,
+                                           .bytes = memory_bytes,
+                                           .address = (uint64_t)(uintptr_t)memory};
     snprintf(why, bytes, "fake");
-    return region;
+    return keep_region(&made, remote_key);
+}
+
+static struct kolo__rdma_region *region_open_dma_buf(struct kolo__rdma_device *device, int fd,
+                                                     uint64_t offset, size_t memory_bytes,
+                                                     uint64_t address, uint32_t *remote_key,
+                                                     bool *never, char *why, size_t bytes)
+{
+    bool refused = refused_dma_buf == 1 || refused_dma_buf == -1;
+    *never = refused_dma_buf == -1;
+    refused_dma_buf -= refused_dma_buf > 0;
+    snprintf(why, bytes, refused ? "fake: no dma-buf" : "fake");
+    if (refused)
+        return NULL;
+    unsigned char *mapping =
+        mmap(NULL, offset + memory_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    KOLO__ASSERT(mapping != MAP_FAILED);
+    const struct kolo__rdma_region made = {.device = device,
+                                           .memory = mapping + offset,
+                                           .bytes = memory_bytes,
+                                           .address = address,
+                                           .before = offset,
+                                           .mapped = true};
+    return keep_region(&made, remote_key);
 }
 
 static void region_close(struct kolo__rdma_region *region)
@@ -287,6 +328,8 @@ static void region_close(struct kolo__rdma_region *region)
         if (regions[i] == region)
             regions[i] = NULL;
     pthread_mutex_unlock(&lock);
+    if (region != NULL && region->mapped)
+        munmap(region->memory - region->before, region->before + region->bytes);
     free(region);
 }
 
@@ -364,10 +407,10 @@ static struct write *copy_write(const struct kolo__rdma_link *link,
     write->signalled = given->signalled;
     if (!given->in_line) {
         KOLO__ASSERT(given->part_count == 1);
-        write->from = given->parts[0].iov_base;
-        KOLO__ASSERT(given->region->device == link->device &&
-                     write->from >= given->region->memory &&
-                     write->from + bytes <= given->region->memory + given->region->bytes);
+        uint64_t place = (uintptr_t)given->parts[0].iov_base - given->region->address;
+        KOLO__ASSERT(given->region->device == link->device && place <= given->region->bytes &&
+                     bytes <= given->region->bytes - place);
+        write->from = given->region->memory + place;
         return write;
     }
     write->from = (unsigned char *)(write + 1);
@@ -429,6 +472,7 @@ const struct kolo__rdma_module fake_verbs = {
     .trouble_fd = trouble_fd,
     .take_trouble = take_trouble,
     .region_open = region_open,
+    .region_open_dma_buf = region_open_dma_buf,
     .region_close = region_close,
     .link_open = link_open,
     .link_close = link_close,

@@ -19,6 +19,9 @@ void fake_verbs_set_inline(uint32_t bytes);
 int fake_verbs_regions(void);
 /* Larger ones are refused, as by a limit of locked memory. SIZE_MAX at first. */
 void fake_verbs_set_region_bytes(size_t most);
+/* The so-manieth dma-buf from now on is refused; 0: none; -1: all, as by devices that take none. Of
+ * one that is taken the region is a mapping of its own. */
+void fake_verbs_refuse_dma_buf(int which);
 /* Every other link is slower than the one before. */
 void fake_verbs_delay_others(bool delay);
 /* From now on senders do not learn that what they wrote has come. */

@@ -26,11 +26,11 @@ control/introduction runtime/introduction.c
 control/options base/config.c base/interfaces.c
 control/server runtime/rendezvous.c runtime/rendezvous_world.c runtime/rendezvous_form.c runtime/rendezvous_absent.c runtime/rendezvous_beat.c runtime/rendezvous_join.c runtime/rendezvous_renew.c runtime/membership.c runtime/rendezvous_stuck.c runtime/verdict.c runtime/frame.c
 control/token base/token.c
-elastic/state runtime/elastic/checkpoint_format.c
+elastic/state runtime/elastic/checkpoint_list.c
 launch/environment runtime/launch/detect.c runtime/launch/sources.c runtime/launch/hostlist.c runtime/launch/pods.c
 launch/pmi runtime/launch/pmi.c
 launcher/agent launcher/agent_protocol.c launcher/carrier.c
-launcher/agents launcher/agents.c launcher/carrier.c
+launcher/agents launcher/agents_hear.c launcher/agents.c launcher/carrier.c
 launcher/doctor launcher/doctor/messages.c launcher/doctor/judge.c launcher/doctor/judge_rdma.c launcher/doctor/report.c
 launcher/hostfile launcher/hosts.c
 launcher/hosts launcher/hosts.c

@@ -242,6 +242,64 @@ static void has_no_dma_bufs(const struct kolo__device_module *module)
     module->free(device, memory);
 }
 
+/* An allocation's number is never another's, whatever its address; what is in it has its. */
+static void numbers_allocations(const struct kolo__device_module *module)
+{
+    enum { BYTES = 1000 };
+    struct kolo__device *device = opened(module);
+    struct kolo__device_extent extent, again;
+    static char host[BYTES];
+    char *memory;
+    void *made, *before = NULL;
+    uint64_t last = 0;
+    int same_address = 0;
+    for (int i = 0; i < 20; i++) {
+        CHECK(module->alloc(device, BYTES, &made) == KOLO_OK);
+        memory = made;
+        CHECK(module->extent(memory, &extent) && extent.memory == memory && extent.bytes == BYTES);
+        CHECK(module->extent(memory + BYTES - 1, &again) && again.memory == memory &&
+              again.number == extent.number && extent.number > last);
+        last = extent.number;
+        same_address += made == before;
+        before = made;
+        module->free(device, made);
+        CHECK(!module->extent(memory, &again));
+    }
+    CHECK(same_address > 0);
+    CHECK(!module->extent(host, &again));
+    CHECK(module->alloc(device, BYTES, &made) == KOLO_OK);
+    setenv("STANDIN_CUDA", "ipc pool", 1);
+    CHECK(!module->extent(made, &again));
+}
+
+static void keeps_the_order(const struct kolo__device_module *module)
+{
+    struct kolo__device *device = opened(module);
+    CHECK(module->flush_writes(device) == KOLO_OK);
+}
+
+static void cannot_flush(const struct kolo__device_module *module)
+{
+    struct kolo__device *device = opened(module);
+    CHECK(module->flush_writes(device) == KOLO_ERR_UNSUPPORTED);
+    CHECK(says("GPU 1 cannot tell when it sees"));
+}
+
+/* The GPU in use is that of the thread's context, and none before there is one. */
+static void finds_the_gpu_in_use(const struct kolo__device_module *module)
+{
+    char bus_id[KOLO__DEVICE_BUS_ID_BYTES] = "";
+    void *library = dlopen(STANDIN "/running/libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+    CHECK(!module->current(bus_id));
+    opened(module);
+    CHECK(!module->current(bus_id));
+    void *found = dlsym(library, "cuCtxPushCurrent_v2");
+    int (*push)(void *context);
+    memcpy(&push, &found, sizeof found);
+    CHECK(push != NULL && push((void *)(uintptr_t)2) == 0);
+    CHECK(module->current(bus_id) && strcmp(bus_id, "0000:01:00.0") == 0);
+}
+
 static void waits_by_asking(const struct kolo__device_module *module)
 {
     struct kolo__device *device = opened(module);
@@ -291,6 +349,10 @@ CASE(finds_memory, "whole", "")
 CASE(shares_memory, "whole", "")
 CASE(gives_dma_bufs, "running", "")
 CASE(has_no_dma_bufs, "running", "dma_buf=0")
+CASE(numbers_allocations, "running", "ipc")
+CASE(keeps_the_order, "whole", "no_flush")
+CASE(cannot_flush, "running", "disorder no_flush")
+CASE(finds_the_gpu_in_use, "running", "")
 CASE(waits_by_asking, "whole", "pending")
 CASE(tells_what_is_there, "whole", "")
 
@@ -304,6 +366,8 @@ int main(void)
         cmocka_unit_test(test_finds_memory),        cmocka_unit_test(test_shares_memory),
         cmocka_unit_test(test_waits_by_asking),     cmocka_unit_test(test_tells_what_is_there),
         cmocka_unit_test(test_gives_dma_bufs),      cmocka_unit_test(test_has_no_dma_bufs),
+        cmocka_unit_test(test_numbers_allocations), cmocka_unit_test(test_keeps_the_order),
+        cmocka_unit_test(test_cannot_flush),        cmocka_unit_test(test_finds_the_gpu_in_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,9 +18,8 @@ import schemas
 
 def all_manifests():
     """(where it comes from, its objects)."""
-    for kind in manifests.KINDS:
-        for form in manifests.FORMS:
-            yield f"render {kind}, {form}", manifests.render_form(kind, form)
+    for kind, form in manifests.forms():
+        yield f"render {kind}, {form}", manifests.render_form(kind, form)
     yield "render job, all options", manifests.render(
         "job", "--name", "a", "--workers", "3", "--per-pod", "2", "--gpus", "4", "--rdma", "rdma/ib=2", "--image", "r:5000/kolo:1",
         "--namespace", "n", "--cpu", "500m", "--memory", "64Gi", "--shm", "8Gi", "--queue", "q", "--deadline", "60", "--", "p", "--x")
@@ -28,6 +27,8 @@ def all_manifests():
     yield "render mpijob, a Secret", manifests.render("mpijob", "--name", "a", "--workers", "3", "--token-secret", "kolo-token", "p")
     yield "render mpijob, the launcher as a worker", manifests.render("mpijob", "--name", "a", "--workers", "3", "--per-pod", "4", "--rdma", "rdma/ib",
                                                                       "--run-launcher-as-worker", "--", "p")
+    yield "render mpijob, all of elastic", manifests.render("mpijob", "--name", "a", "--workers", "3", "--per-pod", "4", "--gpus", "4", "--rdma", "rdma/ib",
+                                                            "--min", "2", "--max", "16", "--host-network", "--", "p")
     for kind in manifests.KINDS:
         yield f"render {kind}, many ranks", manifests.render(kind, "--name", "a", "--workers", "2", "--per-pod", "1024", "--", "p")
     for kind in manifests.KINDS:
@@ -36,9 +37,8 @@ def all_manifests():
     yield "render statefulset, agents, host-network", manifests.render("statefulset", "--name", "a", "--workers", "3", "--host-network")
     if not manifests.can_build():
         return  # overlays_test says so
-    for kind in manifests.KINDS:
-        for form in manifests.FORMS:
-            yield f"k8s/{kind}/{form}", manifests.build(f"{manifests.SOURCE}/k8s/{kind}/{form}")
+    for kind, form in manifests.forms():
+        yield f"k8s/{kind}/{form}", manifests.build(f"{manifests.SOURCE}/k8s/{kind}/{form}")
     for kind in manifests.KINDS:
         yield f"k8s/{kind}/cpu by another name", manifests.build_renamed(kind, os.getcwd())
     yield "render statefulset, a program, by another name", manifests.build_rendered(
@@ -79,9 +79,11 @@ def main():
 
     # One version is enough to find mistakes by. They are made in the bases, and those which need a component in it.
     bases = [(where, objects) for where, objects in kept if where.endswith(", cpu")]
-    others = [(where, objects) for where, objects in kept if " with " in where or where.endswith((", rdma", ", host-network"))]
+    others = [(where, objects) for where, objects in kept if " with " in where or where.endswith((", rdma", ", host-network", ", elastic"))]
     for name, places, value, word in mutations.MUTATIONS:
         for where, objects in bases + others:
+            if name.startswith("elastic") and not crosschecks.is_elastic(objects):
+                continue
             broken = copy.deepcopy(objects)
             if (where, objects) in others and name in made:
                 break

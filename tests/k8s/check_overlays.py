@@ -62,6 +62,33 @@ def check_refusals():
     return wrong
 
 
+def check_of_one_job():
+    """What stands beside a job is that job's alone: two jobs of a namespace, whoever named them, share no object and no selector."""
+    wrong = 0
+    for component in ("podmonitor", "egress-https"):
+        seen = {}
+        for name, prefix in (("a", ""), ("b-c", ""), ("d", "team-")):
+            folder = os.path.join(os.getcwd(), f"{component}-of-{prefix}{name}")
+            os.makedirs(folder, exist_ok=True)
+            root = os.path.relpath(f"{manifests.SOURCE}/k8s", os.path.realpath(folder))
+            with open(os.path.join(folder, "manifest.yaml"), "w", encoding="utf-8") as file:
+                file.write(manifests.render_text("job", "--name", name, "--workers", "2", "--", "p"))
+            with open(os.path.join(folder, "kustomization.yaml"), "w", encoding="utf-8") as file:
+                file.write(f"resources: [manifest.yaml]\ncomponents: [{root}/components/{component}]\nnamePrefix: '{prefix}'\n")
+            for thing in manifests.build(folder):
+                key = (thing["kind"], thing["metadata"]["name"])
+                selector = thing["spec"].get("podSelector", thing["spec"].get("selector", {})) if "spec" in thing else {}
+                labels = {**thing["metadata"]["labels"], **selector.get("matchLabels", {})}
+                if seen.setdefault(key, name) != name or labels["app.kubernetes.io/instance"] != name:
+                    print(f"components/{component}: {key} of job {prefix}{name} is also of {seen[key]}, or means {labels}")
+                    wrong += 1
+        if not {("NetworkPolicy", f"{prefix}{name}-{component.replace('podmonitor', 'metrics')}")
+                for prefix, name in (("", "a"), ("", "b-c"), ("team-", "d"))} <= set(seen):
+            print(f"components/{component}: its policies are called something else: {sorted(seen)}")
+            wrong += 1
+    return wrong
+
+
 def check_token():
     """Without its file the component builds nothing, and says which is missing; another token is another Secret, which pods follow."""
     wrong, names = 0, set()
@@ -87,20 +114,18 @@ def check_token():
 
 def main():
     wrong = 0
-    for kind in manifests.KINDS:
-        for form in manifests.FORMS:
-            built = manifests.build(f"{manifests.SOURCE}/k8s/{kind}/{form}")
-            rendered = manifests.render_form(kind, form)
-            for line in differences(by_name(built), by_name(rendered)):
-                print(f"k8s/{kind}/{form}: {line}")
-                wrong += 1
-        if kind not in manifests.OTHERS_SCHEDULE:
-            continue
+    for kind, form in manifests.forms():
+        built = manifests.build(f"{manifests.SOURCE}/k8s/{kind}/{form}")
+        rendered = manifests.render_form(kind, form)
+        for line in differences(by_name(built), by_name(rendered)):
+            print(f"k8s/{kind}/{form}: {line}")
+            wrong += 1
+    for kind in manifests.OTHERS_SCHEDULE:
         queued = manifests.build_with(kind, "cpu", "kueue", os.getcwd())
         for line in differences(by_name(queued), by_name(manifests.render_form(kind, "cpu", "--queue", "user-queue"))):
             print(f"k8s/{kind}/cpu with kueue: {line}")
             wrong += 1
-    wrong += check_document() + check_refusals() + check_token()
+    wrong += check_document() + check_refusals() + check_of_one_job() + check_token()
     # It can fail: forms do differ.
     if not differences(by_name(manifests.render_form("job", "gpu")), by_name(manifests.render_form("job", "cpu"))):
         print("the comparison itself finds nothing")

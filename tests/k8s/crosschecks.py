@@ -25,6 +25,33 @@ def includes(selector, labels):
     return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
 
 
+def is_elastic(objects):
+    """An MPIJob whose workers come and go."""
+    return any("--discover" in words_of_launcher(thing) for thing in find(objects, "MPIJob"))
+
+
+def words_of_launcher(job):
+    return job["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]["containers"][0]["command"]
+
+
+def check_elastic(objects, pods, known):
+    """The launcher begins with what is there, and no drain takes it, or more workers than may go."""
+    for thing in find(objects, "MPIJob") if is_elastic(objects) else []:
+        command, replicas = words_of_launcher(thing), thing["spec"]["mpiReplicaSpecs"]["Worker"]["replicas"]
+        slots = thing["spec"].get("slotsPerWorker", 1)
+        fewest, most = (int(value_after(command, option)) // slots for option in ("--min", "--max"))
+        if not fewest <= replicas <= most:
+            yield f"elastic: {replicas} workers are not between --min and --max"
+        if value_after(command, "--slots-per-host") != str(slots) or value_after(command, "--discover") != "/etc/mpi/discover_hosts.sh":
+            yield "elastic: the launcher does not know which workers there are, or how many ranks each has"
+        if int(value_after(command, "--restarts") or 0) != RETRIES:
+            yield "elastic: a rank that failed is not started again"
+        budgets = {thing["spec"]["selector"]["matchLabels"].get("training.kubeflow.org/job-role"): thing["spec"]["minAvailable"]
+                   for thing in find(objects, "PodDisruptionBudget")}
+        if budgets != {"launcher": 1, "worker": fewest}:
+            yield f"elastic: budgets {budgets} let a drain take the launcher, or too many workers, or none"
+
+
 def check_selectors(objects, pods, known):
     for kind, path in (
         ("Service", ("spec", "selector")),
@@ -38,7 +65,7 @@ def check_selectors(objects, pods, known):
             for part in path:
                 selector = selector.get(part, {})
             for one in pods:
-                if not includes(selector, one.labels):
+                if not includes(selector, one.labels) and not (kind == "PodDisruptionBudget" and is_elastic(objects)):
                     yield f"{kind}: selector {selector} does not find the pods of {one.role}"
     for policy in find(objects, "NetworkPolicy"):
         for way, side in (("ingress", "from"), ("egress", "to")):
@@ -382,7 +409,8 @@ def check_memlock(objects, pods, known):
             yield "KOLO_MEMLOCK is missing"
             continue
         # docs/RDMA.md: 2 MiB and a page for each rank of other hosts and communicator. A program with a reducer has two of those, and may make some.
-        wanted, others = int(one.variables()["KOLO_MEMLOCK"]["value"].removesuffix("M")), slots * (sum(p.count for p in with_ranks) - 1)
+        most = int(value_after(words(one), "--max")) if is_elastic(objects) else slots * sum(p.count for p in with_ranks)
+        wanted, others = int(one.variables()["KOLO_MEMLOCK"]["value"].removesuffix("M")), most - slots
         if not 2 * 2052 * others <= 1024 * wanted < 4 * 2052 * max(others, 1) + 1024:
             yield f"KOLO_MEMLOCK is {wanted} MiB for {others} ranks of other pods"
         if words(one)[:1] == ["mpirun"] and value_after(words(one), "-x") != "KOLO_MEMLOCK":
@@ -423,7 +451,7 @@ def check_ends(objects, pods, known):
         if "activeDeadlineSeconds" not in thing["spec"]:
             yield "TrainJob: deadline is missing"
     budgets = find(objects, "PodDisruptionBudget")
-    if len(budgets) != 1 or budgets[0]["spec"].get("minAvailable") != sum(one.count for one in pods):
+    if not is_elastic(objects) and (len(budgets) != 1 or budgets[0]["spec"].get("minAvailable") != sum(one.count for one in pods)):
         yield "PodDisruptionBudget: minAvailable is not the number of pods"
     for thing in find(objects, "PodGroup"):
         labelled = [p for p in pods if p.labels.get("scheduling.x-k8s.io/pod-group") == thing["metadata"]["name"]]

@@ -22,6 +22,8 @@ FORMS = {
     "rdma": ["--rdma", "rdma/hca_shared_devices_a"],
     "gpu-rdma": ["--gpus", "8", "--rdma", "rdma/hca_shared_devices_a"],
 }
+# The same of kinds that have it: k8s/KIND/FORM.
+SPECIAL = {("mpijob", "elastic"): ["--min", "1", "--max", "8"]}
 # Which components are for which kinds; the others refuse them.
 COMPONENTS = {
     "kueue": OTHERS_SCHEDULE,
@@ -38,9 +40,12 @@ def parse(text):
     return [thing for thing in yaml.safe_load_all(text) if thing is not None]
 
 
+def render_text(*arguments):
+    return subprocess.run([KOLO, "k8s", "render", *arguments], check=True, capture_output=True, text=True).stdout
+
+
 def render(*arguments):
-    done = subprocess.run([KOLO, "k8s", "render", *arguments], check=True, capture_output=True, text=True)
-    return parse(done.stdout)
+    return parse(render_text(*arguments))
 
 
 def base_arguments(kind):
@@ -52,7 +57,12 @@ def base_arguments(kind):
 
 def render_form(kind, form, *more):
     first, *rest = base_arguments(kind)
-    return render(first, *FORMS[form], *more, *rest)
+    return render(first, *(FORMS.get(form) or SPECIAL.get((kind, form), [])), *more, *rest)
+
+
+def forms():
+    """(kind, form) of all folders."""
+    return [*((kind, form) for kind in KINDS for form in FORMS), *SPECIAL]
 
 
 def can_build():

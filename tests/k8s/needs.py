@@ -6,7 +6,7 @@ pods wait, or stay, or let others in. Each check yields complaints, as those of 
 
 import re
 
-from crosschecks import RETRIES
+from crosschecks import RETRIES, is_elastic
 from pods import find, kind_of, words
 
 HOME = "/home/mpiuser"  # of the images' user; where kolo looks for the job's key
@@ -22,12 +22,11 @@ GENERATIONS = {
 
 def selectors_of(objects):
     """Those that must mean this job and no other one, with whose they are."""
-    for thing in find(objects, "Service") + find(objects, "StatefulSet") + find(objects, "PodDisruptionBudget"):
+    for thing in [thing for kind in ("Service", "StatefulSet", "PodDisruptionBudget", "PodMonitor") for thing in find(objects, kind)]:
         selector = thing["spec"].get("selector", {})
         yield thing["kind"], selector.get("matchLabels", selector)
     for thing in find(objects, "NetworkPolicy"):
-        if len(thing["spec"].get("policyTypes", [])) == 2:  # others are for all of kolo
-            yield "NetworkPolicy", thing["spec"]["podSelector"].get("matchLabels", {})
+        yield "NetworkPolicy", thing["spec"]["podSelector"].get("matchLabels", {})
         for rule in thing["spec"].get("ingress", []) + thing["spec"].get("egress", []):
             for peer in rule.get("from", []) + rule.get("to", []):
                 if "podSelector" in peer:
@@ -51,8 +50,8 @@ def check_policy(objects, pods, known):
     def is_peers(side):
         return lambda rule: "ports" not in rule and any("podSelector" in peer and "namespaceSelector" not in peer for peer in rule.get(side, []))
 
-    def is_dns(protocol):
-        return lambda rule: not rule.get("to") and any(p.get("protocol", "TCP") == protocol and p.get("port") == 53 for p in rule.get("ports", []))
+    def is_dns(protocol, number):
+        return lambda rule: not rule.get("to") and any(p.get("protocol", "TCP") == protocol and p.get("port") == number for p in rule.get("ports", []))
 
     types = {kind for thing in policies for kind in thing["spec"].get("policyTypes", [])}
     if types != {"Ingress", "Egress"}:
@@ -60,9 +59,10 @@ def check_policy(objects, pods, known):
     for way, side in (("ingress", "from"), ("egress", "to")):
         if not lets(policies, way, side, is_peers(side)):
             yield f"NetworkPolicy: {way} does not let the job's pods at all ports"
-    for protocol in ("UDP", "TCP"):
-        if not lets(policies, "egress", "to", is_dns(protocol)):
-            yield f"NetworkPolicy: no DNS by {protocol}"
+    for number in (53, 5353):  # of a pod of OpenShift's DNS, to which its Service's 53 leads: policies see where a connection ends
+        for protocol in ("UDP", "TCP"):
+            if not lets(policies, "egress", "to", is_dns(protocol, number)):
+                yield f"NetworkPolicy: no DNS by {protocol} at {number}"
     for thing in policies:
         for way, side in (("ingress", "from"), ("egress", "to")):
             for rule in thing["spec"].get(way, []):
@@ -152,7 +152,8 @@ def check_attempts(objects, pods, known):
         if not thing["spec"]["template"]["spec"].get("network", {}).get("publishNotReadyAddresses"):
             yield "TrainingRuntime: network gives pods no names before they are ready"
     for thing in find(objects, "MPIJob"):
-        if thing["spec"].get("launcherCreationPolicy") != "WaitForWorkersReady":
+        wanted = "AtStartup" if is_elastic(objects) else "WaitForWorkersReady"  # kolo run waits for whom it needs
+        if thing["spec"].get("launcherCreationPolicy") != wanted:
             yield "launcherCreationPolicy: mpirun waits for nobody"
     for thing in find(objects, "PodDisruptionBudget"):
         if thing["spec"].get("unhealthyPodEvictionPolicy") != "AlwaysAllow":

@@ -14,6 +14,8 @@ class Pods:
         self.role = role  # ranks, agent, launcher
         self.count = count
         self.labels = template.get("metadata", {}).get("labels", {})
+        if owner.get("kind") == "MPIJob":  # of those that the operator adds, the one that manifests use
+            self.labels = {**self.labels, "training.kubeflow.org/job-role": "worker" if role == "agent" else role}
         self.spec = template["spec"]
         self.first_host = first_host  # host name of the pod with rank 0; None: of no meaning
         self.service = service  # the headless Service that gives them names

@@ -120,6 +120,14 @@ refused "--shm 1Gi is part of --memory 1G" job "${good[@]}" --memory 1G --shm 1G
 refused "a StatefulSet has none" statefulset "${good[@]}" --deadline 5
 refused "a Volcano Job has none" volcano "${good[@]}" --deadline 5 -- p
 refused "is for mpijob" job "${good[@]}" --run-launcher-as-worker -- p
+refused "--workers 2 must be between --min 3 and --max 4" mpijob "${good[@]}" --min 3 --max 4 -- p
+refused "--workers 2 must be between --min 1 and --max 1" mpijob "${good[@]}" --min 1 --max 1 -- p
+for kind in job jobset trainjob trainjob-mpi volcano statefulset mpijob-ssh "mpijob --run-launcher-as-worker"; do
+    # shellcheck disable=SC2086 # several words
+    refused "only workers of an mpijob come and go" $kind "${good[@]}" --max 4 -- p
+done
+[[ $("$kolo" k8s render mpijob "${good[@]}" --max 4 --per-pod 8 -- p | tr -d '\n ') == *'run---min-"16"---max-"32"---restarts-"3"---slots-per-host-"8"---discover-/etc/mpi/discover_hosts.sh-"--"-p'* ]] ||
+    fail "elastic: $("$kolo" k8s render mpijob "${good[@]}" --max 4 --per-pod 8 -- p)"
 refused "take mpijob" mpijob-ssh "${good[@]}" --host-network -- p
 # Two jobs of two names, or namespaces, have two blocks of ports.
 ports() {

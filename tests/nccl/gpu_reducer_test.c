@@ -5,6 +5,7 @@
  * and collectives through the host. Then what is asked of streams, and with NCCL's stand-in what it
  * is given.
  */
+#include "base/clock.h"
 #include "kernels/device.h"
 #include "models.h"
 #include "runtime/call.h"
@@ -89,8 +90,9 @@ static void waits_for_no_gpu(kolo_comm *world)
 {
     const kolo_reducer_options options = {.size = sizeof options, .statistics = 1};
     struct model model = model_make(world, &options, false);
+    model_step(&model, 0, true, ~0U); /* makes plans, whose tables are waited for */
     atomic_store((atomic_int *)of_driver("standin_pending"), 1);
-    for (int s = 0; s < STEPS; s++)
+    for (int s = 1; s < STEPS; s++)
         model_step(&model, s, true, ~0U);
     atomic_store((atomic_int *)of_driver("standin_pending"), 0);
     model_end(&model);
@@ -159,13 +161,69 @@ static void report_waits(kolo_comm *world)
     const kolo_reducer_options options = {.size = sizeof options, .statistics = 1};
     struct model model = model_make(world, &options, false);
     kolo_reducer_report report = {.size = sizeof report};
-    atomic_store((atomic_int *)of_driver("standin_pending"), 1);
     model_step(&model, 1, true, ~0U);
+    atomic_store((atomic_int *)of_driver("standin_pending"), 1);
+    model_step(&model, 2, true, ~0U);
     CHECK(kolo_reducer_get_report(model.reducer, &report) == KOLO_ERR_TIMEOUT);
     CHECK(said("the last step did not end on GPU 1 within 2 s"));
     atomic_store((atomic_int *)of_driver("standin_pending"), 0);
     CHECK(kolo_reducer_get_report(model.reducer, &report) == KOLO_OK);
     kolo_reducer_free(model.reducer);
+}
+
+/* A GPU that never ends a step: the reducer goes within KOLO_TIMEOUT, and gives back nothing that
+ * the GPU may still use, for which the driver would wait without end. */
+static void stuck_at_the_end(kolo_comm *world)
+{
+    const kolo_reducer_options options = {.size = sizeof options, .statistics = 1};
+    struct model model = model_make(world, &options, false);
+    atomic_int *endless = of_driver("standin_count_endless");
+    model_step(&model, 1, true, ~0U);
+    atomic_store((atomic_int *)of_driver("standin_pending"), 1);
+    model_step(&model, 2, true, ~0U);
+    uint64_t begin = kolo__now_ns(&kolo__real_clock);
+    CHECK(kolo_reducer_free(model.reducer) == KOLO_OK);
+    double seconds = (double)(kolo__now_ns(&kolo__real_clock) - begin) * 1e-9;
+    CHECK(seconds >= 2 && seconds < 20);
+    CHECK(atomic_load(endless) == 0);
+}
+
+/* Nor does the first step wait without end for its plans' tables. */
+static void stuck_at_the_beginning(kolo_comm *world)
+{
+    const kolo_reducer_options options = {.size = sizeof options};
+    struct model model = model_make(world, &options, false);
+    atomic_store((atomic_int *)of_driver("standin_pending"), 1);
+    for (size_t i = 0; i < TENSORS; i++)
+        CHECK(kolo_reducer_ready(model.reducer, i) == KOLO_OK);
+    CHECK(kolo_reducer_wait(model.reducer, -1) == KOLO_ERR_TIMEOUT);
+    CHECK(said("copying a plan's tables to GPU 1 was not done within 5000 ms"));
+    CHECK(kolo_reducer_free(model.reducer) == KOLO_OK);
+    CHECK(atomic_load((atomic_int *)of_driver("standin_count_endless")) == 0);
+}
+
+/* A step is refused as a part of a CUDA graph, wherever that begins, and is there afterwards. */
+static void is_no_part_of_a_graph(kolo_comm *world)
+{
+    const kolo_reducer_options options = {.size = sizeof options};
+    struct model model = model_make(world, &options, false);
+    atomic_int *capturing = of_driver("standin_capturing");
+    model_step(&model, 1, true, ~0U);
+    for (int i = 0; i < TENSORS; i++)
+        model_fill(&model, i, 2, true);
+    atomic_store(capturing, 1);
+    CHECK(kolo_reducer_ready(model.reducer, 0) == KOLO_ERR_UNSUPPORTED);
+    CHECK(said("kolo_reducer_ready: the stream is being captured into a CUDA graph"));
+    atomic_store(capturing, 0);
+    for (size_t i = 0; i < TENSORS; i++)
+        CHECK(kolo_reducer_ready(model.reducer, i) == KOLO_OK);
+    atomic_store(capturing, 1);
+    CHECK(kolo_reducer_wait(model.reducer, -1) == KOLO_ERR_UNSUPPORTED);
+    CHECK(said("kolo_reducer_wait: the stream is being captured into a CUDA graph"));
+    atomic_store(capturing, 0);
+    CHECK(kolo_reducer_wait(model.reducer, -1) == KOLO_OK);
+    still_works(world);
+    model_end(&model);
 }
 
 static void running(void (*body)(kolo_comm *world))
@@ -190,13 +248,26 @@ RUNNING_CASE(refuses)
 RUNNING_CASE(gpu_fails)
 WORLD_CASE(waits_for_no_gpu, "", "")
 WORLD_CASE(launch_fails, "", "")
+RUNNING_CASE(is_no_part_of_a_graph)
+
+static void patiently(void (*body)(kolo_comm *world))
+{
+    setenv("KOLO_TIMEOUT", "2", 1);
+    in_world("", "", body);
+    unsetenv("KOLO_TIMEOUT");
+}
 
 static void test_report_waits(void **state)
 {
     (void)state;
-    setenv("KOLO_TIMEOUT", "2", 1);
-    in_world("", "", report_waits);
-    unsetenv("KOLO_TIMEOUT");
+    patiently(report_waits);
+}
+
+static void test_stuck(void **state)
+{
+    (void)state;
+    patiently(stuck_at_the_end);
+    patiently(stuck_at_the_beginning);
 }
 
 static void test_is_in_order(void **state)
@@ -214,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_is_in_order),  cmocka_unit_test(test_waits_for_no_gpu),
         cmocka_unit_test(test_refuses),      cmocka_unit_test(test_gpu_fails),
         cmocka_unit_test(test_launch_fails), cmocka_unit_test(test_report_waits),
+        cmocka_unit_test(test_stuck),        cmocka_unit_test(test_is_no_part_of_a_graph),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -102,6 +102,14 @@ static void nobody_moves(kolo_comm *world)
 
 /* ---- who is not ----------------------------------------------------------------------------- */
 
+static bool waits_as_recorded(const kolo_comm *world)
+{
+    struct kolo__flight_state state = {.process = 'R'};
+    kolo__flight_take_state(world->context->recorder.flight, &state);
+    return state.waits.phase == KOLO__FLIGHT_CALLED &&
+           state.waits.signature.collective == KOLO__ALLREDUCE;
+}
+
 /* More than the ring has room for, and a stream that is behind for longer than anybody is patient;
  * then all is reached, and the next call is watched from its own beginning. */
 static void is_only_slow(kolo_comm *world)
@@ -112,8 +120,10 @@ static void is_only_slow(kolo_comm *world)
     for (int i = 0; i < 100; i++)
         CHECK(allreduce(world, data, COUNT) == KOLO_OK);
     usleep(1500000);
+    CHECK(waits_as_recorded(world));
     atomic_store(pending, 0);
     usleep(300000); /* so that the next wait is another one */
+    CHECK(!waits_as_recorded(world));
     atomic_store(pending, 1);
     CHECK(allreduce(world, data, COUNT) == KOLO_OK);
     usleep(1500000);

@@ -29,6 +29,10 @@ if [[ ${1:-} == inside ]]; then
         bench 2 "$collective" --min 8 --max 4M --factor 64
     done
     bench 4 allreduce --min 8 --max 1M --factor 64
+    for collective in reduce_scatter allgather broadcast reduce alltoall; do
+        bench 3 "$collective" --min 1K --max 256K --factor 256
+        bench 4 "$collective" --min 1K --max 256K --factor 256
+    done
     # Their connections fit, buffers do not.
     (ulimit -l 12288 && setpriv --bounding-set=-ipc_lock bash "$0" limited)
     tc qdisc add dev veth0 root netem loss 1%

@@ -8,6 +8,7 @@
 #include "tcp_ends.h"
 
 #include "base/clock.h"
+#include "collectives/transport/rdma_load.h"
 #include "collectives/transport/rdma_transport.h"
 
 #include <setjmp.h>
@@ -131,8 +132,8 @@ static void pass(size_t bytes)
     start_recv(1, sequence[0], &in, 1, bytes);
     struct kolo__post *both[] = {&out, &in};
     finish(both, 2);
-    assert_int_equal(out.status, KOLO_OK);
-    assert_int_equal(in.status, KOLO_OK);
+    if (out.status != KOLO_OK || in.status != KOLO_OK)
+        fail_msg("sent: %s; received: %s", ranks[0]->fault.text, ranks[1]->fault.text);
     assert_memory_equal(buffers[0], buffers[1], bytes);
 }
 
@@ -422,6 +423,36 @@ static void check_port_down(void **state)
     expect_said(ranks[1], KOLO_ERR_NETWORK, RECEIVER);
 }
 
+/* What a device has too few of is said, with what to do about it; and what it has does. */
+static void check_limits(void **state)
+{
+    (void)state;
+    const struct kolo__rdma_module *module;
+    const uint32_t many = 1u << 30;
+    const struct {
+        struct kolo__rdma_needs needs;
+        const char *words; /* "": it opens */
+    } cases[] = {
+        {{.links = 4, .depths = kolo__rdma_depths}, ""},
+        {{.links = many, .depths = kolo__rdma_depths}, "queue pairs"},
+        {{.links = 1, .depths = {.sends = many, .receives = 1}}, "work requests in a queue"},
+        {{.links = 1, .depths = {.sends = 1, .receives = many}}, "work requests in a queue"},
+        {{.links = 20000, .depths = {.sends = 1000, .receives = 1000}}, "completions in a queue"},
+    };
+    assert_int_equal(kolo__rdma_load(&module), KOLO_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char why[300] = "";
+        struct kolo__rdma_device *device =
+            module->open("rxe0", 1, &cases[i].needs, why, sizeof why);
+        assert_true((device != NULL) == (cases[i].words[0] == '\0'));
+        if (device != NULL)
+            module->close(device);
+        else if (strstr(why, cases[i].words) == NULL ||
+                 strstr(why, "use another device (NCCL_IB_HCA), fewer ranks, or") == NULL)
+            fail_msg("not said: %s, but: %s", cases[i].words, why);
+    }
+}
+
 /* Of all that, the kernel keeps nothing for this process. */
 static void check_nothing_is_left(void **state)
 {
@@ -452,6 +483,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(check_rail_that_leads_nowhere, open_rails, close_all),
         /* Last: the other port's route does not come back with it. */
         cmocka_unit_test_setup_teardown(check_port_down, open_both, close_all),
+        cmocka_unit_test(check_limits),
         cmocka_unit_test(check_nothing_is_left),
     };
     const struct kolo__heap_options options = {.name = "", .token = "", .members = 1};

@@ -4,7 +4,7 @@
 # The model of membership, by Spin: every order of what 3 ranks and a newcomer may do for one epoch.
 # SIM_MODEL="RANKS EPOCHS" for others (model_soak_test.sh).
 set -euo pipefail
-command -v spin >/dev/null || { echo "skipped: needs spin"; exit 77; }
+command -v spin >/dev/null || { echo "needs spin (apt-get install spin)"; exit 1; }
 read -r ranks epochs <<<"${SIM_MODEL:-3 1}"
 # check MODEL: what pan says.
 check() {

@@ -57,6 +57,8 @@ def dns_restarts(build, kind):
 
 def stale(build, kind):
     """The name that is looked for means an address where nobody is, and later also the right one; then a record goes and comes."""
+    if kind == "mpijob-ssh":
+        return stale_for_ssh(build, kind)
     with Case(build, kind) as case:
         nobody = case.cluster.next_address()
         # Whom others look for: the workers, where a launcher does it.
@@ -70,6 +72,24 @@ def stale(build, kind):
         expect("all wait", all(pod.runs() for pod in case.pods), case.pods)
         case.cluster.publish(wanted, [nobody, wanted.address])
         case.finish()
+
+
+def stale_for_ssh(build, kind):
+    """ssh asks once, and mpirun waits for nobody: its launcher ends, with words, and the next one finds the worker behind the right address."""
+    with Case(build, kind) as case:
+        launcher, wanted, *others = case.pods
+        for pod in (wanted, *others):
+            pod.start(publish=pod is not wanted)
+        nobody = case.cluster.next_address()
+        case.cluster.publish(wanted, [nobody])
+        launcher.start()
+        code = launcher.wait(90)  # ten attempts of ssh (ConnectionAttempts, which the operator sets) of some seconds each
+        expect(f"code {code}", code == 255, case.pods)
+        says([launcher], rf"connect to host {wanted.hostname}\S* port 2222: No route to host", 1)
+        case.cluster.publish(wanted, [nobody, wanted.address])
+        case.wait_ready()
+        launcher.start()
+        case.finish(60)
 
 
 def other_job(build, kind):

@@ -163,11 +163,30 @@ static void put_forgotten(struct kolo__frame_writer *w, uint32_t comm, uint64_t 
 
 static void put_beat(struct kolo__frame_writer *w, uint32_t waiting_ms)
 {
-    struct kolo__beat beat = {.timeout_ms = 5000,
-                              .waiting_ms = waiting_ms,
-                              .doing = "it waited since 0.2 s in allreduce #8"};
+    const struct kolo__flight_operation done = {
+        .phase = KOLO__FLIGHT_DONE,
+        .step = 3,
+        .bucket = 1,
+        .signature = {.comm = 1, .sequence = 7, .dtype = KOLO_FP32, .op = KOLO_SUM, .count = 1000}};
+    struct kolo__flight_state state = {
+        .waits = done,
+        .last = done,
+        .count = 2,
+        .places = {{.comm = 1, .size = RANKS, .entered = 7, .last = done},
+                   {.comm = 2, .size = RANKS, .joined = true}},
+    };
+    uint64_t now_ns = (uint64_t)waiting_ms * 1000000;
+    state.waits.phase = waiting_ms > 0 ? KOLO__FLIGHT_CALLED : KOLO__FLIGHT_NONE;
     kolo__frame_begin(w, KOLO__FRAME_BEAT);
-    kolo__put_beat(w, &beat);
+    kolo__put_beat(w, 5000, &state, now_ns);
+    kolo__frame_end(w);
+}
+
+static void put_note(struct kolo__frame_writer *w)
+{
+    kolo__frame_begin(w, KOLO__FRAME_NOTE);
+    kolo__put_u32(w, 4800);
+    kolo__put_text(w, "rank 2 (host c) never entered allreduce #8; it is outside of kolo");
     kolo__frame_end(w);
 }
 
@@ -470,6 +489,7 @@ static void client_seeds(void)
     put_exchanged(&w, 1, RANKS);
     for (int i = 0; i < 200; i++) /* more than a rank leaves unread */
         put_empty(&w, KOLO__FRAME_BEAT);
+    put_note(&w);
     put_fault(&w, 0, KOLO_ERR_PEER_LOST, 2);
     client_seed(&w, "beats");
     put_world(&w, RANKS);

@@ -19,7 +19,7 @@
 #include "base/socket.h"
 #include "runtime/frame.h"
 #include "runtime/introduction.h"
-#include "runtime/rendezvous.h"
+#include "runtime/rendezvous_world.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -27,7 +27,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RANKS = 3, STRANGER = 3, NEWCOMER = 4, CLIENTS = 5, ACTS_MAX = 64 };
+enum { RANKS = 3, STRANGER = 3, LATECOMER = 4, CLIENTS = 5, ACTS_MAX = 64 };
 
 struct client {
     int fd;                      /* -1: not connected */
@@ -150,6 +150,10 @@ static void check_message(enum kolo__frame_type type, struct kolo__frame_reader 
         KOLO__ASSERT(kolo__get_u32(payload) < RANKS);
         break;
     case KOLO__FRAME_BEAT:
+        break;
+    case KOLO__FRAME_NOTE:
+        kolo__get_u32(payload);
+        check_text(payload);
         break;
     default:
         KOLO__ASSERT(!"a message that no server sends");
@@ -290,13 +294,16 @@ static void act(unsigned who, const uint8_t *data, size_t bytes)
 
 static void check_server(void)
 {
+    kolo__world_judge_waits(server, kolo__now_ns(&kolo__real_clock) + 1000000000);
+    for (int i = 0; i < CLIENTS; i++)
+        listen_to_server(&clients[i]);
     kolo_status status;
     int rank;
     const char *fault = kolo__rendezvous_fault(server, &status, &rank);
     for (; fault != NULL && *fault != '\0'; fault++)
         KOLO__ASSERT((unsigned char)*fault >= 0x20 && *fault != 0x7f);
-    connect_client(&clients[NEWCOMER]);
-    prove(&clients[NEWCOMER]);
+    connect_client(&clients[LATECOMER]);
+    prove(&clients[LATECOMER]);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)

@@ -13,6 +13,11 @@
  * address share=N     no handle: error N          map=N       a handle cannot be opened: error N
  *     bus=N       GPUs are on bus N
  *     dma_buf=N   no dma-buf: error N; 0: GPUs have no such
+ *     disorder    what network cards write is seen after a flush only; no_flush: not even then
+ *     pool        memory is a pool's
+ *
+ * With `ipc` a dma-buf is the memory itself, of ranges that begin where their allocation does; else
+ * it only is as long. standin_count_flushes counts.
  *
  * standin_count_launches and standin_count_records count. Events are not reached while
  * standin_pending is not 0, but for the first standin_reached ones that were recorded, and tell the
@@ -23,8 +28,9 @@
  * GPU fails with standin_fail_error, and all that follows; of allocations alone, where that is
  * CUDA_ERROR_OUT_OF_MEMORY. standin_live counts what was made and not given back.
  *
- * As on a GPU, what cuMemcpyHtoD copies is not there when it returns, but when the default stream
- * is waited for or used: other streams do not wait for it. And whatever belongs to a context wants
+ * As on a GPU, what cuMemcpyHtoDAsync copies is not there when it returns, but when an event behind
+ * it is found to be reached. standin_count_endless counts what was given back while events were
+ * pending, which waits without end there. And whatever belongs to a context wants
  * one to be current.
  *
  * Kernels that wait for those of other ranks run in a thread, one at a time: what follows them on
@@ -54,12 +60,13 @@
 
 static bool begun;
 atomic_int standin_pending, standin_late, standin_capturing, standin_reached, standin_no_launch,
-    standin_count_launches, standin_count_records, standin_count_mapped, standin_spins,
-    standin_fail_in, standin_fail_error, standin_live;
+    standin_count_launches, standin_count_records, standin_count_mapped, standin_count_flushes,
+    standin_count_endless, standin_spins, standin_fail_in, standin_fail_error, standin_live;
 static struct {
     char *begin;
     size_t bytes;
     int fd; /* 0: none */
+    unsigned long long number;
 } blocks[4096];
 
 /* The number behind `word=`, 0 without one, -1 without the word. */
@@ -70,6 +77,11 @@ static int scripted(const char *word)
         return -1;
     at += strlen(word);
     return *at == '=' ? atoi(at + 1) : 0;
+}
+
+static bool is_pending(void)
+{
+    return scripted("pending") >= 0 || standin_pending != 0;
 }
 
 static CUresult fault(bool allocates)
@@ -147,7 +159,11 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
     *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9
              : attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT   ? 132
              : attribute == CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED      ? scripted("dma_buf") != 0
-                                                                       : 0;
+             : attribute == CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING
+                 ? (scripted("disorder") < 0 ? CU_GPU_DIRECT_RDMA_WRITES_ORDERING_OWNER : 0)
+             : attribute == CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS
+                 ? (scripted("no_flush") < 0 ? CU_FLUSH_GPU_DIRECT_RDMA_WRITES_OPTION_HOST : 0)
+                 : 0;
     return CUDA_SUCCESS;
 }
 
@@ -286,6 +302,8 @@ static struct {
     CUdeviceptr to;
     void *staged; /* NULL: there is none */
     size_t bytes;
+    CUstream stream;
+    int record; /* of the first event behind it; 0: none is */
 } late;
 
 static void land(void)
@@ -295,16 +313,6 @@ static void land(void)
     memcpy((void *)(uintptr_t)late.to, late.staged, late.bytes);
     free(late.staged);
     late.staged = NULL;
-}
-
-CUresult cuStreamSynchronize(CUstream stream)
-{
-    CUresult failed = fault(false);
-    if (failed != CUDA_SUCCESS)
-        return failed;
-    if (stream == NULL)
-        land();
-    return CUDA_SUCCESS;
 }
 
 /* ---- kernels that wait ---------------------------------------------------------------------- */
@@ -373,6 +381,8 @@ CUresult cuEventRecord(CUevent event, CUstream stream)
         return failed;
     trace('R', stream, event);
     *(int *)(void *)event = ++standin_count_records;
+    if (stream == late.stream && late.record == 0)
+        late.record = standin_count_records;
     return CUDA_SUCCESS;
 }
 
@@ -399,18 +409,28 @@ CUresult cuEventQuery(CUevent event)
     if (is_behind_background(*(int *)(void *)event))
         return CUDA_ERROR_NOT_READY;
     bool recorded = *(int *)(void *)event > standin_reached;
-    if (recorded && (scripted("pending") >= 0 || standin_pending != 0))
+    if (recorded && is_pending())
         return CUDA_ERROR_NOT_READY;
+    if (recorded && *(int *)(void *)event == late.record)
+        land();
     return standin_count_launches > 0 && scripted("launch") > 0 ? (CUresult)scripted("launch")
                                                                 : CUDA_SUCCESS;
 }
 #endif
 
+static void note_release(void)
+{
+    standin_live--;
+    standin_count_endless += standin_count_records > standin_reached && is_pending();
+}
+
 static void *allocate(size_t bytes)
 {
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         if (blocks[i].begin == NULL) {
+            static unsigned long long numbers;
             blocks[i].bytes = bytes;
+            blocks[i].number = ++numbers;
             blocks[i].fd = scripted("ipc") >= 0 ? memfd_create("standin", MFD_CLOEXEC) : 0;
             if (blocks[i].fd == 0)
                 blocks[i].begin = aligned_alloc(256, (bytes + 255) / 256 * 256);
@@ -436,7 +456,7 @@ CUresult cuMemAlloc(CUdeviceptr *memory, size_t bytes)
 
 CUresult cuMemFree(CUdeviceptr memory)
 {
-    standin_live--;
+    note_release();
     land();
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         if (blocks[i].begin == (char *)(uintptr_t)memory) {
@@ -468,7 +488,7 @@ CUresult cuMemHostAlloc(void **memory, size_t bytes, unsigned flags)
 
 CUresult cuMemFreeHost(void *memory)
 {
-    standin_live--;
+    note_release();
     free(memory);
     return CUDA_SUCCESS;
 }
@@ -491,14 +511,12 @@ CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream 
     if (failed != CUDA_SUCCESS)
         return failed;
     trace('C', stream, NULL);
-    if (stream == NULL)
-        land();
     standin_synchronize();
     memcpy((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes);
     return CUDA_SUCCESS;
 }
 
-CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes)
+CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUstream stream)
 {
     CUresult failed = fault(false);
     if (failed != CUDA_SUCCESS)
@@ -509,6 +527,8 @@ CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes)
         return CUDA_ERROR_OUT_OF_MEMORY;
     late.to = to;
     late.bytes = bytes;
+    late.stream = stream;
+    late.record = 0;
     memcpy(late.staged, from, bytes);
     memset((void *)(uintptr_t)to, 0, bytes); /* what is read too early is wrong, whatever it was */
     return CUDA_SUCCESS;
@@ -519,8 +539,7 @@ CUresult cuMemsetD8Async(CUdeviceptr memory, unsigned char value, size_t bytes, 
     CUresult failed = fault(false);
     if (failed != CUDA_SUCCESS)
         return failed;
-    if (stream == NULL)
-        land();
+    (void)stream;
     standin_synchronize();
     memset((void *)(uintptr_t)memory, value, bytes);
     return CUDA_SUCCESS;
@@ -539,6 +558,16 @@ CUresult cuMemGetAddressRange(CUdeviceptr *base, size_t *bytes, CUdeviceptr memo
     return CUDA_ERROR_INVALID_VALUE;
 }
 
+static unsigned long long number_of(CUdeviceptr memory)
+{
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        CUdeviceptr begin = (CUdeviceptr)(uintptr_t)blocks[i].begin;
+        if (begin != 0 && memory >= begin && memory < begin + blocks[i].bytes)
+            return blocks[i].number;
+    }
+    return 0;
+}
+
 CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute *attributes, void **data,
                                 CUdeviceptr memory)
 {
@@ -552,6 +581,14 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute *attributes,
             *(CUmemorytype *)data[i] = ours ? CU_MEMORYTYPE_DEVICE : (CUmemorytype)0;
         else if (attributes[i] == CU_POINTER_ATTRIBUTE_IS_MANAGED)
             *(unsigned *)data[i] = 0;
+        else if (attributes[i] == CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE)
+            *(unsigned *)data[i] = ours && scripted("pool") < 0;
+        else if (attributes[i] == CU_POINTER_ATTRIBUTE_BUFFER_ID)
+            *(unsigned long long *)data[i] = ours ? number_of(memory) : 0;
+        else if (attributes[i] == CU_POINTER_ATTRIBUTE_RANGE_START_ADDR)
+            *(CUdeviceptr *)data[i] = ours ? base : 0;
+        else if (attributes[i] == CU_POINTER_ATTRIBUTE_RANGE_SIZE)
+            *(size_t *)data[i] = ours ? bytes : 0;
         else
             *(int *)data[i] = ours ? 1 : -2;
     }
@@ -635,8 +672,29 @@ CUresult cuMemGetHandleForAddressRange(void *handle, CUdeviceptr memory, size_t 
         return CUDA_ERROR_INVALID_VALUE;
     if (scripted("dma_buf") > 0)
         return (CUresult)scripted("dma_buf");
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        if (blocks[i].begin != NULL && blocks[i].begin == (char *)(uintptr_t)memory &&
+            blocks[i].fd != 0) {
+            *(int *)handle = fcntl(blocks[i].fd, F_DUPFD_CLOEXEC, 0);
+            return *(int *)handle >= 0 ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+        }
     *(int *)handle = memfd_create("standin", MFD_CLOEXEC);
     return ftruncate(*(int *)handle, (off_t)bytes) == 0 ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+}
+
+CUresult cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget target,
+                                    CUflushGPUDirectRDMAWritesScope scope)
+{
+    CUresult failed = fault(false);
+    if (failed != CUDA_SUCCESS)
+        return failed;
+    if (current < 0)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    standin_count_flushes++;
+    return target == CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TARGET_CURRENT_CTX &&
+                   scope == CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_OWNER
+               ? CUDA_SUCCESS
+               : CUDA_ERROR_INVALID_VALUE;
 }
 #endif
 
@@ -674,8 +732,6 @@ CUresult cuLaunchKernel(CUfunction f, unsigned x, unsigned y, unsigned z, unsign
     if (standin_no_launch != 0)
         return (CUresult)standin_no_launch;
     trace('K', stream, NULL);
-    if (stream == NULL)
-        land();
     standin_count_launches++;
 #ifdef STANDIN_running
     standin_synchronize();

@@ -7,10 +7,7 @@
 # shellcheck disable=SC2317 # functions are called by name
 # shellcheck source=common.sh
 source "$SOURCE_DIR/tests/integration/launch/common.sh"
-if [[ $(id -u) != 0 ]] || ! unshare --net --uts true 2>/dev/null; then
-    echo "skipped: needs root and namespaces"
-    exit 77
-fi
+[[ $(id -u) == 0 ]] || { echo "skipped: needs root, for namespaces"; exit 77; }
 
 tag=kl$$
 cleanup() {

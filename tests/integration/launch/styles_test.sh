@@ -79,6 +79,20 @@ start torchrun 3 "$member" late 2
 finish_ranks
 expect "a late rank: codes" "0 0 0" "$codes"
 
+# ---- a rank that lives and does not come is named to those that wait, though no kolo run watches
+rm -rf notes
+mkdir notes
+KOLO_PEER_TIMEOUT=1 KOLO_TIMEOUT=4 start torchrun 3 "$TEST_DIR/chaos_rank" notes 7 think
+wait "${pids[0]}" "${pids[1]}"
+kill "${pids[2]}"
+finish_ranks
+named="rank 2 (host $(uname -n)) never entered .* #[0-9]* (.*); it is outside of kolo, after .*; 2 ranks wait since"
+for r in 0 1; do
+    grep -q "kolo\[$r@.* warn: this rank is held up: $named" rank$r || fail "a rank that thinks: rank $r says '$(<rank$r)'"
+    grep -q "failed .* did not finish within 4 s.* $named" notes/$r || fail "a rank that thinks: rank $r: $(<notes/$r)"
+done
+expect "a rank that thinks says nothing" "" "$(<rank2)"
+
 # ---- a world is joined once
 start torchrun 2 "$member" again
 finish_ranks

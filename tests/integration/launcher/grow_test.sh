@@ -44,6 +44,15 @@ expect "exit code" 0 "$code"
 expect "epochs" 2 "$(sed -nE 's/.*epoch ([0-9]+): .*/\1/p' out | sort -n | tail -n 1)"
 grep "the sum is" out && fail "a newcomer has another state"
 
+# ---- too few end the job at once: nobody is going to come
+rm -f out err "$end"
+"$kolo" run -np 2 --max-np 2 -H localhost:2 -- "$TEST_DIR/launcher_trainer" "$end" >out 2>err </dev/null &
+pid=$!
+wait_until 20 said 0 2 || fail "two ranks do not start: $(cat out err)"
+kill -9 "$(sed -nE 's/.*epoch 0: rank 1 of 2, pid ([0-9]+)$/\1/p' out)"
+wait_code $pid
+expect "too few: exit code" 76 "$code"
+
 # ---- as many as there are slots, --max at most
 run --min 1 --max 2 -H localhost:3 --dry-run -- true
 expect_text "without -n" "2 ranks on this host" "$out"

@@ -51,6 +51,17 @@ weights() {
     tail -c +105 "$1" | head -c -8 | sha1sum
 }
 
+# same_weights <checkpoint> <checkpoint> <tolerance>: parameters, mean and variance agree.
+same_weights() {
+    paste -d ' ' <(tail -c +105 "$1" | head -c -8 | od -An -v -w4 -tf4) \
+        <(tail -c +105 "$2" | head -c -8 | od -An -v -w4 -tf4) | awk -v tolerance="$3" '
+        NF != 2 { wrong = 1 }
+        { difference = $1 > $2 ? $1 - $2 : $2 - $1; if (difference > most) most = difference }
+        END {
+            if (NR == 0 || wrong || most > tolerance) { print NR " numbers differ by up to " most; exit 1 }
+        }'
+}
+
 # last_loss <csv>: mean of the last 20 steps.
 last_loss() {
     tail -n 20 "$1" | awk -F, '{ sum += $2 } END { print sum / NR }'

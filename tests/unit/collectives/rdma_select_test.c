@@ -173,6 +173,33 @@ static void check_ranks_share_the_ports(void **state)
     assert_non_null(strstr(chosen(), "mlx5_1"));
 }
 
+/* Nearer to the GPU counts for more than the node, and for less than speed; of two as near, ranks
+ * take one each. */
+static void check_the_nearest_to_the_gpu(void **state)
+{
+    (void)state;
+    char name[16], address[32];
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "mlx5_%d", i);
+        snprintf(address, sizeof address, "10.%d.0.7", i + 1);
+        add_roce(name, address, NULL)->node = i / 2;
+    }
+    place.node = 1;
+    survey.ports[0].gpu_near = 3;
+    survey.ports[1].gpu_near = 15;
+    survey.ports[2].gpu_near = 2;
+    for (place.turn = 0; place.turn < 3; place.turn++)
+        assert_non_null(strstr(chosen(), "mlx5_1"));
+    survey.ports[3].gpu_near = 15;
+    for (place.turn = 0; place.turn < 3; place.turn++)
+        assert_non_null(strstr(chosen(), "mlx5_3"));
+    place.node = -1;
+    for (place.turn = 0; place.turn < 4; place.turn++)
+        assert_non_null(strstr(chosen(), place.turn % 2 == 0 ? "mlx5_1" : "mlx5_3"));
+    add_roce("mlx5_4", "10.5.0.7", NULL)->speed_mbps = 400000;
+    assert_non_null(strstr(chosen(), "mlx5_4"));
+}
+
 /* While there are more ports than ranks, each takes as many. */
 static void check_few_ranks_take_several_ports(void **state)
 {
@@ -318,6 +345,7 @@ int main(void)
         cmocka_unit_test_setup(check_the_route_decides, begin),
         cmocka_unit_test_setup(check_a_port_without_link_is_left_out, begin),
         cmocka_unit_test_setup(check_ranks_share_the_ports, begin),
+        cmocka_unit_test_setup(check_the_nearest_to_the_gpu, begin),
         cmocka_unit_test_setup(check_few_ranks_take_several_ports, begin),
         cmocka_unit_test_setup(check_software_is_not_taken_by_itself, begin),
         cmocka_unit_test_setup(check_no_device, begin),

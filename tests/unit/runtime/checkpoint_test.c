@@ -54,16 +54,25 @@ static int end(void **unused)
     return system(command);
 }
 
+static void offer(struct kolo__checkpoint_writer *writer, uint64_t step)
+{
+    unsigned char *file =
+        kolo__checkpoint_writer_file(writer, kolo__checkpoint_file_bytes(state, COUNT));
+    assert_non_null(file);
+    kolo__checkpoint_lay_out(file, state, COUNT, step);
+    kolo__checkpoint_writer_offer(writer, step, 0, 0);
+}
+
 /* The states of steps first, first + 1, ... */
 static void save(uint64_t first, int files, int keep)
 {
     struct kolo__checkpoint_writer *writer;
-    assert_int_equal(kolo__checkpoint_writer_create(folder, keep, state, COUNT, &writer), KOLO_OK);
+    assert_int_equal(kolo__checkpoint_writer_create(folder, keep, &writer), KOLO_OK);
     for (int i = 0; i < files; i++) {
         set_state(first + (uint64_t)i);
-        assert_true(kolo__checkpoint_writer_offer(writer, first + (uint64_t)i));
+        offer(writer, first + (uint64_t)i);
         set_state(9999); /* training goes on: the copy does not */
-        assert_int_equal(kolo__checkpoint_writer_wait(writer), KOLO_OK);
+        assert_int_equal(kolo__checkpoint_writer_wait(writer, NULL), KOLO_OK);
     }
     kolo__checkpoint_writer_free(writer);
 }
@@ -181,6 +190,98 @@ static void test_other_files_do_not_count(void **unused)
     assert_loads(4);
 }
 
+/* ---- parts ------------------------------------------------------------------------------------
+ */
+
+enum { PARTS = 3 };
+
+/* Part `index` of the state after `step` steps: weights are cut in the middle of nothing, the last
+ * one has the rest of the state. */
+static void save_part(struct kolo__checkpoint_writer *writer, uint64_t step, uint32_t index,
+                      struct kolo__checkpoint_part *written)
+{
+    static const size_t cuts[PARTS + 1] = {0, 7, 7, WEIGHTS}; /* the second has none */
+    kolo_elastic_piece pieces[2] = {{.tensor = 0,
+                                     .first = cuts[index],
+                                     .count = cuts[index + 1] - cuts[index],
+                                     .data = weights + cuts[index]},
+                                    {.tensor = 1, .count = 1, .data = &place}};
+    size_t count = index + 1 == PARTS ? 2 : 1;
+    set_state(step);
+    unsigned char *file =
+        kolo__checkpoint_writer_file(writer, kolo__part_file_bytes(state, pieces, count));
+    assert_non_null(file);
+    kolo__part_lay_out(file, state, pieces, count, step);
+    kolo__checkpoint_writer_offer(writer, step, index, PARTS);
+    assert_int_equal(kolo__checkpoint_writer_wait(writer, written), KOLO_OK);
+}
+
+static void save_manifest(struct kolo__checkpoint_writer *writer, uint64_t step,
+                          const struct kolo__checkpoint_part *parts, uint32_t count)
+{
+    unsigned char *file =
+        kolo__checkpoint_writer_file(writer, kolo__manifest_bytes(state, COUNT, count));
+    assert_non_null(file);
+    kolo__manifest_lay_out(file, state, COUNT, step, parts, count);
+    kolo__checkpoint_writer_offer(writer, step, 0, 0);
+    assert_int_equal(kolo__checkpoint_writer_wait(writer, NULL), KOLO_OK);
+}
+
+static void test_parts_are_a_checkpoint(void **unused)
+{
+    struct kolo__checkpoint_writer *writer;
+    struct kolo__checkpoint_part parts[PARTS];
+    (void)unused;
+    save(4, 1, 2);
+    assert_int_equal(kolo__checkpoint_writer_create(folder, 2, &writer), KOLO_OK);
+    for (uint32_t i = 0; i < PARTS; i++) {
+        save_part(writer, 8, i, &parts[i]);
+        assert_loads(4); /* they are none yet */
+    }
+    save_manifest(writer, 8, parts, PARTS);
+    assert_loads(8);
+    save_manifest(writer, 8, parts, PARTS - 1); /* that is not the whole state */
+    assert_loads(4);
+    save_manifest(writer, 8, parts, PARTS);
+    save_part(writer, 9, 1, &parts[1]); /* of another step */
+    char from[sizeof path];
+    snprintf(from, sizeof from, "%s/step-9.part-1-of-3.kolo", folder);
+    snprintf(path, sizeof path, "%s/step-8.part-1-of-3.kolo", folder);
+    assert_int_equal(rename(from, path), 0);
+    assert_loads(4);
+    save_part(writer, 8, 1, &parts[1]);
+    assert_loads(8);
+    kolo__checkpoint_writer_free(writer);
+}
+
+/* With the last two checkpoints stay their parts, and those of one that is under way. */
+static void test_old_parts_are_removed(void **unused)
+{
+    struct kolo__checkpoint_writer *writer;
+    struct kolo__checkpoint_part parts[PARTS];
+    (void)unused;
+    assert_int_equal(kolo__checkpoint_writer_create(folder, 2, &writer), KOLO_OK);
+    for (uint64_t step = 1; step < 6; step++) {
+        for (uint32_t i = 0; i < PARTS; i++)
+            save_part(writer, step, i, &parts[i]);
+        if (step == 4) /* is left without a manifest */
+            continue;
+        save_part(writer, step + 1, 0, &(struct kolo__checkpoint_part){0});
+        save_manifest(writer, step, parts, PARTS);
+    }
+    kolo__checkpoint_writer_free(writer);
+    for (uint64_t step = 1; step < 7; step++) {
+        bool stays = step == 3 || step == 5;
+        assert_int_equal(access(path_of(step), F_OK) == 0, stays);
+        for (int i = 0; i < PARTS; i++) {
+            snprintf(path, sizeof path, "%s/step-%lu.part-%d-of-3.kolo", folder,
+                     (unsigned long)step, i);
+            assert_int_equal(access(path, F_OK) == 0, stays || (step == 6 && i == 0));
+        }
+    }
+    assert_loads(5);
+}
+
 static void test_folder_is_needed(void **unused)
 {
     char inside[sizeof path + 16];
@@ -194,13 +295,13 @@ static void test_folder_is_needed(void **unused)
     assert_int_equal(kolo__checkpoint_prepare(path), KOLO_ERR_SYSTEM);
     assert_non_null(strstr(kolo_error_text(), "cannot be written into"));
     /* What cannot be written is an error of that one alone. */
-    assert_int_equal(kolo__checkpoint_writer_create(inside, 1, state, COUNT, &writer), KOLO_OK);
+    assert_int_equal(kolo__checkpoint_writer_create(inside, 1, &writer), KOLO_OK);
     assert_int_equal(rmdir(inside), 0);
-    assert_true(kolo__checkpoint_writer_offer(writer, 1));
-    assert_int_equal(kolo__checkpoint_writer_wait(writer), KOLO_ERR_SYSTEM);
+    offer(writer, 1);
+    assert_int_equal(kolo__checkpoint_writer_wait(writer, NULL), KOLO_ERR_SYSTEM);
     assert_int_equal(mkdir(inside, 0777), 0);
-    assert_true(kolo__checkpoint_writer_offer(writer, 2));
-    assert_int_equal(kolo__checkpoint_writer_wait(writer), KOLO_OK);
+    offer(writer, 2);
+    assert_int_equal(kolo__checkpoint_writer_wait(writer, NULL), KOLO_OK);
     kolo__checkpoint_writer_free(writer);
 }
 
@@ -211,6 +312,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_damaged_one_is_left_out, begin, end),
         cmocka_unit_test_setup_teardown(test_other_state_is_refused, begin, end),
         cmocka_unit_test_setup_teardown(test_other_files_do_not_count, begin, end),
+        cmocka_unit_test_setup_teardown(test_parts_are_a_checkpoint, begin, end),
+        cmocka_unit_test_setup_teardown(test_old_parts_are_removed, begin, end),
         cmocka_unit_test_setup_teardown(test_folder_is_needed, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,103 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who says nothing is lost, and how it is named; who may be silent is not. The server's clock is
  * the test's. */
-#include "base/clock.h"
-#include "runtime/control_frames.h"
-#include "runtime/heartbeat.h"
-#include "runtime/introduction.h"
-#include "runtime/rendezvous_world.h"
+#include "two_ranks.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-enum { RANKS = 2 };
-
-static const uint64_t SECOND = 1000000000, TIMEOUT = 5000000000;
-
-static struct kolo__rendezvous *server;
-static struct kolo__control *controls[RANKS];
-static struct kolo__flight flight;                        /* nothing in it */
-static const char introduction[KOLO__INTRODUCTION_TEXTS]; /* empty ones */
-
-static uint64_t now(void)
-{
-    return kolo__now_ns(&kolo__real_clock);
-}
-
-/* ---- a world of two, whose server stands still but in here -------------------------------------
- */
-
-static void *join(void *argument)
-{
-    uint32_t rank = (uint32_t)((struct kolo__control **)argument - controls);
-    struct kolo__control_options options = {.rendezvous = kolo__rendezvous_address(server),
-                                            .job = "job",
-                                            .token = "secret",
-                                            .rank = rank,
-                                            .size = RANKS,
-                                            .deadline_ns = now() + 20 * SECOND,
-                                            .timeout_s = 20};
-    if (kolo__control_connect(&options, &controls[rank]) != KOLO_OK ||
-        kolo__control_join(controls[rank], introduction, sizeof introduction) != KOLO_OK)
-        return NULL;
-    return argument;
-}
-
-/* Steps until the member has said so, or for a while. */
-static void serve_until(bool (*done)(void))
-{
-    const struct timespec pause = {.tv_nsec = 1000000};
-    for (int i = 0; i < 20000 && !done(); i++) {
-        kolo__rendezvous_step(server);
-        nanosleep(&pause, NULL);
-    }
-    assert_true(done());
-}
-
-static bool world_has_formed(void)
-{
-    return server->formed;
-}
-
-static int start(void **state)
-{
-    (void)state;
-    pthread_t threads[RANKS];
-    void *joined;
-    int bad = 0;
-    struct kolo__rendezvous_options options = {
-        .host = "127.0.0.1", .job = "job", .token = "secret", .world_size = RANKS};
-    if (kolo__rendezvous_create(&options, &server) != KOLO_OK)
-        return 1;
-    for (int r = 0; r < RANKS; r++)
-        bad |= pthread_create(&threads[r], NULL, join, &controls[r]);
-    serve_until(world_has_formed);
-    for (int r = 0; r < RANKS; r++) {
-        pthread_join(threads[r], &joined);
-        bad |= joined == NULL;
-    }
-    return bad;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    for (int r = 0; r < RANKS; r++)
-        kolo__control_close(controls[r]);
-    kolo__rendezvous_free(server);
-    return 0;
-}
-
-static bool both_beat(void)
-{
-    return server->members[0].signs.timeout_ns != 0 && server->members[1].signs.timeout_ns != 0;
-}
+static struct kolo__flight flight; /* nothing in it */
 
 /* Returns when rank 1 was heard. Rank 0 is heard for ever. */
 static uint64_t beat(void)
@@ -126,31 +37,6 @@ static void look_until(uint64_t from_ns, uint64_t to_ns)
         for (int i = 0; i < 5000 && !rank_1_is_answered_for(); i++)
             nanosleep(&pause, NULL);
     }
-}
-
-static const char *fault(kolo_status *status, int *rank)
-{
-    return kolo__rendezvous_fault(server, status, rank);
-}
-
-static void assert_lost(const char *part)
-{
-    kolo_status status;
-    int rank;
-    const char *text = fault(&status, &rank);
-    assert_non_null(text);
-    assert_int_equal(status, KOLO_ERR_PEER_LOST);
-    assert_int_equal(rank, 1);
-    assert_true(strncmp(text, "rank 1 (host ", 13) == 0);
-    if (strstr(text, part) == NULL)
-        fail_msg("'%s' does not contain '%s'", text, part);
-}
-
-static void assert_sound(void)
-{
-    kolo_status status;
-    int rank;
-    assert_null(fault(&status, &rank));
 }
 
 /* ---- the server ------------------------------------------------------------------------------ */
@@ -295,51 +181,6 @@ static void test_a_broken_link_is_named_by_its_ends(void **state)
     assert_non_null(strstr(text, "): it does not answer"));
 }
 
-static void break_link(const char *how)
-{
-    blame_rank_1(how);
-    serve_until(rank_1_is_blamed);
-    kolo__world_judge_losses(server, server->members[1].lost_at_ns);
-    assert_true(server->fault.set);
-}
-
-/* In one epoch after the other they would find that out again, for ever. */
-static void test_a_link_that_stays_cut_costs_a_rank(void **state)
-{
-    (void)state;
-    beat();
-    break_link("nothing was heard: it " KOLO__SILENCE_TEXT);
-    assert_int_equal(server->membership.count, 1);
-    assert_null(kolo__rendezvous_expelled(server, 0));
-    const char *why = kolo__rendezvous_expelled(server, 1);
-    assert_non_null(why);
-    assert_non_null(strstr(why, "is cut off from rank 0 (host "));
-    kolo__rendezvous_rank_ended(server, 1, false, "was killed");
-    assert_null(kolo__rendezvous_expelled(server, 1));
-}
-
-static void test_a_link_that_broke_may_be_made_anew_once(void **state)
-{
-    (void)state;
-    beat();
-    break_link("the connection broke: Connection reset by peer");
-    assert_int_equal(server->membership.count, 2);
-    server->fault.set = false; /* as in the next epoch */
-    server->members[1].lost_at_ns = 0;
-    break_link("the connection broke: Connection reset by peer");
-    assert_int_equal(server->membership.count, 1);
-    assert_non_null(kolo__rendezvous_expelled(server, 1));
-}
-
-static void test_waits_are_known(void **state)
-{
-    (void)state;
-    uint64_t heard_ns = beat();
-    assert_int_equal(kolo__rendezvous_longest_wait_ns(server, heard_ns + SECOND), 0);
-    server->members[1].signs.waits_since_ns = heard_ns - SECOND;
-    assert_int_equal(kolo__rendezvous_longest_wait_ns(server, heard_ns + SECOND), 2 * SECOND);
-}
-
 /* ---- the rank -------------------------------------------------------------------------------- */
 
 static void test_a_server_that_says_nothing_is_lost(void **state)
@@ -451,7 +292,7 @@ static void *come(void *argument)
                                             .deadline_ns = now() + 20 * SECOND,
                                             .timeout_s = 20};
     return kolo__control_connect(&options, &newcomer) == KOLO_OK &&
-                   kolo__control_join(newcomer, introduction, sizeof introduction) == KOLO_OK
+                   kolo__control_join(newcomer, no_words, sizeof no_words) == KOLO_OK
                ? argument
                : NULL;
 }
@@ -493,7 +334,7 @@ static void test_a_newcomer_that_never_beats_is_missed(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start_ranks, end_ranks)
     const struct CMUnitTest tests[] = {
         TEST(test_silence_is_a_loss),
         TEST(test_a_stopped_process_is_named_as_such),
@@ -505,9 +346,6 @@ int main(void)
         TEST(test_what_was_read_late_is_of_now),
         TEST(test_who_never_beats_is_not_missed),
         TEST(test_a_broken_link_is_named_by_its_ends),
-        TEST(test_a_link_that_stays_cut_costs_a_rank),
-        TEST(test_a_link_that_broke_may_be_made_anew_once),
-        TEST(test_waits_are_known),
         TEST(test_a_server_that_says_nothing_is_lost),
         TEST(test_answers_that_nobody_reads_do_not_pile_up),
         TEST(test_a_thread_beats),
