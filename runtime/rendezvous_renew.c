@@ -281,7 +281,6 @@ static void expect_beats(const struct kolo__rendezvous *server, struct kolo__mem
         if (server->members[r].signs.timeout_ns > newcomer->signs.timeout_ns)
             newcomer->signs.timeout_ns = server->members[r].signs.timeout_ns;
     newcomer->signs.heard_ns = kolo__now_ns(&kolo__real_clock);
-    snprintf(newcomer->signs.doing, sizeof newcomer->signs.doing, "it had just come");
 }
 
 /* Moves survivors and newcomers to their places. previous: by rank, what they were. */
