@@ -137,6 +137,7 @@ void kolo__agents_close(struct kolo__agents *agents)
         if (!agents->list[i]->carrier.broken)
             kolo__agent_say(agents->list[i], KOLO__AGENT_END);
     agents->input_fd = -1;
+    agents->discovery = NULL; /* nobody comes any more */
     while (is_any_needed(agents) && kolo__now_ns(&kolo__real_clock) < deadline_ns)
         kolo__agents_serve_once(agents, NULL);
     for (uint32_t i = 0; i < agents->count; i++)

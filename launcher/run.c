@@ -374,8 +374,8 @@ int kolo__run_main(int argc, char **argv)
     }
 
     kolo__input_close(&run->input);
-    kolo__discovery_close(run->discovery);
     kolo__agents_close(&run->agents);
+    kolo__discovery_close(run->discovery);
     kolo__output_free(run->output);
     kolo__rendezvous_free(run->rendezvous);
     kolo__last_words_close(&run->last_words);

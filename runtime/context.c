@@ -213,19 +213,11 @@ kolo_status kolo__context_equip(kolo_context *context)
     return status;
 }
 
-kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
+kolo_status kolo__context_create(const kolo_init_options *options, kolo_context **result)
 {
-    if (result == NULL)
-        return kolo__error(KOLO_ERR_INVALID, "kolo_init: context is NULL");
-    *result = NULL;
-    if (atomic_exchange(&exists, true))
-        return kolo__error(KOLO_ERR_INVALID,
-                           "kolo_init: this process has a context already; one is all it may have");
     kolo_context *context = calloc(1, sizeof *context);
-    if (context == NULL) {
-        atomic_store(&exists, false);
+    if (context == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "kolo_init: no memory for a context");
-    }
     pthread_mutex_init(&context->lock, NULL);
     context->place.pmi_fd = -1;
     kolo_status status = kolo__config_load(&context->config, environ);
@@ -264,6 +256,20 @@ kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
     }
     *result = context;
     return KOLO_OK;
+}
+
+kolo_status kolo_init(const kolo_init_options *options, kolo_context **result)
+{
+    if (result == NULL)
+        return kolo__error(KOLO_ERR_INVALID, "kolo_init: context is NULL");
+    *result = NULL;
+    if (atomic_exchange(&exists, true))
+        return kolo__error(KOLO_ERR_INVALID,
+                           "kolo_init: this process has a context already; one is all it may have");
+    kolo_status status = kolo__context_create(options, result);
+    if (status != KOLO_OK)
+        atomic_store(&exists, false);
+    return status;
 }
 
 kolo_status kolo_finalize(kolo_context *context)

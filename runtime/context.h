@@ -53,6 +53,8 @@ struct kolo_context {
     struct kolo__reducer_thread *reducer_thread; /* NULL: none; under lock */
 };
 
+/* kolo_init, but that a process may have one context only. kolo_finalize releases it. */
+kolo_status kolo__context_create(const kolo_init_options *options, kolo_context **context);
 /* Makes the world communicator, together with all other ranks, if there are any (world.c). */
 kolo_status kolo__world_join(kolo_context *context);
 /* Leaves this epoch, whose communicators are retired, and makes the world communicator of the next

@@ -355,9 +355,9 @@ static uint64_t earlier_ms(uint64_t most_ms, uint64_t due_ns, uint64_t now_ns)
 /* Milliseconds until something is due by the clock; UINT64_MAX: nothing is. */
 static uint64_t next_due_ms(const struct kolo__rendezvous *server, uint64_t now_ns)
 {
-    uint64_t most_ms = UINT64_MAX;
-    if (server->beats_due_ns != 0)
-        most_ms = earlier_ms(most_ms, server->beats_due_ns, now_ns);
+    uint64_t most_ms = UINT64_MAX, beats_due_ns = kolo__world_beats_due_ns(server);
+    if (beats_due_ns != 0)
+        most_ms = earlier_ms(most_ms, beats_due_ns, now_ns);
     if (server->waits_due_ns != 0)
         most_ms = earlier_ms(most_ms, server->waits_due_ns, now_ns);
     uint64_t pause_ms = kolo__silence_pause_ns(server->silence_s) / MILLISECOND;

@@ -77,9 +77,10 @@ bool kolo__world_is_quiet(const struct kolo__member *member, uint64_t now_ns)
            now_ns >= member->signs.heard_ns + kolo__heartbeat_quiet_ns(member->signs.timeout_ns);
 }
 
+/* Sooner than it is quiet: that what it was sent is not acknowledged says more than silence. */
 bool kolo__world_is_cut_off(const struct kolo__member *member, uint64_t now_ns)
 {
-    return kolo__world_is_quiet(member, now_ns) &&
+    return beats(member) && now_ns >= member->signs.heard_ns + member->signs.timeout_ns * 2 / 5 &&
            kolo__silence_is_unanswered(member->connection->fd);
 }
 
@@ -177,6 +178,11 @@ static uint64_t judge(struct kolo__rendezvous *server, uint32_t rank, uint64_t n
 static bool is_judging(const struct kolo__rendezvous *server)
 {
     return !server->fault.set || kolo__membership_is_forming(&server->membership);
+}
+
+uint64_t kolo__world_beats_due_ns(const struct kolo__rendezvous *server)
+{
+    return is_judging(server) ? server->beats_due_ns : 0;
 }
 
 void kolo__world_listen_again(struct kolo__rendezvous *server)

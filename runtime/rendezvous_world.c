@@ -312,8 +312,12 @@ void kolo__world_judge_losses(struct kolo__rendezvous *server, uint64_t now_ns)
         if (member->lost_at_ns == 0 || now_ns < member->lost_at_ns || !somebody_needs(server, r))
             continue;
         if (member->blamed_by >= 0 && member->connection != NULL) {
-            /* Its process lives: the fault is the network's between the two. */
-            if (!kolo__world_is_quiet(member, now_ns))
+            /* Its process lives: the fault is the network's between the two. Unless nothing reaches
+             * its host any more, from here either. */
+            if (kolo__world_is_cut_off(member, now_ns))
+                kolo__world_declare_lost(server, r,
+                                         "was lost with its host, which " KOLO__SILENCE_TEXT);
+            else if (!kolo__world_is_quiet(member, now_ns))
                 spread_broken_link(server, r);
         } else {
             kolo__world_declare_lost(server, r, member->lost_why);

@@ -216,9 +216,11 @@ void kolo__world_beat(struct kolo__connection *connection, struct kolo__frame_re
 /* Finds who has been silent for too long. */
 void kolo__world_listen_again(struct kolo__rendezvous *server);
 void kolo__world_judge_beats(struct kolo__rendezvous *server, uint64_t now_ns);
+/* When that is to be done; 0: not before something else happens. */
+uint64_t kolo__world_beats_due_ns(const struct kolo__rendezvous *server);
 /* Whoever beats may just have died: true when this member has not beaten when it should have. */
 bool kolo__world_is_quiet(const struct kolo__member *member, uint64_t now_ns);
-/* And its host does not acknowledge what was sent to it since. */
+/* Its host does not acknowledge what was sent to it since it was heard last. */
 bool kolo__world_is_cut_off(const struct kolo__member *member, uint64_t now_ns);
 /* "; when last heard, 0.8 s before, it waited since 0.2 s in allreduce #8 (...)"; "" when it never
  * was. */

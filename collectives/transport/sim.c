@@ -39,6 +39,8 @@ kolo_status kolo__sim_create(const struct kolo__sim_options *options, struct kol
         kolo__sim_free(sim);
         return kolo__error(KOLO_ERR_MEMORY, "no memory for a simulation of %u ranks", size);
     }
+    for (size_t i = 0; i < channels; i++)
+        sim->channels[i].factor = 1;
     for (size_t i = 0; i < channels * KOLO__SIM_BUFFERS; i++)
         sim->channels[i / KOLO__SIM_BUFFERS].buffers[i % KOLO__SIM_BUFFERS].data =
             sim->buffer_memory + i * options->buffered_bytes;
@@ -169,6 +171,7 @@ static void post_send(struct kolo__transport *transport, uint32_t peer, struct k
                     kolo__random_below(&sim->random, 2) == 0;
     if (!buffered) {
         push(&channel->sending, post);
+        kolo__sim_wake_receiver(sim, transport->rank, peer);
         return;
     }
     uint32_t last = (channel->buffered_first + channel->buffered_count) % KOLO__SIM_BUFFERS;
@@ -179,6 +182,7 @@ static void post_send(struct kolo__transport *transport, uint32_t peer, struct k
         memcpy(buffer->data, post->data, post->bytes);
     channel->buffered_count++;
     push(&channel->sent, post);
+    kolo__sim_wake_receiver(sim, transport->rank, peer);
 }
 
 static void post_recv(struct kolo__transport *transport, uint32_t peer, struct kolo__post *post)
@@ -213,6 +217,12 @@ static bool oldest_message(const struct kolo__sim_channel *channel, struct messa
         return false;
     *message = (struct message){post->signature, post->data, post->bytes, false};
     return true;
+}
+
+bool kolo__sim_channel_has_message(const struct kolo__sim_channel *channel)
+{
+    struct message message;
+    return oldest_message(channel, &message);
 }
 
 /* False, and the rank has failed, when the message is not what the receive expects. */
@@ -260,10 +270,10 @@ static bool receive(struct kolo__sim_rank *rank, uint32_t peer)
     struct kolo__sim_channel *channel = kolo__sim_channel(sim, peer, rank->transport.rank);
     struct kolo__post *post = channel->receiving.head;
     struct message message;
-    if (post == NULL || !oldest_message(channel, &message))
+    if (post == NULL || channel->cut || !oldest_message(channel, &message))
         return false;
     if (channel->ready_ns == 0)
-        channel->ready_ns = kolo__sim_later(sim);
+        channel->ready_ns = kolo__sim_arrival(sim, channel);
     if (sim->now_ns < channel->ready_ns)
         return false;
     if (!channel->checked && !check_header(rank, peer, channel, &message))
@@ -281,8 +291,10 @@ static bool receive(struct kolo__sim_rank *rank, uint32_t peer)
     post->bytes_done += piece;
     kolo__sim_note(sim,
                    (uint64_t)post->bytes_done << 32 | (uint64_t)peer << 16 | rank->transport.rank);
-    if (post->bytes_done == message.bytes)
+    if (post->bytes_done == message.bytes) {
         finish_message(channel, message.buffered);
+        kolo__sim_wake_sender(sim, peer, rank->transport.rank);
+    }
     return true;
 }
 
@@ -320,14 +332,25 @@ static bool progress(struct kolo__transport *transport)
         }
         if (receive(rank, peer))
             moved = true;
+        struct kolo__fault fault;
+        if (transport->fault.status == KOLO_OK && kolo__sim_link_failed(rank, peer, &fault))
+            fail(transport, &fault);
     }
     return moved;
 }
 
 static bool arm(struct kolo__transport *transport)
 {
-    (void)transport;
-    return false; /* virtual time passes only while everybody is awake */
+    struct kolo__sim_rank *rank = rank_of(transport);
+    const struct kolo__sim_embedder *embedder = rank->sim->options.embedder;
+    if (embedder == NULL)
+        return false; /* virtual time passes only while everybody is awake */
+    uint64_t due_ns = kolo__sim_due(rank);
+    if (due_ns <= rank->sim->now_ns)
+        return false;
+    if (due_ns != KOLO__SIM_NEVER)
+        embedder->wake(embedder->self, transport->rank, due_ns);
+    return true;
 }
 
 static void disarm(struct kolo__transport *transport)
@@ -337,8 +360,8 @@ static void disarm(struct kolo__transport *transport)
 
 static int wait_fd(struct kolo__transport *transport)
 {
-    (void)transport;
-    return -1;
+    const struct kolo__sim_embedder *embedder = rank_of(transport)->sim->options.embedder;
+    return embedder != NULL ? embedder->wait_fd(embedder->self, transport->rank) : -1;
 }
 
 static void close_rank(struct kolo__transport *transport)
@@ -348,6 +371,8 @@ static void close_rank(struct kolo__transport *transport)
     KOLO__ASSERT(rank->open);
     fail(transport, &fault);
     rank->open = false;
+    if (rank->sim->options.embedder != NULL)
+        kolo__sim_end_connections(rank->sim, transport->rank);
 }
 
 static const struct kolo__transport_ops transport_ops = {

@@ -24,6 +24,14 @@ struct kolo__sim_fate {
     uint64_t paused_ns, resumed_ns; /* it makes no steps in between */
 };
 
+/* Whoever drives ranks by itself, each as a caller that may sleep. */
+struct kolo__sim_embedder {
+    /* At that time the rank's progress has something to do. */
+    void (*wake)(void *self, uint32_t rank, uint64_t at_ns);
+    int (*wait_fd)(void *self, uint32_t rank);
+    void *self;
+};
+
 struct kolo__sim_options {
     uint32_t size;
     uint64_t seed;
@@ -37,8 +45,13 @@ struct kolo__sim_options {
     const uint32_t *host_of; /* by rank: who shares memory with whom; NULL: all do; borrowed */
     /* Faults. */
     const struct kolo__sim_fate *fates; /* by rank; NULL: nothing befalls anybody; borrowed */
-    uint64_t garbled; /* this message (counted from 0 as headers arrive) has a header that
-                         is none; KOLO__SIM_NEVER: none does */
+    uint64_t garbled;    /* this message (counted from 0 as headers arrive) has a header that
+                            is none; KOLO__SIM_NEVER: none does */
+    uint64_t silence_ns; /* so long nothing passes where something is to: KOLO_ERR_PEER_LOST; 0:
+                            that is waited for without end */
+    /* Then ranks sleep between progress and progress, time is set from outside, and who closes its
+     * transport is missed by its peers (kolo__sim_vanish). NULL: none; borrowed. */
+    const struct kolo__sim_embedder *embedder;
 };
 
 /* Everything that is taken is taken here; ends in KOLO_ERR_MEMORY at worst. */
@@ -58,6 +71,19 @@ void *kolo__sim_alloc(struct kolo__sim *sim, uint32_t rank, size_t bytes);
 void kolo__sim_step(struct kolo__sim *sim);
 /* Its lost_ns is over: it makes no more steps. */
 bool kolo__sim_lost(const struct kolo__sim *sim, uint32_t rank);
+
+/* ---- links (sim_links.c) --------------------------------------------------------------------- */
+
+/* In one direction: what is on its way is held back. */
+void kolo__sim_cut(struct kolo__sim *sim, uint32_t from, uint32_t to, bool cut);
+/* Messages take so many times as long from now on. */
+void kolo__sim_slow(struct kolo__sim *sim, uint32_t from, uint32_t to, uint32_t factor);
+/* Its process is gone, with all its memory: no close follows. Its peers see that their connections
+ * to it have ended; silently: they do not. */
+void kolo__sim_vanish(struct kolo__sim *sim, uint32_t rank, bool silently);
+/* For embedders. */
+void kolo__sim_set_time(struct kolo__sim *sim, uint64_t now_ns);
+
 /* A number that depends on all that happened so far: equal for equal runs. */
 uint64_t kolo__sim_trace(const struct kolo__sim *sim);
 

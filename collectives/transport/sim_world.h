@@ -37,6 +37,11 @@ struct kolo__sim_channel {
     uint64_t ready_ns;                /* when the oldest message gets there; 0: not drawn yet */
     bool checked;                     /* its header has been compared */
     uint64_t taken;                   /* messages received so far */
+    /* The link. */
+    bool cut;
+    uint32_t factor;     /* of delays */
+    uint64_t ended_ns;   /* when the receiver sees that the sender has gone; 0: it has not */
+    uint64_t stalled_ns; /* since when the receiver has something to move, and cannot; 0: not so */
 };
 
 struct kolo__sim_rank {
@@ -89,11 +94,37 @@ static inline uint64_t kolo__sim_later(struct kolo__sim *sim)
     return sim->now_ns + 1 + kolo__random_below(&sim->random, sim->options.delay_ns + 1);
 }
 
+/* The same for a message of a channel. */
+static inline uint64_t kolo__sim_arrival(struct kolo__sim *sim,
+                                         const struct kolo__sim_channel *channel)
+{
+    return sim->now_ns + 1 +
+           kolo__random_below(&sim->random, sim->options.delay_ns + 1) * channel->factor;
+}
+
 /* Notes an event in the trace (FNV-1a over 64-bit words). */
 static inline void kolo__sim_note(struct kolo__sim *sim, uint64_t event)
 {
     sim->trace = (sim->trace ^ event) * 0x100000001b3u;
 }
+
+/* ---- sim.c ---- */
+
+/* Something is on its way in it, or here and not taken. */
+bool kolo__sim_channel_has_message(const struct kolo__sim_channel *channel);
+
+/* ---- sim_links.c ---- */
+
+/* True, and *fault says it, when this rank sees that the link to the peer serves no more. */
+bool kolo__sim_link_failed(struct kolo__sim_rank *rank, uint32_t peer, struct kolo__fault *fault);
+/* When progress has something to do, as things are; KOLO__SIM_NEVER: not before a peer has done
+ * something. */
+uint64_t kolo__sim_due(struct kolo__sim_rank *rank);
+/* A message has been posted, or taken. */
+void kolo__sim_wake_receiver(struct kolo__sim *sim, uint32_t from, uint32_t to);
+void kolo__sim_wake_sender(struct kolo__sim *sim, uint32_t from, uint32_t to);
+/* Peers see that it has gone, some time later. */
+void kolo__sim_end_connections(struct kolo__sim *sim, uint32_t rank);
 
 /* ---- sim_mapping.c ---- */
 

@@ -8,8 +8,8 @@
  *     between      who is left comes, late or never; newcomers; old messages (agreement.c)
  *     epoch e+1    the members, told so; some have died meanwhile
  *
- * What is simulated is the network, time and the processes. What is not in it: sockets, TLS, the
- * rendezvous' frames, reducers.
+ * What is simulated is the network, time and the processes. It is small, and therefore quick: the
+ * rendezvous, reducers and all that is above are in world/.
  */
 #ifndef KOLO_TESTS_SIM_JOB_H
 #define KOLO_TESTS_SIM_JOB_H

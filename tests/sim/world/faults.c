@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What befalls a job: drawn before it begins, by time or by turn. */
+#include "world.h"
+
+/* ---- processes -------------------------------------------------------------------------------
+ */
+
+void faults_kill(struct process *process, bool silent)
+{
+    if (process->ended)
+        return;
+    world_log("process %u (place %u) is killed%s", process->id, process->place,
+              silent ? " with its host" : "");
+    process->ended = process->killed = true;
+    process->silent = silent;
+    world->kills++;
+    world->early_kill |= world->entered < world->plan.size;
+    world->lost_silently += silent;
+    fiber_end_process(process);
+    plane_vanish(process);
+    file_close_all(process);
+    system_unmap_all(process);
+    memory_free_all(process);
+    launcher_heard(process);
+}
+
+static struct process *draw_process(void)
+{
+    struct process *alive[WORLD_PROCESSES_MAX];
+    uint32_t count = 0;
+    for (uint32_t id = 1; id < world->process_count; id++)
+        if (!world->processes[id].ended)
+            alive[count++] = &world->processes[id];
+    return count > 0 ? alive[world_below(count)] : NULL;
+}
+
+static void kill_some(void *self, uint64_t silent)
+{
+    (void)self;
+    struct process *process = draw_process();
+    if (process == NULL)
+        return;
+    if (!silent && world_chance(50)) { /* at one of its next steps */
+        process->dies_at_turn = process->turns + 1 + world_below(200);
+        return;
+    }
+    for (uint32_t id = 0; id < world->process_count && silent; id++) {
+        net_cut(process, &world->processes[id], NEVER);
+        net_cut(&world->processes[id], process, NEVER);
+    }
+    faults_kill(process, silent);
+}
+
+/* SIGSTOP; or, of the launcher, a machine that was suspended. */
+static void pause_one(void *self, uint64_t longest_ns)
+{
+    struct process *process = self != NULL ? self : draw_process();
+    if (process == NULL || process->ended || process->paused_until_ns > world->now_ns)
+        return;
+    uint64_t pause_ns = world_below(longest_ns);
+    world_log("process %u is stopped for %.3f s", process->id, (double)pause_ns / 1e9);
+    process->paused_until_ns = world->now_ns + pause_ns;
+    process->paused_ns += pause_ns;
+    world->pauses++;
+}
+
+/* A suspended laptop: all stand still together. */
+static void pause_all(void *self, uint64_t longest_ns)
+{
+    (void)self;
+    uint64_t pause_ns = world_below(longest_ns);
+    for (uint32_t id = 0; id < world->process_count; id++) {
+        struct process *process = &world->processes[id];
+        if (process->ended || process->paused_until_ns > world->now_ns)
+            continue;
+        process->paused_until_ns = world->now_ns + pause_ns;
+        process->paused_ns += pause_ns;
+    }
+    world->pauses++;
+}
+
+static void jump(void *self, uint64_t number)
+{
+    (void)self;
+    (void)number;
+    struct process *process = world_chance(20) ? &world->processes[0] : draw_process();
+    if (process == NULL)
+        return;
+    process->wall_ns += (int64_t)world_below(2000 * SEC) - (int64_t)(1000 * SEC);
+    world->jumps++;
+}
+
+/* ---- links -----------------------------------------------------------------------------------
+ */
+
+static struct process *draw_other(const struct process *not_this)
+{
+    struct process *process = world_chance(40) ? &world->processes[0] : draw_process();
+    return process != not_this ? process : NULL;
+}
+
+static void cut_some(void *self, uint64_t for_ns)
+{
+    (void)self;
+    struct process *from = draw_process(), *to = draw_other(from);
+    if (from == NULL || to == NULL)
+        return;
+    /* Between two ranks it comes back: one of which the rendezvous hears that it does not is
+     * another matter (rendezvous_world.c, spread_broken_link). */
+    if (for_ns == NEVER && from->id != 0 && to->id != 0)
+        for_ns = 20 * SEC;
+    if (world_chance(50)) {
+        struct process *swap = from;
+        from = to;
+        to = swap;
+    }
+    uint64_t until_ns = for_ns == NEVER ? NEVER : world->now_ns + 1 + world_below(for_ns);
+    bool both = world_chance(30);
+    world_log("the link from process %u to %u is cut%s%s", from->id, to->id,
+              both ? " in both directions" : "", for_ns == NEVER ? " for good" : "");
+    net_cut(from, to, until_ns);
+    if (both)
+        net_cut(to, from, until_ns);
+    world->cuts++;
+}
+
+static void slow_some(void *self, uint64_t factor)
+{
+    (void)self;
+    struct process *from = draw_process(), *to = draw_other(from);
+    if (from == NULL || to == NULL)
+        return;
+    net_slow(from, to, 2 + (uint32_t)world_below(factor));
+    world->slowed++;
+}
+
+static void leave_some(void *self, uint64_t number)
+{
+    (void)self;
+    (void)number;
+    struct process *process = draw_process();
+    if (process != NULL)
+        process->leaves = true;
+}
+
+static void add_one(void *self, uint64_t place)
+{
+    (void)self;
+    launcher_add((uint32_t)place);
+}
+
+/* ---- the plan --------------------------------------------------------------------------------
+ */
+
+/* Most of it once the world has formed. */
+static uint64_t draw_time(void)
+{
+    static const uint64_t within_ns[] = {5 * MS, 100 * MS, 1000 * MS, 12 * SEC};
+    uint64_t from_ns = world_chance(15) ? 0 : 20 * MS;
+    return world->now_ns + from_ns + world_below(within_ns[world_below(4)]);
+}
+
+static void draw_fault(void)
+{
+    static const uint64_t long_ns = 20 * SEC, short_ns = 300 * MS;
+    uint64_t at_ns = draw_time(), drawn = world_below(100);
+    world->plan.faults++;
+    if (drawn < 40)
+        world_at(at_ns, kill_some, NULL, drawn < 6);
+    else if (drawn < 55)
+        world_at(at_ns, pause_one, drawn < 44 ? &world->processes[0] : NULL,
+                 world_chance(50) ? long_ns : short_ns);
+    else if (drawn < 58)
+        world_at(at_ns, pause_all, NULL, long_ns);
+    else if (drawn < 78)
+        world_at(at_ns, cut_some, NULL, drawn < 66 ? NEVER : world_chance(50) ? long_ns : short_ns);
+    else if (drawn < 84)
+        world_at(at_ns, slow_some, NULL, 200);
+    else if (drawn < 88)
+        world_at(at_ns, jump, NULL, 0);
+    else if (drawn < 94)
+        world_at(at_ns, leave_some, NULL, 0);
+    else
+        world_at(at_ns, add_one, NULL, world->plan.size + world_below(4));
+}
+
+void faults_plan(void)
+{
+    uint64_t count = world_chance(15) ? 0 : 1 + world_below(world_chance(70) ? 3 : 8);
+    for (uint64_t i = 0; i < count; i++)
+        draw_fault();
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a rank runs: a loop of training as docs/ELASTIC.md has it, with a reducer, whose averages
+ * are known beforehand, and so is the state after each step. And what must hold for it.
+ */
+#include "world.h"
+
+#include "runtime/context.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { TENSORS = 4, COUNT_MAX = 300, CALL_S = 30, VERDICT_S = 2, RENEWALS = 12 };
+
+struct program {
+    struct process *process;
+    kolo_context *context;
+    kolo_elastic *loop;
+    kolo_reducer *reducer;
+    kolo_tensor gradients[TENSORS];
+    float memory[TENSORS][COUNT_MAX]; /* of gradients, unless they are views */
+    double parameters[TENSORS][COUNT_MAX];
+    uint64_t called_ns, paused_ns;
+};
+
+/* ---- what is known beforehand ----------------------------------------------------------------
+ */
+
+/* The average of a gradient's element. */
+static double average_of(uint64_t step, size_t tensor, size_t i)
+{
+    return (double)((step * 31 + tensor * 7 + i * 3) % 97);
+}
+
+static double parameter_of(uint64_t steps, size_t tensor, size_t i)
+{
+    double sum = 0;
+    for (uint64_t step = 0; step < steps; step++)
+        sum += average_of(step, tensor, i);
+    return sum;
+}
+
+static size_t count_of(size_t tensor)
+{
+    return 1 + (size_t)((world->seed * 131 + tensor * 89) % COUNT_MAX);
+}
+
+/* ---- what must hold --------------------------------------------------------------------------
+ */
+
+static void call(struct program *program)
+{
+    program->called_ns = world->now_ns;
+    program->paused_ns = program->process->paused_ns;
+}
+
+/* It has returned in time; what it was stopped for does not count. */
+static void returned(struct program *program, const char *what, uint64_t limit_ns)
+{
+    uint64_t took_ns = world->now_ns - program->called_ns;
+    uint64_t stopped_ns = program->process->paused_ns - program->paused_ns;
+    if (took_ns > stopped_ns + limit_ns)
+        world_broken("process %u: %s took %.1f s, which may take %.1f s", program->process->id,
+                     what, (double)(took_ns - stopped_ns) / 1e9, (double)limit_ns / 1e9);
+}
+
+static void check_averages(struct program *program, uint64_t step)
+{
+    for (size_t t = 0; t < TENSORS; t++) {
+        const float *average = kolo_reducer_view(program->reducer, t);
+        for (size_t i = 0; i < count_of(t); i++)
+            if (fabs(average[i] - average_of(step, t, i)) > 0.01) {
+                world_broken("process %u, step %llu: the average of element %zu of gradient %zu is "
+                             "%g, and should be %g",
+                             program->process->id, (unsigned long long)step, i, t,
+                             (double)average[i], average_of(step, t, i));
+                return;
+            }
+    }
+    world->right++;
+}
+
+static void check_state(struct program *program, uint64_t steps)
+{
+    for (size_t t = 0; t < TENSORS; t++)
+        for (size_t i = 0; i < count_of(t); i += 7)
+            if (program->parameters[t][i] != parameter_of(steps, t, i)) {
+                world_broken("process %u: parameter %zu of tensor %zu is %g after %llu steps, and "
+                             "should be %g",
+                             program->process->id, i, t, program->parameters[t][i],
+                             (unsigned long long)steps, parameter_of(steps, t, i));
+                return;
+            }
+}
+
+/* All members of an epoch know the same of it, and each rank is one process. */
+static void check_epoch(struct program *program)
+{
+    const kolo_context *context = program->context;
+    struct process *process = program->process;
+    if (context->epoch >= WORLD_EPOCHS_MAX || context->size > WORLD_RANKS_MAX) {
+        world_broken("epoch %u with %u ranks", context->epoch, context->size);
+        return;
+    }
+    struct epoch_seen *epoch = &world->epochs[context->epoch];
+    uint32_t *member = &epoch->members[context->rank];
+    if (!epoch->seen) {
+        *epoch = (struct epoch_seen){.seen = true, .size = context->size};
+        world->epochs_formed++;
+    }
+    if (epoch->size != context->size)
+        world_broken("process %u: epoch %u has %u ranks, for another one %u", process->id,
+                     context->epoch, context->size, epoch->size);
+    if (*member != 0 && *member != process->id)
+        world_broken("processes %u and %u are both rank %u of epoch %u", *member, process->id,
+                     context->rank, context->epoch);
+    world->entered += *member == 0 && context->epoch == 0;
+    *member = process->id;
+    world_note((uint64_t)context->epoch << 32 | context->rank << 16 | process->id);
+}
+
+/* What a text says of a process is so: it was killed, or stopped, or cut off. */
+static void check_text(const char *text)
+{
+    for (const char *at = text; (at = strstr(at, ", pid ")) != NULL; at++) {
+        unsigned pid = 0;
+        int used = 0;
+        if (sscanf(at, ", pid %u) %n", &pid, &used) != 1 || used == 0 || pid <= 1000 ||
+            pid >= 1000 + world->process_count)
+            continue;
+        const struct process *process = &world->processes[pid - 1000];
+        const char *what = at + used;
+        bool killed = strncmp(what, "was killed", 10) == 0;
+        bool stopped = strncmp(what, "is stopped", 10) == 0;
+        bool silent = strncmp(what, "is silent", 9) == 0;
+        bool cut_off = strncmp(what, "was lost with its host", 22) == 0;
+        if ((killed && !process->killed) || (stopped && process->paused_ns == 0) ||
+            (silent && process->paused_ns == 0 && world->cuts + world->lost_silently == 0) ||
+            (silent && process->silent && process->paused_ns == 0) ||
+            (cut_off && !process->silent && world->cuts == 0))
+            world_broken("said of process %u, which is not so: %.300s", process->id, at);
+    }
+}
+
+/* ---- the loop --------------------------------------------------------------------------------
+ */
+
+static kolo_status enter(void *self, kolo_comm *comm)
+{
+    struct program *program = self;
+    const kolo_reducer_options options = {.size = sizeof options,
+                                          .bucket_bytes = 64 + world->seed % 7 * 200,
+                                          .fixed_order = (int)(world->seed % 2),
+                                          .allow_unused = world->seed % 5 == 0,
+                                          .no_overlap = 1};
+    check_epoch(program);
+    if (program->reducer != NULL)
+        return kolo_reducer_renew(&program->reducer, comm);
+    return kolo_reducer_create(comm, program->gradients, TENSORS, &options, &program->reducer);
+}
+
+static void pass_time(uint64_t most_ns)
+{
+    uint64_t ns = world_below(most_ns + 1);
+    const struct timespec pause = {.tv_sec = (time_t)(ns / SEC), .tv_nsec = (long)(ns % SEC)};
+    nanosleep(&pause, NULL);
+}
+
+static kolo_status reduce(struct program *program, uint64_t step)
+{
+    double away = (double)program->context->rank - (program->context->size - 1) / 2.0;
+    kolo_status status = KOLO_OK;
+    for (size_t t = TENSORS; t-- > 0 && status == KOLO_OK;) {
+        float *gradient = kolo_reducer_view(program->reducer, t);
+        for (size_t i = 0; i < count_of(t); i++)
+            gradient[i] = (float)(average_of(step, t, i) + 2 * away);
+        status = kolo_reducer_ready(program->reducer, t);
+        if (world_chance(20))
+            pass_time(world->plan.compute_ns / TENSORS);
+    }
+    if (status != KOLO_OK)
+        return status;
+    call(program);
+    status = kolo_reducer_wait(program->reducer, -1);
+    returned(program, "kolo_reducer_wait", (CALL_S + VERDICT_S) * SEC);
+    return status;
+}
+
+static bool begin_step(struct program *program, uint64_t *step)
+{
+    call(program);
+    bool goes_on = kolo_elastic_begin_step(program->loop, step) != 0;
+    returned(program, "kolo_elastic_begin_step", RENEWALS * (CALL_S + VERDICT_S) * SEC);
+    return goes_on;
+}
+
+static void train(struct program *program)
+{
+    uint64_t step;
+    while (begin_step(program, &step)) {
+        check_state(program, step);
+        pass_time(world->plan.compute_ns);
+        kolo_status status = reduce(program, step);
+        world_note((uint64_t)status << 56 ^ step);
+        if (status == KOLO_OK) {
+            check_averages(program, step);
+            for (size_t t = 0; t < TENSORS; t++)
+                for (size_t i = 0; i < count_of(t); i++)
+                    program->parameters[t][i] += average_of(step, t, i);
+            program->process->steps_done = step + 1;
+        } else {
+            world->failed++;
+            check_text(kolo_error_text());
+            world_log("process %u: step %llu: %s", program->process->id, (unsigned long long)step,
+                      kolo_error_text());
+        }
+        kolo_elastic_end_step(program->loop, status);
+        if (program->process->leaves)
+            kolo_elastic_leave(program->loop);
+    }
+}
+
+static kolo_status run(struct program *program)
+{
+    kolo_tensor state[TENSORS];
+    for (size_t t = 0; t < TENSORS; t++) {
+        state[t] =
+            (kolo_tensor){.data = program->parameters[t], .count = count_of(t), .dtype = KOLO_FP64};
+        program->gradients[t] = (kolo_tensor){.count = count_of(t), .dtype = KOLO_FP32};
+    }
+    const kolo_elastic_options options = {
+        .size = sizeof options, .enter = enter, .self = program, .steps = world->plan.steps};
+    kolo_status status =
+        kolo_elastic_create(program->context, state, TENSORS, &options, &program->loop);
+    if (status != KOLO_OK)
+        return status;
+    train(program);
+    status = kolo_elastic_result(program->loop);
+    if (status == KOLO_OK && kolo_elastic_left(program->loop))
+        world->left++;
+    else if (status == KOLO_OK)
+        check_state(program, world->plan.steps);
+    return status;
+}
+
+static void end(struct program *program)
+{
+    struct process *process = program->process;
+    size_t blocks;
+    free(program);
+    size_t bytes = memory_left(process, &blocks);
+    if (blocks > 0 || file_count(process) > 0 || plane_count(process) > 0 ||
+        system_mapping_count(process) > 0)
+        world_broken("process %u, which ended with %s, has left %zu bytes in %zu blocks, %zu "
+                     "descriptors, %zu transports, %zu heaps",
+                     process->id, kolo_status_name(process->status), bytes, blocks,
+                     file_count(process), plane_count(process), system_mapping_count(process));
+    process->ended = true;
+    world_log("process %u (place %u) ends: %s%s%s", process->id, process->place,
+              kolo_status_name(process->status), process->status != KOLO_OK ? ": " : "",
+              process->status != KOLO_OK ? process->error : "");
+    world_note((uint64_t)process->status << 8 | process->id);
+    launcher_heard(process);
+}
+
+extern char **environ;
+
+void program_main(void *self)
+{
+    struct process *process = self;
+    struct program *program = calloc(1, sizeof *program);
+    program->process = process;
+    pass_time(20 * MS); /* some are quicker to begin */
+    environ = process->environment;
+    kolo_status status = kolo__context_create(NULL, &program->context);
+    if (status == KOLO_OK)
+        status = run(program);
+    process->status = status;
+    snprintf(process->error, sizeof process->error, "%s", kolo_error_text());
+    if (program->context != NULL) {
+        kolo_reducer_free(program->reducer);
+        kolo_elastic_free(program->loop);
+        call(program);
+        kolo_finalize(program->context);
+        returned(program, "kolo_finalize", (CALL_S + VERDICT_S) * SEC);
+    }
+    process->recorder = NULL; /* released with the context */
+    check_text(process->error);
+    end(program);
+}
+
+/* ---- the end of a job ------------------------------------------------------------------------
+ */
+
+static bool is_typed(kolo_status status)
+{
+    return status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_WORLD || status == KOLO_ERR_TIMEOUT ||
+           status == KOLO_ERR_NETWORK || status == KOLO_ERR_ABORTED;
+}
+
+/* Processes were killed, after all had begun, and enough are left; and no worse befell the job. */
+static bool should_go_on(void)
+{
+    return !world->early_kill && world->lost_silently == 0 &&
+           world->pauses + world->cuts + world->slowed == 0 &&
+           world->kills + world->plan.least <= world->plan.size;
+}
+
+/* Those who were ahead were killed while the others got their state from them. */
+static bool has_lost_state(const struct process *process)
+{
+    return world->kills > 0 && strstr(process->error, "has the whole state") != NULL;
+}
+
+static void judge(const struct process *process)
+{
+    const char *name = kolo_status_name(process->status);
+    world->ended_well += process->status == KOLO_OK;
+    world->ended_badly += process->status != KOLO_OK;
+    if (process->status == KOLO_OK)
+        return;
+    if (world->plan.faults == 0)
+        world_broken("nothing befell the job, and process %u ended with %s: %s", process->id, name,
+                     process->error);
+    if (!is_typed(process->status))
+        world_broken("process %u ended with %s: %s", process->id, name, process->error);
+    if (should_go_on() && !process->newcomer && !has_lost_state(process))
+        world_broken(
+            "%u of %u processes were killed, %u may train, and process %u ended with %s: %s",
+            world->kills, world->plan.size, world->plan.least, process->id, name, process->error);
+}
+
+void program_check_all(void)
+{
+    for (uint32_t id = 1; id < world->process_count; id++)
+        if (!world->processes[id].killed)
+            judge(&world->processes[id]);
+}

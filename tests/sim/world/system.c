@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What else the library asks of its system: clocks, threads, mutexes, who it is. */
+#include "world.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "collectives/transport/heap.h"
+#include "runtime/flight.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+int __real_clock_gettime(clockid_t clock, struct timespec *now);
+int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_nanosleep(const struct timespec *pause, struct timespec *left);
+int __wrap_sched_yield(void);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *self);
+int __wrap_pthread_join(pthread_t thread, void **result);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
+                                  const struct timespec *until);
+int __wrap_pthread_cond_signal(pthread_cond_t *cond);
+pid_t __wrap_getpid(void);
+int __wrap_kolo__usable_cpus(void);
+void __wrap_kolo__log(enum kolo__log_level level, const char *format, ...);
+kolo_status __real_kolo__heap_open(const struct kolo__heap_options *options,
+                                   struct kolo__heap **heap);
+kolo_status __wrap_kolo__heap_open(const struct kolo__heap_options *options,
+                                   struct kolo__heap **heap);
+void __real_kolo__heap_close(struct kolo__heap *heap);
+void __wrap_kolo__heap_close(struct kolo__heap *heap);
+kolo_status __real_kolo__flight_open(struct kolo__flight_recorder *recorder, const char *path,
+                                     long place, uint32_t rank, uint32_t size, const char *job);
+kolo_status __wrap_kolo__flight_open(struct kolo__flight_recorder *recorder, const char *path,
+                                     long place, uint32_t rank, uint32_t size, const char *job);
+
+/* ---- time ------------------------------------------------------------------------------------
+ */
+
+uint64_t world_process_ns(const struct process *process, uint64_t now_ns)
+{
+    return now_ns + (process != NULL ? process->monotonic_ns : 0);
+}
+
+/* Now and then something else runs meanwhile; and looking takes time. */
+static void be_preempted(void)
+{
+    if (world_chance(2))
+        fiber_wait(world->now_ns + world_below(20 * US));
+}
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
+{
+    if (world == NULL || world->current == NULL)
+        return __real_clock_gettime(clock, now);
+    be_preempted();
+    world->now_ns += 20;
+    uint64_t ns = world_process_ns(world->current, world->now_ns);
+    if (clock == CLOCK_REALTIME)
+        ns = (uint64_t)((int64_t)ns + world->current->wall_ns);
+    *now = (struct timespec){.tv_sec = (time_t)(ns / SEC), .tv_nsec = (long)(ns % SEC)};
+    return 0;
+}
+
+int __wrap_nanosleep(const struct timespec *pause, struct timespec *left)
+{
+    uint64_t until = world->now_ns + (uint64_t)pause->tv_sec * SEC + (uint64_t)pause->tv_nsec;
+    (void)left;
+    while (world->now_ns < until)
+        fiber_wait(until);
+    return 0;
+}
+
+/* Others have the processor for some time, or until something comes. */
+int __wrap_sched_yield(void)
+{
+    fiber_wait(world->now_ns + 10 * US + world_below(600 * US));
+    return 0;
+}
+
+/* ---- threads ---------------------------------------------------------------------------------
+ */
+
+struct start {
+    void *(*run)(void *);
+    void *self;
+};
+
+static void run_thread(void *argument)
+{
+    struct start start = *(struct start *)argument;
+    free(argument);
+    start.run(start.self);
+}
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *self)
+{
+    (void)attributes;
+    struct start *start = malloc(sizeof *start);
+    if (start == NULL)
+        return EAGAIN;
+    *start = (struct start){run, self};
+    *thread = (pthread_t)(uintptr_t)fiber_start(world->current, run_thread, start);
+    return 0;
+}
+
+int __wrap_pthread_join(pthread_t thread, void **result)
+{
+    struct fiber *fiber = (struct fiber *)(uintptr_t)thread;
+    while (!fiber_has_ended(fiber))
+        fiber_wait(NEVER);
+    fiber_forget(fiber);
+    if (result != NULL)
+        *result = NULL;
+    return 0;
+}
+
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+    if (world == NULL || world->current == NULL)
+        return __real_pthread_mutex_lock(mutex);
+    while (pthread_mutex_trylock(mutex) == EBUSY)
+        fiber_wait(world->now_ns + 1 + world_below(10 * US));
+    return 0;
+}
+
+int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
+                                  const struct timespec *until)
+{
+    (void)cond;
+    uint64_t until_ns =
+        (uint64_t)until->tv_sec * SEC + (uint64_t)until->tv_nsec - world->current->monotonic_ns;
+    pthread_mutex_unlock(mutex);
+    if (world->now_ns < until_ns)
+        fiber_wait(until_ns);
+    __wrap_pthread_mutex_lock(mutex);
+    return world->now_ns >= until_ns ? ETIMEDOUT : 0;
+}
+
+int __wrap_pthread_cond_signal(pthread_cond_t *cond)
+{
+    (void)cond;
+    fiber_wake_process(world->current); /* the others look, and wait again */
+    return 0;
+}
+
+/* ---- who and where ---------------------------------------------------------------------------
+ */
+
+pid_t __wrap_getpid(void)
+{
+    return world != NULL && world->current != NULL ? (pid_t)(1000 + world->current->id) : 1;
+}
+
+int __wrap_kolo__usable_cpus(void)
+{
+    return 1; /* who shares a processor yields it */
+}
+
+void __wrap_kolo__log(enum kolo__log_level level, const char *format, ...)
+{
+    char text[1600];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    world_log("%s%s", level <= KOLO__LOG_WARN ? "" : "  ", text);
+}
+
+/* ---- what is mapped --------------------------------------------------------------------------
+ */
+
+kolo_status __wrap_kolo__flight_open(struct kolo__flight_recorder *recorder, const char *path,
+                                     long place, uint32_t rank, uint32_t size, const char *job)
+{
+    world->current->recorder = recorder;
+    return __real_kolo__flight_open(recorder, path, place, rank, size, job);
+}
+
+static struct kolo__heap **find_mapping(struct process *process, const struct kolo__heap *heap)
+{
+    for (uint32_t i = 0; i < WORLD_MAPPINGS_MAX; i++)
+        if (process->mappings[i] == heap)
+            return &process->mappings[i];
+    return NULL;
+}
+
+kolo_status __wrap_kolo__heap_open(const struct kolo__heap_options *options,
+                                   struct kolo__heap **heap)
+{
+    kolo_status status = __real_kolo__heap_open(options, heap);
+    struct kolo__heap **place = find_mapping(world->current, NULL);
+    KOLO__ASSERT(place != NULL);
+    if (status == KOLO_OK)
+        *place = *heap;
+    return status;
+}
+
+void __wrap_kolo__heap_close(struct kolo__heap *heap)
+{
+    if (heap != NULL)
+        *find_mapping(world->current, heap) = NULL;
+    __real_kolo__heap_close(heap);
+}
+
+size_t system_mapping_count(const struct process *process)
+{
+    size_t count = 0;
+    for (uint32_t i = 0; i < WORLD_MAPPINGS_MAX; i++)
+        count += process->mappings[i] != NULL;
+    return count;
+}
+
+void system_unmap_all(struct process *process)
+{
+    if (process->recorder != NULL && process->recorder->flight != NULL)
+        kolo__flight_close(process->recorder);
+    process->recorder = NULL;
+    for (uint32_t i = 0; i < WORLD_MAPPINGS_MAX; i++) {
+        __real_kolo__heap_close(process->mappings[i]);
+        process->mappings[i] = NULL;
+    }
+}
