@@ -48,4 +48,7 @@ bool kolo__silence_is_errno(int failure);
 /* For messages about a host, behind its name. */
 #define KOLO__SILENCE_TEXT "does not answer any more: it is down, or the network to it is cut"
 
+/* Of one that was never connected, before its name. */
+#define KOLO__UNREACHED_TEXT "could not reach"
+
 #endif

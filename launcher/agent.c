@@ -97,18 +97,19 @@ static void say_started(struct session *s)
     kolo__frame_end(&s->carrier.out);
 }
 
-/* What a rank has recorded; -1: all of them. */
-static void say_records(struct session *s, int64_t rank)
+/* What a local rank has recorded; -1: all of them. */
+static void say_records(struct session *s, int64_t local)
 {
     struct kolo__recorders recorders = {0};
     if (s->crew.job != NULL)
         kolo__crew_recorders(&s->crew, &recorders);
     for (uint32_t i = 0; i < recorders.count; i++) {
         const struct kolo__flight *flight = recorders.ranks[i].flight;
-        if (rank >= 0 && flight->rank != rank)
+        if (recorders.ranks[i].place >= s->crew.started ||
+            (local >= 0 && recorders.ranks[i].place != local))
             continue;
         kolo__agent_begin(&s->carrier.out, KOLO__AGENT_RECORD);
-        kolo__put_u32(&s->carrier.out, flight->rank);
+        kolo__put_u32(&s->carrier.out, recorders.ranks[i].place);
         kolo__put_u8(&s->carrier.out, (uint8_t)recorders.ranks[i].state);
         kolo__put_u64(&s->carrier.out, kolo__now_ns(&kolo__real_clock));
         kolo__put_blob(&s->carrier.out, flight, sizeof *flight);
@@ -124,7 +125,7 @@ static void say_ended(void *self, uint32_t local_rank, int wait_status)
     char words[KOLO__LAST_WORDS_BYTES];
     kolo__counts_ended(wait_status);
     if (wait_status != 0)
-        say_records(s, s->start.ranks[local_rank]);
+        say_records(s, local_rank);
     kolo__agent_begin(&s->carrier.out, KOLO__AGENT_ENDED);
     kolo__put_u32(&s->carrier.out, local_rank);
     kolo__put_u32(&s->carrier.out, (uint32_t)wait_status);

@@ -216,6 +216,7 @@ static kolo_status recorders(const void *self, struct kolo__recorders *recorders
             continue;
         const struct kolo__flight_rank recorded = {
             .flight = rank->flight,
+            .place = r,
             .state = rank->state == KOLO__RANK_RUNS ? rank->flight_state : 0};
         status = kolo__recorders_add_rank(recorders, &recorded);
     }

@@ -140,17 +140,13 @@ static bool on_ended(struct kolo__agents *agents, struct kolo__agent *agent,
 static bool on_record(struct kolo__agent *agent, struct kolo__frame_reader *payload)
 {
     size_t bytes;
-    struct kolo__agent_rank *rank = NULL;
-    uint32_t number = kolo__get_u32(payload);
+    uint32_t local = kolo__get_u32(payload);
     char state = (char)kolo__get_u8(payload);
     uint64_t their_ns = kolo__get_u64(payload);
     const unsigned char *data = kolo__get_blob(payload, &bytes);
-    for (uint32_t i = 0; i < agent->count; i++)
-        if (agent->ranks[i].rank == number &&
-            (rank == NULL || agent->ranks[i].state == KOLO__RANK_RUNS))
-            rank = &agent->ranks[i];
-    if (!kolo__frame_done(payload) || rank == NULL)
+    if (!kolo__frame_done(payload) || local >= agent->count)
         return false;
+    struct kolo__agent_rank *rank = &agent->ranks[local];
     if (rank->flight == NULL)
         rank->flight = aligned_alloc(_Alignof(struct kolo__flight), sizeof *rank->flight);
     rank->flight_state = state;

@@ -175,6 +175,11 @@ static void signal_all(void *crew, int number)
     kolo__crew_signal(crew, number);
 }
 
+static void signal_one(void *crew, uint32_t rank, int number)
+{
+    kolo__crew_signal_one(crew, rank, number);
+}
+
 /* SIGCHLD comes among the launcher's signals. */
 static uint32_t poll_nothing(const void *crew)
 {
@@ -240,6 +245,7 @@ static kolo_status read_recorders(const void *crew, struct kolo__recorders *reco
 
 const struct kolo__ranks_ops kolo__crew_ranks = {
     .signal = signal_all,
+    .signal_one = signal_one,
     .poll_count = poll_nothing,
     .poll_fill = fill_nothing,
     .timeout_ms = wait_for_signals,

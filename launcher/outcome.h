@@ -16,7 +16,10 @@ struct kolo__ending {
     const char
         *lost; /* NULL, or how its host or agent was lost: then there is no wait status; borrowed */
     int wait_status;
-    uint64_t at_ns;       /* when the launcher saw it */
+    uint64_t at_ns; /* when the launcher saw it */
+    int expelled;   /* 1: the others go on without it, though it runs; 2: it was told to end, 3:
+                       killed */
+    uint64_t expelled_due_ns; /* when the next of these is due; 0: nothing is */
     uint64_t leave_by_ns; /* its place is gone, it was told to leave, and is killed then; 0: no */
 };
 

@@ -66,7 +66,8 @@ static kolo_status take_places(struct kolo__recorders *recorders,
     const uint64_t our_space = kolo__flight_pid_space();
     for (uint32_t i = 0; i < block->places && status == KOLO_OK; i++) {
         const struct kolo__flight *flight = &block->flights[i];
-        struct kolo__flight_rank rank = {.flight = flight, .owner = block->owner, .state = '?'};
+        struct kolo__flight_rank rank = {
+            .flight = flight, .place = i, .owner = block->owner, .state = '?'};
         if (atomic_load(&flight->version) != KOLO__FLIGHT_VERSION)
             continue;
         if (flight->pid_space == our_space) /* else a container's ids, which mean nothing here */

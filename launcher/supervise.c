@@ -105,6 +105,7 @@ static void keep_plan(struct kolo__supervision *s, uint64_t now_ns)
 {
     check_timeout(s, now_ns);
     end_expelled(s, now_ns);
+    kolo__supervision_end_expelled(s, now_ns);
     if (s->term_at_ns != 0 && now_ns >= s->term_at_ns) {
         s->kill_at_ns = s->term_at_ns + (uint64_t)s->job->grace_s * SECOND;
         s->term_at_ns = 0;
@@ -255,7 +256,8 @@ static int next_timeout_ms(const struct kolo__supervision *s, uint64_t now_ns)
     if (theirs >= 0 && (timeout < 0 || theirs < timeout))
         timeout = theirs;
     const uint64_t deadlines[] = {s->term_at_ns, s->kill_at_ns, s->timeout_at_ns,
-                                  kolo__restarts_next_ns(&s->restarts)};
+                                  kolo__restarts_next_ns(&s->restarts),
+                                  kolo__supervision_expelled_due_ns(s)};
     for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++) {
         if (deadlines[i] == 0)
             continue;

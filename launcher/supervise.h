@@ -6,6 +6,7 @@
  *      |                                   more later it is started again, as a newcomer
  *      |------- hosts have room (--max) --> more are started, as newcomers
  *      |------- a host goes --> SIGTERM for its ranks --> grace --> SIGKILL; the others go on
+ *      |------- the others go on without a rank that runs ----------> it is ended: expelled.c
  *      |------- a rank fails ---> 1 s for the others to notice --> SIGTERM --> grace --> SIGKILL
  *      |------- stdout is closed -------------------------------> SIGTERM --> grace --> SIGKILL
  *      |------- a signal for us -> passed on; the second SIGINT or SIGTERM -------------> SIGKILL
@@ -49,7 +50,7 @@ struct kolo__ranks_ops {
     kolo_status (*start_more)(void *ranks, uint32_t rank, struct kolo__output *output);
     /* This one runs where none should any more; NULL: that does not happen. */
     bool (*is_surplus)(const void *ranks, uint32_t rank);
-    /* To one that runs; NULL as is_surplus. SIGTERM: it is to leave its place to another. */
+    /* To one that runs. SIGTERM: it is to leave its place to another. */
     void (*signal_one)(void *ranks, uint32_t rank, int number);
     /* Asks for what the ranks have recorded, if that takes a while; NULL: it does not. */
     void (*ask_recorders)(void *ranks);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The state of a job that is watched over, between the files that do so: supervise.c has the loop,
- * supervise_elastic.c ranks that come and go (--min, --restarts, --max), supervise_report.c what is
+ * supervise_elastic.c ranks that come and go (--min, --restarts, --max), expelled.c
+ * those that the others have gone on without, supervise_report.c what is
  * said at the end.
  */
 #ifndef KOLO_LAUNCHER_SUPERVISION_H
@@ -52,6 +53,14 @@ bool kolo__supervision_survive(struct kolo__supervision *s, uint32_t rank, const
 /* Starts ranks again whose time has come, and more where there is room; has those leave whose
  * place is gone; and ends the job if too few were left for too long. */
 void kolo__supervision_resize(struct kolo__supervision *s, uint64_t now_ns);
+
+/* ---- expelled.c */
+
+/* Finds who runs though the others have gone on without it, and ends it: 1 s to notice and end by
+ * itself, SIGTERM, the grace period, SIGKILL. It then counts as one that failed. */
+void kolo__supervision_end_expelled(struct kolo__supervision *s, uint64_t now_ns);
+/* When something of that is due; 0: nothing is. */
+uint64_t kolo__supervision_expelled_due_ns(const struct kolo__supervision *s);
 
 /* ---- supervise_report.c */
 

@@ -13,9 +13,9 @@ enum {
 static void note_states(const struct kolo__supervised *job, const struct kolo__recorders *recorders)
 {
     for (uint32_t i = 0; i < recorders->count; i++) {
-        uint32_t rank = recorders->ranks[i].flight->rank;
-        if (rank < job->places && kolo__rendezvous_is_quiet(job->rendezvous, rank))
-            kolo__rendezvous_note_state(job->rendezvous, rank, recorders->ranks[i].state);
+        uint32_t place = recorders->ranks[i].place;
+        if (place < job->places && kolo__rendezvous_is_quiet(job->rendezvous, place))
+            kolo__rendezvous_note_state(job->rendezvous, place, recorders->ranks[i].state);
     }
 }
 

@@ -62,10 +62,14 @@ static kolo_status create_shm(kolo_comm *comm, const struct kolo__comm_members *
     return kolo__shm_create(&options, transport, &comm->host_mapping);
 }
 
-/* Well before the operation gives up, so that the error says what is wrong with the network. */
+/* Well before the operation gives up, so that the error says what is wrong with the network; and of
+ * a world that has been there before, no longer than any host may be silent. */
 static uint64_t connect_seconds(const kolo_context *context)
 {
     long half = (context->config.timeout + 1) / 2;
+    long silence = kolo__silence_seconds(context->config.peer_timeout, context->config.timeout);
+    if (context->epoch > 0 && silence < half)
+        return (uint64_t)silence;
     return half < CONNECT_TIMEOUT_S ? (uint64_t)half : CONNECT_TIMEOUT_S;
 }
 

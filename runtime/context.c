@@ -240,9 +240,6 @@ kolo_status kolo__context_create(const kolo_init_options *options, kolo_context 
         status = kolo__metrics_prepare(context);
     if (status == KOLO_OK)
         status = kolo__world_join(context);
-    if (status == KOLO_OK && context->control != NULL && context->config.peer_timeout > 0)
-        status = kolo__heartbeat_start(context->control, context->recorder.flight,
-                                       context->config.peer_timeout, &context->heartbeat);
     if (status == KOLO_OK)
         status = kolo__context_equip(context);
     if (status != KOLO_OK) {

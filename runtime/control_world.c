@@ -403,7 +403,11 @@ kolo_status kolo__control_exchange(struct kolo__control *control, uint32_t tag, 
     kolo__put_u32(&frame, tag);
     kolo__put_blob(&frame, blob, bytes);
     pthread_mutex_lock(&control->lock);
-    kolo_status status = kolo__control_send_frame(control, &frame);
+    kolo__control_take_all(control); /* what it has said may be why it does not listen any more */
+    kolo_status status = atomic_load(&control->fault_count) > 0
+                             ? kolo__control_fault_error(control, control->doing)
+                             : kolo__control_send_frame(control, &frame);
+    kolo__frame_writer_free(&frame);
     if (status == KOLO_OK)
         status = kolo__control_await_frame(control, KOLO__FRAME_EXCHANGED, deadline_ns,
                                            control->doing, &payload, &length);

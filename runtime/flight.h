@@ -242,6 +242,7 @@ void kolo__flight_take_state(const struct kolo__flight *flight, struct kolo__fli
 /* A rank's recorder as the reader knows it. */
 struct kolo__flight_rank {
     const struct kolo__flight *flight;
+    uint32_t place; /* where it was started, which it keeps when its rank becomes another */
     uint32_t owner; /* user to whom its memory belongs, where that matters */
     char state;     /* process in kolo__flight_state */
 };

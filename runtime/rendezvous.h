@@ -89,6 +89,9 @@ uint64_t kolo__rendezvous_fault_ns(const struct kolo__rendezvous *rendezvous);
 /* The first thing that kept the world from forming: a rank refused, or a fault before the last
  * set-up step. KOLO_OK, and no text, when the world has formed or nothing stands against it. */
 kolo_status kolo__rendezvous_obstacle(const struct kolo__rendezvous *rendezvous, const char **text);
+/* Why the world goes on without the process of this place, which was lost or expelled, and has not
+ * been seen to end; NULL: that is not so. */
+const char *kolo__rendezvous_expelled(const struct kolo__rendezvous *rendezvous, uint32_t place);
 /* All ranks of the first epoch have joined. */
 bool kolo__rendezvous_has_formed(const struct kolo__rendezvous *rendezvous);
 /* The process of this place is a rank of the present epoch, or was one when it left. */

@@ -19,10 +19,14 @@ static const uint64_t MILLISECOND = 1000000;
 
 /* ---- who is gone ---------------------------------------------------------------------------- */
 
-static void note_gone(struct kolo__member *member, const char *why)
+static void note_gone(struct kolo__rendezvous *server, struct kolo__member *member, const char *why)
 {
     snprintf(member->gone_why, sizeof member->gone_why, "%.*s", (int)sizeof member->gone_why - 1,
              why);
+    if (member->left || member->ended || member->place >= server->place_count)
+        return;
+    kolo__world_forget_gone(server, member->place);
+    server->places[member->place].gone = strdup(member->gone_why);
 }
 
 /* "rank 2 (host a, pid 17) was killed by signal 9 (SIGKILL); rank 3 ...", as much as fits. */
@@ -50,7 +54,7 @@ void kolo__world_gone(struct kolo__rendezvous *server, uint32_t rank, const char
     bool was_in = is_in(server, member);
     kolo__membership_remove(&server->membership, member->id);
     if (was_in || (surely && member->gone_why[0] != '\0'))
-        note_gone(member, why);
+        note_gone(server, member, why);
 }
 
 bool kolo__world_has_come(const struct kolo__rendezvous *server, uint32_t rank)
@@ -69,19 +73,28 @@ void kolo__world_tell_to_renew(struct kolo__connection *to, uint32_t rank)
     kolo__world_send_fault(to, 0, KOLO_ERR_ABORTED, (int)rank, text);
 }
 
+void kolo__world_forget_gone(struct kolo__rendezvous *server, uint32_t place)
+{
+    if (place >= server->place_count)
+        return;
+    free(server->places[place].gone);
+    server->places[place].gone = NULL;
+}
+
 bool kolo__world_note_place(struct kolo__rendezvous *server, uint32_t place)
 {
     if (place >= KOLO__PLACES_MAX)
         return place == KOLO__NO_PLACE;
     if (place >= server->place_count) {
-        bool *places = realloc(server->places, (place + 1) * sizeof *places);
+        struct kolo__seat *places = realloc(server->places, (place + 1) * sizeof *places);
         if (places == NULL)
             return false;
         memset(places + server->place_count, 0, (place + 1 - server->place_count) * sizeof *places);
         server->places = places;
         server->place_count = place + 1;
     }
-    server->places[place] = true;
+    server->places[place].joined = true;
+    kolo__world_forget_gone(server, place);
     return true;
 }
 
@@ -106,6 +119,8 @@ void kolo__world_end_epochs(struct kolo__rendezvous *server)
 {
     kolo__membership_end(&server->membership);
     free(server->introduction);
+    for (uint32_t place = 0; place < server->place_count; place++)
+        free(server->places[place].gone);
     free(server->places);
 }
 
@@ -201,6 +216,7 @@ void kolo__world_renew(struct kolo__connection *connection, struct kolo__frame_r
 {
     struct kolo__rendezvous *server = connection->server;
     struct kolo__member *member = &server->members[connection->rank];
+    char text[KOLO__REFUSED_TEXT_BYTES];
     size_t bytes;
     uint32_t epoch = kolo__get_u32(payload);
     uint32_t patience_ms = kolo__get_u32(payload);
@@ -211,11 +227,13 @@ void kolo__world_renew(struct kolo__connection *connection, struct kolo__frame_r
         return;
     }
     if (!kolo__membership_come(&server->membership, member->id, epoch)) {
+        bool lost = !is_in(server, member);
+        snprintf(text, sizeof text,
+                 "it is no rank of the world any more, which goes on without it: it %s",
+                 member->gone_why[0] != '\0' ? member->gone_why : "was taken for lost");
         kolo__connection_refuse(connection, KOLO_ERR_WORLD,
-                                is_in(server, member)
-                                    ? "a RENEW message is of another epoch than the world's"
-                                    : "it is no rank of the world any more: the others took it for "
-                                      "lost, and go on without it");
+                                lost ? text
+                                     : "a RENEW message is of another epoch than the world's");
         return;
     }
     kolo__member_keep_blob(member, blob, bytes);
@@ -255,6 +273,16 @@ static struct kolo__member *find_member(const struct kolo__rendezvous *server, u
     return NULL;
 }
 
+/* A newcomer may have been stopped while it waited: it is missed from now on, like those who have
+ * beaten. */
+static void expect_beats(const struct kolo__rendezvous *server, struct kolo__member *newcomer)
+{
+    for (uint32_t r = 0; r < server->size; r++)
+        if (server->members[r].signs.timeout_ns > newcomer->signs.timeout_ns)
+            newcomer->signs.timeout_ns = server->members[r].signs.timeout_ns;
+    newcomer->signs.heard_ns = kolo__now_ns(&kolo__real_clock);
+}
+
 /* Moves survivors and newcomers to their places. previous: by rank, what they were. */
 static void move_in(struct kolo__rendezvous *server, struct kolo__member *members,
                     uint32_t *previous, uint32_t *survivors)
@@ -273,6 +301,7 @@ static void move_in(struct kolo__rendezvous *server, struct kolo__member *member
         } else {
             struct kolo__connection *connection = find_newcomer(server, id);
             members[r] = *connection->newcomer;
+            expect_beats(server, &members[r]);
             connection->newcomer->blob = NULL;
             free_newcomer(connection);
             connection->phase = MEMBER;
@@ -294,7 +323,9 @@ static void move_out(struct kolo__rendezvous *server)
         struct kolo__member *member = &server->members[r];
         if (member->connection != NULL) {
             member->connection->phase = DISMISSED;
-            if (!member->connection->closing)
+            if (member->left)
+                member->connection->closing = true; /* it has nothing to hear any more */
+            else if (!member->connection->closing)
                 kolo__connection_refuse(member->connection, KOLO_ERR_WORLD,
                                         "the others took it for lost, and go on without it");
         }
@@ -363,7 +394,8 @@ static void dismiss(struct kolo__rendezvous *server, struct kolo__connection *co
 static void expel(struct kolo__rendezvous *server, uint32_t id)
 {
     struct kolo__member *member = find_member(server, id);
-    note_gone(member, "did not come in time for the next epoch (kolo_renew), and was expelled");
+    note_gone(server, member,
+              "did not come in time for the next epoch (kolo_renew), and was expelled");
     if (member->connection != NULL)
         dismiss(server, member->connection,
                 "it did not come in time for the next epoch (kolo_renew): the others go on without "

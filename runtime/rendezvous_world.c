@@ -12,6 +12,7 @@
 
 enum {
     LOSS_GRACE_MS = 300, /* a closed connection waits this long for a better reason */
+    PARTED_S = 60,       /* links of one rank that break so soon one after the other are its own */
 };
 
 static const uint64_t MILLISECOND = 1000000;
@@ -153,6 +154,7 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t place
 {
     uint32_t rank = kolo__world_find_place(server, place);
     char text[KOLO__FAULT_TEXT_BYTES];
+    kolo__world_forget_gone(server, place);
     if (rank == server->size)
         return; /* lost in an earlier epoch, or a newcomer: its connection says so */
     struct kolo__member *member = &server->members[rank];
@@ -231,7 +233,12 @@ bool kolo__rendezvous_is_member(const struct kolo__rendezvous *server, uint32_t 
 
 bool kolo__rendezvous_joined(const struct kolo__rendezvous *server, uint32_t place)
 {
-    return place < server->place_count && server->places[place];
+    return place < server->place_count && server->places[place].joined;
+}
+
+const char *kolo__rendezvous_expelled(const struct kolo__rendezvous *server, uint32_t place)
+{
+    return place < server->place_count ? server->places[place].gone : NULL;
 }
 
 void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bool silent)
@@ -254,6 +261,34 @@ void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bo
     suspect(server, rank, -1, 0, why);
 }
 
+static bool is_of_last_link(const struct kolo__rendezvous *server, uint32_t rank, uint64_t now_ns)
+{
+    uint32_t id = server->members[rank].id;
+    return server->parted.at_ns != 0 &&
+           now_ns < server->parted.at_ns + PARTED_S * 1000 * MILLISECOND &&
+           (server->parted.ids[0] == id || server->parted.ids[1] == id);
+}
+
+/* Two between which nothing passes cannot be in the next epoch together: one of them is lost to it.
+ * A connection that merely broke may be made anew, but for one rank not again and again. */
+static void part(struct kolo__rendezvous *server, uint32_t a, uint32_t b, const char *how)
+{
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    bool a_again = is_of_last_link(server, a, now_ns), b_again = is_of_last_link(server, b, now_ns);
+    bool silent =
+        strstr(how, KOLO__SILENCE_TEXT) != NULL || strstr(how, KOLO__UNREACHED_TEXT) != NULL;
+    uint32_t higher = a > b ? a : b, goes = a_again == b_again ? higher : a_again ? a : b;
+    uint32_t stays = goes == a ? b : a;
+    char why[200];
+    snprintf(why, sizeof why, "is cut off from rank %u (host %s), though not from the rendezvous",
+             stays, server->members[stays].host);
+    if (silent || a_again || b_again)
+        kolo__world_gone(server, goes, why, false);
+    server->parted.at_ns = now_ns;
+    server->parted.ids[0] = server->members[a].id;
+    server->parted.ids[1] = server->members[b].id;
+}
+
 /* Both ends, whoever was the first to tell. */
 static void spread_broken_link(struct kolo__rendezvous *server, uint32_t rank)
 {
@@ -265,6 +300,8 @@ static void spread_broken_link(struct kolo__rendezvous *server, uint32_t rank)
     snprintf(text, sizeof text, "between rank %u (host %s) and rank %u (host %s): %s", teller,
              server->members[teller].host, rank, member->host,
              name != NULL ? name + 3 : member->lost_why);
+    if (!server->fault.set)
+        part(server, teller, rank, member->lost_why);
     kolo__world_spread(server, 0, KOLO_ERR_NETWORK, (int)rank, text);
 }
 

@@ -97,6 +97,13 @@ struct kolo__member {
     struct kolo__signs_of_life signs;
 };
 
+/* What is known of the processes that were started there, whatever ranks they have. */
+struct kolo__seat {
+    bool joined; /* one of them, ever */
+    char *gone;  /* why the world goes on without the one that was there last, which may run still;
+                    NULL: it does not, or it has ended. Owned */
+};
+
 enum { KOLO__BROKEN_KEPT = 64, KOLO__PLACES_MAX = 1 << 20 };
 #define KOLO__NO_PLACE UINT32_MAX
 
@@ -113,8 +120,12 @@ struct kolo__rendezvous {
     uint32_t min_ranks, next_id;
     uint64_t
         renew_by_ns; /* 0: nobody has come for the next epoch; else until when the others may */
-    bool *places;    /* that ever joined */
+    struct kolo__seat *places;
     uint32_t place_count;
+    struct { /* the last broken link */
+        uint64_t at_ns;  /* 0: there was none */
+        uint32_t ids[2]; /* of its ends */
+    } parted;
     /* What the first member told of itself: newcomers are compared with it. Owned. */
     unsigned char *introduction;
     size_t introduction_bytes;
@@ -263,6 +274,8 @@ bool kolo__world_has_come(const struct kolo__rendezvous *server, uint32_t rank);
 void kolo__world_tell_to_renew(struct kolo__connection *to, uint32_t rank);
 void kolo__world_end_epochs(struct kolo__rendezvous *server);
 bool kolo__world_note_place(struct kolo__rendezvous *server, uint32_t place);
+/* Its process has ended, or another has come. */
+void kolo__world_forget_gone(struct kolo__rendezvous *server, uint32_t place);
 
 /* ---- absent ranks (rendezvous_absent.c) ------------------------------------------------------ */
 

@@ -19,6 +19,7 @@
 #include "base/status.h"
 #include "collectives/transport/shm.h"
 #include "runtime/comm.h"
+#include "runtime/heartbeat.h"
 #include "runtime/introduction.h"
 #include "runtime/rdma.h"
 #include "runtime/streams.h"
@@ -496,6 +497,10 @@ kolo_status kolo__world_join(kolo_context *context)
         context->joined = status == KOLO_OK;
         if (status == KOLO_OK)
             take_place(context);
+        /* From here on the others wait for it. */
+        if (status == KOLO_OK && context->config.peer_timeout > 0)
+            status = kolo__heartbeat_start(context->control, context->recorder.flight,
+                                           context->config.peer_timeout, &context->heartbeat);
     }
     if (status == KOLO_OK)
         status = set_up(context, &members, deadline_ns);

@@ -462,7 +462,7 @@ static void time_out(struct kolo__tcp *tcp, const struct kolo__tcp_lane *lane)
     kolo__stream_peer_name(&tcp->stream, index, name, sizeof name);
     kolo__endpoint_text(&tcp->peers[index].endpoint, addresses);
     kolo__stream_set_fault(&tcp->stream, KOLO_ERR_NETWORK, (int)index,
-                           "%s could not reach %s at %s within %g s: %s. Hosts of a job reach each "
+                           "%s " KOLO__UNREACHED_TEXT " %s at %s within %g s: %s. Hosts of a job reach each "
                            "other at all TCP ports: see whether a firewall (in Kubernetes a "
                            "NetworkPolicy) is between these two",
                            own, name, addresses, seconds, failure);

@@ -74,6 +74,11 @@ enum {
 
 /* ---- share.c -------------------------------------------------------------------------------- */
 
+/* Collective, before anything is made for the world as it is: newcomers of another model than the
+ * survivors' are refused. KOLO_ERR_MISMATCH: this rank is, and has left the world;
+ * KOLO_ERR_ABORTED: others are, and the world is to be renewed without them. */
+kolo_status kolo__elastic_admit(kolo_elastic *loop);
+
 /* Collective on the world as it is: all ranks get the state of those furthest on. Where nobody has
  * one, rank 0's at the start is it. */
 kolo_status kolo__elastic_share(kolo_elastic *loop);

@@ -113,8 +113,8 @@ static bool is_of_the_world(kolo_status status)
 
 static kolo_status enter(kolo_elastic *loop)
 {
-    kolo_status status = KOLO_OK;
-    if (loop->options.enter != NULL)
+    kolo_status status = kolo__elastic_admit(loop);
+    if (status == KOLO_OK && loop->options.enter != NULL)
         status = loop->options.enter(loop->options.self, loop->context->world);
     if (status == KOLO_OK)
         status = kolo__elastic_share(loop);

@@ -111,10 +111,21 @@ class Rack:
         """Between these two only."""
         self._drop((i, "input", f"ip saddr {self.address(k)}"), (k, "input", f"ip saddr {self.address(i)}"))
 
-    def heal(self):
-        for i, host in enumerate(self.hosts):
-            self.switch.run("ip", "link", "set", f"host{i}.eth0", "up")
-            subprocess.run(host.command("nft", "delete", "table", "ip", "chaos"), capture_output=True)
+    def cut(self, kind, i, k):
+        """What chaos.py calls so. k: the other end of a link."""
+        if kind == "link":
+            self.cut_link(i, k)
+        else:
+            {"cable": self.cut_cable, "to": self.cut_to, "from": self.cut_from}[kind](i)
+
+    def heal(self, i):
+        """Whatever was cut at this host."""
+        self.switch.run("ip", "link", "set", f"host{i}.eth0", "up")
+        subprocess.run(self.hosts[i].command("nft", "delete", "table", "ip", "chaos"), capture_output=True)
+
+    def heal_all(self):
+        for i in range(len(self.hosts)):
+            self.heal(i)
 
     def end(self):
         for host in self.hosts + [self.switch]:

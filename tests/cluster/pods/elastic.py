@@ -120,7 +120,7 @@ def comes_and_goes(build, kind):
 
 
 def at_the_least(build, kind):
-    """None may be missing (--min 2 of 2 workers). One that is lost is waited for; one that is deleted ends all, and the next launcher begins anew."""
+    """None may be missing (--min 2 of 2 workers). One that is lost is waited for."""
     with Elastic(build, 2, fewest=2) as case:
         case.world(2)
         lost = case.pods[2]
@@ -128,12 +128,6 @@ def at_the_least(build, kind):
         lost.wait(10)
         says([case.launcher], rf"{lost.hostname}.* was lost: its agent has gone", 20)
         lost.start()
-        case.world(2)
-        expect("143", lost.terminate(30) == 143, case.pods)
-        code = case.launcher.wait(60)
-        expect(f"all left, so it is not done: {code}", code == 143, case.pods)
-        lost.start()
-        case.launcher.start()
         case.world(2)
         case.finish()
 

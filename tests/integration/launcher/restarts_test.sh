@@ -76,6 +76,22 @@ expect "too many: exit code" 76 "$code"
 expect "too many: which is named" "$(sed -nE '1s/.*, (pid [0-9]+).*/\1/p' err)" \
     "$(sed -nE '$s/.*, (pid [0-9]+).*/\1/p' err)"
 
+# ---- one that is stopped is expelled, ended, and started again; so is a newcomer
+begin --min 3 --restarts 2 --peer-timeout 1 --grace 1 -n 3 -- "$elastic" "$end"
+wait_until 20 said 0 3 || fail "three ranks do not start: $(<err)"
+first=$(pid_of 0 1)
+kill -STOP "$first"
+wait_until 20 said 1 3 || fail "the stopped rank is not replaced: $(<err)"
+not_running "$first" || fail "the stopped rank was not ended"
+expect_text "stopped" "rank 1 (host $host, pid $first) is stopped (SIGSTOP), silent for" "$(<err)"
+expect_text "stopped: it is said" "; the others go on without it, and it is ended"$'\n' "$(<err)"
+expect_text "stopped: again" "pid $first) was killed by signal 15 (SIGTERM); the other 2 go on, and it is started again (1 of 2)" "$(<err)"
+kill -STOP "$(pid_of 1 2)"
+wait_until 20 said 2 3 || fail "the stopped newcomer is not replaced: $(<err)"
+touch "$end"
+wait_code $pid
+expect "stopped: exit code" 0 "$code"
+
 # ---- a failure before there is a world ends the job at once
 run --min 1 --restarts 5 -n 3 -- bash -c "[[ \$KOLO_RANK == 1 ]] && exit 7; $TEST_DIR/launcher_elastic /nonexistent.$mark"
 expect "before the world formed: exit code" 7 "$code"

@@ -174,6 +174,37 @@ static int one_comes(void)
     return training_ends_well();
 }
 
+/* It goes alone, and knows why. */
+static int one_comes_with_another_model(void)
+{
+    uint64_t step;
+    training.other = world_rank() == 2;
+    while (training.other && atomic_load(called) == 0)
+        usleep(1000);
+    CHECK(training_create(&plain) == 0);
+    while (kolo_elastic_begin_step(training.loop, &step)) {
+        kolo_status status = KOLO_OK;
+        int wanted = 0;
+        CHECK(!training.other);
+        if (step == 14)
+            atomic_store(called, 1);
+        while (step == 14 && !wanted && status == KOLO_OK)
+            status = kolo_renewal_wanted(context, 0, &wanted);
+        kolo_elastic_end_step(training.loop, status != KOLO_OK ? status : training_step(step));
+    }
+    if (training.other) {
+        CHECK(kolo_elastic_result(training.loop) == KOLO_ERR_MISMATCH);
+        CHECK(error_has("'weights': 30000 elements of fp32 on rank 0, 15000 elements of fp32"));
+        CHECK(error_has("trains another model than the world that it came to"));
+        CHECK(training.entered == 0 && !kolo_elastic_left(training.loop));
+        training_free();
+        CHECK(kolo_finalize(context) == KOLO_OK);
+        return 0;
+    }
+    CHECK(size == 2 && rank == world_rank() && training.entered == 2);
+    return training_ends_well();
+}
+
 static int rank_1_goes(void)
 {
     uint64_t step;
@@ -220,6 +251,10 @@ static void test_ranks_come_and_go(void **state)
     for (int w = 0; w < ELASTIC_WAYS; w++) {
         atomic_store(called, 0);
         expect_on(elastic_ways[w], 2, 1, (int[]){-1}, one_comes);
+    }
+    for (int w = 0; w < ELASTIC_WAYS; w++) {
+        atomic_store(called, 0);
+        expect_on(elastic_ways[w], 2, 1, (int[]){-1}, one_comes_with_another_model);
     }
     expect(3, 0, (int[]){-1}, rank_1_goes);
     setenv("KOLO_MIN_RANKS", "3", 1);

@@ -25,6 +25,7 @@ static char path[sizeof folder + 64];
 static struct plan {
     uint64_t begins, leaves, dies, every;
     unsigned moment_us; /* 0: dies in step `dies` */
+    unsigned pause_us;  /* in each step: time for the disk */
 } plan;
 
 static int begin(void **state)
@@ -86,6 +87,7 @@ static int trains(void)
             die();
         if (step == plan.leaves && rank == size - 1)
             raise(SIGTERM);
+        usleep(plan.pause_us);
         kolo_elastic_end_step(sharded.loop, sharded_step(step));
     }
     if (plan.moment_us > 0)
@@ -149,8 +151,8 @@ static void test_part_is_not_written(void **state)
 {
     (void)state;
     assert_int_equal(mkdir(path_of(7, ".part-1-of-2"), 0777), 0);
-    run(2, (struct plan){.every = 7, .leaves = 9, .dies = NEVER});
-    assert_true(!is_there(7, "") && is_there(10, ""));
+    run(2, (struct plan){.every = 7, .leaves = 12, .dies = NEVER, .pause_us = 50000});
+    assert_true(!is_there(7, "") && is_there(13, ""));
 }
 
 /* At the end of the loop it is an error, on rank 0 and on the rank that failed. */

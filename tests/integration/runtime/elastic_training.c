@@ -53,7 +53,7 @@ int training_create(const kolo_elastic_options *options)
 {
     const kolo_tensor state[] = {
         {.data = training.weights,
-         .count = TRAINING_WEIGHTS,
+         .count = training.other ? TRAINING_WEIGHTS / 2 : TRAINING_WEIGHTS,
          .dtype = KOLO_FP32,
          .name = "weights"},
         {.data = &training.place, .count = 1, .dtype = KOLO_INT64, .name = "place"},

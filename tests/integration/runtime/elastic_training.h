@@ -17,6 +17,7 @@ extern struct training {
     kolo_reducer *reducer;
     kolo_elastic *loop;
     int entered; /* worlds */
+    int other;   /* 1: this rank has another model, half as large */
 } training;
 
 /* Joins the world and makes the loop, of TRAINING_STEPS unless the options say otherwise. */

@@ -68,6 +68,7 @@ for way in "" --shard-optimizer; do
     kill -TERM "$(workers | head -n 1)"
     wait "$run" || fail "one leaves: exit code $?: $(cat log)"
     grep -q "1 rank goes on: .*left in good order" log || fail "one leaves: $(cat log)"
+    ! grep -q refused log || fail "one leaves, and is refused what it does not ask for: $(cat log)"
     same_losses straight.csv "$mark" 0.02 || fail "one leaves: another curve"
     same_weights straight.ckpt state.ckpt 0.02 || fail "one leaves: another model"
 done

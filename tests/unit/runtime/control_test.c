@@ -13,11 +13,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A rendezvous of one connection: does the proof, says what is in `words`, and stays. If there are
  * `first_words`, they are for an earlier connection, which it closes then. */
 static struct kolo__frame_writer words, first_words;
+static bool closes; /* it does not stay */
 static int listen_fd;
 static pthread_t thread;
 static struct kolo__control *control;
@@ -55,7 +57,7 @@ static void *serve(void *failed)
     bool done = first_words.bytes == 0 || say(&first_words, false);
     if (first_words.bytes > 0)
         say(&words, true); /* in the first round whoever refused is passed by, for another's sake */
-    return done && say(&words, true) ? NULL : failed;
+    return done && say(&words, !closes) ? NULL : failed;
 }
 
 static int end(void **state)
@@ -139,6 +141,36 @@ static void test_refusal_after_joining(void **state)
     struct kolo__fault fault = first_fault();
     assert_int_equal(fault.status, KOLO_ERR_NETWORK);
     assert_non_null(strstr(fault.text, "a STUCK message is broken"));
+}
+
+/* Stopped in set-up, it goes on when the others have expelled it, and finds the connection reset.
+ */
+static void test_a_step_after_a_refusal(void **state)
+{
+    (void)state;
+    char address[80];
+    const struct timespec pause = {.tv_nsec = 100000000};
+    const struct kolo__fault fault = {.status = KOLO_ERR_NETWORK, .peer = 1, .text = "late"};
+    kolo__frame_begin(&words, KOLO__FRAME_REFUSED);
+    kolo__put_u8(&words, KOLO_ERR_WORLD);
+    kolo__put_text(&words, "the others go on without it");
+    kolo__frame_end(&words);
+    closes = true;
+    start(address, sizeof address);
+    struct kolo__control_options options = {.rendezvous = address,
+                                            .job = "job",
+                                            .token = "the secret of this test",
+                                            .size = 3,
+                                            .deadline_ns = soon(),
+                                            .timeout_s = 5};
+    assert_int_equal(kolo__control_connect(&options, &control), KOLO_OK);
+    nanosleep(&pause, NULL); /* it says its words, and closes; what comes now, is reset */
+    kolo__control_report(control, 0, &fault);
+    nanosleep(&pause, NULL);
+    kolo_status status = kolo__control_exchange(control, 1, "", 0, soon(), NULL, NULL);
+    closes = false;
+    assert_int_equal(status, KOLO_ERR_WORLD);
+    assert_non_null(strstr(kolo_error_text(), "the others go on without it"));
 }
 
 static void test_fault_of_a_rank_that_is_none(void **state)
@@ -229,6 +261,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_fault_behind_a_late_answer, end),
         cmocka_unit_test_teardown(test_refusal_after_joining, end),
+        cmocka_unit_test_teardown(test_a_step_after_a_refusal, end),
         cmocka_unit_test_teardown(test_fault_of_a_rank_that_is_none, end),
         cmocka_unit_test_teardown(test_world_that_follows, end),
         cmocka_unit_test_teardown(test_own_introduction_cut_short, end),

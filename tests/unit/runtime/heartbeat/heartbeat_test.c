@@ -149,10 +149,10 @@ static void test_who_never_beats_is_not_missed(void **state)
 
 /* Rank 0 says that its connection to rank 1 broke. Whether the network did it, or rank 1 is lost,
  * depends on whether that is heard. */
-static void blame_rank_1(void)
+static void blame_rank_1(const char *how)
 {
     struct kolo__fault broken = {.status = KOLO_ERR_PEER_LOST, .peer = 1};
-    snprintf(broken.text, sizeof broken.text, "rank 1 (host b): it does not answer");
+    snprintf(broken.text, sizeof broken.text, "rank 1 (host b): %s", how);
     kolo__control_report(controls[0], 1, &broken);
 }
 
@@ -167,7 +167,7 @@ static void test_a_broken_link_is_named_by_its_ends(void **state)
     kolo_status status;
     int rank;
     uint64_t heard_ns = beat();
-    blame_rank_1();
+    blame_rank_1("it does not answer");
     serve_until(rank_1_is_blamed);
     server->members[1].lost_at_ns = heard_ns + SECOND / 10;
     kolo__world_judge_losses(server, heard_ns + 3 * SECOND); /* it may be lost: let that be seen */
@@ -280,6 +280,58 @@ static void test_a_look_may_come_after_a_renewal(void **state)
     assert_int_equal(next_looks[1], UINT64_MAX);
 }
 
+static struct kolo__control *newcomer;
+
+static void *come(void *argument)
+{
+    struct kolo__control_options options = {.rendezvous = kolo__rendezvous_address(server),
+                                            .job = "job",
+                                            .token = "secret",
+                                            .rank = RANKS,
+                                            .size = KOLO__SIZE_UNKNOWN,
+                                            .deadline_ns = now() + 20 * SECOND,
+                                            .timeout_s = 20};
+    return kolo__control_connect(&options, &newcomer) == KOLO_OK &&
+                   kolo__control_join(newcomer, no_words, sizeof no_words) == KOLO_OK
+               ? argument
+               : NULL;
+}
+
+static bool newcomer_waits(void)
+{
+    return kolo__membership_count(&server->membership, KOLO__MEMBER_WAITING) == 1;
+}
+
+/* Stopped while it waited, say: it would hold up the epoch that it comes to. */
+static void test_a_newcomer_that_never_beats_is_missed(void **state)
+{
+    (void)state;
+    pthread_t coming, threads[RANKS];
+    void *result;
+    kolo_status status;
+    int rank;
+    beat();
+    assert_int_equal(pthread_create(&coming, NULL, come, server), 0);
+    serve_until(newcomer_waits);
+    for (int r = 0; r < RANKS; r++)
+        assert_int_equal(pthread_create(&threads[r], NULL, renew, &controls[r]), 0);
+    serve_until(second_epoch_has_formed);
+    for (int r = 0; r < RANKS; r++)
+        assert_int_equal(pthread_join(threads[r], &result), 0);
+    assert_int_equal(pthread_join(coming, &result), 0);
+    assert_non_null(result);
+    uint64_t heard_ns = server->members[RANKS].signs.heard_ns;
+    for (int r = 0; r < RANKS; r++)
+        server->members[r].signs.heard_ns = heard_ns + 3600 * SECOND;
+    look_until(heard_ns, heard_ns + TIMEOUT - SECOND);
+    assert_sound();
+    look_until(heard_ns + TIMEOUT, heard_ns + TIMEOUT + SECOND);
+    assert_non_null(fault(&status, &rank));
+    assert_int_equal(status, KOLO_ERR_PEER_LOST);
+    assert_int_equal(rank, RANKS);
+    kolo__control_close(newcomer);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start_ranks, end_ranks)
@@ -298,6 +350,7 @@ int main(void)
         TEST(test_answers_that_nobody_reads_do_not_pile_up),
         TEST(test_a_thread_beats),
         TEST(test_a_look_may_come_after_a_renewal),
+        TEST(test_a_newcomer_that_never_beats_is_missed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

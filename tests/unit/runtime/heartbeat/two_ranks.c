@@ -7,6 +7,7 @@
 
 struct kolo__rendezvous *server;
 struct kolo__control *controls[RANKS];
+const char no_words[KOLO__INTRODUCTION_TEXTS];
 
 static void *join(void *argument)
 {
@@ -19,7 +20,7 @@ static void *join(void *argument)
                                             .deadline_ns = now() + 20 * SECOND,
                                             .timeout_s = 20};
     if (kolo__control_connect(&options, &controls[rank]) != KOLO_OK ||
-        kolo__control_join(controls[rank], "", 0) != KOLO_OK)
+        kolo__control_join(controls[rank], no_words, sizeof no_words) != KOLO_OK)
         return NULL;
     return argument;
 }

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "runtime/control_frames.h"
 #include "runtime/heartbeat.h"
+#include "runtime/introduction.h"
 #include "runtime/rendezvous_world.h"
 
 #include <setjmp.h>
@@ -20,6 +21,7 @@ static const uint64_t SECOND = 1000000000, TIMEOUT = 5000000000;
 
 extern struct kolo__rendezvous *server;
 extern struct kolo__control *controls[RANKS];
+extern const char no_words[KOLO__INTRODUCTION_TEXTS]; /* what they say of themselves */
 
 static inline uint64_t now(void)
 {
