@@ -127,15 +127,18 @@ static void *beat_on(void *self)
     struct kolo__heartbeat *heartbeat = self;
     uint64_t pause_ns = kolo__heartbeat_pause_ns(heartbeat->timeout_ns);
     uint64_t since_ns = kolo__now_ns(&kolo__real_clock), beat_ns = since_ns, next_ns = since_ns;
+    uint64_t rest_ns =
+        since_ns; /* when it last lay down: what was said before may have taken long */
     while (next_ns != UINT64_MAX && rest(heartbeat, next_ns)) {
         uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-        if (now_ns > next_ns + pause_ns / 2)
+        if (now_ns > (next_ns > rest_ns ? next_ns : rest_ns) + pause_ns / 2)
             since_ns = now_ns; /* nobody here was there to hear */
         uint64_t look_ns = kolo__heartbeat_once(heartbeat->control, heartbeat->flight,
                                                 heartbeat->timeout_ns, since_ns, true);
         if (now_ns >= beat_ns)
             beat_ns = next_beat_ns(now_ns, pause_ns);
         next_ns = look_ns == UINT64_MAX || look_ns < beat_ns ? look_ns : beat_ns;
+        rest_ns = kolo__now_ns(&kolo__real_clock);
     }
     return NULL;
 }
