@@ -80,9 +80,19 @@ static void start(void *self, uint64_t place)
     launcher_add((uint32_t)place);
 }
 
+/* Its place is free once the launcher has heard of its end. */
+static bool is_taken(uint32_t place)
+{
+    for (uint32_t id = 1; id < world->process_count; id++)
+        if (world->processes[id].place == place && !world->processes[id].heard)
+            return true;
+    return false;
+}
+
 void launcher_add(uint32_t place)
 {
-    if (!world->over && kolo__rendezvous_has_formed(server) && launcher_start(place, true) != NULL)
+    if (!is_taken(place) && !world->over && kolo__rendezvous_has_formed(server) &&
+        launcher_start(place, true) != NULL)
         world->newcomers++;
 }
 
@@ -110,6 +120,7 @@ static void take_endings(void)
 {
     for (uint32_t i = 0; i < heard_count; i++) {
         struct process *process = heard[i];
+        process->heard = true;
         const char *why = process->silent   ? "was lost with its host"
                           : process->killed ? "was killed by signal 9 (SIGKILL)"
                                             : "exited with code 1";

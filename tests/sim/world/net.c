@@ -211,7 +211,8 @@ long net_write(struct stream *end, const void *data, size_t bytes)
         end->broken = true;
         return (long)bytes;
     }
-    bytes = bytes < room(end) ? bytes : room(end);
+    if (!reader->closed && bytes > room(end)) /* who is gone reads nothing, and fills up no more */
+        bytes = room(end);
     if (bytes == 0)
         return 0;
     if (end->written == end->acknowledged)

@@ -63,6 +63,7 @@ struct process {
     bool killed;
     bool silent;   /* its host is gone: nobody is told by it */
     bool expelled; /* it was too late, and was told so */
+    bool heard;    /* the launcher knows that it has ended */
     kolo_status status;
     char error[1024];
     uint64_t paused_until_ns; /* 0: it runs */
