@@ -47,7 +47,7 @@ finish() {
 }
 
 cd "$root"
-compile base/status.c base/module.c kernels/device.c kernels/dtype.c
+compile base/status.c base/clock.c base/module.c kernels/device.c kernels/dtype.c
 if [[ $what == bench ]]; then
     compile bench/models.c
     for source in bench/gpu/*.cu; do
