@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every algorithm, every size from 1 to 42. Up to 64: algorithms_to_54_soak_test.c and
- * algorithms_to_64_slow_test.c; larger worlds:
+ * algorithms_to_64_soak_test.c; larger worlds:
  * algorithms_samples_slow_test.c. They are apart so that they can run side by side. */
 #include "prove.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every algorithm is proved for small sizes, and costs what its formula says. The sweep to 64
- * ranks is in algorithms_slow_test.c and algorithms_to_64_slow_test.c, samples up to 4,096 in
+ * ranks is in algorithms_slow_test.c and algorithms_to_64_soak_test.c, samples up to 4,096 in
  * algorithms_samples_slow_test.c. */
 #include "collectives/algorithm/algorithm.h"
 #include "prove.h"
