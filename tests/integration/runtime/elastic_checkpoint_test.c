@@ -2,6 +2,7 @@
 /* Training that is ended, by force and in good order, and goes on from its checkpoint, with another
  * number of ranks. */
 #include "elastic_training.h"
+#include "tests/fresh_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,16 +21,13 @@ static uint64_t dies_at, leaves_at, begins_at;
 static int begin(void **state)
 {
     (void)state;
-    strcpy(folder + strlen(folder) - 6, "XXXXXX");
-    return mkdtemp(folder) != NULL ? 0 : -1;
+    return fresh_folder(folder);
 }
 
 static int end(void **state)
 {
-    char command[128];
     (void)state;
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    return remove_folder(folder);
 }
 
 /* The step of the last file before `end`; 0: there is none. */

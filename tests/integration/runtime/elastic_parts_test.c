@@ -2,6 +2,7 @@
 /* Checkpoints of sharded training, of which each rank writes its part: the job ends, in good order
  * or by force, at whatever moment, and goes on with another number of ranks, or nobody trains. */
 #include "elastic_sharded.h"
+#include "tests/fresh_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,16 +32,13 @@ static struct plan {
 static int begin(void **state)
 {
     (void)state;
-    strcpy(folder + strlen(folder) - 6, "XXXXXX");
-    return mkdtemp(folder) != NULL ? 0 : -1;
+    return fresh_folder(folder);
 }
 
 static int end(void **state)
 {
-    char command[128];
     (void)state;
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    return remove_folder(folder);
 }
 
 static const char *path_of(uint64_t step, const char *part)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checkpoints in a folder: what was written is read; what a disk may have made of it is not. */
 #include "runtime/elastic/checkpoint.h"
+#include "tests/fresh_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,16 +43,13 @@ static void set_state(uint64_t step)
 static int begin(void **unused)
 {
     (void)unused;
-    strcpy(folder + strlen(folder) - 6, "XXXXXX");
-    return mkdtemp(folder) != NULL ? 0 : -1;
+    return fresh_folder(folder);
 }
 
 static int end(void **unused)
 {
-    char command[128];
     (void)unused;
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    return remove_folder(folder);
 }
 
 static void offer(struct kolo__checkpoint_writer *writer, uint64_t step)
