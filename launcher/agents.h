@@ -126,7 +126,9 @@ void kolo__agent_say_value(struct kolo__agent *agent, enum kolo__agent_frame typ
 void kolo__agent_say_line(struct kolo__agents *agents, const struct kolo__agent *agent,
                           const char *line);
 
-/* agents_start.c: one more, without a connection. NULL: no memory. */
+/* agents_start.c: a listed host without a connection. What the agent held must be closed. */
+void kolo__agent_init(struct kolo__agent *agent, const struct kolo__host *host);
+/* One more of them. NULL: no memory. */
 struct kolo__agent *kolo__agents_add(struct kolo__agents *agents, const struct kolo__host *host);
 kolo_status kolo__agent_connect_to(struct kolo__agents *agents, struct kolo__agent *agent);
 /* How many seconds a way to an agent may take. */
@@ -140,6 +142,8 @@ kolo_status kolo__agents_check_hello(const struct kolo__agents *agents,
                                      const struct kolo__agent *agent);
 /* Serves the agents for a moment. Returns the number of a signal that asks us to end; 0: none. */
 int kolo__agents_serve_once(struct kolo__agents *agents, const struct kolo__signals *signals);
+/* The error for such a signal before all ranks are started. */
+kolo_status kolo__agents_interrupted(int asked, int *exit_code);
 /* "host2 (Connection refused), host3": those that have not come, as many as fit into the text. */
 const char *kolo__agents_list_late(const struct kolo__agents *agents, char *text, size_t bytes);
 

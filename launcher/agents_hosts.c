@@ -199,14 +199,9 @@ static void try(struct kolo__agents *agents, struct kolo__agent *agent, uint64_t
     const struct kolo__cooldown cooldown = agent->cooldown;
     char said[sizeof agent->said];
     memcpy(said, agent->said, sizeof said);
-    const struct kolo__host host = agent->host;
-    *next = (struct kolo__agent){.host = host,
-                                 .listed = true,
-                                 .cooldown = cooldown,
-                                 .phase = KOLO__AGENT_AWAY,
-                                 .by_ns = now_ns + kolo__agents_patience_s(agents) * SECOND,
-                                 .remote.err_fd = -1,
-                                 .carrier = {.in_fd = -1, .out_fd = -1, .broken = true}};
+    kolo__agent_init(next, &agent->host);
+    next->cooldown = cooldown;
+    next->by_ns = now_ns + kolo__agents_patience_s(agents) * SECOND;
     memcpy(next->said, said, sizeof said);
     if (kolo__agent_connect_to(agents, next) != KOLO_OK)
         rest(agents, next, kolo_error_text(), now_ns);
@@ -350,10 +345,9 @@ kolo_status kolo__agents_gather(struct kolo__agents *agents, uint32_t wanted, lo
         enough_ns = slots < wanted ? 0 : enough_ns == 0 ? now_ns : enough_ns;
         if (enough_ns != 0 && (!pending || now_ns >= enough_ns + CHANCE_S * SECOND))
             return give_hosts(agents, hosts);
-        *exit_code = asked != 0 ? KOLO__EXIT_SIGNAL + asked : KOLO__EXIT_NO_WORLD;
         if (asked != 0)
-            return kolo__error(KOLO_ERR_ABORTED, "ended by SIG%s while hosts were starting",
-                               sigabbrev_np(asked));
+            return kolo__agents_interrupted(asked, exit_code);
+        *exit_code = KOLO__EXIT_NO_WORLD;
         if (kolo__discovery_fault(agents->discovery) == KOLO_ERR_CONFIG) {
             *exit_code = KOLO__EXIT_USAGE;
             return KOLO_ERR_CONFIG;

@@ -58,6 +58,13 @@ int kolo__agents_serve_once(struct kolo__agents *agents, const struct kolo__sign
     return asked;
 }
 
+kolo_status kolo__agents_interrupted(int asked, int *exit_code)
+{
+    *exit_code = KOLO__EXIT_SIGNAL + asked;
+    return kolo__error(KOLO_ERR_ABORTED, "ended by SIG%s while hosts were starting",
+                       sigabbrev_np(asked));
+}
+
 /* Until no agent is in the phase, or one has come to a bad end; that one, or NULL. */
 static struct kolo__agent *find(const struct kolo__agents *agents, enum kolo__agent_phase phase)
 {
@@ -110,12 +117,11 @@ static kolo_status call_again(struct kolo__agents *agents)
 {
     for (uint32_t i = 0; i < agents->count; i++) {
         struct kolo__agent *agent = agents->list[i];
-        struct kolo__host host = agent->host;
         if (agents->shell->agent_port == 0 || agent->phase != KOLO__AGENT_LOST ||
             agent->hello.version[0] == '\0')
             continue;
         kolo__agent_close(agent);
-        *agent = (struct kolo__agent){.host = host, .listed = true};
+        kolo__agent_init(agent, &agent->host);
         kolo_status status = kolo__agent_connect_to(agents, agent);
         if (status != KOLO_OK)
             return status;
@@ -137,9 +143,7 @@ static kolo_status serve_while(struct kolo__agents *agents, enum kolo__agent_pha
            find_bad(agents) == NULL) {
         int asked = kolo__agents_serve_once(agents, signals);
         if (asked != 0) {
-            *exit_code = KOLO__EXIT_SIGNAL + asked;
-            status = kolo__error(KOLO_ERR_ABORTED, "ended by SIG%s while hosts were starting",
-                                 sigabbrev_np(asked));
+            status = kolo__agents_interrupted(asked, exit_code);
         } else if ((now_ns = kolo__now_ns(&kolo__real_clock)) >= deadline_ns) {
             *exit_code = KOLO__EXIT_NO_WORLD;
             status = kolo__error(KOLO_ERR_TIMEOUT, "not answered within %u s: %s", seconds,
@@ -161,9 +165,19 @@ unsigned kolo__agents_patience_s(const struct kolo__agents *agents)
 
 /* ---- connecting ---------------------------------------------------------------------------- */
 
+void kolo__agent_init(struct kolo__agent *agent, const struct kolo__host *host)
+{
+    const struct kolo__host own = *host; /* it may be the agent's */
+    *agent = (struct kolo__agent){.host = own,
+                                  .listed = true,
+                                  .phase = KOLO__AGENT_AWAY,
+                                  .remote.err_fd = -1,
+                                  .carrier = {.in_fd = -1, .out_fd = -1, .broken = true}};
+}
+
 struct kolo__agent *kolo__agents_add(struct kolo__agents *agents, const struct kolo__host *host)
 {
-    struct kolo__agent *agent = calloc(1, sizeof *agent);
+    struct kolo__agent *agent = malloc(sizeof *agent);
     struct kolo__agent **list =
         realloc(agents->list, (agents->count + 1) * sizeof(struct kolo__agent *));
     if (list != NULL)
@@ -172,11 +186,7 @@ struct kolo__agent *kolo__agents_add(struct kolo__agents *agents, const struct k
         free(agent);
         return NULL;
     }
-    agent->host = *host;
-    agent->listed = true;
-    agent->phase = KOLO__AGENT_AWAY;
-    agent->remote.err_fd = agent->carrier.in_fd = agent->carrier.out_fd = -1;
-    agent->carrier.broken = true;
+    kolo__agent_init(agent, host);
     return agents->list[agents->count++] = agent;
 }
 
