@@ -127,16 +127,14 @@ static enum kolo__checkpoint_verdict open_part(const char *folder, uint64_t step
 /* Every element of every tensor is in a piece; that none is in two who wrote them has seen to. */
 static bool is_whole(const struct kolo__checkpoint *checkpoint)
 {
-    bool whole = true;
-    for (size_t i = 0; i < checkpoint->count && whole; i++) {
-        uint64_t count = 0;
-        for (uint32_t f = 0; f < checkpoint->file_count; f++)
-            for (size_t k = 0; k < checkpoint->files[f].count; k++)
-                count += checkpoint->files[f].pieces[k].tensor == i
-                             ? checkpoint->files[f].pieces[k].count
-                             : 0;
-        whole = count == checkpoint->state[i].count;
-    }
+    uint64_t *counts = calloc(checkpoint->count + 1, sizeof *counts);
+    bool whole = counts != NULL;
+    for (uint32_t f = 0; whole && f < checkpoint->file_count; f++)
+        for (size_t k = 0; k < checkpoint->files[f].count; k++)
+            counts[checkpoint->files[f].pieces[k].tensor] += checkpoint->files[f].pieces[k].count;
+    for (size_t i = 0; whole && i < checkpoint->count; i++)
+        whole = counts[i] == checkpoint->state[i].count;
+    free(counts);
     return whole;
 }
 
