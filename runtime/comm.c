@@ -26,6 +26,7 @@ enum {
     SHM_SEGMENT_BYTES = 64 * 1024,
     TCP_SEGMENT_BYTES = 8 * KOLO__TCP_BURST_BYTES,
     CONNECT_TIMEOUT_S = 60,
+    BROKEN_SETTLE_MS = 5000,
 };
 
 /* ---- transports ---------------------------------------------------------------------------- */
@@ -60,6 +61,12 @@ static kolo_status create_shm(kolo_comm *comm, const struct kolo__comm_members *
         .hosts = comm->hosts,
     };
     return kolo__shm_create(&options, transport, &comm->host_mapping);
+}
+
+uint64_t kolo__comm_settle_ms(const kolo_comm *comm)
+{
+    bool broken = comm->fault.status != KOLO_OK || atomic_load(&comm->aborted);
+    return broken ? BROKEN_SETTLE_MS : (uint64_t)comm->context->config.timeout * 1000;
 }
 
 /* Well before the operation gives up, so that the error says what is wrong with the network; and of

@@ -154,6 +154,9 @@ void kolo__comm_stuck(const kolo_request *request, bool without_limit);
 /* For texts of timeouts: ". rank 2 (host ...) never entered ...", as the rendezvous has found out
  * lately; or "". */
 void kolo__comm_culprit(const kolo_comm *comm, char *text, size_t bytes);
+/* How long a GPU may take to end what the communicator has it do, when that is closed:
+ * KOLO_TIMEOUT, or 5 s where it is broken, for NCCL's kernels have been told to end then. */
+uint64_t kolo__comm_settle_ms(const kolo_comm *comm);
 /* Listens to what others say of the communicator: its fault, if there is one, as an error of
  * `operation`. */
 kolo_status kolo__comm_check(kolo_comm *comm, const char *operation);

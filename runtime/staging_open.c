@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BROKEN_MS = 5000 };
-
 /* ---- slots ---------------------------------------------------------------------------------- */
 
 /* One element of each slice at least. */
@@ -148,8 +146,7 @@ static kolo_status open_slots(kolo_comm *comm, const char *operation, int ordina
  * where the communicator is broken. */
 static kolo_status settle(const kolo_comm *comm, const struct kolo__staging *staging)
 {
-    bool broken = comm->fault.status != KOLO_OK || atomic_load(&comm->aborted);
-    uint64_t limit_ms = broken ? BROKEN_MS : (uint64_t)comm->context->config.timeout * 1000;
+    uint64_t limit_ms = kolo__comm_settle_ms(comm);
     kolo_status status = KOLO_OK;
     for (int i = 0; i < KOLO__STAGING_SLOTS && status != KOLO_AGAIN; i++) {
         const struct kolo__staging_slot *slot = &staging->slots[i];

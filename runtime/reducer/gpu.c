@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BROKEN_MS = 5000 }; /* NCCL's kernels have been told to end */
-
 kolo_status kolo__gpu_checked(const kolo_reducer *reducer, kolo_status status)
 {
     if (status != KOLO_OK && reducer->comm->fault.status == KOLO_OK)
@@ -111,9 +109,7 @@ kolo_status kolo__gpu_open(kolo_reducer *reducer, int ordinal)
 kolo_status kolo__gpu_settle(const kolo_reducer *reducer)
 {
     const struct kolo__reducer_gpu *gpu = reducer->gpu;
-    const kolo_comm *comm = reducer->comm;
-    bool broken = comm->fault.status != KOLO_OK || atomic_load(&comm->aborted);
-    uint64_t limit_ms = broken ? BROKEN_MS : (uint64_t)reducer->context->config.timeout * 1000;
+    uint64_t limit_ms = kolo__comm_settle_ms(reducer->comm);
     if (gpu->own == NULL || gpu->ended == NULL ||
         gpu->module->event_record(gpu->device, gpu->ended, gpu->own) != KOLO_OK ||
         kolo__device_await(gpu->module, gpu->device, gpu->ended, limit_ms) != KOLO_AGAIN)
