@@ -73,7 +73,7 @@ static uint64_t long_wait_ns(const struct kolo__flight_state *state, uint64_t ti
 }
 
 uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__flight *flight,
-                              uint64_t timeout_ns, uint64_t since_ns, bool beat)
+                              uint64_t timeout_ns, uint64_t since_ns)
 {
     bool unread;
     struct kolo__flight_state state = {.process = 'R'};
@@ -88,8 +88,7 @@ uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__
         return UINT64_MAX;
     }
     kolo__flight_take_state(flight, &state);
-    if (beat)
-        say(control, (uint32_t)(timeout_ns / MILLISECOND), &state, now_ns);
+    say(control, (uint32_t)(timeout_ns / MILLISECOND), &state, now_ns);
     uint64_t limit_ns = now_ns + timeout_ns - silent_ns;
     uint64_t long_ns = long_wait_ns(&state, timeout_ns, now_ns);
     return long_ns < limit_ns ? long_ns : limit_ns;
@@ -127,18 +126,19 @@ static void *beat_on(void *self)
     struct kolo__heartbeat *heartbeat = self;
     uint64_t pause_ns = kolo__heartbeat_pause_ns(heartbeat->timeout_ns);
     uint64_t since_ns = kolo__now_ns(&kolo__real_clock), beat_ns = since_ns, next_ns = since_ns;
-    uint64_t rest_ns =
-        since_ns; /* when it last lay down: what was said before may have taken long */
     while (next_ns != UINT64_MAX && rest(heartbeat, next_ns)) {
         uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-        if (now_ns > (next_ns > rest_ns ? next_ns : rest_ns) + pause_ns / 2)
+        if (now_ns > next_ns + pause_ns / 2)
             since_ns = now_ns; /* nobody here was there to hear */
-        uint64_t look_ns = kolo__heartbeat_once(heartbeat->control, heartbeat->flight,
-                                                heartbeat->timeout_ns, since_ns, true);
+        next_ns = kolo__heartbeat_once(heartbeat->control, heartbeat->flight, heartbeat->timeout_ns,
+                                       since_ns);
         if (now_ns >= beat_ns)
             beat_ns = next_beat_ns(now_ns, pause_ns);
-        next_ns = look_ns == UINT64_MAX || look_ns < beat_ns ? look_ns : beat_ns;
-        rest_ns = kolo__now_ns(&kolo__real_clock);
+        if (beat_ns < next_ns && next_ns != UINT64_MAX)
+            next_ns = beat_ns;
+        now_ns = kolo__now_ns(&kolo__real_clock);
+        if (next_ns < now_ns)
+            next_ns = now_ns; /* to speak has taken long, which is no sleep */
     }
     return NULL;
 }

@@ -35,7 +35,7 @@ void kolo__heartbeat_end(struct kolo__heartbeat *heartbeat);
  * does not count. Returns when to look again at the latest, UINT64_MAX when the server is lost. For
  * the thread, and for tests that have none. */
 uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__flight *flight,
-                              uint64_t timeout_ns, uint64_t since_ns, bool beat);
+                              uint64_t timeout_ns, uint64_t since_ns);
 
 /* Between two beats. One that is late by as much is no loss yet; more of them would cost a server
  * of 1,024 ranks a hundredth of its processor. */

@@ -156,7 +156,7 @@ static void check_faults(struct kolo__control *control)
     bool any = false;
     static const struct kolo__flight flight; /* of a rank that has called nothing */
     uint64_t began_ns = kolo__now_ns(&kolo__real_clock), deadline_ns = soon();
-    kolo__heartbeat_once(control, &flight, deadline_ns - began_ns, began_ns, true);
+    kolo__heartbeat_once(control, &flight, deadline_ns - began_ns, began_ns);
     while (!any && kolo__now_ns(&kolo__real_clock) < deadline_ns) {
         struct pollfd ready = {.fd = kolo__control_fd(control), .events = POLLIN};
         poll(&ready, 1, 10);

@@ -14,7 +14,7 @@ static struct kolo__flight flight; /* nothing in it */
 static uint64_t beat(void)
 {
     for (int r = 0; r < RANKS; r++)
-        assert_int_not_equal(kolo__heartbeat_once(controls[r], &flight, TIMEOUT, now(), true),
+        assert_int_not_equal(kolo__heartbeat_once(controls[r], &flight, TIMEOUT, now()),
                              UINT64_MAX);
     serve_until(both_beat);
     server->members[0].signs.heard_ns += 3600 * SECOND;
@@ -85,7 +85,7 @@ static void test_who_is_heard_again_begins_anew(void **state)
     kolo__rendezvous_note_state(server, 1, 'T');
     /* It waits to be read when the time is over. */
     server->members[1].signs.heard_ns = heard_ns - TIMEOUT;
-    kolo__heartbeat_once(controls[1], &flight, TIMEOUT, now(), true);
+    kolo__heartbeat_once(controls[1], &flight, TIMEOUT, now());
     kolo__world_judge_beats(server, heard_ns + TIMEOUT);
     assert_sound();
     assert_int_equal(server->members[1].signs.state, 0);
@@ -189,13 +189,12 @@ static void test_a_server_that_says_nothing_is_lost(void **state)
     const struct timespec pause = {.tv_nsec = 60000000};
     struct kolo__fault known;
     uint64_t limit_ns = SECOND / 20;
-    assert_int_not_equal(kolo__heartbeat_once(controls[1], &flight, limit_ns, now(), true),
-                         UINT64_MAX);
+    assert_int_not_equal(kolo__heartbeat_once(controls[1], &flight, limit_ns, now()), UINT64_MAX);
     nanosleep(&pause, NULL); /* the server stands still */
-    assert_int_not_equal(kolo__heartbeat_once(controls[1], &flight, limit_ns, now(), false),
+    assert_int_not_equal(kolo__heartbeat_once(controls[1], &flight, limit_ns, now()),
                          UINT64_MAX); /* so did we */
     assert_false(kolo__control_fault(controls[1], 1, &known));
-    assert_int_equal(kolo__heartbeat_once(controls[1], &flight, limit_ns, now() - SECOND, false),
+    assert_int_equal(kolo__heartbeat_once(controls[1], &flight, limit_ns, now() - SECOND),
                      UINT64_MAX);
     assert_true(kolo__control_fault(controls[1], 1, &known));
     assert_int_equal(known.status, KOLO_ERR_PEER_LOST);
@@ -206,7 +205,7 @@ static void test_answers_that_nobody_reads_do_not_pile_up(void **state)
 {
     (void)state;
     for (int i = 0; i < 4000; i++) {
-        assert_int_not_equal(kolo__heartbeat_once(controls[1], &flight, TIMEOUT, now(), true),
+        assert_int_not_equal(kolo__heartbeat_once(controls[1], &flight, TIMEOUT, now()),
                              UINT64_MAX);
         kolo__rendezvous_step(server);
     }
@@ -249,7 +248,7 @@ static void *look_at_both(void *nothing)
     while (!atomic_load_explicit(&renewed, memory_order_relaxed))
         nanosleep(&pause, NULL);
     for (int r = 0; r < RANKS; r++)
-        next_looks[r] = kolo__heartbeat_once(controls[r], &flight, SECOND / 20, 0, false);
+        next_looks[r] = kolo__heartbeat_once(controls[r], &flight, SECOND / 20, 0);
     return nothing;
 }
 

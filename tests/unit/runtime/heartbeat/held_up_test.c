@@ -37,7 +37,7 @@ static void wait_and_beat(uint64_t waited_ns, bool rank_1_comes)
     }
     for (int r = 0; r < RANKS; r++) {
         server->members[r].signs.timeout_ns = 0;
-        kolo__heartbeat_once(controls[r], &flights[r], TIMEOUT, now(), true);
+        kolo__heartbeat_once(controls[r], &flights[r], TIMEOUT, now());
     }
     serve_until(both_beat);
 }
@@ -117,10 +117,10 @@ static void test_a_wait_that_has_become_long_is_said_at_once(void **state)
     (void)state;
     uint64_t before_ns = now();
     wait_and_beat(SECOND, false);
-    uint64_t next_ns = kolo__heartbeat_once(controls[0], &flights[0], TIMEOUT, now(), true);
+    uint64_t next_ns = kolo__heartbeat_once(controls[0], &flights[0], TIMEOUT, now());
     assert_in_range(next_ns, before_ns + TIMEOUT * 9 / 10 - SECOND,
                     now() + TIMEOUT * 9 / 10 - SECOND);
-    next_ns = kolo__heartbeat_once(controls[1], &flights[1], TIMEOUT, now(), true);
+    next_ns = kolo__heartbeat_once(controls[1], &flights[1], TIMEOUT, now());
     assert_true(next_ns > now() + TIMEOUT - SECOND);
 }
 
