@@ -118,8 +118,8 @@ static void packs(int p, size_t tensors, size_t most)
     copy(fused, gpu_fused, at * wire->bytes);
     copy(&total, gpu_total, sizeof total);
 
-    /* What is measured has been rounded to the tensor's format: numbers near its smallest by far more
-     * than its precision says. */
+    /* What is measured has been rounded to the tensor's format: numbers near its smallest by far
+     * more than its precision says. */
     long double squares = 0, rounded = 0;
     for (size_t i = 0; i < tensors; i++) {
         for (size_t k = 0; k < list[i].count; k++) {

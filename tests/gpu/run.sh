@@ -107,15 +107,18 @@ gpus=$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)
 ((gpus < 2)) || optional_step nccl-ranks 120 bash -c "nccl $((gpus < 8 ? gpus : 8))"
 optional_step train 120 "$root/tests/gpu/train.sh" "$build"
 
-# The kernels' tests again, smaller, with every access checked. The toolkit's programs need not be on the path.
+# The kernels' tests again, smaller, with every access checked, then what threads share, then where they meet. The
+# toolkit's programs need not be on the path.
 PATH=$PATH:/usr/local/cuda/bin
-for test in reference pack exchange; do
-    if command -v compute-sanitizer >/dev/null; then
-        step "memcheck-$test" 100 compute-sanitizer --tool memcheck --error-exitcode 9 \
-            "$build/tests/${test}_gpu_test" --quick
-    else
-        echo "memcheck-$test: skipped: no compute-sanitizer"
-        skipped=$((skipped + 1))
-    fi
+for tool in memcheck racecheck synccheck; do
+    for test in reference pack exchange; do
+        if command -v compute-sanitizer >/dev/null; then
+            step "$tool-$test" 100 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+                "$build/tests/${test}_gpu_test" --quick
+        else
+            echo "$tool-$test: skipped: no compute-sanitizer"
+            skipped=$((skipped + 1))
+        fi
+    done
 done
 finish
