@@ -36,6 +36,12 @@ begin() {
     pid=$!
 }
 
+# part HOST NUMBER: nothing comes from that other host any more.
+part() {
+    on "$1" nft "add table inet cut; add chain inet cut input { type filter hook input priority 0 ; };
+        add rule inet cut input ip saddr 10.77.0.$2 drop; add rule inet cut input ip6 saddr fd77::$2 drop"
+}
+
 # run_three HOSTS [FLAG...]: three ranks, all needed, until the file is there.
 run_three() {
     begin --min 3 --restarts 3 -n 3 --hosts "$1" "${@:2}" -x LD_LIBRARY_PATH="$place/lib" -- bin/launcher_elastic "$end"
@@ -100,8 +106,8 @@ wait_until 10 grep -q "listens at" "$place/agent1.err" || fail "the agent does n
 from=host3 begin --min 1 --restarts 5 --peer-timeout 2 --hosts host1:1,host2:1 -x LD_LIBRARY_PATH="$place/lib" -- bin/launcher_elastic "$end"
 wait_until 20 said 0 2 || fail "two ranks do not start: $(<err)"
 first=$(pid_of 0 0)
-on host1 nft "add table ip cut; add chain ip cut input { type filter hook input priority 0 ; }; add rule ip cut input ip saddr 10.77.0.2 drop"
-on host2 nft "add table ip cut; add chain ip cut input { type filter hook input priority 0 ; }; add rule ip cut input ip saddr 10.77.0.1 drop"
+part host1 2
+part host2 1
 wait_until 40 grep -q "rank 1 (host host2, .* (2 of 5)" err || fail "the successor of who was cut off stays: $(<err)"
 grep "rank 0 (host host1, pid $first)" err && fail "the one that has been there from the start has to go"
 expect_text "cut off" "is cut off from rank 0 (host host1), though not from the rendezvous" "$(<err)"
