@@ -20,7 +20,7 @@ static uint64_t number(const char *name, uint64_t otherwise)
 static void test_seeds(void **state)
 {
     (void)state;
-    uint64_t first = number("SIM_FIRST", 1), seeds = number("SIM_SEEDS", 1000), broken = 0;
+    uint64_t first = number("SIM_FIRST", 1), seeds = number("SIM_SEEDS", 2000), broken = 0;
     struct world sum = {0};
     for (uint64_t seed = first; seed < first + seeds; seed++) {
         if (!world_run(seed, NULL, &one)) {
