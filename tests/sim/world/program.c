@@ -15,6 +15,9 @@
 
 enum { TENSORS = 4, COUNT_MAX = 300, CALL_S = 30, VERDICT_S = 2, RENEWALS = 12 };
 
+/* How long it may take that a loss is noticed; that a host is missed; that the rendezvous is. */
+static const uint64_t TOLD_NS = 1 * SEC, FOUND_NS = 5500 * MS, MISSED_NS = 5500 * MS;
+
 struct program {
     struct process *process;
     kolo_context *context;
@@ -67,6 +70,36 @@ static void returned(struct program *program, const char *what, uint64_t limit_n
                      what, (double)(took_ns - stopped_ns) / 1e9, (double)limit_ns / 1e9);
 }
 
+/* Where nothing else befell the job, whoever waits hears of each loss in its epoch in time. */
+static void noticed(const struct program *program)
+{
+    const struct epoch_seen *epoch = &world->epochs[program->context->epoch];
+    uint64_t stopped_ns = program->process->paused_ns - program->paused_ns;
+    for (uint32_t rank = 0; rank < epoch->size && world->serious == 0; rank++) {
+        const struct process *lost = &world->processes[epoch->members[rank]];
+        if (!lost->killed || epoch->members[rank] == 0)
+            continue;
+        uint64_t since_ns =
+            lost->killed_ns > program->called_ns ? lost->killed_ns : program->called_ns;
+        uint64_t took_ns = world->now_ns - since_ns, limit_ns = lost->silent ? FOUND_NS : TOLD_NS;
+        if (took_ns > stopped_ns + limit_ns)
+            world_broken("process %u waits for %.3f s more, though process %u is lost",
+                         program->process->id, (double)(took_ns - stopped_ns) / 1e9, lost->id);
+    }
+}
+
+/* Whom the rendezvous cannot have heard for long, or who cannot have heard it, is out of it. */
+static void check_heard(const struct process *process)
+{
+    const struct process *launcher = &world->processes[0];
+    uint64_t stopped_ns =
+        launcher->paused_until_ns > world->now_ns ? world->now_ns - launcher->paused_since_ns : 0;
+    if (process->paused_ns == 0 &&
+        (stopped_ns > MISSED_NS || net_cut_for(launcher, process) > MISSED_NS))
+        world_broken("process %u trains on, and has not had word of the rendezvous for %.1f s",
+                     process->id, (double)MISSED_NS / 1e9);
+}
+
 static void check_averages(struct program *program, uint64_t step)
 {
     for (size_t t = 0; t < TENSORS; t++) {
@@ -80,6 +113,7 @@ static void check_averages(struct program *program, uint64_t step)
                 return;
             }
     }
+    check_heard(program->process);
     world->right++;
 }
 
@@ -186,6 +220,7 @@ static kolo_status reduce(struct program *program, uint64_t step)
     call(program);
     status = kolo_reducer_wait(program->reducer, -1);
     returned(program, "kolo_reducer_wait", (CALL_S + VERDICT_S) * SEC);
+    noticed(program);
     return status;
 }
 
@@ -305,8 +340,7 @@ static bool is_typed(kolo_status status)
  * job. */
 static bool should_go_on(void)
 {
-    return !world->early_kill && world->lost_silently == 0 &&
-           world->pauses + world->cuts + world->slowed == 0 &&
+    return !world->early_kill && world->lost_silently == 0 && world->serious == 0 &&
            world->kills + world->left + world->plan.least <= world->plan.size;
 }
 

@@ -80,8 +80,10 @@ bool world_run(uint64_t seed, const struct scenario *scenario, struct world *res
     world->now_ns = 1000 * SEC;
     net_begin();
     draw_plan();
-    if (scenario != NULL)
+    if (scenario != NULL) {
         scenario->prepare(&world->plan);
+        world->plan.faults = 1;
+    }
     struct process *launcher = &world->processes[0];
     *launcher = (struct process){
         .exists = true, .monotonic_ns = world_below(1000 * SEC), .dies_at_turn = NEVER};

@@ -66,9 +66,11 @@ struct process {
     bool heard;    /* the launcher knows that it has ended */
     kolo_status status;
     char error[1024];
+    uint64_t killed_ns;       /* when */
     uint64_t paused_until_ns; /* 0: it runs */
-    uint64_t paused_ns;       /* in sum */
-    uint64_t monotonic_ns;    /* what its clocks add to virtual time */
+    uint64_t paused_since_ns;
+    uint64_t paused_ns;    /* in sum */
+    uint64_t monotonic_ns; /* what its clocks add to virtual time */
     int64_t wall_ns;
     uint64_t turns, dies_at_turn; /* NEVER: not so */
     struct allocation *heap;
@@ -91,10 +93,13 @@ struct plan {
     bool restarts;
 };
 
-/* A job of which more is known than its seed. */
+/* A job of which more is known than its seed, tried with several (kept.c). */
 struct scenario {
+    const char *name;
     void (*prepare)(struct plan *plan);
     void (*befall)(void); /* plans events (world_at) */
+    uint64_t seeds;
+    unsigned well; /* processes that must end well, at least */
 };
 
 struct world {
@@ -112,6 +117,7 @@ struct world {
     bool over;                       /* the launcher has ended */
     /* What happened. */
     unsigned kills, pauses, cuts, jumps, slowed, newcomers, epochs_formed, right, failed, left;
+    unsigned serious; /* of which a process may be lost that was not killed */
     unsigned ended_well, ended_badly, lost_silently;
     char broken[1400];
 };
@@ -196,6 +202,8 @@ void net_info(const struct stream *end, bool *unacknowledged, uint32_t *sent_ms,
 /* The way that a message takes now; NEVER: none. */
 uint64_t net_delay(const struct process *from, const struct process *to);
 bool net_is_cut(const struct process *from, const struct process *to);
+/* How long nothing has got from one to the other, or back. */
+uint64_t net_cut_for(const struct process *a, const struct process *b);
 /* From one process to the other, in this direction. until NEVER: for good. */
 void net_cut(struct process *from, struct process *to, uint64_t until_ns);
 uint32_t net_factor(const struct process *from, const struct process *to);
@@ -224,11 +232,18 @@ size_t plane_count(const struct process *process);
 void plane_end(void);
 void plane_update_links(void);
 
-/* ---- faults.c, launcher.c, program.c ---------------------------------------------------------
+/* ---- faults.c, kept.c, launcher.c, program.c -------------------------------------------------
  */
 
 void faults_plan(void);
 void faults_kill(struct process *process, bool silent);
+/* A suspended machine: all stand still together. */
+void faults_stop_all(uint64_t for_ns);
+/* At one of its next `turns` steps. */
+void faults_kill_soon(struct process *process, uint64_t turns);
+void faults_cut(struct process *from, struct process *to, uint64_t until_ns);
+extern const struct scenario world_kept[];
+extern const size_t world_kept_count;
 void launcher_main(void *self);
 struct process *launcher_start(uint32_t place, bool newcomer);
 /* A newcomer, if there is a world to come to. */
