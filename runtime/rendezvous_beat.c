@@ -40,8 +40,12 @@ void kolo__world_beat(struct kolo__connection *connection, struct kolo__frame_re
         kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a BEAT message is broken");
         return;
     }
-    if (signs->timeout_ns == 0)
-        server->beats_due_ns = server->due_ns = now_ns;
+    if (signs->timeout_ns == 0) {
+        server->due_ns = now_ns;
+        if (server->beats_due_ns == 0 ||
+            server->beats_due_ns > now_ns) /* else the server is late */
+            server->beats_due_ns = now_ns;
+    }
     signs->timeout_ns = timeout_ms * MILLISECOND;
     signs->heard_ns = now_ns;
     signs->asked = false;

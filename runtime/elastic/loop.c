@@ -221,8 +221,10 @@ static kolo_status meet(kolo_elastic *loop, bool *renewed)
     loop->compared = loop->step;
     bool enough = loop->least > 0 && wishes[KOLO__WISH_LEAVE] + loop->least <= size;
     if (is_done(loop) || (wishes[KOLO__WISH_LEAVE] > 0 && !enough)) {
-        end(loop, !is_done(loop));
-        return kolo__elastic_save_last(loop);
+        status = kolo__elastic_save_last(loop);
+        if (!is_of_the_world(status)) /* otherwise it is saved in another one */
+            end(loop, !is_done(loop));
+        return status;
     }
     bool changes = wishes[KOLO__WISH_LEAVE] + wishes[KOLO__WISH_TAKE_IN] > 0;
     status = kolo__parts_meet(loop, wishes, changes);

@@ -5,6 +5,12 @@
 /* Who is away for longer may be missed: half of KOLO_PEER_TIMEOUT, between two signs of life. */
 static const uint64_t SERIOUS_NS = 2 * SEC;
 
+/* Nothing befalls the second job. */
+static bool is_over(void)
+{
+    return world->begins_at != NEVER;
+}
+
 /* ---- processes -------------------------------------------------------------------------------
  */
 
@@ -33,11 +39,12 @@ void faults_kill_soon(struct process *process, uint64_t turns)
     process->dies_at_turn = process->turns + 1 + world_below(turns);
 }
 
+/* Of the first job. */
 static struct process *draw_process(void)
 {
     struct process *alive[WORLD_PROCESSES_MAX];
     uint32_t count = 0;
-    for (uint32_t id = 1; id < world->process_count; id++)
+    for (uint32_t id = 1; id < world->process_count && !is_over(); id++)
         if (!world->processes[id].ended)
             alive[count++] = &world->processes[id];
     return count > 0 ? alive[world_below(count)] : NULL;
@@ -60,31 +67,38 @@ static void kill_some(void *self, uint64_t silent)
     faults_kill(process, silent);
 }
 
-static bool stop(struct process *process, uint64_t for_ns)
+/* Until then at least. */
+static void stop(struct process *process, uint64_t until_ns)
 {
-    if (process == NULL || process->ended || process->paused_until_ns > world->now_ns)
-        return false;
-    world_log("process %u is stopped for %.3f s", process->id, (double)for_ns / 1e9);
-    process->paused_since_ns = world->now_ns;
-    process->paused_until_ns = world->now_ns + for_ns;
-    process->paused_ns += for_ns;
-    return true;
+    uint64_t from_ns = world->now_ns;
+    if (process->paused_until_ns > world->now_ns)
+        from_ns = process->paused_until_ns;
+    else
+        process->paused_since_ns = world->now_ns;
+    if (process->ended || until_ns <= from_ns)
+        return;
+    world_log("process %u is stopped for %.3f s", process->id,
+              (double)(until_ns - world->now_ns) / 1e9);
+    process->paused_until_ns = until_ns;
+    process->paused_ns += until_ns - from_ns;
 }
 
 /* SIGSTOP; or, of the launcher, a machine that was suspended. */
 static void pause_one(void *self, uint64_t longest_ns)
 {
+    struct process *process = self != NULL ? self : draw_process();
     uint64_t pause_ns = world_below(longest_ns);
-    if (!stop(self != NULL ? self : draw_process(), pause_ns))
+    if (process == NULL || is_over())
         return;
+    stop(process, world->now_ns + pause_ns);
     world->pauses++;
     world->serious += pause_ns > SERIOUS_NS;
 }
 
 void faults_stop_all(uint64_t for_ns)
 {
-    for (uint32_t id = 0; id < world->process_count; id++)
-        stop(&world->processes[id], for_ns);
+    for (uint32_t id = 0; id < world->process_count && !is_over(); id++)
+        stop(&world->processes[id], world->now_ns + for_ns);
     world->pauses++;
 }
 
@@ -103,6 +117,35 @@ static void jump(void *self, uint64_t number)
         return;
     process->wall_ns += (int64_t)world_below(2000 * SEC) - (int64_t)(1000 * SEC);
     world->jumps++;
+}
+
+/* All at once, as without power; the job can only be started again. */
+static void kill_all(void *self, uint64_t number)
+{
+    (void)self;
+    (void)number;
+    for (uint32_t id = 1; id < world->process_count && !is_over(); id++)
+        faults_kill(&world->processes[id], false);
+}
+
+/* ---- the disk --------------------------------------------------------------------------------
+ */
+
+static void fill_disk(void *self, uint64_t for_ns)
+{
+    (void)self;
+    if (is_over())
+        return;
+    world->disk_full_until_ns = world->now_ns + world_below(for_ns);
+    world->serious++;
+}
+
+static void flip(void *self, uint64_t number)
+{
+    (void)self;
+    (void)number;
+    if (!is_over())
+        disk_flip();
 }
 
 /* ---- links -----------------------------------------------------------------------------------
@@ -163,7 +206,8 @@ static void leave_some(void *self, uint64_t number)
 static void add_one(void *self, uint64_t place)
 {
     (void)self;
-    launcher_add((uint32_t)place);
+    if (!is_over())
+        launcher_add((uint32_t)place);
 }
 
 /* ---- the plan --------------------------------------------------------------------------------
@@ -175,6 +219,16 @@ static uint64_t draw_time(void)
     static const uint64_t within_ns[] = {5 * MS, 100 * MS, 1000 * MS, 12 * SEC};
     uint64_t from_ns = world_chance(15) ? 0 : 20 * MS;
     return world->now_ns + from_ns + world_below(within_ns[world_below(4)]);
+}
+
+static void draw_fault_of_checkpoints(void)
+{
+    if (world_chance(40))
+        world_at(draw_time(), kill_all, NULL, 0);
+    if (world_chance(15))
+        world_at(draw_time(), fill_disk, NULL, 5 * SEC);
+    if (world_chance(30))
+        world_at(draw_time(), flip, NULL, 0);
 }
 
 static void draw_fault(void)
@@ -208,4 +262,6 @@ void faults_plan(void)
     uint64_t count = world_chance(15) ? 0 : 1 + world_below(world_chance(70) ? 3 : 8);
     for (uint64_t i = 0; i < count; i++)
         draw_fault();
+    if (count > 0 && world->plan.checkpoint_every > 0)
+        draw_fault_of_checkpoints();
 }

@@ -29,7 +29,9 @@ int __wrap_pthread_join(pthread_t thread, void **result);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
 int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                                   const struct timespec *until);
+int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex);
 int __wrap_pthread_cond_signal(pthread_cond_t *cond);
+int __wrap_pthread_cond_broadcast(pthread_cond_t *cond);
 pid_t __wrap_getpid(void);
 int __wrap_kolo__usable_cpus(void);
 FILE *__real_fopen(const char *path, const char *mode);
@@ -151,6 +153,19 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
         fiber_wait(until_ns);
     __wrap_pthread_mutex_lock(mutex);
     return world->now_ns >= until_ns ? ETIMEDOUT : 0;
+}
+
+int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+    (void)cond;
+    pthread_mutex_unlock(mutex);
+    fiber_wait(NEVER);
+    return __wrap_pthread_mutex_lock(mutex);
+}
+
+int __wrap_pthread_cond_broadcast(pthread_cond_t *cond)
+{
+    return __wrap_pthread_cond_signal(cond);
 }
 
 int __wrap_pthread_cond_signal(pthread_cond_t *cond)
