@@ -100,6 +100,7 @@ void faults_stop_all(uint64_t for_ns)
     for (uint32_t id = 0; id < world->process_count && !is_over(); id++)
         stop(&world->processes[id], world->now_ns + for_ns);
     world->pauses++;
+    world->serious += world->entered < world->plan.size; /* who connects has not much time */
 }
 
 static void pause_all(void *self, uint64_t longest_ns)

@@ -87,9 +87,24 @@ static void kill_at_the_end(void)
     world_at(world->now_ns + 20 * MS, kill_soon, process(3), 400);
 }
 
+/* ---- one does not get to join -----------------------------------------------------------------
+ * All ask at the same moment who is missing, and hear the answer, and of it as a fault. */
+
+static void five(struct plan *plan)
+{
+    plan->size = plan->least = 5;
+    plan->restarts = false;
+}
+
+static void cut_at_the_beginning(void)
+{
+    faults_cut(process(0), process(1 + (uint32_t)world_below(5)), NEVER);
+}
+
 const struct scenario world_kept[] = {
     {"stopped together after a fault", two_of_which_one_may_train, suspend_after_fault, 300, 1},
     {"a link that stays cut", four_of_which_three_may_train, cut_for_good, 40, 3},
+    {"one does not get to join", five, cut_at_the_beginning, 60, 0},
     {"killed at the end", five_of_which_four_may_train, kill_at_the_end, 100, 4},
 };
 const size_t world_kept_count = sizeof world_kept / sizeof world_kept[0];
