@@ -142,14 +142,17 @@ int __wrap_open(const char *path, int flags, ...)
     take_time();
     struct disk_file *file = find(name);
     errno = ENOENT;
-    if (!is_made || (file == NULL && name[0] != '\0' && (flags & O_CREAT) == 0))
+    if (!is_made)
         return -1;
-    if (file == NULL && name[0] != '\0')
+    if (name[0] == '\0')
+        return file_of_disk(world->current, NULL);
+    if (file == NULL && (flags & O_CREAT) == 0)
+        return -1;
+    if (file == NULL)
         file = make(name);
     if ((flags & O_TRUNC) != 0)
         file->count = file->synced = 0;
-    if (file != NULL)
-        file->open++;
+    file->open++;
     return file_of_disk(world->current, file);
 }
 
@@ -278,7 +281,8 @@ DIR *__wrap_opendir(const char *path)
         return __real_opendir(path);
     KOLO__ASSERT(name_in(path) != NULL);
     errno = ENOENT;
-    return is_made ? (DIR *)(void *)calloc(1, sizeof(struct folder_walk)) : NULL;
+    struct folder_walk *walk = is_made ? calloc(1, sizeof *walk) : NULL;
+    return (DIR *)(void *)walk;
 }
 
 struct dirent *__wrap_readdir(DIR *directory)
