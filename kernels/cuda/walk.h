@@ -250,7 +250,7 @@ CONVERSION bool is_whole(struct walk_form form, const struct walk *walk,
                          const struct walk_place *place, uint64_t begin)
 {
     const int n = form_vector(form), element = format_bytes(form_from(form));
-    const uint64_t bytes = (uint64_t)(n * element), count = WALK_STRETCH * (uint64_t)n;
+    const uint64_t bytes = (uint64_t)n * (uint64_t)element, count = WALK_STRETCH * (uint64_t)n;
     const uint64_t skew = place->from & (bytes - 1);
     if (begin + WALK_STRETCH > walk->vector_count || place->first < 0 ||
         (uint64_t)place->first + count > place->count)
@@ -289,7 +289,7 @@ CONVERSION void realign(struct words a[WALK_TURNS], uint64_t from, int bytes, ui
 #if defined(__CUDA_ARCH__)
     struct words after = {{0, 0, 0, 0}};
     if (lane == 0)
-        after = load_aligned(from + (uint64_t)(WALK_STRETCH * bytes), bytes);
+        after = load_aligned(from + (uint32_t)(WALK_STRETCH * bytes), bytes);
     switch (skew / 4) {
     case 0:
         realign_words(a, after, bytes, 0, 8 * (skew % 4), lane);
@@ -307,7 +307,7 @@ CONVERSION void realign(struct words a[WALK_TURNS], uint64_t from, int bytes, ui
 #else
     (void)lane;
     for (int turn = 0; turn < WALK_TURNS; turn++)
-        a[turn] = join(a[turn], load_aligned(from + (uint64_t)((turn * 32 + 1) * bytes), bytes),
+        a[turn] = join(a[turn], load_aligned(from + (uint32_t)((turn * 32 + 1) * bytes), bytes),
                        bytes, skew);
 #endif
 }
@@ -323,15 +323,15 @@ CONVERSION void walk_whole(struct walk_form form, const struct walk *walk,
     const uint64_t to = place->to + lane * (uint32_t)bytes_out;
     struct words loaded[WALK_TURNS];
     UNROLL for (int turn = 0; turn < WALK_TURNS; turn++) loaded[turn] =
-        load_aligned(from + (uint64_t)(turn * 32 * bytes), bytes);
+        load_aligned(from + (uint32_t)(turn * 32 * bytes), bytes);
     if (skew != 0)
         realign(loaded, from, bytes, skew, lane);
     UNROLL for (int turn = 0; turn < WALK_TURNS; turn++)
     {
         struct words a = walk_vector(form, walk, loaded[turn], ~0u,
-                                     begin + (uint64_t)(turn * 32) + lane, partial);
+                                     begin + (uint32_t)(turn * 32) + lane, partial);
         if (place->to != 0)
-            store_aligned(to + (uint64_t)(turn * 32 * bytes_out), a, bytes_out);
+            store_aligned(to + (uint32_t)(turn * 32 * bytes_out), a, bytes_out);
     }
 }
 
@@ -344,7 +344,7 @@ CONVERSION void walk_parts(struct walk_form form, const struct walk *walk,
     struct words loaded[WALK_TURNS];
     UNROLL for (int turn = 0; turn < WALK_TURNS; turn++)
     {
-        uint64_t vector = begin + (uint64_t)(turn * 32) + lane;
+        uint64_t vector = begin + (uint32_t)(turn * 32) + lane;
         if (vector >= walk->vector_count)
             continue;
         struct walk_place place = find_place(form, walk, find_segment(walk, tile, vector), vector);
@@ -352,7 +352,7 @@ CONVERSION void walk_parts(struct walk_form form, const struct walk *walk,
     }
     UNROLL for (int turn = 0; turn < WALK_TURNS; turn++)
     {
-        uint64_t vector = begin + (uint64_t)(turn * 32) + lane;
+        uint64_t vector = begin + (uint32_t)(turn * 32) + lane;
         if (vector >= walk->vector_count)
             continue;
         struct walk_place place = find_place(form, walk, find_segment(walk, tile, vector), vector);
