@@ -183,15 +183,15 @@ static CUresult copy_rows(struct kolo__device_plan *plan, const struct kolo__row
     CUresult result = CUDA_SUCCESS;
     for (int r = 0; r < 2; r++) {
         plan->rows[r] = (struct walk){.segments = at,
-                                      .tile_first = at + aligned(segment_bytes[r]),
+                                      .tiles = at + aligned(segment_bytes[r]),
                                       .vector_count = rows[r].vector_count,
                                       .segment_count = rows[r].segment_count,
                                       .scale = 1};
         if (segment_bytes[r] > 0 && result == CUDA_SUCCESS)
             result = driver->cuMemcpyHtoDAsync(at, rows[r].segments, segment_bytes[r], stream);
-        if (result == CUDA_SUCCESS)
-            result = driver->cuMemcpyHtoDAsync(plan->rows[r].tile_first, rows[r].tile_first,
-                                               tile_bytes[r], stream);
+        if (tile_bytes[r] > 0 && result == CUDA_SUCCESS)
+            result = driver->cuMemcpyHtoDAsync(plan->rows[r].tiles, rows[r].tiles, tile_bytes[r],
+                                               stream);
         at += aligned(segment_bytes[r]) + aligned(tile_bytes[r]);
     }
     return result;
@@ -247,7 +247,7 @@ static kolo_status upload(struct kolo__device_plan *plan, const struct kolo__row
     size_t segment_bytes[2], tile_bytes[2], total = 0;
     for (int r = 0; r < 2; r++) {
         segment_bytes[r] = rows[r].segment_count * sizeof *rows[r].segments;
-        tile_bytes[r] = (rows[r].tile_count + 1) * sizeof *rows[r].tile_first;
+        tile_bytes[r] = rows[r].tile_count * sizeof *rows[r].tiles;
         total += aligned(segment_bytes[r]) + aligned(tile_bytes[r]);
     }
     kolo_status status = kolo__cuda_alloc(plan->device, total, &plan->tables);

@@ -17,27 +17,31 @@
 static_assert(sizeof(walk) <= 4096 && sizeof(combination) <= 4096,
               "parameters of a kernel on every GPU");
 
-static __device__ __forceinline__ walk_partial partial_of_lane(walk_partial a, int offset)
-{
-    walk_partial b;
-    b.squares = __shfl_down_sync(~0u, a.squares, offset);
-    b.absolute_max = __shfl_down_sync(~0u, a.absolute_max, offset);
-    b.not_finite = __shfl_down_sync(~0u, a.not_finite, offset);
-    return b;
-}
-
-/* The sum of all threads' partials; thread 0 has it. */
+/* The sum of all threads' partials; thread 0 has it. The largest of a warp in one instruction where
+ * there is one: its order does not matter. */
 template <int threads> static __device__ __forceinline__ walk_partial add_threads(walk_partial mine)
 {
     __shared__ walk_partial of_warps[threads / 32];
-    for (int offset = 16; offset > 0; offset /= 2)
-        add_partial(&mine, partial_of_lane(mine, offset));
+    for (int offset = 16; offset > 0; offset /= 2) {
+        walk_partial other = mine;
+        other.squares = __shfl_down_sync(~0u, mine.squares, offset);
+#if __CUDA_ARCH__ < 800
+        other.absolute_max = __shfl_down_sync(~0u, mine.absolute_max, offset);
+#endif
+        add_partial(&mine, other);
+    }
+#if __CUDA_ARCH__ >= 800
+    mine.absolute_max = __reduce_max_sync(~0u, mine.absolute_max);
+#endif
+    mine.not_finite = __any_sync(~0u, (int)mine.not_finite) != 0;
     if (threadIdx.x % 32 == 0)
         of_warps[threadIdx.x / 32] = mine;
     __syncthreads();
-    if (threadIdx.x == 0)
+    if (threadIdx.x == 0) {
+#pragma unroll 8 /* all loads at once would not fit into registers */
         for (int warp = 1; warp < threads / 32; warp++)
             add_partial(&mine, of_warps[warp]);
+    }
     return mine;
 }
 
@@ -45,11 +49,21 @@ static __device__ __forceinline__ void write_partial(const walk &walk, walk_part
 {
     mine = add_threads<WALK_THREADS>(mine);
     if (threadIdx.x == 0)
-        ((walk_partial *)walk.partials)[blockIdx.x] = mine;
+        ((walk_partial *)walk.partials)[blockIdx.x] = finish_partial(mine);
 }
 
+/* As many blocks on a multiprocessor as registers allow without spilling: statistics of one block
+ * are then hidden behind the loads of others. Compute capability 7.5 has 1,024 threads. */
+#if __CUDA_ARCH__ == 750
+#define BLOCKS(most) 4
+#else
+#define BLOCKS(most) (most)
+#endif
+
 #define KERNELS(name, tensor, wire)                                                                \
-    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                  \
+    extern "C" __global__ void __launch_bounds__(                                                  \
+        WALK_THREADS,                                                                              \
+        BLOCKS(tensor >= FORMAT_FP32 && wire != FORMAT_FP16 && wire != FORMAT_E4M3 ? 6 : 5))       \
         kolo_pack_##name(const __grid_constant__ walk walk)                                        \
     {                                                                                              \
         walk_partial partial;                                                                      \
@@ -57,14 +71,14 @@ static __device__ __forceinline__ void write_partial(const walk &walk, walk_part
         if (walk.partials != 0)                                                                    \
             write_partial(walk, partial);                                                          \
     }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                  \
+    extern "C" __global__ void __launch_bounds__(WALK_THREADS, BLOCKS(5))                          \
         kolo_unpack_##name(const __grid_constant__ walk walk)                                      \
     {                                                                                              \
         walk_partial partial;                                                                      \
         walk_thread(walk_form{WALK_UNPACK, tensor, wire}, &walk, blockIdx.x, threadIdx.x,          \
                     &partial);                                                                     \
     }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(WALK_THREADS, 4)                                  \
+    extern "C" __global__ void __launch_bounds__(WALK_THREADS, BLOCKS(5))                          \
         kolo_measure_##name(const __grid_constant__ walk walk)                                     \
     {                                                                                              \
         walk_partial partial;                                                                      \

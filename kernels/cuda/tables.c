@@ -35,7 +35,7 @@ const char *kolo__layout_problem(const struct kolo__device_layout *layout, size_
 void kolo__row_free(struct kolo__row *row)
 {
     free(row->segments);
-    free(row->tile_first);
+    free(row->tiles);
     *row = (struct kolo__row){0};
 }
 
@@ -68,6 +68,14 @@ static void add_segments(const struct kolo__device_layout *layout, bool unpacks,
         row->vector_count = layout->count / vector;
 }
 
+/* The last segment, from one that does, that begins at the vector or before. */
+static uint32_t last_segment(const struct kolo__row *row, uint32_t from, uint64_t vector)
+{
+    while (from + 1 < row->segment_count && row->segments[from + 1].first_vector <= vector)
+        from++;
+    return from;
+}
+
 bool kolo__row_create(const struct kolo__device_layout *layout, bool unpacks, struct kolo__row *row)
 {
     *row = (struct kolo__row){0};
@@ -77,18 +85,18 @@ bool kolo__row_create(const struct kolo__device_layout *layout, bool unpacks, st
     add_segments(layout, unpacks, row);
     row->tile_count =
         (row->vector_count + KOLO__DEVICE_TILE_VECTORS - 1) / KOLO__DEVICE_TILE_VECTORS;
-    row->tile_first = calloc(row->tile_count + 1, sizeof *row->tile_first);
-    if (row->tile_first == NULL) {
+    row->tiles = calloc(row->tile_count + 1, sizeof *row->tiles);
+    if (row->tiles == NULL) {
         kolo__row_free(row);
         return false;
     }
     uint32_t segment = 0;
-    for (size_t tile = 0; tile < row->tile_count; tile++) {
-        uint64_t first = (uint64_t)tile * KOLO__DEVICE_TILE_VECTORS;
-        while (segment + 1 < row->segment_count && row->segments[segment + 1].first_vector <= first)
-            segment++;
-        row->tile_first[tile] = segment;
+    for (size_t i = 0; i < row->tile_count; i++) {
+        struct kolo__tile *tile = &row->tiles[i];
+        uint64_t begin = (uint64_t)i * KOLO__DEVICE_TILE_VECTORS;
+        tile->first = segment = last_segment(row, segment, begin);
+        tile->last = segment = last_segment(row, segment, begin + KOLO__DEVICE_TILE_VECTORS - 1);
+        tile->segment = row->segments[tile->first];
     }
-    row->tile_first[row->tile_count] = row->segment_count > 0 ? row->segment_count - 1 : 0;
     return true;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the packing kernels walk: the tensors of a layout as segments of a row of vectors, and for
- * each tile of that row, which is one block's work, the segment that it begins in. So work is split
- * by bytes, whatever the tensors' sizes, and a thread finds its tensor among those of its tile.
+ * each tile of that row, which is one block's work, the segments that it lies in. So work is split
+ * by bytes, whatever the tensors' sizes; where a tile lies in one segment, as most do, a thread
+ * reads nothing but the tile before it reads the tensor, else it searches among those few.
  *
  *     vectors     0   1   2   3   4   5   6   7   8   9
  *     pack      | t0        . 0 | t1  .0| t2          |     from tensor to tensor, padding
@@ -10,7 +11,7 @@
  * whole vectors of each tensor, as it is aligned; its ends may be parts of one
  *
  * A row that packs is the same on all ranks; one that unpacks depends on where tensors lie.
- * Plain C for the host; struct kolo__segment is read by kernels.
+ * Plain C for the host; both structs are read by kernels.
  */
 #ifndef KOLO_KERNELS_CUDA_TABLES_H
 #define KOLO_KERNELS_CUDA_TABLES_H
@@ -24,10 +25,14 @@ struct kolo__segment {
     uint64_t first_vector; /* of the row; its last one is before the next segment's first */
 };
 
-/* One row: segments, then for each tile and once more the segment that it begins in. */
+struct kolo__tile {
+    struct kolo__segment segment; /* that it begins in, a copy */
+    uint32_t first, last;         /* the segments of its first and of its last vector */
+};
+
 struct kolo__row {
     struct kolo__segment *segments;
-    uint32_t *tile_first; /* tile_count + 1 */
+    struct kolo__tile *tiles;
     uint32_t segment_count;
     uint64_t vector_count;
     size_t tile_count;

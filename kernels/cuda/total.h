@@ -36,7 +36,9 @@ CONVERSION struct walk_partial total_thread(const struct walk_partial *partials,
 
 CONVERSION struct totals finish_total(struct walk_partial sum, double clip_norm)
 {
-    struct totals result = {sum.squares, sqrt(sum.squares), 1, sum.absolute_max, sum.not_finite};
+    sum = finish_partial(sum);
+    struct totals result = {sum.squares, one_nan_double(sqrt(sum.squares)), 1, sum.absolute_max,
+                            sum.not_finite};
     bool finite = sum.not_finite == 0 && result.norm <= 1.7976931348623157e308;
     if (clip_norm > 0 && finite && result.norm > clip_norm)
         result.factor = clip_norm / result.norm;

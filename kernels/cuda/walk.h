@@ -1,23 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What one thread of the packing kernels does, as C for GPUs and for the host twin (vector.h). A
- * block takes a tile of the row (tables.h), its threads the tile's vectors in turns:
+ * block takes a tile of the row (tables.h), each of its warps a stretch of it, its threads the
+ * stretch's vectors in turns:
  *
- *     tile       | 0 1 2 ... 255 | 0 1 2 ... 255 | 0 1 ... | ...            which thread
+ *     tile       | warp 0                                  | warp 1 ...
+ *                | 0 1 2 ... 31 | 0 1 2 ... 31 | 0 1 ...   | 0 1 ...             which thread
  *
  * so neighbours read neighbouring vectors. A thread loads all of its vectors before it works on the
- * first. Reads stay inside the tensor: where a vector, or the aligned neighbours that it is joined
- * from, would reach over an end, its elements are loaded one by one.
+ * first. Most stretches are whole: in one tensor, and readable where aligned vectors are read for
+ * it. Those pay for nothing but their bytes. In others each vector looks for its tensor; reads stay
+ * inside: where a vector, or the aligned neighbours that it is joined from, would reach over an
+ * end, its elements are loaded one by one.
  */
 #ifndef KOLO_KERNELS_CUDA_WALK_H
 #define KOLO_KERNELS_CUDA_WALK_H
 
 #include "kernels/cuda/vector.h"
 
-enum { WALK_THREADS = 256, WALK_TURNS = 4 };
+enum { WALK_THREADS = 256, WALK_TURNS = 4, WALK_STRETCH = 32 * WALK_TURNS };
 
 struct walk_segment { /* struct kolo__segment */
     uint64_t tensor, begin, count, first_vector;
+};
+
+struct walk_tile { /* struct kolo__tile */
+    struct walk_segment segment;
+    uint32_t first, last;
 };
 
 /* struct kolo__device_partial */
@@ -30,7 +39,7 @@ enum walk_kind { WALK_PACK, WALK_UNPACK, WALK_MEASURE };
 
 /* A kernel's one parameter. Addresses; 0: none. */
 struct walk {
-    uint64_t segments, tile_first; /* of the row; measure has none */
+    uint64_t segments, tiles; /* of the row; measure has none */
     uint64_t vector_count;
     uint64_t fused, error, partials, factor;
     uint64_t count; /* measure: elements */
@@ -63,19 +72,22 @@ struct walk_place {
     uint64_t count;    /* of its segment */
 };
 
-CONVERSION uint32_t find_segment(const struct walk *walk, uint64_t tile, uint64_t vector)
+/* The last of the tile's that begins at the vector or before. */
+CONVERSION struct walk_segment find_segment(const struct walk *walk, const struct walk_tile *tile,
+                                            uint64_t vector)
 {
-    const uint32_t *tile_first = (const uint32_t *)(uintptr_t)walk->tile_first;
     const struct walk_segment *segments = (const struct walk_segment *)(uintptr_t)walk->segments;
-    uint32_t low = tile_first[tile], high = tile_first[tile + 1];
-    while (low < high) { /* the last that begins at the vector or before */
+    uint32_t low = tile->first, high = tile->last;
+    if (low == high)
+        return tile->segment;
+    while (low < high) {
         uint32_t middle = low + (high - low + 1) / 2;
         if (segments[middle].first_vector <= vector)
             low = middle;
         else
             high = middle - 1;
     }
-    return low;
+    return segments[low];
 }
 
 CONVERSION struct walk_place find_place(struct walk_form form, const struct walk *walk,
@@ -165,23 +177,33 @@ CONVERSION void store_place(struct walk_form form, const struct walk_place *plac
 
 /* ---- what is done to it --------------------------------------------------------------------- */
 
-/* Of elements in the tensor's format; what is masked is 0 and adds nothing. */
+/* Of elements in the tensor's format; what is masked is 0 and adds nothing. Of all formats but fp64
+ * the largest magnitude tells what is not finite (walk_thread). */
 CONVERSION void add_statistics(enum format format, struct words a, struct walk_partial *partial)
 {
-    const int bytes = format_bytes(format);
-    UNROLL for (int i = 0; i < 16 / bytes; i++)
+    const int bytes = format_bytes(format), n = 16 / bytes;
+    double squares[16];
+    UNROLL for (int i = 0; i < n; i++)
     {
-        double x = format == FORMAT_FP64 ? get_double(&a, i)
-                                         : (double)widen_bits(format, get_bits(&a, i, bytes));
-        uint32_t magnitude = fp32_bits((float)x) & 0x7fffffffu;
-        partial->squares += x * x;
+        uint32_t magnitude;
+        if (format == FORMAT_FP64) {
+            double x = get_double(&a, i);
+            squares[i] = x * x;
+            magnitude = fp32_bits((float)x) & 0x7fffffffu;
+            partial->not_finite |= (a.w[2 * (i & 1) + 1] & 0x7ff00000u) == 0x7ff00000u;
+        } else {
+            float x = widen_bits(format, get_bits(&a, i, bytes));
+            squares[i] = (double)x * (double)x;
+            magnitude = fp32_bits(x) & 0x7fffffffu;
+        }
         partial->absolute_max =
             magnitude > partial->absolute_max ? magnitude : partial->absolute_max;
-        if (format == FORMAT_FP64)
-            partial->not_finite |= (a.w[2 * (i & 1) + 1] & 0x7ff00000u) == 0x7ff00000u;
-        else
-            partial->not_finite |= magnitude >= 0x7f800000u;
     }
+    UNROLL for (int half = n / 2; half > 0; half /= 2)
+    {
+        UNROLL for (int i = 0; i < half; i++) squares[i] += squares[i + half];
+    }
+    partial->squares += squares[0];
 }
 
 /* fp32 and its error, which lies like the fused buffer: kolo__pack. Only vectors of 4. */
@@ -200,15 +222,15 @@ CONVERSION struct words add_error(struct words a, uint64_t error, enum format wi
     return a;
 }
 
-CONVERSION void walk_vector(struct walk_form form, const struct walk *walk, double factor,
-                            const struct walk_place *place, struct words a, uint32_t valid,
-                            uint64_t vector, struct walk_partial *partial)
+CONVERSION struct words walk_vector(struct walk_form form, const struct walk *walk, struct words a,
+                                    uint32_t valid, uint64_t vector, struct walk_partial *partial)
 {
     const int n = form_vector(form);
     if (form.kind != WALK_PACK)
         a = cast_vector(a, form.wire, form.tensor, n);
     a = scale_vector(a, form.tensor, walk->scale);
-    a = scale_vector(a, form.tensor, factor);
+    if (walk->factor != 0)
+        a = scale_vector(a, form.tensor, *(const double *)(uintptr_t)walk->factor);
     if (form.kind == WALK_PACK && form.tensor == FORMAT_FP32 && form.wire != FORMAT_FP32 &&
         walk->error != 0)
         a = add_error(a, walk->error + vector * 16, form.wire);
@@ -218,41 +240,147 @@ CONVERSION void walk_vector(struct walk_form form, const struct walk *walk, doub
         add_statistics(form.tensor, a, partial);
     if (form.kind == WALK_PACK)
         a = cast_vector(a, form.tensor, form.wire, n);
-    if (place->to != 0)
-        store_place(form, place, a, valid);
+    return a;
+}
+
+/* ---- stretches ------------------------------------------------------------------------------ */
+
+/* Of a stretch that begins at the place: the same on all threads of the warp. */
+CONVERSION bool is_whole(struct walk_form form, const struct walk *walk,
+                         const struct walk_place *place, uint64_t begin)
+{
+    const int n = form_vector(form), element = format_bytes(form_from(form));
+    const uint64_t bytes = (uint64_t)n * (uint64_t)element, count = WALK_STRETCH * (uint64_t)n;
+    const uint64_t skew = place->from & (bytes - 1);
+    if (begin + WALK_STRETCH > walk->vector_count || place->first < 0 ||
+        (uint64_t)place->first + count > place->count)
+        return false;
+    return skew == 0 || ((uint64_t)place->first * (uint64_t)element >= skew &&
+                         place->from - skew + (WALK_STRETCH + 1) * bytes <= place->from_end);
+}
+
+#if defined(__CUDA_ARCH__)
+/* `skip` whole words and `bits` further on. What lies behind a lane's vector is in the next lane,
+ * or, behind that of the last one, in lane 0 a turn later. */
+CONVERSION void realign_words(struct words a[WALK_TURNS], struct words after, int bytes, int skip,
+                              uint32_t bits, uint32_t lane)
+{
+    const int n = bytes / 4;
+    if (skip >= n)
+        return;
+    UNROLL for (int turn = 0; turn < WALK_TURNS; turn++)
+    {
+        const struct words later = turn + 1 < WALK_TURNS ? a[(turn + 1) % WALK_TURNS] : after;
+        uint32_t w[8];
+        UNROLL for (int i = 0; i < n; i++) w[i] = a[turn].w[i];
+        UNROLL for (int i = 0; i <= skip; i++) w[n + i] =
+            __shfl_sync(~0u, lane == 0 ? later.w[i] : a[turn].w[i], (int)lane + 1);
+        UNROLL for (int i = 0; i < n; i++) a[turn].w[i] =
+            funnel_right(w[i + skip], w[i + skip + 1], bits);
+    }
+}
+#endif
+
+/* Vectors that begin `skew` bytes behind aligned ones, which a warp has loaded, this lane's first
+ * from `from`. All lanes call it. */
+CONVERSION void realign(struct words a[WALK_TURNS], uint64_t from, int bytes, uint32_t skew,
+                        uint32_t lane)
+{
+#if defined(__CUDA_ARCH__)
+    struct words after = {{0, 0, 0, 0}};
+    if (lane == 0)
+        after = load_aligned(from + (uint32_t)(WALK_STRETCH * bytes), bytes);
+    switch (skew / 4) {
+    case 0:
+        realign_words(a, after, bytes, 0, 8 * (skew % 4), lane);
+        break;
+    case 1:
+        realign_words(a, after, bytes, 1, 8 * (skew % 4), lane);
+        break;
+    case 2:
+        realign_words(a, after, bytes, 2, 8 * (skew % 4), lane);
+        break;
+    default:
+        realign_words(a, after, bytes, 3, 8 * (skew % 4), lane);
+        break;
+    }
+#else
+    (void)lane;
+    for (int turn = 0; turn < WALK_TURNS; turn++)
+        a[turn] = join(a[turn], load_aligned(from + (uint32_t)((turn * 32 + 1) * bytes), bytes),
+                       bytes, skew);
+#endif
+}
+
+CONVERSION void walk_whole(struct walk_form form, const struct walk *walk,
+                           const struct walk_place *place, uint64_t begin, uint32_t lane,
+                           struct walk_partial *partial)
+{
+    const int n = form_vector(form), bytes = n * format_bytes(form_from(form));
+    const int bytes_out = n * format_bytes(form.kind == WALK_PACK ? form.wire : form.tensor);
+    const uint32_t skew = (uint32_t)place->from & (uint32_t)(bytes - 1);
+    const uint64_t from = place->from - skew + lane * (uint32_t)bytes;
+    const uint64_t to = place->to + lane * (uint32_t)bytes_out;
+    struct words loaded[WALK_TURNS];
+    UNROLL for (int turn = 0; turn < WALK_TURNS; turn++) loaded[turn] =
+        load_aligned(from + (uint32_t)(turn * 32 * bytes), bytes);
+    if (skew != 0)
+        realign(loaded, from, bytes, skew, lane);
+    UNROLL for (int turn = 0; turn < WALK_TURNS; turn++)
+    {
+        struct words a = walk_vector(form, walk, loaded[turn], ~0u,
+                                     begin + (uint32_t)(turn * 32) + lane, partial);
+        if (place->to != 0)
+            store_aligned(to + (uint32_t)(turn * 32 * bytes_out), a, bytes_out);
+    }
+}
+
+/* Any stretch: of several tensors, with ends, with padding. Places are found twice, which leaves
+ * registers for more threads on a multiprocessor. */
+CONVERSION void walk_parts(struct walk_form form, const struct walk *walk,
+                           const struct walk_tile *tile, uint64_t begin, uint32_t lane,
+                           struct walk_partial *partial)
+{
+    struct words loaded[WALK_TURNS];
+    UNROLL for (int turn = 0; turn < WALK_TURNS; turn++)
+    {
+        uint64_t vector = begin + (uint32_t)(turn * 32) + lane;
+        if (vector >= walk->vector_count)
+            continue;
+        struct walk_place place = find_place(form, walk, find_segment(walk, tile, vector), vector);
+        loaded[turn] = load_place(form, &place, find_valid(form, &place));
+    }
+    UNROLL for (int turn = 0; turn < WALK_TURNS; turn++)
+    {
+        uint64_t vector = begin + (uint32_t)(turn * 32) + lane;
+        if (vector >= walk->vector_count)
+            continue;
+        struct walk_place place = find_place(form, walk, find_segment(walk, tile, vector), vector);
+        uint32_t valid = find_valid(form, &place);
+        struct words a = walk_vector(form, walk, loaded[turn], valid, vector, partial);
+        if (place.to != 0)
+            store_place(form, &place, a, valid);
+    }
 }
 
 /* All that a thread does, but for what threads do together (add_partial, in the order there). */
 CONVERSION void walk_thread(struct walk_form form, const struct walk *walk, uint32_t block,
                             uint32_t thread, struct walk_partial *partial)
 {
-    const struct walk_segment *segments = (const struct walk_segment *)(uintptr_t)walk->segments;
-    const double factor = walk->factor == 0 ? 1 : *(const double *)(uintptr_t)walk->factor;
-    const uint64_t base = (uint64_t)block * WALK_THREADS * WALK_TURNS + thread;
-    struct words loaded[WALK_TURNS];
-    struct walk_place places[WALK_TURNS];
-    uint32_t valid[WALK_TURNS];
+    const uint64_t begin = (uint64_t)block * WALK_THREADS * WALK_TURNS + thread / 32 * WALK_STRETCH;
+    struct walk_tile tile = {{0, 0, walk->count, 0}, 0, 0};
     *partial = (struct walk_partial){0, 0, 0};
-    UNROLL for (int turn = 0; turn < WALK_TURNS; turn++)
-    {
-        uint64_t vector = base + (uint64_t)turn * WALK_THREADS;
-        struct walk_segment segment = {0, 0, walk->count, 0};
-        valid[turn] = 0;
-        if (vector >= walk->vector_count)
-            continue;
-        if (form.kind != WALK_MEASURE)
-            segment = segments[find_segment(walk, block, vector)];
-        places[turn] = find_place(form, walk, segment, vector);
-        valid[turn] = find_valid(form, &places[turn]);
-        loaded[turn] = load_place(form, &places[turn], valid[turn]);
-    }
-    UNROLL for (int turn = 0; turn < WALK_TURNS; turn++)
-    {
-        uint64_t vector = base + (uint64_t)turn * WALK_THREADS;
-        if (vector < walk->vector_count)
-            walk_vector(form, walk, factor, &places[turn], loaded[turn], valid[turn], vector,
-                        partial);
-    }
+    if (begin >= walk->vector_count)
+        return;
+    if (form.kind != WALK_MEASURE)
+        tile = ((const struct walk_tile *)(uintptr_t)walk->tiles)[block];
+    struct walk_place place = find_place(form, walk, find_segment(walk, &tile, begin), begin);
+    if (is_whole(form, walk, &place, begin))
+        walk_whole(form, walk, &place, begin, thread % 32, partial);
+    else
+        walk_parts(form, walk, &tile, begin, thread % 32, partial);
+    if (form.tensor != FORMAT_FP64)
+        partial->not_finite = partial->absolute_max >= 0x7f800000u;
 }
 
 /* ---- what threads do together ---------------------------------------------------------------- */
@@ -261,9 +389,16 @@ CONVERSION void walk_thread(struct walk_form form, const struct walk *walk, uint
  * warps' in their order. */
 CONVERSION void add_partial(struct walk_partial *a, struct walk_partial b)
 {
-    a->squares = one_nan_double(a->squares + b.squares);
+    a->squares += b.squares;
     a->absolute_max = b.absolute_max > a->absolute_max ? b.absolute_max : a->absolute_max;
     a->not_finite |= b.not_finite;
+}
+
+/* Of all threads, to be told: a NaN has the same bits wherever it was added. */
+CONVERSION struct walk_partial finish_partial(struct walk_partial sum)
+{
+    sum.squares = one_nan_double(sum.squares);
+    return sum;
 }
 
 #endif

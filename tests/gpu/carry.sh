@@ -24,4 +24,5 @@ fi
 # All but the C library, which is that machine's; it has to be as new as this one's.
 ldd "${programs[@]}" | awk '$2 == "=>" && $1 !~ /^lib(c|m|dl|rt|pthread)[.]so/ { print $3 }' | sort -u |
     xargs -I{} cp -L {} "$carried/lib"
+strip --strip-debug "$carried"/{tests,bin,lib}/*
 du -sh "$carried"

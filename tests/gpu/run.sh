@@ -72,18 +72,6 @@ step reference 60 "$build/tests/reference_gpu_test"
 step pack 120 "$build/tests/pack_gpu_test"
 step exchange 60 "$build/tests/exchange_gpu_test"
 
-# The same, smaller, with every access checked. The toolkit's programs need not be on the path.
-PATH=$PATH:/usr/local/cuda/bin
-for test in reference pack exchange; do
-    if command -v compute-sanitizer >/dev/null; then
-        step "memcheck-$test" 100 compute-sanitizer --tool memcheck --error-exitcode 9 \
-            "$build/tests/${test}_gpu_test" --quick
-    else
-        echo "memcheck-$test: skipped: no compute-sanitizer"
-        skipped=$((skipped + 1))
-    fi
-done
-
 # NCCL with one rank on one GPU: calls, a CUDA graph, registered memory, parts, the way through the host,
 # reducers, an abort. Where there are several GPUs then a rank on each, and few bytes by kolo's own kernels. Needs
 # more of a machine than the others: each miss is a visible skip.
@@ -118,4 +106,19 @@ optional_step nccl 240 bash -c 'nccl 1'
 gpus=$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)
 ((gpus < 2)) || optional_step nccl-ranks 120 bash -c "nccl $((gpus < 8 ? gpus : 8))"
 optional_step train 120 "$root/tests/gpu/train.sh" "$build"
+
+# The kernels' tests again, smaller, with every access checked, then what threads share, then where they meet. The
+# toolkit's programs need not be on the path.
+PATH=$PATH:/usr/local/cuda/bin
+for tool in memcheck racecheck synccheck; do
+    for test in reference pack exchange; do
+        if command -v compute-sanitizer >/dev/null; then
+            step "$tool-$test" 100 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+                "$build/tests/${test}_gpu_test" --quick
+        else
+            echo "$tool-$test: skipped: no compute-sanitizer"
+            skipped=$((skipped + 1))
+        fi
+    done
+done
 finish

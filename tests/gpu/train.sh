@@ -36,6 +36,11 @@ else
     }
     export LD_LIBRARY_PATH=$root/build-carry/lib
 fi
+# cuBLAS may come with Python's packages, as NCCL does.
+of_python=$(python3 -c 'import glob, nvidia; print(*(file for path in nvidia.__path__ for file in glob.glob(path + "/*/lib/libcublas.so.*")))' 2>/dev/null) || true
+if [[ -n $of_python ]] && ldd "$(dirname "$program")/libtrain_bytes_cuda.so" | grep -q 'libcublas.* not found'; then
+    export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "${of_python%% *}")
+fi
 lacking=$(ldd "$program" "$(dirname "$program")/libtrain_bytes_cuda.so" 2>&1 | grep -e "not found" -e "No such" -e "not a dynamic" | tr -s ' \t\n' ' ') || true
 if [[ -n $lacking ]]; then
     echo "$program does not run here:$lacking"

@@ -60,7 +60,7 @@ void twin_run_walk(int kind, int form, const void *parameter, uint32_t blocks)
         if (walk->partials == 0)
             continue;
         add_threads(of, WALK_THREADS);
-        ((struct walk_partial *)(uintptr_t)walk->partials)[block] = of[0];
+        ((struct walk_partial *)(uintptr_t)walk->partials)[block] = finish_partial(of[0]);
     }
 }
 
@@ -97,7 +97,7 @@ static void run_row(const struct kolo__device_layout *layout, const struct kolo_
     if (!kolo__row_create(layout, kind == WALK_UNPACK, &row))
         abort(); /* no memory */
     const struct walk walk = {.segments = (uintptr_t)row.segments,
-                              .tile_first = (uintptr_t)row.tile_first,
+                              .tiles = (uintptr_t)row.tiles,
                               .vector_count = row.vector_count,
                               .fused = (uintptr_t)run->fused,
                               .error = (uintptr_t)run->error,
