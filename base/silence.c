@@ -73,8 +73,9 @@ bool kolo__silence_is_unanswered(int fd)
     socklen_t bytes = sizeof info;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
         return false;
-    /* What the other end repeats, because it hears no answer either, is none. */
-    return is_unanswered(&info) || (info.tcpi_unacked > 0 && info.tcpi_retransmits > 0);
+    /* Once TCP itself has sent it again: until then it may be on its way. What the other end
+     * repeats, because it hears no answer either, is none. */
+    return (info.tcpi_unacked > 0 && info.tcpi_retransmits > 0) || info.tcpi_probes > 0;
 }
 
 bool kolo__silence_check(struct kolo__silence *silence, int fd, long silence_s, uint64_t now_ns)

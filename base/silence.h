@@ -31,12 +31,12 @@ long kolo__silence_seconds(long peer_timeout_s, long timeout_s);
 void kolo__silence_tune(int fd, long silence_s);
 /* Between two looks. */
 uint64_t kolo__silence_pause_ns(long silence_s);
-/* Was something sent after the last answer, or again and again? Of a connection on which little is
- * sent, so that its window is open. */
+/* Was something sent again, since it was not answered? Of a connection on which little is sent, so
+ * that its window is open. */
 bool kolo__silence_is_unanswered(int fd);
 /* True when something is under way and nothing was heard for so long, less two pauses: it begins
- * with the first look that finds it so, and ends with the last. To be asked about every kolo__silence_pause_ns while waiting; who did not look for
- * longer begins anew. 0: never. */
+ * with the first look that finds it so, and ends with the last. To be asked about every
+ * kolo__silence_pause_ns while waiting; who did not look for longer begins anew. 0: never. */
 bool kolo__silence_check(struct kolo__silence *silence, int fd, long silence_s, uint64_t now_ns);
 /* The same without a socket: unanswered: something was sent after the last answer, which came
  * heard_ns_ago. */

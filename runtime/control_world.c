@@ -258,8 +258,8 @@ static kolo_status join_timed_out(struct kolo__control *control)
     kolo_status status = kolo__control_await_frame(control, KOLO__FRAME_ABSENT,
                                                    kolo__now_ns(&kolo__real_clock) + 2 * SECOND_NS,
                                                    control->doing, &payload, &length);
-    if (atomic_load(&control->fault_count) > 0)
-        return status; /* another rank knew it first */
+    if (atomic_load(&control->fault_count) > 0) /* another rank knew it first */
+        return status != KOLO_OK ? status : kolo__control_fault_error(control, "kolo_init");
     if (status == KOLO_ERR_TIMEOUT)
         return kolo__error(status,
                            "kolo_init: the world did not form within %d s, and the "

@@ -40,8 +40,12 @@ void kolo__world_beat(struct kolo__connection *connection, struct kolo__frame_re
         kolo__connection_refuse(connection, KOLO_ERR_NETWORK, "a BEAT message is broken");
         return;
     }
-    if (signs->timeout_ns == 0)
-        server->beats_due_ns = server->due_ns = now_ns;
+    if (signs->timeout_ns == 0) {
+        server->due_ns = now_ns;
+        if (server->beats_due_ns == 0 ||
+            server->beats_due_ns > now_ns) /* else the server is late */
+            server->beats_due_ns = now_ns;
+    }
     signs->timeout_ns = timeout_ms * MILLISECOND;
     signs->heard_ns = now_ns;
     signs->asked = false;
@@ -185,9 +189,18 @@ uint64_t kolo__world_beats_due_ns(const struct kolo__rendezvous *server)
     return is_judging(server) ? server->beats_due_ns : 0;
 }
 
+/* While nobody judged, all may have been stopped together, which nobody saw: who seems to be silent
+ * is asked, and has the time to answer, before it is lost. */
 void kolo__world_listen_again(struct kolo__rendezvous *server)
 {
-    server->beats_due_ns = server->due_ns = kolo__now_ns(&kolo__real_clock);
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    for (uint32_t r = 0; r < server->size; r++) {
+        struct kolo__signs_of_life *signs = &server->members[r].signs;
+        uint64_t quiet_ns = kolo__heartbeat_quiet_ns(signs->timeout_ns);
+        if (signs->heard_ns + quiet_ns < now_ns)
+            signs->heard_ns = now_ns - quiet_ns;
+    }
+    server->beats_due_ns = server->due_ns = now_ns;
 }
 
 void kolo__world_judge_beats(struct kolo__rendezvous *server, uint64_t now_ns)

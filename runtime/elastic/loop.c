@@ -137,13 +137,38 @@ static kolo_status renew(kolo_elastic *loop)
     }
 }
 
+static bool is_done(const kolo_elastic *loop)
+{
+    return loop->stopped || (loop->options.steps > 0 && loop->step >= loop->options.steps);
+}
+
+static void end(kolo_elastic *loop, bool left)
+{
+    loop->over = true;
+    loop->left = left;
+}
+
+/* The last step is done, and nothing is left to do with the others: at the last boundary a loss is
+ * a fault for some, and for others all is over, and they have gone. */
+static bool needs_nobody(const kolo_elastic *loop)
+{
+    return is_done(loop) && loop->has_state && loop->folder == NULL &&
+           !kolo__elastic_is_sharded(loop);
+}
+
 static kolo_status recover(kolo_elastic *loop, kolo_status fault)
 {
     if (loop->least == 0 || !is_of_the_world(fault))
         return fault;
     kolo__log(KOLO__LOG_INFO, "step %" PRIu64 " met a fault, the world is renewed: %s", loop->step,
               kolo_error_text());
-    return renew(loop);
+    kolo_status status = renew(loop);
+    if (status != KOLO_ERR_WORLD || !needs_nobody(loop))
+        return status;
+    kolo__log(KOLO__LOG_INFO, "all steps are done, and there is no other world: %s",
+              kolo_error_text());
+    end(loop, false);
+    return KOLO_OK;
 }
 
 /* ---- between two steps ------------------------------------------------------------------------
@@ -164,17 +189,6 @@ static kolo_status add_up_wishes(kolo_elastic *loop, bool leaving,
     struct kolo__call call = kolo__call_allreduce("kolo_elastic_begin_step", wishes,
                                                   KOLO__WISH_COUNT, KOLO_UINT32, KOLO_SUM);
     return kolo__call_run(loop->context->world, &call);
-}
-
-static bool is_done(const kolo_elastic *loop)
-{
-    return loop->stopped || (loop->options.steps > 0 && loop->step >= loop->options.steps);
-}
-
-static void end(kolo_elastic *loop, bool left)
-{
-    loop->over = true;
-    loop->left = left;
 }
 
 /* This rank goes, and enough others stay. */
@@ -207,8 +221,10 @@ static kolo_status meet(kolo_elastic *loop, bool *renewed)
     loop->compared = loop->step;
     bool enough = loop->least > 0 && wishes[KOLO__WISH_LEAVE] + loop->least <= size;
     if (is_done(loop) || (wishes[KOLO__WISH_LEAVE] > 0 && !enough)) {
-        end(loop, !is_done(loop));
-        return kolo__elastic_save_last(loop);
+        status = kolo__elastic_save_last(loop);
+        if (!is_of_the_world(status)) /* otherwise it is saved in another one */
+            end(loop, !is_done(loop));
+        return status;
     }
     bool changes = wishes[KOLO__WISH_LEAVE] + wishes[KOLO__WISH_TAKE_IN] > 0;
     status = kolo__parts_meet(loop, wishes, changes);

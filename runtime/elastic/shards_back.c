@@ -63,7 +63,7 @@ static int64_t find_uncovered(const uint64_t *facts, uint32_t count, const uint6
 }
 
 /* The furthest one that is whole; NULL: none. *uncovered: who is missing in one of after the first
- * step; before that nothing is lost. */
+ * step; in one of before that nothing is lost. */
 static const uint64_t *find_whole(const uint64_t *facts, uint32_t count, int64_t *uncovered)
 {
     const uint64_t *best = NULL;
@@ -201,6 +201,31 @@ static kolo_status go_back_to(kolo_elastic *loop, const uint64_t *wanted, const 
     return KOLO_OK;
 }
 
+/* Nothing is left but what was copied before the first step, and of that not all parts: they are
+ * what enter has made. The rest may have come further, or only some of it, in the step that broke.
+ */
+static void begin_again(kolo_elastic *loop)
+{
+    struct kolo__snapshot *snapshots = loop->shards.snapshots;
+    const struct kolo__snapshot *from = snapshots[0].valid   ? &snapshots[0]
+                                        : snapshots[1].valid ? &snapshots[1]
+                                                             : NULL;
+    loop->has_state = from != NULL;
+    loop->touched = true;
+    loop->stopped = false;
+    loop->step = 0;
+    if (from != NULL)
+        put_back_rest(loop, from);
+}
+
+static bool has_begun(const uint64_t *facts, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (facts[(size_t)i * FACT_COUNT + FACT_VALID] != 0)
+            return true;
+    return false;
+}
+
 static void forget(kolo_elastic *loop)
 {
     loop->has_state = false;
@@ -220,6 +245,8 @@ kolo_status kolo__shards_go_back(kolo_elastic *loop)
     const uint64_t *wanted = status == KOLO_OK ? find_whole(facts, count, &uncovered) : NULL;
     if (status == KOLO_OK && wanted != NULL)
         status = go_back_to(loop, wanted, facts, count);
+    else if (status == KOLO_OK && uncovered < 0 && has_begun(facts, count))
+        begin_again(loop);
     else if (status == KOLO_OK && loop->folder != NULL && (uncovered >= 0 || loop->step > 0))
         forget(loop); /* the last checkpoint has all parts */
     else if (status == KOLO_OK && uncovered >= 0)

@@ -16,12 +16,13 @@
 
 enum { FIRST_FD = 1 << 20, BACKLOG = 64, WATCHED_MAX = 256, PORT = 5000 };
 
-enum kind { FREE, STREAM, LISTENER, EPOLL, SIGNAL };
+enum kind { FREE, STREAM, LISTENER, EPOLL, SIGNAL, DISK };
 
 struct file {
     enum kind kind;
     struct process *owner;
     struct stream *stream;
+    struct disk_file *disk; /* NULL: the folder */
     struct stream *incoming[BACKLOG];
     uint32_t incoming_count;
     struct epoll_event events[WATCHED_MAX]; /* of an epoll */
@@ -86,6 +87,22 @@ struct stream *stream_of_file(int fd)
     return file->stream;
 }
 
+int file_of_disk(struct process *owner, struct disk_file *disk)
+{
+    int fd = make(owner, DISK);
+    file_of(fd)->disk = disk;
+    return fd;
+}
+
+bool disk_of_file(int fd, struct disk_file **disk)
+{
+    const struct file *file = file_of(fd);
+    if (file == NULL || file->kind != DISK)
+        return false;
+    *disk = file->disk;
+    return true;
+}
+
 int file_listener(struct process *owner)
 {
     return make(owner, LISTENER);
@@ -131,6 +148,8 @@ static void close_file(struct file *file, bool silent)
 {
     if (file->kind == STREAM)
         net_close(file->stream, silent);
+    if (file->kind == DISK)
+        disk_close(file->disk, silent);
     for (uint32_t i = 0; i < file->incoming_count; i++)
         net_close(file->incoming[i], silent);
     file->kind = FREE;
@@ -190,6 +209,7 @@ static short look(const struct file *file)
         return epoll_has(file) ? POLLIN : 0;
     case SIGNAL:
         return file->raised ? POLLIN : 0;
+    case DISK:
     case FREE:
         break;
     }

@@ -20,7 +20,7 @@ static uint64_t number(const char *name, uint64_t otherwise)
 static void test_seeds(void **state)
 {
     (void)state;
-    uint64_t first = number("SIM_FIRST", 1), seeds = number("SIM_SEEDS", 1000), broken = 0;
+    uint64_t first = number("SIM_FIRST", 1), seeds = number("SIM_SEEDS", 2000), broken = 0;
     struct world sum = {0};
     for (uint64_t seed = first; seed < first + seeds; seed++) {
         if (!world_run(seed, NULL, &one)) {
@@ -53,6 +53,23 @@ static void test_seeds(void **state)
                  (unsigned long long)broken);
 }
 
+static void test_kept(void **state)
+{
+    (void)state;
+    unsigned broken = 0;
+    for (size_t k = 0; k < world_kept_count; k++)
+        for (uint64_t seed = 1; seed <= world_kept[k].seeds; seed++) {
+            const struct scenario *scenario = &world_kept[k];
+            bool good = world_run(seed, scenario, &one);
+            if (good && one.ended_well >= scenario->well)
+                continue;
+            print_message("%s, seed %llu: %u processes ended well. %s\n", scenario->name,
+                          (unsigned long long)seed, one.ended_well, one.broken);
+            broken++;
+        }
+    assert_int_equal(broken, 0);
+}
+
 static void test_same_seed_same_run(void **state)
 {
     (void)state;
@@ -67,7 +84,7 @@ static void test_same_seed_same_run(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_seeds),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_seeds), cmocka_unit_test(test_kept),
                                        cmocka_unit_test(test_same_seed_same_run)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,7 +57,8 @@ static void set_environment(struct process *process)
 
 struct process *launcher_start(uint32_t place, bool newcomer)
 {
-    if (world->process_count == WORLD_PROCESSES_MAX)
+    uint32_t kept = world->begins_at == NEVER ? WORLD_RANKS_MAX : 0; /* for another job */
+    if (world->process_count + kept >= WORLD_PROCESSES_MAX)
         return NULL;
     struct process *process = &world->processes[world->process_count];
     *process = (struct process){.id = world->process_count++,
@@ -83,7 +84,7 @@ static void start(void *self, uint64_t place)
 /* Its place is free once the launcher has heard of its end. */
 static bool is_taken(uint32_t place)
 {
-    for (uint32_t id = 1; id < world->process_count; id++)
+    for (uint32_t id = world->job_first; id < world->process_count; id++)
         if (world->processes[id].place == place && !world->processes[id].heard)
             return true;
     return false;
@@ -105,7 +106,10 @@ static uint32_t heard_count;
 
 static void hear(void *self, uint64_t number)
 {
+    const struct process *process = self;
     (void)number;
+    if (process->id < world->job_first) /* of the job before */
+        return;
     heard[heard_count++] = self;
     fiber_wake_process(&world->processes[0]);
 }
@@ -160,9 +164,25 @@ static bool anybody_left(void)
 /* ---- the whole -------------------------------------------------------------------------------
  */
 
-void launcher_main(void *self)
+static void supervise(void)
 {
-    struct process *process = self;
+    uint32_t spins = 0;
+    while (anybody_left()) {
+        int due_ms = kolo__rendezvous_timeout_ms(server), count = 1;
+        struct pollfd ready = {.fd = kolo__rendezvous_fd(server), .events = POLLIN};
+        if (heard_count == 0)
+            count = poll(&ready, 1, due_ms >= 0 && due_ms < LOOK_MS ? due_ms : LOOK_MS);
+        spins = count == 0 && due_ms == 0 ? spins + 1 : 0;
+        if (spins == SPINS_MAX)
+            world_broken("the rendezvous is always due, and has nothing to do");
+        kolo__rendezvous_step(server);
+        take_endings();
+        note_states();
+    }
+}
+
+static void run_job(void)
+{
     const struct kolo__rendezvous_options options = {.host = "127.0.0.1",
                                                      .job = "sim",
                                                      .token = "0123456789abcdef0123456789abcdef",
@@ -178,24 +198,38 @@ void launcher_main(void *self)
     }
     for (uint32_t rank = 0; rank < world->plan.size; rank++)
         launcher_start(rank, false);
-    if (world->scenario != NULL)
+    if (world->begins_at == NEVER && world->scenario != NULL)
         world->scenario->befall();
-    else
+    else if (world->begins_at == NEVER)
         faults_plan();
-    uint32_t spins = 0;
-    while (anybody_left()) {
-        int due_ms = kolo__rendezvous_timeout_ms(server), count = 1;
-        struct pollfd ready = {.fd = kolo__rendezvous_fd(server), .events = POLLIN};
-        if (heard_count == 0)
-            count = poll(&ready, 1, due_ms >= 0 && due_ms < LOOK_MS ? due_ms : LOOK_MS);
-        spins = count == 0 && due_ms == 0 ? spins + 1 : 0;
-        if (spins == SPINS_MAX)
-            world_broken("the rendezvous is always due, and has nothing to do");
-        kolo__rendezvous_step(server);
-        take_endings();
-        note_states();
-    }
-    world->over = true;
+    supervise();
     kolo__rendezvous_free(server);
+    program_check_all();
+}
+
+/* The same job once more, of another size, and nothing befalls it any more. */
+static void run_again(void)
+{
+    memset(world->epochs, 0, sizeof world->epochs);
+    world->begins_at = disk_last_good();
+    world->job_first = world->process_count;
+    world->disk_full_until_ns = 0;
+    world->plan.size = 1 + (uint32_t)world_below(5);
+    world->plan.least = world->plan.size;
+    world->plan.steps += world_below(3);
+    world->plan.checkpoint_every = 1 + world_below(3);
+    world->plan.restarts = false;
+    world_log("the job is started again: %u ranks, from step %llu", world->plan.size,
+              (unsigned long long)world->begins_at);
+    run_job();
+}
+
+void launcher_main(void *self)
+{
+    struct process *process = self;
+    run_job();
+    if (world->plan.checkpoint_every > 0 && world->plan.again)
+        run_again();
+    world->over = true;
     process->ended = true;
 }

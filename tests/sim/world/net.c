@@ -39,7 +39,7 @@ struct stream {
 };
 
 struct link {
-    uint64_t cut_until_ns;
+    uint64_t cut_until_ns, cut_since_ns;
     uint32_t factor;
 };
 
@@ -54,6 +54,17 @@ static void pass(void *self, uint64_t number);
 bool net_is_cut(const struct process *from, const struct process *to)
 {
     return links[from->id][to->id].cut_until_ns > world->now_ns;
+}
+
+static uint64_t cut_for(const struct process *from, const struct process *to)
+{
+    return net_is_cut(from, to) ? world->now_ns - links[from->id][to->id].cut_since_ns : 0;
+}
+
+uint64_t net_cut_for(const struct process *a, const struct process *b)
+{
+    uint64_t there_ns = cut_for(a, b), back_ns = cut_for(b, a);
+    return there_ns > back_ns ? there_ns : back_ns;
 }
 
 uint64_t net_delay(const struct process *from, const struct process *to)
@@ -74,7 +85,10 @@ static void mend(void *self, uint64_t number)
 
 void net_cut(struct process *from, struct process *to, uint64_t until_ns)
 {
-    links[from->id][to->id].cut_until_ns = until_ns;
+    struct link *link = &links[from->id][to->id];
+    if (!net_is_cut(from, to))
+        link->cut_since_ns = world->now_ns;
+    link->cut_until_ns = until_ns;
     plane_update_links();
     if (until_ns != NEVER)
         world_at(until_ns + 200 * MS, mend, NULL, 0); /* retransmitted */

@@ -13,7 +13,7 @@
 
 struct plane {
     struct plane *next;
-    uint32_t epoch, comm, size;
+    uint32_t job, epoch, comm, size;
     struct kolo__sim *sim;
     struct kolo__sim_embedder embedder;
     struct process *processes[WORLD_RANKS_MAX]; /* NULL: not made, or closed */
@@ -56,6 +56,7 @@ static struct plane *make(const struct kolo__tcp_options *options)
     struct process *inside = memory_step_out();
     struct plane *plane = calloc(1, sizeof *plane);
     KOLO__ASSERT(plane != NULL && options->size <= WORLD_RANKS_MAX);
+    plane->job = world->job_first;
     plane->epoch = options->epoch;
     plane->comm = options->comm;
     plane->size = options->size;
@@ -78,8 +79,8 @@ static struct plane *make(const struct kolo__tcp_options *options)
 static struct plane *find(const struct kolo__tcp_options *options)
 {
     struct plane *plane = planes;
-    while (plane != NULL && (plane->epoch != options->epoch || plane->comm != options->comm ||
-                             plane->made[options->rank]))
+    while (plane != NULL && (plane->job != world->job_first || plane->epoch != options->epoch ||
+                             plane->comm != options->comm || plane->made[options->rank]))
         plane = plane->next;
     if (plane != NULL && plane->size != options->size)
         world_broken("communicator %u of epoch %u has %u ranks, and %u for rank %u", options->comm,

@@ -1,52 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What a rank runs: a loop of training as docs/ELASTIC.md has it, with a reducer, whose averages
- * are known beforehand, and so is the state after each step. And what must hold for it.
- */
-#include "world.h"
+/* What a rank runs: a loop of training as docs/ELASTIC.md has it, with a reducer. And what must
+ * hold for it. */
+#include "program.h"
 
 #include "runtime/context.h"
 
-#include <math.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { TENSORS = 4, COUNT_MAX = 300, CALL_S = 30, VERDICT_S = 2, RENEWALS = 12 };
+enum { CALL_S = 30, VERDICT_S = 2, RENEWALS = 12 };
 
-struct program {
-    struct process *process;
-    kolo_context *context;
-    kolo_elastic *loop;
-    kolo_reducer *reducer;
-    kolo_tensor gradients[TENSORS];
-    float memory[TENSORS][COUNT_MAX]; /* of gradients, unless they are views */
-    double parameters[TENSORS][COUNT_MAX];
-    uint64_t called_ns, paused_ns;
-};
-
-/* ---- what is known beforehand ----------------------------------------------------------------
- */
-
-/* The average of a gradient's element. */
-static double average_of(uint64_t step, size_t tensor, size_t i)
-{
-    return (double)((step * 31 + tensor * 7 + i * 3) % 97);
-}
-
-static double parameter_of(uint64_t steps, size_t tensor, size_t i)
-{
-    double sum = 0;
-    for (uint64_t step = 0; step < steps; step++)
-        sum += average_of(step, tensor, i);
-    return sum;
-}
-
-static size_t count_of(size_t tensor)
-{
-    return 1 + (size_t)((world->seed * 131 + tensor * 89) % COUNT_MAX);
-}
+/* How long it may take that a loss is noticed; that a host is missed; that the rendezvous is. */
+static const uint64_t TOLD_NS = 1 * SEC, FOUND_NS = 5500 * MS, MISSED_NS = 5500 * MS;
 
 /* ---- what must hold --------------------------------------------------------------------------
  */
@@ -67,33 +35,34 @@ static void returned(struct program *program, const char *what, uint64_t limit_n
                      what, (double)(took_ns - stopped_ns) / 1e9, (double)limit_ns / 1e9);
 }
 
-static void check_averages(struct program *program, uint64_t step)
+/* Where nothing else befell the job, whoever waits hears of each loss in its epoch in time. */
+static void noticed(const struct program *program)
 {
-    for (size_t t = 0; t < TENSORS; t++) {
-        const float *average = kolo_reducer_view(program->reducer, t);
-        for (size_t i = 0; i < count_of(t); i++)
-            if (fabs(average[i] - average_of(step, t, i)) > 0.01) {
-                world_broken("process %u, step %llu: the average of element %zu of gradient %zu is "
-                             "%g, and should be %g",
-                             program->process->id, (unsigned long long)step, i, t,
-                             (double)average[i], average_of(step, t, i));
-                return;
-            }
+    const struct epoch_seen *epoch = &world->epochs[program->context->epoch];
+    uint64_t stopped_ns = program->process->paused_ns - program->paused_ns;
+    for (uint32_t rank = 0; rank < epoch->size && world->serious == 0; rank++) {
+        const struct process *lost = &world->processes[epoch->members[rank]];
+        if (!lost->killed || epoch->members[rank] == 0)
+            continue;
+        uint64_t since_ns =
+            lost->killed_ns > program->called_ns ? lost->killed_ns : program->called_ns;
+        uint64_t took_ns = world->now_ns - since_ns, limit_ns = lost->silent ? FOUND_NS : TOLD_NS;
+        if (took_ns > stopped_ns + limit_ns)
+            world_broken("process %u waits for %.3f s more, though process %u is lost",
+                         program->process->id, (double)(took_ns - stopped_ns) / 1e9, lost->id);
     }
-    world->right++;
 }
 
-static void check_state(struct program *program, uint64_t steps)
+/* Whom the rendezvous cannot have heard for long, or who cannot have heard it, is out of it. */
+static void check_heard(const struct process *process)
 {
-    for (size_t t = 0; t < TENSORS; t++)
-        for (size_t i = 0; i < count_of(t); i += 7)
-            if (program->parameters[t][i] != parameter_of(steps, t, i)) {
-                world_broken("process %u: parameter %zu of tensor %zu is %g after %llu steps, and "
-                             "should be %g",
-                             program->process->id, i, t, program->parameters[t][i],
-                             (unsigned long long)steps, parameter_of(steps, t, i));
-                return;
-            }
+    const struct process *launcher = &world->processes[0];
+    uint64_t stopped_ns =
+        launcher->paused_until_ns > world->now_ns ? world->now_ns - launcher->paused_since_ns : 0;
+    if (process->paused_ns == 0 &&
+        (stopped_ns > MISSED_NS || net_cut_for(launcher, process) > MISSED_NS))
+        world_broken("process %u trains on, and has not had word of the rendezvous for %.1f s",
+                     process->id, (double)MISSED_NS / 1e9);
 }
 
 /* All members of an epoch know the same of it, and each rank is one process. */
@@ -150,16 +119,8 @@ static void check_text(const char *text)
 
 static kolo_status enter(void *self, kolo_comm *comm)
 {
-    struct program *program = self;
-    const kolo_reducer_options options = {.size = sizeof options,
-                                          .bucket_bytes = 64 + world->seed % 7 * 200,
-                                          .fixed_order = (int)(world->seed % 2),
-                                          .allow_unused = world->seed % 5 == 0,
-                                          .no_overlap = 1};
-    check_epoch(program);
-    if (program->reducer != NULL)
-        return kolo_reducer_renew(&program->reducer, comm);
-    return kolo_reducer_create(comm, program->gradients, TENSORS, &options, &program->reducer);
+    check_epoch(self);
+    return training_enter(self, comm);
 }
 
 static void pass_time(uint64_t most_ns)
@@ -171,22 +132,22 @@ static void pass_time(uint64_t most_ns)
 
 static kolo_status reduce(struct program *program, uint64_t step)
 {
-    double away = (double)program->context->rank - (program->context->size - 1) / 2.0;
-    kolo_status status = KOLO_OK;
-    for (size_t t = TENSORS; t-- > 0 && status == KOLO_OK;) {
-        float *gradient = kolo_reducer_view(program->reducer, t);
-        for (size_t i = 0; i < count_of(t); i++)
-            gradient[i] = (float)(average_of(step, t, i) + 2 * away);
-        status = kolo_reducer_ready(program->reducer, t);
+    for (size_t t = TENSORS; t-- > 0;) {
+        kolo_status status = training_contribute(program, step, t);
+        if (status != KOLO_OK)
+            return status;
         if (world_chance(20))
             pass_time(world->plan.compute_ns / TENSORS);
     }
+    call(program);
+    kolo_status status = kolo_reducer_wait(program->reducer, -1);
+    returned(program, "kolo_reducer_wait", (CALL_S + VERDICT_S) * SEC);
+    noticed(program);
     if (status != KOLO_OK)
         return status;
-    call(program);
-    status = kolo_reducer_wait(program->reducer, -1);
-    returned(program, "kolo_reducer_wait", (CALL_S + VERDICT_S) * SEC);
-    return status;
+    check_heard(program->process);
+    training_check_averages(program, step);
+    return training_update(program, step);
 }
 
 static bool begin_step(struct program *program, uint64_t *step)
@@ -197,20 +158,30 @@ static bool begin_step(struct program *program, uint64_t *step)
     return goes_on;
 }
 
+/* The second job goes on where the first has left its last checkpoint. */
+static void check_begin(uint64_t step)
+{
+    if (world->begins_at == NEVER)
+        return;
+    if (step != world->begins_at)
+        world_broken("the job begins with step %" PRIu64 ", and should with %" PRIu64, step,
+                     world->begins_at);
+    world->taken_up += step > 0;
+}
+
 static void train(struct program *program)
 {
     uint64_t step;
-    while (begin_step(program, &step)) {
-        check_state(program, step);
+    for (bool first = true; begin_step(program, &step); first = false) {
+        if (first)
+            check_begin(step);
+        training_check_state(program, step);
         pass_time(world->plan.compute_ns);
         kolo_status status = reduce(program, step);
         world_note((uint64_t)status << 56 ^ step);
         if (status == KOLO_OK) {
-            check_averages(program, step);
-            for (size_t t = 0; t < TENSORS; t++)
-                for (size_t i = 0; i < count_of(t); i++)
-                    program->parameters[t][i] += average_of(step, t, i);
             program->process->steps_done = step + 1;
+            world->right++;
         } else {
             world->failed++;
             check_text(kolo_error_text());
@@ -225,16 +196,19 @@ static void train(struct program *program)
 
 static kolo_status run(struct program *program)
 {
-    kolo_tensor state[TENSORS];
-    for (size_t t = 0; t < TENSORS; t++) {
-        state[t] =
-            (kolo_tensor){.data = program->parameters[t], .count = count_of(t), .dtype = KOLO_FP64};
-        program->gradients[t] = (kolo_tensor){.count = count_of(t), .dtype = KOLO_FP32};
-    }
-    const kolo_elastic_options options = {
-        .size = sizeof options, .enter = enter, .self = program, .steps = world->plan.steps};
+    kolo_tensor state[STATES_MAX];
+    const struct plan *plan = &world->plan;
+    const kolo_elastic_options options = {.size = sizeof options,
+                                          .enter = enter,
+                                          .self = program,
+                                          .steps = plan->steps,
+                                          .copy_every = plan->copy_every,
+                                          .checkpoint_folder =
+                                              plan->checkpoint_every > 0 ? "/disk" : NULL,
+                                          .checkpoint_every = plan->checkpoint_every};
+    size_t count = training_state(program, state);
     kolo_status status =
-        kolo_elastic_create(program->context, state, TENSORS, &options, &program->loop);
+        kolo_elastic_create(program->context, state, count, &options, &program->loop);
     if (status != KOLO_OK)
         return status;
     train(program);
@@ -242,7 +216,7 @@ static kolo_status run(struct program *program)
     if (status == KOLO_OK && kolo_elastic_left(program->loop))
         world->left++;
     else if (status == KOLO_OK)
-        check_state(program, world->plan.steps);
+        training_check_state(program, world->plan.steps);
     return status;
 }
 
@@ -283,6 +257,7 @@ void program_main(void *self)
     if (program->context != NULL) {
         kolo_reducer_free(program->reducer);
         kolo_elastic_free(program->loop);
+        free(program->momentum);
         call(program);
         kolo_finalize(program->context);
         returned(program, "kolo_finalize", (CALL_S + VERDICT_S) * SEC);
@@ -298,22 +273,23 @@ void program_main(void *self)
 static bool is_typed(kolo_status status)
 {
     return status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_WORLD || status == KOLO_ERR_TIMEOUT ||
-           status == KOLO_ERR_NETWORK || status == KOLO_ERR_ABORTED;
+           status == KOLO_ERR_NETWORK || status == KOLO_ERR_ABORTED ||
+           (status == KOLO_ERR_SYSTEM && world->disk_full_until_ns > 0);
 }
 
 /* Processes were killed, or went, after all had begun, and enough are left; and no worse befell the
  * job. */
 static bool should_go_on(void)
 {
-    return !world->early_kill && world->lost_silently == 0 &&
-           world->pauses + world->cuts + world->slowed == 0 &&
+    return !world->early_kill && world->lost_silently == 0 && world->serious == 0 &&
            world->kills + world->left + world->plan.least <= world->plan.size;
 }
 
 /* Those who were ahead were killed while the others got their state from them. */
 static bool has_lost_state(const struct process *process)
 {
-    return world->kills > 0 && strstr(process->error, "has the whole state") != NULL;
+    return world->kills > 0 && (strstr(process->error, "has the whole state") != NULL ||
+                                strstr(process->error, "part of the state is lost") != NULL);
 }
 
 static void judge(const struct process *process)
@@ -323,7 +299,7 @@ static void judge(const struct process *process)
     world->ended_badly += process->status != KOLO_OK;
     if (process->status == KOLO_OK)
         return;
-    if (world->plan.faults == 0)
+    if (world->plan.faults == 0 || world->begins_at != NEVER)
         world_broken("nothing befell the job, and process %u ended with %s: %s", process->id, name,
                      process->error);
     if (!is_typed(process->status))
@@ -336,7 +312,7 @@ static void judge(const struct process *process)
 
 void program_check_all(void)
 {
-    for (uint32_t id = 1; id < world->process_count; id++)
+    for (uint32_t id = world->job_first; id < world->process_count; id++)
         if (!world->processes[id].killed)
             judge(&world->processes[id]);
 }

@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "collectives/transport/heap.h"
+#include "collectives/transport/heap_reserve.h"
 #include "runtime/flight.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,9 +29,16 @@ int __wrap_pthread_join(pthread_t thread, void **result);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
 int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                                   const struct timespec *until);
+int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex);
 int __wrap_pthread_cond_signal(pthread_cond_t *cond);
+int __wrap_pthread_cond_broadcast(pthread_cond_t *cond);
 pid_t __wrap_getpid(void);
 int __wrap_kolo__usable_cpus(void);
+FILE *__real_fopen(const char *path, const char *mode);
+FILE *__wrap_fopen(const char *path, const char *mode);
+ssize_t __wrap_readlink(const char *path, char *text, size_t bytes);
+ssize_t __wrap_getrandom(void *bytes, size_t count, unsigned flags);
+kolo_status __wrap_kolo__heap_reserve(const struct kolo__heap_block *block, uint64_t patience_ms);
 void __wrap_kolo__log(enum kolo__log_level level, const char *format, ...);
 kolo_status __real_kolo__heap_open(const struct kolo__heap_options *options,
                                    struct kolo__heap **heap);
@@ -146,6 +155,19 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
     return world->now_ns >= until_ns ? ETIMEDOUT : 0;
 }
 
+int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+    (void)cond;
+    pthread_mutex_unlock(mutex);
+    fiber_wait(NEVER);
+    return __wrap_pthread_mutex_lock(mutex);
+}
+
+int __wrap_pthread_cond_broadcast(pthread_cond_t *cond)
+{
+    return __wrap_pthread_cond_signal(cond);
+}
+
 int __wrap_pthread_cond_signal(pthread_cond_t *cond)
 {
     (void)cond;
@@ -166,6 +188,29 @@ int __wrap_kolo__usable_cpus(void)
     return 1; /* who shares a processor yields it */
 }
 
+/* There is no /proc: who looks finds nothing, and says its host by name. */
+FILE *__wrap_fopen(const char *path, const char *mode)
+{
+    return world == NULL || world->current == NULL ? __real_fopen(path, mode) : NULL;
+}
+
+ssize_t __wrap_readlink(const char *path, char *text, size_t bytes)
+{
+    (void)path;
+    (void)text;
+    (void)bytes;
+    errno = ENOENT;
+    return -1;
+}
+
+ssize_t __wrap_getrandom(void *bytes, size_t count, unsigned flags)
+{
+    (void)flags;
+    for (size_t i = 0; i < count; i++)
+        ((unsigned char *)bytes)[i] = (unsigned char)world_below(256);
+    return (ssize_t)count;
+}
+
 void __wrap_kolo__log(enum kolo__log_level level, const char *format, ...)
 {
     char text[1600];
@@ -184,6 +229,15 @@ kolo_status __wrap_kolo__flight_open(struct kolo__flight_recorder *recorder, con
 {
     world->current->recorder = recorder;
     return __real_kolo__flight_open(recorder, path, place, rank, size, job);
+}
+
+/* Pages come when they are written, as far as they are: to reserve them took half of a job's time.
+ */
+kolo_status __wrap_kolo__heap_reserve(const struct kolo__heap_block *block, uint64_t patience_ms)
+{
+    (void)block;
+    (void)patience_ms;
+    return KOLO_OK;
 }
 
 static struct kolo__heap **find_mapping(struct process *process, const struct kolo__heap *heap)

@@ -67,6 +67,11 @@ static void draw_plan(void)
     plan->buffered_bytes = world_below(3) * 1000;
     plan->window_bytes = world_chance(70) ? 1 << 18 : 64 + world_below(2000);
     plan->restarts = world_chance(50);
+    plan->sharded = world_chance(40);
+    plan->copy_every = 1 + world_below(4);
+    plan->checkpoint_every = world_chance(50) ? 1 + world_below(3) : 0;
+    plan->disk_ns = world_chance(80) ? 2 * MS : 300 * MS;
+    plan->again = world_chance(50);
 }
 
 bool world_run(uint64_t seed, const struct scenario *scenario, struct world *result)
@@ -78,10 +83,16 @@ bool world_run(uint64_t seed, const struct scenario *scenario, struct world *res
     world->scenario = scenario;
     world->random.state = seed;
     world->now_ns = 1000 * SEC;
+    world->begins_at = NEVER;
+    world->job_first = 1;
     net_begin();
     draw_plan();
-    if (scenario != NULL)
+    if (scenario != NULL) {
+        world->plan.sharded = false;
+        world->plan.checkpoint_every = 0;
         scenario->prepare(&world->plan);
+        world->plan.faults = 1;
+    }
     struct process *launcher = &world->processes[0];
     *launcher = (struct process){
         .exists = true, .monotonic_ns = world_below(1000 * SEC), .dies_at_turn = NEVER};
@@ -89,7 +100,6 @@ bool world_run(uint64_t seed, const struct scenario *scenario, struct world *res
     fiber_start(launcher, launcher_main, launcher);
     fiber_loop();
     fiber_release_all();
-    program_check_all();
     size_t blocks, bytes = memory_left(launcher, &blocks);
     if (blocks > 0 || file_count(launcher) > 0)
         world_broken("the rendezvous has left %zu bytes in %zu blocks, %zu descriptors", bytes,
@@ -103,6 +113,7 @@ bool world_run(uint64_t seed, const struct scenario *scenario, struct world *res
     }
     plane_end();
     net_end();
+    disk_end();
     fiber_release_all(); /* and what was to come of that */
     world = NULL;
     environ = environment;

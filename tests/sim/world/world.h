@@ -12,11 +12,12 @@
  *     net.c             sockets: streams with delays, pieces, windows; links that are cut or slow
  *     files.c           descriptors, poll, epoll over them
  *     secure.c          base/secure.h and base/dial.h: no cryptography, the same handshake in turns
+ *     disk.c            a folder that all see, for checkpoints
  *     plane.c           kolo__tcp_create: messages by collectives/transport/sim.h
  *     ------------------------------------------------------------------------------------------
  *     faults.c          what befalls it
  *     launcher.c        stands in for `kolo run`: holds the rendezvous, sees endings, starts anew
- *     program.c         what a rank runs, and what must hold
+ *     program.c         what a rank runs, and what must hold; training.c: of the numbers
  *
  * A PROCESS has fibers (its main one, that of its heartbeat), a heap, descriptors, a clock of its
  * own. When it is killed, at any of its steps, all of that is gone at once, as with SIGKILL.
@@ -32,8 +33,8 @@
 #include <stdint.h>
 
 enum {
-    WORLD_PROCESSES_MAX = 24, /* over the life of a job; 0 is the launcher */
-    WORLD_FIBERS_MAX = 96,
+    WORLD_PROCESSES_MAX = 32, /* over the life of both jobs; 0 is the launcher */
+    WORLD_FIBERS_MAX = 128,
     WORLD_STEPS_MAX = 16,
     WORLD_EPOCHS_MAX = 48,
     WORLD_RANKS_MAX = 8,
@@ -47,6 +48,7 @@ enum {
 #define SEC   UINT64_C(1000000000)
 
 struct fiber;
+struct disk_file;
 
 /* What a process was told of an epoch; all its members were told the same. */
 struct epoch_seen {
@@ -66,9 +68,11 @@ struct process {
     bool heard;    /* the launcher knows that it has ended */
     kolo_status status;
     char error[1024];
+    uint64_t killed_ns;       /* when */
     uint64_t paused_until_ns; /* 0: it runs */
-    uint64_t paused_ns;       /* in sum */
-    uint64_t monotonic_ns;    /* what its clocks add to virtual time */
+    uint64_t paused_since_ns;
+    uint64_t paused_ns;    /* in sum */
+    uint64_t monotonic_ns; /* what its clocks add to virtual time */
     int64_t wall_ns;
     uint64_t turns, dies_at_turn; /* NEVER: not so */
     struct allocation *heap;
@@ -89,12 +93,20 @@ struct plan {
     size_t piece_bytes, buffered_bytes, window_bytes;
     uint32_t faults; /* that were planned */
     bool restarts;
+    bool sharded;              /* each rank has a part of the optimizer's state */
+    uint64_t checkpoint_every; /* 0: there are no checkpoints */
+    uint64_t copy_every;
+    uint64_t disk_ns; /* the most that a call takes */
+    bool again;       /* another job follows, from the checkpoints of the first */
 };
 
-/* A job of which more is known than its seed. */
+/* A job of which more is known than its seed, tried with several (kept.c). */
 struct scenario {
+    const char *name;
     void (*prepare)(struct plan *plan);
     void (*befall)(void); /* plans events (world_at) */
+    uint64_t seeds;
+    unsigned well; /* processes that must end well, at least */
 };
 
 struct world {
@@ -110,9 +122,13 @@ struct world {
     uint32_t entered;                /* processes that have been in epoch 0 */
     bool early_kill;                 /* one was killed before all had been */
     bool over;                       /* the launcher has ended */
+    uint32_t job_first;              /* the first process of the job that runs */
+    uint64_t begins_at; /* the step that the second one has to begin with; NEVER: the first runs */
+    uint64_t disk_full_until_ns;
     /* What happened. */
     unsigned kills, pauses, cuts, jumps, slowed, newcomers, epochs_formed, right, failed, left;
-    unsigned ended_well, ended_badly, lost_silently;
+    unsigned serious; /* of which a process may be lost that was not killed */
+    unsigned ended_well, ended_badly, lost_silently, saved, flipped, taken_up;
     char broken[1400];
 };
 
@@ -196,6 +212,8 @@ void net_info(const struct stream *end, bool *unacknowledged, uint32_t *sent_ms,
 /* The way that a message takes now; NEVER: none. */
 uint64_t net_delay(const struct process *from, const struct process *to);
 bool net_is_cut(const struct process *from, const struct process *to);
+/* How long nothing has got from one to the other, or back. */
+uint64_t net_cut_for(const struct process *a, const struct process *b);
 /* From one process to the other, in this direction. until NEVER: for good. */
 void net_cut(struct process *from, struct process *to, uint64_t until_ns);
 uint32_t net_factor(const struct process *from, const struct process *to);
@@ -213,7 +231,22 @@ bool file_is_listening(const struct process *owner);
 int file_signal(struct process *owner);
 void file_raise(int fd);
 void file_close_all(struct process *owner);
+
 size_t file_count(const struct process *owner);
+
+int file_of_disk(struct process *owner, struct disk_file *disk);
+bool disk_of_file(int fd, struct disk_file **disk);
+
+/* ---- disk.c ----------------------------------------------------------------------------------
+ */
+
+/* silent: what is not on the disk may be lost. */
+void disk_close(struct disk_file *file, bool silent);
+/* A bit of a checkpoint. */
+void disk_flip(void);
+/* The step of the last checkpoint of which nothing is damaged; 0: there is none. */
+uint64_t disk_last_good(void);
+void disk_end(void);
 
 /* ---- plane.c ---------------------------------------------------------------------------------
  */
@@ -224,11 +257,18 @@ size_t plane_count(const struct process *process);
 void plane_end(void);
 void plane_update_links(void);
 
-/* ---- faults.c, launcher.c, program.c ---------------------------------------------------------
+/* ---- faults.c, kept.c, launcher.c, program.c -------------------------------------------------
  */
 
 void faults_plan(void);
 void faults_kill(struct process *process, bool silent);
+/* A suspended machine: all stand still together. */
+void faults_stop_all(uint64_t for_ns);
+/* At one of its next `turns` steps. */
+void faults_kill_soon(struct process *process, uint64_t turns);
+void faults_cut(struct process *from, struct process *to, uint64_t until_ns);
+extern const struct scenario world_kept[];
+extern const size_t world_kept_count;
 void launcher_main(void *self);
 struct process *launcher_start(uint32_t place, bool newcomer);
 /* A newcomer, if there is a world to come to. */

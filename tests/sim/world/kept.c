@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Jobs in which something was wrong once, or that are too seldom drawn: each is run with several
+ * seeds, which draw what is left open. */
+#include "world.h"
+
+static struct process *process(uint32_t id)
+{
+    return &world->processes[id];
+}
+
+/* ---- stopped together after a fault -----------------------------------------------------------
+ * Nobody judged signs of life between the fault and the survivors' renewal: they were lost to it.
+ */
+
+static void two_of_which_one_may_train(struct plan *plan)
+{
+    plan->size = 2;
+    plan->least = 1;
+    plan->restarts = false;
+}
+
+static void stop_all(void *self, uint64_t for_ns)
+{
+    (void)self;
+    faults_stop_all(for_ns);
+}
+
+static void kill(void *self, uint64_t silent)
+{
+    faults_kill(self, silent);
+}
+
+static void suspend_after_fault(void)
+{
+    uint64_t at_ns = world->now_ns + 30 * MS + world_below(300 * MS);
+    world->plan.compute_ns = 3 * SEC;
+    world_at(at_ns, kill, process(2), false);
+    world_at(at_ns + world_below(1000 * MS), stop_all, NULL, 8 * SEC);
+}
+
+/* ---- a link that stays cut --------------------------------------------------------------------
+ * Between two ranks that both reach the rendezvous: the next epoch is without one of them. */
+
+static void four_of_which_three_may_train(struct plan *plan)
+{
+    plan->size = 4;
+    plan->least = 3;
+    plan->compute_ns = 2 * MS;
+    plan->restarts = false;
+}
+
+static void cut_pair(void *self, uint64_t number)
+{
+    (void)self;
+    (void)number;
+    uint32_t a = 1 + (uint32_t)world_below(4), b = 1 + (a + (uint32_t)world_below(3)) % 4;
+    faults_cut(process(a), process(b), NEVER);
+    if (world_chance(50))
+        faults_cut(process(b), process(a), NEVER);
+}
+
+static void cut_for_good(void)
+{
+    world_at(world->now_ns + 20 * MS + world_below(30 * MS), cut_pair, NULL, 0);
+}
+
+/* ---- killed at the end ------------------------------------------------------------------------
+ * At the last boundary a loss is a fault for some; others have gone, and there is no other world.
+ */
+
+static void five_of_which_four_may_train(struct plan *plan)
+{
+    plan->size = 5;
+    plan->least = 4;
+    plan->steps = 2;
+    plan->compute_ns = 0;
+    plan->restarts = false;
+}
+
+static void kill_soon(void *self, uint64_t turns)
+{
+    faults_kill_soon(self, turns);
+}
+
+static void kill_at_the_end(void)
+{
+    world_at(world->now_ns + 20 * MS, kill_soon, process(3), 400);
+}
+
+/* ---- one does not get to join -----------------------------------------------------------------
+ * All ask at the same moment who is missing, and hear the answer, and of it as a fault. */
+
+static void five(struct plan *plan)
+{
+    plan->size = plan->least = 5;
+    plan->restarts = false;
+}
+
+static void cut_at_the_beginning(void)
+{
+    faults_cut(process(0), process(1 + (uint32_t)world_below(5)), NEVER);
+}
+
+const struct scenario world_kept[] = {
+    {"stopped together after a fault", two_of_which_one_may_train, suspend_after_fault, 300, 1},
+    {"a link that stays cut", four_of_which_three_may_train, cut_for_good, 40, 3},
+    {"one does not get to join", five, cut_at_the_beginning, 60, 0},
+    {"killed at the end", five_of_which_four_may_train, kill_at_the_end, 100, 4},
+};
+const size_t world_kept_count = sizeof world_kept / sizeof world_kept[0];
