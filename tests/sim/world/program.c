@@ -125,7 +125,8 @@ static kolo_status enter(void *self, kolo_comm *comm)
 
 static void pass_time(uint64_t most_ns)
 {
-    uint64_t ns = world_below(most_ns + 1);
+    uint64_t ns = world_below(most_ns + 1) + world->current->stuck_ns;
+    world->current->stuck_ns = 0;
     const struct timespec pause = {.tv_sec = (time_t)(ns / SEC), .tv_nsec = (long)(ns % SEC)};
     nanosleep(&pause, NULL);
 }
