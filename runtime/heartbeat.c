@@ -79,7 +79,7 @@ uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__
     struct kolo__flight_state state = {.process = 'R'};
     uint64_t silent_ns = heard_ns_ago(control, &unread);
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-    if (unread)
+    if (unread || silent_ns >= timeout_ns) /* its last word may be that this rank is in no world */
         kolo__control_poll(control);
     if (silent_ns > now_ns - since_ns)
         silent_ns = now_ns - since_ns;

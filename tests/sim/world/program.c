@@ -91,9 +91,13 @@ static void check_epoch(struct program *program)
     world_note((uint64_t)context->epoch << 32 | context->rank << 16 | process->id);
 }
 
-/* What a text says of a process is so: it was killed, or stopped, or cut off. */
+/* What a text says of a process is so: it was killed, or stopped, or cut off; the same of the
+ * rendezvous. */
 static void check_text(const char *text)
 {
+    if (strstr(text, "(kolo run) has said nothing") != NULL && world->processes[0].paused_ns == 0 &&
+        world->cuts + world->slowed == 0)
+        world_broken("said of the rendezvous, which is not so: %.300s", text);
     for (const char *at = text; (at = strstr(at, ", pid ")) != NULL; at++) {
         unsigned pid = 0;
         int used = 0;
