@@ -330,13 +330,15 @@ static kolo_status join_once(struct kolo__control *control, const void *blob, si
     if (status == KOLO_OK)
         status = kolo__control_await_frame(control, KOLO__FRAME_WORLD, control->options.deadline_ns,
                                            control->doing, &payload, &length);
-    /* A fault may be a timeout too: of another rank, which has told everybody already. */
+    /* A fault may be a timeout too: of another rank, which has told everybody already. So may a
+     * refusal be. */
     if (status == KOLO_ERR_TIMEOUT && control->options.size == KOLO__SIZE_UNKNOWN)
         kolo__error(status,
                     "kolo_init: the world took this newcomer in within %d s (KOLO_INIT_TIMEOUT) "
                     "not: its ranks have to call kolo_renew (see kolo_renewal_wanted)",
                     control->options.timeout_s);
-    else if (status == KOLO_ERR_TIMEOUT && atomic_load(&control->fault_count) == 0)
+    else if (status == KOLO_ERR_TIMEOUT && atomic_load(&control->fault_count) == 0 &&
+             control->refusal.status == KOLO_OK)
         status = join_timed_out(control);
     else if (status == KOLO_OK)
         status = kolo__control_read_world(control, &payload, length);
@@ -354,6 +356,7 @@ static void start_over(struct kolo__control *control)
     control->in_bytes = 0;
     control->closed = control->come_again = false;
     control->silence = (struct kolo__silence){0};
+    control->refusal.status = KOLO_OK;
     atomic_store(&control->fault_count, 0);
 }
 

@@ -22,6 +22,7 @@
 enum {
     STRANGERS_MAX = 256,   /* connections that have not proved anything yet */
     STRANGER_SECONDS = 10, /* and how long they may take */
+    OWN_SECONDS = 120,     /* and those that have, to look for their network cards and join */
     CROWD_SECONDS = 1,     /* when there are that many */
     ACCEPT_PAUSE_MS = 100, /* when there are too many, or no descriptors are left */
 };
@@ -141,6 +142,8 @@ static void shake_hands(struct kolo__connection *connection)
          * counted. */
         kolo__secure_read_ahead(connection->secure);
         connection->phase = WANT_JOIN;
+        connection->deadline_ns =
+            kolo__now_ns(&kolo__real_clock) + OWN_SECONDS * 1000 * MILLISECOND;
     }
     if (status > KOLO_AGAIN) {
         note_stranger(connection, status);

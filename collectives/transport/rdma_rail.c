@@ -24,6 +24,13 @@ kolo_status kolo__rdma_failure(const struct kolo__rdma_peer *peer)
     return kolo__error(peer->failure, "%s", peer->failure_text);
 }
 
+bool kolo__rdma_has_left(const struct kolo__rdma *rdma, uint32_t index)
+{
+    const struct kolo__rdma_peer *peer = &rdma->peers[index];
+    return peer->state == KOLO__RDMA_ESTABLISHED && kolo__tcp_hangup(rdma->tcp, index) &&
+           (peer->failure == KOLO_OK || peer->failure == KOLO_ERR_PEER_LOST);
+}
+
 /* ---- out ---------------------------------------------------------------------------------- */
 
 uint64_t kolo__rdma_under_way(const struct kolo__rdma_rail *rail)
@@ -217,11 +224,12 @@ void kolo__rdma_look_after_lent(struct kolo__rdma *rdma)
         struct kolo__rdma_peer *peer = &rdma->peers[i];
         if (peer->lent_first == peer->lent_end)
             continue;
-        if (peer->failure != KOLO_OK)
+        bool left = kolo__rdma_has_left(rdma, i);
+        if (peer->failure != KOLO_OK && !left)
             kolo__stream_set_fault(&rdma->stream, peer->failure, (int)i, "%s: %s",
                                    kolo__stream_peer_name(&rdma->stream, i, name, sizeof name),
                                    peer->failure_text);
-        if (peer->failure != KOLO_OK || !kolo__tcp_hangup(rdma->tcp, i))
+        if (!left)
             continue;
         kolo__rdma_break(peer, KOLO_ERR_PEER_LOST, "it closed the connection");
         close_links(rdma, peer);

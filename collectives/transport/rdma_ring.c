@@ -113,12 +113,12 @@ static kolo_status write_ring(struct kolo__stream *stream, uint32_t index,
     kolo_status status = KOLO_OK;
     size_t left = 0;
     *moved = 0;
+    if (kolo__rdma_has_left(rdma, index))
+        return ended();
     if (peer->failure != KOLO_OK)
         return kolo__rdma_failure(peer);
     if (peer->state != KOLO__RDMA_ESTABLISHED)
         return KOLO_OK;
-    if (kolo__tcp_hangup(rdma->tcp, index))
-        return ended();
     if (kolo__rdma_is_long(stream, stream->peers[index].sends.first))
         return kolo__rdma_write_long(rdma, index, parts, moved);
     for (int i = 0; i < part_count; i++)
@@ -194,12 +194,10 @@ static kolo_status read_ring(struct kolo__stream *stream, uint32_t index, const 
     }
     if (*moved > 0)
         return KOLO_OK;
-    if (peer->failure != KOLO_OK)
-        return kolo__rdma_failure(peer);
     /* What it wrote before had come before it closed, and was looked for since (progress). */
-    if (peer->state == KOLO__RDMA_ESTABLISHED && kolo__tcp_hangup(rdma->tcp, index))
+    if (kolo__rdma_has_left(rdma, index))
         return ended();
-    return KOLO_OK;
+    return peer->failure != KOLO_OK ? kolo__rdma_failure(peer) : KOLO_OK;
 }
 
 const struct kolo__pipe_ops kolo__rdma_ring_ops = {

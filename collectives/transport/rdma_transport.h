@@ -255,6 +255,9 @@ size_t kolo__rdma_straight_bytes(const struct kolo__rdma_peer *peer,
 
 void kolo__rdma_break(struct kolo__rdma_peer *peer, kolo_status status, const char *why);
 kolo_status kolo__rdma_failure(const struct kolo__rdma_peer *peer);
+/* It has closed the connection, and so had all that was written. That its card answers no more is
+ * no fault of its own then. */
+bool kolo__rdma_has_left(const struct kolo__rdma *rdma, uint32_t index);
 /* Work requests that may still be under way. */
 uint64_t kolo__rdma_under_way(const struct kolo__rdma_rail *rail);
 bool kolo__rdma_may_write(const struct kolo__rdma_rail *rail);

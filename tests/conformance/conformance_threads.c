@@ -45,9 +45,9 @@ static void skip_without_sleep(struct world *world)
     }
 }
 
-/* Sleeps as the transport allows: every other time in a nap, where it has them. 0: nobody woke it
- * up. */
-static int sleep_once(struct worker *worker, atomic_bool *sleeping)
+/* Sleeps as the transport allows: every other time in a nap, where it has them. False: until the
+ * end, which may be because the others are slow. */
+static bool sleep_once(struct worker *worker, atomic_bool *sleeping)
 {
     struct kolo__transport *transport = worker->world->transports[worker->rank];
     uint64_t before = kolo__now_ns(&kolo__real_clock);
@@ -60,29 +60,33 @@ static int sleep_once(struct worker *worker, atomic_bool *sleeping)
         return kolo__now_ns(&kolo__real_clock) - before < WAKE_NS;
     }
     if (!transport->ops->arm(transport))
-        return 1;
+        return true;
     struct pollfd fd = {.fd = transport->ops->wait_fd(transport), .events = POLLIN};
     if (sleeping != NULL)
         atomic_store(sleeping, true);
     worker->slept++;
     int ready = poll(&fd, 1, WAKE_MS);
+    ready = ready == 0 ? poll(&fd, 1, 0) : ready; /* it came just now, or this thread came late */
     transport->ops->disarm(transport);
-    return ready;
+    return ready != 0;
 }
 
-/* Drives one rank until the post completes, sleeping whenever the transport allows it. False:
- * nobody woke it up, or it took too long. */
+/* Drives one rank until the post completes, sleeping whenever the transport allows it. False: it
+ * slept while there was something to do, or it took too long. */
 static bool wait_asleep(struct worker *worker, const struct kolo__post *post, atomic_bool *sleeping)
 {
     struct kolo__transport *transport = worker->world->transports[worker->rank];
     uint64_t until = deadline();
+    bool woken = true;
     while (!post->complete) {
         if (passed(until))
             return false;
-        if (transport->ops->progress(transport) || post->complete)
+        if (transport->ops->progress(transport) || post->complete) {
+            if (!woken)
+                return false;
             continue;
-        if (sleep_once(worker, sleeping) == 0)
-            return false;
+        }
+        woken = sleep_once(worker, sleeping);
     }
     return post->status == KOLO_OK;
 }

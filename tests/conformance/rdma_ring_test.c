@@ -391,6 +391,57 @@ static void check_receiver_that_leaves(void **state)
     rdma.heap = how.heap = NULL;
 }
 
+/* Rank 0's card gives up on what nobody takes any more; rank 0 looks only then. */
+static void give_up_on_who_left(struct world *world, struct message *unanswered)
+{
+    make_send(unanswered, 3, 100);
+    world->transports[1]->ops->close(world->transports[1]);
+    world->transports[1] = NULL;
+    send_message(world, 0, 1, unanswered);
+    if (world->transports[0]->ops->arm(world->transports[0]))
+        world->transports[0]->ops->disarm(world->transports[0]);
+}
+
+/* Who left did not fall silent. */
+static void check_who_left_is_known(void **state)
+{
+    (void)state;
+    struct message out, in;
+    struct world world = open_world(2, 1);
+    pass(&world, 8);
+    make_recv(&in, 1, 8);
+    give_up_on_who_left(&world, &out);
+    recv_message(&world, 0, 1, &in);
+    finish(&world, &in, 1);
+    assert_int_equal(in.post.status, KOLO_ERR_PEER_LOST);
+    assert_non_null(strstr(world.transports[0]->fault.text, "it closed the connection"));
+    free_messages(&out, 1);
+    free_messages(&in, 1);
+    close_world(&world);
+}
+
+/* As check_receiver_that_leaves. */
+static void check_receiver_that_left_long_ago(void **state)
+{
+    (void)state;
+    struct message out, in, unanswered;
+    struct world world = open_long(&out, &in);
+    recv_message(&world, 1, 0, &in);
+    fake_verbs_lose_confirmations(true);
+    send_message(&world, 0, 1, &out);
+    finish(&world, &in, 1);
+    fake_verbs_lose_confirmations(false);
+    assert_false(out.post.complete);
+    give_up_on_who_left(&world, &unanswered);
+    finish(&world, &out, 1);
+    assert_int_equal(out.post.status, KOLO_OK);
+    free_messages(&out, 1);
+    free_messages(&in, 1);
+    free_messages(&unanswered, 1);
+    close_world(&world);
+    rdma.heap = how.heap = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -406,6 +457,8 @@ int main(void)
         cmocka_unit_test(check_refused_blocks),
         cmocka_unit_test(check_given_up_recv_is_not_written),
         cmocka_unit_test(check_receiver_that_leaves),
+        cmocka_unit_test(check_who_left_is_known),
+        cmocka_unit_test(check_receiver_that_left_long_ago),
     };
     const struct kolo__heap_options options = {.name = "", .token = "", .members = 1};
     fixture = &rdma;

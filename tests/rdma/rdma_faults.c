@@ -23,7 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { WAIT_S = 30, LARGE = 3000000 };
+enum { WAIT_S = 60, LARGE = 3000000 };
 
 static struct kolo__transport *ranks[2]; /* of this process; NULL: the other's */
 static int listeners[2];

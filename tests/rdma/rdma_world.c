@@ -29,7 +29,7 @@ static kolo_status create_rdma(struct kolo__transport *tcp, const struct rdma_ra
     struct kolo__rdma_options options;
     char *none[] = {NULL};
     kolo_status status = kolo__rdma_options_read(none, &options);
-    options.timeout = 14;    /* an emulated machine loses nothing for long */
+    options.timeout = 17;    /* 0.5 s: what a busy emulated machine may be late */
     options.retry_count = 6; /* 7 is for ever to Soft-RoCE */
     for (uint32_t i = 0; i < (rank->both ? 2 : 1) && status == KOLO_OK; i++, count++) {
         options.devices = (rank->rank + i) % 2 == 0 ? "=rxe0" : "=rxe1";

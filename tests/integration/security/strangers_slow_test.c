@@ -285,14 +285,19 @@ static void test_strangers_while_data_is_encrypted(void **state)
     everybody_visits(true);
 }
 
-/* Silent, half a hello, a byte a second: all at once, because each takes ten seconds. */
+/* Silent, half a hello, a byte a second: all at once, because each takes ten seconds. A rank that
+ * has proved the token and looks for its network cards that long is none of them. */
 static void test_those_who_take_their_time(void **state)
 {
     (void)state;
     static const unsigned char hello[] = {0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3, 7, 7, 7, 7, 7};
     int silent[PORTS], half[PORTS], slow[PORTS];
     bool open[PORTS] = {true, true};
+    struct kolo__credentials *credentials;
     job_start(false);
+    struct kolo__secure *rank =
+        begin(RENDEZVOUS, KOLO__PURPOSE_CONTROL, "job", "the secret of this test", &credentials);
+    assert_int_equal(kolo__secure_handshake_by(rank, in_seconds(20)), KOLO_OK);
     for (enum port port = 0; port < PORTS; port++) {
         silent[port] = connect_to(port);
         half[port] = connect_to(port);
@@ -317,6 +322,11 @@ static void test_those_who_take_their_time(void **state)
     }
     assert_int_equal(job_refusals(RENDEZVOUS, "did not introduce itself in time"), 1);
     assert_int_equal(job_refusals(DATA, "did not say who it is"), 1);
+    char ignored;
+    assert_int_equal(recv(kolo__secure_fd(rank), &ignored, 1, MSG_DONTWAIT), -1);
+    close(kolo__secure_fd(rank));
+    kolo__secure_free(rank);
+    kolo__credentials_free(credentials);
     job_end();
 }
 

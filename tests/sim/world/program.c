@@ -174,12 +174,37 @@ static void check_begin(uint64_t step)
     world->taken_up += step > 0;
 }
 
+/* What was begun by some had been done before by all of them, and is not lost without a word: whole
+ * state, that is; of parts all go back to the last copies. */
+static void check_progress(const struct program *program, uint64_t step)
+{
+    uint32_t number = program->context->epoch;
+    struct epoch_seen *epoch = &world->epochs[number];
+    for (uint32_t before = 0; before < number; before++)
+        if (step < world->epochs[before].furthest)
+            world_broken("process %u begins step %llu in epoch %u, and in epoch %u step %llu was "
+                         "begun",
+                         program->process->id, (unsigned long long)step, number, before,
+                         (unsigned long long)world->epochs[before].furthest);
+    epoch->furthest = step > epoch->furthest ? step : epoch->furthest;
+}
+
+/* A newcomer does not fail because another is lost while it comes. */
+static void check_coming(const struct process *process, kolo_status status)
+{
+    if (process->newcomer && status == KOLO_ERR_PEER_LOST &&
+        strncmp(kolo_error_text(), "kolo_init: rank ", 16) == 0)
+        world_broken("newcomer %u: %s", process->id, kolo_error_text());
+}
+
 static void train(struct program *program)
 {
     uint64_t step;
     for (bool first = true; begin_step(program, &step); first = false) {
         if (first)
             check_begin(step);
+        if (world->plan.checkpoint_every == 0 && !world->plan.sharded)
+            check_progress(program, step);
         training_check_state(program, step);
         pass_time(world->plan.compute_ns);
         kolo_status status = reduce(program, step);
@@ -255,6 +280,7 @@ void program_main(void *self)
     pass_time(20 * MS); /* some are quicker to begin */
     environ = process->environment;
     kolo_status status = kolo__context_create(NULL, &program->context);
+    check_coming(process, status);
     if (status == KOLO_OK)
         status = run(program);
     process->status = status;

@@ -55,6 +55,7 @@ struct epoch_seen {
     bool seen;
     uint32_t size;
     uint32_t members[WORLD_RANKS_MAX]; /* process, by rank */
+    uint64_t furthest;                 /* step that one of them began */
 };
 
 struct process {

@@ -143,6 +143,28 @@ static void test_refusal_after_joining(void **state)
     assert_non_null(strstr(fault.text, "a STUCK message is broken"));
 }
 
+/* Whose status is that of a wait for others, of whom nobody is missing. */
+static void test_refusal_of_who_came_late(void **state)
+{
+    (void)state;
+    char address[80];
+    kolo__frame_begin(&words, KOLO__FRAME_REFUSED);
+    kolo__put_u8(&words, KOLO_ERR_TIMEOUT);
+    kolo__put_text(&words, "it did not introduce itself in time");
+    kolo__frame_end(&words);
+    start(address, sizeof address);
+    struct kolo__control_options options = {.rendezvous = address,
+                                            .job = "job",
+                                            .token = "the secret of this test",
+                                            .size = 3,
+                                            .deadline_ns = soon(),
+                                            .timeout_s = 5};
+    assert_int_equal(kolo__control_connect(&options, &control), KOLO_OK);
+    assert_int_equal(kolo__control_join(control, "", 0), KOLO_ERR_TIMEOUT);
+    assert_non_null(
+        strstr(kolo_error_text(), "refused rank 0: it did not introduce itself in time"));
+}
+
 /* Stopped in set-up, it goes on when the others have expelled it, and finds the connection reset.
  */
 static void test_a_step_after_a_refusal(void **state)
@@ -261,6 +283,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_fault_behind_a_late_answer, end),
         cmocka_unit_test_teardown(test_refusal_after_joining, end),
+        cmocka_unit_test_teardown(test_refusal_of_who_came_late, end),
         cmocka_unit_test_teardown(test_a_step_after_a_refusal, end),
         cmocka_unit_test_teardown(test_fault_of_a_rank_that_is_none, end),
         cmocka_unit_test_teardown(test_world_that_follows, end),
