@@ -47,6 +47,7 @@ static void noticed(const struct program *program)
         uint64_t since_ns =
             lost->killed_ns > program->called_ns ? lost->killed_ns : program->called_ns;
         uint64_t took_ns = world->now_ns - since_ns, limit_ns = lost->silent ? FOUND_NS : TOLD_NS;
+        limit_ns += world->processes[0].paused_ns; /* who tells it */
         if (took_ns > stopped_ns + limit_ns)
             world_broken("process %u waits for %.3f s more, though process %u is lost",
                          program->process->id, (double)(took_ns - stopped_ns) / 1e9, lost->id);
