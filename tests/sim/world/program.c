@@ -47,6 +47,7 @@ static void noticed(const struct program *program)
         uint64_t since_ns =
             lost->killed_ns > program->called_ns ? lost->killed_ns : program->called_ns;
         uint64_t took_ns = world->now_ns - since_ns, limit_ns = lost->silent ? FOUND_NS : TOLD_NS;
+        limit_ns += world->processes[0].paused_ns; /* who tells it */
         if (took_ns > stopped_ns + limit_ns)
             world_broken("process %u waits for %.3f s more, though process %u is lost",
                          program->process->id, (double)(took_ns - stopped_ns) / 1e9, lost->id);
@@ -91,9 +92,13 @@ static void check_epoch(struct program *program)
     world_note((uint64_t)context->epoch << 32 | context->rank << 16 | process->id);
 }
 
-/* What a text says of a process is so: it was killed, or stopped, or cut off. */
+/* What a text says of a process is so: it was killed, or stopped, or cut off; the same of the
+ * rendezvous. */
 static void check_text(const char *text)
 {
+    if (strstr(text, "(kolo run) has said nothing") != NULL && world->processes[0].paused_ns == 0 &&
+        world->cuts + world->slowed == 0)
+        world_broken("said of the rendezvous, which is not so: %.300s", text);
     for (const char *at = text; (at = strstr(at, ", pid ")) != NULL; at++) {
         unsigned pid = 0;
         int used = 0;
@@ -125,7 +130,8 @@ static kolo_status enter(void *self, kolo_comm *comm)
 
 static void pass_time(uint64_t most_ns)
 {
-    uint64_t ns = world_below(most_ns + 1);
+    uint64_t ns = world_below(most_ns + 1) + world->current->stuck_ns;
+    world->current->stuck_ns = 0;
     const struct timespec pause = {.tv_sec = (time_t)(ns / SEC), .tv_nsec = (long)(ns % SEC)};
     nanosleep(&pause, NULL);
 }
