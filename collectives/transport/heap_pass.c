@@ -93,6 +93,19 @@ static bool is_vain(const struct kolo__heap_options *options)
     return options->is_vain != NULL && options->is_vain(options->self);
 }
 
+/* Of one who may have been stopped in the middle. */
+static kolo_status await_word(const struct kolo__heap_options *options, int fd, char *word)
+{
+    kolo_status status;
+    do {
+        uint64_t look_ns = kolo__now_ns(&kolo__real_clock) + LOOK_MS * UINT64_C(1000000);
+        status = kolo__recv_all(fd, word, 1,
+                                look_ns < options->deadline_ns ? look_ns : options->deadline_ns);
+    } while (status == KOLO_ERR_TIMEOUT && kolo__now_ns(&kolo__real_clock) < options->deadline_ns &&
+             !is_vain(options));
+    return status;
+}
+
 kolo_status kolo__heap_serve(const struct kolo__heap_options *options, int listen_fd, int heap_fd,
                              const struct kolo__heap_geometry *geometry)
 {
@@ -209,7 +222,7 @@ kolo_status kolo__heap_confirm(const struct kolo__heap_options *options, int con
     char go = 0;
     kolo_status status = kolo__send_all(connection_fd, "m", 1, options->deadline_ns);
     if (status == KOLO_OK)
-        status = kolo__recv_all(connection_fd, &go, 1, options->deadline_ns);
+        status = await_word(options, connection_fd, &go);
     close(connection_fd);
     if (status == KOLO_OK && go != 'g')
         status = kolo__error(KOLO_ERR_NETWORK, "no word of the shared heap: 0x%02x", go);
@@ -285,7 +298,7 @@ static kolo_status await_mapped(const struct kolo__heap_options *options, const 
 {
     for (uint32_t i = 1; i < options->members; i++) {
         char word = 0;
-        kolo_status status = kolo__recv_all(connections[i], &word, 1, options->deadline_ns);
+        kolo_status status = await_word(options, connections[i], &word);
         if (status == KOLO_OK && word != 'm')
             status = kolo__error(KOLO_ERR_NETWORK, "no word of the shared heap: 0x%02x", word);
         if (status != KOLO_OK) {

@@ -4,10 +4,12 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "collectives/transport/heap_pass.h"
 
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -314,6 +316,37 @@ static void waiting_in_vain_ends(void **state)
     }
 }
 
+static bool is_told(void *told)
+{
+    return atomic_load((atomic_bool *)told);
+}
+
+/* As when a rank is stopped that has the heap, and has not said so. */
+static void waiting_in_vain_ends_when_all_have_come(void **state)
+{
+    (void)state;
+    struct member members[3];
+    struct kolo__heap_geometry geometry;
+    atomic_bool told = false;
+    int heap_fd, connection_fd;
+    prepare(members, 3, 60);
+    for (uint32_t i = 0; i < 2; i++) {
+        members[i].options.is_vain = is_told;
+        members[i].options.self = &told;
+        assert_int_equal(pthread_create(&members[i].thread, NULL, open_one, &members[i]), 0);
+    }
+    assert_int_equal(kolo__heap_fetch(&members[2].options, &heap_fd, &geometry, &connection_fd),
+                     KOLO_OK);
+    atomic_store(&told, true);
+    for (uint32_t i = 0; i < 2; i++) {
+        pthread_join(members[i].thread, NULL);
+        assert_int_not_equal(members[i].status, KOLO_OK);
+    }
+    assert_true(kolo__now_ns(&kolo__real_clock) + 30000000000u < members[0].options.deadline_ns);
+    close(connection_fd);
+    close(heap_fd);
+}
+
 static void a_missing_member_fails_all_by_the_deadline(void **state)
 {
     (void)state;
@@ -483,6 +516,7 @@ int main(void)
         cmocka_unit_test(memory_freed_later_waits_until_unused),
         cmocka_unit_test(detached_memory_is_private),
         cmocka_unit_test(waiting_in_vain_ends),
+        cmocka_unit_test(waiting_in_vain_ends_when_all_have_come),
         cmocka_unit_test(a_missing_member_fails_all_by_the_deadline),
         cmocka_unit_test(other_tokens_and_sizes_are_refused),
         cmocka_unit_test(a_killed_member_leaves_nothing),
