@@ -64,9 +64,9 @@ cost() {
     local name=$1 times=220 few=20 before middle
     shift
     "$@" $few >/dev/null # what programs are made of is in memory from here on
-    read -ra before < <(counters)
+    read -ra before <<<"$(counters)"
     "$@" $few >/dev/null
-    read -ra middle < <(counters)
+    read -ra middle <<<"$(counters)"
     "$@" $times >/dev/null
     counters | awk -v name="$name" -v n=$((times - few)) -v before="${before[*]}" -v middle="${middle[*]}" '{
         split(before, b); split(middle, m); split("packets KiB kernel_us programs_us", what)
