@@ -28,7 +28,7 @@ enum kolo__purpose {
 };
 
 enum {
-    KOLO__PROTOCOL_VERSION = 3, /* part of the identity: both ends must have the same */
+    KOLO__PROTOCOL_VERSION = 4, /* part of the identity: both ends must have the same */
     KOLO__JOB_BYTES = 104,      /* of a job id, its final zero included */
     KOLO__JOB_GIVEN_BYTES = 128 /* to keep one that may be too long: refused, not cut */
 };

@@ -3,7 +3,7 @@
  * The inside of secure.h, for secure.c: what both ends must have alike, as one identity that is
  * said in the clear and one key that is not.
  *
- *     identity   "kolo 3 data JOB"      version of the protocol, purpose, job
+ *     identity   "kolo 4 data JOB"      version of the protocol, purpose, job
  *     key        HKDF-SHA256 (RFC 5869): secret token, salt "kolo", info identity; 32 bytes
  */
 #ifndef KOLO_BASE_SECURE_CREDENTIALS_H

@@ -133,6 +133,27 @@ static void note_time(struct kolo__verify_rank *r, const struct kolo__step *step
     slot->at = (struct kolo__verify_time){r->opened_awaited, KOLO__VERIFY_AFLOAT};
 }
 
+/* The places in the window that the step to be opened next has to wait for; not those for which an
+ * unfinished fence after them waits already. */
+static uint64_t waits_of_next(const struct kolo__verification *v, uint32_t rank)
+{
+    const struct kolo__verify_rank *r = &v->ranks[rank];
+    uint32_t place = r->opened % v->window;
+    uint64_t waits = 0;
+    bool fenced = false;
+    for (uint32_t earlier = r->opened; earlier-- > r->oldest;) {
+        place = (place == 0 ? v->window : place) - 1;
+        uint64_t bit = UINT64_C(1) << place;
+        const struct kolo__step *step = &r->schedule->steps[earlier];
+        if ((r->unfinished & bit) == 0 || (fenced && !kolo__step_is_message(step)))
+            continue;
+        if (must_wait(v, rank, r->opened, earlier))
+            waits |= bit;
+        fenced |= kolo__step_is_fence(step);
+    }
+    return waits;
+}
+
 /* Lets steps into the window. */
 static void open_steps(struct kolo__verification *v, uint32_t rank)
 {
@@ -142,11 +163,7 @@ static void open_steps(struct kolo__verification *v, uint32_t rank)
         struct kolo__verify_slot *slot = &r->slots[r->opened % v->window];
         *slot = (struct kolo__verify_slot){0};
         note_time(r, &s->steps[r->opened], slot);
-        for (uint32_t earlier = r->oldest; earlier < r->opened; earlier++) {
-            uint64_t bit = UINT64_C(1) << earlier % v->window;
-            if ((r->unfinished & bit) != 0 && must_wait(v, rank, r->opened, earlier))
-                slot->waits |= bit;
-        }
+        slot->waits = waits_of_next(v, rank);
         r->unfinished |= UINT64_C(1) << r->opened % v->window;
     }
 }
@@ -158,8 +175,8 @@ static void finish(struct kolo__verification *v, uint32_t rank, uint32_t place)
     KOLO__ASSERT(place < v->window);
     r->unfinished &= ~bit;
     r->offered &= ~bit;
-    for (uint32_t i = 0; i < v->window; i++)
-        r->slots[i].waits &= ~bit;
+    for (uint64_t left = r->unfinished; left != 0; left &= left - 1)
+        r->slots[__builtin_ctzll(left)].waits &= ~bit;
     while (r->oldest < r->opened && (r->unfinished >> r->oldest % v->window & 1) == 0)
         r->oldest++;
 }
@@ -178,9 +195,8 @@ static kolo_status meet(struct kolo__verification *v, uint32_t rank, uint32_t pl
     const struct kolo__step *step = &r->schedule->steps[index];
     struct kolo__verify_rank *peer = &v->ranks[step->peer];
     bool sends = step->kind == KOLO__SEND;
-    for (uint32_t i = 0; i < v->window; i++) {
-        if ((peer->offered >> i & 1) == 0)
-            continue;
+    for (uint64_t left = peer->offered; left != 0; left &= left - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(left);
         uint32_t other_index = index_in(v, peer, i);
         const struct kolo__step *other = &peer->schedule->steps[other_index];
         if (other->peer != rank || (other->kind == KOLO__SEND) == sends)
@@ -244,9 +260,9 @@ static kolo_status advance(struct kolo__verification *v, uint32_t rank)
     while (any && r->operation < v->repeat) {
         any = false;
         open_steps(v, rank);
-        for (uint32_t place = 0; place < v->window; place++) {
-            if ((r->unfinished >> place & 1) == 0 || r->slots[place].waits != 0 ||
-                (r->offered >> place & 1) != 0)
+        for (uint64_t left = r->unfinished & ~r->offered; left != 0; left &= left - 1) {
+            uint32_t place = (uint32_t)__builtin_ctzll(left);
+            if (r->slots[place].waits != 0)
                 continue;
             bool moved = false;
             kolo_status status = try_step(v, rank, place, &moved);

@@ -97,8 +97,9 @@ static void say_started(struct session *s)
     kolo__frame_end(&s->carrier.out);
 }
 
-/* What a local rank has recorded; -1: all of them. */
-static void say_records(struct session *s, int64_t local)
+/* What a local rank has recorded, of whom only if it has not left (kolo_finalize); -1: all of them.
+ */
+static void say_records(struct session *s, int64_t local, bool of_who_left)
 {
     struct kolo__recorders recorders = {0};
     if (s->crew.job != NULL)
@@ -106,7 +107,8 @@ static void say_records(struct session *s, int64_t local)
     for (uint32_t i = 0; i < recorders.count; i++) {
         const struct kolo__flight *flight = recorders.ranks[i].flight;
         if (recorders.ranks[i].place >= s->crew.started ||
-            (local >= 0 && recorders.ranks[i].place != local))
+            (local >= 0 && recorders.ranks[i].place != local) ||
+            (!of_who_left && atomic_load(&flight->left_ns) != 0))
             continue;
         kolo__agent_begin(&s->carrier.out, KOLO__AGENT_RECORD);
         kolo__put_u32(&s->carrier.out, recorders.ranks[i].place);
@@ -118,14 +120,14 @@ static void say_records(struct session *s, int64_t local)
     kolo__recorders_free(&recorders);
 }
 
-/* Of a rank that failed `kolo run` wants to know more, and we may have gone when it asks. */
+/* Of a rank that failed, or that others still need, `kolo run` wants to know more, and we may have
+ * gone when it asks. */
 static void say_ended(void *self, uint32_t local_rank, int wait_status)
 {
     struct session *s = self;
     char words[KOLO__LAST_WORDS_BYTES];
     kolo__counts_ended(wait_status);
-    if (wait_status != 0)
-        say_records(s, local_rank);
+    say_records(s, local_rank, wait_status != 0);
     kolo__agent_begin(&s->carrier.out, KOLO__AGENT_ENDED);
     kolo__put_u32(&s->carrier.out, local_rank);
     kolo__put_u32(&s->carrier.out, (uint32_t)wait_status);
@@ -347,7 +349,7 @@ static void on_frame(struct session *s, enum kolo__agent_frame type,
         s->start.stays = 0;
         break;
     case KOLO__AGENT_RECORD:
-        say_records(s, -1);
+        say_records(s, -1, true);
         break;
     case KOLO__AGENT_ALIVE:
         break;

@@ -129,7 +129,8 @@ static void tell(struct kolo__agents *agents, struct kolo__agent *agent, kolo__r
                   rank->state == KOLO__RANK_ENDED ? NULL : agent->why);
         if (news)
             rank->state = KOLO__RANK_TOLD;
-        if (news && !rank->leaving && (lost || rank->wait_status != 0))
+        bool failed = rank->wait_status != 0 && !kolo__ending_is_departure(rank->wait_status);
+        if (news && !rank->leaving && (lost || failed))
             note_failure(agents, agent);
         if (!kolo__agent_is_there(agent) && rank == agents->ranks[rank->rank])
             kolo__output_end(agents->output, rank->rank);

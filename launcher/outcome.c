@@ -4,6 +4,7 @@
 #include "launcher/command.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -15,6 +16,11 @@ bool kolo__ending_is_failure(const struct kolo__ending *ending)
 {
     return ending->ended && (ending->lost != NULL || !(WIFEXITED(ending->wait_status) &&
                                                        WEXITSTATUS(ending->wait_status) == 0));
+}
+
+bool kolo__ending_is_departure(int wait_status)
+{
+    return WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == KOLO__EXIT_SIGNAL + SIGTERM;
 }
 
 const char *kolo__ending_text(const struct kolo__ending *ending, char *text, size_t bytes)

@@ -24,6 +24,9 @@ struct kolo__ending {
 };
 
 bool kolo__ending_is_failure(const struct kolo__ending *ending);
+/* By SIGTERM it was told to go, as by whoever drains its host, and it left the others in good
+ * order: code 143 (kolo_elastic_left). */
+bool kolo__ending_is_departure(int wait_status);
 /* "was killed by signal 9 (SIGKILL)", "exited with code 3". Returns text. */
 const char *kolo__ending_text(const struct kolo__ending *ending, char *text, size_t bytes);
 /* The job's exit code for what kept its world from forming (KOLO_OK: nothing), whatever code the

@@ -9,6 +9,7 @@ enum { FIRST_PAUSE_S = 1, LONGEST_PAUSE_S = 30 };
 
 struct kolo__restart {
     uint64_t due_ns; /* 0: not planned */
+    bool counts;
     uint64_t pause_s;
 };
 
@@ -25,17 +26,19 @@ void kolo__restarts_close(struct kolo__restarts *restarts)
     *restarts = (struct kolo__restarts){0};
 }
 
-bool kolo__restarts_plan(struct kolo__restarts *restarts, uint32_t rank, uint64_t now_ns)
+bool kolo__restarts_plan(struct kolo__restarts *restarts, uint32_t rank, bool counts,
+                         uint64_t now_ns)
 {
     struct kolo__restart *restart = &restarts->list[rank];
-    if (restarts->used >= restarts->limit)
+    if (restarts->limit == 0 || (counts && restarts->used >= restarts->limit))
         return false;
     uint64_t longer_s = 2 * restart->pause_s;
     restart->pause_s = restart->pause_s == 0         ? FIRST_PAUSE_S
                        : longer_s <= LONGEST_PAUSE_S ? longer_s
                                                      : LONGEST_PAUSE_S;
     restart->due_ns = now_ns + restart->pause_s * SECOND;
-    restarts->used++;
+    restart->counts = counts;
+    restarts->used += counts;
     restarts->planned++;
     return true;
 }
@@ -57,7 +60,7 @@ void kolo__restarts_drop(struct kolo__restarts *restarts, uint32_t rank)
         return;
     restarts->list[rank].due_ns = 0;
     restarts->planned--;
-    restarts->used--;
+    restarts->used -= restarts->list[rank].counts;
 }
 
 int kolo__restarts_take(struct kolo__restarts *restarts, uint64_t now_ns)

@@ -9,6 +9,8 @@
 
 static const uint64_t SECOND = 1000000000;
 
+enum { DONE_S = 5 };
+
 /* ---- who fails ----------------------------------------------------------------------------- */
 
 static bool are_enough(const struct kolo__supervision *s)
@@ -37,21 +39,32 @@ static void say_survived(const struct kolo__supervision *s, uint32_t rank, const
     kolo__supervision_say(s, line);
 }
 
+static void say_again(const struct kolo__supervision *s, bool failed, char *text, size_t bytes)
+{
+    if (failed)
+        snprintf(text, bytes, ", and it is started again (%ld of %ld)", s->restarts.used,
+                 s->restarts.limit);
+    else
+        snprintf(text, bytes, ", and it is started again, which does not count: it was told to go");
+}
+
 bool kolo__supervision_survive(struct kolo__supervision *s, uint32_t rank, const char *why,
                                bool member, uint64_t now_ns)
 {
-    char again[80] = "";
+    char again[100] = "";
     const struct kolo__rendezvous *rendezvous = s->job->rendezvous;
     if (s->job->min_ranks == 0 || rendezvous == NULL || !kolo__rendezvous_has_formed(rendezvous))
         return false;
     bool over = kolo__rendezvous_is_over(rendezvous);
     bool late = over && !member; /* a newcomer, when the others had ended their work */
     /* What was lost with its host is no failure of its own: others are started when hosts come. */
-    bool by_host = s->job->hosts_s > 0 && s->endings[rank].lost != NULL;
+    const struct kolo__ending *ending = &s->endings[rank];
+    bool by_host = s->job->hosts_s > 0 && ending->lost != NULL;
+    bool failed = ending->lost != NULL || ending->expelled > 0 ||
+                  !kolo__ending_is_departure(ending->wait_status);
     if (!over && !by_host && s->term_at_ns == 0 && s->asked == 0 &&
-        kolo__restarts_plan(&s->restarts, rank, now_ns))
-        snprintf(again, sizeof again, ", and it is started again (%ld of %ld)", s->restarts.used,
-                 s->restarts.limit);
+        kolo__restarts_plan(&s->restarts, rank, failed, now_ns))
+        say_again(s, failed, again, sizeof again);
     if (!late && !may_go_on(s)) {
         kolo__restarts_drop(&s->restarts, rank);
         return false;
@@ -128,10 +141,22 @@ static uint32_t find_place(const struct kolo__supervision *s)
     return place;
 }
 
-static void start_more(struct kolo__supervision *s)
+/* A rank has just ended well, by itself: so may the others, and then nobody is to come. */
+static bool may_be_done(const struct kolo__supervision *s, uint64_t now_ns)
+{
+    for (uint32_t r = 0; r < s->started; r++) {
+        const struct kolo__ending *ending = &s->endings[r];
+        if (ending->ended && !ending->asked && !kolo__ending_is_failure(ending) &&
+            now_ns < ending->at_ns + DONE_S * SECOND)
+            return true;
+    }
+    return false;
+}
+
+static void start_more(struct kolo__supervision *s, uint64_t now_ns)
 {
     kolo_status status = KOLO_OK;
-    if (!s->job->grows || is_ending(s) || !has_world(s))
+    if (!s->job->grows || is_ending(s) || !has_world(s) || may_be_done(s, now_ns))
         return;
     while (status == KOLO_OK && s->running + s->restarts.planned < s->job->places) {
         uint32_t place = find_place(s);
@@ -224,7 +249,7 @@ static void check_enough(struct kolo__supervision *s, uint64_t now_ns)
 void kolo__supervision_resize(struct kolo__supervision *s, uint64_t now_ns)
 {
     start_again(s, now_ns);
-    start_more(s);
+    start_more(s, now_ns);
     have_leave(s, now_ns);
     check_enough(s, now_ns);
 }

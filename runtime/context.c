@@ -242,6 +242,9 @@ kolo_status kolo__context_create(const kolo_init_options *options, kolo_context 
         status = kolo__world_join(context);
     if (status == KOLO_OK)
         status = kolo__context_equip(context);
+    if (context->joined &&
+        !context->from_the_start) /* a newcomer stays one of those who are left */
+        status = kolo__context_go_on(context, NULL, status);
     if (status != KOLO_OK) {
         kolo__last_words_write(context->config.last_words, context->config.local_rank,
                                kolo_error_text());

@@ -33,6 +33,7 @@ struct kolo_context {
     uint32_t *host_of;    /* by world rank; ranks that may share memory have the same number */
     bool *shares_kernel;  /* by world rank: on this machine, be it as another host (a container) */
     bool joined;          /* the rendezvous has let this rank in */
+    bool from_the_start;  /* this process was in epoch 0 */
     bool left;            /* by kolo_renew */
     bool shared_memory;   /* this host's ranks share the heap */
     bool all_hosts_share; /* so do those of every other host, where there are several */
@@ -62,6 +63,10 @@ kolo_status kolo__world_join(kolo_context *context);
 kolo_status kolo__world_rejoin(kolo_context *context, uint32_t patience_ms);
 /* What an epoch has besides, once its world communicator is there. */
 kolo_status kolo__context_equip(kolo_context *context);
+/* The epoch that this rank has come to broke while it was set up, which is `status`, or did not:
+ * while others are to blame, those who are left make the next one (renew.c). */
+kolo_status kolo__context_go_on(kolo_context *context, const kolo_renew_options *options,
+                                kolo_status status);
 /* What is wrong with the world, and not only with this rank, is told to all. */
 void kolo__context_report(kolo_context *context, kolo_status status);
 /* The heap, made if there is none. */

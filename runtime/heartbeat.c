@@ -20,6 +20,8 @@ static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
 /* Answers that wait to be read until the rank comes back from computing. It reads them itself when
  * it waits, so that what else comes wakes it; but they must not fill the socket. */
 enum { UNREAD_BYTES = 1024 };
+/* So many of a server that says nothing more, at most: records, of which one is read at a time. */
+enum { LAST_WORDS = UNREAD_BYTES / 16 };
 
 struct kolo__heartbeat {
     struct kolo__control *control;
@@ -84,6 +86,8 @@ uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__
     if (silent_ns > now_ns - since_ns)
         silent_ns = now_ns - since_ns;
     if (silent_ns >= timeout_ns) {
+        for (int i = 0; i < LAST_WORDS; i++)
+            kolo__control_poll(control); /* perhaps that this rank is in no world any more */
         kolo__control_lose_server(control, silent_ns);
         return UINT64_MAX;
     }

@@ -261,20 +261,33 @@ void kolo__world_disconnected(struct kolo__rendezvous *server, uint32_t rank, bo
     suspect(server, rank, -1, 0, why);
 }
 
-static bool is_of_last_link(const struct kolo__rendezvous *server, uint32_t rank, uint64_t now_ns)
+/* Where the link led to that broke last, in the minute before, if it was the rank's; else NULL. */
+static const char *last_link(const struct kolo__rendezvous *server, uint32_t rank, uint64_t now_ns)
 {
+    const struct kolo__link_end *ends = server->parted.ends;
     uint32_t id = server->members[rank].id;
-    return server->parted.at_ns != 0 &&
-           now_ns < server->parted.at_ns + PARTED_S * 1000 * MILLISECOND &&
-           (server->parted.ids[0] == id || server->parted.ids[1] == id);
+    if (server->parted.at_ns == 0 || now_ns >= server->parted.at_ns + PARTED_S * 1000 * MILLISECOND)
+        return NULL;
+    return ends[0].id == id ? ends[1].host : ends[1].id == id ? ends[0].host : NULL;
+}
+
+static void note_link_end(const struct kolo__member *member, struct kolo__link_end *end)
+{
+    end->id = member->id;
+    snprintf(end->host, sizeof end->host, "%s", member->host);
 }
 
 /* Two between which nothing passes cannot be in the next epoch together: one of them is lost to it.
- * A connection that merely broke may be made anew, but for one rank not again and again. */
+ * The one that another *host* did not reach either; else the newer, who has less to lose: the other
+ * may be the last that has the state. A connection that merely broke may be made anew, but for one
+ * rank not again and again. */
 static void part(struct kolo__rendezvous *server, uint32_t a, uint32_t b, const char *how)
 {
     uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-    bool a_again = is_of_last_link(server, a, now_ns), b_again = is_of_last_link(server, b, now_ns);
+    const struct kolo__member *members = server->members;
+    const char *from_a = last_link(server, a, now_ns), *from_b = last_link(server, b, now_ns);
+    bool a_again = from_a != NULL && strcmp(from_a, members[b].host) != 0;
+    bool b_again = from_b != NULL && strcmp(from_b, members[a].host) != 0;
     bool silent =
         strstr(how, KOLO__SILENCE_TEXT) != NULL || strstr(how, KOLO__UNREACHED_TEXT) != NULL;
     uint32_t higher = a > b ? a : b, goes = a_again == b_again ? higher : a_again ? a : b;
@@ -282,11 +295,11 @@ static void part(struct kolo__rendezvous *server, uint32_t a, uint32_t b, const 
     char why[200];
     snprintf(why, sizeof why, "is cut off from rank %u (host %s), though not from the rendezvous",
              stays, server->members[stays].host);
-    if (silent || a_again || b_again)
+    if (silent || from_a != NULL || from_b != NULL)
         kolo__world_gone(server, goes, why, false);
     server->parted.at_ns = now_ns;
-    server->parted.ids[0] = server->members[a].id;
-    server->parted.ids[1] = server->members[b].id;
+    note_link_end(&members[a], &server->parted.ends[0]);
+    note_link_end(&members[b], &server->parted.ends[1]);
 }
 
 /* Both ends, whoever was the first to tell. */

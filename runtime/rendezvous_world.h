@@ -122,9 +122,12 @@ struct kolo__rendezvous {
         renew_by_ns; /* 0: nobody has come for the next epoch; else until when the others may */
     struct kolo__seat *places;
     uint32_t place_count;
-    struct { /* the last broken link */
-        uint64_t at_ns;  /* 0: there was none */
-        uint32_t ids[2]; /* of its ends */
+    struct {            /* the last broken link */
+        uint64_t at_ns; /* 0: there was none */
+        struct kolo__link_end {
+            uint32_t id;
+            char host[64];
+        } ends[2];
     } parted;
     /* What the first member told of itself: newcomers are compared with it. Owned. */
     unsigned char *introduction;

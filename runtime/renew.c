@@ -89,27 +89,34 @@ static bool is_of_others(kolo_status status)
     return status == KOLO_ERR_PEER_LOST || status == KOLO_ERR_NETWORK || status == KOLO_ERR_TIMEOUT;
 }
 
-static kolo_status enter_next(kolo_context *context, uint32_t patience)
+static kolo_status enter_next(kolo_context *context, const kolo_renew_options *options,
+                              bool *formed)
+{
+    uint32_t epoch = context->epoch;
+    kolo_status status = kolo__world_rejoin(context, patience_ms(context, options));
+    *formed = context->epoch != epoch;
+    if (status == KOLO_OK)
+        status = kolo__context_equip(context);
+    if (*formed && status != KOLO_OK && !is_of_others(status))
+        kolo__context_report(context, status); /* to those who went on with this rank */
+    return status;
+}
+
+kolo_status kolo__context_go_on(kolo_context *context, const kolo_renew_options *options,
+                                kolo_status status)
 {
     uint32_t tries = context->size + 3; /* each takes a rank with it, or so does the network */
-    for (;;) {
-        uint32_t epoch = context->epoch;
-        kolo_status status = kolo__world_rejoin(context, patience);
-        bool formed = context->epoch != epoch;
-        if (status == KOLO_OK)
-            status = kolo__context_equip(context);
-        if (status == KOLO_OK)
-            return KOLO_OK;
-        if (formed && !is_of_others(status))
-            kolo__context_report(context, status); /* to those who went on with this rank */
-        if (!formed || !is_of_others(status) || --tries == 0)
-            return status;
+    bool formed = true;
+    while (formed && is_of_others(status) && --tries > 0) {
         kolo__log(KOLO__LOG_WARN, "epoch %u of the world broke before it was complete: %s",
                   context->epoch, kolo_error_text());
         status = retire(context);
-        if (status != KOLO_OK)
-            return status;
+        if (status == KOLO_OK)
+            status = enter_next(context, options, &formed);
     }
+    if (status == KOLO_OK)
+        kolo__comm_forget_first_fault(context);
+    return status;
 }
 
 static kolo_status check(const kolo_context *context, const kolo_renew_options *options)
@@ -146,10 +153,9 @@ kolo_status kolo_renew(kolo_context *context, const kolo_renew_options *options)
         kolo__control_bye(context->control);
         return KOLO_OK;
     }
-    status = enter_next(context, patience_ms(context, options));
-    if (status == KOLO_OK)
-        kolo__comm_forget_first_fault(context);
-    return status;
+    bool formed;
+    status = enter_next(context, options, &formed);
+    return formed ? kolo__context_go_on(context, options, status) : status;
 }
 
 /* ---- when, and what came of it --------------------------------------------------------------- */

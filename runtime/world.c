@@ -487,6 +487,7 @@ kolo_status kolo__world_join(kolo_context *context)
     uint64_t deadline_ns =
         kolo__now_ns(&kolo__real_clock) + (uint64_t)context->config.init_timeout * 1000000000u;
     context->streams = 1;
+    context->from_the_start = true;
     kolo_status status = find_rendezvous(context, deadline_ns);
     if (status == KOLO_OK && context->place.rendezvous[0] != '\0') {
         status = connect_control(context, deadline_ns);
@@ -497,6 +498,7 @@ kolo_status kolo__world_join(kolo_context *context)
         context->joined = status == KOLO_OK;
         if (status == KOLO_OK)
             take_place(context);
+        context->from_the_start = context->epoch == 0;
         /* From here on the others wait for it. */
         if (status == KOLO_OK && context->config.peer_timeout > 0)
             status = kolo__heartbeat_start(context->control, context->recorder.flight,

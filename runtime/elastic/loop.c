@@ -123,14 +123,23 @@ static kolo_status enter(kolo_elastic *loop)
     return status;
 }
 
-/* Whatever breaks on the way takes a rank with it, so this ends. */
+static void end(kolo_elastic *loop, bool left)
+{
+    loop->over = true;
+    loop->left = left;
+}
+
+/* Whatever breaks on the way takes a rank with it, so this ends. Where no other world can be had,
+ * the loop is over. */
 static kolo_status renew(kolo_elastic *loop)
 {
     for (;;) {
         loop->entered = loop->parts.pending = false;
         kolo_status status = kolo_renew(loop->context, NULL);
-        if (status != KOLO_OK)
+        if (status != KOLO_OK) {
+            end(loop, false);
             return status;
+        }
         status = enter(loop);
         if (!is_of_the_world(status))
             return status;
@@ -140,12 +149,6 @@ static kolo_status renew(kolo_elastic *loop)
 static bool is_done(const kolo_elastic *loop)
 {
     return loop->stopped || (loop->options.steps > 0 && loop->step >= loop->options.steps);
-}
-
-static void end(kolo_elastic *loop, bool left)
-{
-    loop->over = true;
-    loop->left = left;
 }
 
 /* The last step is done, and nothing is left to do with the others: at the last boundary a loss is

@@ -35,7 +35,10 @@ kolo_status kolo__elastic_restore(kolo_elastic *loop)
     if (found && leader)
         kolo__log(KOLO__LOG_INFO, "training goes on from the checkpoint of step %" PRIu64 " in %s",
                   loop->step, loop->folder);
-    loop->has_state = leader && (found || !loop->touched); /* what the user has made there */
+    /* What the user has made there is a state where the job begins: a rank that has been in each
+     * epoch, and never had one, knows that no step was done. A newcomer does not. */
+    bool begins = loop->context->from_the_start && !loop->touched;
+    loop->has_state = leader && (found || begins);
     return KOLO_OK;
 }
 

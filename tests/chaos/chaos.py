@@ -199,6 +199,7 @@ def main():
     parser.add_argument("--peer-timeout", type=int, default=5)
     parser.add_argument("--limit", type=float, help="seconds, for all to name it; default: half a second more")
     parser.add_argument("--job", type=int, help="with --elastic: that job of them alone")
+    parser.add_argument("--minutes", type=float, default=1e6, help="with --elastic: no job begins after so long")
     parser.add_argument("--build", default="build")
     parser.add_argument("--log", help="what is said, in a file as well")
     arguments = parser.parse_args()

@@ -22,12 +22,12 @@ class Wrong(Exception):
     pass
 
 
-def wait_until(seconds, condition):
+def wait_until(seconds, condition, pause=0.02):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(0.02)
+        time.sleep(pause)
     return True
 
 
@@ -62,21 +62,25 @@ class Job:
         words = [*options, "-n", str(RANKS)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("KOLO_")}
         if self.apart:
-            names = ",".join(f"host{i + 1}:{slots}" for i in range(RANKS))
+            names = ",".join(f"{self.rack.address(i + 1)}:{slots}" for i in range(RANKS))
             # In the network of host 0, but where it sees the processes of all, for what is its ssh.
             words = ["nsenter", "--target", str(self.rack.hosts[0].pid), "--net", "--uts", "--", *words, "--hosts",
-                     names, "--map-by", "node", "--ssh", self.write_shell(), "--wdir", "/"]
+                     names, "--map-by", "node", "--wdir", "/", *self.way_to_hosts(environment)]
         self.errors = open(os.path.join(self.folder, "err"), "w+")
         self.run = subprocess.Popen([*words, "--", *program], stdout=self.errors, stderr=self.errors,
                                     stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
+
+    def way_to_hosts(self, _):
+        """Options for kolo run; beside the network, so that it hears of processes on hosts that are cut off."""
+        return ["--ssh", self.write_shell()]
 
     def write_shell(self):
         """What takes the place of ssh."""
         path = os.path.join(self.folder, "shell")
         with open(path, "w") as file:
             file.write("#!/bin/sh\ncase $1 in\n")
-            for host in self.rack.hosts:
-                file.write(f"{host.name}) pid={host.pid} ;;\n")
+            for i, host in enumerate(self.rack.hosts):
+                file.write(f"{self.rack.address(i)}) pid={host.pid} ;;\n")
             file.write('esac\nexec nsenter --target $pid --net --uts --mount --pid -- sh -c "$2"\n')
         os.chmod(path, 0o755)
         return path

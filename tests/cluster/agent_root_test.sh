@@ -97,6 +97,12 @@ KOLO_TIMEOUT=3 run --hosts host1:1,host2:2,host3:1 -- "$place/bin/launcher_holdu
 expect_text "who holds up the others" "kolo run: rank 2 (host host2) never entered allreduce #11 (5 x fp32" "$err"
 expect_text "who holds up the others" "; it is outside of kolo, after allreduce #10 (5 x fp32" "$err"
 expect_text "who holds up the others" "; 3 ranks wait since " "$err"
+# Nothing is left on its host to be asked when kolo run wants to know.
+run --hosts host1:1,host2:1,host3:1 --flight-file flight -- "$place/bin/launcher_holdup" 1 leave
+expect "who has gone: code" 76 "$code"
+expect "who has gone: its operations" 10 "$(grep -c ^1, "$place/flight")"
+expect_text "who has gone" "kolo run: rank 1 (host host2) never entered allreduce #11 (5 x fp32" "$err"
+expect_text "who has gone" "; its process has ended" "$err"
 
 # ---- kolo run is killed: its ranks end, its agents wait for the next
 # In the background `on` is a shell, its child is nsenter, and the child of that is the command.

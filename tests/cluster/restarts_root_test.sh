@@ -7,7 +7,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 hosts_need
 trap hosts_down EXIT
-hosts_up 2
+hosts_up 3
 install_for_all
 cp "$TEST_DIR/launcher_elastic" "$place/bin"
 echo "a secret of this job" >"$place/token"
@@ -28,12 +28,18 @@ pid_of() {
     sed -nE "s/.*epoch $1: rank $2 of [0-9]+, pid ([0-9]+)\$/\1/p" out
 }
 
-# begin ARGUMENTS: kolo run on host1, beside us, as $pid.
+# begin ARGUMENTS: kolo run on host1, or on $from, beside us, as $pid.
 begin() {
     rm -f out err "$end"
-    (cd "$place" && exec env "KOLO_TOKEN_FILE=$KOLO_TOKEN_FILE" nsenter --target "${HOSTS_PID[host1]}" --net --uts --mount --pid \
+    (cd "$place" && exec env "KOLO_TOKEN_FILE=$KOLO_TOKEN_FILE" nsenter --target "${HOSTS_PID[${from:-host1}]}" --net --uts --mount --pid \
         --wd="$place" -- timeout -k 2 60 "$kolo" run --agent-port 7701 "$@") >out 2>err </dev/null &
     pid=$!
+}
+
+# part HOST NUMBER: nothing comes from that other host any more.
+part() {
+    on "$1" nft "add table inet cut; add chain inet cut input { type filter hook input priority 0 ; };
+        add rule inet cut input ip saddr 10.77.0.$2 drop; add rule inet cut input ip6 saddr fd77::$2 drop"
 }
 
 # run_three HOSTS [FLAG...]: three ranks, all needed, until the file is there.
@@ -92,4 +98,20 @@ wait_until 20 said 2 3 || fail "rank 0 is not replaced: $(<err)"
 on host2 kill -9 "$(pid_of 2 0)" "$(pid_of 2 1)"
 wait $pid
 expect "too few: code" 76 $?
+
+# ---- nothing passes between two hosts, for good: who is started again on one of them does not reach the other either, and is not the one
+# that stays
+on host1 "$kolo" agent </dev/null 2>"$place/agent1.err" &
+wait_until 10 grep -q "listens at" "$place/agent1.err" || fail "the agent does not listen: $(<"$place/agent1.err")"
+from=host3 begin --min 1 --restarts 5 --peer-timeout 2 --hosts host1:1,host2:1 -x LD_LIBRARY_PATH="$place/lib" -- bin/launcher_elastic "$end"
+wait_until 20 said 0 2 || fail "two ranks do not start: $(<err)"
+first=$(pid_of 0 0)
+part host1 2
+part host2 1
+wait_until 40 grep -q "rank 1 (host host2, .* (2 of 5)" err || fail "the successor of who was cut off stays: $(<err)"
+grep "rank 0 (host host1, pid $first)" err && fail "the one that has been there from the start has to go"
+expect_text "cut off" "is cut off from rank 0 (host host1), though not from the rendezvous" "$(<err)"
+touch "$end"
+wait $pid
+expect "cut off: code" 0 $?
 finish

@@ -13,7 +13,7 @@ mkdir seeds
 status=0
 while IFS= read -r file; do
     if ! cmp "seeds/$file" "$2/$file"; then
-        echo "renew the corpus: $1 $2"
+        echo "renew the corpus: $1 $2; and let KOLO__PROTOCOL_VERSION grow, if an older kolo would misread what is new"
         status=1
     fi
 done < <(cd seeds && find . -type f)

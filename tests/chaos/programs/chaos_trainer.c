@@ -2,7 +2,8 @@
 /*
  * A rank that learns, to be struck: chaos_trainer FOLDER STEPS PAUSE_US. A small network (a table
  * of features, a hidden layer) learns a function by gradient descent with momentum, through
- * kolo_elastic_* and a reducer. STEPS 0: until FOLDER/end is there. Writes into FOLDER/PLACE.PID
+ * kolo_elastic_* and a reducer. STEPS 0: until FOLDER/end is there. Writes into
+ * FOLDER/PLACE.PID.HOST
  *
  *   start PID HOST
  *   in NS EPOCH RANK SIZE STEP      before its first step in an epoch,
@@ -60,7 +61,8 @@ static int begin_notes(void)
     char path[400], host[80] = "";
     const char *place = getenv("KOLO_RANK");
     gethostname(host, sizeof host - 1);
-    snprintf(path, sizeof path, "%s/%s.%d", folder, place != NULL ? place : "0", (int)getpid());
+    snprintf(path, sizeof path, "%s/%s.%d.%s", folder, place != NULL ? place : "0", (int)getpid(),
+             host);
     notes = fopen(path, "w");
     if (notes == NULL)
         return 0;

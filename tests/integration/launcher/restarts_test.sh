@@ -53,6 +53,22 @@ wait_code $pid
 expect "replaced: exit code" 0 "$code"
 expect "replaced: lines of the launcher" 2 "$(grep -c '^kolo run' err)"
 
+# ---- one that is told to go, and leaves in good order, is replaced and uses up no restart
+begin --min 2 --restarts 1 -n 3 -- "$elastic" "$end" leave
+wait_until 20 said 0 3 || fail "three ranks do not start: $(<err)"
+first=$(pid_of 0 1)
+kill -TERM "$first"
+wait_until 20 said 2 3 || fail "who left is not replaced: $(<err)"
+expect_text "told to go" \
+    "rank 1 (host $host, pid $first) exited with code 143; the other 2 go on, and it is started again, which does not count: it was told to go" "$(<err)"
+second=$(pid_of 2 0)
+kill -9 "$second"
+wait_until 20 said 4 3 || fail "no restart was left: $(<err)"
+expect_text "a failure after that" "pid $second) was killed by signal 9 (SIGKILL); the other 2 go on, and it is started again (1 of 1)" "$(<err)"
+touch "$end"
+wait_code $pid
+expect "told to go: exit code" 0 "$code"
+
 # ---- no restart is left: the job goes on while --min holds, and then ends
 begin --min 2 --restarts 1 -n 3 -- "$elastic" "$end"
 wait_until 20 said 0 3 || fail "three ranks do not start: $(<err)"

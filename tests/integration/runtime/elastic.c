@@ -7,7 +7,9 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #ifdef __SANITIZE_ADDRESS__
@@ -66,6 +68,32 @@ int sum_is_right(const float *data, size_t count)
     return 1;
 }
 
+/* How often any rank of the test has come through what is counted, and how often that is once all
+ * ranks are through the same as this one. */
+static _Atomic unsigned *came_through;
+static unsigned have_to_come;
+
+static int count_through(void)
+{
+    if (came_through != NULL)
+        atomic_fetch_add(came_through, 1);
+    have_to_come += (unsigned)size;
+    return 0;
+}
+
+int meet(void)
+{
+    CHECK(kolo_barrier(comm) == KOLO_OK);
+    return count_through();
+}
+
+void die_behind_all(void)
+{
+    while (atomic_load(came_through) < have_to_come)
+        usleep(100);
+    die();
+}
+
 int reduces_well(void)
 {
     static float own[ELASTIC_COUNT];
@@ -77,7 +105,7 @@ int reduces_well(void)
         CHECK(reduce(shared, ELASTIC_COUNT) == KOLO_OK && sum_is_right(shared, ELASTIC_COUNT));
     }
     kolo_free(context, shared);
-    return 0;
+    return count_through();
 }
 
 kolo_status reduce_until_failure(void)
@@ -131,7 +159,12 @@ void expect_on(const char *const *way, int ranks, int newcomers, const int kille
                int (*rank_main)(void))
 {
     expected_main = rank_main;
+    came_through =
+        mmap(NULL, sizeof *came_through, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(came_through != MAP_FAILED);
     struct world_result result = world_run_elastic(ranks, newcomers, 1, way, main_without_leaks);
+    munmap(came_through, sizeof *came_through);
+    came_through = NULL;
     for (; *killed >= 0; killed++) {
         assert_true(WIFSIGNALED(result.status[*killed]));
         assert_int_equal(WTERMSIG(result.status[*killed]), SIGKILL);

@@ -23,6 +23,11 @@ kolo_status reduce(float *data, size_t count);
 int sum_is_right(const float *data, size_t count);
 /* Small and large ones, in memory of one's own and in shared memory. */
 int reduces_well(void);
+/* A barrier. */
+int meet(void);
+/* Not before all ranks are through those of the last two that this one is through: none of them may
+ * miss it there. */
+void die_behind_all(void);
 kolo_status reduce_until_failure(void);
 /* Until somebody waits to be taken in. */
 int work_until_wanted(void);

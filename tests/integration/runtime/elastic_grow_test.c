@@ -38,7 +38,7 @@ static int one_goes_another_comes(void)
     if (world_rank() < 3) {
         CHECK(reduces_well() == 0);
         if (rank == 1)
-            die();
+            die_behind_all();
         while (reduce_until_failure() == KOLO_ERR_PEER_LOST && world_rank() != 1) {
             CHECK(renew() == 0);
             if (size == 2) { /* the newcomer was not there yet */

@@ -43,9 +43,9 @@ static int rank_1_is_killed(void)
     float *data = kept;
     for (int i = 0; i < ELASTIC_COUNT; i++)
         data[i] = (float)i;
-    CHECK(kolo_barrier(comm) == KOLO_OK);
+    CHECK(meet() == 0);
     if (rank == 1)
-        die();
+        die_behind_all();
     kolo_request *pending = NULL;
     kolo_status started = kolo_allreduce_start(comm, scratch, scratch, ELASTIC_COUNT, KOLO_FP32,
                                                KOLO_SUM, NULL, &pending);
@@ -74,9 +74,9 @@ static int rank_1_is_killed(void)
 static int two_are_killed_at_once(void)
 {
     CHECK(join() == 0);
-    CHECK(kolo_barrier(comm) == KOLO_OK);
+    CHECK(meet() == 0);
     if (rank == 0 || rank == 2)
-        die();
+        die_behind_all();
     CHECK(reduce_until_failure() == KOLO_ERR_PEER_LOST);
     int before = rank;
     CHECK(renew() == 0);
@@ -98,7 +98,7 @@ static int all_but_one_are_killed(void)
     while (size > 1) {
         CHECK(reduces_well() == 0);
         if (rank == size - 1)
-            die();
+            die_behind_all();
         CHECK(reduce_until_failure() == KOLO_ERR_PEER_LOST);
         CHECK(renew() == 0);
     }
@@ -141,7 +141,7 @@ static int rank_1_is_lost_on_the_way(void)
     CHECK(join() == 0);
     CHECK(reduces_well() == 0);
     if (rank == 3)
-        die();
+        die_behind_all();
     CHECK(reduce_until_failure() == KOLO_ERR_PEER_LOST);
     sent_before = kolo__control_sent(context->control);
     bool dies = rank == 1;
@@ -183,9 +183,9 @@ static int rank_2_is_stopped(void)
     static float old[ELASTIC_COUNT];
     CHECK(join() == 0);
     CHECK(kolo_allgather(comm, &pid, pids, 1, KOLO_INT32, NULL) == KOLO_OK);
-    CHECK(kolo_barrier(comm) == KOLO_OK);
+    CHECK(meet() == 0);
     if (rank == 3)
-        die();
+        die_behind_all();
     if (rank == 2) {
         raise(SIGSTOP);
         CHECK(reduce(old, ELASTIC_COUNT) != KOLO_OK);
@@ -224,9 +224,9 @@ static int rank_1_stops_on_the_way(void)
     int pids[4], pid = getpid();
     CHECK(join() == 0);
     CHECK(kolo_allgather(comm, &pid, pids, 1, KOLO_INT32, NULL) == KOLO_OK);
-    CHECK(kolo_barrier(comm) == KOLO_OK);
+    CHECK(meet() == 0);
     if (rank == 3)
-        die();
+        die_behind_all();
     CHECK(reduce_until_failure() == KOLO_ERR_PEER_LOST);
     sent_before = kolo__control_sent(context->control);
     if (world_rank() == 1) {
@@ -304,7 +304,7 @@ static int late_connections_are_refused(void)
     CHECK(join() == 0);
     CHECK(reduces_well() == 0);
     if (rank == 1)
-        die();
+        die_behind_all();
     CHECK(reduce_until_failure() == KOLO_ERR_PEER_LOST);
     CHECK(renew() == 0);
     if (rank == 1) {

@@ -316,7 +316,11 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *bytes, int flags
 
 int __wrap_getsockname(int fd, struct sockaddr *address, socklen_t *bytes)
 {
-    return tell_address(address, bytes, file_of(fd)->owner->id);
+    const struct file *file = file_of(fd);
+    if (file != NULL)
+        return tell_address(address, bytes, file->owner->id);
+    errno = EBADF; /* who has hung up asks, too */
+    return -1;
 }
 
 int __wrap_getpeername(int fd, struct sockaddr *address, socklen_t *bytes)
@@ -350,7 +354,7 @@ int __wrap_ioctl(int fd, unsigned long request, int *value)
 {
     const struct file *file = file_of(fd);
     KOLO__ASSERT(request == FIONREAD);
-    if (file == NULL || file->kind != STREAM) { /* who has hung up asks, too */
+    if (file == NULL || file->kind != STREAM) { /* the same */
         errno = EBADF;
         return -1;
     }

@@ -64,6 +64,22 @@ static void cut_for_good(void)
     world_at(world->now_ns + 20 * MS + world_below(30 * MS), cut_pair, NULL, 0);
 }
 
+/* ---- a rank that lives and does not come ------------------------------------------------------
+ * It gives signs of life; only the deadline of an operation ends that, and the next epoch is
+ * without it. */
+
+static void stick(void *self, uint64_t for_ns)
+{
+    ((struct process *)self)->stuck_ns = for_ns;
+    world->serious++;
+}
+
+static void compute_for_minutes(void)
+{
+    world->plan.window_bytes = 1 << 18; /* answers to signs of life lie unread meanwhile */
+    world_at(world->now_ns + 20 * MS, stick, process(1 + (uint32_t)world_below(4)), 200 * SEC);
+}
+
 /* ---- killed at the end ------------------------------------------------------------------------
  * At the last boundary a loss is a fault for some; others have gone, and there is no other world.
  */
@@ -104,6 +120,8 @@ static void cut_at_the_beginning(void)
 const struct scenario world_kept[] = {
     {"stopped together after a fault", two_of_which_one_may_train, suspend_after_fault, 300, 1},
     {"a link that stays cut", four_of_which_three_may_train, cut_for_good, 40, 3},
+    {"a rank that lives and does not come", four_of_which_three_may_train, compute_for_minutes, 20,
+     3},
     {"one does not get to join", five, cut_at_the_beginning, 60, 0},
     {"killed at the end", five_of_which_four_may_train, kill_at_the_end, 100, 4},
 };

@@ -47,6 +47,7 @@ static void noticed(const struct program *program)
         uint64_t since_ns =
             lost->killed_ns > program->called_ns ? lost->killed_ns : program->called_ns;
         uint64_t took_ns = world->now_ns - since_ns, limit_ns = lost->silent ? FOUND_NS : TOLD_NS;
+        limit_ns += world->processes[0].paused_ns; /* who tells it */
         if (took_ns > stopped_ns + limit_ns)
             world_broken("process %u waits for %.3f s more, though process %u is lost",
                          program->process->id, (double)(took_ns - stopped_ns) / 1e9, lost->id);
@@ -91,9 +92,13 @@ static void check_epoch(struct program *program)
     world_note((uint64_t)context->epoch << 32 | context->rank << 16 | process->id);
 }
 
-/* What a text says of a process is so: it was killed, or stopped, or cut off. */
+/* What a text says of a process is so: it was killed, or stopped, or cut off; the same of the
+ * rendezvous. */
 static void check_text(const char *text)
 {
+    if (strstr(text, "(kolo run) has said nothing") != NULL && world->processes[0].paused_ns == 0 &&
+        world->cuts + world->slowed == 0)
+        world_broken("said of the rendezvous, which is not so: %.300s", text);
     for (const char *at = text; (at = strstr(at, ", pid ")) != NULL; at++) {
         unsigned pid = 0;
         int used = 0;
@@ -125,7 +130,8 @@ static kolo_status enter(void *self, kolo_comm *comm)
 
 static void pass_time(uint64_t most_ns)
 {
-    uint64_t ns = world_below(most_ns + 1);
+    uint64_t ns = world_below(most_ns + 1) + world->current->stuck_ns;
+    world->current->stuck_ns = 0;
     const struct timespec pause = {.tv_sec = (time_t)(ns / SEC), .tv_nsec = (long)(ns % SEC)};
     nanosleep(&pause, NULL);
 }
@@ -169,12 +175,37 @@ static void check_begin(uint64_t step)
     world->taken_up += step > 0;
 }
 
+/* What was begun by some had been done before by all of them, and is not lost without a word: whole
+ * state, that is; of parts all go back to the last copies. */
+static void check_progress(const struct program *program, uint64_t step)
+{
+    uint32_t number = program->context->epoch;
+    struct epoch_seen *epoch = &world->epochs[number];
+    for (uint32_t before = 0; before < number; before++)
+        if (step < world->epochs[before].furthest)
+            world_broken("process %u begins step %llu in epoch %u, and in epoch %u step %llu was "
+                         "begun",
+                         program->process->id, (unsigned long long)step, number, before,
+                         (unsigned long long)world->epochs[before].furthest);
+    epoch->furthest = step > epoch->furthest ? step : epoch->furthest;
+}
+
+/* A newcomer does not fail because another is lost while it comes. */
+static void check_coming(const struct process *process, kolo_status status)
+{
+    if (process->newcomer && status == KOLO_ERR_PEER_LOST &&
+        strncmp(kolo_error_text(), "kolo_init: rank ", 16) == 0)
+        world_broken("newcomer %u: %s", process->id, kolo_error_text());
+}
+
 static void train(struct program *program)
 {
     uint64_t step;
     for (bool first = true; begin_step(program, &step); first = false) {
         if (first)
             check_begin(step);
+        if (world->plan.checkpoint_every == 0 && !world->plan.sharded)
+            check_progress(program, step);
         training_check_state(program, step);
         pass_time(world->plan.compute_ns);
         kolo_status status = reduce(program, step);
@@ -250,6 +281,7 @@ void program_main(void *self)
     pass_time(20 * MS); /* some are quicker to begin */
     environ = process->environment;
     kolo_status status = kolo__context_create(NULL, &program->context);
+    check_coming(process, status);
     if (status == KOLO_OK)
         status = run(program);
     process->status = status;

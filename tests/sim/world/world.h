@@ -55,6 +55,7 @@ struct epoch_seen {
     bool seen;
     uint32_t size;
     uint32_t members[WORLD_RANKS_MAX]; /* process, by rank */
+    uint64_t furthest;                 /* step that one of them began */
 };
 
 struct process {
@@ -82,7 +83,8 @@ struct process {
     char *environment[24];
     char variables[24][64];
     uint64_t steps_done;
-    bool leaves; /* it is to leave in good order */
+    uint64_t stuck_ns; /* for so long it computes, the next time that it does */
+    bool leaves;       /* it is to leave in good order */
 };
 
 /* What one seed draws. */

@@ -160,9 +160,16 @@ static void expect_refusal(kolo_status initiator, const char *initiator_text, ko
     close_ends(NULL);
 }
 
+static void call_itself(int version, const char *rest)
+{
+    char *identity = ends[INITIATOR].credentials->identity;
+    sprintf(identity, "kolo %d %s", version, rest);
+}
+
 static void test_others_are_refused_with_the_reason(void **state)
 {
     (void)state;
+    char older[80];
     int fds[2];
     create_both("job", "Secret");
     expect_refusal(KOLO_ERR_NETWORK, "another token", KOLO_ERR_NETWORK, "another token");
@@ -180,8 +187,10 @@ static void test_others_are_refused_with_the_reason(void **state)
                    "for 'control', this one is for 'data'");
 
     create_both("job", "secret");
-    strcpy(ends[INITIATOR].credentials->identity, "kolo 4 data job");
-    expect_refusal(KOLO_ERR_WORLD, "another version", KOLO_ERR_NETWORK, "version 3");
+    snprintf(older, sizeof older, "it speaks version %d of the protocol, this is version %d",
+             KOLO__PROTOCOL_VERSION - 1, KOLO__PROTOCOL_VERSION);
+    call_itself(KOLO__PROTOCOL_VERSION - 1, "data job");
+    expect_refusal(KOLO_ERR_WORLD, "another version of kolo", KOLO_ERR_NETWORK, older);
 
     create_both("job", "secret");
     strcpy(ends[INITIATOR].credentials->identity, "Client_\nidentity");
@@ -196,7 +205,7 @@ static void test_a_name_is_no_proof(void **state)
     open_sockets(fds);
     create_end(INITIATOR, KOLO__PURPOSE_CONTROL, "job", "secret", fds[0]);
     create_end(ACCEPTOR, KOLO__PURPOSE_DATA, "job", "secret", fds[1]);
-    strcpy(ends[INITIATOR].credentials->identity, "kolo 3 data job");
+    call_itself(KOLO__PROTOCOL_VERSION, "data job");
     expect_refusal(KOLO_ERR_NETWORK, "another token", KOLO_ERR_NETWORK, "another token");
 }
 

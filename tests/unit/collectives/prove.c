@@ -129,15 +129,37 @@ static unsigned counts_of(const struct prove_problem *problem, size_t counts[], 
     return number;
 }
 
+static struct {
+    struct kolo__random random;
+    unsigned one_in; /* 0: as 1 */
+    bool some;       /* of this pair something was proved */
+} sample;
+
+void prove_sample(uint64_t seed, unsigned one_in)
+{
+    sample.random.state = seed;
+    sample.one_in = one_in;
+}
+
+static bool in_sample(void)
+{
+    bool first = !sample.some;
+    sample.some = true;
+    return first || sample.one_in <= 1 || kolo__random_below(&sample.random, sample.one_in) == 0;
+}
+
 static unsigned prove_counts(struct prove_problem *problem)
 {
     size_t counts[16];
-    unsigned number = counts_of(problem, counts, 16);
+    unsigned number = counts_of(problem, counts, 16), proved = 0;
     for (unsigned i = 0; i < number; i++) {
         problem->count = problem->collective == KOLO__BARRIER ? 0 : counts[i];
+        if (!in_sample())
+            continue;
         prove(problem, NULL);
+        proved++;
     }
-    return number;
+    return proved;
 }
 
 /* Who is on which host multiplies all else: with more ranks fewer of the combinations are proved
@@ -232,6 +254,7 @@ unsigned prove_pair(const struct kolo__algorithm *algorithm, enum kolo__collecti
 {
     struct prove_problem problem = {
         .algorithm = algorithm, .collective = collective, .size = size, .window_count = 1};
+    sample.some = false;
     if (prove_accepts(&problem))
         return prove_variants(&problem, thorough, 0);
     return prove_hosts(&problem, thorough); /* perhaps it wants to know them */
@@ -287,4 +310,22 @@ unsigned prove_size(uint32_t size, bool thorough)
             all += proved;
         }
     return all;
+}
+
+void prove_world(const char *algorithm, enum kolo__collective collective, uint32_t size,
+                 uint32_t local, size_t count)
+{
+    struct prove_problem problem = {.algorithm = kolo__algorithm_find(algorithm),
+                                    .collective = collective,
+                                    .size = size,
+                                    .root = size / 3,
+                                    .count = count,
+                                    .window_count = 211};
+    uint32_t *host_of = calloc(size, sizeof(*host_of));
+    assert_non_null(host_of);
+    for (uint32_t rank = 0; local > 0 && rank < size; rank++)
+        host_of[rank] = rank / local;
+    problem.host_of = local > 0 ? host_of : NULL;
+    prove(&problem, NULL);
+    free(host_of);
 }

@@ -44,4 +44,12 @@ unsigned prove_pair(const struct kolo__algorithm *algorithm, enum kolo__collecti
  * other way round. */
 unsigned prove_size(uint32_t size, bool thorough);
 
+/* From now on of these problems one in `one_in` is proved, drawn from the seed, and the first of
+ * each pair; 1: all again. */
+void prove_sample(uint64_t seed, unsigned one_in);
+
+/* One problem of a large world; local: how many ranks each host has, 0 where it does not matter. */
+void prove_world(const char *algorithm, enum kolo__collective collective, uint32_t size,
+                 uint32_t local, size_t count);
+
 #endif

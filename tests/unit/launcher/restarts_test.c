@@ -19,7 +19,7 @@ static void test_pause_grows_by_rank(void **state)
     assert_true(kolo__restarts_open(&restarts, 3, 8));
     uint64_t now_ns = START;
     for (size_t i = 0; i < sizeof pauses_s / sizeof *pauses_s; i++) {
-        assert_true(kolo__restarts_plan(&restarts, 2, now_ns));
+        assert_true(kolo__restarts_plan(&restarts, 2, true, now_ns));
         assert_true(kolo__restarts_is_planned(&restarts, 2));
         now_ns += pauses_s[i] * SECOND;
         assert_int_equal(now_ns, kolo__restarts_next_ns(&restarts));
@@ -27,7 +27,7 @@ static void test_pause_grows_by_rank(void **state)
         assert_int_equal(2, kolo__restarts_take(&restarts, now_ns));
         assert_int_equal(0, kolo__restarts_next_ns(&restarts));
     }
-    assert_true(kolo__restarts_plan(&restarts, 0, now_ns));
+    assert_true(kolo__restarts_plan(&restarts, 0, true, now_ns));
     assert_int_equal(now_ns + SECOND, kolo__restarts_next_ns(&restarts));
     kolo__restarts_close(&restarts);
 }
@@ -37,13 +37,33 @@ static void test_limit_is_of_all(void **state)
     struct kolo__restarts restarts;
     (void)state;
     assert_true(kolo__restarts_open(&restarts, 3, 2));
-    assert_true(kolo__restarts_plan(&restarts, 0, START));
-    assert_true(kolo__restarts_plan(&restarts, 1, START));
+    assert_true(kolo__restarts_plan(&restarts, 0, true, START));
+    assert_true(kolo__restarts_plan(&restarts, 1, true, START));
     assert_int_equal(2, restarts.planned);
-    assert_false(kolo__restarts_plan(&restarts, 2, START));
+    assert_false(kolo__restarts_plan(&restarts, 2, true, START));
     kolo__restarts_drop(&restarts, 1);
     assert_int_equal(1, restarts.planned);
-    assert_true(kolo__restarts_plan(&restarts, 2, START));
+    assert_true(kolo__restarts_plan(&restarts, 2, true, START));
+    kolo__restarts_close(&restarts);
+}
+
+static void test_departures_do_not_count(void **state)
+{
+    struct kolo__restarts restarts;
+    (void)state;
+    assert_true(kolo__restarts_open(&restarts, 2, 1));
+    assert_true(kolo__restarts_plan(&restarts, 0, false, START));
+    kolo__restarts_drop(&restarts, 0);
+    assert_true(kolo__restarts_plan(&restarts, 0, false, START));
+    assert_true(kolo__restarts_plan(&restarts, 1, true, START));
+    assert_int_equal(2, restarts.planned);
+    assert_int_equal(1, restarts.used);
+    assert_int_equal(0, kolo__restarts_take(&restarts, START + 30 * SECOND));
+    assert_true(kolo__restarts_plan(&restarts, 0, false, START));
+    assert_int_equal(1, restarts.used);
+    kolo__restarts_close(&restarts);
+    assert_true(kolo__restarts_open(&restarts, 1, 0)); /* without --restarts */
+    assert_false(kolo__restarts_plan(&restarts, 0, false, START));
     kolo__restarts_close(&restarts);
 }
 
@@ -52,7 +72,7 @@ static void test_postponed_counts_once(void **state)
     struct kolo__restarts restarts;
     (void)state;
     assert_true(kolo__restarts_open(&restarts, 1, 1));
-    assert_true(kolo__restarts_plan(&restarts, 0, START));
+    assert_true(kolo__restarts_plan(&restarts, 0, true, START));
     assert_int_equal(0, kolo__restarts_take(&restarts, START + SECOND));
     kolo__restarts_postpone(&restarts, 0, START + 9 * SECOND);
     assert_int_equal(1, restarts.planned);
@@ -101,6 +121,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pause_grows_by_rank),
         cmocka_unit_test(test_limit_is_of_all),
+        cmocka_unit_test(test_departures_do_not_count),
         cmocka_unit_test(test_postponed_counts_once),
         cmocka_unit_test(test_cooldown),
         cmocka_unit_test(test_away),

@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A rank that goes on in the next epoch whenever others are lost or come, until a file is there:
- * launcher_elastic FILE. Says so in lines, which a test waits for.
+ * launcher_elastic FILE [leave]. Says so in lines, which a test waits for. leave: it does so after
+ * SIGTERM, in good order, with code 143.
  */
 #include <kolo/kolo.h>
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 static kolo_context *context;
+static volatile sig_atomic_t leaving;
+
+static void note_leaving(int number)
+{
+    (void)number;
+    leaving = 1;
+}
 
 static int fail(const char *what)
 {
@@ -45,21 +54,34 @@ static kolo_status work(const char *file, int *end)
     return status;
 }
 
+static int leave(void)
+{
+    const kolo_renew_options options = {.size = sizeof options, .leave = 1};
+    if (kolo_renew(context, &options) != KOLO_OK || kolo_finalize(context) != KOLO_OK)
+        return fail("leaving");
+    return 143;
+}
+
 int main(int argc, char **argv)
 {
     int end = 0, wanted;
-    if (argc != 2 || kolo_init(NULL, &context) != KOLO_OK)
+    if (argc == 3)
+        signal(SIGTERM, note_leaving);
+    if (argc < 2 || kolo_init(NULL, &context) != KOLO_OK)
         return fail("kolo_init");
     say();
     while (!end) {
+        int goes = leaving != 0;
         kolo_status status = work(argv[1], &end);
         if (status == KOLO_OK)
-            status = kolo_renewal_wanted(context, 0, &wanted);
+            status = kolo_renewal_wanted(context, goes, &wanted);
         if (status == KOLO_OK && !wanted) {
             usleep(2000);
             continue;
         }
         end = 0;
+        if (status == KOLO_OK && goes)
+            return leave();
         if (kolo_renew(context, NULL) != KOLO_OK)
             return fail("kolo_renew");
         say();

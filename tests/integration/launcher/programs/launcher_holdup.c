@@ -5,6 +5,7 @@
  *   sleep  for a minute
  *   stop   itself
  *   die    of a signal
+ *   leave  after half a second, without kolo_finalize, with code 0
  *   other  calls another collective
  *   message receives from the next rank, and all others sleep for a minute
  *   none   everybody goes on
@@ -30,6 +31,8 @@ static void hold_up(kolo_comm *world, const char *what)
         raise(SIGSTOP);
     else if (strcmp(what, "die") == 0)
         raise(SIGKILL);
+    else if (strcmp(what, "leave") == 0 && usleep(500000) == 0)
+        _exit(0);
 }
 
 int main(int argc, char **argv)
