@@ -29,9 +29,9 @@ fail() {
 
 # perftest TOOL ARGUMENT...: its line of results.
 perftest() {
-    timeout 20 "$1" -d rxe1 -x 1 -F "${@:2}" &>/dev/null &
+    timeout 60 "$1" -d rxe1 -x 1 -F "${@:2}" &>/dev/null &
     sleep 0.4
-    timeout 20 "$1" -d rxe0 -x 1 -F "${@:2}" 10.99.0.2 2>&1 | awk '/#bytes/ { getline; print }'
+    timeout 60 "$1" -d rxe0 -x 1 -F "${@:2}" 10.99.0.2 2>&1 | awk '/#bytes/ { getline; print }'
     wait
 }
 
