@@ -29,9 +29,9 @@ fail() {
 
 # perftest TOOL ARGUMENT...: its line of results.
 perftest() {
-    timeout 20 "$1" -d rxe1 -x 1 -F "${@:2}" &>/dev/null &
+    timeout 60 "$1" -d rxe1 -x 1 -F "${@:2}" &>/dev/null &
     sleep 0.4
-    timeout 20 "$1" -d rxe0 -x 1 -F "${@:2}" 10.99.0.2 2>&1 | awk '/#bytes/ { getline; print }'
+    timeout 60 "$1" -d rxe0 -x 1 -F "${@:2}" 10.99.0.2 2>&1 | awk '/#bytes/ { getline; print }'
     wait
 }
 
@@ -64,9 +64,9 @@ cost() {
     local name=$1 times=220 few=20 before middle
     shift
     "$@" $few >/dev/null # what programs are made of is in memory from here on
-    read -ra before < <(counters)
+    read -ra before <<<"$(counters)"
     "$@" $few >/dev/null
-    read -ra middle < <(counters)
+    read -ra middle <<<"$(counters)"
     "$@" $times >/dev/null
     counters | awk -v name="$name" -v n=$((times - few)) -v before="${before[*]}" -v middle="${middle[*]}" '{
         split(before, b); split(middle, m); split("packets KiB kernel_us programs_us", what)

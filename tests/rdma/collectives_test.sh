@@ -36,7 +36,11 @@ if [[ ${1:-} == inside ]]; then
     # Their connections fit, buffers do not.
     (ulimit -l 12288 && setpriv --bounding-set=-ipc_lock bash "$0" limited)
     tc qdisc add dev veth0 root netem loss 1%
-    NCCL_IB_TIMEOUT=10 bench 2 allreduce --min 8 --max 1M --factor 128
+    export NCCL_IB_TIMEOUT=10
+    bench 2 allreduce --min 8 --max 1M --factor 128
+    for collective in reduce_scatter allgather broadcast reduce alltoall; do
+        bench 3 "$collective" --min 256K --max 256K
+    done
     exit
 fi
 

@@ -11,7 +11,7 @@ skip() {
 
 # in_vm COMMAND...: with the source and build folders as they are here.
 in_vm() {
-    XDG_CACHE_HOME=$BUILD_DIR/rdma "$SOURCE_DIR/tests/rdma/vm.sh" --timeout 500 ${SANITIZE:+--memory 4000} --share "$SOURCE_DIR" --share "$BUILD_DIR" -- "$@"
+    XDG_CACHE_HOME=$BUILD_DIR/rdma "$SOURCE_DIR/tests/rdma/vm.sh" --timeout 900 ${SANITIZE:+--memory 4000} --share "$SOURCE_DIR" --share "$BUILD_DIR" -- "$@"
 }
 
 command -v qemu-system-x86_64 >/dev/null || skip "no qemu-system-x86_64: ./dev test --rdma installs it"
