@@ -347,6 +347,13 @@ kolo_status kolo__control_await_frame(struct kolo__control *control, enum kolo__
 kolo_status kolo__control_send_frame(struct kolo__control *control,
                                      struct kolo__frame_writer *frame)
 {
+    return kolo__control_send_frame_by(control, frame,
+                                       kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS);
+}
+
+kolo_status kolo__control_send_frame_by(struct kolo__control *control,
+                                        struct kolo__frame_writer *frame, uint64_t deadline_ns)
+{
     atomic_fetch_add(&control->sent, 1);
     kolo_status status;
     kolo__frame_end(frame);
@@ -355,8 +362,7 @@ kolo_status kolo__control_send_frame(struct kolo__control *control,
     else if (control->secure == NULL)
         status = kolo__error(KOLO_ERR_PEER_LOST, "there is no connection to the rendezvous");
     else
-        status = kolo__secure_send_all(control->secure, frame->data, frame->bytes,
-                                       kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS);
+        status = kolo__secure_send_all(control->secure, frame->data, frame->bytes, deadline_ns);
     kolo__frame_writer_free(frame);
     return status;
 }

@@ -68,6 +68,8 @@ struct kolo__control {
 /* Ends the frame and releases its memory. */
 kolo_status kolo__control_send_frame(struct kolo__control *control,
                                      struct kolo__frame_writer *frame);
+kolo_status kolo__control_send_frame_by(struct kolo__control *control,
+                                        struct kolo__frame_writer *frame, uint64_t deadline_ns);
 void kolo__control_send_fault(struct kolo__control *control, uint32_t comm,
                               const struct kolo__fault *fault);
 

@@ -22,6 +22,8 @@ static const uint64_t MILLISECOND = 1000000, SECOND = 1000000000;
 enum { UNREAD_BYTES = 1024 };
 /* So many of a server that says nothing more, at most: records, of which one is read at a time. */
 enum { LAST_WORDS = UNREAD_BYTES / 16 };
+/* A sign of life may take so long to go out. */
+enum { SEND_S = 10 };
 
 struct kolo__heartbeat {
     struct kolo__control *control;
@@ -35,8 +37,10 @@ struct kolo__heartbeat {
 
 /* ---- what it says ---------------------------------------------------------------------------- */
 
+/* Where nothing goes out any more it waits until the server's silence is to be judged, no longer:
+ * with the lock, so that nobody else hears of it either. */
 static void say(struct kolo__control *control, uint32_t timeout_ms,
-                const struct kolo__flight_state *state, uint64_t now_ns)
+                const struct kolo__flight_state *state, uint64_t now_ns, uint64_t by_ns)
 {
     struct kolo__frame_writer frame = {0};
     kolo__frame_begin(&frame, KOLO__FRAME_BEAT);
@@ -45,7 +49,7 @@ static void say(struct kolo__control *control, uint32_t timeout_ms,
     if (control->closed)
         kolo__frame_writer_free(&frame);
     else
-        kolo__control_send_frame(control, &frame);
+        kolo__control_send_frame_by(control, &frame, by_ns);
     pthread_mutex_unlock(&control->lock);
 }
 
@@ -92,8 +96,9 @@ uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__
         return UINT64_MAX;
     }
     kolo__flight_take_state(flight, &state);
-    say(control, (uint32_t)(timeout_ns / MILLISECOND), &state, now_ns);
-    uint64_t limit_ns = now_ns + timeout_ns - silent_ns;
+    uint64_t limit_ns = now_ns + timeout_ns - silent_ns, most_ns = now_ns + SEND_S * SECOND;
+    say(control, (uint32_t)(timeout_ns / MILLISECOND), &state, now_ns,
+        limit_ns < most_ns ? limit_ns : most_ns);
     uint64_t long_ns = long_wait_ns(&state, timeout_ns, now_ns);
     return long_ns < limit_ns ? long_ns : limit_ns;
 }

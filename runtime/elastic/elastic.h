@@ -98,6 +98,9 @@ kolo_status kolo__elastic_restore(kolo_elastic *loop);
 void kolo__elastic_save_if_due(kolo_elastic *loop);
 /* At the end of the loop: writes one, unless this step has one. */
 kolo_status kolo__elastic_save_last(kolo_elastic *loop);
+/* The same without the others, of state that is whole, on whichever rank: several may write the
+ * same. */
+kolo_status kolo__elastic_save_alone(kolo_elastic *loop);
 /* The thread, unless it is there. */
 kolo_status kolo__elastic_make_writer(kolo_elastic *loop);
 

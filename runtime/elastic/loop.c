@@ -155,8 +155,7 @@ static bool is_done(const kolo_elastic *loop)
  * a fault for some, and for others all is over, and they have gone. */
 static bool needs_nobody(const kolo_elastic *loop)
 {
-    return is_done(loop) && loop->has_state && loop->folder == NULL &&
-           !kolo__elastic_is_sharded(loop);
+    return is_done(loop) && loop->has_state && !kolo__elastic_is_sharded(loop);
 }
 
 static kolo_status recover(kolo_elastic *loop, kolo_status fault)
@@ -171,7 +170,7 @@ static kolo_status recover(kolo_elastic *loop, kolo_status fault)
     kolo__log(KOLO__LOG_INFO, "all steps are done, and there is no other world: %s",
               kolo_error_text());
     end(loop, false);
-    return KOLO_OK;
+    return kolo__elastic_save_alone(loop); /* whose task it was may be who is lost */
 }
 
 /* ---- between two steps ------------------------------------------------------------------------

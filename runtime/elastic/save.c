@@ -86,7 +86,12 @@ kolo_status kolo__elastic_save_last(kolo_elastic *loop)
 {
     if (kolo__parts_are_saved(loop))
         return kolo__parts_save_last(loop);
-    if (loop->folder == NULL || loop->context->rank != 0)
+    return loop->context->rank == 0 ? kolo__elastic_save_alone(loop) : KOLO_OK;
+}
+
+kolo_status kolo__elastic_save_alone(kolo_elastic *loop)
+{
+    if (loop->folder == NULL)
         return KOLO_OK;
     kolo_status status = kolo__elastic_make_writer(loop);
     if (status == KOLO_OK)

@@ -259,9 +259,12 @@ static kolo_status start_norm(kolo_reducer *reducer, struct kolo__unit *unit)
     return kolo__call_start(reducer->comm, &call, &unit->request);
 }
 
-/* A world of one: nothing travels. */
-static void scale_alone(kolo_reducer *reducer, const struct kolo__unit *unit)
+/* A world of one: nothing travels. What befell it is heard all the same. */
+static kolo_status scale_alone(kolo_reducer *reducer, const struct kolo__unit *unit)
 {
+    kolo_status status = kolo__comm_check(reducer->comm, unit->name);
+    if (status != KOLO_OK)
+        return status;
     const struct kolo__fusion_bucket *bucket = &reducer->fusion.buckets[unit->bucket];
     for (uint32_t i = 0; reducer->options.scale != 1 && i < bucket->tensor_count; i++) {
         const struct kolo__reducer_tensor *tensor =
@@ -269,16 +272,15 @@ static void scale_alone(kolo_reducer *reducer, const struct kolo__unit *unit)
         if (!tensor->unused)
             kolo__scale(tensor->dtype, tensor->data, tensor->count, reducer->options.scale);
     }
+    return KOLO_OK;
 }
 
 static kolo_status start_gradients(kolo_reducer *reducer, struct kolo__unit *unit)
 {
     if (reducer->gpu != NULL)
         return kolo__gpu_start(reducer, unit);
-    if (unit->fusing != KOLO__FUSING_STAGED && reducer->comm->size == 1) {
-        scale_alone(reducer, unit);
-        return KOLO_OK;
-    }
+    if (unit->fusing != KOLO__FUSING_STAGED && reducer->comm->size == 1)
+        return scale_alone(reducer, unit);
     if (unit->fusing == KOLO__FUSING_DIRECT)
         return start_reduction(reducer, unit,
                                bucket_base(reducer, unit) +

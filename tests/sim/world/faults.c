@@ -165,6 +165,8 @@ void faults_cut(struct process *from, struct process *to, uint64_t until_ns)
     net_cut(from, to, until_ns);
     world->cuts++;
     world->serious += until_ns - world->now_ns > SERIOUS_NS;
+    if (from->id == 0 && until_ns != NEVER)
+        to->unreached_ns += until_ns - world->now_ns + NET_RETRANSMIT_NS;
 }
 
 static void cut_some(void *self, uint64_t for_ns)

@@ -103,6 +103,55 @@ static void kill_at_the_end(void)
     world_at(world->now_ns + 20 * MS, kill_soon, process(3), 400);
 }
 
+static void five_that_save(struct plan *plan)
+{
+    five_of_which_four_may_train(plan);
+    plan->checkpoint_every = 3; /* the last is that of the end */
+    plan->again = false;
+}
+
+/* ---- alone, without the rendezvous ------------------------------------------------------------
+ * Who computes, and waits for nobody, hears of the silence by the thread of signs of life: which
+ * waited for room to send another. */
+
+static void two_that_compute_long(struct plan *plan)
+{
+    two_of_which_one_may_train(plan);
+    plan->compute_ns = 3 * SEC;
+    plan->window_bytes = 346;
+    plan->steps = 8;
+}
+
+static void cut_off(void *self, uint64_t number)
+{
+    (void)number;
+    faults_cut(self, process(0), NEVER);
+    faults_cut(process(0), self, NEVER);
+}
+
+static void leave_alone_without_rendezvous(void)
+{
+    world_at(world->now_ns + 30 * MS, kill, process(2), false);
+    world_at(world->now_ns + 2 * SEC + world_below(2 * SEC), cut_off, process(1), 0);
+}
+
+/* ---- cut off for less than two seconds ----------------------------------------------------------
+ * Another is killed meanwhile: who cannot be told finds it by itself, a second later. */
+
+static void three(struct plan *plan)
+{
+    plan->size = plan->least = 3;
+    plan->compute_ns = 2 * MS;
+    plan->restarts = false;
+}
+
+static void kill_behind_a_cut(void)
+{
+    uint64_t at_ns = world->now_ns + 20 * MS + world_below(20 * MS);
+    faults_cut(process(0), process(2), at_ns + 1900 * MS);
+    world_at(at_ns, kill, process(1), false);
+}
+
 /* ---- one does not get to join -----------------------------------------------------------------
  * All ask at the same moment who is missing, and hear the answer, and of it as a fault. */
 
@@ -124,5 +173,8 @@ const struct scenario world_kept[] = {
      3},
     {"one does not get to join", five, cut_at_the_beginning, 60, 0},
     {"killed at the end", five_of_which_four_may_train, kill_at_the_end, 100, 4},
+    {"killed at the end, with a checkpoint", five_that_save, kill_at_the_end, 100, 4},
+    {"alone, without the rendezvous", two_that_compute_long, leave_alone_without_rendezvous, 40, 0},
+    {"cut off for less than two seconds", three, kill_behind_a_cut, 20, 0},
 };
 const size_t world_kept_count = sizeof world_kept / sizeof world_kept[0];

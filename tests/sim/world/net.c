@@ -91,7 +91,7 @@ void net_cut(struct process *from, struct process *to, uint64_t until_ns)
     link->cut_until_ns = until_ns;
     plane_update_links();
     if (until_ns != NEVER)
-        world_at(until_ns + 200 * MS, mend, NULL, 0); /* retransmitted */
+        world_at(until_ns + NET_RETRANSMIT_NS, mend, NULL, 0);
 }
 
 uint32_t net_factor(const struct process *from, const struct process *to)

@@ -47,7 +47,9 @@ static void noticed(const struct program *program)
         uint64_t since_ns =
             lost->killed_ns > program->called_ns ? lost->killed_ns : program->called_ns;
         uint64_t took_ns = world->now_ns - since_ns, limit_ns = lost->silent ? FOUND_NS : TOLD_NS;
-        limit_ns += world->processes[0].paused_ns; /* who tells it */
+        /* Who tells it, and the way there: whoever finds a connection closed waits for a second to
+         * be told why, which alone is more than TOLD_NS. */
+        limit_ns += world->processes[0].paused_ns + program->process->unreached_ns;
         if (took_ns > stopped_ns + limit_ns)
             world_broken("process %u waits for %.3f s more, though process %u is lost",
                          program->process->id, (double)(took_ns - stopped_ns) / 1e9, lost->id);
@@ -225,6 +227,16 @@ static void train(struct program *program)
     }
 }
 
+/* Rank 0 has not ended well before the last step is on the disk. */
+static void check_saved(const struct program *program)
+{
+    if (world->plan.checkpoint_every > 0 && program->context->rank == 0 && world->flipped == 0 &&
+        disk_last_good() != world->plan.steps)
+        world_broken("process %u was rank 0 at the end, and the last checkpoint is of step %" PRIu64
+                     " of %" PRIu64,
+                     program->process->id, disk_last_good(), world->plan.steps);
+}
+
 static kolo_status run(struct program *program)
 {
     kolo_tensor state[STATES_MAX];
@@ -246,8 +258,10 @@ static kolo_status run(struct program *program)
     status = kolo_elastic_result(program->loop);
     if (status == KOLO_OK && kolo_elastic_left(program->loop))
         world->left++;
-    else if (status == KOLO_OK)
+    else if (status == KOLO_OK) {
         training_check_state(program, world->plan.steps);
+        check_saved(program);
+    }
     return status;
 }
 

@@ -47,6 +47,9 @@ enum {
 #define MS    UINT64_C(1000000)
 #define SEC   UINT64_C(1000000000)
 
+/* After a cut, what it held back. */
+#define NET_RETRANSMIT_NS (200 * MS)
+
 struct fiber;
 struct disk_file;
 
@@ -73,6 +76,7 @@ struct process {
     uint64_t paused_until_ns; /* 0: it runs */
     uint64_t paused_since_ns;
     uint64_t paused_ns;    /* in sum */
+    uint64_t unreached_ns; /* in sum: for so long the launcher cannot tell it anything */
     uint64_t monotonic_ns; /* what its clocks add to virtual time */
     int64_t wall_ns;
     uint64_t turns, dies_at_turn; /* NEVER: not so */
