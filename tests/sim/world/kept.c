@@ -93,14 +93,18 @@ static void five_of_which_four_may_train(struct plan *plan)
     plan->restarts = false;
 }
 
-static void kill_soon(void *self, uint64_t turns)
+static void kill_when_done(void *self, uint64_t turns)
 {
-    faults_kill_soon(self, turns);
+    const struct process *last = self;
+    if (last->steps_done == world->plan.steps)
+        faults_kill_soon(self, turns);
+    else if (!last->ended)
+        world_at(world->now_ns + 20 * US, kill_when_done, self, turns);
 }
 
 static void kill_at_the_end(void)
 {
-    world_at(world->now_ns + 20 * MS, kill_soon, process(3), 400);
+    world_at(world->now_ns + 1 * MS, kill_when_done, process(1 + (uint32_t)world_below(5)), 40);
 }
 
 static void five_that_save(struct plan *plan)
