@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-enum { STACK_BYTES = 512 * 1024, EVENTS_MAX = 1 << 15 };
+enum { STACK_BYTES = 512 * 1024, EVENTS_MAX = 1 << 18 };
 static const uint64_t LONGEST_NS = 3600 * SEC; /* of a job: it hangs */
 
 struct fiber {
