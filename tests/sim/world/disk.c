@@ -9,6 +9,8 @@
 #include "world.h"
 
 #include "base/assert.h"
+#include "base/bytes.h"
+#include "runtime/elastic/checkpoint_format.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -338,17 +340,31 @@ void disk_flip(void)
     world_log("a bit of %s flips", file->name);
 }
 
-/* Of a file, or of a part of the checkpoint whose manifest it is. */
-static bool is_damaged(uint64_t step)
+/* How many parts its manifest is of: what lies there of a world of another size means nothing. */
+static uint32_t count_parts(const struct disk_file *manifest)
 {
-    char part[NAME_BYTES], whole[NAME_BYTES];
-    int bytes = snprintf(part, sizeof part, "step-%" PRIu64 ".part-", step);
-    snprintf(whole, sizeof whole, "step-%" PRIu64 ".kolo", step);
-    for (uint32_t i = 0; i < FILES_MAX; i++)
-        if (disk[i] != NULL && disk[i]->damaged &&
-            (strncmp(disk[i]->name, part, (size_t)bytes) == 0 || strcmp(disk[i]->name, whole) == 0))
-            return true;
-    return false;
+    const unsigned char *head = manifest->bytes;
+    size_t records = kolo__load_u32(head + 12) * (size_t)KOLO__CHECKPOINT_RECORD_BYTES;
+    return kolo__load_u32(head + 8) == KOLO__CHECKPOINT_MANIFEST
+               ? (uint32_t)((manifest->count - KOLO__CHECKPOINT_HEAD_BYTES - records -
+                             KOLO__CHECKPOINT_SUM_BYTES) /
+                            KOLO__MANIFEST_PART_BYTES)
+               : 0;
+}
+
+/* Itself, or one of the parts that it means. */
+static bool is_damaged(const struct disk_file *checkpoint, uint64_t step)
+{
+    bool damaged = checkpoint->damaged;
+    uint32_t parts = damaged ? 0 : count_parts(checkpoint);
+    for (uint32_t r = 0; r < parts && !damaged; r++) {
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "step-%" PRIu64 ".part-%" PRIu32 "-of-%" PRIu32 ".kolo", step,
+                 r, parts);
+        const struct disk_file *part = find(name);
+        damaged = part == NULL || part->damaged;
+    }
+    return damaged;
 }
 
 uint64_t disk_last_good(void)
@@ -358,7 +374,7 @@ uint64_t disk_last_good(void)
         uint64_t step;
         int end = 0;
         if (disk[i] != NULL && sscanf(disk[i]->name, "step-%" SCNu64 ".kolo%n", &step, &end) == 1 &&
-            end > 0 && disk[i]->name[end] == '\0' && step > last && !is_damaged(step))
+            end > 0 && disk[i]->name[end] == '\0' && step > last && !is_damaged(disk[i], step))
             last = step;
     }
     return last;
