@@ -329,7 +329,10 @@ void disk_flip(void)
     if (count == 0)
         return;
     struct disk_file *file = files[world_below(count)];
-    file->bytes[world_below(file->count)] ^= (unsigned char)(1u << world_below(8));
+    size_t at = world_below(file->count);
+    while (file->bytes[at] == 0) /* it may be of a hole, of which there is no sum */
+        at = world_below(file->count);
+    file->bytes[at] ^= (unsigned char)(1u << world_below(8));
     file->damaged = true;
     world->flipped++;
     world_log("a bit of %s flips", file->name);

@@ -117,6 +117,32 @@ static void cut_at_the_beginning(void)
     faults_cut(process(0), process(1 + (uint32_t)world_below(5)), NEVER);
 }
 
+/* ---- lost before the next copies --------------------------------------------------------------
+ * The one survivor of two gives a newcomer its pieces, and is killed before there is a copy of the
+ * others: the newcomer, and who came next, went on with zeros. */
+
+static void two_with_parts(struct plan *plan)
+{
+    plan->size = plan->least = 2;
+    plan->steps = 8;
+    plan->compute_ns = 40 * MS;
+    plan->restarts = plan->sharded = true;
+}
+
+static void kill_in_second_epoch(void *self, uint64_t number)
+{
+    if (world->epochs[1].seen)
+        faults_kill_soon(self, 80);
+    else if (number > 0)
+        world_at(world->now_ns + 100 * US, kill_in_second_epoch, self, number - 1);
+}
+
+static void kill_before_copies(void)
+{
+    world_at(world->now_ns + 80 * MS + world_below(60 * MS), kill, process(1), false);
+    world_at(world->now_ns, kill_in_second_epoch, process(2), 50000);
+}
+
 const struct scenario world_kept[] = {
     {"stopped together after a fault", two_of_which_one_may_train, suspend_after_fault, 300, 1},
     {"a link that stays cut", four_of_which_three_may_train, cut_for_good, 40, 3},
@@ -124,5 +150,6 @@ const struct scenario world_kept[] = {
      3},
     {"one does not get to join", five, cut_at_the_beginning, 60, 0},
     {"killed at the end", five_of_which_four_may_train, kill_at_the_end, 100, 4},
+    {"lost before the next copies", two_with_parts, kill_before_copies, 100, 0},
 };
 const size_t world_kept_count = sizeof world_kept / sizeof world_kept[0];
