@@ -143,6 +143,33 @@ static void kill_before_copies(void)
     world_at(world->now_ns, kill_in_second_epoch, process(2), 50000);
 }
 
+/* ---- neighbours leave at once -----------------------------------------------------------------
+ * Each has a copy of its pieces on the next, which went as well. */
+
+static void five_with_parts(struct plan *plan)
+{
+    plan->size = 5;
+    plan->least = 2;
+    plan->steps = 8;
+    plan->compute_ns = 40 * MS;
+    plan->restarts = false;
+    plan->sharded = true;
+}
+
+static void leave(void *self, uint64_t number)
+{
+    (void)number;
+    ((struct process *)self)->leaves = true;
+}
+
+static void leave_at_once(void)
+{
+    uint64_t at_ns = world->now_ns + 60 * MS + world_below(100 * MS);
+    uint32_t first = (uint32_t)world_below(5), count = 2 + (uint32_t)world_below(2);
+    for (uint32_t i = 0; i < count; i++)
+        world_at(at_ns, leave, process(1 + (first + i) % 5), 0);
+}
+
 const struct scenario world_kept[] = {
     {"stopped together after a fault", two_of_which_one_may_train, suspend_after_fault, 300, 1},
     {"a link that stays cut", four_of_which_three_may_train, cut_for_good, 40, 3},
@@ -151,5 +178,6 @@ const struct scenario world_kept[] = {
     {"one does not get to join", five, cut_at_the_beginning, 60, 0},
     {"killed at the end", five_of_which_four_may_train, kill_at_the_end, 100, 4},
     {"lost before the next copies", two_with_parts, kill_before_copies, 100, 0},
+    {"neighbours leave at once", five_with_parts, leave_at_once, 60, 5},
 };
 const size_t world_kept_count = sizeof world_kept / sizeof world_kept[0];
