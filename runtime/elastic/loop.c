@@ -193,6 +193,18 @@ static kolo_status add_up_wishes(kolo_elastic *loop, bool leaving,
     return kolo__call_run(loop->context->world, &call);
 }
 
+/* Of neighbours that go at once one would take the other's copy along: where ranks have parts of
+ * the state one goes at a time, the next one at once in the world without it. */
+static kolo_status take_turns(kolo_elastic *loop, bool *leaving)
+{
+    uint32_t rank = loop->context->rank, first = *leaving ? rank : UINT32_MAX;
+    struct kolo__call call =
+        kolo__call_allreduce("kolo_elastic_begin_step", &first, 1, KOLO_UINT32, KOLO_MIN);
+    kolo_status status = kolo__call_run(loop->context->world, &call);
+    *leaving = *leaving && first == rank;
+    return status;
+}
+
 /* This rank goes, and enough others stay. */
 static kolo_status depart(kolo_elastic *loop)
 {
@@ -230,6 +242,8 @@ static kolo_status meet(kolo_elastic *loop, bool *renewed)
     }
     bool changes = wishes[KOLO__WISH_LEAVE] + wishes[KOLO__WISH_TAKE_IN] > 0;
     status = kolo__parts_meet(loop, wishes, changes);
+    if (status == KOLO_OK && kolo__elastic_is_sharded(loop) && wishes[KOLO__WISH_LEAVE] > 1)
+        status = take_turns(loop, &leaving);
     if (status == KOLO_OK && kolo__elastic_is_sharded(loop) &&
         (changes || kolo__shards_copy_is_due(loop)))
         status = kolo__shards_copy(loop); /* whoever goes leaves one behind */

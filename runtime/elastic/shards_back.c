@@ -19,8 +19,18 @@ static const char operation[] = "kolo_elastic_begin_step";
 
 enum { BLOCK_BYTES = 1 << 20 };
 
-/* What each rank tells of each of its snapshots. */
-enum { FACT_VALID, FACT_STEP, FACT_EPOCH, FACT_OWNERS, FACT_OWN, FACT_BEFORE, FACT_COUNT };
+/* What each rank tells of each of its snapshots; and how many steps its state, if it has one, is
+ * after. */
+enum {
+    FACT_VALID,
+    FACT_STEP,
+    FACT_EPOCH,
+    FACT_OWNERS,
+    FACT_OWN,
+    FACT_BEFORE,
+    FACT_DONE,
+    FACT_COUNT
+};
 
 /* ---- which --------------------------------------------------------------------------------------
  */
@@ -36,6 +46,7 @@ static kolo_status gather_facts(const kolo_elastic *loop, uint64_t *facts)
         mine[i][FACT_OWNERS] = snapshot->owners;
         mine[i][FACT_OWN] = snapshot->own.owner;
         mine[i][FACT_BEFORE] = snapshot->before.owner;
+        mine[i][FACT_DONE] = loop->has_state ? loop->step : 0;
     }
     return kolo_allgather(loop->context->world, mine, facts, KOLO__SNAPSHOTS * FACT_COUNT,
                           KOLO_UINT64, NULL);
@@ -226,12 +237,40 @@ static bool has_begun(const uint64_t *facts, uint32_t count)
     return false;
 }
 
+/* Newcomers are left, who got their state from ranks that were lost before the next copies. */
+static bool is_past_copies(const uint64_t *facts, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (facts[(size_t)i * FACT_COUNT + FACT_DONE] > 0)
+            return true;
+    return false;
+}
+
 static void forget(kolo_elastic *loop)
 {
     loop->has_state = false;
     loop->touched = true;
     for (int i = 0; i < KOLO__SNAPSHOTS; i++)
         loop->shards.snapshots[i].valid = false;
+}
+
+/* The last checkpoint has all parts. uncovered: as of find_whole. */
+static kolo_status lose(kolo_elastic *loop, int64_t uncovered)
+{
+    if (loop->folder != NULL)
+        forget(loop);
+    else if (uncovered >= 0)
+        return kolo__error(KOLO_ERR_WORLD,
+                           "%s: part of the state is lost: rank %" PRId64
+                           " of the world before is gone, and so is the one behind it, which had "
+                           "its copy; start the job again",
+                           operation, uncovered);
+    else
+        return kolo__error(KOLO_ERR_WORLD,
+                           "%s: part of the state is lost: ranks that had copies of it are gone, "
+                           "before those that are left had made their own; start the job again",
+                           operation);
+    return KOLO_OK;
 }
 
 kolo_status kolo__shards_go_back(kolo_elastic *loop)
@@ -247,14 +286,8 @@ kolo_status kolo__shards_go_back(kolo_elastic *loop)
         status = go_back_to(loop, wanted, facts, count);
     else if (status == KOLO_OK && uncovered < 0 && has_begun(facts, count))
         begin_again(loop);
-    else if (status == KOLO_OK && loop->folder != NULL && (uncovered >= 0 || loop->step > 0))
-        forget(loop); /* the last checkpoint has all parts */
-    else if (status == KOLO_OK && uncovered >= 0)
-        status = kolo__error(KOLO_ERR_WORLD,
-                             "%s: part of the state is lost: rank %" PRId64
-                             " of the world before is gone, and so is the one behind it, which had "
-                             "its copy; start the job again",
-                             operation, uncovered);
+    else if (status == KOLO_OK && (uncovered >= 0 || is_past_copies(facts, count)))
+        status = lose(loop, uncovered);
     free(facts);
     return status;
 }

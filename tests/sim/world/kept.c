@@ -170,6 +170,59 @@ static void cut_at_the_beginning(void)
     faults_cut(process(0), process(1 + (uint32_t)world_below(5)), NEVER);
 }
 
+/* ---- lost before the next copies --------------------------------------------------------------
+ * The one survivor of two gives a newcomer its pieces, and is killed before there is a copy of the
+ * others: the newcomer, and who came next, went on with zeros. */
+
+static void two_with_parts(struct plan *plan)
+{
+    plan->size = plan->least = 2;
+    plan->steps = 8;
+    plan->compute_ns = 40 * MS;
+    plan->restarts = plan->sharded = true;
+}
+
+static void kill_in_second_epoch(void *self, uint64_t number)
+{
+    if (world->epochs[1].seen)
+        faults_kill_soon(self, 80);
+    else if (number > 0)
+        world_at(world->now_ns + 100 * US, kill_in_second_epoch, self, number - 1);
+}
+
+static void kill_before_copies(void)
+{
+    world_at(world->now_ns + 80 * MS + world_below(60 * MS), kill, process(1), false);
+    world_at(world->now_ns, kill_in_second_epoch, process(2), 50000);
+}
+
+/* ---- neighbours leave at once -----------------------------------------------------------------
+ * Each has a copy of its pieces on the next, which went as well. */
+
+static void five_with_parts(struct plan *plan)
+{
+    plan->size = 5;
+    plan->least = 2;
+    plan->steps = 8;
+    plan->compute_ns = 40 * MS;
+    plan->restarts = false;
+    plan->sharded = true;
+}
+
+static void leave(void *self, uint64_t number)
+{
+    (void)number;
+    ((struct process *)self)->leaves = true;
+}
+
+static void leave_at_once(void)
+{
+    uint64_t at_ns = world->now_ns + 60 * MS + world_below(100 * MS);
+    uint32_t first = (uint32_t)world_below(5), count = 2 + (uint32_t)world_below(2);
+    for (uint32_t i = 0; i < count; i++)
+        world_at(at_ns, leave, process(1 + (first + i) % 5), 0);
+}
+
 const struct scenario world_kept[] = {
     {"stopped together after a fault", two_of_which_one_may_train, suspend_after_fault, 300, 1},
     {"a link that stays cut", four_of_which_three_may_train, cut_for_good, 40, 3},
@@ -180,5 +233,7 @@ const struct scenario world_kept[] = {
     {"killed at the end, with a checkpoint", five_that_save, kill_at_the_end, 100, 4},
     {"alone, without the rendezvous", two_that_compute_long, leave_alone_without_rendezvous, 40, 0},
     {"cut off for less than two seconds", three, kill_behind_a_cut, 20, 0},
+    {"lost before the next copies", two_with_parts, kill_before_copies, 100, 0},
+    {"neighbours leave at once", five_with_parts, leave_at_once, 60, 5},
 };
 const size_t world_kept_count = sizeof world_kept / sizeof world_kept[0];
