@@ -151,11 +151,13 @@ static bool is_done(const kolo_elastic *loop)
     return loop->stopped || (loop->options.steps > 0 && loop->step >= loop->options.steps);
 }
 
-/* The last step is done, and nothing is left to do with the others: at the last boundary a loss is
- * a fault for some, and for others all is over, and they have gone. */
+/* The last step is done, and nothing is left to do with the others, such as to save parts of the
+ * state: at the last boundary a loss is a fault for some, and for others all is over, and they have
+ * gone. */
 static bool needs_nobody(const kolo_elastic *loop)
 {
-    return is_done(loop) && loop->has_state && !kolo__elastic_is_sharded(loop);
+    return is_done(loop) && loop->has_state &&
+           (loop->folder == NULL || !kolo__elastic_is_sharded(loop));
 }
 
 static kolo_status recover(kolo_elastic *loop, kolo_status fault)

@@ -114,6 +114,12 @@ static void five_that_save(struct plan *plan)
     plan->again = false;
 }
 
+static void five_that_end_with_parts(struct plan *plan)
+{
+    five_of_which_four_may_train(plan);
+    plan->sharded = true;
+}
+
 /* ---- alone, without the rendezvous ------------------------------------------------------------
  * Who computes, and waits for nobody, hears of the silence by the thread of signs of life: which
  * waited for room to send another. */
@@ -231,6 +237,7 @@ const struct scenario world_kept[] = {
     {"one does not get to join", five, cut_at_the_beginning, 60, 0},
     {"killed at the end", five_of_which_four_may_train, kill_at_the_end, 100, 4},
     {"killed at the end, with a checkpoint", five_that_save, kill_at_the_end, 100, 4},
+    {"killed at the end, with parts", five_that_end_with_parts, kill_at_the_end, 100, 4},
     {"alone, without the rendezvous", two_that_compute_long, leave_alone_without_rendezvous, 40, 0},
     {"cut off for less than two seconds", three, kill_behind_a_cut, 20, 0},
     {"lost before the next copies", two_with_parts, kill_before_copies, 100, 0},
