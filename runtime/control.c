@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { FAULTS_MAX = 1 << 16 }; /* communicators in trouble at once */
 
@@ -250,14 +251,27 @@ void kolo__control_take_all(struct kolo__control *control)
     }
 }
 
-void kolo__control_poll(struct kolo__control *control)
+/* False: another thread has it. */
+static bool look(struct kolo__control *control)
 {
     if (pthread_mutex_trylock(&control->lock) != 0)
-        return; /* another thread is looking */
+        return false;
     if (!control->awaiting)
         kolo__control_take_all(control);
     pthread_mutex_unlock(&control->lock);
     kolo__control_say_note(control);
+    return true;
+}
+
+void kolo__control_poll(struct kolo__control *control)
+{
+    look(control);
+}
+
+void kolo__control_poll_woken(struct kolo__control *control)
+{
+    if (!look(control))
+        usleep(1000);
 }
 
 bool kolo__control_fault(struct kolo__control *control, uint32_t comm, struct kolo__fault *fault)

@@ -73,6 +73,9 @@ kolo_status kolo__control_exchange(struct kolo__control *control, uint32_t tag, 
 /* Reads what has come, without blocking. Cheap enough for a waiting loop, not for every turn of it.
  */
 void kolo__control_poll(struct kolo__control *control);
+/* The same for who was woken because there is something to read: while another thread has the
+ * connection, perhaps until there is room for what it sends, that wakes again and again. */
+void kolo__control_poll_woken(struct kolo__control *control);
 /* The first fault of this communicator or of the world: false when there is none. fault->peer is a
  * rank of the world. */
 bool kolo__control_fault(struct kolo__control *control, uint32_t comm, struct kolo__fault *fault);

@@ -289,7 +289,7 @@ static kolo_status rest(struct joining *joining, uint64_t idle_ns, uint32_t *tur
     if (running == 0) {
         struct pollfd ready = {.fd = kolo__control_fd(control), .events = POLLIN};
         poll(&ready, 1, IDLE_MS);
-        kolo__control_poll(control);
+        kolo__control_poll_woken(control);
         return KOLO_OK;
     }
     do

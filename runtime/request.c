@@ -139,7 +139,7 @@ static bool hear_verdict(kolo_comm *comm, struct kolo__fault *fault)
             return false;
         struct pollfd ready = {.fd = kolo__control_fd(control), .events = POLLIN};
         poll(&ready, 1, 10);
-        kolo__control_poll(control);
+        kolo__control_poll_woken(control);
     }
     return true;
 }

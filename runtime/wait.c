@@ -58,7 +58,9 @@ static void sleep_until_something(kolo_comm *comm, int timeout_ms)
     poll(ready, count, timeout_ms);
     if (transport != NULL)
         transport->ops->disarm(transport);
-    if (comm->context->control != NULL)
+    if (comm->context->control != NULL && ready[count - 1].revents != 0)
+        kolo__control_poll_woken(comm->context->control);
+    else if (comm->context->control != NULL)
         kolo__control_poll(comm->context->control);
 }
 
