@@ -254,23 +254,22 @@ static void forget(kolo_elastic *loop)
         loop->shards.snapshots[i].valid = false;
 }
 
-/* The last checkpoint has all parts. uncovered: as of find_whole. */
+/* What is left is worth nothing; the last checkpoint has all parts. uncovered: as of find_whole. */
 static kolo_status lose(kolo_elastic *loop, int64_t uncovered)
 {
+    forget(loop);
     if (loop->folder != NULL)
-        forget(loop);
-    else if (uncovered >= 0)
+        return KOLO_OK;
+    if (uncovered >= 0)
         return kolo__error(KOLO_ERR_WORLD,
                            "%s: part of the state is lost: rank %" PRId64
                            " of the world before is gone, and so is the one behind it, which had "
                            "its copy; start the job again",
                            operation, uncovered);
-    else
-        return kolo__error(KOLO_ERR_WORLD,
-                           "%s: part of the state is lost: ranks that had copies of it are gone, "
-                           "before those that are left had made their own; start the job again",
-                           operation);
-    return KOLO_OK;
+    return kolo__error(KOLO_ERR_WORLD,
+                       "%s: part of the state is lost: ranks that had copies of it are gone, "
+                       "before those that are left had made their own; start the job again",
+                       operation);
 }
 
 kolo_status kolo__shards_go_back(kolo_elastic *loop)
