@@ -167,11 +167,10 @@ static kolo_status recover(kolo_elastic *loop, kolo_status fault)
     kolo__log(KOLO__LOG_INFO, "step %" PRIu64 " met a fault, the world is renewed: %s", loop->step,
               kolo_error_text());
     kolo_status status = renew(loop);
-    if (status != KOLO_ERR_WORLD || !needs_nobody(loop))
+    if (status != KOLO_ERR_WORLD || !loop->over || !needs_nobody(loop))
         return status;
     kolo__log(KOLO__LOG_INFO, "all steps are done, and there is no other world: %s",
               kolo_error_text());
-    end(loop, false);
     return kolo__elastic_save_alone(loop); /* whose task it was may be who is lost */
 }
 

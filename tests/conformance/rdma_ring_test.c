@@ -366,17 +366,23 @@ static void check_given_up_recv_is_not_written(void **state)
     rdma.heap = how.heap = NULL;
 }
 
+/* It has come, and the sender's card does not know. */
+static void receive_unconfirmed(struct world *world, struct message *out, struct message *in)
+{
+    recv_message(world, 1, 0, in);
+    fake_verbs_lose_confirmations(true);
+    send_message(world, 0, 1, out);
+    finish(world, in, 1);
+    fake_verbs_lose_confirmations(false);
+}
+
 /* It has come, and its receiver has gone, before the sender's card knew the one thing. */
 static void check_receiver_that_leaves(void **state)
 {
     (void)state;
     struct message out, in;
     struct world world = open_long(&out, &in);
-    recv_message(&world, 1, 0, &in);
-    fake_verbs_lose_confirmations(true);
-    send_message(&world, 0, 1, &out);
-    finish(&world, &in, 1);
-    fake_verbs_lose_confirmations(false);
+    receive_unconfirmed(&world, &out, &in);
     assert_true(holds(&in, 1));
     assert_false(out.post.complete);
     world.transports[1]->ops->close(world.transports[1]);
@@ -426,11 +432,7 @@ static void check_receiver_that_left_long_ago(void **state)
     (void)state;
     struct message out, in, unanswered;
     struct world world = open_long(&out, &in);
-    recv_message(&world, 1, 0, &in);
-    fake_verbs_lose_confirmations(true);
-    send_message(&world, 0, 1, &out);
-    finish(&world, &in, 1);
-    fake_verbs_lose_confirmations(false);
+    receive_unconfirmed(&world, &out, &in);
     assert_false(out.post.complete);
     give_up_on_who_left(&world, &unanswered);
     finish(&world, &out, 1);
