@@ -45,6 +45,7 @@ struct kolo_elastic {
     bool has_state;  /* that after `step` steps, whole */
     bool touched;    /* the state is not what the user made any more: some of a transfer is in it */
     bool entered;    /* this epoch, and shared in it */
+    bool fresh;      /* no step was done in it yet */
     bool stopped;    /* the last step is done */
     bool over, left; /* the loop */
     uint64_t least;  /* KOLO_MIN_RANKS, of whichever rank knows it; 0: the world is not renewed */

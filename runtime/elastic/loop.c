@@ -119,6 +119,7 @@ static kolo_status enter(kolo_elastic *loop)
     if (status == KOLO_OK)
         status = kolo__elastic_share(loop);
     loop->entered = status == KOLO_OK;
+    loop->fresh = true;
     loop->compared = 0; /* whichever rank had come how far */
     return status;
 }
@@ -177,6 +178,8 @@ static kolo_status recover(kolo_elastic *loop, kolo_status fault)
 /* ---- between two steps ------------------------------------------------------------------------
  */
 
+/* Newcomers wait until a step is done in the world as it is: who comes again and again, from a host
+ * that not all others reach, would else keep them from every one. */
 static kolo_status add_up_wishes(kolo_elastic *loop, bool leaving,
                                  uint32_t wishes[KOLO__WISH_COUNT])
 {
@@ -187,7 +190,7 @@ static kolo_status add_up_wishes(kolo_elastic *loop, bool leaving,
         wishes[KOLO__WISH_LEAVE] = loop->context->place.server != NULL ? loop->context->size : 1;
     if (control != NULL && loop->least > 0) {
         kolo__control_poll(control);
-        wishes[KOLO__WISH_TAKE_IN] = kolo__control_newcomers(control) > 0;
+        wishes[KOLO__WISH_TAKE_IN] = !loop->fresh && kolo__control_newcomers(control) > 0;
     }
     struct kolo__call call = kolo__call_allreduce("kolo_elastic_begin_step", wishes,
                                                   KOLO__WISH_COUNT, KOLO_UINT32, KOLO_SUM);
@@ -301,6 +304,7 @@ void kolo_elastic_end_step(kolo_elastic *loop, kolo_status status)
         return;
     keep(loop, status);
     loop->step += status == KOLO_OK;
+    loop->fresh = loop->fresh && status != KOLO_OK;
     if (status != KOLO_OK)
         loop->stopped = false;
 }
