@@ -114,11 +114,13 @@ static bool is_of_the_world(kolo_status status)
 static kolo_status enter(kolo_elastic *loop)
 {
     kolo_status status = kolo__elastic_admit(loop);
+    loop->moved |= status == KOLO_OK && kolo__elastic_is_sharded(loop);
     if (status == KOLO_OK && loop->options.enter != NULL)
         status = loop->options.enter(loop->options.self, loop->context->world);
     if (status == KOLO_OK)
         status = kolo__elastic_share(loop);
     loop->entered = status == KOLO_OK;
+    loop->moved &= !loop->entered;
     loop->fresh = true;
     loop->compared = 0; /* whichever rank had come how far */
     return status;
@@ -157,8 +159,8 @@ static bool is_done(const kolo_elastic *loop)
  * gone. */
 static bool needs_nobody(const kolo_elastic *loop)
 {
-    return is_done(loop) && loop->has_state &&
-           (loop->folder == NULL || !kolo__elastic_is_sharded(loop));
+    return is_done(loop) && loop->has_state && !loop->moved &&
+           (!kolo__parts_are_saved(loop) || kolo__parts_are_there(loop));
 }
 
 static kolo_status recover(kolo_elastic *loop, kolo_status fault)
@@ -172,6 +174,8 @@ static kolo_status recover(kolo_elastic *loop, kolo_status fault)
         return status;
     kolo__log(KOLO__LOG_INFO, "all steps are done, and there is no other world: %s",
               kolo_error_text());
+    if (kolo__parts_are_saved(loop))
+        return KOLO_OK;
     return kolo__elastic_save_alone(loop); /* whose task it was may be who is lost */
 }
 

@@ -30,6 +30,11 @@ static void kill(void *self, uint64_t silent)
     faults_kill(self, silent);
 }
 
+static void stop(void *self, uint64_t for_ns)
+{
+    faults_stop(self, for_ns);
+}
+
 static void suspend_after_fault(void)
 {
     uint64_t at_ns = world->now_ns + 30 * MS + world_below(300 * MS);
@@ -118,6 +123,34 @@ static void five_that_end_with_parts(struct plan *plan)
 {
     five_of_which_four_may_train(plan);
     plan->sharded = true;
+}
+
+/* ---- killed while parts are saved -------------------------------------------------------------
+ * Some had heard of all parts, and had gone; who had not was alone, though all was written, or had
+ * to write what nobody but him could not.
+ */
+
+static void five_that_save_parts(struct plan *plan)
+{
+    five_that_save(plan);
+    plan->sharded = true;
+}
+
+static void stop_when_done(void *self, uint64_t for_ns)
+{
+    const struct process *process = self;
+    if (process->steps_done == world->plan.steps)
+        world_at(world->now_ns + world_below(2 * MS), stop, self, for_ns);
+    else if (!process->ended)
+        world_at(world->now_ns + 20 * US, stop_when_done, self, for_ns);
+}
+
+static void kill_while_saving(void)
+{
+    uint32_t first = (uint32_t)world_below(5);
+    world_at(world->now_ns + 1 * MS, kill_when_done, process(1 + first), 80);
+    if (world_chance(50))
+        world_at(world->now_ns + 1 * MS, stop_when_done, process(1 + (first + 1) % 5), 100 * MS);
 }
 
 /* ---- alone, without the rendezvous ------------------------------------------------------------
@@ -247,6 +280,17 @@ static void kill_neighbours_at_the_end(void)
         world_at(world->now_ns + 1 * MS, kill_when_done, process(1 + (first + i) % 5), 40);
 }
 
+/* ---- killed at the end, and another when the world is renewed ---------------------------------
+ * Who waits for his pieces in the new one has no state, though he has done the last step.
+ */
+
+static void kill_two_at_the_end(void)
+{
+    uint32_t first = (uint32_t)world_below(5);
+    world_at(world->now_ns + 1 * MS, kill_when_done, process(1 + first), 40);
+    world_at(world->now_ns + 1 * MS, kill_in_second_epoch, process(1 + (first + 2) % 5), 50000);
+}
+
 /* ---- a folder that all share, while the world breaks ------------------------------------------
  * Rank 0 has removed what the others were to find: rank 1, stopped meanwhile, said that its folder
  * is another one, and ended the job for good.
@@ -262,18 +306,12 @@ static void three_that_share_a_folder(struct plan *plan)
     plan->delay_ns = 3 * MS;
 }
 
-static void stop_for_a_second(void *self, uint64_t number)
-{
-    (void)number;
-    faults_stop(self, 1 * SEC);
-}
-
 static void break_when_shared(void *self, uint64_t number)
 {
     (void)self;
     uint64_t at_ns = world->now_ns + world_below(16 * MS);
     if (disk_has(".shared-")) {
-        world_at(at_ns, stop_for_a_second, process(2), 0);
+        world_at(at_ns, stop, process(2), 1 * SEC);
         world_at(at_ns + world_below(4 * MS), kill, process(3), false);
     } else if (number > 0) {
         world_at(world->now_ns + 50 * US, break_when_shared, NULL, number - 1);
@@ -350,9 +388,12 @@ const struct scenario world_kept[] = {
     {"killed at the end, with parts", five_that_end_with_parts, kill_at_the_end, 100, 4},
     {"two neighbours killed at the end", five_of_which_two_may_train_with_parts,
      kill_neighbours_at_the_end, 100, 0},
+    {"killed at the end, and when the world is renewed", five_that_end_with_parts,
+     kill_two_at_the_end, 100, 0},
     {"a folder that all share", three_that_share_a_folder, break_while_looking, 100, 2},
     {"started again from a damaged disk", three_that_are_started_again, damage_and_kill, 200, 0},
     {"a disk that is full for moments", three_that_save_parts, fill_disk_again_and_again, 60, 0},
+    {"killed while parts are saved", five_that_save_parts, kill_while_saving, 200, 4},
     {"alone, without the rendezvous", two_that_compute_long, leave_alone_without_rendezvous, 40, 0},
     {"cut off for less than two seconds", three, kill_behind_a_cut, 20, 0},
     {"lost before the next copies", two_with_parts, kill_before_copies, 100, 0},
