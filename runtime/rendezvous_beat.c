@@ -178,10 +178,12 @@ static uint64_t judge(struct kolo__rendezvous *server, uint32_t rank, uint64_t n
     return signs->heard_ns + signs->timeout_ns * (silent_ns < signs->timeout_ns ? 1 : 2);
 }
 
-/* After a fault nobody's silence matters any more, but for the next epoch. */
+/* After a fault nobody's silence matters any more, but for the next epoch: to which those that are
+ * left may be silent all. */
 static bool is_judging(const struct kolo__rendezvous *server)
 {
-    return !server->fault.set || kolo__membership_is_forming(&server->membership);
+    return !server->fault.set || server->min_ranks > 0 ||
+           kolo__membership_is_forming(&server->membership);
 }
 
 uint64_t kolo__world_beats_due_ns(const struct kolo__rendezvous *server)

@@ -170,6 +170,21 @@ static void test_who_answers_stays(void **state)
     assert_left("11011");
 }
 
+/* After a fault those who are left have to come for the next epoch, or are found to be silent. */
+static void test_nobody_comes(void **state)
+{
+    (void)state;
+    blame(2, 1, KOLO__SILENCE_TEXT);
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    for (uint32_t r = 0; r < RANKS; r++) {
+        server->members[r].signs.timeout_ns = 5000000000u;
+        server->members[r].signs.heard_ns = now_ns - 6000000000u;
+    }
+    server->beats_due_ns = now_ns;
+    kolo__world_judge_beats(server, now_ns);
+    assert_left("00000");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +193,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nobody_goes_for_a_connection_that_broke, start, end),
         cmocka_unit_test_setup_teardown(test_who_is_lost_with_the_host_goes_too, start, end),
         cmocka_unit_test_setup_teardown(test_who_answers_stays, start, end),
+        cmocka_unit_test_setup_teardown(test_nobody_comes, start, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
