@@ -90,6 +90,19 @@ int kolo__first_failure(const struct kolo__ending *endings, uint32_t ranks, int 
     return first;
 }
 
+int kolo__last_failure(const struct kolo__ending *endings, uint32_t ranks)
+{
+    int last = -1;
+    for (uint32_t r = 0; r < ranks; r++) {
+        if (endings[r].ended && !kolo__ending_is_failure(&endings[r]))
+            return -1;
+        if (endings[r].ended && !endings[r].asked &&
+            (last < 0 || endings[r].at_ns > endings[last].at_ns))
+            last = (int)r;
+    }
+    return last;
+}
+
 int kolo__end_stdout(const char *command)
 {
     errno = 0;

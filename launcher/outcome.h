@@ -45,5 +45,8 @@ int kolo__ending_exit_code(const struct kolo__ending *ending, bool formed);
  * none) comes first, and among ranks that ended at almost the same time those killed by a signal.
  */
 int kolo__first_failure(const struct kolo__ending *endings, uint32_t ranks, int lost_rank);
+/* Of a job in which others went on after each failure, until nobody was left: the last of them. -1:
+ * some rank ended well, or none failed by itself. */
+int kolo__last_failure(const struct kolo__ending *endings, uint32_t ranks);
 
 #endif

@@ -52,6 +52,8 @@ static struct kolo__report_facts gather_facts(const struct kolo__supervision *s)
         .first_rank = s->job->first_rank,
         .first = kolo__first_failure(s->endings, s->started, lost_rank(s)),
         .fault_rank = -1};
+    if (facts.first < 0 && s->signal == 0)
+        facts.first = kolo__last_failure(s->endings, s->started);
     if (s->job->rendezvous != NULL) {
         facts.fault_ns = kolo__rendezvous_fault_ns(s->job->rendezvous);
         facts.fault_text =

@@ -63,6 +63,20 @@ touch "$end"
 wait_code $pid
 expect "stopped: exit code" 0 "$code"
 
+# ---- the last that is left is stopped: before the others' fault, or before it is known to be
+for moment in before after; do
+    rm -f out err "$end"
+    "$kolo" run --min 1 --peer-timeout 2 --grace 1 -n 2 -- "$elastic" "$end" >out 2>err &
+    pid=$!
+    wait_until 20 said 0 2 out || fail "two ranks do not start: $(<err)"
+    kill -STOP "$(pid_of 0 0 out)"
+    [[ $moment == after ]] || wait_until 20 said 1 1 out || fail "one does not go on: $(<err)"
+    kill -9 "$(pid_of 0 1 out)"
+    wait_code $pid
+    ((code != 0)) || fail "nobody is left, $moment: exit code 0: $(<err)"
+    expect_text "nobody is left, $moment" "rank 1 (host $(uname -n), pid " "$(<err)"
+done
+
 # ---- without kolo run: rank 0's thread is the server; a newcomer comes by hand
 export KOLO_WORLD_SIZE=3 KOLO_TOKEN=$mark.of.a.test.alone KOLO_RENDEZVOUS=127.0.0.1:$((21000 + $$ % 8000))
 rm -f rank? "$end"

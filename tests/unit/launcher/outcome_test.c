@@ -90,6 +90,19 @@ static void those_we_ended_did_not_fail(void **state)
     assert_int_equal(kolo__first_failure(endings, 2, -1), -1);
 }
 
+static void nobody_is_left_of_those_that_went_on(void **state)
+{
+    (void)state;
+    struct kolo__ending endings[] = {exited(4, 1000), exited(5, 2000), killed(SIGTERM, 3000)};
+    endings[0].survived = endings[1].survived = endings[2].asked = true;
+    assert_int_equal(kolo__first_failure(endings, 3, -1), -1);
+    assert_int_equal(kolo__last_failure(endings, 3), 1);
+    endings[0] = exited(0, 1000);
+    assert_int_equal(kolo__last_failure(endings, 3), -1);
+    endings[0] = endings[1] = endings[2];
+    assert_int_equal(kolo__last_failure(endings, 3), -1);
+}
+
 static void says_how_it_ended(void **state)
 {
     (void)state;
@@ -120,6 +133,7 @@ int main(void)
         cmocka_unit_test(one_that_left_with_code_0_failed_those_that_needed_it),
         cmocka_unit_test(what_kept_the_world_from_forming_tells_the_code),
         cmocka_unit_test(those_we_ended_did_not_fail),
+        cmocka_unit_test(nobody_is_left_of_those_that_went_on),
         cmocka_unit_test(says_how_it_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
