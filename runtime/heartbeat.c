@@ -137,8 +137,10 @@ static void *beat_on(void *self)
     uint64_t since_ns = kolo__now_ns(&kolo__real_clock), beat_ns = since_ns, next_ns = since_ns;
     while (next_ns != UINT64_MAX && rest(heartbeat, next_ns)) {
         uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
-        if (now_ns > next_ns + pause_ns / 2)
-            since_ns = now_ns; /* nobody here was there to hear */
+        /* Nobody here was there to hear. Looks are up to 5/4 of a pause apart, which is 3/4 of the
+         * timeout: of a stop as long as that this much is left to see. */
+        if (now_ns > next_ns + pause_ns / 4)
+            since_ns = now_ns;
         next_ns = kolo__heartbeat_once(heartbeat->control, heartbeat->flight, heartbeat->timeout_ns,
                                        since_ns);
         if (now_ns >= beat_ns)

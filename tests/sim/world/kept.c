@@ -351,6 +351,22 @@ static void damage_and_kill(void)
     world_at(world->now_ns + 60 * MS + world_below(300 * MS), lose_power, NULL, 0);
 }
 
+/* ---- stopped together for as long as a peer may be silent
+ * ---------------------------------------- Ranks that had looked at the rendezvous long before, and
+ * were a little late to do it again, took it for lost.
+ */
+
+static void four_that_start(struct plan *plan)
+{
+    plan->size = plan->least = 4;
+    plan->restarts = false;
+}
+
+static void stop_all_for_as_long(void)
+{
+    world_at(world->now_ns + world_below(40 * MS), stop_all, NULL, 5 * SEC + world_below(30 * MS));
+}
+
 /* ---- a disk that is full for moments ----------------------------------------------------------
  * Of a part that could not be written there is no checkpoint, though there is room for its
  * manifest.
@@ -392,6 +408,8 @@ const struct scenario world_kept[] = {
      kill_two_at_the_end, 100, 0},
     {"a folder that all share", three_that_share_a_folder, break_while_looking, 100, 2},
     {"started again from a damaged disk", three_that_are_started_again, damage_and_kill, 200, 0},
+    {"stopped together for as long as a peer may be silent", four_that_start, stop_all_for_as_long,
+     100, 4},
     {"a disk that is full for moments", three_that_save_parts, fill_disk_again_and_again, 60, 0},
     {"killed while parts are saved", five_that_save_parts, kill_while_saving, 200, 4},
     {"alone, without the rendezvous", two_that_compute_long, leave_alone_without_rendezvous, 40, 0},
