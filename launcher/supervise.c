@@ -255,7 +255,10 @@ static int next_timeout_ms(const struct kolo__supervision *s, uint64_t now_ns)
     theirs = kolo__watch_timeout_ms(&s->watch);
     if (theirs >= 0 && (timeout < 0 || theirs < timeout))
         timeout = theirs;
-    const uint64_t deadlines[] = {s->term_at_ns, s->kill_at_ns, s->timeout_at_ns,
+    const uint64_t deadlines[] = {s->term_at_ns,
+                                  s->kill_at_ns,
+                                  s->timeout_at_ns,
+                                  s->more_at_ns,
                                   kolo__restarts_next_ns(&s->restarts),
                                   kolo__supervision_expelled_due_ns(s)};
     for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++) {

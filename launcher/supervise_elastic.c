@@ -141,23 +141,32 @@ static uint32_t find_place(const struct kolo__supervision *s)
     return place;
 }
 
-/* A rank has just ended well, by itself: so may the others, and then nobody is to come. */
-static bool may_be_done(const struct kolo__supervision *s, uint64_t now_ns)
+/* When a rank has just ended well, by itself, so may the others, and then nobody is to come: until
+ * then. */
+static uint64_t done_until_ns(const struct kolo__supervision *s)
 {
+    uint64_t until_ns = 0;
     for (uint32_t r = 0; r < s->started; r++) {
         const struct kolo__ending *ending = &s->endings[r];
+        uint64_t its_ns = ending->at_ns + DONE_S * SECOND;
         if (ending->ended && !ending->asked && !kolo__ending_is_failure(ending) &&
-            now_ns < ending->at_ns + DONE_S * SECOND)
-            return true;
+            its_ns > until_ns)
+            until_ns = its_ns;
     }
-    return false;
+    return until_ns;
 }
 
 static void start_more(struct kolo__supervision *s, uint64_t now_ns)
 {
     kolo_status status = KOLO_OK;
-    if (!s->job->grows || is_ending(s) || !has_world(s) || may_be_done(s, now_ns))
+    s->more_at_ns = 0;
+    if (!s->job->grows || is_ending(s) || !has_world(s))
         return;
+    uint64_t at_ns = done_until_ns(s);
+    if (now_ns < at_ns) {
+        s->more_at_ns = at_ns;
+        return;
+    }
     while (status == KOLO_OK && s->running + s->restarts.planned < s->job->places) {
         uint32_t place = find_place(s);
         status = s->job->ops->start_more(s->job->self, place, s->job->output);

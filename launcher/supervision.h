@@ -26,6 +26,7 @@ struct kolo__supervision {
     uint64_t term_at_ns, kill_at_ns; /* 0: not planned, or done */
     uint64_t timeout_at_ns;          /* 0: the job may take as long as it likes, or took too long */
     bool timed_out;
+    uint64_t more_at_ns;    /* before that no more are started; 0: nothing holds it up */
     uint64_t too_few_at_ns; /* since then fewer than --min are left; 0: enough are */
     bool too_few;           /* for too long */
     uint64_t ended_at_ns;   /* 0: some rank runs */

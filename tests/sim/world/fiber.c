@@ -159,7 +159,6 @@ struct fiber *fiber_start(struct process *process, fiber_run *run, void *argumen
 
 static void release(struct fiber *fiber)
 {
-    stack_gone(&fiber->stack);
     fiber->process = NULL;
 }
 
