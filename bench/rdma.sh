@@ -167,6 +167,7 @@ grep -v '^#' "$raw" | sort -k1,1n -k3,3 -k4,4 -k5,5n | awk '
         return count ? list[int((count + 1) / 2)] : 0
     }
     function cost(w, label) {
+        if (!middle("cost_" w, "packets")) { printf "%-38s nothing measured\n", label; return }
         printf "%-38s %10.0f %10.0f %12.0f %12.0f\n", label, middle("cost_" w, "packets"), middle("cost_" w, "KiB"), middle("cost_" w, "kernel_us"), middle("cost_" w, "programs_us")
     }
     END {
