@@ -144,7 +144,7 @@ for ((boot = 1; boot <= boots; boot++)); do
 done
 
 # Lines: boot round what who value; or comments.
-grep -v '^#' "$raw" | sort -k1,1n -k3,3 -k4,4 -k5,5n | awk '
+grep -v '^#' "$raw" | sort -k1,1n -k3,3 -k4,4 -k5,5n | awk -v only="$round_of" '
     { key = $1 " " $3 " " $4; n[key]++; sorted[key, n[key]] = $5; if ($1 > boots) boots = $1; what[$3] }
     function median(key) { return sorted[key, int((n[key] + 1) / 2)] }
     function row(w, mine, other, goal, inverse, label,    b, r, list, count, i, k, t, a, c) {
@@ -167,18 +167,20 @@ grep -v '^#' "$raw" | sort -k1,1n -k3,3 -k4,4 -k5,5n | awk '
         return count ? list[int((count + 1) / 2)] : 0
     }
     function cost(w, label) {
-        if (!middle("cost_" w, "packets")) { printf "%-38s nothing measured\n", label; return }
+        if (!middle("cost_" w, "packets")) return
         printf "%-38s %10.0f %10.0f %12.0f %12.0f\n", label, middle("cost_" w, "packets"), middle("cost_" w, "KiB"), middle("cost_" w, "kernel_us"), middle("cost_" w, "programs_us")
     }
     END {
         printf "%-38s %10s %10s %7s %s\n", "", "kolo RDMA", "beside", "ratio", "[over boots]  goal"
-        row("latency", "kolo", "perftest", "<= 2", 0, "8 B one way, us; ib_write_lat")
-        row("rate_65536", "kolo", "perftest", ">= 0.8", 0, "64 KiB messages, MB/s; ib_write_bw")
-        row("rate_131072", "kolo", "perftest", ">= 0.8", 0, "128 KiB")
-        row("rate_1048576", "kolo", "perftest", ">= 0.8", 0, "1 MiB")
-        row("exchange_65536", "kolo", "perftest", ">= 0.8", 0, "64 KiB both ways, MB/s; ib_write_bw -b")
-        row("exchange_131072", "kolo", "perftest", ">= 0.8", 0, "128 KiB")
-        row("exchange_1048576", "kolo", "perftest", ">= 0.8", 0, "1 MiB")
+        if (only != "one_round_of_costs") {
+            row("latency", "kolo", "perftest", "<= 2", 0, "8 B one way, us; ib_write_lat")
+            row("rate_65536", "kolo", "perftest", ">= 0.8", 0, "64 KiB messages, MB/s; ib_write_bw")
+            row("rate_131072", "kolo", "perftest", ">= 0.8", 0, "128 KiB")
+            row("rate_1048576", "kolo", "perftest", ">= 0.8", 0, "1 MiB")
+            row("exchange_65536", "kolo", "perftest", ">= 0.8", 0, "64 KiB both ways, MB/s; ib_write_bw -b")
+            row("exchange_131072", "kolo", "perftest", ">= 0.8", 0, "128 KiB")
+            row("exchange_1048576", "kolo", "perftest", ">= 0.8", 0, "1 MiB")
+        }
         row("allreduce_1048576", "rdma", "tcp", "<= 1", 0, "allreduce 1 MiB, us; kolo by TCP")
         row("allreduce_1048576", "rdma", "tcp_small", "", 0, "  by TCP in packets of one segment")
         printf "\n%-38s %10s %10s %12s %12s\n", "1 MiB each way: median of boots", "packets", "KiB", "kernel, us", "programs, us"

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # libkolo-cuda.so: C, and a fatbin of kernels that nvcc makes. It is linked to nothing of CUDA's; the
-# driver is opened at run time. Kernels are compiled for every architecture that this toolkit knows out
-# of the list (CUDA 13 has none before sm_75), and as PTX for the oldest and the newest of them, which
-# drivers compile for GPUs in between and after.
+# driver is opened at run time. Kernels are compiled for the first architecture of each generation that
+# this toolkit knows (CUDA 13 none before sm_75), which those of the same major version run as it is (8.6
+# and 8.9 what 8.0 has), and as PTX for the oldest and the newest, which drivers compile for all others.
 
 include_guard(GLOBAL)
 
 execute_process(COMMAND ${KOLO_NVCC} --list-gpu-code OUTPUT_VARIABLE known ERROR_QUIET)
 set(architectures "")
-foreach(architecture 70 75 80 86 89 90 100 110 120)
+foreach(architecture 70 75 80 90 100 120)
   if(known MATCHES "sm_${architecture}\n")
     list(APPEND architectures ${architecture})
   endif()

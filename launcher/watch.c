@@ -38,8 +38,10 @@ void kolo__watch_step(struct kolo__watch *watch, const struct kolo__supervised *
                       uint64_t now_ns, char *text, size_t bytes)
 {
     text[0] = '\0';
-    if (job->rendezvous == NULL || job->peer_timeout_s == 0 ||
-        now_ns < watch->looked_ns + LOOK_MS * MILLISECOND)
+    if (job->rendezvous == NULL || job->peer_timeout_s == 0)
+        return;
+    watch->early = now_ns < watch->looked_ns + LOOK_MS * MILLISECOND;
+    if (watch->early)
         return;
     watch->looked_ns = now_ns;
     say_held_up(watch, job, now_ns, text, bytes);
@@ -63,5 +65,5 @@ void kolo__watch_step(struct kolo__watch *watch, const struct kolo__supervised *
 
 int kolo__watch_timeout_ms(const struct kolo__watch *watch)
 {
-    return watch->asked_ns != 0 ? LOOK_MS : -1;
+    return watch->asked_ns != 0 || watch->early ? LOOK_MS : -1;
 }

@@ -12,6 +12,7 @@
 struct kolo__watch {
     uint64_t looked_ns, asked_ns; /* 0: not yet; nobody was asked, or the answer is used */
     uint64_t said_ns;             /* the wait of which was told last; 0: none */
+    bool early;                   /* something woke who looks before it was time again */
 };
 
 /* One look, if it is time for one. Writes a line into text, to be said; "": nothing to say. */

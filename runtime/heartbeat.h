@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Signs of life, from a thread of its own: a rank that computes for minutes is alive, and one whose
- * process is stopped is not, though its kernel goes on answering for it. Twice in
- * KOLO_PEER_TIMEOUT the rank says what it is in (a BEAT message), and the rendezvous answers.
- * Who hears nothing of the other for KOLO_PEER_TIMEOUT calls it lost (rendezvous_beat.c is the
- * other end).
+ * process is stopped is not, though its kernel goes on answering for it. Each three fifths of
+ * KOLO_PEER_TIMEOUT the rank says what it is in (a BEAT message), and the rendezvous answers. Who
+ * hears nothing of the other for KOLO_PEER_TIMEOUT calls it lost (rendezvous_beat.c is the other
+ * end).
  *
  *   rank     |--beat-->|--beat-->|   stopped, or cut off
  *   server   |<--------|<--------|- - - - - ?- - - - - - - |
- *                               three fifths of the time:   the time: lost, with all that is known
+ *                               seven tenths of the time:   the time: lost, with all that is known
  *                               a beat of its own, which the
  *                               other host's kernel answers,
  *                               or not
@@ -37,17 +37,17 @@ void kolo__heartbeat_end(struct kolo__heartbeat *heartbeat);
 uint64_t kolo__heartbeat_once(struct kolo__control *control, const struct kolo__flight *flight,
                               uint64_t timeout_ns, uint64_t since_ns);
 
-/* Between two beats. One that is late by as much is no loss yet; more of them would cost a server
- * of 1,024 ranks a hundredth of its processor. */
+/* Between two beats. One that is late by two thirds of it is no loss yet; more of them would cost a
+ * server of 1,024 ranks a hundredth of its processor. */
 static inline uint64_t kolo__heartbeat_pause_ns(uint64_t timeout_ns)
 {
-    return timeout_ns / 2;
+    return timeout_ns * 3 / 5;
 }
 
 /* Of whom nothing is heard for so long it is asked whether he is there. */
 static inline uint64_t kolo__heartbeat_quiet_ns(uint64_t timeout_ns)
 {
-    return timeout_ns * 3 / 5;
+    return timeout_ns * 7 / 10;
 }
 
 /* A wait that others hear of: a little less than the timeout, within which who waits is told who

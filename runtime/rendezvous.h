@@ -62,7 +62,7 @@ int kolo__rendezvous_timeout_ms(const struct kolo__rendezvous *rendezvous);
 void kolo__rendezvous_rank_ended(struct kolo__rendezvous *rendezvous, uint32_t place, bool clean,
                                  const char *why);
 
-/* True when this rank has said nothing for three fifths of its KOLO_PEER_TIMEOUT: the embedder then
+/* True when this rank has said nothing for seven tenths of its KOLO_PEER_TIMEOUT: the embedder then
  * says what its process does (as in /proc: T, S, ...; 0: not known), as soon as it knows. What it
  * says is forgotten when the rank is heard again. */
 bool kolo__rendezvous_is_quiet(const struct kolo__rendezvous *rendezvous, uint32_t place);

@@ -70,7 +70,7 @@ struct kolo__connection {
 struct kolo__signs_of_life {
     uint64_t timeout_ns; /* 0: it has never beaten, and is not missed */
     uint64_t heard_ns;
-    bool asked;                     /* after three fifths of the time */
+    bool asked;                     /* after seven tenths of the time */
     char state;                     /* of its process, as who started it sees it; 0: not known */
     struct kolo__frame_writer told; /* the last BEAT's payload */
 };

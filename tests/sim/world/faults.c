@@ -2,7 +2,7 @@
 /* What befalls a job: drawn before it begins, by time or by turn. */
 #include "world.h"
 
-/* Who is away for longer may be missed: half of KOLO_PEER_TIMEOUT, between two signs of life. */
+/* Who is away for longer may be missed: what a sign of life may be late (heartbeat.h). */
 static const uint64_t SERIOUS_NS = 2 * SEC;
 
 /* Nothing befalls the second job. */

@@ -170,7 +170,7 @@ static void test_a_broken_link_is_named_by_its_ends(void **state)
     blame_rank_1("it does not answer");
     serve_until(rank_1_is_blamed);
     server->members[1].lost_at_ns = heard_ns + SECOND / 10;
-    kolo__world_judge_losses(server, heard_ns + 3 * SECOND); /* it may be lost: let that be seen */
+    kolo__world_judge_losses(server, heard_ns + 4 * SECOND); /* it may be lost: let that be seen */
     assert_sound();
     kolo__world_judge_losses(server, heard_ns + SECOND);
     const char *text = fault(&status, &rank);
