@@ -165,13 +165,18 @@ static struct kolo__rdma_port *add_port(struct kolo__rdma_survey *survey, struct
     return port;
 }
 
-/* It is there, and this process may not use it, as in a container that was not given it. */
+/* It is there, and this process may not use it, as in a container that was not given it. The
+ * library looks for it in several places, and tells of the last. */
 static void add_closed(struct kolo__rdma_survey *survey, struct ibv_device *device, int failure)
 {
+    char path[sizeof device->dev_name + 32];
     struct kolo__rdma_port *port = add_port(survey, device, 1);
-    if (port != NULL)
-        snprintf(port->state, sizeof port->state, "it cannot be opened: %s (/dev/infiniband)",
-                 strerror(failure));
+    if (port == NULL)
+        return;
+    snprintf(path, sizeof path, "/dev/infiniband/%s", device->dev_name);
+    if (access(path, R_OK | W_OK) != 0)
+        failure = errno;
+    snprintf(port->state, sizeof port->state, "cannot open %s: %s", path, strerror(failure));
 }
 
 static void add_ports(struct kolo__rdma_survey *survey, struct ibv_context *context)

@@ -38,7 +38,7 @@ struct kolo__rdma_port {
     char device[KOLO__RDMA_NAME_BYTES];
     uint32_t number; /* from 1 */
     bool active;
-    char state[80];      /* "active", or why it is not: for messages */
+    char state[128];     /* "active", or why it is not: for messages */
     bool infiniband;     /* else Ethernet: RoCE */
     bool needs_global;   /* InfiniBand: packets have global headers in its own subnet as well */
     bool software;       /* the system does a card's work (Soft-RoCE, siw): slower than TCP */

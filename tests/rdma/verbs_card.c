@@ -58,6 +58,7 @@ int verbs_card_begin(void **state)
     (void)state;
     memset(&verbs_card, 0, sizeof verbs_card);
     strcpy(verbs_card.device.name, "card0");
+    strcpy(verbs_card.device.dev_name, "no such");
     verbs_card.verbs.sz = sizeof verbs_card.verbs;
     verbs_card.verbs.query_port = query_port;
     verbs_card.verbs.query_device_ex = query_device_ex;
