@@ -3,7 +3,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
 #include <sys/socket.h>
 
 static const uint64_t SECOND_NS = 1000000000;
@@ -78,14 +78,31 @@ bool kolo__silence_is_unanswered(int fd)
     return (info.tcpi_unacked > 0 && info.tcpi_retransmits > 0) || info.tcpi_probes > 0;
 }
 
+/* A host that hears nothing repeats what it sent, for it hears no answer either, and each time TCP
+ * takes that for one. What is none: data that had come before, and acknowledges nothing. Has
+ * anything else come since the last look? */
+static bool is_news(struct kolo__silence *silence, const struct tcp_info *info)
+{
+    uint64_t empty = info->tcpi_segs_in - info->tcpi_data_segs_in; /* acknowledge, and no more */
+    uint64_t news = info->tcpi_bytes_acked + info->tcpi_bytes_received + empty;
+    bool changed = news != silence->news;
+    silence->news = news;
+    return changed;
+}
+
 bool kolo__silence_check(struct kolo__silence *silence, int fd, long silence_s, uint64_t now_ns)
 {
     struct tcp_info info = {0};
     socklen_t bytes = sizeof info;
     if (silence_s <= 0 || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
         return false;
-    return kolo__silence_judge(silence, is_unanswered(&info),
-                               (uint64_t)info.tcpi_last_ack_recv * 1000000, silence_s, now_ns);
+    bool unanswered = is_unanswered(&info);
+    uint64_t heard_ns_ago = (uint64_t)info.tcpi_last_ack_recv * 1000000;
+    if (!is_news(silence, &info) && info.tcpi_unacked > 0 && info.tcpi_retransmits > 0) {
+        unanswered = true;
+        heard_ns_ago = UINT64_MAX;
+    }
+    return kolo__silence_judge(silence, unanswered, heard_ns_ago, silence_s, now_ns);
 }
 
 bool kolo__silence_is_errno(int failure)

@@ -20,6 +20,7 @@
 struct kolo__silence {
     uint64_t began_ns;  /* 0: what was sent last has been answered */
     uint64_t looked_ns; /* last */
+    uint64_t news;      /* of all that came until then: see is_news */
 };
 
 /* How long a host may be silent: as long as any other peer (KOLO_PEER_TIMEOUT). Where that is 0, as

@@ -7,6 +7,7 @@
 #include "base/socket.h"
 #include "base/status.h"
 #include "base/token.h"
+#include "launcher/agent_protocol.h"
 #include "launcher/agent_tcp.h"
 #include "launcher/command.h"
 #include "launcher/relay.h"
@@ -129,7 +130,7 @@ int kolo__agent_connect(const char *address, const char *part, long seconds)
     signal(SIGPIPE, SIG_IGN);
     int code = reach(address, credentials, part, deadline_ns, &secure);
     if (code == 0)
-        kolo__relay(secure, STDIN_FILENO, STDOUT_FILENO);
+        kolo__relay(secure, STDIN_FILENO, STDOUT_FILENO, KOLO__AGENT_ORPHAN_MS / 1000);
     kolo__secure_free(secure);
     kolo__credentials_free(credentials);
     return code;

@@ -11,6 +11,7 @@
 #include "base/refusals.h"
 #include "base/socket.h"
 #include "base/status.h"
+#include "launcher/agent_protocol.h"
 #include "launcher/agent_tcp.h"
 #include "launcher/command.h"
 #include "launcher/counts.h"
@@ -137,7 +138,7 @@ _Noreturn static void serve_connection(const struct listener *listener, int fd)
     int part = start_part(listener, first, second);
     if (part < 0)
         _exit(KOLO__EXIT_FAILED);
-    kolo__relay(secure, part, part);
+    kolo__relay(secure, part, part, KOLO__AGENT_ORPHAN_MS / 1000);
     close(part); /* an agent hears of it, and ends what it started */
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
         continue;

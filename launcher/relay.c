@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launcher/relay.h"
 
+#include "base/clock.h"
+#include "base/silence.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,6 +23,7 @@ struct relay {
     struct kolo__secure *secure;
     int in_fd, out_fd;
     struct half in, out; /* from in_fd to the socket; from the socket to out_fd */
+    struct kolo__silence silence;
     bool broken;
 };
 
@@ -75,7 +79,18 @@ static void from_socket(struct relay *r)
     } while (!r->out.ended && kolo__secure_pending(r->secure));
 }
 
-void kolo__relay(struct kolo__secure *secure, int in_fd, int out_fd)
+/* Whoever has given up at in_fd is not noticed while the socket takes nothing, which TCP itself
+ * ends after a quarter of an hour. Returns for how long to poll. */
+static int look_for_silence(struct relay *r, long silence_s)
+{
+    if (is_empty(&r->in))
+        return -1;
+    r->broken |= kolo__silence_check(&r->silence, kolo__secure_fd(r->secure), silence_s,
+                                     kolo__now_ns(&kolo__real_clock));
+    return (int)(kolo__silence_pause_ns(silence_s) / 1000000);
+}
+
+void kolo__relay(struct kolo__secure *secure, int in_fd, int out_fd, long silence_s)
 {
     struct relay *r = calloc(1, sizeof *r);
     if (r == NULL)
@@ -86,6 +101,7 @@ void kolo__relay(struct kolo__secure *secure, int in_fd, int out_fd)
     for (;;) {
         from_local(r);
         from_socket(r);
+        int pause_ms = look_for_silence(r, silence_s);
         if (r->broken || (r->in.ended && is_empty(&r->in)) || (r->out.ended && is_empty(&r->out)))
             break;
         struct pollfd fds[] = {{.fd = is_empty(&r->in) ? in_fd : -1, .events = POLLIN},
@@ -93,7 +109,7 @@ void kolo__relay(struct kolo__secure *secure, int in_fd, int out_fd)
                                {.fd = kolo__secure_fd(secure),
                                 .events = (short)((is_empty(&r->out) ? POLLIN : 0) |
                                                   (is_empty(&r->in) ? 0 : POLLOUT))}};
-        poll(fds, 3, -1);
+        poll(fds, 3, pause_ms);
     }
     free(r);
 }

@@ -285,7 +285,10 @@ kolo_status kolo_finalize(kolo_context *context)
     }
     kolo_status gathered = kolo__timeline_gather(context);
     kolo_status status = kolo__comm_close_ranks(context->world, "kolo_finalize");
-    if (status == KOLO_OK && context->control != NULL)
+    /* A fault of the world everybody hears of, and who goes after that has left in good order. */
+    const kolo_comm *world = context->world;
+    bool told = status == KOLO_OK || (world->fault.status != KOLO_OK && !world->retired);
+    if (told && context->control != NULL)
         kolo__control_bye(context->control);
     release(context, status == KOLO_OK);
     return status != KOLO_OK ? status : gathered;

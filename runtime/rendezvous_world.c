@@ -113,11 +113,25 @@ static void suspect(struct kolo__rendezvous *server, uint32_t rank, int blamed_b
              why);
 }
 
+/* Who is on the host of a rank that was lost with it, and does not answer either, or is cut off as
+ * it is from another host: found one after the other each would cost the time of a silence. */
+static void lose_neighbours(struct kolo__rendezvous *server, uint32_t rank, const char *why,
+                            bool cut_off)
+{
+    uint64_t now_ns = kolo__now_ns(&kolo__real_clock);
+    for (uint32_t r = 0; r < server->size; r++)
+        if (r != rank && strcmp(server->members[r].host, server->members[rank].host) == 0 &&
+            (cut_off || kolo__world_is_cut_off(&server->members[r], now_ns)))
+            kolo__world_gone(server, r, why, false);
+}
+
 void kolo__world_declare_lost(struct kolo__rendezvous *server, uint32_t rank, const char *why)
 {
     struct kolo__member *member = &server->members[rank];
     char text[KOLO__FAULT_TEXT_BYTES], heard[300];
     kolo__world_gone(server, rank, why, false);
+    if (strstr(why, KOLO__SILENCE_TEXT) != NULL)
+        lose_neighbours(server, rank, why, false);
     kolo__world_last_heard(member, kolo__now_ns(&kolo__real_clock), heard, sizeof heard);
     /* A transport's words begin with the rank too. */
     const char *name = strncmp(why, "rank ", 5) == 0 ? strstr(why, "): ") : NULL;
@@ -277,7 +291,8 @@ static void note_link_end(const struct kolo__member *member, struct kolo__link_e
     snprintf(end->host, sizeof end->host, "%s", member->host);
 }
 
-/* Two between which nothing passes cannot be in the next epoch together: one of them is lost to it.
+/* Two between which nothing passes cannot be in the next epoch together: one of them is lost to it,
+ * and with it all of its host, if it is hosts between which nothing passes.
  * The one that another *host* did not reach either; else the newer, who has less to lose: the other
  * may be the last that has the state. A connection that merely broke may be made anew, but for one
  * rank not again and again. */
@@ -297,6 +312,8 @@ static void part(struct kolo__rendezvous *server, uint32_t a, uint32_t b, const 
              stays, server->members[stays].host);
     if (silent || from_a != NULL || from_b != NULL)
         kolo__world_gone(server, goes, why, false);
+    if (silent && strcmp(members[a].host, members[b].host) != 0)
+        lose_neighbours(server, goes, why, true);
     server->parted.at_ns = now_ns;
     note_link_end(&members[a], &server->parted.ends[0]);
     note_link_end(&members[b], &server->parted.ends[1]);

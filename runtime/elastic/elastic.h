@@ -45,6 +45,8 @@ struct kolo_elastic {
     bool has_state;  /* that after `step` steps, whole */
     bool touched;    /* the state is not what the user made any more: some of a transfer is in it */
     bool entered;    /* this epoch, and shared in it */
+    bool moved;      /* pieces are where this epoch has them, and the state is not there yet */
+    bool fresh;      /* no step was done in it yet */
     bool stopped;    /* the last step is done */
     bool over, left; /* the loop */
     uint64_t least;  /* KOLO_MIN_RANKS, of whichever rank knows it; 0: the world is not renewed */
@@ -115,8 +117,11 @@ void kolo__parts_wish(const kolo_elastic *loop, uint32_t *wishes);
  * those that are written, if it is time. changes: the world is to become another, at this one. An
  * error is the world's; what cannot be written the log says. */
 kolo_status kolo__parts_meet(kolo_elastic *loop, const uint32_t *wishes, bool changes);
-/* Collective, at the end of the loop: writes one, unless this step has one. */
+/* Collective, at the end of the loop: writes one, unless this step has one. Nobody has KOLO_OK
+ * before rank 0 has written the manifest. */
 kolo_status kolo__parts_save_last(kolo_elastic *loop);
+/* This step has one. */
+bool kolo__parts_are_there(const kolo_elastic *loop);
 /* Collective, where nobody has a state: every rank has its pieces of the last good checkpoint, rank
  * 0 all else; *found: there is one. An error is the same on all ranks. KOLO_ERR_CONFIG: it is of
  * another state, or some rank does not see the folder that rank 0 sees. */

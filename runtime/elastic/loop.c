@@ -114,11 +114,14 @@ static bool is_of_the_world(kolo_status status)
 static kolo_status enter(kolo_elastic *loop)
 {
     kolo_status status = kolo__elastic_admit(loop);
+    loop->moved |= status == KOLO_OK && kolo__elastic_is_sharded(loop);
     if (status == KOLO_OK && loop->options.enter != NULL)
         status = loop->options.enter(loop->options.self, loop->context->world);
     if (status == KOLO_OK)
         status = kolo__elastic_share(loop);
     loop->entered = status == KOLO_OK;
+    loop->moved &= !loop->entered;
+    loop->fresh = true;
     loop->compared = 0; /* whichever rank had come how far */
     return status;
 }
@@ -156,8 +159,8 @@ static bool is_done(const kolo_elastic *loop)
  * gone. */
 static bool needs_nobody(const kolo_elastic *loop)
 {
-    return is_done(loop) && loop->has_state &&
-           (loop->folder == NULL || !kolo__elastic_is_sharded(loop));
+    return is_done(loop) && loop->has_state && !loop->moved &&
+           (!kolo__parts_are_saved(loop) || kolo__parts_are_there(loop));
 }
 
 static kolo_status recover(kolo_elastic *loop, kolo_status fault)
@@ -171,12 +174,16 @@ static kolo_status recover(kolo_elastic *loop, kolo_status fault)
         return status;
     kolo__log(KOLO__LOG_INFO, "all steps are done, and there is no other world: %s",
               kolo_error_text());
+    if (kolo__parts_are_saved(loop))
+        return KOLO_OK;
     return kolo__elastic_save_alone(loop); /* whose task it was may be who is lost */
 }
 
 /* ---- between two steps ------------------------------------------------------------------------
  */
 
+/* Newcomers wait until a step is done in the world as it is: who comes again and again, from a host
+ * that not all others reach, would else keep them from every one. */
 static kolo_status add_up_wishes(kolo_elastic *loop, bool leaving,
                                  uint32_t wishes[KOLO__WISH_COUNT])
 {
@@ -187,7 +194,7 @@ static kolo_status add_up_wishes(kolo_elastic *loop, bool leaving,
         wishes[KOLO__WISH_LEAVE] = loop->context->place.server != NULL ? loop->context->size : 1;
     if (control != NULL && loop->least > 0) {
         kolo__control_poll(control);
-        wishes[KOLO__WISH_TAKE_IN] = kolo__control_newcomers(control) > 0;
+        wishes[KOLO__WISH_TAKE_IN] = !loop->fresh && kolo__control_newcomers(control) > 0;
     }
     struct kolo__call call = kolo__call_allreduce("kolo_elastic_begin_step", wishes,
                                                   KOLO__WISH_COUNT, KOLO_UINT32, KOLO_SUM);
@@ -301,6 +308,7 @@ void kolo_elastic_end_step(kolo_elastic *loop, kolo_status status)
         return;
     keep(loop, status);
     loop->step += status == KOLO_OK;
+    loop->fresh = loop->fresh && status != KOLO_OK;
     if (status != KOLO_OK)
         loop->stopped = false;
 }

@@ -164,23 +164,47 @@ kolo_status kolo__parts_meet(kolo_elastic *loop, const uint32_t *wishes, bool ch
     return KOLO_OK;
 }
 
+/* Rank 0 has written the manifest, or could not: nobody goes before, for they may have to save all
+ * once more, without it. */
+static kolo_status await_manifest(kolo_elastic *loop)
+{
+    uint32_t word = 0;
+    return kolo_broadcast(loop->context->world, &word, 1, KOLO_UINT32, 0, NULL);
+}
+
 kolo_status kolo__parts_save_last(kolo_elastic *loop)
 {
     struct kolo__checkpoint_part written = {0};
     bool leader = loop->context->rank == 0;
+    kolo_status own = KOLO_OK, begun = KOLO_OK, status = KOLO_OK;
     if (loop->writer != NULL) /* a manifest may be under way: what became of it the log says */
         (void)kolo__checkpoint_writer_wait(loop->writer, NULL);
     loop->parts.pending = false;
-    if (loop->saved == loop->step)
-        return KOLO_OK;
-    kolo_status own = offer_part(loop);
-    if (own == KOLO_OK)
-        own = kolo__checkpoint_writer_wait(loop->writer, &written);
-    kolo_status begun, status = finish(loop, loop->step, own, &written, &begun);
+    if (loop->saved != loop->step) {
+        own = offer_part(loop);
+        if (own == KOLO_OK)
+            own = kolo__checkpoint_writer_wait(loop->writer, &written);
+        status = finish(loop, loop->step, own, &written, &begun);
+        if (status == KOLO_OK && begun == KOLO_OK && leader)
+            begun = kolo__checkpoint_writer_wait(loop->writer, NULL);
+        if (status == KOLO_OK && begun == KOLO_OK && leader)
+            loop->saved = loop->step;
+    }
+    if (status == KOLO_OK)
+        status = await_manifest(loop);
     if (status == KOLO_OK)
         status = own != KOLO_OK ? own : begun;
-    if (status == KOLO_OK && leader)
-        status = kolo__checkpoint_writer_wait(loop->writer, NULL);
     loop->saved = status == KOLO_OK ? loop->step : loop->saved;
     return status;
+}
+
+bool kolo__parts_are_there(const kolo_elastic *loop)
+{
+    char why[KOLO__CHECKPOINT_WHY_BYTES];
+    struct kolo__checkpoint *checkpoint;
+    if (kolo__checkpoint_open(loop->folder, loop->step, loop->state, loop->count, &checkpoint,
+                              why) != KOLO__CHECKPOINT_GOOD)
+        return false;
+    kolo__checkpoint_close(checkpoint);
+    return true;
 }

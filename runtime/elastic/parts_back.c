@@ -21,7 +21,8 @@
 
 static const char operation[] = "kolo_elastic_begin_step";
 
-/* Collective: KOLO_OK if it is that on all ranks; else all have the text of who found it. */
+/* Collective: KOLO_OK if it is that on all ranks; else all have the text of who found it, or that
+ * of what broke the world. */
 static kolo_status agree(kolo_elastic *loop, kolo_status own)
 {
     kolo_comm *world = loop->context->world;

@@ -115,7 +115,7 @@ kolo_status kolo_named_create(kolo_comm *comm, const kolo_reducer_options *optio
     if (status == KOLO_OK)
         status = compare(named, comm);
     else
-        kolo__tensors_refuse(comm, "kolo_named_create", status);
+        status = kolo__tensors_refuse(comm, "kolo_named_create", status);
     if (status == KOLO_OK)
         status = kolo__comm_duplicate(comm, &named->comm);
     if (status == KOLO_OK)

@@ -219,7 +219,7 @@ kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *tensors, siz
     if (status == KOLO_OK)
         status = compare(reducer, comm, tensors, count, ordinal);
     else
-        kolo__tensors_refuse(comm, "kolo_reducer_create", status);
+        status = kolo__tensors_refuse(comm, "kolo_reducer_create", status);
     if (status == KOLO_OK)
         status = kolo__comm_duplicate(comm, &reducer->comm);
     if (status == KOLO_OK)

@@ -353,9 +353,10 @@ kolo_status kolo__tensors_refuse(kolo_comm *comm, const char *operation, kolo_st
     kolo_status status =
         call(comm, kolo__call_allreduce(operation, least, 2, KOLO_UINT64, KOLO_MIN));
     if (status == KOLO_OK && remarks != NULL)
-        kolo__call_gather(comm, operation, &own, remarks, sizeof own);
+        status = kolo__call_gather(comm, operation, &own, remarks, sizeof own);
     free(remarks);
-    return kolo__error(found, "%s", text);
+    bool stands = status == KOLO_OK || found == KOLO_ERR_INVALID; /* in any world */
+    return stands ? kolo__error(found, "%s", text) : status;
 }
 
 void kolo__tensors_give_up(kolo_comm *comm, kolo_status status)

@@ -26,7 +26,9 @@ kolo_status kolo__tensors_compare(kolo_comm *comm, const char *operation,
                                   uint64_t *digest);
 /* Instead of kolo__tensors_compare, on a rank that has found something wrong by itself, and has
  * said so in kolo_error_text: the others get that status at once, with this rank and this text,
- * instead of waiting for a rank that does not come. Returns `found`, and leaves the text. */
+ * instead of waiting for a rank that does not come. Returns `found`, and leaves the text; or, unless
+ * that is KOLO_ERR_INVALID, what kept the others from hearing it: in a broken world what this rank
+ * misses may be what another has not written, or has removed again. */
 kolo_status kolo__tensors_refuse(kolo_comm *comm, const char *operation, kolo_status found);
 /* On a communicator that all ranks have made for something of which this one cannot make its part
  * (status, kolo_error_text): the others learn it when they use it. */

@@ -18,16 +18,23 @@ flags=(-std=c17 -O2 -g -D_GNU_SOURCE -ffp-contract=off -fPIC -I"$root" -I"$root/
 target=(-gencode "arch=compute_$capability,code=sm_$capability")
 mkdir -p "$build/lib" "$build/tests" "$build/parts"
 
-"$nvcc" -std=c++17 -O3 -fmad=false -I"$root" "${target[@]}" --fatbin -o "$build/exchange.fatbin" \
-    "$root/kernels/cuda/exchange.cu" &
-other=$!
-"$nvcc" -std=c++17 -O3 -fmad=false -I"$root" "${target[@]}" --fatbin -o "$build/pack.fatbin" \
-    "$root/kernels/cuda/pack.cu"
-wait $other
-gcc "${flags[@]}" -isystem "$cuda/include" "-DKOLO_FATBINS=\"$build\"" \
-    "-DKOLO_CUDA_ARCHITECTURES=\"$capability\"" -shared -fvisibility=hidden \
-    "-Wl,--version-script=$root/kernels/cuda/module.map" -o "$build/lib/libkolo-cuda.so.0" \
-    "$root"/kernels/cuda/*_module.c "$root/kernels/cuda/tables.c" "$root/kernels/dtype.c" -ldl -lpthread
+# The module takes the longest, and is as it was when only the benchmark is built next.
+module=$build/lib/libkolo-cuda.so.0
+made_for=$build/lib/made_for
+if [[ $(cat "$made_for" 2>/dev/null) != "$capability" ||
+    -n $(find "$root/kernels" "$root/base" -newer "$module" -print -quit) ]]; then
+    "$nvcc" -std=c++17 -O3 -fmad=false -I"$root" "${target[@]}" --fatbin -o "$build/exchange.fatbin" \
+        "$root/kernels/cuda/exchange.cu" &
+    other=$!
+    "$nvcc" -std=c++17 -O3 -fmad=false -I"$root" "${target[@]}" --fatbin -o "$build/pack.fatbin" \
+        "$root/kernels/cuda/pack.cu"
+    wait $other
+    gcc "${flags[@]}" -isystem "$cuda/include" "-DKOLO_FATBINS=\"$build\"" \
+        "-DKOLO_CUDA_ARCHITECTURES=\"$capability\"" -shared -fvisibility=hidden \
+        "-Wl,--version-script=$root/kernels/cuda/module.map" -o "$module" \
+        "$root"/kernels/cuda/*_module.c "$root/kernels/cuda/tables.c" "$root/kernels/dtype.c" -ldl -lpthread
+    echo "$capability" >"$made_for"
+fi
 
 # All of them at once; the first that fails ends the script.
 jobs=()

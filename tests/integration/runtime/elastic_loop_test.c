@@ -174,6 +174,24 @@ static int one_comes(void)
     return training_ends_well();
 }
 
+/* It waits before the others have begun, who do a step all the same before they take it in. */
+static int one_comes_at_once(void)
+{
+    uint64_t step;
+    bool is_newcomer = world_rank() == 2, first = true;
+    int wanted = is_newcomer;
+    CHECK(training_create(&plain) == 0);
+    while (!wanted)
+        CHECK(kolo_renewal_wanted(context, 0, &wanted) == KOLO_OK);
+    while (kolo_elastic_begin_step(training.loop, &step)) {
+        CHECK(!first || (size == 2 + is_newcomer && step == is_newcomer));
+        first = false;
+        kolo_elastic_end_step(training.loop, training_step(step));
+    }
+    CHECK(size == 3 && training.entered == (is_newcomer ? 1 : 2));
+    return training_ends_well();
+}
+
 /* It goes alone, and knows why. */
 static int one_comes_with_another_model(void)
 {
@@ -251,6 +269,7 @@ static void test_ranks_come_and_go(void **state)
     for (int w = 0; w < ELASTIC_WAYS; w++) {
         atomic_store(called, 0);
         expect_on(elastic_ways[w], 2, 1, (int[]){-1}, one_comes);
+        expect_on(elastic_ways[w], 2, 1, (int[]){-1}, one_comes_at_once);
     }
     for (int w = 0; w < ELASTIC_WAYS; w++) {
         atomic_store(called, 0);

@@ -108,9 +108,29 @@ static int all_but_one_are_killed(void)
     return 0;
 }
 
+/* Rank 3 is lost, and rank 1 does not go on without it. */
+static int rank_1_leaves_a_broken_world(void)
+{
+    CHECK(join() == 0);
+    CHECK(meet() == 0);
+    if (rank == 3)
+        die_behind_all();
+    CHECK(reduce_until_failure() == KOLO_ERR_PEER_LOST);
+    if (rank == 1) {
+        CHECK(kolo_finalize(context) == KOLO_ERR_PEER_LOST);
+        return 0;
+    }
+    CHECK(renew() == 0);
+    CHECK(report_says(1, 2, 4, "left in good order") == 0);
+    CHECK(reduces_well() == 0);
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
 static void test_survivors_go_on(void **state)
 {
     (void)state;
+    expect(4, 0, (int[]){3, -1}, rank_1_leaves_a_broken_world);
     expect(4, 0, (int[]){1, -1}, rank_1_is_killed);
     expect(4, 0, (int[]){0, 2, -1}, two_are_killed_at_once);
     expect(4, 0, (int[]){1, 2, 3, -1}, all_but_one_are_killed);

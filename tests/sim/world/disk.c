@@ -2,7 +2,7 @@
 /*
  * A folder that all hosts see, for checkpoints: it outlives processes, and the job. What was
  * written and not brought to the disk is lost in part with the host that wrote it; a full disk
- * takes nothing; bits flip while nobody looks.
+ * takes nothing; bits flip while nobody looks, and what was written last is lost.
  *
  *     a file    | on the disk (fsync) | written |
  */
@@ -245,6 +245,41 @@ int __wrap_access(const char *path, int how)
     return find(name) != NULL ? 0 : -1;
 }
 
+/* How many parts its manifest is of: what lies there of a world of another size means nothing. */
+static uint32_t count_parts(const struct disk_file *manifest)
+{
+    const unsigned char *head = manifest->bytes;
+    size_t records = kolo__load_u32(head + 12) * (size_t)KOLO__CHECKPOINT_RECORD_BYTES;
+    return kolo__load_u32(head + 8) == KOLO__CHECKPOINT_MANIFEST
+               ? (uint32_t)((manifest->count - KOLO__CHECKPOINT_HEAD_BYTES - records -
+                             KOLO__CHECKPOINT_SUM_BYTES) /
+                            KOLO__MANIFEST_PART_BYTES)
+               : 0;
+}
+
+static const struct disk_file *find_part(uint64_t step, uint32_t part, uint32_t parts)
+{
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "step-%" PRIu64 ".part-%" PRIu32 "-of-%" PRIu32 ".kolo", step, part,
+             parts);
+    return find(name);
+}
+
+/* A manifest comes last. Who was expelled, and does not know it yet, may be late with its own. */
+static void check_parts(const struct disk_file *manifest)
+{
+    uint32_t parts = count_parts(manifest);
+    uint64_t step = kolo__load_u64(manifest->bytes + 16);
+    unsigned others = world->pauses + world->cuts + world->slowed + world->damaged;
+    for (uint32_t r = 0; r < parts && others == 0; r++) {
+        const struct disk_file *part = find_part(step, r, parts);
+        struct kolo__checkpoint_part meant =
+            kolo__checkpoint_part_at(manifest->bytes, manifest->count, parts, r);
+        if (part == NULL || part->count != meant.bytes)
+            world_broken("%s is there before its part %" PRIu32, manifest->name, r);
+    }
+}
+
 /* What has a step's name is whole, for whoever sees it, and on the disk. */
 int __wrap_rename(const char *from, const char *to)
 {
@@ -260,7 +295,10 @@ int __wrap_rename(const char *from, const char *to)
         take_name(before);
     KOLO__ASSERT(strlen(name_in(to)) < NAME_BYTES);
     snprintf(file->name, NAME_BYTES, "%s", name_in(to));
-    world->saved += strstr(to, ".part-") == NULL;
+    if (strstr(to, ".part-") == NULL) {
+        check_parts(file);
+        world->saved++;
+    }
     world_note(file->count);
     return 0;
 }
@@ -321,7 +359,37 @@ int __wrap_usleep(useconds_t us)
 /* ---- what befalls it --------------------------------------------------------------------------
  */
 
-void disk_flip(void)
+/* The same part of another checkpoint. */
+static const struct disk_file *find_other(const struct disk_file *file)
+{
+    const char *part = strstr(file->name, ".part-");
+    for (uint32_t i = 0; i < FILES_MAX && part != NULL; i++) {
+        const char *its = disk[i] != NULL ? strstr(disk[i]->name, ".part-") : NULL;
+        if (disk[i] != file && its != NULL && strcmp(its, part) == 0)
+            return disk[i];
+    }
+    return NULL;
+}
+
+static void flip_bit(struct disk_file *file)
+{
+    size_t at = world_below(file->count);
+    while (file->bytes[at] == 0) /* perhaps a hole between tensors, which nobody reads */
+        at = (at + 1) % file->count;
+    file->bytes[at] ^= (unsigned char)(1u << world_below(8));
+}
+
+static void become(struct disk_file *file, const struct disk_file *other)
+{
+    struct process *inside = memory_step_out();
+    file->bytes = realloc(file->bytes, other->count);
+    memory_step_in(inside);
+    KOLO__ASSERT(file->bytes != NULL);
+    memcpy(file->bytes, other->bytes, other->count);
+    file->count = file->synced = other->count;
+}
+
+void disk_damage(void)
 {
     struct disk_file *files[FILES_MAX];
     uint32_t count = 0;
@@ -331,25 +399,14 @@ void disk_flip(void)
     if (count == 0)
         return;
     struct disk_file *file = files[world_below(count)];
-    size_t at = world_below(file->count);
-    while (file->bytes[at] == 0) /* perhaps a hole between tensors, which nobody reads */
-        at = (at + 1) % file->count;
-    file->bytes[at] ^= (unsigned char)(1u << world_below(8));
+    const struct disk_file *other = world_chance(50) ? find_other(file) : NULL;
+    if (other != NULL)
+        become(file, other);
+    else
+        flip_bit(file);
     file->damaged = true;
-    world->flipped++;
-    world_log("a bit of %s flips", file->name);
-}
-
-/* How many parts its manifest is of: what lies there of a world of another size means nothing. */
-static uint32_t count_parts(const struct disk_file *manifest)
-{
-    const unsigned char *head = manifest->bytes;
-    size_t records = kolo__load_u32(head + 12) * (size_t)KOLO__CHECKPOINT_RECORD_BYTES;
-    return kolo__load_u32(head + 8) == KOLO__CHECKPOINT_MANIFEST
-               ? (uint32_t)((manifest->count - KOLO__CHECKPOINT_HEAD_BYTES - records -
-                             KOLO__CHECKPOINT_SUM_BYTES) /
-                            KOLO__MANIFEST_PART_BYTES)
-               : 0;
+    world_log("%s is damaged", file->name);
+    world->damaged++;
 }
 
 /* Itself, or one of the parts that it means. */
@@ -358,13 +415,18 @@ static bool is_damaged(const struct disk_file *checkpoint, uint64_t step)
     bool damaged = checkpoint->damaged;
     uint32_t parts = damaged ? 0 : count_parts(checkpoint);
     for (uint32_t r = 0; r < parts && !damaged; r++) {
-        char name[NAME_BYTES];
-        snprintf(name, sizeof name, "step-%" PRIu64 ".part-%" PRIu32 "-of-%" PRIu32 ".kolo", step,
-                 r, parts);
-        const struct disk_file *part = find(name);
+        const struct disk_file *part = find_part(step, r, parts);
         damaged = part == NULL || part->damaged;
     }
     return damaged;
+}
+
+bool disk_has(const char *prefix)
+{
+    for (uint32_t i = 0; i < FILES_MAX; i++)
+        if (disk[i] != NULL && strncmp(disk[i]->name, prefix, strlen(prefix)) == 0)
+            return true;
+    return false;
 }
 
 uint64_t disk_last_good(void)

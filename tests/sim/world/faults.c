@@ -83,6 +83,13 @@ static void stop(struct process *process, uint64_t until_ns)
     process->paused_ns += until_ns - from_ns;
 }
 
+void faults_stop(struct process *process, uint64_t for_ns)
+{
+    stop(process, world->now_ns + for_ns);
+    world->pauses++;
+    world->serious += for_ns > SERIOUS_NS;
+}
+
 /* SIGSTOP; or, of the launcher, a machine that was suspended. */
 static void pause_one(void *self, uint64_t longest_ns)
 {
@@ -90,9 +97,7 @@ static void pause_one(void *self, uint64_t longest_ns)
     uint64_t pause_ns = world_below(longest_ns);
     if (process == NULL || is_over())
         return;
-    stop(process, world->now_ns + pause_ns);
-    world->pauses++;
-    world->serious += pause_ns > SERIOUS_NS;
+    faults_stop(process, pause_ns);
 }
 
 void faults_stop_all(uint64_t for_ns)
@@ -120,13 +125,17 @@ static void jump(void *self, uint64_t number)
     world->jumps++;
 }
 
-/* All at once, as without power; the job can only be started again. */
+void faults_kill_all(void)
+{
+    for (uint32_t id = 1; id < world->process_count && !is_over(); id++)
+        faults_kill(&world->processes[id], false);
+}
+
 static void kill_all(void *self, uint64_t number)
 {
     (void)self;
     (void)number;
-    for (uint32_t id = 1; id < world->process_count && !is_over(); id++)
-        faults_kill(&world->processes[id], false);
+    faults_kill_all();
 }
 
 /* ---- the disk --------------------------------------------------------------------------------
@@ -141,12 +150,12 @@ static void fill_disk(void *self, uint64_t for_ns)
     world->serious++;
 }
 
-static void flip(void *self, uint64_t number)
+static void damage(void *self, uint64_t number)
 {
     (void)self;
     (void)number;
     if (!is_over())
-        disk_flip();
+        disk_damage();
 }
 
 /* ---- links -----------------------------------------------------------------------------------
@@ -231,7 +240,7 @@ static void draw_fault_of_checkpoints(void)
     if (world_chance(15))
         world_at(draw_time(), fill_disk, NULL, 5 * SEC);
     if (world_chance(30))
-        world_at(draw_time(), flip, NULL, 0);
+        world_at(draw_time(), damage, NULL, 0);
 }
 
 static void draw_fault(void)

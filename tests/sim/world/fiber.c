@@ -5,6 +5,8 @@
  */
 #include "world.h"
 
+#include "stacks.h"
+
 #include "base/assert.h"
 
 #include <setjmp.h>
@@ -19,6 +21,7 @@ static const uint64_t LONGEST_NS = 3600 * SEC; /* of a job: it hangs */
 struct fiber {
     ucontext_t context; /* to begin with */
     jmp_buf place;      /* later */
+    struct stack stack;
     bool begun;
     struct process *process; /* NULL: free */
     fiber_run *run;
@@ -40,6 +43,7 @@ static void *stacks[WORLD_FIBERS_MAX]; /* kept for the next seed */
 static uint32_t fiber_count;
 static struct fiber *running;
 static jmp_buf loop_place;
+static struct stack loop_stack;
 static struct event events[EVENTS_MAX]; /* a heap, the next one first */
 static uint32_t event_count;
 static uint64_t events_so_far;
@@ -85,8 +89,11 @@ static struct event take_event(void)
  * costs; _setjmp does not. */
 static void go_to_fiber(struct fiber *fiber)
 {
-    if (_setjmp(loop_place) != 0)
+    if (_setjmp(loop_place) != 0) {
+        stack_arrive(&fiber->stack, &loop_stack);
         return;
+    }
+    stack_leave(&loop_stack, &fiber->stack);
     if (fiber->begun)
         _longjmp(fiber->place, 1);
     fiber->begun = true;
@@ -95,8 +102,11 @@ static void go_to_fiber(struct fiber *fiber)
 
 static void go_to_loop(struct fiber *fiber)
 {
-    if (_setjmp(fiber->place) == 0)
+    if (_setjmp(fiber->place) == 0) {
+        stack_leave(&fiber->stack, &loop_stack);
         _longjmp(loop_place, 1);
+    }
+    stack_arrive(&loop_stack, &fiber->stack);
 }
 
 static void enter_fiber(struct fiber *fiber)
@@ -114,6 +124,7 @@ static void enter_fiber(struct fiber *fiber)
 static void begin(void)
 {
     struct fiber *fiber = running;
+    stack_arrive(&loop_stack, &fiber->stack);
     fiber->run(fiber->argument);
     fiber->ended = true;
     fiber_wake_process(fiber->process); /* whoever joins it */
@@ -132,7 +143,12 @@ struct fiber *fiber_start(struct process *process, fiber_run *run, void *argumen
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
     KOLO__ASSERT(stacks[i] != MAP_FAILED);
     struct fiber *fiber = &fibers[i];
-    *fiber = (struct fiber){.process = process, .run = run, .argument = argument, .woken = true};
+    *fiber = (struct fiber){.process = process,
+                            .run = run,
+                            .argument = argument,
+                            .woken = true,
+                            .stack = {.bottom = stacks[i], .bytes = STACK_BYTES}};
+    stack_new(&fiber->stack);
     getcontext(&fiber->context);
     fiber->context.uc_stack.ss_sp = stacks[i];
     fiber->context.uc_stack.ss_size = STACK_BYTES;
@@ -143,6 +159,7 @@ struct fiber *fiber_start(struct process *process, fiber_run *run, void *argumen
 
 static void release(struct fiber *fiber)
 {
+    stack_gone(&fiber->stack);
     fiber->process = NULL;
 }
 

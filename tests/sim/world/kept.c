@@ -30,6 +30,11 @@ static void kill(void *self, uint64_t silent)
     faults_kill(self, silent);
 }
 
+static void stop(void *self, uint64_t for_ns)
+{
+    faults_stop(self, for_ns);
+}
+
 static void suspend_after_fault(void)
 {
     uint64_t at_ns = world->now_ns + 30 * MS + world_below(300 * MS);
@@ -118,6 +123,34 @@ static void five_that_end_with_parts(struct plan *plan)
 {
     five_of_which_four_may_train(plan);
     plan->sharded = true;
+}
+
+/* ---- killed while parts are saved -------------------------------------------------------------
+ * Some had heard of all parts, and had gone; who had not was alone, though all was written, or had
+ * to write what nobody but him could not.
+ */
+
+static void five_that_save_parts(struct plan *plan)
+{
+    five_that_save(plan);
+    plan->sharded = true;
+}
+
+static void stop_when_done(void *self, uint64_t for_ns)
+{
+    const struct process *process = self;
+    if (process->steps_done == world->plan.steps)
+        world_at(world->now_ns + world_below(2 * MS), stop, self, for_ns);
+    else if (!process->ended)
+        world_at(world->now_ns + 20 * US, stop_when_done, self, for_ns);
+}
+
+static void kill_while_saving(void)
+{
+    uint32_t first = (uint32_t)world_below(5);
+    world_at(world->now_ns + 1 * MS, kill_when_done, process(1 + first), 80);
+    if (world_chance(50))
+        world_at(world->now_ns + 1 * MS, stop_when_done, process(1 + (first + 1) % 5), 100 * MS);
 }
 
 /* ---- alone, without the rendezvous ------------------------------------------------------------
@@ -229,6 +262,121 @@ static void leave_at_once(void)
         world_at(at_ns, leave, process(1 + (first + i) % 5), 0);
 }
 
+/* ---- two neighbours killed at the end ---------------------------------------------------------
+ * Part of the state is lost; who had done the last step took that for the end of a job in good
+ * order.
+ */
+
+static void five_of_which_two_may_train_with_parts(struct plan *plan)
+{
+    five_that_end_with_parts(plan);
+    plan->least = 2;
+}
+
+static void kill_neighbours_at_the_end(void)
+{
+    uint32_t first = (uint32_t)world_below(5);
+    for (uint32_t i = 0; i < 2; i++)
+        world_at(world->now_ns + 1 * MS, kill_when_done, process(1 + (first + i) % 5), 40);
+}
+
+/* ---- killed at the end, and another when the world is renewed ---------------------------------
+ * Who waits for his pieces in the new one has no state, though he has done the last step.
+ */
+
+static void kill_two_at_the_end(void)
+{
+    uint32_t first = (uint32_t)world_below(5);
+    world_at(world->now_ns + 1 * MS, kill_when_done, process(1 + first), 40);
+    world_at(world->now_ns + 1 * MS, kill_in_second_epoch, process(1 + (first + 2) % 5), 50000);
+}
+
+/* ---- a folder that all share, while the world breaks ------------------------------------------
+ * Rank 0 has removed what the others were to find: rank 1, stopped meanwhile, said that its folder
+ * is another one, and ended the job for good.
+ */
+
+static void three_that_share_a_folder(struct plan *plan)
+{
+    three(plan);
+    plan->least = 1;
+    plan->sharded = true;
+    plan->checkpoint_every = 2;
+    plan->again = false;
+    plan->delay_ns = 3 * MS;
+}
+
+static void break_when_shared(void *self, uint64_t number)
+{
+    (void)self;
+    uint64_t at_ns = world->now_ns + world_below(16 * MS);
+    if (disk_has(".shared-")) {
+        world_at(at_ns, stop, process(2), 1 * SEC);
+        world_at(at_ns + world_below(4 * MS), kill, process(3), false);
+    } else if (number > 0) {
+        world_at(world->now_ns + 50 * US, break_when_shared, NULL, number - 1);
+    }
+}
+
+static void break_while_looking(void)
+{
+    break_when_shared(NULL, 50000);
+}
+
+/* ---- started again from a damaged disk --------------------------------------------------------
+ */
+
+static void three_that_are_started_again(struct plan *plan)
+{
+    three(plan);
+    plan->sharded = world_chance(60);
+    plan->steps = 8;
+    plan->compute_ns = 40 * MS;
+    plan->checkpoint_every = 1 + world_below(2);
+    plan->again = true;
+}
+
+static void lose_power(void *self, uint64_t number)
+{
+    (void)self;
+    (void)number;
+    if (world->begins_at != NEVER) /* the first job was quicker */
+        return;
+    faults_kill_all();
+    disk_damage();
+}
+
+static void damage_and_kill(void)
+{
+    world_at(world->now_ns + 60 * MS + world_below(300 * MS), lose_power, NULL, 0);
+}
+
+/* ---- a disk that is full for moments ----------------------------------------------------------
+ * Of a part that could not be written there is no checkpoint, though there is room for its
+ * manifest.
+ */
+
+static void three_that_save_parts(struct plan *plan)
+{
+    three_that_are_started_again(plan);
+    plan->sharded = true;
+    plan->again = false;
+}
+
+static void fill_disk(void *self, uint64_t times)
+{
+    (void)self;
+    world->disk_full_until_ns = world->now_ns + world_below(20 * MS);
+    if (times > 1)
+        world_at(world->now_ns + world_below(60 * MS), fill_disk, NULL, times - 1);
+}
+
+static void fill_disk_again_and_again(void)
+{
+    world->serious++; /* for the last one there may be no room */
+    world_at(world->now_ns + 20 * MS, fill_disk, NULL, 12);
+}
+
 const struct scenario world_kept[] = {
     {"stopped together after a fault", two_of_which_one_may_train, suspend_after_fault, 300, 1},
     {"a link that stays cut", four_of_which_three_may_train, cut_for_good, 40, 3},
@@ -238,6 +386,14 @@ const struct scenario world_kept[] = {
     {"killed at the end", five_of_which_four_may_train, kill_at_the_end, 100, 4},
     {"killed at the end, with a checkpoint", five_that_save, kill_at_the_end, 100, 4},
     {"killed at the end, with parts", five_that_end_with_parts, kill_at_the_end, 100, 4},
+    {"two neighbours killed at the end", five_of_which_two_may_train_with_parts,
+     kill_neighbours_at_the_end, 100, 0},
+    {"killed at the end, and when the world is renewed", five_that_end_with_parts,
+     kill_two_at_the_end, 100, 0},
+    {"a folder that all share", three_that_share_a_folder, break_while_looking, 100, 2},
+    {"started again from a damaged disk", three_that_are_started_again, damage_and_kill, 200, 0},
+    {"a disk that is full for moments", three_that_save_parts, fill_disk_again_and_again, 60, 0},
+    {"killed while parts are saved", five_that_save_parts, kill_while_saving, 200, 4},
     {"alone, without the rendezvous", two_that_compute_long, leave_alone_without_rendezvous, 40, 0},
     {"cut off for less than two seconds", three, kill_behind_a_cut, 20, 0},
     {"lost before the next copies", two_with_parts, kill_before_copies, 100, 0},

@@ -21,9 +21,7 @@ struct allocation {
     size_t bytes, unused;
 };
 
-void *__real_malloc(size_t bytes);
 void __real_free(void *memory);
-void *__real_aligned_alloc(size_t alignment, size_t bytes);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t count, size_t bytes);
 void *__wrap_realloc(void *memory, size_t bytes);
@@ -39,11 +37,10 @@ static struct allocation *head_of(void *memory)
 static void *take(size_t alignment, size_t bytes)
 {
     size_t before = alignment > sizeof(struct allocation) ? alignment : sizeof(struct allocation);
-    size_t whole = (before + bytes + alignment - 1) / alignment * alignment;
-    unsigned char *base = __real_aligned_alloc(alignment, whole);
-    if (base == NULL)
+    void *base; /* not a byte more: behind it is what a sanitizer watches */
+    if (posix_memalign(&base, alignment, before + bytes) != 0)
         return NULL;
-    struct allocation *head = head_of(base + before);
+    struct allocation *head = head_of((unsigned char *)base + before);
     *head = (struct allocation){
         .base = base, .bytes = bytes, .owner = world != NULL ? world->current : NULL};
     if (head->owner != NULL) {

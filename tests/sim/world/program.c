@@ -234,7 +234,7 @@ static void train(struct program *program)
 /* Rank 0 has not ended well before the last step is on the disk. */
 static void check_saved(const struct program *program)
 {
-    if (world->plan.checkpoint_every > 0 && program->context->rank == 0 && world->flipped == 0 &&
+    if (world->plan.checkpoint_every > 0 && program->context->rank == 0 && world->damaged == 0 &&
         disk_last_good() != world->plan.steps)
         world_broken("process %u was rank 0 at the end, and the last checkpoint is of step %" PRIu64
                      " of %" PRIu64,

@@ -134,7 +134,7 @@ struct world {
     /* What happened. */
     unsigned kills, pauses, cuts, jumps, slowed, newcomers, epochs_formed, right, failed, left;
     unsigned serious; /* of which a process may be lost that was not killed */
-    unsigned ended_well, ended_badly, lost_silently, saved, flipped, taken_up;
+    unsigned ended_well, ended_badly, lost_silently, saved, damaged, taken_up;
     char broken[1400];
 };
 
@@ -248,8 +248,10 @@ bool disk_of_file(int fd, struct disk_file **disk);
 
 /* silent: what is not on the disk may be lost. */
 void disk_close(struct disk_file *file, bool silent);
-/* A bit of a checkpoint. */
-void disk_flip(void);
+/* One whose name begins so. */
+bool disk_has(const char *prefix);
+/* A bit of a checkpoint flips, or a part of it is that of another one. */
+void disk_damage(void);
 /* The step of the last checkpoint of which nothing is damaged; 0: there is none. */
 uint64_t disk_last_good(void);
 void disk_end(void);
@@ -268,6 +270,9 @@ void plane_update_links(void);
 
 void faults_plan(void);
 void faults_kill(struct process *process, bool silent);
+/* As without power; the job can only be started again. */
+void faults_kill_all(void);
+void faults_stop(struct process *process, uint64_t for_ns);
 /* A suspended machine: all stand still together. */
 void faults_stop_all(uint64_t for_ns);
 /* At one of its next `turns` steps. */

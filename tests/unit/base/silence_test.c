@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* When a host counts as vanished, by a clock of its own. */
+/* When a host counts as vanished: by a clock of its own, and of real connections. */
 #include "base/silence.h"
+
+#include "base/clock.h"
+#include "base/socket.h"
 
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <linux/filter.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static const uint64_t S = 1000000000;
 enum { LIMIT_S = 8 };
@@ -71,6 +78,70 @@ static void test_seconds(void **state)
     assert_false(kolo__silence_is_errno(ECONNRESET));
 }
 
+/* ---- of a real connection ------------------------------------------------------------------- */
+
+enum { NEAR, FAR, SILENCE_S = 1 };
+
+static void connect_both(int fds[2])
+{
+    struct kolo__address bound;
+    int listening;
+    assert_int_equal(kolo__listen("127.0.0.1", 0, &listening, &bound), KOLO_OK);
+    fds[NEAR] = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fds[NEAR], (struct sockaddr *)&bound.storage, bound.length), 0);
+    assert_int_equal(poll(&(struct pollfd){.fd = listening, .events = POLLIN}, 1, 10000), 1);
+    fds[FAR] = accept(listening, NULL, NULL);
+    assert_true(fds[FAR] >= 0);
+    close(listening);
+}
+
+/* Does it count as silent within so long? */
+static bool is_found(int fd, uint64_t seconds)
+{
+    struct kolo__silence silence = {0};
+    uint64_t by_ns = kolo__now_ns(&kolo__real_clock) + seconds * S;
+    for (uint64_t now_ns = 0; now_ns < by_ns; usleep(20000)) {
+        now_ns = kolo__now_ns(&kolo__real_clock);
+        if (kolo__silence_check(&silence, fd, SILENCE_S, now_ns))
+            return true;
+    }
+    return false;
+}
+
+/* What it sends arrives, again and again. */
+static void test_deaf_host_is_silent(void **state)
+{
+    (void)state;
+    struct sock_filter nothing = {.code = BPF_RET | BPF_K, .k = 0};
+    const struct sock_fprog drop = {.len = 1, .filter = &nothing};
+    int fds[2];
+    connect_both(fds);
+    assert_int_equal(setsockopt(fds[FAR], SOL_SOCKET, SO_ATTACH_FILTER, &drop, sizeof drop), 0);
+    assert_int_equal(write(fds[NEAR], "1", 1), 1);
+    usleep(50000); /* so that it repeats just after what it did not hear was repeated */
+    assert_int_equal(write(fds[FAR], "1", 1), 1);
+    assert_true(is_found(fds[NEAR], 3));
+    close(fds[NEAR]);
+    close(fds[FAR]);
+}
+
+/* Its window is closed, and what it says besides is heard. */
+static void test_host_that_does_not_read_is_not_silent(void **state)
+{
+    (void)state;
+    static const char much[64 << 10];
+    int fds[2];
+    connect_both(fds);
+    do
+        while (send(fds[NEAR], much, sizeof much, MSG_DONTWAIT) > 0)
+            continue;
+    while (poll(&(struct pollfd){.fd = fds[NEAR], .events = POLLOUT}, 1, 300) > 0);
+    assert_int_equal(write(fds[FAR], "1", 1), 1);
+    assert_false(is_found(fds[NEAR], 4 * SILENCE_S));
+    close(fds[NEAR]);
+    close(fds[FAR]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -79,6 +150,8 @@ int main(void)
         cmocka_unit_test(test_idle_for_long_is_not_silent),
         cmocka_unit_test(test_who_computed_begins_anew),
         cmocka_unit_test(test_seconds),
+        cmocka_unit_test(test_deaf_host_is_silent),
+        cmocka_unit_test(test_host_that_does_not_read_is_not_silent),
     };
     return cmocka_run_group_tests_name("silence", tests, NULL, NULL);
 }
