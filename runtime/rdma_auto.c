@@ -30,6 +30,8 @@ enum {
     WHY_BYTES = 300,
     OFFER_BYTES = 3, /* port:u16 kind:u8; less: none, and why */
     LINK_BYTES = (2 << 20) + 4096,
+    /* Of a message: packets as long as they get. A switch may pass none but short ones. */
+    TRIAL_BYTES = 16384,
 };
 static const uint64_t PATIENCE_NS = 5000000000; /* for all messages of a trial */
 
@@ -41,7 +43,7 @@ struct trial {
     struct kolo__transport *transport;
     /* Theirs until the transport is closed. */
     struct kolo__post send, *recvs;
-    unsigned char sent, *received;
+    unsigned char sent[TRIAL_BYTES], received[TRIAL_BYTES]; /* what comes is not looked at */
     /* By now. */
     uint32_t offers;
     int kind;         /* of all offers; -1: not known yet; -2: several */
@@ -222,11 +224,12 @@ static kolo_status pass_messages(struct trial *trial)
         if (context->host_of[r] == context->host_of[context->rank] ||
             partner(context, r) != context->rank)
             continue;
-        trial->recvs[r] =
-            (struct kolo__post){.data = &trial->received[r], .bytes = 1, .signature = &signature};
+        trial->recvs[r] = (struct kolo__post){
+            .data = trial->received, .bytes = TRIAL_BYTES, .signature = &signature};
         transport->ops->post_recv(transport, r, &trial->recvs[r]);
     }
-    trial->send = (struct kolo__post){.data = &trial->sent, .bytes = 1, .signature = &signature};
+    trial->send =
+        (struct kolo__post){.data = trial->sent, .bytes = TRIAL_BYTES, .signature = &signature};
     transport->ops->post_send(transport, partner(context, context->rank), &trial->send);
     uint64_t until_ns = kolo__now_ns(&kolo__real_clock) + PATIENCE_NS;
     while (transport->fault.status == KOLO_OK &&
@@ -234,7 +237,8 @@ static kolo_status pass_messages(struct trial *trial)
         if (kolo__now_ns(&kolo__real_clock) > until_ns)
             return kolo__error(KOLO_ERR_TIMEOUT,
                                "nothing came from rank %u by RDMA within %u s: can the ports of "
-                               "both reach each other?",
+                               "both reach each other, and does the network between them pass "
+                               "packets as long as theirs (ip link, and the switch's MTU)?",
                                missing(trial) != UINT32_MAX ? missing(trial)
                                                             : partner(context, context->rank),
                                (unsigned)(PATIENCE_NS / 1000000000u));
@@ -257,8 +261,7 @@ static kolo_status try_all(struct trial *trial, uint64_t deadline_ns)
 {
     kolo_status own = KOLO_ERR_MEMORY;
     trial->recvs = calloc(trial->context->size, sizeof *trial->recvs);
-    trial->received = calloc(trial->context->size, 1);
-    if (trial->recvs == NULL || trial->received == NULL)
+    if (trial->recvs == NULL)
         own = kolo__error(KOLO_ERR_MEMORY, "no memory");
     else
         own = create(trial);
@@ -308,7 +311,6 @@ kolo_status kolo__context_try_rdma(kolo_context *context, uint64_t deadline_ns)
     if (trial.listen_fd >= 0)
         close(trial.listen_fd);
     free(trial.recvs);
-    free(trial.received);
     free(trial.endpoints);
     free(trial.use);
     return status;

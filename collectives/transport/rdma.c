@@ -11,6 +11,7 @@
 #include "collectives/transport/rdma_transport.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -95,7 +96,9 @@ static kolo_status open_device(struct kolo__rdma *rdma, struct kolo__rdma_own *o
     /* How many peers there will be is not known: as many as a ring has. */
     uint32_t peers = rdma->stream.transport.size > 2 ? 2 : 1;
     uint32_t each = (rdma->rails + rdma->own_count - 1) / rdma->own_count;
-    const struct kolo__rdma_needs needs = {.links = peers * each, .depths = kolo__rdma_depths};
+    const struct kolo__rdma_needs needs = {.links = peers * each,
+                                           .links_most = (rdma->stream.transport.size - 1) * each,
+                                           .depths = kolo__rdma_depths};
     own->device = rdma->module->open(own->port.device, own->port.number, &needs, why, sizeof why);
     if (own->device == NULL)
         return kolo__error(KOLO_ERR_UNSUPPORTED, "RDMA device %s: %s", own->port.device, why);
@@ -153,6 +156,16 @@ const char *kolo__rdma_own_text(const struct kolo__rdma_own *own,
 {
     const struct kolo__rdma_choice choice = {&own->port, own->has_gid ? &own->gid : NULL};
     return kolo__rdma_choice_text(&choice, text);
+}
+
+const char *kolo__rdma_ends_text(const struct kolo__rdma *rdma, const struct kolo__rdma_peer *peer,
+                                 uint32_t rail, char text[KOLO__RDMA_ENDS_TEXT_BYTES])
+{
+    char own[KOLO__RDMA_CHOICE_TEXT_BYTES], theirs[KOLO__RDMA_GID_TEXT_BYTES];
+    snprintf(text, KOLO__RDMA_ENDS_TEXT_BYTES, "from %s to GID %s",
+             kolo__rdma_own_text(&rdma->own[rail % rdma->own_count], own),
+             kolo__rdma_gid_text(peer->rails[rail].their_gid, theirs));
+    return text;
 }
 
 struct kolo__rdma_counts kolo__rdma_count(const struct kolo__transport *transport)

@@ -173,9 +173,10 @@ static kolo_status connect_rail(struct kolo__rdma *rdma, struct kolo__rdma_rail 
     memcpy(rail->their_gid, hello + 16, sizeof rail->their_gid);
     struct kolo__rdma_path path = {
         .link_number = kolo__load_u32(hello),
-        .global = kolo__rdma_needs_gid(own->port.infiniband, own->gid.raw, rail->their_gid),
+        .global = own->port.needs_global ||
+                  kolo__rdma_needs_gid(own->port.infiniband, own->gid.raw, rail->their_gid),
         .own_gid_index = own->gid.index,
-        .lid = kolo__load_u32(hello + 8),
+        .lid = kolo__rdma_lid_towards(own->gid.raw, rail->their_gid, kolo__load_u32(hello + 8)),
         .mtu_bytes = least(own->port.mtu_bytes, kolo__load_u32(hello + 12)),
         .first_out = rail->first_packet,
         .first_in = kolo__load_u32(hello + 4) & 0xffffff,

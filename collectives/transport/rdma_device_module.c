@@ -76,14 +76,16 @@ static bool is_zero(const union ibv_gid *gid)
     return memcmp(gid, &zero, sizeof zero) == 0;
 }
 
-/* Of all entries the one call reads, those of this port that are not empty. */
+/* Of all entries the one call reads, those of this port that are not empty, and that a connection
+ * can name: it has a byte for the index. */
 static void read_gids(struct ibv_context *context, struct kolo__rdma_port *port)
 {
     enum { ENTRIES_MAX = 2000 }; /* more than 64 KiB of them the system does not return */
     struct ibv_gid_entry *entries = calloc(ENTRIES_MAX, sizeof *entries);
     ssize_t count = entries != NULL ? ibv_query_gid_table(context, entries, ENTRIES_MAX, 0) : 0;
     for (ssize_t i = 0; i < count && port->gid_count < KOLO__RDMA_GIDS_MAX; i++) {
-        if (entries[i].port_num != port->number || is_zero(&entries[i].gid))
+        if (entries[i].port_num != port->number || is_zero(&entries[i].gid) ||
+            entries[i].gid_index >= KOLO__RDMA_GIDS_MAX)
             continue;
         struct kolo__rdma_gid *gid = &port->gids[port->gid_count++];
         memcpy(gid->raw, entries[i].gid.raw, sizeof gid->raw);
@@ -127,25 +129,75 @@ static void read_bus_id(const struct ibv_context *context, char *bus_id, size_t 
     const char *name = strrchr(target, '/');
     name = name != NULL ? name + 1 : target;
     if (sscanf(name, "%x:%x:%x.%x", &domain, &bus, &device, &function) == 4)
-        snprintf(bus_id, bytes, "%s", name);
+        snprintf(bus_id, bytes, "%.31s", name);
 }
 
-static void read_port(struct ibv_context *context, uint32_t number, struct kolo__rdma_port *port)
+static void read_port(struct ibv_context *context, struct kolo__rdma_port *port)
 {
     struct ibv_port_attr attr;
     memset(&attr, 0, sizeof attr);
-    if (ibv_query_port(context, (uint8_t)number, &attr) != 0)
+    int failure = ibv_query_port(context, (uint8_t)port->number, &attr);
+    if (failure != 0) {
+        snprintf(port->state, sizeof port->state, "it cannot be read: %s", strerror(failure));
         return;
-    memset(port, 0, sizeof *port);
-    snprintf(port->device, sizeof port->device, "%s", ibv_get_device_name(context->device));
-    port->number = number;
+    }
     port->active = attr.state == IBV_PORT_ACTIVE;
     snprintf(port->state, sizeof port->state, "%s", ibv_port_state_str(attr.state));
     port->infiniband = attr.link_layer != IBV_LINK_LAYER_ETHERNET;
+    port->needs_global = (attr.flags & IBV_QPF_GRH_REQUIRED) != 0;
     port->lid = attr.lid;
     port->mtu_bytes = kolo__verbs_mtu_bytes(attr.active_mtu);
     port->speed_mbps = lane_mbps(attr.active_speed) * lanes_of(attr.active_width);
     read_gids(context, port);
+}
+
+/* NULL: there are too many. */
+static struct kolo__rdma_port *add_port(struct kolo__rdma_survey *survey, struct ibv_device *device,
+                                        uint32_t number)
+{
+    if (survey->port_count == KOLO__RDMA_PORTS_MAX)
+        return NULL;
+    struct kolo__rdma_port *port = &survey->ports[survey->port_count++];
+    memset(port, 0, sizeof *port);
+    snprintf(port->device, sizeof port->device, "%s", ibv_get_device_name(device));
+    port->number = number;
+    port->node = -1;
+    return port;
+}
+
+/* It is there, and this process may not use it, as in a container that was not given it. The
+ * library looks for it in several places, and tells of the last. */
+static void add_closed(struct kolo__rdma_survey *survey, struct ibv_device *device, int failure)
+{
+    char path[sizeof device->dev_name + 32];
+    struct kolo__rdma_port *port = add_port(survey, device, 1);
+    if (port == NULL)
+        return;
+    snprintf(path, sizeof path, "/dev/infiniband/%s", device->dev_name);
+    if (access(path, R_OK | W_OK) != 0)
+        failure = errno;
+    snprintf(port->state, sizeof port->state, "cannot open %s: %s", path, strerror(failure));
+}
+
+static void add_ports(struct kolo__rdma_survey *survey, struct ibv_context *context)
+{
+    struct ibv_device_attr attr;
+    int failure = ibv_query_device(context, &attr);
+    if (failure != 0) {
+        add_closed(survey, context->device, failure);
+        return;
+    }
+    const char *no_dma_buf = kolo__verbs_try_dma_buf(context);
+    for (uint32_t number = 1; number <= attr.phys_port_cnt; number++) {
+        struct kolo__rdma_port *port = add_port(survey, context->device, number);
+        if (port == NULL)
+            break;
+        read_port(context, port);
+        port->software = is_software(&attr);
+        port->node = node_of(context);
+        read_bus_id(context, port->bus_id, sizeof port->bus_id);
+        snprintf(port->no_dma_buf, sizeof port->no_dma_buf, "%s", no_dma_buf);
+    }
 }
 
 bool kolo__verbs_survey(struct kolo__rdma_survey *survey, char *why, size_t bytes)
@@ -161,23 +213,13 @@ bool kolo__verbs_survey(struct kolo__rdma_survey *survey, char *why, size_t byte
         return kolo__verbs_failed(why, bytes, "the list of RDMA devices cannot be read: %s",
                                   strerror(errno));
     for (int i = 0; devices[i] != NULL; i++) {
+        errno = 0;
         struct ibv_context *context = ibv_open_device(devices[i]);
-        struct ibv_device_attr attr;
-        if (context == NULL)
+        if (context == NULL) {
+            add_closed(survey, devices[i], errno);
             continue;
-        if (ibv_query_device(context, &attr) == 0) {
-            const char *no_dma_buf = kolo__verbs_try_dma_buf(context);
-            for (uint32_t number = 1; number <= attr.phys_port_cnt; number++) {
-                if (survey->port_count == KOLO__RDMA_PORTS_MAX)
-                    break;
-                struct kolo__rdma_port *port = &survey->ports[survey->port_count++];
-                read_port(context, number, port);
-                port->software = is_software(&attr);
-                port->node = node_of(context);
-                read_bus_id(context, port->bus_id, sizeof port->bus_id);
-                snprintf(port->no_dma_buf, sizeof port->no_dma_buf, "%s", no_dma_buf);
-            }
         }
+        add_ports(survey, context);
         ibv_close_device(context);
     }
     ibv_free_device_list(devices);
@@ -260,6 +302,32 @@ static bool finds_pages(struct ibv_context *context)
            (attr.odp_caps.per_transport_caps.rc_odp_caps & IBV_ODP_SUPPORT_WRITE) != 0;
 }
 
+static int completions_of(const struct kolo__rdma_needs *needs, uint32_t links, int most)
+{
+    int64_t wanted = (int64_t)links * (needs->depths.sends + needs->depths.receives);
+    return wanted < most ? (int)wanted : most;
+}
+
+/* For as many links as there will be at least, for it grows with them; where the driver cannot
+ * grow any, for as many as there may be. NULL: errno. */
+static struct ibv_cq *create_cq(const struct kolo__rdma_device *device,
+                                const struct kolo__rdma_needs *needs)
+{
+    struct ibv_device_attr attr;
+    errno = ibv_query_device(device->context, &attr);
+    if (errno != 0)
+        return NULL;
+    struct ibv_cq *cq =
+        ibv_create_cq(device->context, completions_of(needs, needs->links, attr.max_cqe), NULL,
+                      device->channel, 0);
+    int failure = cq != NULL && needs->links_most > needs->links ? ibv_resize_cq(cq, cq->cqe) : 0;
+    if (failure != EOPNOTSUPP && failure != ENOSYS)
+        return cq;
+    ibv_destroy_cq(cq);
+    return ibv_create_cq(device->context, completions_of(needs, needs->links_most, attr.max_cqe),
+                         NULL, device->channel, 0);
+}
+
 struct kolo__rdma_device *kolo__verbs_open(const char *name, uint32_t port,
                                            const struct kolo__rdma_needs *needs, char *why,
                                            size_t bytes)
@@ -287,9 +355,7 @@ struct kolo__rdma_device *kolo__verbs_open(const char *name, uint32_t port,
         !never_blocks(device->context->async_fd))
         goto give_up;
     what = "make a completion queue";
-    device->cq = ibv_create_cq(device->context,
-                               (int)(needs->links * (needs->depths.sends + needs->depths.receives)),
-                               NULL, device->channel, 0);
+    device->cq = create_cq(device, needs);
     if (device->cq == NULL)
         goto give_up;
     return device;

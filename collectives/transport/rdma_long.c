@@ -162,6 +162,12 @@ size_t kolo__rdma_straight_bytes(const struct kolo__rdma_peer *peer,
 
 /* ---- out ---------------------------------------------------------------------------------- */
 
+/* The place of the first send among the lent messages. */
+static uint32_t place_of_first(const struct kolo__rdma_peer *peer)
+{
+    return peer->lent_end % KOLO__RDMA_OFFERS_MAX;
+}
+
 /* How the payload of the first send will go. False: its offer has not come, or too many messages
  * are lent. */
 static bool begin(struct kolo__rdma *rdma, uint32_t index)
@@ -193,7 +199,7 @@ static bool begin(struct kolo__rdma *rdma, uint32_t index)
                                                    : KOLO__RDMA_LENT;
     sending->begun = true;
     if (sending->way != KOLO__RDMA_STAGED)
-        peer->lent[peer->lent_end % KOLO__RDMA_OFFERS_MAX] =
+        peer->lent[place_of_first(peer)] =
             sending->way == KOLO__RDMA_LENT
                 ? 1
                 : (uint32_t)kolo__rdma_least(peer->rail_count, pieces_of(post->bytes));
@@ -223,7 +229,7 @@ static kolo_status write_straight(struct kolo__rdma *rdma, struct kolo__rdma_pee
         .remote_key = sending->keys[index],
         .immediate = kolo__rdma_immediate(KOLO__RDMA_SAID_STRAIGHT, sending->offer)};
     kolo_status status =
-        kolo__rdma_post(rdma, peer, rail, &write, last ? peer->lent_end : UINT32_MAX);
+        kolo__rdma_post(rdma, peer, rail, &write, last ? place_of_first(peer) : UINT32_MAX);
     if (status != KOLO_OK)
         return status;
     rail->writes_under_way++;
@@ -246,7 +252,8 @@ static kolo_status write_payload(struct kolo__rdma *rdma, struct kolo__rdma_peer
         return KOLO_OK;
     bool lent = peer->sending.way == KOLO__RDMA_LENT;
     return kolo__rdma_write_piece(rdma, peer, &cursor, *moved, lent ? &peer->sending.own : NULL,
-                                  lent && *moved == part.iov_len ? peer->lent_end : UINT32_MAX);
+                                  lent && *moved == part.iov_len ? place_of_first(peer)
+                                                                 : UINT32_MAX);
 }
 
 static kolo_status write_header(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer,

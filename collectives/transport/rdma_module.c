@@ -63,7 +63,8 @@ static bool grow_completions(struct kolo__rdma_device *device, int wanted)
     int size = device->cq->cqe;
     while (size < device->cq_wanted)
         size *= 2;
-    return size == device->cq->cqe || ibv_resize_cq(device->cq, size) == 0;
+    errno = size == device->cq->cqe ? 0 : ibv_resize_cq(device->cq, size);
+    return errno == 0;
 }
 
 static void close_link(struct kolo__rdma_link *link)
@@ -163,7 +164,8 @@ static bool connect_link(struct kolo__rdma_link *link, const struct kolo__rdma_p
                       IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
                           IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER | IBV_QP_PKEY_INDEX);
     if (failure != 0)
-        return kolo__verbs_failed(why, bytes, "no way to it: %s", strerror(failure));
+        return kolo__verbs_failed(why, bytes, "no way to it: %s; is there a route (ip route get)?",
+                                  strerror(failure));
     attr = (struct ibv_qp_attr){.qp_state = IBV_QPS_RTS,
                                 .sq_psn = path->first_out,
                                 .timeout = (uint8_t)path->timeout,
@@ -228,7 +230,6 @@ static int poll_completions(struct kolo__rdma_device *device,
             .failed = wc->status != IBV_WC_SUCCESS,
             .immediate = be32toh(wc->imm_data),
             .vendor_error = wc->vendor_err,
-            .flushed = wc->status == IBV_WC_WR_FLUSH_ERR,
             .unreachable =
                 wc->status == IBV_WC_RETRY_EXC_ERR || wc->status == IBV_WC_RNR_RETRY_EXC_ERR,
             .text = ibv_wc_status_str(wc->status),

@@ -17,10 +17,10 @@
 #include <sys/uio.h>
 
 enum {
-    KOLO__RDMA_MODULE_VERSION = 3,
+    KOLO__RDMA_MODULE_VERSION = 4,
     KOLO__RDMA_PORTS_MAX = 32,
     KOLO__RDMA_RAILS_MAX = 4,  /* connections of two ranks */
-    KOLO__RDMA_GIDS_MAX = 128, /* of a port, empty entries not counted */
+    KOLO__RDMA_GIDS_MAX = 256, /* of a port: verbs have a byte for the index */
     KOLO__RDMA_GID_BYTES = 16,
     KOLO__RDMA_NAME_BYTES = 64,
     KOLO__RDMA_DMA_BUF_BYTES = 96,
@@ -30,7 +30,7 @@ enum kolo__rdma_gid_kind { KOLO__RDMA_GID_IB, KOLO__RDMA_GID_ROCE_V1, KOLO__RDMA
 
 struct kolo__rdma_gid {
     unsigned char raw[KOLO__RDMA_GID_BYTES];
-    uint32_t index; /* in the port's table, which has holes */
+    uint32_t index; /* in the port's table, which has holes; less than KOLO__RDMA_GIDS_MAX */
     enum kolo__rdma_gid_kind kind;
 };
 
@@ -38,8 +38,9 @@ struct kolo__rdma_port {
     char device[KOLO__RDMA_NAME_BYTES];
     uint32_t number; /* from 1 */
     bool active;
-    char state[24];      /* "active": for messages */
+    char state[128];     /* "active", or why it is not: for messages */
     bool infiniband;     /* else Ethernet: RoCE */
+    bool needs_global;   /* InfiniBand: packets have global headers in its own subnet as well */
     bool software;       /* the system does a card's work (Soft-RoCE, siw): slower than TCP */
     uint32_t lid;        /* InfiniBand: its address in the subnet */
     uint32_t mtu_bytes;  /* in use */
@@ -69,7 +70,8 @@ struct kolo__rdma_depths {
 
 /* What a device must have for a communicator. */
 struct kolo__rdma_needs {
-    uint32_t links; /* as many regions */
+    uint32_t links;      /* as many regions */
+    uint32_t links_most; /* there may be later */
     struct kolo__rdma_depths depths;
 };
 
@@ -107,7 +109,6 @@ struct kolo__rdma_completion {
     uint32_t immediate;
     /* failed */
     uint32_t vendor_error;
-    bool flushed;     /* because another one before it failed */
     bool unreachable; /* the other end does not answer */
     const char *text; /* static */
 };

@@ -19,6 +19,15 @@ void kolo__rdma_break(struct kolo__rdma_peer *peer, kolo_status status, const ch
     }
 }
 
+static void break_rail(const struct kolo__rdma *rdma, struct kolo__rdma_peer *peer, uint32_t index,
+                       kolo_status status, const char *what, const char *why)
+{
+    char ends[KOLO__RDMA_ENDS_TEXT_BYTES], text[300];
+    snprintf(text, sizeof text, "%s %s: %s", what, kolo__rdma_ends_text(rdma, peer, index, ends),
+             why);
+    kolo__rdma_break(peer, status, text);
+}
+
 kolo_status kolo__rdma_failure(const struct kolo__rdma_peer *peer)
 {
     return kolo__error(peer->failure, "%s", peer->failure_text);
@@ -29,6 +38,13 @@ bool kolo__rdma_has_left(const struct kolo__rdma *rdma, uint32_t index)
     const struct kolo__rdma_peer *peer = &rdma->peers[index];
     return peer->state == KOLO__RDMA_ESTABLISHED && kolo__tcp_hangup(rdma->tcp, index) &&
            (peer->failure == KOLO_OK || peer->failure == KOLO_ERR_PEER_LOST);
+}
+
+kolo_status kolo__rdma_ended(const struct kolo__rdma *rdma, uint32_t index)
+{
+    char ends[KOLO__RDMA_ENDS_TEXT_BYTES];
+    return kolo__error(KOLO_ERR_PEER_LOST, "it closed the connection %s",
+                       kolo__rdma_ends_text(rdma, &rdma->peers[index], 0, ends));
 }
 
 /* ---- out ---------------------------------------------------------------------------------- */
@@ -52,7 +68,8 @@ kolo_status kolo__rdma_post(struct kolo__rdma *rdma, struct kolo__rdma_peer *pee
     write->signalled |=
         lent != UINT32_MAX || rail->posted % KOLO__RDMA_SIGNAL_EVERY == KOLO__RDMA_SIGNAL_EVERY - 1;
     if (!rdma->module->link_write(rail->link, write, why, sizeof why)) {
-        kolo__rdma_break(peer, KOLO_ERR_NETWORK, why);
+        break_rail(rdma, peer, (uint32_t)(rail - peer->rails), KOLO_ERR_NETWORK,
+                   "the connection broke", why);
         return kolo__rdma_failure(peer);
     }
     rail->posted++;
@@ -91,7 +108,7 @@ static void return_lent(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer, u
 {
     if (lent == UINT32_MAX)
         return;
-    peer->lent[lent % KOLO__RDMA_OFFERS_MAX]--;
+    peer->lent[lent]--;
     while (peer->lent_first != peer->lent_end &&
            peer->lent[peer->lent_first % KOLO__RDMA_OFFERS_MAX] == 0) {
         peer->lent_first++;
@@ -151,19 +168,17 @@ static const char *take_immediate(struct kolo__rdma *rdma, struct kolo__rdma_pee
 static void take_failure(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer, uint32_t rail,
                          const struct kolo__rdma_completion *completion)
 {
-    char own_text[KOLO__RDMA_CHOICE_TEXT_BYTES], theirs[KOLO__RDMA_GID_TEXT_BYTES], text[300];
+    char text[200];
     if (peer->failure != KOLO_OK)
         return;
     kolo__rdma_take_trouble(rdma);
     const struct kolo__rdma_own *own = &rdma->own[rail % rdma->own_count];
     bool down = own->down_since_ns != 0, lost = completion->unreachable && !down;
-    snprintf(text, sizeof text, "%s from %s to GID %s: %s (vendor error 0x%x)%s",
-             completion->unreachable ? "it does not answer" : "the connection broke",
-             kolo__rdma_own_text(own, own_text),
-             kolo__rdma_gid_text(peer->rails[rail].their_gid, theirs), completion->text,
+    snprintf(text, sizeof text, "%s (vendor error 0x%x)%s", completion->text,
              completion->vendor_error,
              down ? "; the own port has no link: look at its cable and at the switch" : "");
-    kolo__rdma_break(peer, lost ? KOLO_ERR_PEER_LOST : KOLO_ERR_NETWORK, text);
+    break_rail(rdma, peer, rail, lost ? KOLO_ERR_PEER_LOST : KOLO_ERR_NETWORK,
+               completion->unreachable ? "it does not answer" : "the connection broke", text);
 }
 
 static void take(struct kolo__rdma *rdma, const struct kolo__rdma_completion *completion)
@@ -182,16 +197,17 @@ static void take(struct kolo__rdma *rdma, const struct kolo__rdma_completion *co
         return;
     }
     if (!rdma->module->link_receive(peer->rails[rail].link, 1, why, sizeof why))
-        kolo__rdma_break(peer, KOLO_ERR_NETWORK, why);
+        break_rail(rdma, peer, rail, KOLO_ERR_NETWORK, "the connection broke", why);
     const char *wrong = take_immediate(rdma, peer, rail, completion->immediate);
     if (wrong != NULL)
-        kolo__rdma_break(peer, KOLO_ERR_NETWORK, wrong);
+        break_rail(rdma, peer, rail, KOLO_ERR_NETWORK, "it broke the rules", wrong);
 }
 
 bool kolo__rdma_take_completions(struct kolo__rdma *rdma)
 {
     enum { MOST = 16 };
     struct kolo__rdma_completion list[MOST];
+    char text[KOLO__RDMA_CHOICE_TEXT_BYTES];
     bool any = false;
     for (uint32_t i = 0; i < rdma->own_count; i++) {
         int count;
@@ -204,7 +220,7 @@ bool kolo__rdma_take_completions(struct kolo__rdma *rdma)
         if (count < 0)
             kolo__stream_set_fault(&rdma->stream, KOLO_ERR_NETWORK, -1,
                                    "%s: its completion queue cannot be read",
-                                   rdma->own[i].port.device);
+                                   kolo__rdma_own_text(&rdma->own[i], text));
     }
     return any;
 }
@@ -285,7 +301,8 @@ void kolo__rdma_drain(struct kolo__rdma *rdma)
                                              .remote_address = peer->their_ring,
                                              .remote_key = peer->their_key,
                                              .signalled = true};
-            kolo__rdma_post(rdma, peer, &peer->rails[r], &write, UINT32_MAX);
+            if (kolo__rdma_post(rdma, peer, &peer->rails[r], &write, UINT32_MAX) == KOLO_OK)
+                peer->rails[r].writes_under_way++;
         }
     }
     uint64_t until_ns = kolo__now_ns(&kolo__real_clock) + rdma->patience_ns;

@@ -99,11 +99,6 @@ kolo_status kolo__rdma_write_piece(struct kolo__rdma *rdma, struct kolo__rdma_pe
     return KOLO_OK;
 }
 
-static kolo_status ended(void)
-{
-    return kolo__error(KOLO_ERR_PEER_LOST, "it closed the connection");
-}
-
 static kolo_status write_ring(struct kolo__stream *stream, uint32_t index,
                               const struct iovec *parts, int part_count, size_t *moved)
 {
@@ -114,7 +109,7 @@ static kolo_status write_ring(struct kolo__stream *stream, uint32_t index,
     size_t left = 0;
     *moved = 0;
     if (kolo__rdma_has_left(rdma, index))
-        return ended();
+        return kolo__rdma_ended(rdma, index);
     if (peer->failure != KOLO_OK)
         return kolo__rdma_failure(peer);
     if (peer->state != KOLO__RDMA_ESTABLISHED)
@@ -196,7 +191,7 @@ static kolo_status read_ring(struct kolo__stream *stream, uint32_t index, const 
         return KOLO_OK;
     /* What it wrote before had come before it closed, and was looked for since (progress). */
     if (kolo__rdma_has_left(rdma, index))
-        return ended();
+        return kolo__rdma_ended(rdma, index);
     return peer->failure != KOLO_OK ? kolo__rdma_failure(peer) : KOLO_OK;
 }
 

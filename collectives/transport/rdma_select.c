@@ -18,7 +18,8 @@ struct number_row {
 };
 
 static const struct number_row NUMBERS[] = {
-    {"NCCL_IB_GID_INDEX", offsetof(struct kolo__rdma_options, gid_index), -1, -1, 65535},
+    {"NCCL_IB_GID_INDEX", offsetof(struct kolo__rdma_options, gid_index), -1, -1,
+     KOLO__RDMA_GIDS_MAX - 1},
     {"NCCL_IB_TC", offsetof(struct kolo__rdma_options, traffic_class), 0, 0, 255},
     {"NCCL_IB_SL", offsetof(struct kolo__rdma_options, service_level), 0, 0, 15},
     {"NCCL_IB_PKEY", offsetof(struct kolo__rdma_options, partition), 0, 0, 65535},
@@ -58,11 +59,6 @@ kolo_status kolo__rdma_options_read(char *const *environment, struct kolo__rdma_
                                row->name, text, row->minimum, row->maximum);
     }
     return KOLO_OK;
-}
-
-uint64_t kolo__rdma_patience_ns(const struct kolo__rdma_options *options)
-{
-    return ((uint64_t)4096 << options->timeout) * (uint64_t)(options->retry_count + 1);
 }
 
 /* One name of the list: "mlx5_0", "mlx5_0:1". */
@@ -225,11 +221,19 @@ kolo_status kolo__rdma_choose(const struct kolo__rdma_survey *survey,
     return KOLO_OK;
 }
 
+enum { PREFIX_BYTES = 8, FLID_AT = 4 };
+
 bool kolo__rdma_needs_gid(bool infiniband, const unsigned char own[KOLO__RDMA_GID_BYTES],
                           const unsigned char other[KOLO__RDMA_GID_BYTES])
 {
-    enum { PREFIX_BYTES = 8 };
     return !infiniband || memcmp(own, other, PREFIX_BYTES) != 0;
+}
+
+uint32_t kolo__rdma_lid_towards(const unsigned char own[KOLO__RDMA_GID_BYTES],
+                                const unsigned char other[KOLO__RDMA_GID_BYTES], uint32_t lid)
+{
+    uint32_t of_router = (uint32_t)other[FLID_AT] << 8 | other[FLID_AT + 1];
+    return memcmp(own, other, PREFIX_BYTES) == 0 || of_router == 0 ? lid : of_router;
 }
 
 /* ---- words -------------------------------------------------------------------------------- */

@@ -31,9 +31,6 @@ struct kolo__rdma_options {
     bool unasked;
 };
 
-/* How long a packet is sent again and again before its receiver is given up. */
-uint64_t kolo__rdma_patience_ns(const struct kolo__rdma_options *options);
-
 /* From NAME=VALUE strings. KOLO_ERR_CONFIG names the variable and what it may be. */
 kolo_status kolo__rdma_options_read(char *const *environment, struct kolo__rdma_options *options);
 
@@ -71,5 +68,9 @@ const char *kolo__rdma_gid_text(const unsigned char gid[KOLO__RDMA_GID_BYTES],
 /* Two ports of InfiniBand in one subnet reach each other by LID; everything else needs GIDs. */
 bool kolo__rdma_needs_gid(bool infiniband, const unsigned char own[KOLO__RDMA_GID_BYTES],
                           const unsigned char other[KOLO__RDMA_GID_BYTES]);
+/* The LID that packets from own to other go to: the other's, or, in another subnet, the one that
+ * its prefix names for routers (FLID), if it names one. */
+uint32_t kolo__rdma_lid_towards(const unsigned char own[KOLO__RDMA_GID_BYTES],
+                                const unsigned char other[KOLO__RDMA_GID_BYTES], uint32_t lid);
 
 #endif

@@ -115,7 +115,8 @@ struct kolo__rdma_rail {
     uint64_t signalled, confirmed; /* of them, that tell; that have told */
     struct kolo__rdma_signal {
         uint64_t posted; /* when it was the last */
-        uint32_t lent;   /* the last of this rail for a lent message: which; UINT32_MAX: of none */
+        uint32_t lent;   /* the last of this rail for a lent message: its place in
+                            kolo__rdma_peer.lent; UINT32_MAX: of none */
     } signals[KOLO__RDMA_SENDS];
     uint32_t writes_under_way; /* that the peer has not taken, as far as is known here */
     /* In: credit to return. */
@@ -255,6 +256,8 @@ size_t kolo__rdma_straight_bytes(const struct kolo__rdma_peer *peer,
 
 void kolo__rdma_break(struct kolo__rdma_peer *peer, kolo_status status, const char *why);
 kolo_status kolo__rdma_failure(const struct kolo__rdma_peer *peer);
+/* Of a peer that has left: KOLO_ERR_PEER_LOST. */
+kolo_status kolo__rdma_ended(const struct kolo__rdma *rdma, uint32_t index);
 /* It has closed the connection, and so had all that was written. That its card answers no more is
  * no fault of its own then. */
 bool kolo__rdma_has_left(const struct kolo__rdma *rdma, uint32_t index);
@@ -262,7 +265,7 @@ bool kolo__rdma_has_left(const struct kolo__rdma *rdma, uint32_t index);
 uint64_t kolo__rdma_under_way(const struct kolo__rdma_rail *rail);
 bool kolo__rdma_may_write(const struct kolo__rdma_rail *rail);
 /* Key and address are set by the caller. lent: this is the last work request of the rail for the
- * lent message of this number; UINT32_MAX: of none. */
+ * lent message in this place of kolo__rdma_peer.lent; UINT32_MAX: of none. */
 kolo_status kolo__rdma_post(struct kolo__rdma *rdma, struct kolo__rdma_peer *peer,
                             struct kolo__rdma_rail *rail, struct kolo__rdma_write *write,
                             uint32_t lent);
@@ -309,5 +312,9 @@ void kolo__rdma_take_trouble(struct kolo__rdma *rdma);
 /* "rxe0 port 1, GID ...", of this end; returns text. */
 const char *kolo__rdma_own_text(const struct kolo__rdma_own *own,
                                 char text[KOLO__RDMA_CHOICE_TEXT_BYTES]);
+/* "from rxe0 port 1, GID ... to GID ...", of a rail; returns text. */
+enum { KOLO__RDMA_ENDS_TEXT_BYTES = KOLO__RDMA_CHOICE_TEXT_BYTES + 64 };
+const char *kolo__rdma_ends_text(const struct kolo__rdma *rdma, const struct kolo__rdma_peer *peer,
+                                 uint32_t rail, char text[KOLO__RDMA_ENDS_TEXT_BYTES]);
 
 #endif

@@ -57,6 +57,7 @@ static uint32_t next_key = 1, most_inline = 256;
 static size_t most_registered = SIZE_MAX;
 static bool loses, delays;
 static int refused_dma_buf;
+static struct fake_verbs_posts posts;
 
 void fake_verbs_set_inline(uint32_t bytes)
 {
@@ -85,6 +86,15 @@ void fake_verbs_lose_confirmations(bool lose)
     pthread_mutex_lock(&lock);
     loses = lose;
     pthread_mutex_unlock(&lock);
+}
+
+struct fake_verbs_posts fake_verbs_take_posts(void)
+{
+    pthread_mutex_lock(&lock);
+    struct fake_verbs_posts taken = posts;
+    posts = (struct fake_verbs_posts){.writes = 0};
+    pthread_mutex_unlock(&lock);
+    return taken;
 }
 
 int fake_verbs_regions(void)
@@ -429,6 +439,8 @@ static bool link_write(struct kolo__rdma_link *link, const struct kolo__rdma_wri
     snprintf(why, bytes, "fake");
     pthread_mutex_lock(&lock);
     KOLO__ASSERT(link->connected);
+    posts.writes++;
+    posts.signalled += given->signalled;
     if (!link->broken) {
         struct write *write = copy_write(link, given);
         KOLO__ASSERT(++link->unconfirmed <= link->depths.sends);

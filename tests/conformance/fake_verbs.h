@@ -15,6 +15,13 @@ extern const struct kolo__rdma_module fake_verbs;
 /* Of links opened from here on: how much they take inline, at most. */
 void fake_verbs_set_inline(uint32_t bytes);
 
+/* Work requests that all links were given since the last call of this; of them, those that tell
+ * that they are done. */
+struct fake_verbs_posts {
+    uint64_t writes, signalled;
+};
+struct fake_verbs_posts fake_verbs_take_posts(void);
+
 /* How many regions are registered now. */
 int fake_verbs_regions(void);
 /* Larger ones are refused, as by a limit of locked memory. SIZE_MAX at first. */

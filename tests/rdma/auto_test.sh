@@ -71,6 +71,15 @@ if [[ ${1:-} == inside ]]; then
     expect ',shm+tcp,4,' rows
     expect "tcp is used instead: rank [0-9] .*the control group's limit of RDMA objects is reached: raise hca_handle" out
 
+    # Short packets pass, long ones do not, as through a switch with a smaller MTU.
+    ip route replace 10.99.0.0/24 dev veth0 table 10 mtu lock 1500
+    DEVICES=named job
+    expect ',shm+tcp,4,' rows
+    expect 'tcp is used instead: rank [0-9] .*nothing came from rank [0-9] by RDMA within 5 s.*packets as long as theirs' out
+    ip route replace 10.99.0.0/24 dev veth0 table 10
+    DEVICES=named job
+    expect ',shm+rdma,4,' rows
+
     ip neighbour replace 10.99.0.2 lladdr 02:00:00:00:00:07 dev veth0 nud permanent
     DEVICES=named job
     expect ',shm+tcp,4,' rows

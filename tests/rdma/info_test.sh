@@ -13,6 +13,8 @@ if [[ ${1:-} == inside ]]; then
     NCCL_IB_HCA=mlx5 "$BIN_DIR/kolo" info | grep '^rdma  *no '
     NCCL_IB_HCA=rxe1 "$BIN_DIR/kolo" doctor | grep RDMA
     "$BIN_DIR/kolo" doctor | grep RDMA && echo "doctor counts what is made of software" && exit 1
+    chmod 600 /dev/infiniband/uverbs*
+    setpriv --reuid 1000 --clear-groups "$BIN_DIR/kolo" info | grep '^rdma  *no '
     ip link set veth1 down
     NCCL_IB_HCA=rxe1 "$BIN_DIR/kolo" info | grep '^rdma  *no '
     NCCL_IB_HCA=rxe1 "$BIN_DIR/kolo" doctor >found && echo "doctor finds nothing wrong" && exit 1
@@ -32,3 +34,4 @@ expect 'rxe1 port 1: down'
 expect '^     RDMA: rxe1 port 1, GID ::ffff:10.99.0.2 (index 1)'
 expect 'RDMA is not used'
 expect 'no RDMA port can be used: rxe0 port 1: left out by NCCL_IB_HCA; rxe1 port 1: down'
+expect 'rxe0 port 1: cannot open /dev/infiniband/uverbs0: Permission denied; rxe1 port 1: cannot open /dev/infiniband/uverbs1: P'

@@ -251,7 +251,8 @@ static void check_peer_that_has_left(void **state)
     struct kolo__post *posts[] = {&in};
     finish(posts, 1);
     assert_int_equal(in.status, KOLO_ERR_PEER_LOST);
-    static const char *const SAID[] = {"rank 0: it closed the connection", NULL};
+    static const char *const SAID[] = {"rank 0: it closed the connection from rxe1 port 1, GID ",
+                                       " to GID ::ffff:10.99.0.1", NULL};
     expect_said(ranks[1], KOLO_ERR_PEER_LOST, SAID);
 }
 
@@ -326,6 +327,9 @@ static void check_killed_while_received_from(void **state)
     finish(posts, 1);
     assert_int_equal(in.status, KOLO_ERR_PEER_LOST);
     assert_int_equal(ranks[1]->fault.peer, 0);
+    static const char *const SAID[] = {"rank 0: it closed the connection from rxe1 port 1, GID ",
+                                       " to GID ::ffff:10.99.0.1", NULL};
+    expect_said(ranks[1], KOLO_ERR_PEER_LOST, SAID);
 }
 
 /* Into its memory, or about to be. */

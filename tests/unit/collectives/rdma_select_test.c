@@ -266,6 +266,10 @@ static void check_infiniband(void **state)
     assert_false(kolo__rdma_needs_gid(true, port->gids[0].raw, near));
     assert_true(kolo__rdma_needs_gid(true, port->gids[0].raw, far));
     assert_true(kolo__rdma_needs_gid(false, port->gids[0].raw, near));
+    assert_int_equal(kolo__rdma_lid_towards(port->gids[0].raw, near, 17), 17);
+    assert_int_equal(kolo__rdma_lid_towards(port->gids[0].raw, far, 17), 17); /* it names none */
+    inet_pton(AF_INET6, "fec0:0:1234:1::2", far);
+    assert_int_equal(kolo__rdma_lid_towards(port->gids[0].raw, far, 17), 0x1234);
 }
 
 static void check_a_demanded_index(void **state)
@@ -319,7 +323,6 @@ static void check_options(void **state)
     assert_int_equal(options.disabled, 0);
     assert_int_equal(options.partition, 0);
     assert_false(options.unasked);
-    assert_true(kolo__rdma_patience_ns(&options) / 1000000000 == 34);
     char *good[] = {"PATH=/bin",    "NCCL_IB_TC=106", "NCCL_IB_TIMEOUT=14",   "NCCL_IB_RETRY_CNT=0",
                     "NCCL_IB_SL=3", "NCCL_IB_PKEY=2", "NCCL_IB_GID_INDEX=-1", NULL};
     assert_int_equal(kolo__rdma_options_read(good, &options), KOLO_OK);
@@ -333,6 +336,8 @@ static void check_options(void **state)
     assert_int_equal(kolo__rdma_options_read(bad, &options), KOLO_ERR_CONFIG);
     assert_string_equal(kolo_error_text(),
                         "NCCL_IB_TIMEOUT is '32': it must be a number from 1 to 31");
+    char *beyond[] = {"NCCL_IB_GID_INDEX=256", NULL}; /* a connection cannot name it */
+    assert_int_equal(kolo__rdma_options_read(beyond, &options), KOLO_ERR_CONFIG);
 }
 
 int main(void)
