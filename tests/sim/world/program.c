@@ -231,14 +231,18 @@ static void train(struct program *program)
     }
 }
 
-/* Rank 0 has not ended well before the last step is on the disk. */
+/* Rank 0 has not ended well before the last step is on the disk; nor has any other, if it is there
+ * in parts, of which some may be missing: unless rank 0 could not write. */
 static void check_saved(const struct program *program)
 {
-    if (world->plan.checkpoint_every > 0 && program->context->rank == 0 && world->damaged == 0 &&
+    bool waits =
+        program->context->rank == 0 || (world->plan.sharded && world->disk_full_until_ns == 0);
+    if (world->plan.checkpoint_every > 0 && waits && world->damaged == 0 &&
         disk_last_good() != world->plan.steps)
-        world_broken("process %u was rank 0 at the end, and the last checkpoint is of step %" PRIu64
-                     " of %" PRIu64,
-                     program->process->id, disk_last_good(), world->plan.steps);
+        world_broken("process %u was rank %" PRIu32 " at the end, and the last checkpoint is of "
+                     "step %" PRIu64 " of %" PRIu64,
+                     program->process->id, program->context->rank, disk_last_good(),
+                     world->plan.steps);
 }
 
 static kolo_status run(struct program *program)
