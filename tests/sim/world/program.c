@@ -56,14 +56,16 @@ static void noticed(const struct program *program)
     }
 }
 
-/* Whom the rendezvous cannot have heard for long, or who cannot have heard it, is out of it. */
+/* Whom the rendezvous cannot have heard for long, or who cannot have heard it, is out of it. Where
+ * it was stopped it may have asked before, and been heard, whom it did not hear. */
 static void check_heard(const struct process *process)
 {
     const struct process *launcher = &world->processes[0];
     uint64_t stopped_ns =
         launcher->paused_until_ns > world->now_ns ? world->now_ns - launcher->paused_since_ns : 0;
     if (process->paused_ns == 0 &&
-        (stopped_ns > MISSED_NS || net_cut_for(launcher, process) > MISSED_NS))
+        (stopped_ns > MISSED_NS ||
+         (launcher->paused_ns == 0 && net_cut_for(launcher, process) > MISSED_NS)))
         world_broken("process %u trains on, and has not had word of the rendezvous for %.1f s",
                      process->id, (double)MISSED_NS / 1e9);
 }
