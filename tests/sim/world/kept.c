@@ -393,6 +393,30 @@ static void fill_disk_again_and_again(void)
     world_at(world->now_ns + 20 * MS, fill_disk, NULL, 12);
 }
 
+/* ---- heard while it is not heard ---------------------------------------------------------------
+ * The rendezvous asks a rank that it does not hear, which is word of it, and is stopped then.
+ */
+
+static void three_that_compute_long(struct plan *plan)
+{
+    three(plan);
+    plan->compute_ns = 3 * SEC;
+    plan->steps = 8;
+}
+
+static void cut_one_way(void *self, uint64_t number)
+{
+    (void)number;
+    faults_cut(self, process(0), NEVER);
+}
+
+static void stop_behind_a_cut(void)
+{
+    uint64_t at_ns = world->now_ns + 60 * MS + world_below(20 * MS);
+    world_at(at_ns, cut_one_way, process(1), 0);
+    world_at(at_ns + 4 * SEC + world_below(900 * MS), stop, process(0), 600 * SEC);
+}
+
 const struct scenario world_kept[] = {
     {"stopped together after a fault", two_of_which_one_may_train, suspend_after_fault, 300, 1},
     {"a link that stays cut", four_of_which_three_may_train, cut_for_good, 40, 3},
@@ -413,6 +437,7 @@ const struct scenario world_kept[] = {
     {"a disk that is full for moments", three_that_save_parts, fill_disk_again_and_again, 60, 0},
     {"killed while parts are saved", five_that_save_parts, kill_while_saving, 200, 4},
     {"alone, without the rendezvous", two_that_compute_long, leave_alone_without_rendezvous, 40, 0},
+    {"heard while it is not heard", three_that_compute_long, stop_behind_a_cut, 40, 0},
     {"cut off for less than two seconds", three, kill_behind_a_cut, 20, 0},
     {"lost before the next copies", two_with_parts, kill_before_copies, 100, 0},
     {"neighbours leave at once", five_with_parts, leave_at_once, 60, 5},

@@ -56,14 +56,16 @@ static void noticed(const struct program *program)
     }
 }
 
-/* Whom the rendezvous cannot have heard for long, or who cannot have heard it, is out of it. */
+/* Whom the rendezvous cannot have heard for long, or who cannot have heard it, is out of it. Where
+ * it was stopped it may have asked before, and been heard, whom it did not hear. */
 static void check_heard(const struct process *process)
 {
     const struct process *launcher = &world->processes[0];
     uint64_t stopped_ns =
         launcher->paused_until_ns > world->now_ns ? world->now_ns - launcher->paused_since_ns : 0;
     if (process->paused_ns == 0 &&
-        (stopped_ns > MISSED_NS || net_cut_for(launcher, process) > MISSED_NS))
+        (stopped_ns > MISSED_NS ||
+         (launcher->paused_ns == 0 && net_cut_for(launcher, process) > MISSED_NS)))
         world_broken("process %u trains on, and has not had word of the rendezvous for %.1f s",
                      process->id, (double)MISSED_NS / 1e9);
 }
@@ -231,14 +233,18 @@ static void train(struct program *program)
     }
 }
 
-/* Rank 0 has not ended well before the last step is on the disk. */
+/* Rank 0 has not ended well before the last step is on the disk; nor has any other, if it is there
+ * in parts, of which some may be missing: unless rank 0 could not write. */
 static void check_saved(const struct program *program)
 {
-    if (world->plan.checkpoint_every > 0 && program->context->rank == 0 && world->damaged == 0 &&
+    bool waits =
+        program->context->rank == 0 || (world->plan.sharded && world->disk_full_until_ns == 0);
+    if (world->plan.checkpoint_every > 0 && waits && world->damaged == 0 &&
         disk_last_good() != world->plan.steps)
-        world_broken("process %u was rank 0 at the end, and the last checkpoint is of step %" PRIu64
-                     " of %" PRIu64,
-                     program->process->id, disk_last_good(), world->plan.steps);
+        world_broken("process %u was rank %" PRIu32 " at the end, and the last checkpoint is of "
+                     "step %" PRIu64 " of %" PRIu64,
+                     program->process->id, program->context->rank, disk_last_good(),
+                     world->plan.steps);
 }
 
 static kolo_status run(struct program *program)
