@@ -112,10 +112,12 @@ kolo_status kolo_named_create(kolo_comm *comm, const kolo_reducer_options *optio
     kolo_status status = result != NULL ? begin(comm, options, &named) : refuse("named is NULL");
     if (result != NULL)
         *result = NULL;
-    if (status == KOLO_OK)
-        status = compare(named, comm);
-    else
+    if (status != KOLO_OK) {
         status = kolo__tensors_refuse(comm, "kolo_named_create", status);
+        kolo_named_free(named);
+        return status;
+    }
+    status = compare(named, comm);
     if (status == KOLO_OK)
         status = kolo__comm_duplicate(comm, &named->comm);
     if (status == KOLO_OK)

@@ -216,10 +216,12 @@ kolo_status kolo_reducer_create(kolo_comm *comm, const kolo_tensor *tensors, siz
                                         : wrong_option("reducer is NULL");
     if (result != NULL)
         *result = NULL;
-    if (status == KOLO_OK)
-        status = compare(reducer, comm, tensors, count, ordinal);
-    else
+    if (status != KOLO_OK) {
         status = kolo__tensors_refuse(comm, "kolo_reducer_create", status);
+        kolo_reducer_free(reducer);
+        return status;
+    }
+    status = compare(reducer, comm, tensors, count, ordinal);
     if (status == KOLO_OK)
         status = kolo__comm_duplicate(comm, &reducer->comm);
     if (status == KOLO_OK)
