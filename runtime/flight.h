@@ -60,8 +60,9 @@ struct kolo__flight_comm {
 };
 
 struct kolo__flight {
-    _Atomic uint32_t version; /* 0: nobody has come yet. Written last */
-    uint32_t rank, world_size, pid;
+    _Atomic uint32_t version;          /* 0: nobody has come yet. Written last */
+    _Atomic uint32_t rank, world_size; /* kolo_renew changes them */
+    uint32_t pid;
     uint64_t pid_space; /* in which pid is one: inode of its namespace */
     uint64_t began_ns;
     char host[64], job[64];
