@@ -67,15 +67,20 @@ static bool is_unanswered(const struct tcp_info *info)
            info->tcpi_probes > 0;
 }
 
+/* TCP itself has sent it again: until then it may be on its way. */
+static bool is_repeated(const struct tcp_info *info)
+{
+    return info->tcpi_unacked > 0 && info->tcpi_retransmits > 0;
+}
+
 bool kolo__silence_is_unanswered(int fd)
 {
     struct tcp_info info = {0};
     socklen_t bytes = sizeof info;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
         return false;
-    /* Once TCP itself has sent it again: until then it may be on its way. What the other end
-     * repeats, because it hears no answer either, is none. */
-    return (info.tcpi_unacked > 0 && info.tcpi_retransmits > 0) || info.tcpi_probes > 0;
+    /* What the other end repeats, because it hears no answer either, is none. */
+    return is_repeated(&info) || info.tcpi_probes > 0;
 }
 
 /* A host that hears nothing repeats what it sent, for it hears no answer either, and each time TCP
@@ -98,7 +103,7 @@ bool kolo__silence_check(struct kolo__silence *silence, int fd, long silence_s, 
         return false;
     bool unanswered = is_unanswered(&info);
     uint64_t heard_ns_ago = (uint64_t)info.tcpi_last_ack_recv * 1000000;
-    if (!is_news(silence, &info) && info.tcpi_unacked > 0 && info.tcpi_retransmits > 0) {
+    if (!is_news(silence, &info) && is_repeated(&info)) {
         unanswered = true;
         heard_ns_ago = UINT64_MAX;
     }

@@ -8,6 +8,8 @@
 
 #include <stdio.h>
 
+struct fake_rdma_options fake_rdma_how;
+
 static kolo_status join(uint32_t rank, uint32_t size, const struct fake_rdma_options *how,
                         int listen_fd, const struct kolo__endpoint *endpoints,
                         struct kolo__transport **transport)
@@ -38,13 +40,29 @@ static kolo_status join(uint32_t rank, uint32_t size, const struct fake_rdma_opt
     return status == KOLO_OK ? kolo__rdma_create(&setup, transport) : status;
 }
 
-kolo_status fake_rdma_create(uint32_t size, const struct fake_rdma_options *how,
-                             struct kolo__transport **transports)
+kolo_status fake_rdma_create(uint32_t size, uint64_t seed, struct kolo__transport **transports,
+                             void **world)
 {
+    (void)seed;
+    *world = NULL;
     int listeners[KOLO__CONFORMANCE_SIZE_MAX];
     struct kolo__endpoint endpoints[KOLO__CONFORMANCE_SIZE_MAX];
     kolo_status status = tcp_ends_listen(size, listeners, endpoints);
     for (uint32_t r = 0; r < size && status == KOLO_OK; r++)
-        status = join(r, size, how, listeners[r], endpoints, &transports[r]);
+        status = join(r, size, &fake_rdma_how, listeners[r], endpoints, &transports[r]);
     return status;
+}
+
+void pass_message(struct world *world, size_t bytes)
+{
+    struct message both[2];
+    make_send(&both[0], bytes, bytes);
+    make_recv(&both[1], bytes, bytes);
+    send_message(world, 0, 1, &both[0]);
+    recv_message(world, 1, 0, &both[1]);
+    finish(world, both, 2);
+    assert_int_equal(both[0].post.status, KOLO_OK);
+    assert_int_equal(both[1].post.status, KOLO_OK);
+    assert_true(holds(&both[1], bytes));
+    free_messages(both, 2);
 }

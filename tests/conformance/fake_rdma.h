@@ -3,7 +3,7 @@
 #ifndef KOLO_TESTS_CONFORMANCE_FAKE_RDMA_H
 #define KOLO_TESTS_CONFORMANCE_FAKE_RDMA_H
 
-#include "conformance.h"
+#include "harness.h"
 
 /* Zero is the usual for all. */
 struct fake_rdma_options {
@@ -15,8 +15,14 @@ struct fake_rdma_options {
     const char *no_dma_buf;  /* the last port takes none: why; NULL: all take them */
 };
 
-/* As the fixture's create. */
-kolo_status fake_rdma_create(uint32_t size, const struct fake_rdma_options *how,
-                             struct kolo__transport **transports);
+/* Of those that are made next. */
+extern struct fake_rdma_options fake_rdma_how;
+
+/* A fixture's create; seed is not used. */
+kolo_status fake_rdma_create(uint32_t size, uint64_t seed, struct kolo__transport **transports,
+                             void **world);
+
+/* A message from rank 0 to rank 1, to the end. */
+void pass_message(struct world *world, size_t bytes);
 
 #endif

@@ -9,20 +9,13 @@
 #include <stddef.h>
 #include <stdio.h>
 
-static struct fake_rdma_options how;
-
-static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport **transports,
-                          void **world)
-{
-    (void)seed;
-    *world = NULL;
-    return fake_rdma_create(size, &how, transports);
-}
-
 static int run(uint32_t inline_bytes)
 {
-    const struct kolo__conformance_fixture rdma = {
-        .name = "rdma", .create = create, .threads = true, .heap = how.heap, .mixed = true};
+    const struct kolo__conformance_fixture rdma = {.name = "rdma",
+                                                   .create = fake_rdma_create,
+                                                   .threads = true,
+                                                   .heap = fake_rdma_how.heap,
+                                                   .mixed = true};
     fake_verbs_set_inline(inline_bytes);
     return kolo__conformance_run(&rdma);
 }
@@ -37,14 +30,14 @@ int main(void)
         return 1;
     }
     failed += run(256);
-    how.checksum = true;
+    fake_rdma_how.checksum = true;
     failed += run(0);
-    how = (struct fake_rdma_options){.heap = heap};
+    fake_rdma_how = (struct fake_rdma_options){.heap = heap};
     failed += run(0);
-    how.ports = 3;
-    how.uneven = true;
+    fake_rdma_how.ports = 3;
+    fake_rdma_how.uneven = true;
     failed += run(256);
-    how = (struct fake_rdma_options){.heap = heap, .ports = 1, .connections = 3};
+    fake_rdma_how = (struct fake_rdma_options){.heap = heap, .ports = 1, .connections = 3};
     failed += run(256);
     kolo__heap_close(heap);
     return failed;

@@ -12,31 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct fake_rdma_options how;
-
-static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport **transports,
-                          void **world)
-{
-    (void)seed;
-    *world = NULL;
-    return fake_rdma_create(size, &how, transports);
-}
-
-static struct kolo__conformance_fixture rdma = {.name = "rdma", .create = create, .threads = true};
-
-static void pass(struct world *world, size_t bytes)
-{
-    struct message both[2];
-    make_send(&both[0], bytes, bytes);
-    make_recv(&both[1], bytes, bytes);
-    send_message(world, 0, 1, &both[0]);
-    recv_message(world, 1, 0, &both[1]);
-    finish(world, both, 2);
-    assert_int_equal(both[0].post.status, KOLO_OK);
-    assert_int_equal(both[1].post.status, KOLO_OK);
-    assert_true(holds(&both[1], bytes));
-    free_messages(both, 2);
-}
+static struct kolo__conformance_fixture rdma = {
+    .name = "rdma", .create = fake_rdma_create, .threads = true};
 
 /* Cards are given what is counted, and nothing else; but what a close sends. */
 static void expect_posts(const struct world *world)
@@ -66,7 +43,7 @@ static void check_counts(void **state)
         bytes += payload + KOLO__MESSAGE_HEADER_BYTES;
         straight_bytes += is_long && straight ? payload : 0;
         offers += is_long;
-        pass(&world, payload);
+        pass_message(&world, payload);
         struct kolo__rdma_counts counts = kolo__rdma_count(world.transports[0]);
         assert_int_equal(counts.data_writes, writes);
         assert_int_equal(counts.data_bytes, bytes);
@@ -90,10 +67,10 @@ static struct kolo__heap *heap;
 
 static void with_heap(void (*check)(void **state), uint32_t ports)
 {
-    how.heap = rdma.heap = heap;
-    how.ports = ports;
+    fake_rdma_how.heap = rdma.heap = heap;
+    fake_rdma_how.ports = ports;
     check(NULL);
-    how = (struct fake_rdma_options){.ports = 0};
+    fake_rdma_how = (struct fake_rdma_options){.ports = 0};
     rdma.heap = NULL;
 }
 
@@ -215,7 +192,7 @@ enum { LONG = 1000000 };
 static void check_freed_blocks_are_forgotten(void **state)
 {
     (void)state;
-    rdma.heap = how.heap = heap;
+    rdma.heap = fake_rdma_how.heap = heap;
     struct world world = open_world(2, 1);
     for (int round = 0; round < 3; round++) {
         struct message both[2];
@@ -232,14 +209,14 @@ static void check_freed_blocks_are_forgotten(void **state)
     assert_int_equal(kolo__rdma_count(world.transports[0]).straight_bytes, 3 * LONG);
     close_world(&world);
     assert_int_equal(fake_verbs_regions(), 0);
-    rdma.heap = how.heap = NULL;
+    rdma.heap = fake_rdma_how.heap = NULL;
 }
 
 /* What came by one rail is not said to be there before what belongs before it. */
 static void check_rails_wait_for_each_other(void **state)
 {
     (void)state;
-    how = (struct fake_rdma_options){.heap = heap, .ports = 3};
+    fake_rdma_how = (struct fake_rdma_options){.heap = heap, .ports = 3};
     rdma.heap = heap;
     fake_verbs_delay_others(true);
     struct world world = open_world(2, 1);
@@ -257,16 +234,16 @@ static void check_rails_wait_for_each_other(void **state)
     }
     close_world(&world);
     fake_verbs_delay_others(false);
-    how = (struct fake_rdma_options){.ports = 0};
+    fake_rdma_how = (struct fake_rdma_options){.ports = 0};
     rdma.heap = NULL;
 }
 
 /* Two ranks whose heap is registered, and a long message between them that nobody has posted. */
 static struct world open_long(struct message *out, struct message *in)
 {
-    rdma.heap = how.heap = heap;
+    rdma.heap = fake_rdma_how.heap = heap;
     struct world world = open_world(2, 1);
-    pass(&world, 8);
+    pass_message(&world, 8);
     make_send(out, 1, LONG);
     make_recv(in, 1, LONG);
     return world;
@@ -290,22 +267,22 @@ static void check_mismatch_of_long_messages(void **state)
     assert_true(out.post.complete);
     free_messages(&out, 1);
     free_messages(&in, 1);
-    rdma.heap = how.heap = NULL;
+    rdma.heap = fake_rdma_how.heap = NULL;
 }
 
 /* As where memory may not be locked: everything is right, and copied. */
 static void check_refused_blocks(void **state)
 {
     (void)state;
-    rdma.heap = how.heap = heap;
+    rdma.heap = fake_rdma_how.heap = heap;
     fake_verbs_set_region_bytes(KOLO__RDMA_MEMORY_BYTES);
     struct world world = open_world(2, 1);
     for (int i = 0; i < 3; i++)
-        pass(&world, KOLO__RDMA_MEMORY_BYTES + 1);
+        pass_message(&world, KOLO__RDMA_MEMORY_BYTES + 1);
     assert_int_equal(kolo__rdma_count(world.transports[0]).straight_bytes, 0);
     close_world(&world);
     fake_verbs_set_region_bytes(SIZE_MAX);
-    rdma.heap = how.heap = NULL;
+    rdma.heap = fake_rdma_how.heap = NULL;
 }
 
 /* The receiver has said where it wants it, and gives up: its memory is its own again. */
@@ -326,7 +303,7 @@ static void check_given_up_recv_is_not_written(void **state)
     free_messages(&out, 1);
     free_messages(&in, 1);
     close_world(&world);
-    rdma.heap = how.heap = NULL;
+    rdma.heap = fake_rdma_how.heap = NULL;
 }
 
 /* It has come, and the sender's card does not know. */
@@ -357,7 +334,7 @@ static void check_receiver_that_leaves(void **state)
     free_messages(&out, 1);
     free_messages(&in, 1);
     close_world(&world);
-    rdma.heap = how.heap = NULL;
+    rdma.heap = fake_rdma_how.heap = NULL;
 }
 
 /* Rank 0's card gives up on what nobody takes any more; rank 0 looks only then. */
@@ -377,7 +354,7 @@ static void check_who_left_is_known(void **state)
     (void)state;
     struct message out, in;
     struct world world = open_world(2, 1);
-    pass(&world, 8);
+    pass_message(&world, 8);
     make_recv(&in, 1, 8);
     give_up_on_who_left(&world, &out);
     recv_message(&world, 0, 1, &in);
@@ -406,7 +383,7 @@ static void check_receiver_that_left_long_ago(void **state)
     free_messages(&in, 1);
     free_messages(&unanswered, 1);
     close_world(&world);
-    rdma.heap = how.heap = NULL;
+    rdma.heap = fake_rdma_how.heap = NULL;
 }
 
 int main(void)

@@ -12,32 +12,9 @@
 
 enum { MANY = 500 };
 
-static struct fake_rdma_options how;
 static struct kolo__heap *heap;
 
-static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport **transports,
-                          void **world)
-{
-    (void)seed;
-    *world = NULL;
-    return fake_rdma_create(size, &how, transports);
-}
-
-static struct kolo__conformance_fixture rdma = {.name = "rdma", .create = create};
-
-static void pass(struct world *world, size_t bytes)
-{
-    struct message both[2];
-    make_send(&both[0], bytes, bytes);
-    make_recv(&both[1], bytes, bytes);
-    send_message(world, 0, 1, &both[0]);
-    recv_message(world, 1, 0, &both[1]);
-    finish(world, both, 2);
-    assert_int_equal(both[0].post.status, KOLO_OK);
-    assert_int_equal(both[1].post.status, KOLO_OK);
-    assert_true(holds(&both[1], bytes));
-    free_messages(both, 2);
-}
+static struct kolo__conformance_fixture rdma = {.name = "rdma", .create = fake_rdma_create};
 
 /* Of the work requests of a rail one in 16 tells that it is done, and no other does. */
 static void check_signals(void **state)
@@ -47,7 +24,7 @@ static void check_signals(void **state)
     struct world world = open_world(2, 1);
     fake_verbs_take_posts();
     for (int i = 0; i < MESSAGES; i++)
-        pass(&world, 8);
+        pass_message(&world, 8);
     uint64_t credits = kolo__rdma_count(world.transports[1]).credit_writes;
     assert_int_equal(fake_verbs_take_posts().signalled,
                      MESSAGES / KOLO__RDMA_SIGNAL_EVERY + credits / KOLO__RDMA_SIGNAL_EVERY);
@@ -60,7 +37,7 @@ static void check_receiver_that_takes_nothing(void **state)
     (void)state;
     static struct message out[MANY], in[MANY];
     struct world world = open_world(2, 1);
-    pass(&world, 8);
+    pass_message(&world, 8);
     uint64_t before = kolo__rdma_count(world.transports[0]).data_writes;
     for (uint64_t i = 0; i < MANY; i++) {
         make_send(&out[i], i, 8);
@@ -89,7 +66,7 @@ static void check_last_words_arrive(void **state)
     enum { BYTES = 100000 };
     struct world world = open_world(2, 1);
     struct message out, in;
-    pass(&world, 8);
+    pass_message(&world, 8);
     make_send(&out, 1, BYTES);
     send_message(&world, 0, 1, &out);
     assert_true(out.post.complete);
@@ -110,9 +87,9 @@ static void check_numbers_turn_over(void **state)
 {
     (void)state;
     enum { SO_MANY = 20, BYTES = 200000 };
-    how.heap = rdma.heap = heap;
+    fake_rdma_how.heap = rdma.heap = heap;
     struct world world = open_world(2, 1);
-    pass(&world, 8);
+    pass_message(&world, 8);
     for (uint32_t r = 0; r < 2; r++) {
         struct kolo__rdma *inside = (struct kolo__rdma *)(void *)world.transports[r];
         struct kolo__rdma_peer *peer = &inside->peers[1 - r];
@@ -121,10 +98,10 @@ static void check_numbers_turn_over(void **state)
         peer->offers_came = peer->offers_taken = UINT32_MAX - SO_MANY / 2;
     }
     for (int i = 0; i < SO_MANY; i++)
-        pass(&world, BYTES);
+        pass_message(&world, BYTES);
     assert_int_equal(kolo__rdma_count(world.transports[0]).straight_bytes, SO_MANY * BYTES);
     close_world(&world);
-    rdma.heap = how.heap = NULL;
+    rdma.heap = fake_rdma_how.heap = NULL;
 }
 
 /* What a peer says is not believed. */
@@ -151,7 +128,7 @@ static void check_broken_rules(void **state)
         struct message in;
         char why[200];
         struct world world = open_world(2, 1);
-        pass(&world, 8);
+        pass_message(&world, 8);
         const struct kolo__rdma *other = (const struct kolo__rdma *)(void *)world.transports[1];
         const struct kolo__rdma_write write = {
             .in_line = true, .immediate = kolo__rdma_immediate(ROWS[i].said, ROWS[i].what)};

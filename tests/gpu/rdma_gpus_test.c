@@ -26,17 +26,8 @@ enum { LONG = 1000000, SHORT = 1000, UNWRITTEN = 0xa5 };
 
 static const struct kolo__device_module *gpus;
 static struct kolo__device *gpu;
-static struct fake_rdma_options how;
 
-static kolo_status create(uint32_t size, uint64_t seed, struct kolo__transport **transports,
-                          void **world)
-{
-    (void)seed;
-    *world = NULL;
-    return fake_rdma_create(size, &how, transports);
-}
-
-static struct kolo__conformance_fixture rdma = {.name = "rdma", .create = create};
+static struct kolo__conformance_fixture rdma = {.name = "rdma", .create = fake_rdma_create};
 
 /* ---- messages of a GPU's memory -------------------------------------------------------------- */
 
@@ -111,7 +102,7 @@ static void goes_straight(void **state)
 {
     (void)state;
     for (uint32_t ports = 1; ports <= 3; ports++) {
-        how = (struct fake_rdma_options){.ports = ports};
+        fake_rdma_how = (struct fake_rdma_options){.ports = ports};
         struct world world = open_world(2, 1);
         unsigned char *from = gpu_memory(4 * LONG), *to = gpu_memory(4 * LONG);
         assert_int_equal(fake_verbs_regions(), 0);
@@ -199,7 +190,7 @@ static void meets_the_heap(void **state)
     struct kolo__heap *heap;
     const struct kolo__heap_options options = {.name = "", .token = "", .members = 1};
     assert_int_equal(kolo__heap_open(&options, &heap), KOLO_OK);
-    how.heap = heap;
+    fake_rdma_how.heap = heap;
     rdma.heap = heap;
     struct world world = open_world(2, 1);
     unsigned char *memory = gpu_memory(LONG);
@@ -320,8 +311,8 @@ static void devices_that_take_none(void **state)
 static void ports_that_take_none(void **state)
 {
     (void)state;
-    how.ports = 2;
-    how.no_dma_buf = "its driver is old";
+    fake_rdma_how.ports = 2;
+    fake_rdma_how.no_dma_buf = "its driver is old";
     struct world world = open_world(2, 1);
     unsigned char *memory = gpu_memory(LONG);
     begin_log();
@@ -337,7 +328,7 @@ static void ports_that_take_none(void **state)
 static void one_that_is_refused(void **state)
 {
     (void)state;
-    how.ports = 3;
+    fake_rdma_how.ports = 3;
     struct world world = open_world(2, 1);
     unsigned char *one = gpu_memory(LONG), *other = gpu_memory(LONG);
     fake_verbs_refuse_dma_buf(2);
@@ -384,7 +375,7 @@ static void memory_that_is_no_good(void **state)
     static unsigned char host[LONG];
     assert_false(is_taken(&world, host, LONG));
     close_world(&world);
-    how.checksum = true;
+    fake_rdma_how.checksum = true;
     world = open_world(2, 1);
     assert_false(is_taken(&world, memory, LONG));
     close_world(&world);
@@ -428,7 +419,7 @@ static void gpus_that_cannot_flush(void **state)
 static int begin(void **state)
 {
     (void)state;
-    how = (struct fake_rdma_options){.ports = 1};
+    fake_rdma_how = (struct fake_rdma_options){.ports = 1};
     rdma.heap = NULL;
     fake_verbs_refuse_dma_buf(0);
     return 0;
