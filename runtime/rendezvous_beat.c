@@ -59,12 +59,13 @@ void kolo__world_beat(struct kolo__connection *connection, struct kolo__frame_re
 bool kolo__world_told(const struct kolo__member *member, struct kolo__flight_state *state)
 {
     const struct kolo__signs_of_life *signs = &member->signs;
+    uint32_t timeout_ms;
+    if (signs->told.bytes == 0)
+        return false;
     struct kolo__frame_reader told = {.next = signs->told.data,
                                       .end = signs->told.data + signs->told.bytes};
-    uint32_t timeout_ms;
-    if (signs->told.bytes > 0)
-        kolo__get_beat(&told, signs->heard_ns, &timeout_ms, state);
-    return signs->told.bytes > 0 && kolo__frame_done(&told);
+    kolo__get_beat(&told, signs->heard_ns, &timeout_ms, state);
+    return kolo__frame_done(&told);
 }
 
 /* ---- judging --------------------------------------------------------------------------------- */

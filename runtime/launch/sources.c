@@ -84,7 +84,7 @@ static void meet_near(struct kolo__launch *launch, const char *host)
     char bare[256];
     size_t length = strlen(host);
     launch->meeting = KOLO__MEET_NEAR;
-    if (host[0] == '[' && host[length - 1] == ']') { /* as in URLs */
+    if (length > 2 && host[0] == '[' && host[length - 1] == ']') { /* as in URLs */
         snprintf(bare, sizeof bare, "%.*s", (int)length - 2, host + 1);
         host = bare;
     }
