@@ -34,13 +34,14 @@ void kolo__waker_idle(struct kolo__waker *waker)
         atomic_fetch_add(&kolo__waker_fence, 1);
 }
 
+/* By a clock that nobody sets: the wall clock may be put back for an hour. */
 void kolo__waker_sleep(struct kolo__waker *waker, uint64_t most_ns)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     uint64_t at = (uint64_t)until.tv_nsec + most_ns;
     until.tv_sec += (time_t)(at / SECOND);
     until.tv_nsec = (long)(at % SECOND);
-    while (sem_timedwait(&waker->semaphore, &until) != 0 && errno == EINTR) {
+    while (sem_clockwait(&waker->semaphore, CLOCK_MONOTONIC, &until) != 0 && errno == EINTR) {
     }
 }

@@ -36,18 +36,20 @@ static void test_seeds(void **state)
         sum.newcomers += one.newcomers;
         sum.epochs_formed += one.epochs_formed;
         sum.right += one.right;
+        sum.overlapped += one.overlapped;
         sum.failed += one.failed;
         sum.left += one.left;
         sum.ended_well += one.ended_well;
         sum.ended_badly += one.ended_badly;
     }
-    print_message("%llu jobs from seed %llu: %u epochs; %u processes killed, %u with their hosts, "
-                  "%u pauses, %u links cut, %u slow, %u clocks moved, %u newcomers, %u left; %u "
-                  "steps of a rank right, %u failed and were repeated; %u processes ended well, %u "
-                  "with an error\n",
-                  (unsigned long long)seeds, (unsigned long long)first, sum.epochs_formed,
-                  sum.kills, sum.lost_silently, sum.pauses, sum.cuts, sum.slowed, sum.jumps,
-                  sum.newcomers, sum.left, sum.right, sum.failed, sum.ended_well, sum.ended_badly);
+    print_message(
+        "%llu jobs from seed %llu: %u epochs; %u processes killed, %u with their hosts, "
+        "%u pauses, %u links cut, %u slow, %u clocks moved, %u newcomers, %u left; %u "
+        "steps of a rank right, %u begun by threads of reducers, %u failed and were repeated; "
+        "%u processes ended well, %u with an error\n",
+        (unsigned long long)seeds, (unsigned long long)first, sum.epochs_formed, sum.kills,
+        sum.lost_silently, sum.pauses, sum.cuts, sum.slowed, sum.jumps, sum.newcomers, sum.left,
+        sum.right, sum.overlapped, sum.failed, sum.ended_well, sum.ended_badly);
     if (broken > 0)
         fail_msg("%llu of them broken; again: SIM_LOG=1 ./dev sim --first N --seeds 1",
                  (unsigned long long)broken);

@@ -4,6 +4,7 @@
 #include "program.h"
 
 #include "runtime/context.h"
+#include "runtime/reducer/reducer.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -146,10 +147,11 @@ static kolo_status reduce(struct program *program, uint64_t step)
         kolo_status status = training_contribute(program, step, t);
         if (status != KOLO_OK)
             return status;
-        if (world_chance(20))
+        if (world_chance(40))
             pass_time(world->plan.compute_ns / TENSORS);
     }
     call(program);
+    world->overlapped += program->reducer->threaded && program->reducer->started > 0;
     kolo_status status = kolo_reducer_wait(program->reducer, -1);
     returned(program, "kolo_reducer_wait", (CALL_S + VERDICT_S) * SEC);
     noticed(program);

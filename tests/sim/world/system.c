@@ -9,8 +9,10 @@
 #include "runtime/flight.h"
 
 #include <errno.h>
+#include <hwloc.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +29,14 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
                           void *self);
 int __wrap_pthread_join(pthread_t thread, void **result);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __real_pthread_mutex_unlock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex);
+int __wrap_sem_wait(sem_t *semaphore);
+int __wrap_sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *until);
+int __real_sem_post(sem_t *semaphore);
+int __wrap_sem_post(sem_t *semaphore);
+int __wrap_pthread_setname_np(pthread_t thread, const char *name);
+int __wrap_hwloc_topology_init(hwloc_topology_t *topology);
 int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                                   const struct timespec *until);
 int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex);
@@ -142,13 +152,22 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
     return 0;
 }
 
+/* Where other threads may come between, most mistakes are. */
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    int error = __real_pthread_mutex_unlock(mutex);
+    if (world != NULL && world->current != NULL)
+        be_preempted();
+    return error;
+}
+
 int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                                   const struct timespec *until)
 {
     (void)cond;
     uint64_t until_ns =
         (uint64_t)until->tv_sec * SEC + (uint64_t)until->tv_nsec - world->current->monotonic_ns;
-    pthread_mutex_unlock(mutex);
+    __real_pthread_mutex_unlock(mutex);
     if (world->now_ns < until_ns)
         fiber_wait(until_ns);
     __wrap_pthread_mutex_lock(mutex);
@@ -158,7 +177,7 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
 int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
 {
     (void)cond;
-    pthread_mutex_unlock(mutex);
+    __real_pthread_mutex_unlock(mutex);
     fiber_wait(NEVER);
     return __wrap_pthread_mutex_lock(mutex);
 }
@@ -175,6 +194,44 @@ int __wrap_pthread_cond_signal(pthread_cond_t *cond)
     return 0;
 }
 
+/* Of CLOCK_MONOTONIC. */
+int __wrap_sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *until)
+{
+    uint64_t until_ns =
+        (uint64_t)until->tv_sec * SEC + (uint64_t)until->tv_nsec - world->current->monotonic_ns;
+    KOLO__ASSERT(clock == CLOCK_MONOTONIC);
+    while (sem_trywait(semaphore) != 0) {
+        if (world->now_ns >= until_ns) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
+        fiber_wait(until_ns);
+    }
+    return 0;
+}
+
+int __wrap_sem_wait(sem_t *semaphore)
+{
+    while (sem_trywait(semaphore) != 0)
+        fiber_wait(NEVER);
+    return 0;
+}
+
+int __wrap_sem_post(sem_t *semaphore)
+{
+    int error = __real_sem_post(semaphore);
+    fiber_wake_process(world->current); /* the others look, and wait again */
+    be_preempted();
+    return error;
+}
+
+int __wrap_pthread_setname_np(pthread_t thread, const char *name)
+{
+    (void)thread;
+    (void)name;
+    return 0;
+}
+
 /* ---- who and where ---------------------------------------------------------------------------
  */
 
@@ -186,6 +243,13 @@ pid_t __wrap_getpid(void)
 int __wrap_kolo__usable_cpus(void)
 {
     return 1; /* who shares a processor yields it */
+}
+
+/* A thread has no place of its own. */
+int __wrap_hwloc_topology_init(hwloc_topology_t *topology)
+{
+    (void)topology;
+    return -1;
 }
 
 /* There is no /proc: who looks finds nothing, and says its host by name. */

@@ -68,7 +68,7 @@ static kolo_status make_reducer(struct program *program, kolo_comm *comm)
                                           .sharded = sharded,
                                           .fixed_order = !sharded && world->seed % 2 == 0,
                                           .allow_unused = !sharded && world->seed % 5 == 0,
-                                          .no_overlap = 1};
+                                          .no_overlap = world->seed / 2 % 2};
     return program->reducer != NULL ? kolo_reducer_renew(&program->reducer, comm)
                                     : kolo_reducer_create(comm, program->gradients, TENSORS,
                                                           &options, &program->reducer);

@@ -133,7 +133,8 @@ struct world {
     uint64_t disk_full_until_ns;
     /* What happened. */
     unsigned kills, pauses, cuts, jumps, slowed, newcomers, epochs_formed, right, failed, left;
-    unsigned serious; /* of which a process may be lost that was not killed */
+    unsigned overlapped; /* steps that a reducer's thread began */
+    unsigned serious;    /* of which a process may be lost that was not killed */
     unsigned ended_well, ended_badly, lost_silently, saved, damaged, taken_up;
     char broken[1400];
 };
