@@ -19,8 +19,9 @@
  *     launcher.c        stands in for `kolo run`: holds the rendezvous, sees endings, starts anew
  *     program.c         what a rank runs, and what must hold; training.c: of the numbers
  *
- * A PROCESS has fibers (its main one, that of its heartbeat), a heap, descriptors, a clock of its
- * own. When it is killed, at any of its steps, all of that is gone at once, as with SIGKILL.
+ * A PROCESS has fibers (its main one, those of its heartbeat, its checkpoints, its reducers), a
+ * heap, descriptors, a clock of its own. When it is killed, at any of its steps, all of that is
+ * gone at once, as with SIGKILL.
  */
 #ifndef KOLO_TESTS_SIM_WORLD_H
 #define KOLO_TESTS_SIM_WORLD_H
