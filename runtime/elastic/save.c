@@ -48,8 +48,9 @@ kolo_status kolo__elastic_make_writer(kolo_elastic *loop)
     if (loop->writer != NULL)
         return KOLO_OK;
     kolo_status status = kolo__checkpoint_prepare(loop->folder);
-    return status == KOLO_OK ? kolo__checkpoint_writer_create(loop->folder, keep, &loop->writer)
-                             : status;
+    return status == KOLO_OK
+               ? kolo__checkpoint_writer_create(loop->folder, keep, loop->saved, &loop->writer)
+               : status;
 }
 
 /* Copies the state, and returns. The writer is idle. */
