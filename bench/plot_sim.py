@@ -16,7 +16,10 @@ STYLES = [("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D")
 
 
 def draw(rows, picture):
-    import matplotlib
+    try:
+        import matplotlib
+    except ImportError:
+        sys.exit("plot_sim.py needs matplotlib: apt-get install python3-matplotlib")
     matplotlib.use("Agg")
     import matplotlib.pyplot as pyplot
 

@@ -585,11 +585,13 @@ typedef struct kolo_elastic_options {
      * is made the same on all ranks after it. Its error ends the loop, unless it is one of the
      * world's. NULL: there is nothing to make. */
     kolo_status (*enter)(void *self, kolo_comm *world);
-    void *self;             /* enter's first argument */
-    int leave_on_sigterm;   /* 1: SIGTERM does what kolo_elastic_leave does, until kolo_elastic_free
-                             */
-    uint64_t steps;         /* the loop is over after so many; 0: kolo_elastic_stop ends it */
-    uint64_t compare_every; /* after so many steps ranks compare checksums of the state; 0: never */
+    void *self;           /* enter's first argument */
+    int leave_on_sigterm; /* 1: SIGTERM does what kolo_elastic_leave does, until kolo_elastic_free
+                           */
+    uint64_t steps;       /* the loop is over after so many; 0: kolo_elastic_stop ends it */
+    /* After so many steps, and before a checkpoint, ranks compare checksums of the state; 0: never.
+     */
+    uint64_t compare_every;
     /* Checkpoints: files of the whole state in this folder, which is best one that all hosts see,
      * and must be with sharded tensors, of which each rank writes its part. They are written from a
      * copy, in a thread; at the first step the last good one is taken up, with whatever number of

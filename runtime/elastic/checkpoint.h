@@ -124,8 +124,10 @@ kolo_status kolo__checkpoint_steps(const char *folder, uint64_t **steps, size_t 
 /* Writes a sealed file, durably. */
 kolo_status kolo__checkpoint_save(const char *folder, const char *path, const unsigned char *file,
                                   size_t bytes);
-/* Removes all but the last `keep` checkpoints up to that of `step`, and what was left of others. */
-void kolo__checkpoint_remove_old(const char *folder, uint64_t step, int keep);
+/* Removes what is older than the last `keep` checkpoints up to that of `step`, of which those of
+ * doubtful steps are none: a damaged one takes no good one's place. */
+void kolo__checkpoint_remove_old(const char *folder, uint64_t step, int keep,
+                                 const uint64_t *doubtful, size_t doubtful_count);
 
 /* ---- checkpoint_read.c ------------------------------------------------------------------------
  */
@@ -164,8 +166,9 @@ kolo_status kolo__checkpoint_judge(const char *folder, uint64_t step,
 /* A thread that seals files and writes them while training goes on. */
 struct kolo__checkpoint_writer;
 
-/* keep: checkpoints that are not removed. */
-kolo_status kolo__checkpoint_writer_create(const char *folder, int keep,
+/* keep: good checkpoints that are not removed. since: the step of the one that was taken up, or
+ * written last, or 0; what the folder has of later steps is not known to be good. */
+kolo_status kolo__checkpoint_writer_create(const char *folder, int keep, uint64_t since,
                                            struct kolo__checkpoint_writer **writer);
 bool kolo__checkpoint_writer_is_busy(struct kolo__checkpoint_writer *writer);
 /* Unless it is busy: memory for a file, to be filled and then offered. NULL, with an error: there

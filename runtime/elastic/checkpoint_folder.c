@@ -192,15 +192,23 @@ static void remove_files(const char *folder, uint64_t last, const uint64_t *step
         closedir(directory);
 }
 
-void kolo__checkpoint_remove_old(const char *folder, uint64_t last, int keep)
+static bool is_among(uint64_t step, const uint64_t *steps, size_t count)
+{
+    while (count > 0 && steps[count - 1] != step)
+        count--;
+    return count > 0;
+}
+
+void kolo__checkpoint_remove_old(const char *folder, uint64_t last, int keep,
+                                 const uint64_t *doubtful, size_t doubtful_count)
 {
     uint64_t *steps;
-    size_t count, after = 0;
+    size_t count, kept = 0;
     char path[PATH_MAX];
     if (kolo__checkpoint_steps(folder, &steps, &count) == KOLO_OK && steps != NULL) {
-        while (after < count && steps[after] > last) /* of a run that had come further */
-            after++;
-        size_t kept = count - after < (size_t)keep ? count : after + (size_t)keep;
+        /* Not counted: those of a run that had come further, and those that were not taken up. */
+        for (int good = 0; kept < count && good < keep; kept++)
+            good += steps[kept] <= last && !is_among(steps[kept], doubtful, doubtful_count);
         for (size_t i = kept; i < count; i++)
             if (kolo__checkpoint_path(folder, steps[i], 0, 0, path) == KOLO_OK)
                 unlink(path);

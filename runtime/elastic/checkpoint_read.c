@@ -67,9 +67,11 @@ static int open_file(const char *path, unsigned char **list, size_t *list_bytes,
     char what[KOLO__CHECKPOINT_WHY_BYTES] = "it is torn";
     struct stat status;
     *list = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe's would wait for ever */
     if (fd < 0 || fstat(fd, &status) != 0) {
         damaged(why, path, strerror(errno));
+    } else if (!S_ISREG(status.st_mode)) {
+        damaged(why, path, "it is no file");
     } else if (read_all(fd, head, sizeof head, 0) &&
                kolo__checkpoint_head(head, list_bytes, what) && /* not more than is there: */
                (uint64_t)status.st_size >= *list_bytes && (*list = malloc(*list_bytes)) != NULL &&
@@ -374,6 +376,8 @@ kolo_status kolo__checkpoint_load(const char *folder, const kolo_tensor *state, 
         *found = verdict == KOLO__CHECKPOINT_GOOD;
         *step = steps[i];
     }
+    if (status == KOLO_OK && !*found && files > 0)
+        kolo__log(KOLO__LOG_WARN, "none of the %zu checkpoints in %s is good", files, folder);
     free(steps);
     return status;
 }

@@ -19,6 +19,8 @@
 struct kolo__checkpoint_writer {
     char *folder; /* owned */
     int keep;
+    uint64_t *doubtful; /* owned; steps of checkpoints that are perhaps not good */
+    size_t doubtful_count;
     unsigned char *file; /* owned; the thread's while offered */
     size_t bytes, room;
     uint64_t step;
@@ -32,6 +34,14 @@ struct kolo__checkpoint_writer {
     char error[512];
 };
 
+/* One of this step is good now. */
+static void trust(struct kolo__checkpoint_writer *writer, uint64_t step)
+{
+    for (size_t i = writer->doubtful_count; i-- > 0;)
+        if (writer->doubtful[i] == step)
+            writer->doubtful[i] = writer->doubtful[--writer->doubtful_count];
+}
+
 static kolo_status write_file(struct kolo__checkpoint_writer *writer, uint32_t *sum)
 {
     char path[PATH_MAX];
@@ -40,8 +50,11 @@ static kolo_status write_file(struct kolo__checkpoint_writer *writer, uint32_t *
         kolo__checkpoint_path(writer->folder, writer->step, writer->part, writer->parts, path);
     if (status == KOLO_OK)
         status = kolo__checkpoint_save(writer->folder, path, writer->file, writer->bytes);
-    if (status == KOLO_OK && writer->parts == 0)
-        kolo__checkpoint_remove_old(writer->folder, writer->step, writer->keep);
+    if (status == KOLO_OK && writer->parts == 0) {
+        trust(writer, writer->step);
+        kolo__checkpoint_remove_old(writer->folder, writer->step, writer->keep, writer->doubtful,
+                                    writer->doubtful_count);
+    }
     return status;
 }
 
@@ -71,14 +84,38 @@ static void *write_offers(void *self)
     return NULL;
 }
 
-kolo_status kolo__checkpoint_writer_create(const char *folder, int keep,
+/* steps: descending. */
+static size_t count_later(const uint64_t *steps, size_t count, uint64_t since)
+{
+    size_t later = 0;
+    while (later < count && steps[later] > since)
+        later++;
+    return later;
+}
+
+static void free_memory(struct kolo__checkpoint_writer *writer)
+{
+    free(writer->folder);
+    free(writer->doubtful);
+    free(writer->file);
+    free(writer);
+}
+
+kolo_status kolo__checkpoint_writer_create(const char *folder, int keep, uint64_t since,
                                            struct kolo__checkpoint_writer **result)
 {
+    size_t files;
     struct kolo__checkpoint_writer *writer = calloc(1, sizeof *writer);
     if (writer == NULL || (writer->folder = strdup(folder)) == NULL) {
         free(writer);
         return kolo__error(KOLO_ERR_MEMORY, "no memory to write checkpoints");
     }
+    kolo_status status = kolo__checkpoint_steps(folder, &writer->doubtful, &files);
+    if (status != KOLO_OK) {
+        free_memory(writer);
+        return status;
+    }
+    writer->doubtful_count = count_later(writer->doubtful, files, since);
     writer->keep = keep;
     pthread_mutex_init(&writer->lock, NULL);
     pthread_cond_init(&writer->changed, NULL);
@@ -87,8 +124,7 @@ kolo_status kolo__checkpoint_writer_create(const char *folder, int keep,
         *result = writer;
         return KOLO_OK;
     }
-    free(writer->folder);
-    free(writer);
+    free_memory(writer);
     return kolo__error_errno(reason, "no thread to write checkpoints");
 }
 
@@ -151,7 +187,5 @@ void kolo__checkpoint_writer_free(struct kolo__checkpoint_writer *writer)
     pthread_join(writer->thread, NULL);
     pthread_mutex_destroy(&writer->lock);
     pthread_cond_destroy(&writer->changed);
-    free(writer->folder);
-    free(writer->file);
-    free(writer);
+    free_memory(writer);
 }

@@ -82,9 +82,16 @@ static kolo_status explain(const kolo_elastic *loop, const uint32_t *sums, const
     return status;
 }
 
+bool kolo__elastic_is_compared(const kolo_elastic *loop)
+{
+    return loop->options.compare_every == 0 || loop->step == loop->compared;
+}
+
 kolo_status kolo__elastic_compare(kolo_elastic *loop)
 {
     size_t count = loop->count;
+    if (kolo__elastic_is_compared(loop))
+        return KOLO_OK;
     uint32_t *sums = calloc(3 * count + 1, sizeof *sums), *least = sums + count;
     if (sums == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "kolo_elastic_begin_step: no memory for %zu checksums",
@@ -98,6 +105,8 @@ kolo_status kolo__elastic_compare(kolo_elastic *loop)
         kolo_allreduce(loop->context->world, least, least, 2 * count, KOLO_UINT32, KOLO_MIN, NULL);
     if (status == KOLO_OK)
         status = explain(loop, sums, least);
+    if (status == KOLO_OK)
+        loop->compared = loop->step;
     free(sums);
     return status;
 }

@@ -59,7 +59,7 @@ struct kolo_elastic {
         uint64_t step;
         kolo_status offered; /* what became of this rank's part before it was the writer's */
     } parts;
-    uint64_t compared; /* the step after which the state was compared last */
+    uint64_t compared; /* the step after which this epoch compared the state last; 0: none */
     atomic_int leaving;
     kolo_status status; /* of the step that ended, then of the loop */
     char error[512];
@@ -87,9 +87,11 @@ kolo_status kolo__elastic_share(kolo_elastic *loop);
 
 /* ---- compare.c ------------------------------------------------------------------------------ */
 
-/* Collective: KOLO_ERR_MISMATCH on all ranks, with who is the odd one out, unless all have the same
- * bits. */
+/* With compare_every, collective: KOLO_ERR_MISMATCH on all ranks, with who is the odd one out,
+ * unless all have the same bits. Nothing where this step was compared. */
 kolo_status kolo__elastic_compare(kolo_elastic *loop);
+/* Nothing is written that was not: a later start would give what is spoilt to all. */
+bool kolo__elastic_is_compared(const kolo_elastic *loop);
 
 /* ---- save.c --------------------------------------------------------------------------------- */
 

@@ -221,10 +221,13 @@ static kolo_status depart(kolo_elastic *loop)
     return kolo_renew(loop->context, &options);
 }
 
+/* Every so many steps, and where a checkpoint is due. */
 static bool is_comparison_due(const kolo_elastic *loop)
 {
     uint64_t every = loop->options.compare_every;
-    return every > 0 && loop->step > 0 && loop->step % every == 0 && loop->step != loop->compared;
+    uint64_t save_every = loop->folder != NULL ? loop->options.checkpoint_every : 0;
+    return (every > 0 && loop->step % every == 0) ||
+           (save_every > 0 && loop->step % save_every == 0);
 }
 
 /* *renewed: the world has become another, and all is to be asked again. */
@@ -240,10 +243,11 @@ static kolo_status meet(kolo_elastic *loop, bool *renewed)
         status = add_up_wishes(loop, leaving, wishes);
     if (status != KOLO_OK)
         return status;
-    loop->compared = loop->step;
     bool enough = loop->least > 0 && wishes[KOLO__WISH_LEAVE] + loop->least <= size;
     if (is_done(loop) || (wishes[KOLO__WISH_LEAVE] > 0 && !enough)) {
-        status = kolo__elastic_save_last(loop);
+        status = kolo__elastic_compare(loop);
+        if (status == KOLO_OK)
+            status = kolo__elastic_save_last(loop);
         if (!is_of_the_world(status)) /* otherwise it is saved in another one */
             end(loop, !is_done(loop));
         return status;

@@ -134,8 +134,9 @@ void kolo__parts_wish(const kolo_elastic *loop, uint32_t *wishes)
         return;
     wishes[KOLO__WISH_WRITING] =
         loop->writer != NULL && kolo__checkpoint_writer_is_busy(loop->writer);
-    wishes[KOLO__WISH_SAVE] =
-        loop->context->rank == 0 && every > 0 && loop->step / every > loop->saved / every;
+    wishes[KOLO__WISH_SAVE] = loop->context->rank == 0 && every > 0 &&
+                              loop->step / every > loop->saved / every &&
+                              kolo__elastic_is_compared(loop);
 }
 
 kolo_status kolo__parts_meet(kolo_elastic *loop, const uint32_t *wishes, bool changes)

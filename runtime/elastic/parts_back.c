@@ -173,6 +173,8 @@ kolo_status kolo__parts_restore(kolo_elastic *loop, bool *found)
             status = try_step(loop, next[1], &verdict);
         *found = status == KOLO_OK && verdict == KOLO__CHECKPOINT_GOOD;
     }
+    if (status == KOLO_OK && !*found && count > 0)
+        kolo__log(KOLO__LOG_WARN, "none of the %zu checkpoints in %s is good", count, loop->folder);
     free(steps);
     if (status == KOLO_OK && *found) {
         loop->step = loop->saved = next[1];

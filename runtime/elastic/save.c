@@ -48,8 +48,9 @@ kolo_status kolo__elastic_make_writer(kolo_elastic *loop)
     if (loop->writer != NULL)
         return KOLO_OK;
     kolo_status status = kolo__checkpoint_prepare(loop->folder);
-    return status == KOLO_OK ? kolo__checkpoint_writer_create(loop->folder, keep, &loop->writer)
-                             : status;
+    return status == KOLO_OK
+               ? kolo__checkpoint_writer_create(loop->folder, keep, loop->saved, &loop->writer)
+               : status;
 }
 
 /* Copies the state, and returns. The writer is idle. */
@@ -70,7 +71,7 @@ void kolo__elastic_save_if_due(kolo_elastic *loop)
 {
     uint64_t every = loop->options.checkpoint_every;
     if (loop->folder == NULL || kolo__parts_are_saved(loop) || loop->context->rank != 0 ||
-        every == 0 || loop->step / every <= loop->saved / every)
+        every == 0 || loop->step / every <= loop->saved / every || !kolo__elastic_is_compared(loop))
         return;
     kolo_status status = kolo__elastic_make_writer(loop);
     if (status == KOLO_OK && kolo__checkpoint_writer_is_busy(loop->writer))

@@ -15,6 +15,18 @@ expect "the head" "topology,ranks,per_host,bytes,dtype,algorithm,time_us,message
 expect "one chosen for each size and number of ranks" "4x1024 4x2048 8x1024 8x2048 16x1024 16x2048" \
     "$(awk -F, '$NF == 1 { printf "%s%sx%s", separator, $2, $4; separator = " " }' csv)"
 expect "columns" 13 "$(awk -F, '{ print NF }' csv | sort -u)"
+# What --help names draws it, or says what it needs.
+plot=$("$kolo" sim --help | grep -o 'bench/plot[a-z_]*\.py') || fail "--help names nothing that draws"
+python=$(command -v /usr/bin/python3 || command -v python3 || true)
+if [[ -n $python ]]; then
+    code=0
+    "$python" "$SOURCE_DIR/$plot" picture.png <csv 2>err || code=$?
+    if ((code == 0)); then
+        [[ -s picture.png ]] || fail "no picture"
+    else
+        expect "what $plot needs" "plot_sim.py needs matplotlib: apt-get install python3-matplotlib" "$(<err)"
+    fi
+fi
 
 refused() { # WHAT TEXT ARGUMENT...
     local what=$1 text=$2 code=0

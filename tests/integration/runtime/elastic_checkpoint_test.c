@@ -141,6 +141,39 @@ static int is_over_at_once(void)
     return training_ends_well();
 }
 
+/* Rank 0's bits, which are what is written: not without having been compared, at step 14, nor at
+ * the end. */
+static int a_bit_flips(void)
+{
+    const kolo_elastic_options options = {.checkpoint_folder = folder,
+                                          .checkpoint_every = 7,
+                                          .compare_every = 1000,
+                                          .steps = leaves_at};
+    uint64_t step;
+    CHECK(training_create(&options) == 0);
+    while (kolo_elastic_begin_step(training.loop, &step)) {
+        kolo_status status = training_step(step);
+        if (rank == 0 && step == dies_at)
+            ((unsigned char *)training.weights)[5000] ^= 4;
+        kolo_elastic_end_step(training.loop, status);
+    }
+    CHECK(kolo_elastic_result(training.loop) == KOLO_ERR_MISMATCH);
+    CHECK(error_has("rank 0 (host ") && error_has("than 2 others"));
+    training_free();
+    CHECK(kolo_finalize(context) == KOLO_OK);
+    return 0;
+}
+
+static void test_spoilt(void **state)
+{
+    (void)state;
+    for (leaves_at = TRAINING_STEPS, dies_at = 9; dies_at <= 12; leaves_at = 13, dies_at += 3) {
+        struct world_result result = world_run(3, NULL, a_bit_flips);
+        world_assert_all_passed(&result, 3);
+        assert_int_equal(last_saved(TRAINING_STEPS + 1), 7);
+    }
+}
+
 static void test_finished(void **state)
 {
     (void)state;
@@ -155,6 +188,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_ended_in_good_order, begin, end),
         cmocka_unit_test_setup_teardown(test_ended_by_force, begin, end),
         cmocka_unit_test_setup_teardown(test_other_state, begin, end),
+        cmocka_unit_test_setup_teardown(test_spoilt, begin, end),
         cmocka_unit_test_setup_teardown(test_finished, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

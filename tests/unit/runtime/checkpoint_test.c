@@ -61,11 +61,11 @@ static void offer(struct kolo__checkpoint_writer *writer, uint64_t step)
     kolo__checkpoint_writer_offer(writer, step, 0, 0);
 }
 
-/* The states of steps first, first + 1, ... */
-static void save(uint64_t first, int files, int keep)
+/* The states of steps first, first + 1, ... by a job that has taken up that of step `since`. */
+static void save_since(uint64_t since, uint64_t first, int files, int keep)
 {
     struct kolo__checkpoint_writer *writer;
-    assert_int_equal(kolo__checkpoint_writer_create(folder, keep, &writer), KOLO_OK);
+    assert_int_equal(kolo__checkpoint_writer_create(folder, keep, since, &writer), KOLO_OK);
     for (int i = 0; i < files; i++) {
         set_state(first + (uint64_t)i);
         offer(writer, first + (uint64_t)i);
@@ -73,6 +73,11 @@ static void save(uint64_t first, int files, int keep)
         assert_int_equal(kolo__checkpoint_writer_wait(writer, NULL), KOLO_OK);
     }
     kolo__checkpoint_writer_free(writer);
+}
+
+static void save(uint64_t first, int files, int keep)
+{
+    save_since(0, first, files, keep);
 }
 
 /* 0: none is found. */
@@ -231,7 +236,7 @@ static void test_parts_are_a_checkpoint(void **unused)
     struct kolo__checkpoint_part parts[PARTS];
     (void)unused;
     save(4, 1, 2);
-    assert_int_equal(kolo__checkpoint_writer_create(folder, 2, &writer), KOLO_OK);
+    assert_int_equal(kolo__checkpoint_writer_create(folder, 2, 0, &writer), KOLO_OK);
     for (uint32_t i = 0; i < PARTS; i++) {
         save_part(writer, 8, i, &parts[i]);
         assert_loads(4); /* they are none yet */
@@ -258,7 +263,7 @@ static void test_old_parts_are_removed(void **unused)
     struct kolo__checkpoint_writer *writer;
     struct kolo__checkpoint_part parts[PARTS];
     (void)unused;
-    assert_int_equal(kolo__checkpoint_writer_create(folder, 2, &writer), KOLO_OK);
+    assert_int_equal(kolo__checkpoint_writer_create(folder, 2, 0, &writer), KOLO_OK);
     for (uint64_t step = 1; step < 6; step++) {
         for (uint32_t i = 0; i < PARTS; i++)
             save_part(writer, step, i, &parts[i]);
@@ -280,6 +285,33 @@ static void test_old_parts_are_removed(void **unused)
     assert_loads(5);
 }
 
+/* Step 10's is torn: while 12's and 13's are not both there, 9's stays. */
+static void test_damaged_one_takes_no_place(void **unused)
+{
+    (void)unused;
+    save(8, 3, 3);
+    assert_int_equal(truncate(path_of(10), 100), 0);
+    assert_loads(9);
+    save_since(9, 12, 1, 2);
+    assert_int_equal(truncate(path_of(12), 100), 0);
+    assert_loads(9);
+    assert_int_not_equal(access(path_of(8), F_OK), 0);
+    save_since(9, 12, 2, 2);
+    assert_int_not_equal(access(path_of(10), F_OK), 0);
+    assert_int_not_equal(access(path_of(9), F_OK), 0);
+    assert_loads(13);
+}
+
+static void test_pipe_is_left_out(void **unused)
+{
+    (void)unused;
+    save(9, 1, 2);
+    assert_int_equal(mkfifo(path_of(10), 0600), 0);
+    alarm(10);
+    assert_loads(9);
+    alarm(0);
+}
+
 static void test_folder_is_needed(void **unused)
 {
     char inside[sizeof path + 16];
@@ -293,7 +325,7 @@ static void test_folder_is_needed(void **unused)
     assert_int_equal(kolo__checkpoint_prepare(path), KOLO_ERR_SYSTEM);
     assert_non_null(strstr(kolo_error_text(), "cannot be written into"));
     /* What cannot be written is an error of that one alone. */
-    assert_int_equal(kolo__checkpoint_writer_create(inside, 1, &writer), KOLO_OK);
+    assert_int_equal(kolo__checkpoint_writer_create(inside, 1, 0, &writer), KOLO_OK);
     assert_int_equal(rmdir(inside), 0);
     offer(writer, 1);
     assert_int_equal(kolo__checkpoint_writer_wait(writer, NULL), KOLO_ERR_SYSTEM);
@@ -312,6 +344,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_other_files_do_not_count, begin, end),
         cmocka_unit_test_setup_teardown(test_parts_are_a_checkpoint, begin, end),
         cmocka_unit_test_setup_teardown(test_old_parts_are_removed, begin, end),
+        cmocka_unit_test_setup_teardown(test_damaged_one_takes_no_place, begin, end),
+        cmocka_unit_test_setup_teardown(test_pipe_is_left_out, begin, end),
         cmocka_unit_test_setup_teardown(test_folder_is_needed, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
