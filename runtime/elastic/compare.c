@@ -82,16 +82,9 @@ static kolo_status explain(const kolo_elastic *loop, const uint32_t *sums, const
     return status;
 }
 
-bool kolo__elastic_is_compared(const kolo_elastic *loop)
-{
-    return loop->options.compare_every == 0 || loop->step == loop->compared;
-}
-
 kolo_status kolo__elastic_compare(kolo_elastic *loop)
 {
     size_t count = loop->count;
-    if (kolo__elastic_is_compared(loop))
-        return KOLO_OK;
     uint32_t *sums = calloc(3 * count + 1, sizeof *sums), *least = sums + count;
     if (sums == NULL)
         return kolo__error(KOLO_ERR_MEMORY, "kolo_elastic_begin_step: no memory for %zu checksums",

@@ -69,7 +69,7 @@ struct kolo_elastic {
 enum {
     KOLO__WISH_LEAVE,
     KOLO__WISH_TAKE_IN,
-    KOLO__WISH_SAVE,    /* rank 0: a checkpoint of parts is due */
+    KOLO__WISH_SAVE,    /* rank 0: a checkpoint is due */
     KOLO__WISH_WRITING, /* a part, or manifest, is being written */
     KOLO__WISH_COUNT
 };
@@ -87,19 +87,19 @@ kolo_status kolo__elastic_share(kolo_elastic *loop);
 
 /* ---- compare.c ------------------------------------------------------------------------------ */
 
-/* With compare_every, collective: KOLO_ERR_MISMATCH on all ranks, with who is the odd one out,
- * unless all have the same bits. Nothing where this step was compared. */
+/* Collective: KOLO_ERR_MISMATCH on all ranks, with who is the odd one out, unless all have the same
+ * bits. */
 kolo_status kolo__elastic_compare(kolo_elastic *loop);
-/* Nothing is written that was not: a later start would give what is spoilt to all. */
-bool kolo__elastic_is_compared(const kolo_elastic *loop);
 
 /* ---- save.c --------------------------------------------------------------------------------- */
 
 /* On rank 0, where nobody has a state: that of the last checkpoint, or what the user has made.
  * Where ranks have parts of it, collective. */
 kolo_status kolo__elastic_restore(kolo_elastic *loop);
-/* At a boundary, on every rank: begins to write one if it is time. */
-void kolo__elastic_save_if_due(kolo_elastic *loop);
+/* At a boundary: this rank is to write one, or, of state in parts, the manifest. */
+bool kolo__elastic_save_is_due(const kolo_elastic *loop);
+/* Begins to write one of state that is whole. */
+void kolo__elastic_save(kolo_elastic *loop);
 /* At the end of the loop: writes one, unless this step has one. */
 kolo_status kolo__elastic_save_last(kolo_elastic *loop);
 /* The same without the others, of state that is whole, on whichever rank: several may write the

@@ -190,6 +190,7 @@ static kolo_status add_up_wishes(kolo_elastic *loop, bool leaving,
     struct kolo__control *control = loop->context->control;
     memset(wishes, 0, KOLO__WISH_COUNT * sizeof *wishes);
     kolo__parts_wish(loop, wishes);
+    wishes[KOLO__WISH_SAVE] = kolo__elastic_save_is_due(loop);
     if (leaving) /* whoever holds the rendezvous takes all others with it */
         wishes[KOLO__WISH_LEAVE] = loop->context->place.server != NULL ? loop->context->size : 1;
     if (control != NULL && loop->least > 0) {
@@ -221,13 +222,12 @@ static kolo_status depart(kolo_elastic *loop)
     return kolo_renew(loop->context, &options);
 }
 
-/* Every so many steps, and where a checkpoint is due. */
-static bool is_comparison_due(const kolo_elastic *loop)
+/* Every so many steps, and before what is written: a later start would give what is spoilt to all.
+ */
+static bool is_comparison_due(const kolo_elastic *loop, bool saves)
 {
     uint64_t every = loop->options.compare_every;
-    uint64_t save_every = loop->folder != NULL ? loop->options.checkpoint_every : 0;
-    return (every > 0 && loop->step % every == 0) ||
-           (save_every > 0 && loop->step % save_every == 0);
+    return every > 0 && (saves || loop->step % every == 0) && loop->step != loop->compared;
 }
 
 /* *renewed: the world has become another, and all is to be asked again. */
@@ -236,18 +236,18 @@ static kolo_status meet(kolo_elastic *loop, bool *renewed)
     uint32_t wishes[KOLO__WISH_COUNT], size = loop->context->size;
     bool leaving = atomic_load(&loop->leaving) != 0;
     *renewed = false;
-    kolo_status status = KOLO_OK;
-    if (is_comparison_due(loop))
-        status = kolo__elastic_compare(loop);
-    if (status == KOLO_OK)
-        status = add_up_wishes(loop, leaving, wishes);
+    kolo_status status = add_up_wishes(loop, leaving, wishes);
     if (status != KOLO_OK)
         return status;
     bool enough = loop->least > 0 && wishes[KOLO__WISH_LEAVE] + loop->least <= size;
-    if (is_done(loop) || (wishes[KOLO__WISH_LEAVE] > 0 && !enough)) {
+    bool ends = is_done(loop) || (wishes[KOLO__WISH_LEAVE] > 0 && !enough);
+    bool saves = wishes[KOLO__WISH_SAVE] > 0 && wishes[KOLO__WISH_WRITING] == 0;
+    if (is_comparison_due(loop, ends || saves))
         status = kolo__elastic_compare(loop);
-        if (status == KOLO_OK)
-            status = kolo__elastic_save_last(loop);
+    if (status != KOLO_OK)
+        return status;
+    if (ends) {
+        status = kolo__elastic_save_last(loop);
         if (!is_of_the_world(status)) /* otherwise it is saved in another one */
             end(loop, !is_done(loop));
         return status;
@@ -267,7 +267,8 @@ static kolo_status meet(kolo_elastic *loop, bool *renewed)
         *renewed = true;
         return renew(loop);
     }
-    kolo__elastic_save_if_due(loop);
+    if (saves && loop->context->rank == 0 && !kolo__parts_are_saved(loop))
+        kolo__elastic_save(loop);
     return KOLO_OK;
 }
 

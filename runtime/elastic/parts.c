@@ -129,14 +129,8 @@ static kolo_status finish(kolo_elastic *loop, uint64_t step, kolo_status own,
 
 void kolo__parts_wish(const kolo_elastic *loop, uint32_t *wishes)
 {
-    uint64_t every = loop->options.checkpoint_every;
-    if (!kolo__parts_are_saved(loop))
-        return;
-    wishes[KOLO__WISH_WRITING] =
-        loop->writer != NULL && kolo__checkpoint_writer_is_busy(loop->writer);
-    wishes[KOLO__WISH_SAVE] = loop->context->rank == 0 && every > 0 &&
-                              loop->step / every > loop->saved / every &&
-                              kolo__elastic_is_compared(loop);
+    wishes[KOLO__WISH_WRITING] = kolo__parts_are_saved(loop) && loop->writer != NULL &&
+                                 kolo__checkpoint_writer_is_busy(loop->writer);
 }
 
 kolo_status kolo__parts_meet(kolo_elastic *loop, const uint32_t *wishes, bool changes)

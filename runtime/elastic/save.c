@@ -65,17 +65,20 @@ static kolo_status offer(kolo_elastic *loop)
     return KOLO_OK;
 }
 
-/* A checkpoint that cannot be written does not end the training that it is for: the log says so,
- * and the next one is tried. While one is written still, the next is late. */
-void kolo__elastic_save_if_due(kolo_elastic *loop)
+/* While one is written still, the next is late. */
+bool kolo__elastic_save_is_due(const kolo_elastic *loop)
 {
     uint64_t every = loop->options.checkpoint_every;
-    if (loop->folder == NULL || kolo__parts_are_saved(loop) || loop->context->rank != 0 ||
-        every == 0 || loop->step / every <= loop->saved / every || !kolo__elastic_is_compared(loop))
-        return;
+    return loop->folder != NULL && loop->context->rank == 0 && every > 0 &&
+           loop->step / every > loop->saved / every && !loop->parts.pending &&
+           (loop->writer == NULL || !kolo__checkpoint_writer_is_busy(loop->writer));
+}
+
+/* A checkpoint that cannot be written does not end the training that it is for: the log says so,
+ * and the next one is tried. */
+void kolo__elastic_save(kolo_elastic *loop)
+{
     kolo_status status = kolo__elastic_make_writer(loop);
-    if (status == KOLO_OK && kolo__checkpoint_writer_is_busy(loop->writer))
-        return;
     if (status == KOLO_OK)
         status = offer(loop);
     if (status != KOLO_OK)

@@ -258,6 +258,7 @@ static kolo_status run(struct program *program)
                                           .self = program,
                                           .steps = plan->steps,
                                           .copy_every = plan->copy_every,
+                                          .compare_every = plan->compare_every,
                                           .checkpoint_folder =
                                               plan->checkpoint_every > 0 ? "/disk" : NULL,
                                           .checkpoint_every = plan->checkpoint_every};

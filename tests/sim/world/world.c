@@ -69,6 +69,7 @@ static void draw_plan(void)
     plan->restarts = world_chance(50);
     plan->sharded = world_chance(40);
     plan->copy_every = 1 + world_below(4);
+    plan->compare_every = world->seed % 3 == 0 ? 1 + world->seed % 5 : 0;
     plan->checkpoint_every = world_chance(50) ? 1 + world_below(3) : 0;
     plan->disk_ns = world_chance(80) ? 2 * MS : 300 * MS;
     plan->again = world_chance(50);

@@ -102,7 +102,7 @@ struct plan {
     bool restarts;
     bool sharded;              /* each rank has a part of the optimizer's state */
     uint64_t checkpoint_every; /* 0: there are no checkpoints */
-    uint64_t copy_every;
+    uint64_t copy_every, compare_every;
     uint64_t disk_ns; /* the most that a call takes */
     bool again;       /* another job follows, from the checkpoints of the first */
 };
