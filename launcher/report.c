@@ -8,11 +8,22 @@
 #include <string.h>
 #include <sys/wait.h>
 
+/* A rank has told all why nobody can go on, before any ended: which of them is the first to end
+ * says nothing. */
+static bool begins_with_word(const struct kolo__report_facts *facts)
+{
+    const struct kolo__ending *first = facts->first >= 0 ? &facts->endings[facts->first] : NULL;
+    return facts->word != NULL && first != NULL && first->lost == NULL &&
+           WIFEXITED(first->wait_status) && WEXITSTATUS(first->wait_status) != 0 &&
+           first->at_ns > facts->word_ns &&
+           (facts->fault_text == NULL || facts->fault_ns >= facts->word_ns);
+}
+
 bool kolo__report_begins_with_fault(const struct kolo__report_facts *facts)
 {
     const struct kolo__ending *first = facts->first >= 0 ? &facts->endings[facts->first] : NULL;
     bool of_a_peer = facts->fault == KOLO_ERR_PEER_LOST || facts->fault == KOLO_ERR_NETWORK;
-    if (!of_a_peer)
+    if (!of_a_peer || begins_with_word(facts))
         return false;
     /* Where only the way to a host is cut, its ranks find that out, end, and are heard to end. */
     if (facts->fault_rank == facts->first && strstr(facts->fault_text, KOLO__SILENCE_TEXT) != NULL)
@@ -27,8 +38,10 @@ bool kolo__report_begins_with_fault(const struct kolo__report_facts *facts)
 /* Whose fault it is, and so no consequence; -1: nobody's in particular. */
 static int culprit(const struct kolo__report_facts *facts)
 {
-    if (!kolo__report_begins_with_fault(facts))
-        return facts->first;
+    if (!kolo__report_begins_with_fault(facts)) {
+        int teller = facts->word_status == KOLO_ERR_ABORTED ? facts->word_rank : -1;
+        return begins_with_word(facts) ? teller : facts->first;
+    }
     return facts->fault == KOLO_ERR_PEER_LOST ? facts->fault_rank : -1;
 }
 
@@ -97,6 +110,8 @@ const char *kolo__report_line(const struct kolo__report_facts *facts, const char
     kolo__report_others(facts, others, sizeof others);
     if (kolo__report_begins_with_fault(facts))
         snprintf(text, bytes, "kolo run: %s%s", facts->fault_text, others);
+    else if (begins_with_word(facts))
+        snprintf(text, bytes, "kolo run: %s%s", facts->word, others);
     else
         snprintf(text, bytes, "kolo run: rank %u (%s) %s%s%s%s",
                  facts->first_rank + (uint32_t)facts->first, where,

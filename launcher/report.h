@@ -20,6 +20,11 @@ struct kolo__report_facts {
     int fault_rank;
     uint64_t fault_ns;
     const char *fault_text;
+    /* With which a rank has broken the world's communicator; NULL: none has. */
+    const char *word;
+    kolo_status word_status;
+    int word_rank; /* -1: unknown */
+    uint64_t word_ns;
 };
 
 /* The rendezvous found the cause before any process ended of it: a rank that is stopped, a host or

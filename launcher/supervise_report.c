@@ -60,6 +60,10 @@ static struct kolo__report_facts gather_facts(const struct kolo__supervision *s)
             kolo__rendezvous_fault(s->job->rendezvous, &facts.fault, &facts.fault_rank);
         if (facts.fault_rank >= (int)s->started) /* a newcomer of elsewhere */
             facts.fault_rank = -1;
+        facts.word = kolo__rendezvous_word(s->job->rendezvous, &facts.word_status, &facts.word_rank,
+                                           &facts.word_ns);
+        if (facts.word_rank >= (int)s->started)
+            facts.word_rank = -1;
     }
     return facts;
 }

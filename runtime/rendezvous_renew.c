@@ -252,7 +252,7 @@ static void forget_epoch(struct kolo__rendezvous *server)
     kolo__world_forget_joins(server);
     server->broken_count = 0;
     server->misfit.text[0] = '\0';
-    server->fault.set = false;
+    server->fault.set = server->word.set = false;
     server->renew_by_ns = 0;
     kolo__world_listen_again(server);
 }

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "runtime/comm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,21 +61,30 @@ static bool is_broken(const struct kolo__rendezvous *server, uint32_t comm)
     return false;
 }
 
+static void keep_fault(struct kolo__world_fault *fault, kolo_status status, int rank,
+                       const char *text)
+{
+    fault->set = true;
+    fault->status = status;
+    fault->rank = rank;
+    fault->at_ns = kolo__now_ns(&kolo__real_clock);
+    snprintf(fault->text, sizeof fault->text, "%s", text);
+}
+
 void kolo__world_spread(struct kolo__rendezvous *server, uint32_t comm, kolo_status status,
                         int rank, const char *text)
 {
     if (server->fault.set)
         return;
-    server->fault.set = comm == 0;
     if (comm == 0) {
         kolo__world_obstacle(server, status, text);
-        server->fault.status = status;
-        server->fault.rank = rank;
-        server->fault.at_ns = kolo__now_ns(&kolo__real_clock);
-        snprintf(server->fault.text, sizeof server->fault.text, "%s", text);
-    }
-    if (comm != 0)
+        keep_fault(&server->fault, status, rank, text);
+    } else {
         note_broken(server, comm);
+    }
+    bool is_word = status == KOLO_ERR_ABORTED || status == KOLO_ERR_MISMATCH;
+    if (comm == KOLO__WORLD_COMM && is_word && !server->word.set)
+        keep_fault(&server->word, status, rank, text);
     for (uint32_t r = 0; r < server->size; r++)
         if (server->members[r].connection != NULL)
             kolo__world_send_fault(server->members[r].connection, comm, status, rank, text);
@@ -192,17 +202,29 @@ void kolo__rendezvous_rank_ended(struct kolo__rendezvous *server, uint32_t place
         suspect(server, rank, -1, 0, text); /* others may be on their way */
 }
 
+static const char *describe(const struct kolo__rendezvous *server,
+                            const struct kolo__world_fault *fault, kolo_status *status, int *place)
+{
+    if (!fault->set)
+        return NULL;
+    *status = fault->status;
+    *place = -1;
+    if (fault->rank >= 0 && server->members[fault->rank].place != KOLO__NO_PLACE)
+        *place = (int)server->members[fault->rank].place;
+    return fault->text;
+}
+
 const char *kolo__rendezvous_fault(const struct kolo__rendezvous *server, kolo_status *status,
                                    int *place)
 {
-    int rank = server->fault.rank;
-    if (!server->fault.set)
-        return NULL;
-    *status = server->fault.status;
-    *place = -1;
-    if (rank >= 0 && server->members[rank].place != KOLO__NO_PLACE)
-        *place = (int)server->members[rank].place;
-    return server->fault.text;
+    return describe(server, &server->fault, status, place);
+}
+
+const char *kolo__rendezvous_word(const struct kolo__rendezvous *server, kolo_status *status,
+                                  int *place, uint64_t *at_ns)
+{
+    *at_ns = server->word.at_ns;
+    return describe(server, &server->word, status, place);
 }
 
 uint32_t kolo__rendezvous_epoch(const struct kolo__rendezvous *server)

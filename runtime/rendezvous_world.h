@@ -107,6 +107,14 @@ struct kolo__seat {
 enum { KOLO__BROKEN_KEPT = 64, KOLO__PLACES_MAX = 1 << 20 };
 #define KOLO__NO_PLACE UINT32_MAX
 
+struct kolo__world_fault {
+    bool set;
+    kolo_status status;
+    int rank; /* -1: nobody's */
+    uint64_t at_ns;
+    char text[KOLO__FAULT_TEXT_BYTES];
+};
+
 struct kolo__rendezvous {
     int epoll_fd, listen_fds[KOLO__LOCAL_ADDRESSES_MAX];
     uint32_t listen_count;
@@ -153,13 +161,8 @@ struct kolo__rendezvous {
     struct kolo__join_comm *join_comms; /* on which some, not all, have joined */
     uint32_t join_comm_count;
     uint32_t broken[KOLO__BROKEN_KEPT], broken_count; /* communicators; the last ones, by turns */
-    struct {
-        bool set;
-        kolo_status status;
-        int rank;
-        uint64_t at_ns;
-        char text[KOLO__FAULT_TEXT_BYTES];
-    } fault;
+    struct kolo__world_fault fault,
+        word; /* word: with which a rank has broken the world's communicator, the first */
     struct {
         kolo_status status; /* KOLO_OK: none */
         char text[KOLO__FAULT_TEXT_BYTES];

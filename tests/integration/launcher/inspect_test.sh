@@ -73,6 +73,10 @@ expect_text "a rank that dies" "kolo run: $entered" "$err"
 expect_text "a rank that dies" "; its process has ended; 3 ranks wait since " "$err"
 run -n 4 -- "$holdup" 2 other
 expect_text "another collective" "kolo run: rank 2 (host $host) called barrier #11" "$err"
+expect_text "another collective, the last line" "rank 2 (host $(uname -n)) called barrier #11" "$(tail -n 1 err)"
+run -n 4 -- "$holdup" 2 abort
+expect "abort: exit code" 3 "$code"
+expect "abort: the last line" "kolo run: rank 2 (host $(uname -n)) aborted: the loss is no number; in consequence 3 other ranks failed (exit code 3)" "$(tail -n 1 err)"
 KOLO_TRANSPORT=tcp run -n 4 -- "$holdup" 2 die
 expect_text "over TCP" "kolo run: $entered" "$err"
 rm -f pipe && mkfifo pipe

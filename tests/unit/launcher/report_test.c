@@ -146,6 +146,40 @@ static void others_in_their_numbers(void **state)
                         "; in consequence 1 other rank was ended, 2 ended by themselves");
 }
 
+/* Which rank is the first to end of it says nothing. */
+static void a_rank_that_says_why_comes_first(void **state)
+{
+    (void)state;
+    const struct kolo__ending endings[] = {exited(8, 200), exited(8, 210), exited(8, 205)};
+    struct kolo__report_facts facts = {.endings = endings,
+                                       .started = 3,
+                                       .first = 0,
+                                       .fault_rank = -1,
+                                       .word = "rank 2 aborted: the loss is no number",
+                                       .word_status = KOLO_ERR_ABORTED,
+                                       .word_rank = 2,
+                                       .word_ns = 100};
+    assert_line(&facts, "kolo run: rank 2 aborted: the loss is no number; in consequence 2 other "
+                        "ranks failed (exit code 8)");
+    facts.word_status = KOLO_ERR_MISMATCH; /* two say different things: whose fault is it? */
+    facts.word = "rank 2 called a, rank 0 called b";
+    assert_line(&facts, "kolo run: rank 2 called a, rank 0 called b; in consequence 3 ranks failed "
+                        "(exit code 8)");
+    /* Its connection was seen to end before its process. */
+    facts.fault = KOLO_ERR_PEER_LOST;
+    facts.fault_rank = 0;
+    facts.fault_ns = 199;
+    facts.fault_text = "rank 0 closed its connection";
+    assert_false(kolo__report_begins_with_fault(&facts));
+    facts.fault_ns = 99; /* so what was said is a consequence */
+    assert_true(kolo__report_begins_with_fault(&facts));
+    facts.fault = KOLO_OK;
+    facts.fault_text = NULL;
+    facts.word_ns = 201; /* said of what had ended before */
+    assert_line(&facts, "kolo run: rank 0 (host a, pid 7) exited with code 8; in consequence 2 "
+                        "other ranks failed (exit code 8)");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +188,7 @@ int main(void)
         cmocka_unit_test(ranks_may_say_that_there_was_no_network),
         cmocka_unit_test(what_the_rendezvous_found_comes_before_what_followed),
         cmocka_unit_test(a_link_has_no_culprit),
+        cmocka_unit_test(a_rank_that_says_why_comes_first),
         cmocka_unit_test(others_in_their_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

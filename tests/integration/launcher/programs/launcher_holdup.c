@@ -7,6 +7,7 @@
  *   die    of a signal
  *   leave  after half a second, without kolo_finalize, with code 0
  *   other  calls another collective
+ *   abort  says that nobody can go on
  *   message receives from the next rank, and all others sleep for a minute
  *   none   everybody goes on
  *
@@ -29,6 +30,8 @@ static void hold_up(kolo_comm *world, const char *what)
         sleep(60);
     else if (strcmp(what, "stop") == 0)
         raise(SIGSTOP);
+    else if (strcmp(what, "abort") == 0)
+        kolo_comm_abort(world, "the loss is no number");
     else if (strcmp(what, "die") == 0)
         raise(SIGKILL);
     else if (strcmp(what, "leave") == 0 && usleep(500000) == 0)
