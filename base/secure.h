@@ -101,6 +101,10 @@ bool kolo__secure_leave(const struct kolo__secure *secure);
 
 /* Until the deadline (kolo__real_clock): KOLO_ERR_TIMEOUT. */
 kolo_status kolo__secure_handshake_by(struct kolo__secure *secure, uint64_t deadline_ns);
+/* *sent: what has gone out, also of an error's. After KOLO_ERR_TIMEOUT the next write must begin
+ * with the rest. */
+kolo_status kolo__secure_send_some(struct kolo__secure *secure, const void *data, size_t bytes,
+                                   uint64_t deadline_ns, size_t *sent);
 kolo_status kolo__secure_send_all(struct kolo__secure *secure, const void *data, size_t bytes,
                                   uint64_t deadline_ns);
 kolo_status kolo__secure_recv_all(struct kolo__secure *secure, void *data, size_t bytes,

@@ -365,6 +365,21 @@ kolo_status kolo__control_send_frame(struct kolo__control *control,
                                        kolo__now_ns(&kolo__real_clock) + 10 * SECOND_NS);
 }
 
+/* What does not go out in time goes out first the next time: who has read half a frame waits for
+ * the other half, and what is encrypted cannot be taken back. */
+static kolo_status flush(struct kolo__control *control, uint64_t deadline_ns)
+{
+    struct kolo__frame_writer *unsent = &control->unsent;
+    size_t sent;
+    if (unsent->failed)
+        return kolo__error(KOLO_ERR_MEMORY, "no memory for a control message");
+    kolo_status status =
+        kolo__secure_send_some(control->secure, unsent->data, unsent->bytes, deadline_ns, &sent);
+    unsent->bytes -= sent;
+    memmove(unsent->data, unsent->data + sent, unsent->bytes);
+    return status;
+}
+
 kolo_status kolo__control_send_frame_by(struct kolo__control *control,
                                         struct kolo__frame_writer *frame, uint64_t deadline_ns)
 {
@@ -375,8 +390,10 @@ kolo_status kolo__control_send_frame_by(struct kolo__control *control,
         status = kolo__error(KOLO_ERR_MEMORY, "no memory for a control message");
     else if (control->secure == NULL)
         status = kolo__error(KOLO_ERR_PEER_LOST, "there is no connection to the rendezvous");
-    else
-        status = kolo__secure_send_all(control->secure, frame->data, frame->bytes, deadline_ns);
+    else {
+        kolo__put_raw(&control->unsent, frame->data, frame->bytes);
+        status = flush(control, deadline_ns);
+    }
     kolo__frame_writer_free(frame);
     return status;
 }

@@ -37,6 +37,7 @@ struct kolo__control {
     struct kolo__secure *secure;
     unsigned char *in;
     size_t in_bytes, in_capacity;
+    struct kolo__frame_writer unsent; /* frames, the first of which may have begun to go out */
     struct kolo__known_fault *faults; /* the first of each communicator, as they came */
     unsigned fault_capacity;
     atomic_uint fault_count; /* read without the lock: 0 is the rule */

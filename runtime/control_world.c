@@ -42,6 +42,7 @@ void kolo__control_hang_up(struct kolo__control *control)
 {
     kolo__secure_free(control->secure);
     control->secure = NULL;
+    kolo__frame_writer_free(&control->unsent);
     if (control->fd >= 0)
         close(control->fd);
     control->fd = -1;

@@ -27,6 +27,7 @@ struct fiber {
     fiber_run *run;
     void *argument;
     bool woken, ended;
+    const void *waits_for; /* NULL: for nothing that has a name */
     uint64_t until_ns;
     char error[1024]; /* kolo_error_text of this thread */
 };
@@ -41,6 +42,7 @@ struct event {
 static struct fiber fibers[WORLD_FIBERS_MAX];
 static void *stacks[WORLD_FIBERS_MAX]; /* kept for the next seed */
 static uint32_t fiber_count;
+static uint32_t waiters; /* at least so many wait for something that has a name */
 static struct fiber *running;
 static jmp_buf loop_place;
 static struct stack loop_stack;
@@ -186,6 +188,23 @@ void fiber_wake(struct fiber *fiber)
     fiber->woken = true;
 }
 
+/* Whoever has it may be killed, which wakes nobody. */
+void fiber_wait_for(const void *what)
+{
+    running->waits_for = what;
+    waiters++;
+    fiber_wait(world->now_ns + 10 * MS);
+    running->waits_for = NULL;
+    waiters--;
+}
+
+void fiber_wake_for(const void *what)
+{
+    for (uint32_t i = 0; waiters > 0 && i < fiber_count; i++)
+        if (fibers[i].process != NULL && fibers[i].waits_for == what)
+            fibers[i].woken = true;
+}
+
 void fiber_wake_process(const struct process *process)
 {
     for (uint32_t i = 0; i < fiber_count; i++)
@@ -282,6 +301,6 @@ void fiber_release_all(void)
     for (uint32_t i = 0; i < fiber_count; i++)
         if (fibers[i].process != NULL)
             release(&fibers[i]);
-    fiber_count = event_count = 0;
+    fiber_count = event_count = waiters = 0;
     events_so_far = 0;
 }

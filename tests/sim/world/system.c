@@ -16,6 +16,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -148,7 +149,7 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
     if (world == NULL || world->current == NULL)
         return __real_pthread_mutex_lock(mutex);
     while (pthread_mutex_trylock(mutex) == EBUSY)
-        fiber_wait(world->now_ns + 1 + world_below(10 * US));
+        fiber_wait_for(mutex);
     return 0;
 }
 
@@ -156,8 +157,10 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
 int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
 {
     int error = __real_pthread_mutex_unlock(mutex);
-    if (world != NULL && world->current != NULL)
+    if (world != NULL && world->current != NULL) {
+        fiber_wake_for(mutex);
         be_preempted();
+    }
     return error;
 }
 
@@ -168,8 +171,8 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
     uint64_t until_ns =
         (uint64_t)until->tv_sec * SEC + (uint64_t)until->tv_nsec - world->current->monotonic_ns;
     __real_pthread_mutex_unlock(mutex);
-    if (world->now_ns < until_ns)
-        fiber_wait(until_ns);
+    fiber_wake_for(mutex);
+    fiber_wait(until_ns); /* others may run, even if that time is over */
     __wrap_pthread_mutex_lock(mutex);
     return world->now_ns >= until_ns ? ETIMEDOUT : 0;
 }
@@ -178,6 +181,7 @@ int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
 {
     (void)cond;
     __real_pthread_mutex_unlock(mutex);
+    fiber_wake_for(mutex);
     fiber_wait(NEVER);
     return __wrap_pthread_mutex_lock(mutex);
 }
@@ -200,8 +204,8 @@ int __wrap_sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespe
     uint64_t until_ns =
         (uint64_t)until->tv_sec * SEC + (uint64_t)until->tv_nsec - world->current->monotonic_ns;
     KOLO__ASSERT(clock == CLOCK_MONOTONIC);
-    while (sem_trywait(semaphore) != 0) {
-        if (world->now_ns >= until_ns) {
+    for (bool over = false; sem_trywait(semaphore) != 0; over = world->now_ns >= until_ns) {
+        if (over) {
             errno = ETIMEDOUT;
             return -1;
         }
@@ -282,6 +286,8 @@ void __wrap_kolo__log(enum kolo__log_level level, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    if (strstr(text, "message is broken") != NULL)
+        world_broken("somebody said what is none: %s", text);
     world_log("%s%s", level <= KOLO__LOG_WARN ? "" : "  ", text);
 }
 

@@ -165,6 +165,9 @@ struct fiber *fiber_current(void);
 /* Of the fiber that calls: until somebody wakes it, or that time is there. */
 void fiber_wait(uint64_t until_ns);
 void fiber_wake(struct fiber *fiber);
+/* The same for something that they share. */
+void fiber_wait_for(const void *what);
+void fiber_wake_for(const void *what);
 /* All of this process that wait. */
 void fiber_wake_process(const struct process *process);
 bool fiber_has_ended(const struct fiber *fiber);
