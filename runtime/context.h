@@ -33,6 +33,7 @@ struct kolo_context {
     uint32_t *host_of;    /* by world rank; ranks that may share memory have the same number */
     bool *shares_kernel;  /* by world rank: on this machine, be it as another host (a container) */
     bool joined;          /* the rendezvous has let this rank in */
+    bool all_is_done;     /* a loop that goes on without lost ranks is over: nobody needs them */
     bool from_the_start;  /* this process was in epoch 0 */
     bool left;            /* by kolo_renew */
     bool shared_memory;   /* this host's ranks share the heap */

@@ -130,6 +130,7 @@ static void end(kolo_elastic *loop, bool left)
 {
     loop->over = true;
     loop->left = left;
+    loop->context->all_is_done = loop->least > 0;
 }
 
 /* Whatever breaks on the way takes a rank with it, so this ends. Where no other world can be had,

@@ -40,6 +40,18 @@ static int two_are_lost(void)
     return training_ends_well();
 }
 
+/* Who has done all steps does not fail of it, in kolo_finalize. */
+static int one_is_lost_when_all_is_done(void)
+{
+    uint64_t step;
+    CHECK(training_create(&plain) == 0);
+    while (kolo_elastic_begin_step(training.loop, &step))
+        kolo_elastic_end_step(training.loop, training_step(step));
+    if (world_rank() == 1 && usleep(300000) == 0)
+        die();
+    return training_ends_well();
+}
+
 static unsigned moment_us;
 
 /* At any moment: in a step, between two, when others have ended it and this rank has not. */
@@ -65,6 +77,7 @@ static void test_ranks_are_lost(void **state)
     (void)state;
     setenv("KOLO_MIN_RANKS", "1", 1);
     expect(4, 0, (int[]){1, 3, -1}, two_are_lost);
+    expect(3, 0, (int[]){1, -1}, one_is_lost_when_all_is_done);
     for (unsigned i = 0; i < 8; i++) {
         moment_us = 113 * i * i;
         expect_on(elastic_ways[i % 2], 4, 0, (int[]){2, -1}, one_is_lost_at_a_moment);
