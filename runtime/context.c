@@ -290,11 +290,11 @@ kolo_status kolo_finalize(kolo_context *context)
     bool told = status == KOLO_OK || (world->fault.status != KOLO_OK && !world->retired);
     if (told && context->control != NULL)
         kolo__control_bye(context->control);
-    bool missed = status != KOLO_OK && !(told && context->all_is_done);
-    if (status != KOLO_OK && !missed)
+    bool done = status == KOLO_OK || context->all_is_done;
+    if (status != KOLO_OK && done)
         kolo__log(KOLO__LOG_INFO, "a rank was lost when all was done: %s", kolo_error_text());
     release(context, status == KOLO_OK);
-    return missed ? status : gathered;
+    return done ? gathered : status;
 }
 
 kolo_comm *kolo_world(kolo_context *context)

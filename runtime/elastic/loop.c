@@ -130,7 +130,6 @@ static void end(kolo_elastic *loop, bool left)
 {
     loop->over = true;
     loop->left = left;
-    loop->context->all_is_done = loop->least > 0;
 }
 
 /* Whatever breaks on the way takes a rank with it, so this ends. Where no other world can be had,
@@ -305,6 +304,7 @@ int kolo_elastic_begin_step(kolo_elastic *loop, uint64_t *step)
     }
     keep(loop, status);
     *step = loop->step;
+    loop->context->all_is_done = loop->over && status == KOLO_OK && loop->least > 0;
     return !loop->over;
 }
 

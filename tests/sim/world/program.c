@@ -318,8 +318,11 @@ void program_main(void *self)
         kolo_elastic_free(program->loop);
         free(program->momentum);
         call(program);
-        kolo_finalize(program->context);
+        kolo_status finalized = kolo_finalize(program->context);
         returned(program, "kolo_finalize", (CALL_S + VERDICT_S) * SEC);
+        if (status == KOLO_OK && finalized != KOLO_OK)
+            world_broken("process %u has done all steps, and kolo_finalize says: %s", process->id,
+                         kolo_error_text());
     }
     process->recorder = NULL; /* released with the context */
     check_text(process->error);
