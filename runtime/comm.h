@@ -19,6 +19,8 @@
 #include <stdatomic.h>
 
 enum { KOLO__WORLD_COMM = 1 }; /* id of each epoch's */
+/* Of a fault that breaks nothing: all have found it together, and `kolo run` is to say it. */
+#define KOLO__NO_COMM UINT32_MAX
 
 enum kolo__request_kind { KOLO__REQUEST_COLLECTIVE, KOLO__REQUEST_SEND, KOLO__REQUEST_RECV };
 

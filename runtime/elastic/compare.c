@@ -60,6 +60,16 @@ static kolo_status name_odd_ones(const kolo_elastic *loop, size_t tensor, size_t
         2 * of_odd == world->size ? " (which of them is wrong cannot be told)" : "", tensors);
 }
 
+/* The job's last line. */
+static void tell(const kolo_elastic *loop, kolo_status status)
+{
+    const kolo_context *context = loop->context;
+    struct kolo__fault fault = {.status = status, .peer = (int)context->rank};
+    snprintf(fault.text, sizeof fault.text, "%s", kolo_error_text());
+    if (status == KOLO_ERR_MISMATCH && context->rank == 0 && context->control != NULL)
+        kolo__control_report(context->control, KOLO__NO_COMM, &fault);
+}
+
 static kolo_status explain(const kolo_elastic *loop, const uint32_t *sums, const uint32_t *least)
 {
     kolo_comm *world = loop->context->world;
@@ -79,6 +89,7 @@ static kolo_status explain(const kolo_elastic *loop, const uint32_t *sums, const
     if (status == KOLO_OK)
         status = name_odd_ones(loop, first, others, all);
     free(all);
+    tell(loop, status);
     return status;
 }
 

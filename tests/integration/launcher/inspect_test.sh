@@ -77,6 +77,10 @@ expect_text "another collective, the last line" "rank 2 (host $(uname -n)) calle
 run -n 4 -- "$holdup" 2 abort
 expect "abort: exit code" 3 "$code"
 expect "abort: the last line" "kolo run: rank 2 (host $(uname -n)) aborted: the loss is no number; in consequence 3 other ranks failed (exit code 3)" "$(tail -n 1 err)"
+run -n 4 -- "$holdup" 2 spoil
+expect "spoilt state: exit code" 3 "$code"
+expect_text "spoilt state: the last line" "kolo run: after step 3 ranks do not hold the same state: rank 2 (host $(uname -n)) has other contents of tensor 0 'weights'" "$(tail -n 1 err)"
+expect_text "spoilt state: the last line" "; in consequence 4 ranks failed (exit code 3)" "$(tail -n 1 err)"
 KOLO_TRANSPORT=tcp run -n 4 -- "$holdup" 2 die
 expect_text "over TCP" "kolo run: $entered" "$err"
 rm -f pipe && mkfifo pipe

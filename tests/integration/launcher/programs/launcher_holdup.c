@@ -9,6 +9,7 @@
  *   other  calls another collective
  *   abort  says that nobody can go on
  *   message receives from the next rank, and all others sleep for a minute
+ *   spoil  trains, and one bit of its state changes after step 2; all compare at each step
  *   none   everybody goes on
  *
  * Says "ready" before the eleventh.
@@ -38,6 +39,21 @@ static void hold_up(kolo_comm *world, const char *what)
         _exit(0);
 }
 
+static kolo_status train(kolo_context *context, bool spoils)
+{
+    float weights[8] = {0};
+    const kolo_tensor state = {.data = weights, .count = 8, .dtype = KOLO_FP32, .name = "weights"};
+    const kolo_elastic_options options = {.size = sizeof options, .steps = 5, .compare_every = 1};
+    kolo_elastic *loop;
+    uint64_t step;
+    kolo_status status = kolo_elastic_create(context, &state, 1, &options, &loop);
+    while (status == KOLO_OK && kolo_elastic_begin_step(loop, &step)) {
+        weights[3] += spoils && step == 2 ? 2 : 1;
+        kolo_elastic_end_step(loop, KOLO_OK);
+    }
+    return status == KOLO_OK ? kolo_elastic_result(loop) : status;
+}
+
 int main(int argc, char **argv)
 {
     kolo_context *context;
@@ -56,7 +72,8 @@ int main(int argc, char **argv)
         hold_up(world, argv[2]);
     else if (strcmp(argv[2], "message") == 0)
         sleep(60);
-    kolo_status status = is_it && strcmp(argv[2], "other") == 0
+    kolo_status status = strcmp(argv[2], "spoil") == 0 ? train(context, is_it)
+                         : is_it && strcmp(argv[2], "other") == 0
                              ? kolo_barrier(world)
                              : kolo_allreduce(world, values, values, 5, KOLO_FP32, KOLO_SUM, NULL);
     if (status == KOLO_OK)
