@@ -163,8 +163,13 @@ class Training(Job):
 
     def strike(self, kind, pick):
         """Returns whom."""
-        self.wait(RECOVER_S, lambda: self.candidates(kind), f"nobody is left to be struck ({kind})")
-        among = self.candidates(kind)
+        among = []
+
+        def found():  # looked at once: the next moment there may be others, or none
+            among[:] = self.candidates(kind)
+            return among
+
+        self.wait(RECOVER_S, found, f"nobody is left to be struck ({kind})")
         victim = among[pick % len(among)]
         if kind in CUTS:
             self.cut(kind, victim, pick)

@@ -340,10 +340,11 @@ static bool is_typed(kolo_status status)
 }
 
 /* Processes were killed, or went, after all had begun, and enough are left; and no worse befell the
- * job. */
+ * job. Who is alone at the end of the last step fails where of its last parts one is damaged. */
 static bool should_go_on(void)
 {
-    return !world->early_kill && world->lost_silently == 0 && world->serious == 0 &&
+    return !world->early_kill && !(world->plan.sharded && world->damaged > 0) &&
+           world->lost_silently == 0 && world->serious == 0 &&
            world->kills + world->left + world->plan.least <= world->plan.size;
 }
 
