@@ -169,6 +169,9 @@ class Training(Job):
             among[:] = self.candidates(kind)
             return among
 
+        # Cuts that last may leave all ranks on two hosts, of which one is at an end of such a cut.
+        if not wait_until(20, lambda: self.has_ended() or found(), 0.1) and self.is_whole(-1):
+            self.heal(set(self.cut_hosts))
         self.wait(RECOVER_S, found, f"nobody is left to be struck ({kind})")
         victim = among[pick % len(among)]
         if kind in CUTS:
