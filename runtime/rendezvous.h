@@ -79,7 +79,8 @@ const char *kolo__rendezvous_held_up(const struct kolo__rendezvous *rendezvous, 
 const char *kolo__rendezvous_fault(const struct kolo__rendezvous *rendezvous, kolo_status *status,
                                    int *place);
 /* The first with which a rank has broken the world's communicator in this epoch: KOLO_ERR_ABORTED
- * (kolo_comm_abort) or _MISMATCH. It is no fault of the world, but what ranks end of. */
+ * (kolo_comm_abort) or _MISMATCH; or what all have found together (KOLO__NO_COMM; *at_ns is 0). It
+ * is no fault of the world, but what ranks end of. */
 const char *kolo__rendezvous_word(const struct kolo__rendezvous *rendezvous, kolo_status *status,
                                   int *place, uint64_t *at_ns);
 /* How many times the world was renewed, and how many ranks it has now. */

@@ -392,10 +392,11 @@ static void on_fault(struct kolo__connection *connection, struct kolo__frame_rea
         return;
     }
     bool about_a_rank = peer < server->size && peer != connection->rank;
-    if (comm == KOLO__NO_COMM) {
-        if (!server->word.set)
-            keep_fault(&server->word, (kolo_status)status, (int)connection->rank, text);
+    if (comm == KOLO__NO_COMM && !server->word.set) {
+        keep_fault(&server->word, (kolo_status)status, (int)connection->rank, text);
         server->word.at_ns = 0; /* nobody has ended before: all took part in finding it */
+    } else if (comm == KOLO__NO_COMM) {
+        /* What was said before counts. */
     } else if (about_a_rank && kolo__world_has_come(server, peer)) {
         kolo__world_tell_to_renew(connection, peer);
     } else if (kolo__world_has_come(server, connection->rank)) {

@@ -589,8 +589,8 @@ typedef struct kolo_elastic_options {
     int leave_on_sigterm; /* 1: SIGTERM does what kolo_elastic_leave does, until kolo_elastic_free
                            */
     uint64_t steps;       /* the loop is over after so many; 0: kolo_elastic_stop ends it */
-    /* After so many steps, and before a checkpoint, ranks compare checksums of the state; 0: never.
-     */
+    /* Steps after which ranks compare checksums of the state; they do before each checkpoint, too.
+     * 0: never. */
     uint64_t compare_every;
     /* Checkpoints: files of the whole state in this folder, which is best one that all hosts see,
      * and must be with sharded tensors, of which each rank writes its part. They are written from a
