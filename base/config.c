@@ -192,9 +192,10 @@ const struct kolo__option kolo__options[] = {
      .default_text = "0",
      .minimum = 0,
      .maximum = 1,
-     .help = "1: what ranks send each other over TCP has checksums (CRC-32C), for networks whose "
-             "own have let errors through: a change on the way ends the job and is named, instead "
-             "of a wrong sum. With --encrypt that is so anyway. The same on every rank."},
+     .help = "1: what ranks send each other over TCP or RDMA has checksums (CRC-32C), for networks "
+             "whose own have let errors through: a change on the way ends the job and is named, "
+             "instead of a wrong sum. With --encrypt that is so anyway. Shared memory has none: "
+             "ranks compute with each other's memory itself. The same on every rank."},
     {.name = "encrypt",
      .type = KOLO__OPTION_INTEGER,
      .use = KOLO__OPTION_USER,

@@ -44,6 +44,14 @@ static inline uint64_t kolo__heartbeat_pause_ns(uint64_t timeout_ns)
     return timeout_ns * 3 / 5;
 }
 
+/* Who has not been heard for so long, and does not acknowledge, is cut off. Whoever hears nothing
+ * any more gives up, and ends, when his time is over since the last but one of his beats was
+ * answered: beats are up to 5/4 of a pause apart, so a quarter of the timeout after the last. */
+static inline uint64_t kolo__heartbeat_cut_off_ns(uint64_t timeout_ns)
+{
+    return timeout_ns / 5;
+}
+
 /* Of whom nothing is heard for so long it is asked whether he is there. */
 static inline uint64_t kolo__heartbeat_quiet_ns(uint64_t timeout_ns)
 {

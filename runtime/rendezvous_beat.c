@@ -85,7 +85,9 @@ bool kolo__world_is_quiet(const struct kolo__member *member, uint64_t now_ns)
 /* Sooner than it is quiet: that what it was sent is not acknowledged says more than silence. */
 bool kolo__world_is_cut_off(const struct kolo__member *member, uint64_t now_ns)
 {
-    return beats(member) && now_ns >= member->signs.heard_ns + member->signs.timeout_ns * 2 / 5 &&
+    return beats(member) &&
+           now_ns >=
+               member->signs.heard_ns + kolo__heartbeat_cut_off_ns(member->signs.timeout_ns) &&
            kolo__silence_is_unanswered(member->connection->fd);
 }
 

@@ -331,6 +331,16 @@ static void test_a_newcomer_that_never_beats_is_missed(void **state)
     kolo__control_close(newcomer);
 }
 
+/* Who hears nothing any more gives up the timeout after an answer, and his last beat came up to 5/4
+ * of a pause after that one: by then he has to count as cut off, or his end is taken for the cause.
+ */
+static void test_who_gives_up_is_cut_off_by_then(void **state)
+{
+    (void)state;
+    uint64_t gives_up_ns = TIMEOUT - kolo__heartbeat_pause_ns(TIMEOUT) * 5 / 4;
+    assert_true(kolo__heartbeat_cut_off_ns(TIMEOUT) + TIMEOUT / 20 <= gives_up_ns);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start_ranks, end_ranks)
@@ -350,6 +360,7 @@ int main(void)
         TEST(test_a_thread_beats),
         TEST(test_a_look_may_come_after_a_renewal),
         TEST(test_a_newcomer_that_never_beats_is_missed),
+        TEST(test_who_gives_up_is_cut_off_by_then),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
