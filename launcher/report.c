@@ -9,13 +9,13 @@
 #include <sys/wait.h>
 
 /* A rank has told all why nobody can go on, before any ended: which of them is the first to end
- * says nothing. */
+ * says nothing. What that one has said itself may have been read only when it had ended. */
 static bool begins_with_word(const struct kolo__report_facts *facts)
 {
     const struct kolo__ending *first = facts->first >= 0 ? &facts->endings[facts->first] : NULL;
     return facts->word != NULL && first != NULL && first->lost == NULL &&
            WIFEXITED(first->wait_status) && WEXITSTATUS(first->wait_status) != 0 &&
-           first->at_ns > facts->word_ns &&
+           (first->at_ns > facts->word_ns || facts->word_rank == facts->first) &&
            (facts->fault_text == NULL || facts->fault_ns >= facts->word_ns);
 }
 

@@ -175,7 +175,12 @@ static void a_rank_that_says_why_comes_first(void **state)
     assert_true(kolo__report_begins_with_fault(&facts));
     facts.fault = KOLO_OK;
     facts.fault_text = NULL;
-    facts.word_ns = 201; /* said of what had ended before */
+    facts.word_ns = 201; /* its own last words, which were read late */
+    facts.word_rank = 0;
+    facts.word_status = KOLO_ERR_ABORTED;
+    assert_line(&facts, "kolo run: rank 2 called a, rank 0 called b; in consequence 2 other ranks "
+                        "failed (exit code 8)");
+    facts.word_rank = 2; /* said of what had ended before */
     assert_line(&facts, "kolo run: rank 0 (host a, pid 7) exited with code 8; in consequence 2 "
                         "other ranks failed (exit code 8)");
 }
