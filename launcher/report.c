@@ -38,11 +38,11 @@ bool kolo__report_begins_with_fault(const struct kolo__report_facts *facts)
 /* Whose fault it is, and so no consequence; -1: nobody's in particular. */
 static int culprit(const struct kolo__report_facts *facts)
 {
-    if (!kolo__report_begins_with_fault(facts)) {
-        int teller = facts->word_status == KOLO_ERR_ABORTED ? facts->word_rank : -1;
-        return begins_with_word(facts) ? teller : facts->first;
-    }
-    return facts->fault == KOLO_ERR_PEER_LOST ? facts->fault_rank : -1;
+    if (kolo__report_begins_with_fault(facts))
+        return facts->fault == KOLO_ERR_PEER_LOST ? facts->fault_rank : -1;
+    if (begins_with_word(facts))
+        return facts->word_status == KOLO_ERR_ABORTED ? facts->word_rank : -1;
+    return facts->first;
 }
 
 /* What became of the others. code: of all that failed; -1: not the same. */

@@ -20,7 +20,7 @@ struct kolo__report_facts {
     int fault_rank;
     uint64_t fault_ns;
     const char *fault_text;
-    /* With which a rank has broken the world's communicator; NULL: none has. */
+    /* As kolo__rendezvous_word tells it; NULL: there is none. */
     const char *word;
     kolo_status word_status;
     int word_rank; /* -1: unknown */

@@ -161,8 +161,8 @@ struct kolo__rendezvous {
     struct kolo__join_comm *join_comms; /* on which some, not all, have joined */
     uint32_t join_comm_count;
     uint32_t broken[KOLO__BROKEN_KEPT], broken_count; /* communicators; the last ones, by turns */
-    struct kolo__world_fault fault,
-        word; /* word: with which a rank has broken the world's communicator, the first */
+    struct kolo__world_fault fault;
+    struct kolo__world_fault word; /* kolo__rendezvous_word */
     struct {
         kolo_status status; /* KOLO_OK: none */
         char text[KOLO__FAULT_TEXT_BYTES];

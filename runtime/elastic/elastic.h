@@ -96,7 +96,7 @@ kolo_status kolo__elastic_compare(kolo_elastic *loop);
 /* On rank 0, where nobody has a state: that of the last checkpoint, or what the user has made.
  * Where ranks have parts of it, collective. */
 kolo_status kolo__elastic_restore(kolo_elastic *loop);
-/* At a boundary: this rank is to write one, or, of state in parts, the manifest. */
+/* At a boundary: this rank is rank 0, a checkpoint is due, and none is being written. */
 bool kolo__elastic_save_is_due(const kolo_elastic *loop);
 /* Begins to write one of state that is whole. */
 void kolo__elastic_save(kolo_elastic *loop);
